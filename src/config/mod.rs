@@ -1,0 +1,182 @@
+//! What the administrator wrote, as types that cannot be wrong. `parse` is pure; `load` reads the
+//! file.
+
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+use crate::types::{HostAddr, IfName, LinkName, Mark, TableId, Tier, Weight};
+
+/// The whole of `/etc/multihome.toml`, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Uplinks first, then tunnels, each in the order of the file: the order that numbers follow.
+    pub links: Vec<Link>,
+    /// In the order of the file: the first that matches decides.
+    pub policies: Vec<Policy>,
+    /// `[settings]`.
+    pub settings: Settings,
+}
+
+/// A connection out of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Also the name of its routing table.
+    pub name: LinkName,
+    /// Uplink or tunnel.
+    pub kind: LinkKind,
+    /// Interface by which it is recognised when nothing better says which link it is.
+    pub interface: IfName,
+    /// pppd's ipparam or linkname by which it is recognised first.
+    pub ipparam: String,
+    /// Its routing table.
+    pub table: TableId,
+    /// Its fwmark bit.
+    pub mark: Mark,
+    /// Whether what leaves by it gets its address (nat MASQUERADE).
+    pub masquerade: bool,
+    /// Gateway of a static Ethernet link.
+    pub gateway: Option<HostAddr>,
+}
+
+/// What a link is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkKind {
+    /// An Internet connection: part of the default route.
+    Uplink {
+        /// Share of new flows within its tier.
+        weight: Weight,
+        /// Uplinks of the lowest tier that is up carry traffic.
+        tier: Tier,
+    },
+    /// A VPN: reached through its own table only.
+    Tunnel,
+}
+
+/// A selector, and the links that its traffic prefers in order. A packet matches when it matches
+/// one value of every list that is not empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Free text, for messages.
+    pub name: String,
+    /// Source prefixes.
+    pub from: Vec<Ipv4Net>,
+    /// Destination prefixes.
+    pub to: Vec<Ipv4Net>,
+    /// Interfaces by which forwarded traffic comes in.
+    pub iif: Vec<IfName>,
+    /// IP protocol number.
+    pub proto: Option<u8>,
+    /// Source ports.
+    pub sport: Vec<PortRange>,
+    /// Destination ports.
+    pub dport: Vec<PortRange>,
+    /// Users whose processes own the socket.
+    pub uid: Vec<UidRange>,
+    /// Differentiated services code point, 0 to 63.
+    pub dscp: Option<u8>,
+    /// The administrator's own firewall mark.
+    pub fwmark: Option<FwMark>,
+    /// Names of links, each one of `Config::links`, in order of preference, at least one.
+    pub via: Vec<LinkName>,
+    /// Where the traffic goes when none of `via` is up.
+    pub otherwise: Otherwise,
+}
+
+/// Inclusive range of ports; a single port has equal ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortRange {
+    /// First port, not 0.
+    pub start: u16,
+    /// Last port, not below `start`.
+    pub end: u16,
+}
+
+/// Inclusive range of user ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UidRange {
+    /// First uid.
+    pub start: u32,
+    /// Last uid, not below `start`.
+    pub end: u32,
+}
+
+/// A mark and the mask under which it is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FwMark {
+    /// The value; no bit outside of `mask`.
+    pub value: u32,
+    /// Not 0.
+    pub mask: u32,
+}
+
+/// What happens to a policy's traffic when none of its links is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Otherwise {
+    /// It goes on as if there were no policy.
+    #[default]
+    Default,
+    /// It is refused: never by any other link.
+    Unreachable,
+}
+
+/// `[settings]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Priority of the first rule.
+    pub rule_priority: u32,
+    /// Metric of the default route of tier 1.
+    pub metric: u32,
+    /// Protocol number that marks routes, rules and nexthops as ours.
+    pub protocol: u8,
+    /// First of our nexthop ids.
+    pub nexthop_id: u32,
+    /// How the default route is made.
+    pub nexthops: NexthopMode,
+    /// How long `mh-ip-down` waits for the device to go.
+    pub settle_timeout: Duration,
+    /// How long a hook waits for another one.
+    pub lock_timeout: Duration,
+    /// Who loads the packet filter rules.
+    pub firewall: Firewall,
+    /// `net.ipv4.fib_multipath_hash_policy`, 0 to 3; unset: left alone.
+    pub hash_policy: Option<u8>,
+}
+
+/// How the default route is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NexthopMode {
+    /// Nexthop objects where the kernel has them, else a multipath route.
+    #[default]
+    Auto,
+    /// Nexthop objects (Linux 5.3 and later).
+    Objects,
+    /// The classic multipath route.
+    Multipath,
+}
+
+/// Who loads the packet filter rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Firewall {
+    /// We do, by iptables-restore.
+    #[default]
+    Iptables,
+    /// The administrator.
+    None,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            rule_priority: 100,
+            metric: 0,
+            protocol: 77,
+            nexthop_id: 7000,
+            nexthops: NexthopMode::default(),
+            settle_timeout: Duration::from_secs(10),
+            lock_timeout: Duration::from_secs(30),
+            firewall: Firewall::default(),
+            hash_policy: None,
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! multihome: keeps the routes of a Linux server with several Internet lines right.
+//!
+//! Desired state = f(configuration, links that are up); observed state = what the kernel holds;
+//! plan = the difference, in an order that makes before it breaks. Every event runs the same
+//! function.
+
+pub mod caller;
+pub mod config;
+pub mod types;
