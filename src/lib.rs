@@ -6,4 +6,11 @@
 
 pub mod caller;
 pub mod config;
+pub mod desired;
+pub mod links;
+pub mod lock;
+pub mod observed;
+pub mod plan;
+pub mod records;
+pub mod state;
 pub mod types;

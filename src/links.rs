@@ -1,0 +1,95 @@
+//! Which links can carry traffic now: configuration, records and interfaces put together. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::config::{Config, Link};
+use crate::observed::{Interface, Observed, Scope};
+use crate::records::Record;
+use crate::state::Leg;
+use crate::types::{HostAddr, IfName, LinkName};
+
+/// Records by link.
+pub type Records = BTreeMap<LinkName, Record>;
+
+/// A link that can carry traffic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveLink<'a> {
+    /// As configured.
+    pub link: &'a Link,
+    /// The way out by it.
+    pub leg: Leg,
+    /// Its own address, if it is known.
+    pub local: Option<HostAddr>,
+}
+
+/// Why a link does not carry traffic, or that it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkState<'a> {
+    /// It can.
+    Up(LiveLink<'a>),
+    /// No caller has said that it is up.
+    Down,
+    /// Said to be up, but its interface is gone, or another one bears its name.
+    Stale,
+    /// Said to be up, but its interface is down, or has lost its carrier or its address.
+    Dead,
+}
+
+impl Scope {
+    /// What there is to look at for `config` and `records`.
+    pub fn new(config: &Config, records: &Records) -> Self {
+        let configured = config.links.iter().map(|link| &link.interface);
+        let recorded = records.values().map(|record| &record.interface);
+        Self {
+            interfaces: configured.chain(recorded).cloned().collect(),
+            tables: config.links.iter().map(|link| link.table).collect(),
+            protocol: config.settings.protocol,
+        }
+    }
+}
+
+/// State of one link.
+pub fn state<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkState<'a> {
+    let interface = |name: &IfName| observed.interfaces.get(name);
+    let Some(record) = records.get(&link.name) else {
+        // A static Ethernet link has no caller: it is up while its interface is.
+        return match (link.gateway, interface(&link.interface)) {
+            (Some(gateway), Some(found)) if found.usable && !found.addresses.is_empty() => {
+                let local = source_towards(gateway, found);
+                LinkState::Up(LiveLink { link, leg: leg(Some(gateway), found), local })
+            }
+            _ => LinkState::Down,
+        };
+    };
+    let Some(v4) = record.v4 else { return LinkState::Down };
+    match interface(&record.interface) {
+        Some(found) if found.device.index != record.index => LinkState::Stale,
+        None => LinkState::Stale,
+        Some(found) if !found.usable => LinkState::Dead,
+        // pppd clears the address before it runs ip-down: a numbered line without any is going.
+        Some(found) if v4.local.is_some() && found.addresses.is_empty() => LinkState::Dead,
+        Some(found) => {
+            let gateway = v4.gateway.or(link.gateway);
+            LinkState::Up(LiveLink { link, leg: leg(gateway, found), local: v4.local })
+        }
+    }
+}
+
+/// All links that can carry traffic, in the order of the configuration.
+pub fn live<'a>(config: &'a Config, records: &Records, observed: &Observed) -> Vec<LiveLink<'a>> {
+    let states = config.links.iter().map(|link| state(link, records, observed));
+    states.filter_map(|s| if let LinkState::Up(live) = s { Some(live) } else { None }).collect()
+}
+
+fn leg(gateway: Option<HostAddr>, interface: &Interface) -> Leg {
+    let reached = |gateway: HostAddr| interface.addresses.iter().any(|a| a.reaches.contains(&gateway.get()));
+    // Some providers' gateways are in no subnet of ours; without the flag fib_check_nh() refuses them.
+    let onlink = gateway.is_some_and(|g| !reached(g));
+    Leg { device: interface.device.clone(), gateway, onlink }
+}
+
+/// The interface's address in the gateway's subnet, else its first.
+fn source_towards(gateway: HostAddr, interface: &Interface) -> Option<HostAddr> {
+    let near = interface.addresses.iter().find(|a| a.reaches.contains(&gateway.get()));
+    near.or(interface.addresses.first()).map(|a| a.local)
+}

@@ -1,0 +1,109 @@
+//! One hook at a time: an exclusive lock on a file, with a deadline.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use fs2::FileExt;
+use thiserror::Error;
+
+/// Why the lock was not had.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Somebody else kept it past the deadline.
+    #[error(
+        "{} is still locked after {}{holder}; if that process hangs, end it: the next event mends everything",
+        path.display(), humantime::format_duration(*timeout)
+    )]
+    Timeout {
+        /// The lock file.
+        path: PathBuf,
+        /// How long was waited.
+        timeout: Duration,
+        /// Who has it, as far as is known.
+        holder: String,
+    },
+    /// The system refused.
+    #[error("cannot lock {}: {source}", path.display())]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A lock that is held until this is dropped, or the process ends in whatever way. Its descriptor
+/// is closed on exec, so that no child can hold it longer; the file is never removed, since then
+/// two could hold locks on two files of one name.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Waits at most `timeout` for the lock on `path`; `who` is what others are told meanwhile.
+    pub fn acquire(path: &Path, timeout: Duration, who: &str) -> Result<Self, Error> {
+        let failed = |source| Error::Io { path: path.to_owned(), source };
+        // O_CLOEXEC is std's default. 0644: others may read who holds it.
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(path);
+        let file = open.map_err(failed)?;
+        let file = match file.try_lock_exclusive() {
+            Ok(()) => file,
+            Err(e) if e.kind() == fs2::lock_contended_error().kind() => wait(file, path, timeout)?,
+            Err(e) => return Err(failed(e)),
+        };
+        // Best effort: without it the lock is as good, only its holder is not named.
+        let _ =
+            file.set_len(0).and_then(|()| (&file).write_all(format!("{who}, pid {}\n", std::process::id()).as_bytes()));
+        Ok(Self { _file: file })
+    }
+}
+
+/// flock(2) has no deadline: a thread waits in it. On a time-out the thread stays behind, and ends
+/// with the process or gives the lock back as soon as it has it.
+fn wait(file: File, path: &Path, timeout: Duration) -> Result<File, Error> {
+    let (tell, told) = mpsc::sync_channel(0);
+    thread::spawn(move || {
+        let result = file.lock_exclusive();
+        // Nobody listens any more after a time-out; the file is dropped and with it the lock.
+        let _ = tell.send(result.map(|()| file));
+    });
+    match told.recv_timeout(timeout) {
+        Ok(Ok(file)) => Ok(file),
+        Ok(Err(source)) => Err(Error::Io { path: path.to_owned(), source }),
+        Err(_) => {
+            let holder = fs::read_to_string(path).unwrap_or_default();
+            let holder = holder.lines().next().map(|line| format!(" by {line}")).unwrap_or_default();
+            Err(Error::Timeout { path: path.to_owned(), timeout, holder })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_waits_for_the_first_and_names_it_at_the_deadline() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = Lock::acquire(&path, Duration::ZERO, "mh-ip-up ppp0").unwrap();
+        let error = Lock::acquire(&path, Duration::from_millis(20), "second").unwrap_err().to_string();
+        let holder = format!("by mh-ip-up ppp0, pid {}", std::process::id());
+        assert!(error.contains(&holder) && error.contains("20ms"), "{error}");
+
+        let waiting = thread::spawn({
+            let path = path.clone();
+            move || Lock::acquire(&path, Duration::from_secs(10), "second").map(drop)
+        });
+        thread::sleep(Duration::from_millis(20));
+        assert!(!waiting.is_finished());
+        drop(first);
+        waiting.join().unwrap().unwrap();
+    }
+}

@@ -1,0 +1,58 @@
+//! What the kernel holds, normalised: the second input of a plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::Ipv4Net;
+
+use crate::state::{Device, FoundNexthop, FoundRoute, FoundRule};
+use crate::types::{HostAddr, IfName, TableId};
+
+/// What to look at, so that the cost of looking does not depend on what else the kernel holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Interfaces.
+    pub interfaces: BTreeSet<IfName>,
+    /// Tables of links; the main table is always looked at.
+    pub tables: BTreeSet<TableId>,
+    /// Protocol number that marks what is ours: tables that our own rules look up are looked at
+    /// as well, since an older configuration may have used them.
+    pub protocol: u8,
+}
+
+/// What the kernel holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Those of the scope that exist.
+    pub interfaces: BTreeMap<IfName, Interface>,
+    /// Default routes of the main table and of the tables of the scope. Among those of one table
+    /// and metric the first is the one in use, as in the kernel.
+    pub routes: Vec<FoundRoute>,
+    /// All IPv4 rules, in the kernel's order.
+    pub rules: Vec<FoundRule>,
+    /// All nexthop objects by id; `None`: this kernel has none (before Linux 5.3).
+    pub nexthops: Option<BTreeMap<u32, FoundNexthop>>,
+    /// `net.ipv4.fib_multipath_hash_policy`.
+    pub hash_policy: Option<u8>,
+}
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Name and index.
+    pub device: Device,
+    /// Administratively up and with carrier: only then the kernel accepts a route by it.
+    pub usable: bool,
+    /// Its IPv4 addresses, first the first.
+    pub addresses: Vec<Address>,
+    /// Reverse path filter as it is in force: the larger of `conf.all` and the interface's own.
+    pub strict_rp_filter: bool,
+}
+
+/// An IPv4 address of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address {
+    /// The address itself.
+    pub local: HostAddr,
+    /// What is reached directly by it: the peer, or the subnet.
+    pub reaches: Ipv4Net,
+}

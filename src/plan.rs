@@ -1,0 +1,281 @@
+//! The difference between what is and what should be, as changes in an order that makes before it
+//! breaks: at no prefix of a plan is there no default route where there was one and will be one.
+//! Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::config::{Config, NexthopMode};
+use crate::desired::{Desired, Make, nexthop_ids};
+use crate::links::LiveLink;
+use crate::observed::Observed;
+use crate::state::{Action, DefaultRoute, FoundRoute, FoundRule, Leg, Member, NexthopKind, Rule};
+use crate::types::{IfName, TableId};
+
+/// One change of what the kernel holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Loosen the reverse path filter of an interface.
+    LooseRpFilter(IfName),
+    /// Set `net.ipv4.fib_multipath_hash_policy`.
+    HashPolicy(u8),
+    /// Create or replace a single nexthop object.
+    Nexthop {
+        /// Its id.
+        id: u32,
+        /// Where it leads.
+        leg: Leg,
+    },
+    /// Create or replace a nexthop group.
+    Group {
+        /// Its id.
+        id: u32,
+        /// Its members.
+        members: Vec<Member>,
+    },
+    /// Delete a nexthop object or group of ours.
+    DeleteNexthop(u32),
+    /// Create a default route, or replace the first of its table and metric.
+    Route(DefaultRoute),
+    /// Delete a default route.
+    DeleteRoute(FoundRoute),
+    /// Add a rule.
+    Rule(Rule),
+    /// Delete a rule of ours.
+    DeleteRule(Rule),
+}
+
+/// Something that keeps the kernel from being as wanted, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Problem {
+    /// Somebody else's default route is where ours should be.
+    #[error(
+        "a default route that is not ours stands at metric {} of table {}: {}; it stays. Delete it \
+         (ip route del default {} metric {} table {}), keep its owner from adding it, or set `metric` in [settings]",
+        .0.metric, .0.table, .0.target, .0.target, .0.metric, .0.table
+    )]
+    ForeignDefault(FoundRoute),
+    /// Somebody else uses a nexthop id of ours.
+    #[error(
+        "nexthop id {id} belongs to protocol {protocol}; it stays, and the default route is a multipath route \
+         instead of a nexthop group. Set `nexthop-id` in [settings] to a range that is free"
+    )]
+    ForeignNexthop {
+        /// The id.
+        id: u32,
+        /// Whose it is.
+        protocol: u8,
+    },
+    /// The configuration wants what the kernel has not.
+    #[error(
+        "this kernel has no nexthop objects (Linux 5.3 has); the default route is a multipath route. \
+         Write nexthops = \"auto\" in [settings]"
+    )]
+    NoNexthopObjects,
+}
+
+/// Changes in the order in which they have to be made, and what stands against more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The changes.
+    pub changes: Vec<Change>,
+    /// What cannot be made right.
+    pub problems: Vec<Problem>,
+}
+
+impl Plan {
+    /// What to change so that the kernel, which holds `observed`, holds what `config` wants while
+    /// `live` are the links that can carry traffic.
+    pub fn new(config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Self {
+        let mut plan = Self::default();
+        let make = plan.make(config, observed);
+        let desired = Desired::new(config, live, make);
+        let ours = config.settings.protocol;
+
+        for name in &desired.loose_rp_filter {
+            if observed.interfaces.get(name).is_some_and(|i| i.strict_rp_filter) {
+                plan.changes.push(Change::LooseRpFilter(name.clone()));
+            }
+        }
+        if let Some(policy) = desired.hash_policy.filter(|p| observed.hash_policy != Some(*p)) {
+            plan.changes.push(Change::HashPolicy(policy));
+        }
+        plan.make_nexthops(&desired, observed);
+        let broken_routes = plan.make_routes(config, &desired, observed);
+        // Rising priority: the rule for main's better routes is there before any policy is.
+        let missing =
+            desired.rules.iter().filter(|rule| !observed.rules.iter().any(|f| f.complete && f.rule == **rule));
+        plan.changes.extend(missing.cloned().map(Change::Rule));
+
+        plan.changes.extend(broken_routes.into_iter().map(Change::DeleteRoute));
+        plan.break_rules(&desired, &observed.rules, ours);
+        plan.break_nexthops(&desired, observed, ours);
+        plan
+    }
+
+    /// How to make main's default routes.
+    fn make(&mut self, config: &Config, observed: &Observed) -> Make {
+        let settings = &config.settings;
+        if settings.nexthops == NexthopMode::Multipath {
+            return Make::Multipath;
+        }
+        let Some(found) = &observed.nexthops else {
+            if settings.nexthops == NexthopMode::Objects {
+                self.problems.push(Problem::NoNexthopObjects);
+            }
+            return Make::Multipath;
+        };
+        let ids = nexthop_ids(config);
+        let foreign = ids.iter().filter_map(|id| found.get(id).map(|n| (*id, n.protocol)));
+        let foreign = foreign.filter(|(_, protocol)| *protocol != settings.protocol);
+        let problems: Vec<_> = foreign.map(|(id, protocol)| Problem::ForeignNexthop { id, protocol }).collect();
+        let taken = !problems.is_empty();
+        self.problems.extend(problems);
+        // An object cannot become a group, nor the reverse (replace_nexthop() of the kernel). It
+        // happens once, when `nexthop-id` has moved by about 100: a multipath route bridges it,
+        // and the next plan, with the old objects gone, makes the new ones.
+        let group_ids = settings.nexthop_id.saturating_add(100)..;
+        let shaped = |id: &u32| match found.get(id).map(|n| &n.kind) {
+            None => true,
+            Some(NexthopKind::Group(_)) => group_ids.contains(id),
+            Some(NexthopKind::Single(_)) => !group_ids.contains(id),
+            Some(NexthopKind::Other) => false,
+        };
+        if taken || !ids.iter().all(shaped) { Make::Multipath } else { Make::Objects }
+    }
+
+    fn make_nexthops(&mut self, desired: &Desired, observed: &Observed) {
+        let found = |id: &u32| observed.nexthops.as_ref().and_then(|all| all.get(id)).map(|n| &n.kind);
+        for (id, leg) in &desired.nexthops {
+            if found(id) != Some(&NexthopKind::Single(leg.clone())) {
+                self.changes.push(Change::Nexthop { id: *id, leg: leg.clone() });
+            }
+        }
+        for (id, members) in &desired.groups {
+            if found(id) != Some(&NexthopKind::Group(members.clone())) {
+                self.changes.push(Change::Group { id: *id, members: members.clone() });
+            }
+        }
+    }
+
+    /// Plans the routes that are wanted; returns those that have to go after all is made.
+    fn make_routes(&mut self, config: &Config, desired: &Desired, observed: &Observed) -> Vec<FoundRoute> {
+        let ours = config.settings.protocol;
+        let mut places: BTreeMap<(TableId, u32), Vec<&FoundRoute>> = BTreeMap::new();
+        for route in &observed.routes {
+            places.entry((route.table, route.metric)).or_default().push(route);
+        }
+        let links = link_devices(config, desired, observed);
+        let on_links = |route: &FoundRoute| {
+            let devices = route.target.devices();
+            !devices.is_empty() && devices.iter().all(|d| links.contains(d))
+        };
+        let mut later = Vec::new();
+        for route in &desired.routes {
+            let found = places.remove(&(route.table, route.metric)).unwrap_or_default();
+            if let Some(foreign) = found.iter().find(|f| f.protocol != ours && !on_links(f)) {
+                self.problems.push(Problem::ForeignDefault((*foreign).clone()));
+                continue;
+            }
+            let same = found.iter().position(|f| f.protocol == ours && f.target.is(&route.target));
+            let first_own = found.iter().position(|f| f.protocol == ours);
+            match (same, first_own) {
+                // RTM_NEWROUTE with REPLACE acts on the first alias only, and says EEXIST where a
+                // later one is already what is wanted (fib_table_insert()). So those before one of
+                // ours, such as what pppd's `defaultroute` left, go first; ours carries meanwhile.
+                (Some(at), _) => {
+                    self.changes.extend(found[..at].iter().map(|f| Change::DeleteRoute((*f).clone())));
+                    later.extend(found[at + 1..].iter().map(|f| (*f).clone()));
+                }
+                (None, at) => {
+                    let at = at.unwrap_or(0);
+                    self.changes.extend(found[..at].iter().map(|f| Change::DeleteRoute((*f).clone())));
+                    self.changes.push(Change::Route(route.clone()));
+                    later.extend(found.iter().skip(at + 1).map(|f| (*f).clone()));
+                }
+            }
+        }
+        let unwanted = places.into_values().flatten().filter(|f| f.protocol == ours);
+        later.extend(unwanted.cloned());
+        later
+    }
+
+    fn break_rules(&mut self, desired: &Desired, found: &[FoundRule], ours: u8) {
+        let mut kept = BTreeSet::new();
+        let mut gone: Vec<_> = found
+            .iter()
+            .filter(|f| f.protocol == ours)
+            .filter(|f| {
+                let wanted = f.complete.then(|| desired.rules.iter().position(|r| *r == f.rule)).flatten();
+                // The second of two equal rules of ours is one too many.
+                wanted.is_none_or(|at| !kept.insert(at))
+            })
+            .map(|f| f.rule.clone())
+            .collect();
+        // An `unreachable` that has lost its place must not outlive the rules before it.
+        gone.sort_by_key(|rule| !matches!(rule.action, Action::Unreachable));
+        self.changes.extend(gone.into_iter().map(Change::DeleteRule));
+    }
+
+    fn break_nexthops(&mut self, desired: &Desired, observed: &Observed, ours: u8) {
+        let Some(found) = &observed.nexthops else { return };
+        let mut gone: Vec<_> = found
+            .iter()
+            .filter(|(id, n)| {
+                n.protocol == ours && !desired.nexthops.contains_key(id) && !desired.groups.contains_key(id)
+            })
+            .collect();
+        // Groups before their members: a group that loses its last member goes by itself.
+        gone.sort_by_key(|(_, n)| !matches!(n.kind, NexthopKind::Group(_)));
+        self.changes.extend(gone.into_iter().map(|(id, _)| Change::DeleteNexthop(*id)));
+    }
+}
+
+/// Indices of the devices that belong to links, up or not.
+fn link_devices(config: &Config, desired: &Desired, observed: &Observed) -> BTreeSet<u32> {
+    let configured = config.links.iter().filter_map(|l| observed.interfaces.get(&l.interface));
+    let live = desired.loose_rp_filter.iter().filter_map(|name| observed.interfaces.get(name));
+    configured.chain(live).map(|i| i.device.index).collect()
+}
+
+impl Change {
+    /// The change as a command of ip(8) that can be pasted; `protocol` marks what is ours.
+    pub fn command(&self, protocol: u8) -> impl fmt::Display + '_ {
+        Command { change: self, protocol }
+    }
+}
+
+struct Command<'a> {
+    change: &'a Change,
+    protocol: u8,
+}
+
+impl fmt::Display for Command<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = self.protocol;
+        match self.change {
+            // Not sysctl(8), which reads the dot of a VLAN's name as a separator.
+            Change::LooseRpFilter(name) => write!(f, "echo 2 > /proc/sys/net/ipv4/conf/{name}/rp_filter"),
+            Change::HashPolicy(n) => write!(f, "sysctl -w net.ipv4.fib_multipath_hash_policy={n}"),
+            Change::Nexthop { id, leg } => write!(f, "ip nexthop replace id {id} {leg} protocol {protocol}"),
+            Change::Group { id, members } => {
+                write!(f, "ip nexthop replace id {id} group ")?;
+                for (i, Member { id, weight }) in members.iter().enumerate() {
+                    write!(f, "{}{id},{weight}", if i == 0 { "" } else { "/" })?;
+                }
+                write!(f, " protocol {protocol}")
+            }
+            Change::DeleteNexthop(id) => write!(f, "ip nexthop del id {id}"),
+            Change::Route(DefaultRoute { table, metric, target }) => {
+                write!(f, "ip route replace table {table} default metric {metric} protocol {protocol} {target}")
+            }
+            Change::DeleteRoute(FoundRoute { table, metric, protocol, target }) => {
+                write!(f, "ip route del table {table} default metric {metric} protocol {protocol} {target}")
+            }
+            Change::Rule(rule) => write!(f, "ip rule add {rule} protocol {protocol}"),
+            Change::DeleteRule(rule) => write!(f, "ip rule del {rule} protocol {protocol}"),
+        }
+    }
+}

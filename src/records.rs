@@ -1,0 +1,252 @@
+//! The record of which link is up on which interface: one small file per link in the state
+//! directory, replaced atomically.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::net::Ipv6Addr;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::caller::{Addresses, Change, Event, Family};
+use crate::config::Config;
+use crate::links::Records;
+use crate::types::{HostAddr, IfName, LinkName};
+
+/// Default state directory.
+pub const DEFAULT_DIR: &str = "/run/multihome";
+
+/// What a caller said of a link that is up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Interface it is on.
+    pub interface: IfName,
+    /// Index of that interface: another one by the same name is another line.
+    pub index: u32,
+    /// Process that brought it up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<u32>,
+    /// Seconds since 1970 at which it came up.
+    pub since: u64,
+    /// Its IPv4 side, if that is up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub v4: Option<V4>,
+    /// Its IPv6 side, if that is up: recorded, not yet routed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub v6: Option<V6>,
+}
+
+/// IPv4 addresses of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct V4 {
+    /// Our address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local: Option<HostAddr>,
+    /// Gateway; `None`: the device itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<HostAddr>,
+}
+
+/// IPv6 addresses of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct V6 {
+    /// Our address.
+    pub local: Ipv6Addr,
+    /// The peer's.
+    pub remote: Ipv6Addr,
+}
+
+/// What an event does to the records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// The record becomes this.
+    Put(Record),
+    /// The record goes; here it is once more.
+    Remove(Record),
+    /// Nothing: the link is not recorded as up for this family.
+    NotUp,
+    /// Nothing: the link has come up again in another session, and the event is late.
+    Late(Record),
+}
+
+/// What `event` does to the record of its link. `index` is that of the event's interface, if it
+/// exists; an interface that does not exist cannot come up, so then *up* does nothing.
+pub fn effect(event: &Event, record: Option<&Record>, index: Option<u32>) -> Effect {
+    match event.change {
+        Change::Up(addresses) => {
+            let Some(index) = index else { return Effect::NotUp };
+            let mut new = Record {
+                interface: event.interface.clone(),
+                index,
+                session: event.session,
+                since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+                v4: None,
+                v6: None,
+            };
+            // The other family of the same connection stays.
+            if let Some(old) = record.filter(|r| r.index == index && r.session == event.session) {
+                new = Record { since: old.since, ..old.clone() };
+            }
+            match addresses {
+                Addresses::V4 { local, gateway } => new.v4 = Some(V4 { local, gateway }),
+                Addresses::V6 { local, remote } => new.v6 = Some(V6 { local, remote }),
+            }
+            Effect::Put(new)
+        }
+        Change::Down(family) => {
+            let Some(old) = record else { return Effect::NotUp };
+            let other_session = matches!((old.session, event.session), (Some(a), Some(b)) if a != b);
+            if other_session || old.interface != event.interface {
+                return Effect::Late(old.clone());
+            }
+            let mut left = old.clone();
+            match family {
+                Family::V4 => left.v4 = None,
+                Family::V6 => left.v6 = None,
+            }
+            if left == *old {
+                Effect::NotUp
+            } else if left.v4.is_none() && left.v6.is_none() {
+                Effect::Remove(old.clone())
+            } else {
+                Effect::Put(left)
+            }
+        }
+    }
+}
+
+/// Why a record could not be read or written.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Somebody else could write there.
+    #[error(
+        "state directory {} is not safe: it must belong to root or to you and be writable by its owner only; \
+         remove it, or name another with --state-dir", .0.display()
+    )]
+    Unsafe(PathBuf),
+    /// Not a record of ours.
+    #[error("{} is not a record of a link: {reason}; remove it", path.display())]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Error {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// Whether the reason is a lack of privileges.
+    pub fn is_permission(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
+/// The state directory.
+#[derive(Debug, Clone)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+impl Store {
+    /// The store in `dir`, which need not exist.
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// A file in the directory, which is made if it does not exist and checked if it does.
+    pub fn prepare(&self) -> Result<&Path, Error> {
+        // Readable for all, whatever the umask (pppd's is 077): `mhctl status` needs no root.
+        match DirBuilder::new().mode(0o755).create(&self.dir) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o755)
+                    .create(&self.dir)
+                    .map_err(Error::io("create directory", &self.dir))?;
+            }
+            made => made.map_err(Error::io("create directory", &self.dir))?,
+        }
+        let meta = fs::symlink_metadata(&self.dir).map_err(Error::io("look at", &self.dir))?;
+        let me = fs::metadata("/proc/self").map_err(Error::io("look at", Path::new("/proc/self")))?.uid();
+        let safe = meta.is_dir() && (meta.uid() == me || meta.uid() == 0) && meta.mode() & 0o022 == 0;
+        if safe { Ok(&self.dir) } else { Err(Error::Unsafe(self.dir.clone())) }
+    }
+
+    fn path(&self, link: &LinkName) -> PathBuf {
+        self.dir.join(format!("{link}.toml"))
+    }
+
+    /// The records of the configured links. One that cannot be read counts as none, and is told
+    /// of beside the others: it must not keep the other links from being served.
+    pub fn load(&self, config: &Config) -> (Records, Vec<Error>) {
+        let mut records = Records::new();
+        let mut errors = Vec::new();
+        for link in &config.links {
+            match self.read(&link.name) {
+                Ok(Some(record)) => drop(records.insert(link.name.clone(), record)),
+                Ok(None) => {}
+                Err(e) => errors.push(e),
+            }
+        }
+        (records, errors)
+    }
+
+    fn read(&self, link: &LinkName) -> Result<Option<Record>, Error> {
+        let path = self.path(link);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io("read", &path)(e)),
+        };
+        let record = toml::from_str(&text);
+        record.map(Some).map_err(|e| Error::Malformed { path, reason: e.message().to_owned() })
+    }
+
+    /// Carries out `effect` for `link`: the file is there as a whole or not at all at every instant.
+    pub fn apply(&self, link: &LinkName, effect: &Effect) -> Result<(), Error> {
+        match effect {
+            Effect::Put(record) => self.write(link, record),
+            Effect::Remove(_) => remove(&self.path(link)),
+            Effect::NotUp | Effect::Late(_) => Ok(()),
+        }
+    }
+
+    fn write(&self, link: &LinkName, record: &Record) -> Result<(), Error> {
+        let path = self.path(link);
+        // Under the lock nobody else uses this name; what is there was left by a hook that died.
+        let temporary = self.dir.join(format!(".{link}.new"));
+        remove(&temporary)?;
+        // Numbers, names and addresses: nothing that TOML could not hold.
+        let text =
+            toml::to_string(record).map_err(|e| Error::Malformed { path: path.clone(), reason: e.to_string() })?;
+        let new = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary);
+        new.and_then(|mut file: File| file.write_all(text.as_bytes())).map_err(Error::io("write", &temporary))?;
+        fs::rename(&temporary, &path).map_err(Error::io("replace", &path))
+    }
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
+        _ => Ok(()),
+    }
+}

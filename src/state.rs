@@ -1,0 +1,296 @@
+//! Routes, nexthops and rules as the kernel holds them, in the terms of ip-route(8),
+//! ip-nexthop(8) and ip-rule(8); each is written as the arguments that ip(8) takes.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::Ipv4Net;
+
+use crate::config::{FwMark, PortRange, UidRange};
+use crate::types::{HostAddr, IfName, TableId, Weight};
+
+/// A network device. The index tells it from a later one of the same name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Device {
+    /// Kernel's interface index: never used twice while the system runs.
+    pub index: u32,
+    /// Its name.
+    pub name: IfName,
+}
+
+/// One way out: a device, and the gateway behind it if there is one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Leg {
+    /// Device that packets leave by.
+    pub device: Device,
+    /// Next router; `None`: the device leads to one peer.
+    pub gateway: Option<HostAddr>,
+    /// The gateway is behind the device although no address of the device covers it.
+    pub onlink: bool,
+}
+
+/// A leg and its share of new flows.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WeightedLeg {
+    /// The way out.
+    pub leg: Leg,
+    /// Its share.
+    pub weight: Weight,
+}
+
+/// What a default route of ours points to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A nexthop group, by id: the kernel itself takes dying members out.
+    Group(u32),
+    /// One or more legs, sorted by device.
+    Legs(Vec<WeightedLeg>),
+}
+
+/// A default route of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefaultRoute {
+    /// Table it is in.
+    pub table: TableId,
+    /// Its metric: the lowest of a table wins.
+    pub metric: u32,
+    /// Where it leads.
+    pub target: Target,
+}
+
+/// A default route as the kernel holds it, whoever made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundRoute {
+    /// Table it is in.
+    pub table: TableId,
+    /// Its metric.
+    pub metric: u32,
+    /// Who made it: `rtm_protocol`.
+    pub protocol: u8,
+    /// Where it leads.
+    pub target: FoundTarget,
+}
+
+/// Where a found route leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundTarget {
+    /// A nexthop object or group, by id; its devices as the kernel resolved them.
+    Nexthop {
+        /// Id of the object.
+        id: u32,
+        /// Interface indices.
+        devices: Vec<u32>,
+    },
+    /// Legs that we could have written, sorted by device.
+    Legs(Vec<WeightedLeg>),
+    /// Anything else: unreachable, an IPv6 gateway, a device that we do not know.
+    Other {
+        /// As ip-route(8) would show it, for messages.
+        text: String,
+        /// Interface indices, possibly none.
+        devices: Vec<u32>,
+        /// Gateway, where there is just one leg: it takes part in the match when the route is deleted.
+        gateway: Option<IpAddr>,
+    },
+}
+
+impl FoundTarget {
+    /// Indices of the devices it leads to.
+    pub fn devices(&self) -> Vec<u32> {
+        match self {
+            Self::Nexthop { devices, .. } | Self::Other { devices, .. } => devices.clone(),
+            Self::Legs(legs) => legs.iter().map(|l| l.leg.device.index).collect(),
+        }
+    }
+
+    /// Whether it is what `target` says.
+    pub fn is(&self, target: &Target) -> bool {
+        match (self, target) {
+            (Self::Nexthop { id, .. }, Target::Group(wanted)) => id == wanted,
+            // The kernel keeps a multipath route of one leg as a plain route, without its weight.
+            (Self::Legs(found), Target::Legs(wanted)) if wanted.len() == 1 => {
+                found.len() == 1 && found[0].leg == wanted[0].leg
+            }
+            (Self::Legs(found), Target::Legs(wanted)) => found == wanted,
+            _ => false,
+        }
+    }
+}
+
+/// A nexthop object as the kernel holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundNexthop {
+    /// Who made it: `nh_protocol`.
+    pub protocol: u8,
+    /// What it is.
+    pub kind: NexthopKind,
+}
+
+/// What a nexthop object is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NexthopKind {
+    /// One way out.
+    Single(Leg),
+    /// A group of single objects.
+    Group(Vec<Member>),
+    /// Anything that we never write.
+    Other,
+}
+
+/// Member of a nexthop group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member {
+    /// Id of its nexthop object.
+    pub id: u32,
+    /// Its share of new flows.
+    pub weight: Weight,
+}
+
+/// A rule of the routing policy database (IPv4).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Rule {
+    /// Rules are tried in rising order.
+    pub priority: u32,
+    /// What it matches.
+    pub selector: Selector,
+    /// What it does.
+    pub action: Action,
+}
+
+/// What a rule matches: everything that is given.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Selector {
+    /// Source prefix.
+    pub from: Option<Ipv4Net>,
+    /// Destination prefix.
+    pub to: Option<Ipv4Net>,
+    /// Interface by which the packet came in.
+    pub iif: Option<IfName>,
+    /// Mark under its mask.
+    pub fwmark: Option<FwMark>,
+    /// Owner of the socket.
+    pub uid: Option<UidRange>,
+    /// IP protocol.
+    pub proto: Option<u8>,
+    /// Source port.
+    pub sport: Option<PortRange>,
+    /// Destination port.
+    pub dport: Option<PortRange>,
+    /// Differentiated services code point.
+    pub dscp: Option<u8>,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Look the destination up in a table; no match: the next rule.
+    Lookup {
+        /// The table.
+        table: TableId,
+        /// Ignore routes of this prefix length or a shorter one.
+        suppress_prefixlength: Option<u32>,
+    },
+    /// Refuse with "network unreachable".
+    Unreachable,
+}
+
+/// A rule as the kernel holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundRule {
+    /// What of it can be said in our words.
+    pub rule: Rule,
+    /// Who made it: `FRA_PROTOCOL`.
+    pub protocol: u8,
+    /// Whether `rule` is all of it.
+    pub complete: bool,
+}
+
+impl fmt::Display for Leg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(gateway) = self.gateway {
+            write!(f, "via {gateway} ")?;
+        }
+        write!(f, "dev {}", self.device.name)?;
+        if self.onlink { f.write_str(" onlink") } else { Ok(()) }
+    }
+}
+
+/// Legs as ip-route(8) takes them; one leg stands alone.
+fn fmt_legs(legs: &[WeightedLeg], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if let [only] = legs {
+        return write!(f, "{}", only.leg);
+    }
+    let mut space = "";
+    for WeightedLeg { leg, weight } in legs {
+        // `onlink` goes after the weight in a nexthop of ip-route(8) and before it alike.
+        write!(f, "{space}nexthop {leg} weight {weight}")?;
+        space = " ";
+    }
+    Ok(())
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Group(id) => write!(f, "nhid {id}"),
+            Self::Legs(legs) => fmt_legs(legs, f),
+        }
+    }
+}
+
+impl fmt::Display for FoundTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nexthop { id, .. } => write!(f, "nhid {id}"),
+            Self::Legs(legs) => fmt_legs(legs, f),
+            Self::Other { text, .. } => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "priority {}{} ", self.priority, self.selector)?;
+        match self.action {
+            Action::Lookup { table, suppress_prefixlength: None } => write!(f, "lookup {table}"),
+            Action::Lookup { table, suppress_prefixlength: Some(n) } => {
+                write!(f, "lookup {table} suppress_prefixlength {n}")
+            }
+            Action::Unreachable => f.write_str("type unreachable"),
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    /// Each part with a space before it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(from) = self.from {
+            write!(f, " from {from}")?;
+        }
+        if let Some(to) = self.to {
+            write!(f, " to {to}")?;
+        }
+        if let Some(iif) = &self.iif {
+            write!(f, " iif {iif}")?;
+        }
+        if let Some(FwMark { value, mask }) = self.fwmark {
+            write!(f, " fwmark {value:#x}/{mask:#x}")?;
+        }
+        if let Some(UidRange { start, end }) = self.uid {
+            write!(f, " uidrange {start}-{end}")?;
+        }
+        if let Some(proto) = self.proto {
+            write!(f, " ipproto {proto}")?;
+        }
+        if let Some(ports) = self.sport {
+            write!(f, " sport {}-{}", ports.start, ports.end)?;
+        }
+        if let Some(ports) = self.dport {
+            write!(f, " dport {}-{}", ports.start, ports.end)?;
+        }
+        if let Some(dscp) = self.dscp {
+            write!(f, " dscp {dscp}")?;
+        }
+        Ok(())
+    }
+}
