@@ -6,4 +6,5 @@
 
 pub mod caller;
 pub mod config;
+pub mod kernel;
 pub mod types;
