@@ -7,6 +7,7 @@
 pub mod caller;
 pub mod config;
 pub mod desired;
+pub mod kernel;
 pub mod links;
 pub mod lock;
 pub mod observed;

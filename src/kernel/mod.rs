@@ -1,0 +1,3 @@
+//! The only code that knows netlink.
+
+pub mod nexthop;
