@@ -1,8 +1,32 @@
 //! Who calls us, and what that says: argv and environment become an `Event`. Pure.
 
-use std::net::Ipv6Addr;
+pub mod openvpn;
+pub mod pppd;
 
-use crate::types::{HostAddr, IfName};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
+
+use crate::config::{Config, Link};
+use crate::types::{HostAddr, IfName, Invalid};
+
+/// The environment, handed in so that callers stay pure; `None`: no such variable.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// What a caller said and cannot be: one line for the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// One value is wrong by itself.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// An IPv4 address at one end, an IPv6 address at the other.
+    #[error("local address {local} and remote address {remote} do not belong together: write two of the same family")]
+    MixedFamilies {
+        /// Our end.
+        local: IpAddr,
+        /// The peer's.
+        remote: IpAddr,
+    },
+}
 
 /// What a caller says about one interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,9 +72,149 @@ pub enum Addresses {
     },
     /// IPv6: recorded, not yet routed.
     V6 {
-        /// Our address.
+        /// Our address; `::` when it is not known.
         local: Ipv6Addr,
-        /// The peer's.
+        /// The peer's; `::` when it is not known.
         remote: Ipv6Addr,
     },
+}
+
+impl Addresses {
+    /// The family that they are of.
+    pub fn family(&self) -> Family {
+        match self {
+            Self::V4 { .. } => Family::V4,
+            Self::V6 { .. } => Family::V6,
+        }
+    }
+}
+
+/// The link that the event is about: by the caller's names for it, best first, and then by
+/// interface. `None`: it is no link of ours.
+pub fn recognise<'a>(event: &Event, config: &'a Config) -> Option<&'a Link> {
+    let by_name = |name: &String| config.links.iter().find(|link| link.ipparam == *name);
+    let by_interface = || config.links.iter().find(|link| link.interface == event.interface);
+    event.names.iter().find_map(by_name).or_else(by_interface)
+}
+
+/// A variable of the environment; an empty one says as little as a missing one.
+fn var(env: Env, name: &str) -> Option<String> {
+    env(name).filter(|value| !value.is_empty())
+}
+
+/// An argument if it says anything, else the variable `name`.
+fn arg_or_var(arg: Option<&str>, env: Env, name: &str) -> Option<String> {
+    arg.filter(|arg| !arg.is_empty()).map(str::to_owned).or_else(|| var(env, name))
+}
+
+/// The process id in variable `name`. Never an error: without a session an event still counts.
+fn session(env: Env, name: &str) -> Option<u32> {
+    env(name)?.parse().ok().map(NonZeroU32::get)
+}
+
+/// An IPv4 address of a link; 0.0.0.0 says that there is none.
+fn host4(what: &'static str, addr: Ipv4Addr) -> Result<Option<HostAddr>, Invalid> {
+    if addr.is_unspecified() {
+        return Ok(None);
+    }
+    // HostAddr does not know which address it is, and the log line should.
+    HostAddr::new(addr).map(Some).map_err(|e| Invalid::new(what, &addr.to_string(), e.expected()))
+}
+
+/// An IPv6 address of a link; `::` says that there is none.
+fn host6(what: &'static str, addr: Ipv6Addr) -> Result<Ipv6Addr, Invalid> {
+    if addr.is_loopback() || addr.is_multicast() {
+        return Err(Invalid::new(what, &addr.to_string(), "no host on a line can have it"));
+    }
+    Ok(addr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{LinkKind, Settings};
+    use crate::types::{Mark, TableId};
+
+    /// An environment of these variables only.
+    pub fn env_of<'a>(vars: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
+        |name| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+    }
+
+    /// Addresses as IPv4; empty: none.
+    pub fn v4(local: &str, gateway: &str) -> Addresses {
+        Addresses::V4 { local: local.parse().ok(), gateway: gateway.parse().ok() }
+    }
+
+    /// Addresses as IPv6.
+    pub fn v6(local: &str, remote: &str) -> Addresses {
+        Addresses::V6 { local: local.parse().unwrap(), remote: remote.parse().unwrap() }
+    }
+
+    /// One line, not a flood, and nothing that a terminal would obey.
+    pub fn assert_loggable(error: &Error) {
+        let text = error.to_string();
+        assert!(text.len() < 1000 && !text.chars().any(char::is_control), "{text:?}");
+    }
+
+    fn link(n: u32, name: &str, interface: &str, ipparam: &str) -> Link {
+        Link {
+            name: name.parse().unwrap(),
+            kind: LinkKind::Tunnel,
+            interface: interface.parse().unwrap(),
+            ipparam: ipparam.to_owned(),
+            table: TableId::new(n).unwrap(),
+            mark: Mark::new(1 << n).unwrap(),
+            masquerade: false,
+            gateway: None,
+        }
+    }
+
+    #[test]
+    fn a_link_is_recognised_by_the_callers_names_and_then_by_interface() {
+        let links = vec![link(1, "isp1", "ppp0", "isp1"), link(2, "isp2", "ppp1", "second")];
+        let config = Config { links, policies: vec![], settings: Settings::default() };
+        for (names, interface, expected) in [
+            (&[][..], "ppp0", Some("isp1")),
+            (&[], "ppp1", Some("isp2")),
+            (&[], "ppp9", None),
+            // A name goes before the interface, which another link may have had first.
+            (&["second"], "ppp0", Some("isp2")),
+            (&["second"], "ppp9", Some("isp2")),
+            // In the caller's order, not the configuration's.
+            (&["second", "isp1"], "ppp9", Some("isp2")),
+            (&["unknown", "isp1"], "ppp1", Some("isp1")),
+            (&["unknown"], "ppp1", Some("isp2")),
+            // The name of the link is not its ipparam where that is given.
+            (&["isp2"], "ppp9", None),
+            (&["unknown"], "ppp9", None),
+        ] {
+            let event = Event {
+                change: Change::Down(Family::V4),
+                interface: interface.parse().unwrap(),
+                names: names.iter().map(|&name| name.to_owned()).collect(),
+                session: None,
+            };
+            let found = recognise(&event, &config).map(|link| link.name.as_str());
+            assert_eq!(found, expected, "{names:?} {interface}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_a_process_id_or_nothing() {
+        for (value, expected) in [
+            ("4711", Some(4711)),
+            ("4294967295", Some(u32::MAX)),
+            ("", None),
+            ("0", None),
+            ("-1", None),
+            ("4294967296", None),
+            ("12 ", None),
+            ("1\n2", None),
+            ("pid", None),
+            ("1;rm -rf /", None),
+        ] {
+            assert_eq!(session(&env_of(&[("PPPD_PID", value)]), "PPPD_PID"), expected, "{value:?}");
+        }
+        assert_eq!(session(&env_of(&[]), "PPPD_PID"), None);
+    }
 }
