@@ -7,11 +7,15 @@
 pub mod caller;
 pub mod config;
 pub mod desired;
+pub mod hook;
 pub mod kernel;
 pub mod links;
 pub mod lock;
+pub mod log;
 pub mod observed;
 pub mod plan;
+pub mod reconcile;
 pub mod records;
+pub mod settle;
 pub mod state;
 pub mod types;

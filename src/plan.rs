@@ -241,6 +241,11 @@ fn link_devices(config: &Config, desired: &Desired, observed: &Observed) -> BTre
 }
 
 impl Change {
+    /// Whether packets may take another way after it.
+    pub fn is_route(&self) -> bool {
+        !matches!(self, Self::LooseRpFilter(_))
+    }
+
     /// The change as a command of ip(8) that can be pasted; `protocol` marks what is ours.
     pub fn command(&self, protocol: u8) -> impl fmt::Display + '_ {
         Command { change: self, protocol }

@@ -87,8 +87,8 @@ pub fn effect(event: &Event, record: Option<&Record>, index: Option<u32>) -> Eff
                 v6: None,
             };
             // The other family of the same connection stays.
-            if let Some(old) = record.filter(|r| r.index == index && r.session == event.session) {
-                new = Record { since: old.since, ..old.clone() };
+            if let Some(old) = record.filter(|r| r.index == index && r.interface == event.interface) {
+                new = Record { session: event.session.or(old.session), ..old.clone() };
             }
             match addresses {
                 Addresses::V4 { local, gateway } => new.v4 = Some(V4 { local, gateway }),

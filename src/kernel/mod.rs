@@ -1,3 +1,106 @@
-//! The only code that knows netlink.
+//! The only code that knows netlink and sysctl: looks at what the kernel holds, and changes it.
 
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::observed::{Observed, Scope};
+use crate::plan::Change;
+
+mod apply;
 pub mod nexthop;
+mod observe;
+pub mod socket;
+pub mod sysctl;
+pub mod watch;
+
+/// What reconciling needs of a kernel; tests have one of their own.
+pub trait Kernel {
+    /// What there is now.
+    fn observe(&mut self, scope: &Scope) -> Result<Observed, Error>;
+
+    /// Makes one change; `protocol` marks it as ours. What is there or gone already is a success.
+    fn apply(&mut self, change: &Change, protocol: u8) -> Result<(), Error>;
+
+    /// Has the kernel forget what it learnt of routes: path MTUs and redirects.
+    fn flush_route_cache(&mut self) -> Result<(), Error>;
+}
+
+/// Why the kernel was not read or changed.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Something could not be looked at.
+    #[error("cannot read {what} of the kernel: {source}")]
+    Read {
+        /// What was asked for.
+        what: &'static str,
+        /// Why not.
+        source: socket::Error,
+    },
+    /// A change was refused.
+    #[error("`{command}` was refused: {source}")]
+    Change {
+        /// The change, as a command.
+        command: String,
+        /// Why.
+        source: socket::Error,
+    },
+    /// A sysctl could not be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Sysctl {
+        /// Read or write.
+        action: &'static str,
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no socket.
+    #[error("cannot open a netlink socket: {0}")]
+    Open(#[source] io::Error),
+}
+
+impl Error {
+    /// Whether the reason is a lack of privileges: then no other change will do better.
+    pub fn is_permission(&self) -> bool {
+        const EPERM: i32 = 1;
+        match self {
+            Self::Change { source, .. } | Self::Read { source, .. } => source.refused() == Some(EPERM),
+            Self::Sysctl { .. } | Self::Open(_) => false,
+        }
+    }
+}
+
+/// The kernel of the network namespace that the thread is in.
+#[derive(Debug)]
+pub struct Linux {
+    socket: socket::Socket,
+}
+
+impl Linux {
+    /// Opens the kernel's door.
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self { socket: socket::Socket::open().map_err(Error::Open)? })
+    }
+}
+
+impl Kernel for Linux {
+    fn observe(&mut self, scope: &Scope) -> Result<Observed, Error> {
+        observe::observe(&mut self.socket, scope)
+    }
+
+    fn apply(&mut self, change: &Change, protocol: u8) -> Result<(), Error> {
+        apply::apply(&mut self.socket, change, protocol)
+    }
+
+    fn flush_route_cache(&mut self) -> Result<(), Error> {
+        sysctl::flush_route_cache()
+    }
+}
+
+/// Index of an interface; `None`: there is none of that name.
+pub fn index(name: &crate::types::IfName) -> Result<Option<u32>, Error> {
+    let mut socket = socket::Socket::open().map_err(Error::Open)?;
+    Ok(observe::lookup(&mut socket, name)?.map(|(index, _)| index))
+}

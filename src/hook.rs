@@ -1,0 +1,307 @@
+//! The life of an event, from the caller's words to a kernel that holds what is wanted: what
+//! `mh-ip-up`, `mh-ip-down` and `mh-vpn-up` have in common.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use tracing::{debug, error, info, warn};
+
+use crate::caller::{Addresses, Change, Event, Family, recognise};
+use crate::config::{self, Config, Link};
+use crate::kernel::{self, Kernel, Linux, watch, watch::Watch};
+use crate::links::Records;
+use crate::lock::{self, Lock};
+use crate::plan;
+use crate::reconcile::{Failure, Outcome, preview, reconcile};
+use crate::records::{self, Effect, Store, effect};
+use crate::settle::{self, Settle};
+use crate::types::LinkName;
+
+/// Options that all executables have.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Common {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    pub config: PathBuf,
+    /// Directory of the links' records and the lock
+    #[arg(long, value_name = "DIR", default_value = records::DEFAULT_DIR)]
+    pub state_dir: PathBuf,
+    /// Print what would be done, as commands, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Say more, and say it on standard error too
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Why an event was not, or not wholly, carried out.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The records.
+    #[error(transparent)]
+    Records(#[from] records::Error),
+    /// The lock.
+    #[error(transparent)]
+    Lock(#[from] lock::Error),
+    /// The kernel.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// The notices of the kernel.
+    #[error(transparent)]
+    Watch(#[from] watch::Error),
+    /// The interface does not exist.
+    #[error("interface {interface} does not exist: {link} stays down")]
+    NoInterface {
+        /// Which was said to be up.
+        interface: String,
+        /// The link.
+        link: LinkName,
+    },
+    /// Some of it is not as it should be; each has been logged.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Incomplete(Vec<Failure>),
+    /// Standard output is closed.
+    #[error("cannot print: {0}")]
+    Print(#[from] io::Error),
+}
+
+/// Carries out `event` for `program`. With `wait`, a link that goes down is waited for until its
+/// device is gone or the configured deadline has passed, and the kernel is looked at once more.
+pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result<(), Error> {
+    let config = config::load(&options.config)?;
+    let store = Store::new(&options.state_dir);
+    let Some(link) = link_of(event, &config, &store) else {
+        debug!("{} is no link of {}: nothing to do", event.interface, options.config.display());
+        return Ok(());
+    };
+    if options.dry_run {
+        return dry_run(event, link, &config, &store);
+    }
+    let hook = Hook { program, event, link, config: &config, store };
+    // Before anything else, so that no notice is missed.
+    let going_down = event.change == Change::Down(Family::V4);
+    let watch = if wait && going_down { Some(Watch::subscribe()?) } else { None };
+    let index = kernel::index(&event.interface)?;
+    let noted = hook.note(index);
+    let (effect, unwritten) = match noted {
+        Ok(effect) => (effect, None),
+        // Unprivileged, as OpenVPN's `down` is after it has dropped root: when the device is gone
+        // the kernel has done its part, and the record counts as stale.
+        Err(Noted { error: Error::Records(e), .. }) if e.is_permission() && going_down && index.is_none() => {
+            info!("{} is down: {} is gone, and without privileges there is nothing left to do", link.name, event.interface);
+            return Ok(());
+        }
+        Err(Noted { effect: Some(effect), error }) => {
+            error!("{error}; until that is mended, the next event will not know of this one");
+            (effect, Some(error))
+        }
+        Err(Noted { effect: None, error }) => return Err(error),
+    };
+    let up = matches!(event.change, Change::Up(_));
+    if up && index.is_none() {
+        return Err(Error::NoInterface { interface: event.interface.to_string(), link: link.name.clone() });
+    }
+    let first = hook.reconcile(&effect)?;
+    let mut failures = hook.report(&hook.headline(&effect), first);
+    if let (Some(watch), Some(index)) = (watch, dying(&effect, index)) {
+        let since = Instant::now();
+        let settle = Settle::new(index, since, config.settings.settle_timeout);
+        let outcome = watch.wait(&settle, &event.interface, index)?;
+        let second = hook.reconcile(&effect)?;
+        failures = hook.report(&settled(event, outcome, since.elapsed()), second);
+    }
+    match (failures.is_empty(), unwritten) {
+        (true, None) => Ok(()),
+        (true, Some(error)) => Err(error),
+        (false, _) => Err(Error::Incomplete(failures)),
+    }
+}
+
+/// The link that the event is about. At a *down* also the one that is recorded on the interface:
+/// its name may have changed since the configuration was written, and `ipparam` may be missing.
+fn link_of<'a>(event: &Event, config: &'a Config, store: &Store) -> Option<&'a Link> {
+    recognise(event, config).or_else(|| {
+        let (records, _) = store.load(config);
+        let (name, _) = records.into_iter().find(|(_, record)| record.interface == event.interface)?;
+        config.links.iter().find(|link| link.name == name).filter(|_| matches!(event.change, Change::Down(_)))
+    })
+}
+
+/// Index of the device to wait for: that of the session that ended.
+fn dying(effect: &Effect, index: Option<u32>) -> Option<u32> {
+    match effect {
+        Effect::Remove(record) | Effect::Put(record) => Some(record.index),
+        Effect::NotUp => index,
+        Effect::Late(_) => None,
+    }
+}
+
+/// What an event would change, printed.
+fn dry_run(event: &Event, link: &Link, config: &Config, store: &Store) -> Result<(), Error> {
+    let (mut records, errors) = store.load(config);
+    for error in errors {
+        warn!("{error}");
+    }
+    let index = kernel::index(&event.interface)?;
+    put(&mut records, link, event, &effect(event, records.get(&link.name), index));
+    let mut kernel = Linux::open()?;
+    let plan = preview(config, &records, &mut kernel)?;
+    print_plan(&plan, config.settings.protocol)?;
+    if plan.problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Incomplete(plan.problems.into_iter().map(Failure::Problem).collect()))
+    }
+}
+
+/// A plan as commands, one a line.
+fn print_plan(plan: &plan::Plan, protocol: u8) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if plan.changes.is_empty() {
+        return writeln!(out, "# nothing to change");
+    }
+    for change in &plan.changes {
+        writeln!(out, "{}", change.command(protocol))?;
+    }
+    if plan.changes.iter().any(plan::Change::is_route) { writeln!(out, "ip route flush cache") } else { Ok(()) }
+}
+
+/// What `effect` makes of the records; an interface is one link's at a time.
+fn put(records: &mut Records, link: &Link, event: &Event, effect: &Effect) {
+    match effect {
+        Effect::Put(record) => {
+            records.retain(|_, other| other.interface != event.interface);
+            records.insert(link.name.clone(), record.clone());
+        }
+        Effect::Remove(_) => drop(records.remove(&link.name)),
+        Effect::NotUp | Effect::Late(_) => {}
+    }
+}
+
+/// What could not be recorded.
+struct Noted {
+    /// What should have been.
+    effect: Option<Effect>,
+    error: Error,
+}
+
+struct Hook<'a> {
+    program: &'a str,
+    event: &'a Event,
+    link: &'a Link,
+    config: &'a Config,
+    store: Store,
+}
+
+impl Hook<'_> {
+    fn lock(&self, name: &str) -> Result<Lock, Error> {
+        let who = format!("{} {}", self.program, self.event.interface);
+        let dir: &Path = self.store.prepare()?;
+        Ok(Lock::acquire(&dir.join(name), self.config.settings.lock_timeout, &who)?)
+    }
+
+    /// Records the event. This has a lock of its own, held for an instant only: the event is
+    /// recorded even when somebody sits on the other one, and whoever reconciles next sees it.
+    fn note(&self, index: Option<u32>) -> Result<Effect, Noted> {
+        let _lock = self.lock("records.lock").map_err(|error| Noted { effect: None, error })?;
+        let (records, _) = self.store.load(self.config);
+        let effect = effect(self.event, records.get(&self.link.name), index);
+        let written = self.store.apply(&self.link.name, &effect).and_then(|()| {
+            let taken = matches!(effect, Effect::Put(_));
+            let mut others = records
+                .iter()
+                .filter(|(name, other)| taken && **name != self.link.name && other.interface == self.event.interface);
+            others.try_for_each(|(name, other)| self.store.apply(name, &Effect::Remove(other.clone())))
+        });
+        match written {
+            Ok(()) => Ok(effect),
+            Err(error) => Err(Noted { effect: Some(effect), error: error.into() }),
+        }
+    }
+
+    /// Reconciles with the records as they are by now; `effect` stands in where it could not be
+    /// written.
+    fn reconcile(&self, effect: &Effect) -> Result<Outcome, Error> {
+        let lock = self.lock("lock")?;
+        let (mut records, errors) = self.store.load(self.config);
+        for error in errors {
+            warn!("{error}");
+        }
+        if self.is_missing(&records, effect) {
+            put(&mut records, self.link, self.event, effect);
+        }
+        let mut kernel = Linux::open()?;
+        let outcome = reconcile(self.config, &records, &mut kernel);
+        drop(lock);
+        let outcome = outcome?;
+        if outcome.made.iter().any(plan::Change::is_route) {
+            kernel.flush_route_cache()?;
+        }
+        Ok(outcome)
+    }
+
+    /// Whether the record shows that `effect` was not written, rather than overtaken.
+    fn is_missing(&self, records: &Records, effect: &Effect) -> bool {
+        let now = records.get(&self.link.name);
+        match effect {
+            Effect::Put(new) => now.is_none_or(|r| r.since < new.since),
+            Effect::Remove(old) => now == Some(old),
+            Effect::NotUp | Effect::Late(_) => false,
+        }
+    }
+
+    /// What the event says, in a few words.
+    fn headline(&self, effect: &Effect) -> String {
+        let Event { change, interface, .. } = self.event;
+        let name = &self.link.name;
+        match (change, effect) {
+            (Change::Up(Addresses::V4 { local, gateway }), _) => {
+                let mut line = format!("{name} up on {interface}");
+                // Writing to a String cannot fail.
+                let _ = local.map(|a| write!(line, ", {a}"));
+                let _ = gateway.map(|a| write!(line, " via {a}"));
+                line
+            }
+            (Change::Up(Addresses::V6 { local, remote }), _) => {
+                format!("{name} has IPv6 on {interface} ({local} to {remote}): recorded, IPv6 is not routed yet")
+            }
+            (Change::Down(Family::V6), _) => format!("{name} has no IPv6 any more on {interface}"),
+            (Change::Down(Family::V4), Effect::Late(now)) => {
+                format!("late word that {name} went down on {interface}: it is up on {} since", now.interface)
+            }
+            (Change::Down(Family::V4), _) => format!("{name} down on {interface}"),
+        }
+    }
+
+    /// The one line of an event; returns what is not as it should be.
+    fn report(&self, headline: &str, outcome: Outcome) -> Vec<Failure> {
+        let uplinks: Vec<_> = outcome.live.iter().map(LinkName::as_str).collect();
+        let carrying = if uplinks.is_empty() { "none".to_owned() } else { uplinks.join(" ") };
+        info!(
+            "{headline}; links up: {carrying}; {} changes in {:.1} ms",
+            outcome.made.len(),
+            outcome.elapsed.as_secs_f64() * 1e3
+        );
+        for change in &outcome.made {
+            debug!("{}", change.command(self.config.settings.protocol));
+        }
+        outcome.failures
+    }
+}
+
+fn settled(event: &Event, outcome: settle::Outcome, waited: Duration) -> String {
+    let interface = &event.interface;
+    let ms = waited.as_millis();
+    match outcome {
+        settle::Outcome::Gone => format!("{interface} is gone after {ms} ms"),
+        settle::Outcome::Back => format!("{interface} has an address again after {ms} ms"),
+        settle::Outcome::Terminated => format!("told to end while waiting for {interface} to go"),
+        settle::Outcome::Stayed => format!("{interface} is still there after {ms} ms"),
+    }
+}

@@ -1,0 +1,177 @@
+//! Changes as netlink requests.
+
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteScope, RouteType,
+};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange, RuleUidRange};
+
+use super::nexthop::NexthopMessage;
+use super::socket::{self, Socket};
+use super::{Error, sysctl};
+use crate::plan::Change;
+use crate::state::{Action, DefaultRoute, FoundRoute, FoundTarget, Leg, Rule, Selector, Target, WeightedLeg};
+use crate::types::TableId;
+
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_NEWRULE: u16 = 32;
+const RTM_DELRULE: u16 = 33;
+const RTM_NEWNEXTHOP: u16 = 104;
+const RTM_DELNEXTHOP: u16 = 105;
+
+/// The whole DSCP (Linux 6.12), where the older header field `tos` is compared in three bits only
+/// (`INET_DSCP_MASK` against `IPTOS_RT_MASK`).
+pub(super) const FRA_DSCP: u16 = 28;
+/// netlink-packet-route has the attribute, but does not export the type of its value.
+const FRA_IP_PROTO: u16 = 22;
+
+const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
+
+/// Makes one change.
+pub(super) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Result<(), Error> {
+    let done = match change {
+        Change::LooseRpFilter(name) => return sysctl::loosen_rp_filter(name),
+        Change::HashPolicy(policy) => return sysctl::set_hash_policy(*policy),
+        Change::Nexthop { id, leg } => {
+            let gateway = leg.gateway.map(|g| g.get());
+            let message = NexthopMessage::device(*id, protocol, leg.device.index, gateway, leg.onlink);
+            socket.change(RTM_NEWNEXTHOP, REPLACE, &message)
+        }
+        Change::Group { id, members } => {
+            let members: Vec<_> = members.iter().map(|m| (m.id, m.weight.get())).collect();
+            socket.change(RTM_NEWNEXTHOP, REPLACE, &NexthopMessage::group(*id, protocol, &members))
+        }
+        Change::DeleteNexthop(id) => gone(socket.change(RTM_DELNEXTHOP, 0, &NexthopMessage::delete(*id))),
+        Change::Route(route) => socket.change(RTM_NEWROUTE, REPLACE, &new_route(route, protocol)),
+        Change::DeleteRoute(route) => gone(socket.change(RTM_DELROUTE, 0, &found_route(route))),
+        Change::Rule(new) => there(socket.change(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, &rule(new, protocol))),
+        Change::DeleteRule(old) => gone(socket.change(RTM_DELRULE, 0, &rule(old, protocol))),
+    };
+    done.map_err(|source| Error::Change { command: change.command(protocol).to_string(), source })
+}
+
+/// What is gone already need not be deleted: ESRCH of routes, ENOENT of rules and nexthops, ENODEV
+/// where the device went as well.
+fn gone(done: Result<(), socket::Error>) -> Result<(), socket::Error> {
+    const GONE: [i32; 3] = [2, 3, 19];
+    done.or_else(|e| if e.refused().is_some_and(|n| GONE.contains(&n)) { Ok(()) } else { Err(e) })
+}
+
+/// A rule that is there already need not be added.
+fn there(done: Result<(), socket::Error>) -> Result<(), socket::Error> {
+    const EEXIST: i32 = 17;
+    done.or_else(|e| if e.refused() == Some(EEXIST) { Ok(()) } else { Err(e) })
+}
+
+/// A default route of `table` and `metric`, leading nowhere yet.
+fn default_route(table: TableId, metric: u32, protocol: u8) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.protocol = protocol.into();
+    message.attributes.push(RouteAttribute::Table(table.get()));
+    if metric != 0 {
+        message.attributes.push(RouteAttribute::Priority(metric));
+    }
+    message
+}
+
+fn new_route(route: &DefaultRoute, protocol: u8) -> RouteMessage {
+    let mut message = default_route(route.table, route.metric, protocol);
+    message.header.kind = RouteType::Unicast;
+    message.header.scope = RouteScope::Universe;
+    match &route.target {
+        Target::Group(id) => message.attributes.push(RouteAttribute::NhId(*id)),
+        Target::Legs(legs) => {
+            // A route to a device alone has link scope, as ip-route(8) gives it.
+            if let [only] = &legs[..]
+                && only.leg.gateway.is_none()
+            {
+                message.header.scope = RouteScope::Link;
+            }
+            add_legs(&mut message, legs);
+        }
+    }
+    message
+}
+
+/// What selects just this route for deletion (`fib_table_delete()`, `fib_nh_match()`).
+fn found_route(route: &FoundRoute) -> RouteMessage {
+    let mut message = default_route(route.table, route.metric, route.protocol);
+    message.header.scope = RouteScope::NoWhere;
+    match &route.target {
+        FoundTarget::Nexthop { id, .. } => message.attributes.push(RouteAttribute::NhId(*id)),
+        FoundTarget::Legs(legs) => add_legs(&mut message, legs),
+        FoundTarget::Other { devices, gateway, .. } => {
+            if let Some(std::net::IpAddr::V4(gateway)) = gateway {
+                message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(*gateway)));
+            }
+            if let [device] = devices[..] {
+                message.attributes.push(RouteAttribute::Oif(device));
+            }
+        }
+    }
+    message
+}
+
+fn add_legs(message: &mut RouteMessage, legs: &[WeightedLeg]) {
+    if let [WeightedLeg { leg, .. }] = legs {
+        if leg.onlink {
+            message.header.flags |= RouteFlags::Onlink;
+        }
+        message.attributes.extend(gateway(leg));
+        message.attributes.push(RouteAttribute::Oif(leg.device.index));
+        return;
+    }
+    let hops = legs.iter().map(|WeightedLeg { leg, weight }| {
+        let mut hop = RouteNextHop::default();
+        hop.interface_index = leg.device.index;
+        // 1 to 256 becomes 0 to 255.
+        hop.hops = u8::try_from(weight.get() - 1).unwrap_or(u8::MAX);
+        hop.flags = if leg.onlink { RouteNextHopFlags::Onlink } else { RouteNextHopFlags::empty() };
+        hop.attributes.extend(gateway(leg));
+        hop
+    });
+    message.attributes.push(RouteAttribute::MultiPath(hops.collect()));
+}
+
+fn gateway(leg: &Leg) -> Option<RouteAttribute> {
+    leg.gateway.map(|g| RouteAttribute::Gateway(RouteAddress::Inet(g.get())))
+}
+
+fn rule(rule: &Rule, protocol: u8) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = AddressFamily::Inet;
+    let attributes = &mut message.attributes;
+    attributes.push(RuleAttribute::Priority(rule.priority));
+    attributes.push(RuleAttribute::Protocol(protocol.into()));
+    match rule.action {
+        Action::Lookup { table, suppress_prefixlength } => {
+            message.header.action = RuleAction::ToTable;
+            attributes.push(RuleAttribute::Table(table.get()));
+            attributes.extend(suppress_prefixlength.map(RuleAttribute::SuppressPrefixLen));
+        }
+        Action::Unreachable => message.header.action = RuleAction::Unreachable,
+    }
+    let Selector { from, to, iif, fwmark, uid, proto, sport, dport, dscp } = &rule.selector;
+    if let Some(net) = from {
+        message.header.src_len = net.prefix_len();
+        attributes.push(RuleAttribute::Source(net.addr().into()));
+    }
+    if let Some(net) = to {
+        message.header.dst_len = net.prefix_len();
+        attributes.push(RuleAttribute::Destination(net.addr().into()));
+    }
+    attributes.extend(iif.iter().map(|name| RuleAttribute::Iifname(name.as_str().to_owned())));
+    if let Some(mark) = fwmark {
+        attributes.push(RuleAttribute::FwMark(mark.value));
+        attributes.push(RuleAttribute::FwMask(mark.mask));
+    }
+    attributes.extend(uid.map(|u| RuleAttribute::UidRange(RuleUidRange { start: u.start, end: u.end })));
+    attributes.extend(proto.map(|p| RuleAttribute::Other(DefaultNla::new(FRA_IP_PROTO, vec![p]))));
+    attributes.extend(sport.map(|p| RuleAttribute::SourcePortRange(RulePortRange { start: p.start, end: p.end })));
+    attributes.extend(dport.map(|p| RuleAttribute::DestinationPortRange(RulePortRange { start: p.start, end: p.end })));
+    attributes.extend(dscp.map(|d| RuleAttribute::Other(DefaultNla::new(FRA_DSCP, vec![d]))));
+    message
+}

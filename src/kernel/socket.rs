@@ -1,0 +1,228 @@
+//! One request at a time over a `NETLINK_ROUTE` socket.
+//!
+//! rtnetlink's own connection is for messages that arrive when they like (see `watch`). For
+//! requests it would lose what decides here: a dump's failure stands in the code of `NLMSG_DONE`,
+//! an interrupted dump in a flag of the header, the reason of a refusal behind the error; a message
+//! that cannot be read must be an error, not one message less; and a dump has to be left at its
+//! first part, or an event would read the million routes of a full table.
+
+use std::io;
+use std::ops::ControlFlow;
+
+use netlink_packet_core::{
+    Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
+    NLMSG_OVERRUN, NlasIterator, parse_i32,
+};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket as Netlink, SocketAddr};
+use thiserror::Error;
+
+/// `struct nlmsghdr`.
+const HEADER_LEN: usize = 16;
+/// Kind of the attribute of an extended acknowledgement that holds the reason as text.
+const NLMSGERR_ATTR_MSG: u16 = 1;
+/// An interrupted dump is asked for again this often.
+const DUMP_ATTEMPTS: u32 = 20;
+
+/// Why a request failed.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The kernel refused.
+    #[error("{source}{}", reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default())]
+    Refused {
+        /// The error number.
+        source: io::Error,
+        /// The kernel's own words, where it has some (its extended acknowledgement).
+        reason: Option<String>,
+    },
+    /// The socket itself failed.
+    #[error("netlink socket: {0}")]
+    Socket(#[from] io::Error),
+    /// An answer that makes no sense.
+    #[error("cannot read the kernel's answer: {0}")]
+    Decode(String),
+    /// The dump was interrupted by changes every time.
+    #[error("the kernel's tables change faster than they can be read; try again")]
+    Interrupted,
+}
+
+impl Error {
+    /// The error number with which the kernel refused.
+    pub fn refused(&self) -> Option<i32> {
+        match self {
+            Self::Refused { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+}
+
+/// A socket for requests.
+#[derive(Debug)]
+pub struct Socket {
+    netlink: Netlink,
+    sequence: u32,
+}
+
+/// One message of an answer.
+struct Answer<'a> {
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    body: &'a [u8],
+}
+
+impl Socket {
+    /// A socket to the kernel of the thread's network namespace.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { netlink: connect()?, sequence: 0 })
+    }
+
+    /// Sends `body` as a request of type `kind`; done when the kernel has acknowledged it.
+    pub fn change(&mut self, kind: u16, flags: u16, body: &impl Emitable) -> Result<(), Error> {
+        self.send(kind, NLM_F_REQUEST | NLM_F_ACK | flags, body)?;
+        self.receive(|_| ControlFlow::Continue(())).map(drop)
+    }
+
+    /// Asks for one thing; `None` if there is no such thing (ENODEV, ENOENT).
+    pub fn get(&mut self, kind: u16, body: &impl Emitable) -> Result<Option<Vec<u8>>, Error> {
+        const ENOENT: i32 = 2;
+        const ENODEV: i32 = 19;
+        self.send(kind, NLM_F_REQUEST | NLM_F_ACK, body)?;
+        let mut found = None;
+        let done = self.receive(|body| {
+            found = Some(body.to_vec());
+            ControlFlow::Continue(())
+        });
+        match done {
+            Err(e) if matches!(e.refused(), Some(ENODEV | ENOENT)) => Ok(None),
+            other => other.map(|_| found),
+        }
+    }
+
+    /// Asks for all that `body` selects and calls `each` for every one, until that breaks off; a
+    /// dump that was interrupted by changes is started again, after `restart`.
+    pub fn dump<S>(
+        &mut self,
+        kind: u16,
+        body: &impl Emitable,
+        mut restart: impl FnMut() -> S,
+        mut each: impl FnMut(&mut S, &[u8]) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<S, Error> {
+        for _ in 0..DUMP_ATTEMPTS {
+            let mut state = restart();
+            let mut failed = None;
+            self.send(kind, NLM_F_REQUEST | NLM_F_DUMP, body)?;
+            let whole = self.receive(|body| {
+                each(&mut state, body).unwrap_or_else(|e| {
+                    failed = Some(e);
+                    ControlFlow::Break(())
+                })
+            })?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            if whole {
+                return Ok(state);
+            }
+        }
+        Err(Error::Interrupted)
+    }
+
+    fn send(&mut self, kind: u16, flags: u16, body: &impl Emitable) -> Result<(), Error> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let length = HEADER_LEN + body.buffer_len();
+        let mut message = vec![0; length];
+        // A request is a few hundred bytes; the kernel would refuse one that is cut.
+        message[..4].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
+        message[4..6].copy_from_slice(&kind.to_ne_bytes());
+        message[6..8].copy_from_slice(&flags.to_ne_bytes());
+        message[8..12].copy_from_slice(&self.sequence.to_ne_bytes());
+        body.emit(&mut message[HEADER_LEN..]);
+        self.netlink.send(&message, 0)?;
+        Ok(())
+    }
+
+    /// Reads the answer to the last request. `false`: it was a dump that changes interrupted.
+    fn receive(&mut self, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<bool, Error> {
+        let mut whole = true;
+        loop {
+            let (datagram, from) = self.netlink.recv_from_full()?;
+            if from.port_number() != 0 {
+                continue; // Another process's, not the kernel's.
+            }
+            let mut rest = &datagram[..];
+            while let Some((answer, after)) = split(rest)? {
+                rest = after;
+                if answer.sequence != self.sequence {
+                    continue;
+                }
+                whole &= answer.flags & NLM_F_DUMP_INTR == 0;
+                match answer.kind {
+                    NLMSG_NOOP => {}
+                    NLMSG_ERROR | NLMSG_DONE => return verdict(&answer).map(|()| whole),
+                    NLMSG_OVERRUN => return Err(Error::Decode("overrun".to_owned())),
+                    _ => {
+                        if each(answer.body).is_break() {
+                            // The rest of the dump would stand before the next answer.
+                            self.netlink = connect()?;
+                            return Ok(true);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn connect() -> io::Result<Netlink> {
+    let mut netlink = Netlink::new(NETLINK_ROUTE)?;
+    netlink.bind_auto()?;
+    netlink.connect(&SocketAddr::new(0, 0))?;
+    // Older kernels lack these: then reasons are missing (before 4.12) and dumps are not filtered
+    // (before 4.20), which costs time but changes no result, since every answer is filtered again.
+    let _ = netlink.set_ext_ack(true);
+    let _ = netlink.set_cap_ack(true);
+    let _ = netlink.set_netlink_get_strict_chk(true);
+    Ok(netlink)
+}
+
+/// The first message of a datagram, and what follows it.
+fn split(datagram: &[u8]) -> Result<Option<(Answer<'_>, &[u8])>, Error> {
+    if datagram.is_empty() {
+        return Ok(None);
+    }
+    let short = || Error::Decode(format!("a message of {} bytes is cut", datagram.len()));
+    let header = datagram.first_chunk::<HEADER_LEN>().ok_or_else(short)?;
+    let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, _, _, _, _] = *header;
+    let length = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).map_err(|_| short())?;
+    let body = datagram.get(HEADER_LEN..length).ok_or_else(short)?;
+    let answer = Answer {
+        kind: u16::from_ne_bytes([k0, k1]),
+        flags: u16::from_ne_bytes([f0, f1]),
+        sequence: u32::from_ne_bytes([s0, s1, s2, s3]),
+        body,
+    };
+    let after = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+    Ok(Some((answer, after)))
+}
+
+/// What an `NLMSG_ERROR` or `NLMSG_DONE` says: both begin with a negative error number or 0.
+fn verdict(answer: &Answer<'_>) -> Result<(), Error> {
+    let code = match answer.body.get(..4) {
+        Some(code) => parse_i32(code).map_err(|e| Error::Decode(e.to_string()))?,
+        None if answer.kind == NLMSG_DONE => 0,
+        None => return Err(Error::Decode("an error without its number".to_owned())),
+    };
+    if code == 0 {
+        return Ok(());
+    }
+    // The attributes come after the number and, in an error, the header of the request, which the
+    // kernel has cut to its fixed part (NETLINK_CAP_ACK).
+    let skip = if answer.kind == NLMSG_ERROR { 4 + HEADER_LEN } else { 4 };
+    let attributes = NlasIterator::new(answer.body.get(skip..).unwrap_or_default());
+    let reason = attributes.flatten().find(|nla| nla.kind() == NLMSGERR_ATTR_MSG).map(|nla| {
+        let text = nla.value();
+        String::from_utf8_lossy(text.strip_suffix(&[0]).unwrap_or(text)).into_owned()
+    });
+    Err(Error::Refused { source: io::Error::from_raw_os_error(code.saturating_abs()), reason })
+}

@@ -1,0 +1,67 @@
+//! The few sysctls of the network namespace that routes depend on.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use super::Error;
+use crate::types::IfName;
+
+const IPV4: &str = "/proc/sys/net/ipv4";
+
+fn read(path: PathBuf) -> Result<Option<u8>, Error> {
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(text.trim().parse().ok()),
+        // The interface is gone, or the kernel was built without it.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Sysctl { action: "read", path, source }),
+    }
+}
+
+fn write(path: PathBuf, value: &str) -> Result<(), Error> {
+    fs::write(&path, value).map_err(|source| Error::Sysctl { action: "write", path, source })
+}
+
+fn rp_filter_path(interface: &str) -> PathBuf {
+    PathBuf::from(format!("{IPV4}/conf/{interface}/rp_filter"))
+}
+
+/// Whether the reverse path filter of `interface` is strict. The kernel takes the larger of the
+/// interface's value and of `all`'s (`IN_DEV_RPFILTER`).
+pub fn strict_rp_filter(interface: &IfName) -> Result<bool, Error> {
+    let own = read(rp_filter_path(interface.as_str()))?;
+    let all = read(rp_filter_path("all"))?;
+    Ok(own.max(all) == Some(1))
+}
+
+/// Makes the reverse path filter of `interface` loose.
+pub fn loosen_rp_filter(interface: &IfName) -> Result<(), Error> {
+    write(rp_filter_path(interface.as_str()), "2")
+}
+
+fn hash_policy_path() -> PathBuf {
+    PathBuf::from(format!("{IPV4}/fib_multipath_hash_policy"))
+}
+
+/// Which fields of a packet choose the leg of a multipath route.
+pub fn hash_policy() -> Result<Option<u8>, Error> {
+    read(hash_policy_path())
+}
+
+/// Sets which fields of a packet choose the leg of a multipath route.
+pub fn set_hash_policy(policy: u8) -> Result<(), Error> {
+    write(hash_policy_path(), &policy.to_string())
+}
+
+/// As `ip route flush cache`. Linux has had no IPv4 route cache since 3.6, but what was learnt of
+/// paths (MTU, redirects) still goes. User namespaces may hide the file; then there is nothing to do.
+pub fn flush_route_cache() -> Result<(), Error> {
+    match write(PathBuf::from(format!("{IPV4}/route/flush")), "-1") {
+        Err(Error::Sysctl { source, .. })
+            if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
+        {
+            Ok(())
+        }
+        done => done,
+    }
+}

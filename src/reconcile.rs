@@ -1,0 +1,146 @@
+//! Observe, plan, apply, verify: the function that every event runs.
+
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::config::Config;
+use crate::kernel::{self, Kernel};
+use crate::links::{LiveLink, Records, live};
+use crate::observed::{Observed, Scope};
+use crate::plan::{Change, Plan, Problem};
+use crate::types::LinkName;
+
+/// A plan is made anew at most this often: each time the world has moved, or a change was refused.
+const ROUNDS: usize = 64;
+
+/// Something that is not as it should be after reconciling; the rest is.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// Something of somebody else's stands in the way.
+    #[error(transparent)]
+    Problem(Problem),
+    /// The kernel refused twice.
+    #[error("{error}{}", link.as_ref().map(|l| format!("; link {l} is left out until its next event")).unwrap_or_default())]
+    Refused {
+        /// What it said.
+        error: kernel::Error,
+        /// Link that cannot be used for it.
+        link: Option<LinkName>,
+    },
+    /// The kernel said yes, and holds something else.
+    #[error(
+        "`{0}` had no effect: this kernel is too old for it (ports and protocols in rules need Linux 4.17, \
+         dscp needs 6.12), or another program undoes it at once"
+    )]
+    NoEffect(String),
+    /// Other programs change the same things all the time.
+    #[error("the routes do not come to rest: another program keeps changing them; `ip monitor` shows which")]
+    Restless,
+}
+
+/// What reconciling did.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Changes that were made, in order.
+    pub made: Vec<Change>,
+    /// What is not as it should be.
+    pub failures: Vec<Failure>,
+    /// Links that carry traffic now.
+    pub live: Vec<LinkName>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// What the kernel is not asked for again.
+#[derive(Default)]
+struct Refused {
+    links: Vec<LinkName>,
+    changes: Vec<Change>,
+}
+
+impl Refused {
+    fn plan(&self, config: &Config, records: &Records, observed: &Observed) -> (Plan, Vec<LinkName>) {
+        let usable = |l: &LiveLink<'_>| !self.links.contains(&l.link.name);
+        let live: Vec<_> = live(config, records, observed).into_iter().filter(usable).collect();
+        let mut plan = Plan::new(config, &live, observed);
+        plan.changes.retain(|change| !self.changes.contains(change));
+        (plan, live.into_iter().map(|l| l.link.name.clone()).collect())
+    }
+}
+
+/// What would be changed now.
+pub fn preview(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result<Plan, kernel::Error> {
+    let observed = kernel.observe(&Scope::new(config, records))?;
+    Ok(Refused::default().plan(config, records, &observed).0)
+}
+
+/// Brings the kernel to what `config` wants while the links of `records` are up, and looks again
+/// until it holds that. A change that fails is tried once more against what the kernel holds by
+/// then: a device may have gone in between. If it fails again, it is told of and left out, and the
+/// rest is made without it; any prefix of a plan is safe to stop at.
+///
+/// # Errors
+/// When the kernel cannot be read, or refuses for want of privileges.
+pub fn reconcile(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result<Outcome, kernel::Error> {
+    let start = Instant::now();
+    let scope = Scope::new(config, records);
+    let protocol = config.settings.protocol;
+    let mut outcome = Outcome::default();
+    let mut refused = Refused::default();
+    let mut failed_once: Vec<Change> = Vec::new();
+    for round in 0.. {
+        let observed = kernel.observe(&scope)?;
+        let (plan, live) = refused.plan(config, records, &observed);
+        outcome.live = live;
+        let rest = plan.changes.is_empty();
+        if rest || round == ROUNDS {
+            outcome.failures.extend(plan.problems.into_iter().map(Failure::Problem));
+            if !rest {
+                outcome.failures.push(Failure::Restless);
+            }
+            break;
+        }
+        for change in plan.changes {
+            // A rule that is wanted again right after it was added lost a selector on the way: old
+            // kernels skip what they do not know. What they made of it is deleted by the next plan.
+            if matches!(change, Change::Rule(_)) && outcome.made.contains(&change) {
+                outcome.failures.push(Failure::NoEffect(change.command(protocol).to_string()));
+                refused.changes.push(change);
+                break;
+            }
+            match kernel.apply(&change, protocol) {
+                Ok(()) => outcome.made.push(change),
+                Err(error) if error.is_permission() => return Err(error),
+                Err(error) => {
+                    if failed_once.contains(&change) {
+                        let link = link_of(&change, config, records, &observed);
+                        match &link {
+                            Some(link) => refused.links.push(link.clone()),
+                            None => refused.changes.push(change),
+                        }
+                        outcome.failures.push(Failure::Refused { error, link });
+                    } else {
+                        failed_once.push(change);
+                    }
+                    break;
+                }
+            }
+        }
+    }
+    outcome.elapsed = start.elapsed();
+    Ok(outcome)
+}
+
+/// The one link that a change leads traffic to, if it does so: without the change there is no use
+/// in the link's other routes and rules either.
+fn link_of(change: &Change, config: &Config, records: &Records, observed: &Observed) -> Option<LinkName> {
+    use crate::state::{DefaultRoute, Target};
+    let live = live(config, records, observed);
+    let device = match change {
+        Change::Nexthop { leg, .. } => &leg.device,
+        Change::Route(DefaultRoute { target: Target::Legs(legs), .. }) if legs.len() == 1 => &legs[0].leg.device,
+        _ => return None,
+    };
+    live.iter().find(|l| l.leg.device == *device).map(|l| l.link.name.clone())
+}
