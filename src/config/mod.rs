@@ -1,11 +1,52 @@
 //! What the administrator wrote, as types that cannot be wrong. `parse` is pure; `load` reads the
 //! file.
 
+mod error;
+mod field;
+mod policy;
+mod raw;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+pub use error::{Error, Place};
+
 use crate::types::{HostAddr, IfName, LinkName, Mark, TableId, Tier, Weight};
+
+/// Where the configuration is, unless `--config` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/multihome.toml";
+
+/// Reads and checks the file at `path`.
+pub fn load(path: &Path) -> Result<Config, Error> {
+    let bytes = fs::read(path).map_err(|e| {
+        let shown = path.display();
+        let message = match e.kind() {
+            ErrorKind::NotFound => format!("no configuration at {shown}: write one, see multihome.toml(5)"),
+            _ => format!("cannot read {shown}: {e}"),
+        };
+        Error::unread(path, &message)
+    })?;
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        let message = "this is not UTF-8 text: save the file as UTF-8".to_owned();
+        let fault = error::Fault { key: None, span: at..at + 1, message };
+        Error::new(fault, &String::from_utf8_lossy(e.as_bytes()), path)
+    })?;
+    parse(&text, path)
+}
+
+/// Checks `text`; errors call it `file`.
+pub fn parse(text: &str, file: &Path) -> Result<Config, Error> {
+    let raw = toml::from_str(text).map_err(|e| Error::from_toml(&e, text, file))?;
+    validate::config(&raw).map_err(|fault| Error::new(fault, text, file))
+}
 
 /// The whole of `/etc/multihome.toml`, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,12 +124,23 @@ pub struct Policy {
     pub otherwise: Otherwise,
 }
 
+impl Policy {
+    /// How many rules it becomes: one for each combination of the lists' values and each link, and
+    /// one more where `unreachable` ends it.
+    pub fn rule_count(&self) -> usize {
+        let lists =
+            [self.from.len(), self.to.len(), self.iif.len(), self.sport.len(), self.dport.len(), self.uid.len()];
+        let combinations = lists.iter().fold(1, |n: usize, len| n.saturating_mul(*len.max(&1)));
+        combinations.saturating_mul(self.via.len() + usize::from(self.otherwise == Otherwise::Unreachable))
+    }
+}
+
 /// Inclusive range of ports; a single port has equal ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortRange {
     /// First port, not 0.
     pub start: u16,
-    /// Last port, not below `start`.
+    /// Last port, not below `start`, and not 65535: the kernel's rules refuse it.
     pub end: u16,
 }
 

@@ -1,0 +1,91 @@
+//! What is wrong with the configuration, and where: always one line, with what to write instead.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Why there is no configuration. Shown as `FILE:LINE: KEY: MESSAGE`, in one line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Error {
+    /// The file that was read.
+    pub file: PathBuf,
+    /// Where in the file; none if it could not be read.
+    pub place: Option<Place>,
+    /// The key whose value is wrong, if it is about one.
+    pub key: Option<String>,
+    /// What is wrong, and what to write instead.
+    pub message: String,
+}
+
+/// A place in the text of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// The bytes of the text that are meant.
+    pub span: Range<usize>,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{}:{}: ", one_line(&self.file.to_string_lossy()), place.line)?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, "{key}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl Error {
+    /// An error about the file as a whole; `message` names it.
+    pub(super) fn unread(file: &Path, message: &str) -> Self {
+        Self { file: file.to_owned(), place: None, key: None, message: one_line(message) }
+    }
+
+    pub(super) fn new(fault: Fault, text: &str, file: &Path) -> Self {
+        let Fault { key, span, message } = fault;
+        let before = text.get(..span.start).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let place = Place {
+            line: before.matches('\n').count() + 1,
+            column: before.chars().count() - before.get(..line_start).map_or(0, |s| s.chars().count()) + 1,
+            span,
+        };
+        Self { file: file.to_owned(), place: Some(place), key: key.map(str::to_owned), message: one_line(&message) }
+    }
+
+    pub(super) fn from_toml(error: &toml::de::Error, text: &str, file: &Path) -> Self {
+        let span = error.span().unwrap_or_default();
+        let message = match error.message() {
+            // What `[uplink]` instead of `[[uplink]]` leads to.
+            message if message.ends_with("expected a sequence") => {
+                "write each in double brackets, such as [[uplink]]".to_owned()
+            }
+            "duplicate key" => {
+                let key = text.get(span.clone()).unwrap_or_default();
+                format!("duplicate key {:?}: keep one of them", key.chars().take(64).collect::<String>())
+            }
+            // Unknown keys are quoted in full, and the list of the right ones follows.
+            message => message.replacen("unknown field", "unknown key", 1).chars().take(500).collect(),
+        };
+        Self::new(Fault { key: None, span, message }, text, file)
+    }
+}
+
+/// An error before it is known of which file: the key, the bytes, and what to write instead.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub key: Option<&'static str>,
+    pub span: Range<usize>,
+    pub message: String,
+}
+
+/// Escapes what would break the line or play tricks on a terminal.
+fn one_line(text: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
+}

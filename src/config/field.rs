@@ -1,0 +1,186 @@
+//! One key of the file with its value: turned into the type that the key takes, or into an error
+//! that names the key and says what to write.
+
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::hash::Hash;
+use std::ops::{Range, RangeInclusive};
+use std::str::FromStr;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::error::Fault;
+use super::raw::{Entry, Value};
+use crate::types::Invalid;
+
+/// A key that is given, with its value; or one value of its list.
+#[derive(Clone, Copy)]
+pub(super) struct Field<'a> {
+    key: &'static str,
+    value: &'a Spanned<Value>,
+}
+
+/// The value of `key` as `read` understands it; none if the key is not given.
+pub(super) fn optional<'a, T>(
+    key: &'static str,
+    entry: &'a Entry,
+    read: impl FnOnce(Field<'a>) -> Result<T, Fault>,
+) -> Result<Option<T>, Fault> {
+    entry.as_ref().map(|value| read(Field { key, value })).transpose()
+}
+
+/// The same for a key that must be given; `header` is the place of the table that lacks it.
+pub(super) fn required<'a, T>(
+    key: &'static str,
+    entry: &'a Entry,
+    header: &Range<usize>,
+    read: impl FnOnce(Field<'a>) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let missing =
+        || Fault { key: Some(key), span: header.clone(), message: format!("is missing here: write {key} = \"...\"") };
+    optional(key, entry, read)?.ok_or_else(missing)
+}
+
+/// An error if `key` is given.
+pub(super) fn refused(key: &'static str, entry: &Entry, message: &str) -> Result<(), Fault> {
+    optional(key, entry, |field| Err(field.fault(message.to_owned()))).map(|_: Option<()>| ())
+}
+
+/// The values of a selector; empty if it is not given.
+pub(super) fn selector<'a, T: Clone + Eq + Hash>(
+    key: &'static str,
+    entry: &'a Entry,
+    read: impl Fn(Field<'a>) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
+    optional(key, entry, |field| field.list(read)).map(Option::unwrap_or_default)
+}
+
+impl<'a> Field<'a> {
+    pub fn value(self) -> &'a Value {
+        self.value.get_ref()
+    }
+
+    pub fn fault(self, message: String) -> Fault {
+        Fault { key: Some(self.key), span: self.value.span(), message }
+    }
+
+    /// `expected` says what to write instead.
+    pub fn invalid(self, expected: impl Display) -> Fault {
+        self.fault(format!("{} is not valid: {expected}", self.value()))
+    }
+
+    pub fn text(self) -> Result<&'a str, Fault> {
+        match self.value() {
+            Value::Text(s) => Ok(s),
+            _ => Err(self.invalid("write text in quotes")),
+        }
+    }
+
+    /// Text for people, or for pppd: anything that keeps a log line whole.
+    pub fn label(self) -> Result<String, Fault> {
+        let text = self.text()?;
+        let ok = !text.trim().is_empty() && text.chars().count() <= 64 && !text.contains(char::is_control);
+        if ok { Ok(text.to_owned()) } else { Err(self.invalid("write 1 to 64 printable characters")) }
+    }
+
+    /// A type of ours that is made of text.
+    pub fn word<T: FromStr<Err = Invalid>>(self) -> Result<T, Fault> {
+        self.text()?.parse().map_err(|e: Invalid| self.invalid(e.expected()))
+    }
+
+    pub fn int<T: TryFrom<i64>>(self) -> Option<T> {
+        match self.value() {
+            Value::Int(n) => T::try_from(*n).ok(),
+            _ => None,
+        }
+    }
+
+    /// A type of ours that is made of a number. 0 stands for what is no such number at all: these
+    /// types refuse it, and say what is right.
+    pub fn number<N: TryFrom<i64> + Default, T>(self, new: impl Fn(N) -> Result<T, Invalid>) -> Result<T, Fault> {
+        new(self.int().unwrap_or_default()).map_err(|e| self.invalid(e.expected()))
+    }
+
+    pub fn within<T: TryFrom<i64> + PartialOrd + Display>(self, range: RangeInclusive<T>) -> Result<T, Fault> {
+        let expected = || self.invalid(format_args!("write a number from {} to {}", range.start(), range.end()));
+        self.int().filter(|n| range.contains(n)).ok_or_else(expected)
+    }
+
+    pub fn flag(self) -> Result<bool, Fault> {
+        match self.value() {
+            Value::Bool(b) => Ok(*b),
+            _ => Err(self.invalid("write true or false")),
+        }
+    }
+
+    /// One of a few words.
+    pub fn choice<T: Copy>(self, choices: &[(&str, T)]) -> Result<T, Fault> {
+        let given = self.text()?;
+        let expected = || {
+            let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
+            self.invalid(format_args!("write {}", words.join(" or ")))
+        };
+        choices.iter().find(|(word, _)| *word == given).map(|(_, choice)| *choice).ok_or_else(expected)
+    }
+
+    /// From `least` to 10 minutes: no caller waits longer for a hook.
+    pub fn duration(self, least: Duration) -> Result<Duration, Fault> {
+        let given = match self.value() {
+            Value::Text(s) => humantime::parse_duration(s).ok(),
+            _ => None,
+        };
+        given.filter(|d| (least..=Duration::from_mins(10)).contains(d)).ok_or_else(|| {
+            let least = humantime::format_duration(least);
+            self.invalid(format_args!("write a time such as \"10s\", from {least} to 10m"))
+        })
+    }
+
+    /// `25`, `"25"` or `"6000-6010"`: both ends.
+    pub fn range<T: TryFrom<i64> + PartialOrd + Copy + Display>(
+        self,
+        limits: RangeInclusive<T>,
+        example: &str,
+    ) -> Result<(T, T), Fault> {
+        let number = |s: &str| {
+            let digits = !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+            digits.then(|| s.parse::<i64>().ok()).flatten().and_then(|n| T::try_from(n).ok())
+        };
+        let ends = match self.value() {
+            Value::Text(s) => {
+                let (start, end) = s.split_once('-').unwrap_or((s, s));
+                number(start).zip(number(end))
+            }
+            _ => self.int().map(|n| (n, n)),
+        };
+        match ends.filter(|(start, end)| limits.contains(start) && limits.contains(end)) {
+            Some((start, end)) if start > end => Err(self.invalid("write the lower end first")),
+            Some(ends) => Ok(ends),
+            None => {
+                let (least, most) = (limits.start(), limits.end());
+                Err(self.invalid(format_args!("write a number from {least} to {most}, or a range such as {example:?}")))
+            }
+        }
+    }
+
+    /// One value or a list of them, at least one, none twice.
+    pub fn list<T: Clone + Eq + Hash>(self, read: impl Fn(Self) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
+        let Value::List(items) = self.value() else {
+            return Ok(vec![read(self)?]);
+        };
+        if items.is_empty() {
+            return Err(self.fault("the list is empty: write at least one value".to_owned()));
+        }
+        let mut seen = HashSet::new();
+        let item = |value| {
+            let field = Self { value, ..self };
+            let item = read(field)?;
+            if seen.insert(item.clone()) {
+                Ok(item)
+            } else {
+                Err(field.fault(format!("{} is in the list twice: write it once", field.value())))
+            }
+        };
+        items.iter().map(item).collect()
+    }
+}

@@ -1,0 +1,162 @@
+//! `[[policy]]`, checked.
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use toml::Spanned;
+
+use super::error::Fault;
+use super::field::{Field, optional, refused, required, selector};
+use super::raw::{RawPolicy, Table, Value};
+use super::{FwMark, Link, Otherwise, Policy, PortRange, UidRange};
+use crate::types::LinkName;
+
+/// IP protocols by name, and whether they have ports.
+const PROTOCOLS: [(&str, (u8, bool)); 9] = [
+    ("tcp", (6, true)),
+    ("udp", (17, true)),
+    ("udplite", (136, true)),
+    ("sctp", (132, true)),
+    ("dccp", (33, true)),
+    ("icmp", (1, false)),
+    ("gre", (47, false)),
+    ("esp", (50, false)),
+    ("ah", (51, false)),
+];
+
+/// All policies, in the order of the file.
+pub(super) fn policies(raw: &[Spanned<Table<RawPolicy>>], links: &[Link]) -> Result<Vec<Policy>, Fault> {
+    let mut names = HashSet::new();
+    let read = |raw: &Spanned<Table<RawPolicy>>| {
+        let policy = policy(raw, links)?;
+        if !names.insert(policy.name.clone()) {
+            let message = format!("{:?} is the name of two policies: give one of them another", policy.name);
+            refused("name", &raw.get_ref().0.name, &message)?;
+        }
+        Ok(policy)
+    };
+    raw.iter().map(read).collect()
+}
+
+fn policy(raw: &Spanned<Table<RawPolicy>>, links: &[Link]) -> Result<Policy, Fault> {
+    let header = raw.span();
+    let raw = &raw.get_ref().0;
+    let policy = Policy {
+        name: required("name", &raw.name, &header, Field::label)?,
+        from: selector("from", &raw.from, prefix)?,
+        to: selector("to", &raw.to, prefix)?,
+        iif: selector("iif", &raw.iif, Field::word)?,
+        proto: optional("proto", &raw.proto, proto)?,
+        sport: selector("sport", &raw.sport, ports)?,
+        dport: selector("dport", &raw.dport, ports)?,
+        uid: selector("uid", &raw.uid, uids)?,
+        dscp: optional("dscp", &raw.dscp, |f| f.within(0..=63))?,
+        fwmark: optional("fwmark", &raw.fwmark, |f| fwmark(f, links))?,
+        via: required("via", &raw.via, &header, |f| f.list(|f| link(f, links)))?,
+        otherwise: optional("otherwise", &raw.otherwise, |f| {
+            f.choice(&[("default", Otherwise::Default), ("unreachable", Otherwise::Unreachable)])
+        })?
+        .unwrap_or_default(),
+    };
+
+    let has_ports = PROTOCOLS.iter().any(|(_, (n, ports))| *ports && policy.proto == Some(*n));
+    if !has_ports {
+        let message = "only some protocols have ports: add proto, \"tcp\", \"udp\", \"udplite\", \"sctp\" or \"dccp\"";
+        refused("sport", &raw.sport, message)?;
+        refused("dport", &raw.dport, message)?;
+    }
+    let selects = [&raw.from, &raw.to, &raw.iif, &raw.proto, &raw.sport, &raw.dport, &raw.uid, &raw.dscp, &raw.fwmark];
+    if selects.iter().all(|entry| entry.is_none()) {
+        let message = format!(
+            "policy {:?} has no selector and would take all traffic: write one (from, to, iif, proto, uid ...), \
+             or share all traffic out by weight and tier of the uplinks",
+            policy.name
+        );
+        return Err(Fault { key: None, span: header, message });
+    }
+    Ok(policy)
+}
+
+fn prefix(field: Field<'_>) -> Result<Ipv4Net, Fault> {
+    let text = field.text()?;
+    let Ok(net) = text.parse::<Ipv4Net>().or_else(|e| text.parse::<Ipv4Addr>().map(Ipv4Net::from).map_err(|_| e))
+    else {
+        let v6 = text.parse::<Ipv6Net>().is_ok() || text.parse::<Ipv6Addr>().is_ok();
+        return Err(field.invalid(if v6 {
+            "IPv6 is not routed yet, write IPv4 addresses only"
+        } else if text.contains(char::is_alphabetic) {
+            "IP addresses only, never host names"
+        } else {
+            "write an IPv4 address or prefix such as 192.0.2.1 or 192.0.2.0/24"
+        }));
+    };
+    if net.prefix_len() == 0 {
+        return Err(field.invalid("this is every address: leave the key out"));
+    }
+    if net.trunc() != net {
+        let expected = format!("it has bits behind its prefix: write \"{}\" or \"{}\"", net.trunc(), net.addr());
+        return Err(field.invalid(expected));
+    }
+    Ok(net)
+}
+
+fn proto(field: Field<'_>) -> Result<u8, Fault> {
+    let by_name = |s: &String| PROTOCOLS.iter().find(|(name, _)| name == s).map(|(_, (n, _))| *n);
+    let known = match field.value() {
+        Value::Text(s) => by_name(s),
+        _ => field.int().filter(|n| *n != 0),
+    };
+    let names = PROTOCOLS.map(|(name, _)| name).join(", ");
+    known.ok_or_else(|| field.invalid(format_args!("write one of {names}, or a number from 1 to 255")))
+}
+
+fn ports(field: Field<'_>) -> Result<PortRange, Fault> {
+    // fib_rule_port_range_valid() of the kernel refuses 65535 as an end.
+    let (start, end) = field.range(1..=65534, "6000-6010")?;
+    Ok(PortRange { start, end })
+}
+
+fn uids(field: Field<'_>) -> Result<UidRange, Fault> {
+    // The last number is the kernel's "no user".
+    let (start, end) = field.range(0..=u32::MAX - 1, "1000-1999")?;
+    Ok(UidRange { start, end })
+}
+
+fn fwmark(field: Field<'_>, links: &[Link]) -> Result<FwMark, Fault> {
+    let number = |s: &str| {
+        let (digits, radix) = s.strip_prefix("0x").map_or((s, 10), |hex| (hex, 16));
+        // from_str_radix takes a sign.
+        let plain = digits.bytes().all(|b| b.is_ascii_alphanumeric());
+        plain.then(|| u32::from_str_radix(digits, radix).ok()).flatten()
+    };
+    let given = match field.value() {
+        Value::Text(s) => match s.split_once('/') {
+            Some((value, mask)) => number(value).zip(number(mask)),
+            None => number(s).zip(Some(u32::MAX)),
+        },
+        _ => field.int().zip(Some(u32::MAX)),
+    };
+    let (value, mask) = given.ok_or_else(|| field.invalid("write a mark such as 0x100 or \"0x100/0xff00\""))?;
+    if value == 0 || mask == 0 {
+        return Err(field.invalid("neither mark nor mask may be 0"));
+    }
+    if value & !mask != 0 {
+        return Err(field.invalid("the mark has bits outside of its mask: write a mask that covers it"));
+    }
+    match links.iter().find(|link| value & link.mark.get() != 0) {
+        Some(link) => Err(field.invalid(format_args!(
+            "it has the bit {} of {}, whose own rule comes first: write other bits",
+            link.mark, link.name
+        ))),
+        None => Ok(FwMark { value, mask }),
+    }
+}
+
+fn link(field: Field<'_>, links: &[Link]) -> Result<LinkName, Fault> {
+    let given = field.text()?;
+    links.iter().map(|link| &link.name).find(|name| name.as_str() == given).cloned().ok_or_else(|| {
+        let names: Vec<_> = links.iter().map(|link| link.name.as_str()).collect();
+        field.fault(format!("{} is no link: write one of {}", field.value(), names.join(", ")))
+    })
+}

@@ -1,0 +1,277 @@
+//! Every error that a configuration can have, word for word.
+
+/// What the cases of a group are appended to.
+const EMPTY: &str = "";
+pub(super) const UPLINK: &str = "[[uplink]]\nname = 'a'\ninterface = 'ppp0'\n";
+const TUNNEL: &str = "[[tunnel]]\nname = 'a'\ninterface = 'tun0'\n";
+const SETTINGS: &str = "[[tunnel]]\nname = 'a'\ninterface = 'tun0'\n[settings]\n";
+pub(super) const POLICY: &str = "uplink = [{ name = 'a', interface = 'ppp0' }, { name = 'b', interface = 'ppp1' }]\n[[policy]]\nname = 'p'\nvia = 'a'\n";
+/// The same, for what stands instead of the name and `via`.
+const BARE_POLICY: &str =
+    "uplink = [{ name = 'a', interface = 'ppp0' }, { name = 'b', interface = 'ppp1' }]\n[[policy]]\n";
+
+/// What a case appends, and the error: `f` is the file.
+type Cases<'a> = &'a [(&'a str, &'a str)];
+
+const FILE: Cases<'_> = &[
+    ("", "f:1: there is no link: write at least one [[uplink]] or [[tunnel]]"),
+    ("[settings]\n", "f:1: there is no link: write at least one [[uplink]] or [[tunnel]]"),
+    ("[[uplink]\n", "f:1: unclosed array table, expected `]`"),
+    ("[[uplink]]\nname = a\n", "f:2: string values must be quoted, expected literal string"),
+    ("[[uplink]]\nname = \"a\n", "f:2: invalid basic string, expected `\"`"),
+    ("[[uplink]]\nname = 'a'\nname = 'b'\n", "f:3: duplicate key \"name\": keep one of them"),
+    ("[[uplink]]\r\nname = 'a'\r\nname = 'b'\r\n", "f:3: duplicate key \"name\": keep one of them"),
+    (
+        "[[uplink]]\nwieght = 1\n",
+        "f:2: unknown key `wieght`, expected one of `name`, `interface`, `ipparam`, `weight`, `tier`, `table`, `mark`, `masquerade`, `gateway`",
+    ),
+    (
+        "[[uplink]]\n\"a\\nb\\u001b\" = 1\n",
+        "f:2: unknown key `a\\nb\\u{1b}`, expected one of `name`, `interface`, `ipparam`, `weight`, `tier`, `table`, `mark`, `masquerade`, `gateway`",
+    ),
+    ("[[uplinks]]\n", "f:1: unknown key `uplinks`, expected one of `uplink`, `tunnel`, `policy`, `settings`"),
+    (
+        "[[policy]]\nport = 1\n",
+        "f:2: unknown key `port`, expected one of `name`, `from`, `to`, `iif`, `proto`, `sport`, `dport`, `uid`, `dscp`, `fwmark`, `via`, `otherwise`",
+    ),
+    (
+        "[settings]\ntimeout = 1\n",
+        "f:2: unknown key `timeout`, expected one of `rule-priority`, `metric`, `protocol`, `nexthop-id`, `nexthops`, `settle-timeout`, `lock-timeout`, `firewall`, `hash-policy`",
+    ),
+    ("[uplink]\nname = 'a'\n", "f:1: write each in double brackets, such as [[uplink]]"),
+    ("uplink = 3", "f:1: write each in double brackets, such as [[uplink]]"),
+    ("uplink = [['a', 'ppp0']]", "f:1: invalid type: sequence, expected a single table of keys and values"),
+    ("[[settings]]\nmetric = 1\n", "f:1: invalid type: sequence, expected a single table of keys and values"),
+];
+
+const LINKS: Cases<'_> = &[
+    ("[[uplink]]\n", "f:4: name: is missing here: write name = \"...\""),
+    ("[[uplink]]\nname = 'b'\n", "f:4: interface: is missing here: write interface = \"...\""),
+    (
+        "[[uplink]]\nname = 'Isp 1'\n",
+        "f:5: name: \"Isp 1\" is not valid: write a lowercase letter, then lowercase letters, digits, '_' or '-', at most 15 characters",
+    ),
+    (
+        "[[uplink]]\nname = 'main'\n",
+        "f:5: name: \"main\" is not valid: ip-route(8) reserves this table name; choose another",
+    ),
+    ("[[uplink]]\nname = 5\n", "f:5: name: 5 is not valid: write text in quotes"),
+    (
+        "[[uplink]]\nname = 'b'\ninterface = 'eth0:1'\n",
+        "f:6: interface: \"eth0:1\" is not valid: write 1 to 15 printable characters without '/', ':' or spaces",
+    ),
+    (
+        "[[uplink]]\nname = 'b'\ninterface = 'lo'\n",
+        "f:6: interface: \"lo\" is not valid: the loopback interface is no link, write another",
+    ),
+    ("ipparam = ''\n", "f:4: ipparam: \"\" is not valid: write 1 to 64 printable characters"),
+    ("ipparam = \"a\\nb\"\n", "f:4: ipparam: \"a\\nb\" is not valid: write 1 to 64 printable characters"),
+    ("weight = 300\n", "f:4: weight: 300 is not valid: write a number from 1 to 256"),
+    ("weight = 0\n", "f:4: weight: 0 is not valid: write a number from 1 to 256"),
+    ("weight = -70000\n", "f:4: weight: -70000 is not valid: write a number from 1 to 256"),
+    ("weight = '8'\n", "f:4: weight: \"8\" is not valid: write a number from 1 to 256"),
+    ("weight = 1.5\n", "f:4: weight: a fraction is not valid: write a number from 1 to 256"),
+    ("weight = 99999999999999999999\n", "f:4: weight: so large a number is not valid: write a number from 1 to 256"),
+    ("weight = 2020-02-02\n", "f:4: weight: a table or date is not valid: write a number from 1 to 256"),
+    ("weight = [1]\n", "f:4: weight: a list is not valid: write a number from 1 to 256"),
+    ("weight.a = 1\n", "f:4: weight: a table or date is not valid: write a number from 1 to 256"),
+    ("tier = 33\n", "f:4: tier: 33 is not valid: write a number from 1 to 32"),
+    ("table = 254\n", "f:4: table: 254 is not valid: 0 and 253 to 255 are the kernel's; write another number"),
+    (
+        "table = 5_000_000_000\n",
+        "f:4: table: 5000000000 is not valid: 0 and 253 to 255 are the kernel's; write another number",
+    ),
+    ("mark = 0x3\n", "f:4: mark: 3 is not valid: write one bit: 0x1, 0x2, 0x4, ... 0x80000000"),
+    ("mark = '0x1'\n", "f:4: mark: \"0x1\" is not valid: write one bit: 0x1, 0x2, 0x4, ... 0x80000000"),
+    ("masquerade = 1\n", "f:4: masquerade: 1 is not valid: write true or false"),
+    (
+        "gateway = 'gw.example.org'\n",
+        "f:4: gateway: \"gw.example.org\" is not valid: write an IPv4 address such as 192.0.2.1",
+    ),
+    ("gateway = '127.0.0.1'\n", "f:4: gateway: \"127.0.0.1\" is not valid: no host on a line can have it"),
+    // Nothing twice.
+    (
+        "[[tunnel]]\nname = 'a'\ninterface = 'ppp1'\n",
+        "f:5: name: a on ppp1 is also the name of the link on ppp0: give one of them another",
+    ),
+    (
+        "[[tunnel]]\nname = 'b'\ninterface = 'ppp0'\n",
+        "f:6: interface: ppp0 of b is also the interface of a: give one of them another",
+    ),
+    (
+        "[[uplink]]\nname = 'b'\ninterface = 'ppp1'\nipparam = 'a'\n",
+        "f:7: ipparam: \"a\" of b is also the ipparam that a gets by its name: give one of them another",
+    ),
+    (
+        "ipparam = 'b'\n[[uplink]]\nname = 'b'\ninterface = 'ppp1'\n",
+        "f:4: ipparam: \"b\" of a is also the ipparam that b gets by its name: give one of them another",
+    ),
+    (
+        "ipparam = 'x'\n[[uplink]]\nname = 'b'\ninterface = 'ppp1'\nipparam = 'a'\n",
+        "f:8: ipparam: \"a\" of b is another link's name: write another",
+    ),
+    (
+        "ipparam = 'x'\n[[uplink]]\nname = 'b'\ninterface = 'ppp1'\nipparam = 'x'\n",
+        "f:8: ipparam: \"x\" of b is also the ipparam of a: give one of them another",
+    ),
+    (
+        "table = 2\n[[uplink]]\nname = 'b'\ninterface = 'ppp1'\n",
+        "f:4: table: 2 of a is also the table that b gets by its position: give one of them another",
+    ),
+    (
+        "[[uplink]]\nname = 'b'\ninterface = 'ppp1'\ntable = 1\n",
+        "f:7: table: 1 of b is also the table that a gets by its position: give one of them another",
+    ),
+    (
+        "table = 7\n[[uplink]]\nname = 'b'\ninterface = 'ppp1'\ntable = 7\n",
+        "f:8: table: 7 of b is also the table of a: give one of them another",
+    ),
+    (
+        "mark = 0x2\n[[uplink]]\nname = 'b'\ninterface = 'ppp1'\n",
+        "f:4: mark: 0x2 of a is also the mark that b gets by its position: give one of them another",
+    ),
+    (
+        "mark = 0x10\n[[uplink]]\nname = 'b'\ninterface = 'ppp1'\nmark = 16\n",
+        "f:8: mark: 0x10 of b is also the mark of a: give one of them another",
+    ),
+];
+
+const TUNNELS: Cases<'_> = &[
+    ("weight = 3\n", "f:4: weight: belongs to uplinks: a tunnel is no part of the default route, remove it"),
+    ("tier = 3\n", "f:4: tier: belongs to uplinks: a tunnel is no part of the default route, remove it"),
+];
+
+const BARE_POLICIES: Cases<'_> = &[
+    ("", "f:2: name: is missing here: write name = \"...\""),
+    ("name = ''\n", "f:3: name: \"\" is not valid: write 1 to 64 printable characters"),
+    ("name = 'p'\nto = '192.0.2.1'\n", "f:2: via: is missing here: write via = \"...\""),
+    ("name = 'p'\nvia = []\n", "f:4: via: the list is empty: write at least one value"),
+    ("name = 'p'\nvia = 'c'\n", "f:4: via: \"c\" is no link: write one of a, b"),
+    ("name = 'p'\nvia = ['a', 'b', 'a']\n", "f:4: via: \"a\" is in the list twice: write it once"),
+    (
+        "name = 'p'\nvia = 'a'\n",
+        "f:2: policy \"p\" has no selector and would take all traffic: write one (from, to, iif, proto, uid ...), or share all traffic out by weight and tier of the uplinks",
+    ),
+    (
+        "name = 'p'\nvia = 'a'\nuid = 1\n[[policy]]\nname = 'p'\nvia = 'b'\nuid = 2\n",
+        "f:7: name: \"p\" is the name of two policies: give one of them another",
+    ),
+];
+
+const POLICIES: Cases<'_> = &[
+    (
+        "from = '192.168.2.30/24'\n",
+        "f:5: from: \"192.168.2.30/24\" is not valid: it has bits behind its prefix: write \"192.168.2.0/24\" or \"192.168.2.30\"",
+    ),
+    (
+        "from = ['192.168.2.30',\n 'fritz.box']\n",
+        "f:6: from: \"fritz.box\" is not valid: IP addresses only, never host names",
+    ),
+    (
+        "from = '2001:db8::/32'\n",
+        "f:5: from: \"2001:db8::/32\" is not valid: IPv6 is not routed yet, write IPv4 addresses only",
+    ),
+    (
+        "from = '192.0.2.300'\n",
+        "f:5: from: \"192.0.2.300\" is not valid: write an IPv4 address or prefix such as 192.0.2.1 or 192.0.2.0/24",
+    ),
+    ("from = '0.0.0.0/0'\n", "f:5: from: \"0.0.0.0/0\" is not valid: this is every address: leave the key out"),
+    ("from = ['192.0.2.1', '192.0.2.1/32']\n", "f:5: from: \"192.0.2.1/32\" is in the list twice: write it once"),
+    ("to = '::1'\n", "f:5: to: \"::1\" is not valid: IPv6 is not routed yet, write IPv4 addresses only"),
+    ("to = []\n", "f:5: to: the list is empty: write at least one value"),
+    ("to = 3\n", "f:5: to: 3 is not valid: write text in quotes"),
+    (
+        "iif = ['eth0', 'a b']\n",
+        "f:5: iif: \"a b\" is not valid: write 1 to 15 printable characters without '/', ':' or spaces",
+    ),
+    (
+        "proto = 'TCP'\n",
+        "f:5: proto: \"TCP\" is not valid: write one of tcp, udp, udplite, sctp, dccp, icmp, gre, esp, ah, or a number from 1 to 255",
+    ),
+    (
+        "proto = 0\n",
+        "f:5: proto: 0 is not valid: write one of tcp, udp, udplite, sctp, dccp, icmp, gre, esp, ah, or a number from 1 to 255",
+    ),
+    (
+        "proto = 256\n",
+        "f:5: proto: 256 is not valid: write one of tcp, udp, udplite, sctp, dccp, icmp, gre, esp, ah, or a number from 1 to 255",
+    ),
+    (
+        "dport = 25\n",
+        "f:5: dport: only some protocols have ports: add proto, \"tcp\", \"udp\", \"udplite\", \"sctp\" or \"dccp\"",
+    ),
+    (
+        "proto = 'icmp'\nsport = 25\n",
+        "f:6: sport: only some protocols have ports: add proto, \"tcp\", \"udp\", \"udplite\", \"sctp\" or \"dccp\"",
+    ),
+    (
+        "proto = 'tcp'\ndport = 0\n",
+        "f:6: dport: 0 is not valid: write a number from 1 to 65534, or a range such as \"6000-6010\"",
+    ),
+    (
+        "proto = 'tcp'\ndport = '1024-65535'\n",
+        "f:6: dport: \"1024-65535\" is not valid: write a number from 1 to 65534, or a range such as \"6000-6010\"",
+    ),
+    ("proto = 'tcp'\ndport = '6010-6000'\n", "f:6: dport: \"6010-6000\" is not valid: write the lower end first"),
+    (
+        "proto = 'tcp'\ndport = [25, '+26']\n",
+        "f:6: dport: \"+26\" is not valid: write a number from 1 to 65534, or a range such as \"6000-6010\"",
+    ),
+    (
+        "proto = 'tcp'\nsport = [25, [26]]\n",
+        "f:6: sport: a list is not valid: write a number from 1 to 65534, or a range such as \"6000-6010\"",
+    ),
+    (
+        "uid = 4294967295\n",
+        "f:5: uid: 4294967295 is not valid: write a number from 0 to 4294967294, or a range such as \"1000-1999\"",
+    ),
+    (
+        "uid = 'www-data'\n",
+        "f:5: uid: \"www-data\" is not valid: write a number from 0 to 4294967294, or a range such as \"1000-1999\"",
+    ),
+    ("dscp = 64\n", "f:5: dscp: 64 is not valid: write a number from 0 to 63"),
+    ("fwmark = 0\n", "f:5: fwmark: 0 is not valid: neither mark nor mask may be 0"),
+    ("fwmark = '0x100/0x0'\n", "f:5: fwmark: \"0x100/0x0\" is not valid: neither mark nor mask may be 0"),
+    (
+        "fwmark = '0x101/0x100'\n",
+        "f:5: fwmark: \"0x101/0x100\" is not valid: the mark has bits outside of its mask: write a mask that covers it",
+    ),
+    ("fwmark = 'x'\n", "f:5: fwmark: \"x\" is not valid: write a mark such as 0x100 or \"0x100/0xff00\""),
+    ("fwmark = '0x-1'\n", "f:5: fwmark: \"0x-1\" is not valid: write a mark such as 0x100 or \"0x100/0xff00\""),
+    (
+        "fwmark = '0x102/0xfff'\n",
+        "f:5: fwmark: \"0x102/0xfff\" is not valid: it has the bit 0x2 of b, whose own rule comes first: write other bits",
+    ),
+    ("uid = 1\notherwise = 'drop'\n", "f:6: otherwise: \"drop\" is not valid: write \"default\" or \"unreachable\""),
+];
+
+const SETTINGS_CASES: Cases<'_> = &[
+    ("rule-priority = 0\n", "f:5: rule-priority: 0 is not valid: write a number from 1 to 32643"),
+    ("rule-priority = 32644\n", "f:5: rule-priority: 32644 is not valid: write a number from 1 to 32643"),
+    ("metric = 4294967265\n", "f:5: metric: 4294967265 is not valid: write a number from 0 to 4294967264"),
+    ("protocol = 4\n", "f:5: protocol: 4 is not valid: write a number from 5 to 255"),
+    ("nexthop-id = 0\n", "f:5: nexthop-id: 0 is not valid: write a number from 1 to 4294967095"),
+    ("nexthop-id = 4294967096\n", "f:5: nexthop-id: 4294967096 is not valid: write a number from 1 to 4294967095"),
+    ("nexthops = 'object'\n", "f:5: nexthops: \"object\" is not valid: write \"auto\" or \"objects\" or \"multipath\""),
+    ("settle-timeout = 10\n", "f:5: settle-timeout: 10 is not valid: write a time such as \"10s\", from 0s to 10m"),
+    (
+        "settle-timeout = '11min'\n",
+        "f:5: settle-timeout: \"11min\" is not valid: write a time such as \"10s\", from 0s to 10m",
+    ),
+    ("lock-timeout = '0s'\n", "f:5: lock-timeout: \"0s\" is not valid: write a time such as \"10s\", from 1ms to 10m"),
+    ("firewall = 'nftables'\n", "f:5: firewall: \"nftables\" is not valid: write \"iptables\" or \"none\""),
+    ("hash-policy = 4\n", "f:5: hash-policy: 4 is not valid: write a number from 0 to 3"),
+    (
+        "rule-priority = 32640\n[[policy]]\nname = 'p'\nvia = 'a'\nproto = 'tcp'\nsport = [1, 2, 3, 4, 5, 6]\ndport = [1, 2, 3, 4, 5]\n",
+        "f:5: rule-priority: 32640 leaves room for 26 rules and the policies need 30: write at most 32636",
+    ),
+];
+
+pub(super) const GROUPS: [(&str, Cases<'_>); 6] = [
+    (EMPTY, FILE),
+    (UPLINK, LINKS),
+    (TUNNEL, TUNNELS),
+    (BARE_POLICY, BARE_POLICIES),
+    (POLICY, POLICIES),
+    (SETTINGS, SETTINGS_CASES),
+];

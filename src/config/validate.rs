@@ -1,0 +1,211 @@
+//! From what is written to what is meant: links with their numbers, settings, and that nothing is
+//! claimed twice.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::error::Fault;
+use super::field::{Field, optional, refused, required};
+use super::policy::policies;
+use super::raw::{Entry, RawConfig, RawLink, RawSettings, Table};
+use super::{Config, Firewall, Link, LinkKind, NexthopMode, Policy, Settings};
+use crate::types::{IfName, Invalid, LinkName, Mark, TableId, Tier, Weight};
+
+/// As many links as a mark has bits.
+const MAX_LINKS: usize = 32;
+
+/// Highest `rule-priority`: with 32 uplinks the rules of their addresses end 123 further on.
+const MAX_RULE_PRIORITY: u32 = LAST_PRIORITY + 1 - 123;
+
+/// Last priority before the kernel's own rule for the main table.
+const LAST_PRIORITY: u32 = 32765;
+
+/// The file, checked.
+pub(super) fn config(raw: &RawConfig) -> Result<Config, Fault> {
+    let links = links(raw)?;
+    let policies = policies(&raw.policy, &links)?;
+    let settings = settings(&raw.settings.0)?;
+    rules_fit(raw, &policies, settings.rule_priority)?;
+    Ok(Config { links, policies, settings })
+}
+
+fn links(raw: &RawConfig) -> Result<Vec<Link>, Fault> {
+    let all: Vec<_> = raw.uplink.iter().chain(&raw.tunnel).collect();
+    let fault = |span, message: &str| Err(Fault { key: None, span, message: message.to_owned() });
+    if all.is_empty() {
+        return fault(0..0, "there is no link: write at least one [[uplink]] or [[tunnel]]");
+    }
+    if let Some(extra) = all.get(MAX_LINKS) {
+        return fault(extra.span(), "more than 32 links: there is a mark bit for 32 only, remove some");
+    }
+    let mut links = Vec::with_capacity(all.len());
+    for (position, raw_link) in (0..).zip(&all) {
+        let is_uplink = links.len() < raw.uplink.len();
+        links.push(link(raw_link, position, is_uplink)?);
+    }
+    let entries: Vec<_> = all.iter().map(|raw| &raw.get_ref().0).collect();
+    nothing_twice(&links, &entries)?;
+    Ok(links)
+}
+
+/// The link at `position`, from 0, among uplinks and then tunnels.
+fn link(raw: &Spanned<Table<RawLink>>, position: u32, is_uplink: bool) -> Result<Link, Fault> {
+    let header = raw.span();
+    let raw = &raw.get_ref().0;
+    let name: LinkName = required("name", &raw.name, &header, Field::word)?;
+    let ipparam = optional("ipparam", &raw.ipparam, Field::label)?;
+    let kind = if is_uplink {
+        LinkKind::Uplink {
+            weight: optional("weight", &raw.weight, |f| f.number(Weight::new))?.unwrap_or_default(),
+            tier: optional("tier", &raw.tier, |f| f.number(Tier::new))?.unwrap_or_default(),
+        }
+    } else {
+        let message = "belongs to uplinks: a tunnel is no part of the default route, remove it";
+        refused("weight", &raw.weight, message)?;
+        refused("tier", &raw.tier, message)?;
+        LinkKind::Tunnel
+    };
+    Ok(Link {
+        interface: required("interface", &raw.interface, &header, interface)?,
+        ipparam: ipparam.unwrap_or_else(|| name.to_string()),
+        table: by_position("table", &raw.table, &header, TableId::new, position + 1)?,
+        mark: by_position("mark", &raw.mark, &header, Mark::new, 1_u32.wrapping_shl(position))?,
+        masquerade: optional("masquerade", &raw.masquerade, Field::flag)?.unwrap_or_default(),
+        gateway: optional("gateway", &raw.gateway, Field::word)?,
+        name,
+        kind,
+    })
+}
+
+fn interface(field: Field<'_>) -> Result<IfName, Fault> {
+    let name: IfName = field.word()?;
+    if name.as_str() == "lo" {
+        return Err(field.invalid("the loopback interface is no link, write another"));
+    }
+    Ok(name)
+}
+
+fn by_position<T>(
+    key: &'static str,
+    entry: &Entry,
+    header: &Range<usize>,
+    new: impl Fn(u32) -> Result<T, Invalid>,
+    derived: u32,
+) -> Result<T, Fault> {
+    match optional(key, entry, |f| f.number(&new))? {
+        Some(given) => Ok(given),
+        None => {
+            new(derived).map_err(|e| Fault { key: Some(key), span: header.clone(), message: e.expected().to_owned() })
+        }
+    }
+}
+
+/// What of a link must be its own.
+struct Claim {
+    key: &'static str,
+    /// What a link gets this by when the key is not given.
+    by: &'static str,
+    entry: fn(&RawLink) -> &Entry,
+    value: fn(&Link) -> String,
+}
+
+const CLAIMS: [Claim; 4] = [
+    Claim { key: "interface", by: "", entry: |raw| &raw.interface, value: |link| link.interface.to_string() },
+    Claim { key: "ipparam", by: "name", entry: |raw| &raw.ipparam, value: |link| format!("{:?}", link.ipparam) },
+    Claim { key: "table", by: "position", entry: |raw| &raw.table, value: |link| link.table.to_string() },
+    Claim { key: "mark", by: "position", entry: |raw| &raw.mark, value: |link| link.mark.to_string() },
+];
+
+fn nothing_twice(links: &[Link], raw: &[&RawLink]) -> Result<(), Fault> {
+    let all: Vec<_> = links.iter().zip(raw).collect();
+    for (i, (link, raw)) in all.iter().enumerate() {
+        if let Some((first, _)) = all.iter().take(i).find(|(other, _)| other.name == link.name) {
+            let message = format!(
+                "{} on {} is also the name of the link on {}: give one of them another",
+                link.name, link.interface, first.interface
+            );
+            refused("name", &raw.name, &message)?;
+        }
+    }
+    for Claim { key, by, entry, value } in CLAIMS {
+        let values: Vec<_> = links.iter().map(value).collect();
+        for (i, later) in values.iter().enumerate() {
+            let Some(j) = values.iter().take(i).position(|earlier| earlier == later) else { continue };
+            // The error is at a line of the file, so at the key that is written there; if both are, the later.
+            let (Some(a), Some(b)) = (all.get(i), all.get(j)) else { continue };
+            let (at, other) = if entry(a.1).is_some() { (a, b) } else { (b, a) };
+            let whose = match entry(other.1) {
+                Some(_) => format!("of {}", other.0.name),
+                None => format!("that {} gets by its {by}", other.0.name),
+            };
+            let message = format!("{later} of {} is also the {key} {whose}: give one of them another", at.0.name);
+            refused(key, entry(at.1), &message)?;
+        }
+    }
+    // A caller may name a link by either, and must not mean two.
+    for (link, raw) in &all {
+        if links.iter().any(|other| other.name != link.name && other.name.as_str() == link.ipparam) {
+            let message = format!("{:?} of {} is another link's name: write another", link.ipparam, link.name);
+            refused("ipparam", &raw.ipparam, &message)?;
+        }
+    }
+    Ok(())
+}
+
+fn settings(raw: &RawSettings) -> Result<Settings, Fault> {
+    let default = Settings::default();
+    let nexthops =
+        [("auto", NexthopMode::Auto), ("objects", NexthopMode::Objects), ("multipath", NexthopMode::Multipath)];
+    let firewall = [("iptables", Firewall::Iptables), ("none", Firewall::None)];
+    Ok(Settings {
+        rule_priority: optional("rule-priority", &raw.rule_priority, |f| f.within(1..=MAX_RULE_PRIORITY))?
+            .unwrap_or(default.rule_priority),
+        // Each further tier adds one.
+        metric: optional("metric", &raw.metric, |f| f.within(0..=u32::MAX - 31))?.unwrap_or(default.metric),
+        // 0 to 4 are the kernel's and the administrator's own routes.
+        protocol: optional("protocol", &raw.protocol, |f| f.within(5..=255))?.unwrap_or(default.protocol),
+        // Links' nexthops, then groups from 100 on.
+        nexthop_id: optional("nexthop-id", &raw.nexthop_id, |f| f.within(1..=u32::MAX - 200))?
+            .unwrap_or(default.nexthop_id),
+        nexthops: optional("nexthops", &raw.nexthops, |f| f.choice(&nexthops))?.unwrap_or(default.nexthops),
+        settle_timeout: optional("settle-timeout", &raw.settle_timeout, |f| f.duration(Duration::ZERO))?
+            .unwrap_or(default.settle_timeout),
+        lock_timeout: optional("lock-timeout", &raw.lock_timeout, |f| f.duration(Duration::from_millis(1)))?
+            .unwrap_or(default.lock_timeout),
+        firewall: optional("firewall", &raw.firewall, |f| f.choice(&firewall))?.unwrap_or(default.firewall),
+        hash_policy: optional("hash-policy", &raw.hash_policy, |f| f.within(0..=3))?,
+    })
+}
+
+/// The policies' rules must all come before the kernel's rule for the main table.
+fn rules_fit(raw: &RawConfig, policies: &[Policy], rule_priority: u32) -> Result<(), Fault> {
+    // As `desired` lays them out: policies come 100 after the first rule, or after the uplinks' addresses.
+    let start = (91 + raw.uplink.len()).max(100);
+    let room = |rule_priority: u32| (LAST_PRIORITY as usize + 1).saturating_sub(rule_priority as usize + start);
+    let key = &raw.settings.0.rule_priority;
+    // A `rule-priority` that is given can be lowered; otherwise it is the policies that are too many.
+    let most = room(if key.is_some() { 1 } else { rule_priority });
+    let mut rules: usize = 0;
+    for (policy, raw_policy) in policies.iter().zip(&raw.policy) {
+        rules = rules.saturating_add(policy.rule_count());
+        if rules > most {
+            let message = format!(
+                "policy {:?} makes it {rules} rules, one for each combination of its lists' values and links, \
+                 and there is room for {most}: shorten the lists",
+                policy.name
+            );
+            return Err(Fault { key: None, span: raw_policy.span(), message });
+        }
+    }
+    if rules > room(rule_priority) {
+        let message = format!(
+            "{rule_priority} leaves room for {} rules and the policies need {rules}: write at most {}",
+            room(rule_priority),
+            room(0).saturating_sub(rules)
+        );
+        refused("rule-priority", key, &message)?;
+    }
+    Ok(())
+}
