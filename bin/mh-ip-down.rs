@@ -1,2 +1,49 @@
-//! placeholder
-fn main() {}
+//! pppd's ip-down and ipv6-down: records the link as down, brings the kernel to what is wanted at
+//! once, waits until the device is gone and looks once more.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use multihome::caller::pppd;
+use multihome::log::Log;
+use multihome::{cli, hook};
+
+const PROGRAM: &str = "mh-ip-down";
+
+/// Record a link as down, and bring the routes to what /etc/multihome.toml wants
+#[derive(Parser)]
+#[command(name = PROGRAM, version, after_help = "\
+pppd calls it by a symlink: ln -s /usr/sbin/mh-ip-down /etc/ppp/ip-down.d/0multihome
+By hand, for the line on ppp0; it returns when the device is gone, or after settle-timeout:
+  mh-ip-down ppp0 '' '' '' ''
+  mh-ip-down --dry-run ppp0 '' '' '' ''    only print the commands")]
+struct Cli {
+    #[command(flatten)]
+    common: hook::Common,
+    #[command(flatten)]
+    args: pppd::Args,
+}
+
+fn main() -> ExitCode {
+    let cli = match cli::parse::<Cli>(PROGRAM) {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
+    let log = Log::start(PROGRAM, cli.common.verbose);
+    let event = match pppd::event(&cli.args, false, &|name| std::env::var(name).ok()) {
+        Ok(event) => event,
+        Err(error) => {
+            log.complain(&error.to_string());
+            return cli::USAGE.into();
+        }
+    };
+    let done = hook::run(PROGRAM, &event, &cli.common, true).with_context(|| format!("{} down", event.interface));
+    match done {
+        Ok(()) => cli::DONE.into(),
+        Err(error) => {
+            log.complain(&format!("{error:#}"));
+            cli::FAILED.into()
+        }
+    }
+}

@@ -120,6 +120,12 @@ fn tiers<'a>(live: &'a [LiveLink<'a>]) -> BTreeMap<Tier, Vec<(&'a LiveLink<'a>, 
     tiers
 }
 
+/// Distance of the first policy's rule from the first rule.
+pub fn policy_rules(uplinks: usize) -> u32 {
+    // At most 32 uplinks.
+    (MAIN_RULE + 1).saturating_add(u32::try_from(uplinks).unwrap_or(u32::MAX)).max(POLICY_RULES)
+}
+
 fn lookup(priority: u32, selector: Selector, table: TableId) -> Rule {
     Rule { priority, selector, action: Action::Lookup { table, suppress_prefixlength: None } }
 }
@@ -152,8 +158,7 @@ fn rules(config: &Config, live: &[LiveLink<'_>]) -> Vec<Rule> {
             rules.push(lookup(priority, selector, uplink.table));
         }
     }
-    let after_sources = (sources..).nth(uplinks.len()).unwrap_or(u32::MAX);
-    let mut priority = after_sources.max(first + POLICY_RULES);
+    let mut priority = first + policy_rules(uplinks.len());
     for policy in &config.policies {
         for selector in selectors(policy) {
             let tables = policy.via.iter().filter_map(|name| config.links.iter().find(|l| l.name == *name));

@@ -71,6 +71,18 @@ pub enum Error {
     Print(#[from] io::Error),
 }
 
+impl Error {
+    /// Whether the reason is a lack of privileges.
+    fn is_permission(&self) -> bool {
+        match self {
+            Self::Records(e) => e.is_permission(),
+            Self::Lock(e) => e.is_permission(),
+            Self::Kernel(e) => e.is_permission(),
+            _ => false,
+        }
+    }
+}
+
 /// Carries out `event` for `program`. With `wait`, a link that goes down is waited for until its
 /// device is gone or the configured deadline has passed, and the kernel is looked at once more.
 pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result<(), Error> {
@@ -88,21 +100,19 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     let going_down = event.change == Change::Down(Family::V4);
     let watch = if wait && going_down { Some(Watch::subscribe()?) } else { None };
     let index = kernel::index(&event.interface)?;
-    let noted = hook.note(index);
-    let (effect, unwritten) = match noted {
-        Ok(effect) => (effect, None),
-        // Unprivileged, as OpenVPN's `down` is after it has dropped root: when the device is gone
-        // the kernel has done its part, and the record counts as stale.
-        Err(Noted { error: Error::Records(e), .. }) if e.is_permission() && going_down && index.is_none() => {
-            info!("{} is down: {} is gone, and without privileges there is nothing left to do", link.name, event.interface);
+    let (effect, unwritten) = match hook.note(index) {
+        // OpenVPN runs `down` after it has dropped root: when the device is gone the kernel has done
+        // its part, and the record counts as stale.
+        Err(e) if e.is_permission() && going_down && index.is_none() => {
+            let interface = &event.interface;
+            info!("{} is down: {interface} is gone, and without privileges there is nothing left to do", link.name);
             return Ok(());
         }
-        Err(Noted { effect: Some(effect), error }) => {
-            error!("{error}; until that is mended, the next event will not know of this one");
-            (effect, Some(error))
-        }
-        Err(Noted { effect: None, error }) => return Err(error),
+        noted => noted?,
     };
+    if let Some(error) = &unwritten {
+        error!("{error}; until that is mended, the next event will not know of this one");
+    }
     let up = matches!(event.change, Change::Up(_));
     if up && index.is_none() {
         return Err(Error::NoInterface { interface: event.interface.to_string(), link: link.name.clone() });
@@ -118,7 +128,7 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     }
     match (failures.is_empty(), unwritten) {
         (true, None) => Ok(()),
-        (true, Some(error)) => Err(error),
+        (true, Some(error)) => Err(error.into()),
         (false, _) => Err(Error::Incomplete(failures)),
     }
 }
@@ -149,7 +159,8 @@ fn dry_run(event: &Event, link: &Link, config: &Config, store: &Store) -> Result
         warn!("{error}");
     }
     let index = kernel::index(&event.interface)?;
-    put(&mut records, link, event, &effect(event, records.get(&link.name), index));
+    let effect = effect(event, records.get(&link.name), index);
+    put(&mut records, link, event, &effect);
     let mut kernel = Linux::open()?;
     let plan = preview(config, &records, &mut kernel)?;
     print_plan(&plan, config.settings.protocol)?;
@@ -184,13 +195,6 @@ fn put(records: &mut Records, link: &Link, event: &Event, effect: &Effect) {
     }
 }
 
-/// What could not be recorded.
-struct Noted {
-    /// What should have been.
-    effect: Option<Effect>,
-    error: Error,
-}
-
 struct Hook<'a> {
     program: &'a str,
     event: &'a Event,
@@ -207,9 +211,10 @@ impl Hook<'_> {
     }
 
     /// Records the event. This has a lock of its own, held for an instant only: the event is
-    /// recorded even when somebody sits on the other one, and whoever reconciles next sees it.
-    fn note(&self, index: Option<u32>) -> Result<Effect, Noted> {
-        let _lock = self.lock("records.lock").map_err(|error| Noted { effect: None, error })?;
+    /// recorded even when somebody sits on the other one, and whoever reconciles next sees it. A
+    /// record that cannot be written is told of beside its effect, which then holds for this hook.
+    fn note(&self, index: Option<u32>) -> Result<(Effect, Option<records::Error>), Error> {
+        let _lock = self.lock("records.lock")?;
         let (records, _) = self.store.load(self.config);
         let effect = effect(self.event, records.get(&self.link.name), index);
         let written = self.store.apply(&self.link.name, &effect).and_then(|()| {
@@ -219,10 +224,7 @@ impl Hook<'_> {
                 .filter(|(name, other)| taken && **name != self.link.name && other.interface == self.event.interface);
             others.try_for_each(|(name, other)| self.store.apply(name, &Effect::Remove(other.clone())))
         });
-        match written {
-            Ok(()) => Ok(effect),
-            Err(error) => Err(Noted { effect: Some(effect), error: error.into() }),
-        }
+        Ok((effect, written.err()))
     }
 
     /// Reconciles with the records as they are by now; `effect` stands in where it could not be

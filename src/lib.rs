@@ -5,6 +5,7 @@
 //! function.
 
 pub mod caller;
+pub mod cli;
 pub mod config;
 pub mod desired;
 pub mod hook;

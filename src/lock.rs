@@ -37,6 +37,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether the reason is a lack of privileges.
+    pub fn is_permission(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
 /// A lock that is held until this is dropped, or the process ends in whatever way. Its descriptor
 /// is closed on exec, so that no child can hold it longer; the file is never removed, since then
 /// two could hold locks on two files of one name.

@@ -49,7 +49,7 @@ impl Settle {
     /// Waits from `now` for at most `timeout` for interface `index` to go.
     pub fn new(index: u32, now: Instant, timeout: Duration) -> Self {
         // A timeout beyond what the clock can say is as good as a year.
-        let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(365 * 86_400));
+        let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_hours(365 * 24));
         Self { index, deadline }
     }
 

@@ -12,7 +12,7 @@ use super::socket::{self, Socket};
 use super::{Error, sysctl};
 use crate::plan::Change;
 use crate::state::{Action, DefaultRoute, FoundRoute, FoundTarget, Leg, Rule, Selector, Target, WeightedLeg};
-use crate::types::TableId;
+use crate::types::{HostAddr, TableId};
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
@@ -23,7 +23,7 @@ const RTM_DELNEXTHOP: u16 = 105;
 
 /// The whole DSCP (Linux 6.12), where the older header field `tos` is compared in three bits only
 /// (`INET_DSCP_MASK` against `IPTOS_RT_MASK`).
-pub(super) const FRA_DSCP: u16 = 28;
+pub(super) const FRA_DSCP: u16 = 25;
 /// netlink-packet-route has the attribute, but does not export the type of its value.
 const FRA_IP_PROTO: u16 = 22;
 
@@ -35,7 +35,7 @@ pub(super) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
         Change::LooseRpFilter(name) => return sysctl::loosen_rp_filter(name),
         Change::HashPolicy(policy) => return sysctl::set_hash_policy(*policy),
         Change::Nexthop { id, leg } => {
-            let gateway = leg.gateway.map(|g| g.get());
+            let gateway = leg.gateway.map(HostAddr::get);
             let message = NexthopMessage::device(*id, protocol, leg.device.index, gateway, leg.onlink);
             socket.change(RTM_NEWNEXTHOP, REPLACE, &message)
         }

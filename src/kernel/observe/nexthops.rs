@@ -1,0 +1,64 @@
+//! Nexthop objects.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+
+use netlink_packet_route::route::RouteFlags;
+
+use super::routes::Devices;
+use super::{parse, read};
+use crate::kernel::Error;
+use crate::kernel::nexthop::{NexthopAttribute, NexthopGroupEntry, NexthopMessage};
+use crate::kernel::socket::Socket;
+use crate::state::{FoundNexthop, Leg, Member, NexthopKind};
+use crate::types::{HostAddr, Weight};
+
+const RTM_GETNEXTHOP: u16 = 106;
+
+/// All nexthop objects by id; `None`: the kernel knows of no such thing.
+pub(super) fn nexthops(socket: &mut Socket, devices: &Devices) -> Result<Option<BTreeMap<u32, FoundNexthop>>, Error> {
+    let each = |all: &mut BTreeMap<u32, FoundNexthop>, body: &[u8]| {
+        if let Some((id, found)) = nexthop(&parse(body)?, devices) {
+            all.insert(id, found);
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    match socket.dump(RTM_GETNEXTHOP, &NexthopMessage::dump(), BTreeMap::new, each) {
+        // Before Linux 5.3: EOPNOTSUPP.
+        Err(e) if e.refused() == Some(95) => Ok(None),
+        done => done.map(Some).map_err(read("nexthops")),
+    }
+}
+
+fn nexthop(message: &NexthopMessage, devices: &Devices) -> Option<(u32, FoundNexthop)> {
+    let mut id = None;
+    let mut device = None;
+    let mut gateway = Ok(None);
+    let mut members = None;
+    let mut plain = true;
+    for attribute in &message.attributes {
+        match attribute {
+            NexthopAttribute::Id(n) => id = Some(*n),
+            NexthopAttribute::Oif(index) => device = devices.get(*index).cloned(),
+            NexthopAttribute::Gateway(IpAddr::V4(addr)) => gateway = HostAddr::new(*addr).map(Some),
+            NexthopAttribute::Group(entries) => members = Some(entries),
+            NexthopAttribute::GroupType(0) | NexthopAttribute::OpFlags(_) => {}
+            _ => plain = false,
+        }
+    }
+    let member = |e: &NexthopGroupEntry| Some(Member { id: e.id, weight: Weight::new(e.weight).ok()? });
+    let kind = match (members, device, gateway) {
+        (Some(entries), _, _) if plain => entries.iter().map(member).collect::<Option<Vec<_>>>().map(|mut members| {
+            members.sort();
+            NexthopKind::Group(members)
+        }),
+        (None, Some(device), Ok(gateway)) if plain => {
+            let onlink = message.header.flags.contains(RouteFlags::Onlink);
+            Some(NexthopKind::Single(Leg { device, gateway, onlink }))
+        }
+        _ => None,
+    };
+    let protocol = message.header.protocol.into();
+    Some((id?, FoundNexthop { protocol, kind: kind.unwrap_or(NexthopKind::Other) }))
+}

@@ -1,0 +1,95 @@
+//! Rules of the routing policy database.
+
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+
+use ipnet::Ipv4Net;
+use netlink_packet_core::{DefaultNla, Nla};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+
+use super::{parse, read};
+use crate::config::{FwMark, PortRange, UidRange};
+use crate::kernel::Error;
+use crate::kernel::apply::FRA_DSCP;
+use crate::kernel::socket::Socket;
+use crate::state::{Action, FoundRule, Rule, Selector};
+use crate::types::TableId;
+
+const RTM_GETRULE: u16 = 34;
+const FRA_SPORT_MASK: u16 = 28;
+const FRA_DPORT_MASK: u16 = 29;
+const FRA_DSCP_MASK: u16 = 30;
+
+/// All IPv4 rules, in the kernel's order. The request is its header only: what the strict check of `fib_nl_dumprule()` accepts.
+pub(super) fn rules(socket: &mut Socket) -> Result<Vec<FoundRule>, Error> {
+    let mut request = RuleMessage::default();
+    request.header.family = AddressFamily::Inet;
+    let each = |all: &mut Vec<FoundRule>, body: &[u8]| {
+        all.push(rule(&parse(body)?));
+        Ok(ControlFlow::Continue(()))
+    };
+    socket.dump(RTM_GETRULE, &request, Vec::new, each).map_err(read("rules"))
+}
+
+fn value(nla: &DefaultNla) -> Vec<u8> {
+    let mut value = vec![0; nla.value_len()];
+    nla.emit_value(&mut value);
+    value
+}
+
+fn rule(message: &RuleMessage) -> FoundRule {
+    let header = &message.header;
+    let mut table = u32::from(header.table);
+    let mut priority = 0;
+    let mut protocol = 0;
+    let mut suppress_prefixlength = None;
+    let mut mark_value = None;
+    let mut mark_mask = u32::MAX;
+    // A flag such as `not` inverts the meaning; no rule of ours has any.
+    let mut complete = header.flags.is_empty() && header.tos == 0;
+    let mut selector = Selector::default();
+    let prefix = |addr: &IpAddr, len| match addr {
+        IpAddr::V4(addr) => Ipv4Net::new(*addr, len).ok(),
+        IpAddr::V6(_) => None,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Priority(n) => priority = *n,
+            RuleAttribute::Protocol(p) => protocol = (*p).into(),
+            RuleAttribute::Table(n) => table = *n,
+            // The kernel always says something; -1 stands for nothing.
+            RuleAttribute::SuppressPrefixLen(n) => suppress_prefixlength = Some(*n).filter(|n| *n != u32::MAX),
+            RuleAttribute::Source(addr) => selector.from = prefix(addr, header.src_len),
+            RuleAttribute::Destination(addr) => selector.to = prefix(addr, header.dst_len),
+            RuleAttribute::Iifname(name) => match name.parse() {
+                Ok(name) => selector.iif = Some(name),
+                Err(_) => complete = false,
+            },
+            RuleAttribute::FwMark(n) => mark_value = Some(*n),
+            RuleAttribute::FwMask(n) => mark_mask = *n,
+            RuleAttribute::UidRange(r) => selector.uid = Some(UidRange { start: r.start, end: r.end }),
+            RuleAttribute::IpProtocol(p) => selector.proto = Some((*p).into()),
+            RuleAttribute::SourcePortRange(r) => selector.sport = Some(PortRange { start: r.start, end: r.end }),
+            RuleAttribute::DestinationPortRange(r) => selector.dport = Some(PortRange { start: r.start, end: r.end }),
+            RuleAttribute::Other(nla) => match (nla.kind(), &value(nla)[..]) {
+                (FRA_DSCP, [dscp]) => selector.dscp = Some(*dscp),
+                // A full mask says no more than none. Linux 6.15 gives it with every single port.
+                (FRA_SPORT_MASK | FRA_DPORT_MASK, [0xff, 0xff]) | (FRA_DSCP_MASK, [0x3f]) => {}
+                _ => complete = false,
+            },
+            RuleAttribute::SuppressIfGroup(u32::MAX) => {}
+            _ => complete = false,
+        }
+    }
+    selector.fwmark = mark_value.map(|value| FwMark { value, mask: mark_mask });
+    let action = match header.action {
+        RuleAction::ToTable => Action::Lookup { table: TableId::observed(table), suppress_prefixlength },
+        RuleAction::Unreachable => Action::Unreachable,
+        _ => {
+            complete = false;
+            Action::Unreachable
+        }
+    };
+    FoundRule { rule: Rule { priority, selector, action }, protocol, complete }
+}
