@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Parser;
 use multihome::caller::pppd;
 use multihome::log::Log;
-use multihome::{cli, hook};
+use multihome::{cli, hook, pass};
 
 const PROGRAM: &str = "mh-ip-down";
 
@@ -20,7 +20,7 @@ By hand, for the line on ppp0; it returns when the device is gone, or after sett
   mh-ip-down --dry-run ppp0 '' '' '' ''    only print the commands")]
 struct Cli {
     #[command(flatten)]
-    common: hook::Common,
+    common: pass::Common,
     #[command(flatten)]
     args: pppd::Args,
 }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Parser;
 use multihome::caller::pppd;
 use multihome::log::Log;
-use multihome::{cli, hook};
+use multihome::{cli, hook, pass};
 
 const PROGRAM: &str = "mh-ip-up";
 
@@ -19,7 +19,7 @@ By hand, for a line on ppp0 with address 198.51.100.10 and gateway 198.51.100.1:
   mh-ip-up --dry-run ppp0 '' '' 198.51.100.10 198.51.100.1    only print the commands")]
 struct Cli {
     #[command(flatten)]
-    common: hook::Common,
+    common: pass::Common,
     #[command(flatten)]
     args: pppd::Args,
 }

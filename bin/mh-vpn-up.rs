@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use multihome::caller::openvpn;
 use multihome::log::Log;
-use multihome::{cli, hook};
+use multihome::{cli, hook, pass};
 
 const PROGRAM: &str = "mh-vpn-up";
 const STRICT: &str = "--strict";
@@ -23,7 +23,7 @@ By hand, for a tunnel on tun0:
   mh-vpn-up --strict tun0")]
 struct Cli {
     #[command(flatten)]
-    common: hook::Common,
+    common: pass::Common,
     /// Exit with 1 on failure and 2 on wrong use; otherwise with 0, since OpenVPN ends itself on anything else
     #[arg(long)]
     strict: bool,

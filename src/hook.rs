@@ -1,9 +1,8 @@
 //! The life of an event, from the caller's words to a kernel that holds what is wanted: what
 //! `mh-ip-up`, `mh-ip-down` and `mh-vpn-up` have in common.
 
-use std::fmt::Write as _;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::fmt::Write;
+use std::io;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -11,31 +10,13 @@ use tracing::{debug, error, info, warn};
 
 use crate::caller::{Addresses, Change, Event, Family, recognise};
 use crate::config::{self, Config, Link};
-use crate::kernel::{self, Kernel, Linux, watch, watch::Watch};
+use crate::kernel::{self, Linux, watch, watch::Watch};
 use crate::links::Records;
-use crate::lock::{self, Lock};
-use crate::plan;
-use crate::reconcile::{Failure, Outcome, preview, reconcile};
+use crate::pass::{self, Common, Pass};
+use crate::reconcile::{Failure, preview};
 use crate::records::{self, Effect, Store, effect};
 use crate::settle::{self, Settle};
 use crate::types::LinkName;
-
-/// Options that all executables have.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Common {
-    /// Configuration file
-    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
-    pub config: PathBuf,
-    /// Directory of the links' records and the lock
-    #[arg(long, value_name = "DIR", default_value = records::DEFAULT_DIR)]
-    pub state_dir: PathBuf,
-    /// Print what would be done, as commands, and do nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Say more, and say it on standard error too
-    #[arg(short, long)]
-    pub verbose: bool,
-}
 
 /// Why an event was not, or not wholly, carried out.
 #[derive(Debug, Error)]
@@ -43,12 +24,9 @@ pub enum Error {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// The records.
+    /// There was no pass.
     #[error(transparent)]
-    Records(#[from] records::Error),
-    /// The lock.
-    #[error(transparent)]
-    Lock(#[from] lock::Error),
+    Pass(#[from] pass::Error),
     /// The kernel.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
@@ -71,18 +49,6 @@ pub enum Error {
     Print(#[from] io::Error),
 }
 
-impl Error {
-    /// Whether the reason is a lack of privileges.
-    fn is_permission(&self) -> bool {
-        match self {
-            Self::Records(e) => e.is_permission(),
-            Self::Lock(e) => e.is_permission(),
-            Self::Kernel(e) => e.is_permission(),
-            _ => false,
-        }
-    }
-}
-
 /// Carries out `event` for `program`. With `wait`, a link that goes down is waited for until its
 /// device is gone or the configured deadline has passed, and the kernel is looked at once more.
 pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result<(), Error> {
@@ -95,7 +61,8 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     if options.dry_run {
         return dry_run(event, link, &config, &store);
     }
-    let hook = Hook { program, event, link, config: &config, store };
+    let pass = Pass { config: &config, store, who: format!("{program} {}", event.interface) };
+    let hook = Hook { pass, event, link };
     // Before anything else, so that no notice is missed.
     let going_down = event.change == Change::Down(Family::V4);
     let watch = if wait && going_down { Some(Watch::subscribe()?) } else { None };
@@ -117,18 +84,16 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     if up && index.is_none() {
         return Err(Error::NoInterface { interface: event.interface.to_string(), link: link.name.clone() });
     }
-    let first = hook.reconcile(&effect)?;
-    let mut failures = hook.report(&hook.headline(&effect), first);
+    let mut failures = hook.reconcile(&hook.headline(&effect), &effect)?;
     if let (Some(watch), Some(index)) = (watch, dying(&effect, index)) {
         let since = Instant::now();
         let settle = Settle::new(index, since, config.settings.settle_timeout);
         let outcome = watch.wait(&settle, &event.interface, index)?;
-        let second = hook.reconcile(&effect)?;
-        failures = hook.report(&settled(event, outcome, since.elapsed()), second);
+        failures = hook.reconcile(&settled(event, outcome, since.elapsed()), &effect)?;
     }
     match (failures.is_empty(), unwritten) {
         (true, None) => Ok(()),
-        (true, Some(error)) => Err(error.into()),
+        (true, Some(error)) => Err(pass::Error::Records(error).into()),
         (false, _) => Err(Error::Incomplete(failures)),
     }
 }
@@ -163,24 +128,12 @@ fn dry_run(event: &Event, link: &Link, config: &Config, store: &Store) -> Result
     put(&mut records, link, event, &effect);
     let mut kernel = Linux::open()?;
     let plan = preview(config, &records, &mut kernel)?;
-    print_plan(&plan, config.settings.protocol)?;
+    pass::print(&plan, config.settings.protocol)?;
     if plan.problems.is_empty() {
         Ok(())
     } else {
         Err(Error::Incomplete(plan.problems.into_iter().map(Failure::Problem).collect()))
     }
-}
-
-/// A plan as commands, one a line.
-fn print_plan(plan: &plan::Plan, protocol: u8) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    if plan.changes.is_empty() {
-        return writeln!(out, "# nothing to change");
-    }
-    for change in &plan.changes {
-        writeln!(out, "{}", change.command(protocol))?;
-    }
-    if plan.changes.iter().any(plan::Change::is_route) { writeln!(out, "ip route flush cache") } else { Ok(()) }
 }
 
 /// What `effect` makes of the records; an interface is one link's at a time.
@@ -196,56 +149,39 @@ fn put(records: &mut Records, link: &Link, event: &Event, effect: &Effect) {
 }
 
 struct Hook<'a> {
-    program: &'a str,
+    pass: Pass<'a>,
     event: &'a Event,
     link: &'a Link,
-    config: &'a Config,
-    store: Store,
 }
 
 impl Hook<'_> {
-    fn lock(&self, name: &str) -> Result<Lock, Error> {
-        let who = format!("{} {}", self.program, self.event.interface);
-        let dir: &Path = self.store.prepare()?;
-        Ok(Lock::acquire(&dir.join(name), self.config.settings.lock_timeout, &who)?)
-    }
-
     /// Records the event. This has a lock of its own, held for an instant only: the event is
     /// recorded even when somebody sits on the other one, and whoever reconciles next sees it. A
     /// record that cannot be written is told of beside its effect, which then holds for this hook.
-    fn note(&self, index: Option<u32>) -> Result<(Effect, Option<records::Error>), Error> {
-        let _lock = self.lock("records.lock")?;
-        let (records, _) = self.store.load(self.config);
+    fn note(&self, index: Option<u32>) -> Result<(Effect, Option<records::Error>), pass::Error> {
+        let _lock = self.pass.lock("records.lock")?;
+        let records = self.pass.records();
         let effect = effect(self.event, records.get(&self.link.name), index);
-        let written = self.store.apply(&self.link.name, &effect).and_then(|()| {
+        let written = self.pass.store.apply(&self.link.name, &effect).and_then(|()| {
             let taken = matches!(effect, Effect::Put(_));
             let mut others = records
                 .iter()
                 .filter(|(name, other)| taken && **name != self.link.name && other.interface == self.event.interface);
-            others.try_for_each(|(name, other)| self.store.apply(name, &Effect::Remove(other.clone())))
+            others.try_for_each(|(name, other)| self.pass.store.apply(name, &Effect::Remove(other.clone())))
         });
         Ok((effect, written.err()))
     }
 
-    /// Reconciles with the records as they are by now; `effect` stands in where it could not be
-    /// written.
-    fn reconcile(&self, effect: &Effect) -> Result<Outcome, Error> {
-        let lock = self.lock("lock")?;
-        let (mut records, errors) = self.store.load(self.config);
-        for error in errors {
-            warn!("{error}");
-        }
-        if self.is_missing(&records, effect) {
-            put(&mut records, self.link, self.event, effect);
-        }
-        let mut kernel = Linux::open()?;
-        let outcome = reconcile(self.config, &records, &mut kernel);
-        drop(lock);
-        let outcome = outcome?;
-        if outcome.made.iter().any(plan::Change::is_route) {
-            kernel.flush_route_cache()?;
-        }
-        Ok(outcome)
+    /// A pass in which `effect` stands in where it could not be written; logs its line, and returns
+    /// what is not as it should be.
+    fn reconcile(&self, headline: &str, effect: &Effect) -> Result<Vec<Failure>, Error> {
+        let outcome = self.pass.run(|records| {
+            if self.is_missing(records, effect) {
+                put(records, self.link, self.event, effect);
+            }
+        })?;
+        self.pass.report(headline, &outcome);
+        Ok(outcome.failures)
     }
 
     /// Whether the record shows that `effect` was not written, rather than overtaken.
@@ -279,21 +215,6 @@ impl Hook<'_> {
             }
             (Change::Down(Family::V4), _) => format!("{name} down on {interface}"),
         }
-    }
-
-    /// The one line of an event; returns what is not as it should be.
-    fn report(&self, headline: &str, outcome: Outcome) -> Vec<Failure> {
-        let uplinks: Vec<_> = outcome.live.iter().map(LinkName::as_str).collect();
-        let carrying = if uplinks.is_empty() { "none".to_owned() } else { uplinks.join(" ") };
-        info!(
-            "{headline}; links up: {carrying}; {} changes in {:.1} ms",
-            outcome.made.len(),
-            outcome.elapsed.as_secs_f64() * 1e3
-        );
-        for change in &outcome.made {
-            debug!("{}", change.command(self.config.settings.protocol));
-        }
-        outcome.failures
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod caller;
 pub mod cli;
 pub mod config;
+pub mod ctl;
 pub mod desired;
 pub mod hook;
 pub mod kernel;
@@ -14,6 +15,7 @@ pub mod links;
 pub mod lock;
 pub mod log;
 pub mod observed;
+pub mod pass;
 pub mod plan;
 pub mod reconcile;
 pub mod records;

@@ -1,0 +1,34 @@
+//! The administrator's tool.
+
+use std::process::ExitCode;
+
+use anyhow::Error;
+use clap::Parser;
+use multihome::log::Log;
+use multihome::{cli, ctl, pass};
+
+const PROGRAM: &str = "mhctl";
+
+/// Look after the routes of a server with several Internet lines
+#[derive(Parser)]
+#[command(name = PROGRAM, version, subcommand_required = true, arg_required_else_help = true, after_help = "\
+mhctl plan      what would be changed now
+mhctl apply     change it")]
+struct Cli {
+    #[command(flatten)]
+    common: pass::Common,
+    #[command(subcommand)]
+    command: ctl::Command,
+}
+
+fn main() -> ExitCode {
+    let cli = match cli::parse::<Cli>(PROGRAM) {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
+    let log = Log::start(PROGRAM, cli.common.verbose);
+    cli.command.run(&cli.common).map_err(Error::new).unwrap_or_else(|error| {
+        log.complain(&format!("{error:#}"));
+        cli::FAILED.into()
+    })
+}

@@ -1,0 +1,125 @@
+//! One pass under the lock: load the records, reconcile, unlock, flush what the kernel learnt. Every
+//! event and `mhctl apply` are made of passes.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use thiserror::Error;
+use tracing::{debug, info, warn};
+
+use crate::config::{self, Config};
+use crate::kernel::{self, Kernel, Linux};
+use crate::links::Records;
+use crate::lock::{self, Lock};
+use crate::plan::{Change, Plan};
+use crate::reconcile::{Outcome, reconcile};
+use crate::records::{self, Store};
+use crate::types::LinkName;
+
+/// Options that all executables have.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Common {
+    /// Configuration file
+    #[arg(long, global = true, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    pub config: PathBuf,
+    /// Directory of the links' records and the lock
+    #[arg(long, global = true, value_name = "DIR", default_value = records::DEFAULT_DIR)]
+    pub state_dir: PathBuf,
+    /// Print what would be done, as commands, and do nothing
+    #[arg(long, global = true)]
+    pub dry_run: bool,
+    /// Say more, and say it on standard error too
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+/// Why there was no pass.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The records.
+    #[error(transparent)]
+    Records(#[from] records::Error),
+    /// The lock.
+    #[error(transparent)]
+    Lock(#[from] lock::Error),
+    /// The kernel.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+}
+
+impl Error {
+    /// Whether the reason is a lack of privileges.
+    pub fn is_permission(&self) -> bool {
+        match self {
+            Self::Records(e) => e.is_permission(),
+            Self::Lock(e) => e.is_permission(),
+            Self::Kernel(e) => e.is_permission(),
+        }
+    }
+}
+
+/// What passes are made with.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The state directory.
+    pub store: Store,
+    /// Who we are, for others who wait for the lock.
+    pub who: String,
+}
+
+impl Pass<'_> {
+    /// Waits for the lock of that name.
+    pub fn lock(&self, name: &str) -> Result<Lock, Error> {
+        let dir = self.store.prepare()?;
+        Ok(Lock::acquire(&dir.join(name), self.config.settings.lock_timeout, &self.who)?)
+    }
+
+    /// The records as they are; one that cannot be read is told of and counts as none.
+    pub fn records(&self) -> Records {
+        let (records, errors) = self.store.load(self.config);
+        for error in errors {
+            warn!("{error}");
+        }
+        records
+    }
+
+    /// Makes a pass; `patch` can amend the records as they were read.
+    pub fn run(&self, patch: impl FnOnce(&mut Records)) -> Result<Outcome, Error> {
+        let lock = self.lock("lock")?;
+        let mut records = self.records();
+        patch(&mut records);
+        let mut kernel = Linux::open()?;
+        let outcome = reconcile(self.config, &records, &mut kernel);
+        drop(lock);
+        let outcome = outcome?;
+        if outcome.made.iter().any(Change::is_route) {
+            kernel.flush_route_cache()?;
+        }
+        Ok(outcome)
+    }
+
+    /// Logs the one line of a pass, which begins with `headline`.
+    pub fn report(&self, headline: &str, outcome: &Outcome) {
+        let live: Vec<_> = outcome.live.iter().map(LinkName::as_str).collect();
+        let live = if live.is_empty() { "none".to_owned() } else { live.join(" ") };
+        let ms = outcome.elapsed.as_secs_f64() * 1e3;
+        info!("{headline}; links up: {live}; {} changes in {ms:.1} ms", outcome.made.len());
+        for change in &outcome.made {
+            debug!("{}", change.command(self.config.settings.protocol));
+        }
+    }
+}
+
+/// Prints a plan as commands that can be pasted, one a line.
+pub fn print(plan: &Plan, protocol: u8) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if plan.changes.is_empty() {
+        return writeln!(out, "# nothing to change");
+    }
+    for change in &plan.changes {
+        writeln!(out, "{}", change.command(protocol))?;
+    }
+    if plan.changes.iter().any(Change::is_route) { writeln!(out, "ip route flush cache") } else { Ok(()) }
+}
