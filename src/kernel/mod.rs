@@ -11,6 +11,7 @@ use crate::plan::Change;
 mod apply;
 pub mod nexthop;
 mod observe;
+pub mod probe;
 pub mod socket;
 pub mod sysctl;
 pub mod watch;

@@ -52,11 +52,11 @@ pub(super) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
     Ok(Observed { interfaces, routes, rules, nexthops, hash_policy: sysctl::hash_policy()? })
 }
 
-fn read(what: &'static str) -> impl Fn(socket::Error) -> Error {
+pub(super) fn read(what: &'static str) -> impl Fn(socket::Error) -> Error {
     move |source| Error::Read { what, source }
 }
 
-fn parse<T: Parseable<[u8]>>(body: &[u8]) -> Result<T, socket::Error> {
+pub(super) fn parse<T: Parseable<[u8]>>(body: &[u8]) -> Result<T, socket::Error> {
     T::parse(body).map_err(|e| socket::Error::Decode(e.to_string()))
 }
 

@@ -1,0 +1,213 @@
+//! A server in a network namespace of the test's own: veth pairs that stand for lines, the hooks
+//! as pppd runs them, and a prober that asks the kernel for a route without a pause.
+//!
+//! The namespace is the test thread's: everything that the thread starts is in it, and it goes with
+//! the thread. Root is needed; `tests/run-as-root`, which cargo runs the tests through, sees to it.
+
+// Not every test file uses everything.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, missing_docs)]
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, unshare};
+use tempfile::TempDir;
+
+pub const UP: &str = env!("CARGO_BIN_EXE_mh-ip-up");
+pub const DOWN: &str = env!("CARGO_BIN_EXE_mh-ip-down");
+pub const VPN: &str = env!("CARGO_BIN_EXE_mh-vpn-up");
+pub const CTL: &str = env!("CARGO_BIN_EXE_mhctl");
+
+/// The article's two uplinks and its tunnel, as in the design.
+pub const ARTICLE: &str = include_str!("../../src/config/tests/article.toml");
+
+/// A server.
+pub struct Server {
+    dir: TempDir,
+}
+
+/// A line of the server: a veth device with our address and the peer's, as pppd leaves a ppp device.
+#[derive(Clone, Copy)]
+pub struct Line {
+    pub device: &'static str,
+    pub local: &'static str,
+    pub remote: &'static str,
+    pub link: &'static str,
+    pub pid: u32,
+}
+
+pub const ISP1: Line = Line { device: "ppp0", local: "198.51.100.10", remote: "198.51.100.1", link: "isp1", pid: 1001 };
+pub const ISP2: Line = Line { device: "ppp1", local: "203.0.113.10", remote: "203.0.113.1", link: "isp2", pid: 1002 };
+
+impl Server {
+    /// A server in a new namespace, with this configuration.
+    pub fn new(config: &str) -> Self {
+        unshare(CloneFlags::CLONE_NEWNET)
+            .expect("a network namespace needs root: run the tests through tests/run-as-root");
+        let server = Self { dir: TempDir::new().unwrap() };
+        server.configure(config);
+        ip("link set lo up");
+        server
+    }
+
+    pub fn configure(&self, config: &str) {
+        fs::write(self.config(), config).unwrap();
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("multihome.toml")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    /// A hook as pppd runs it: no environment but pppd's, umask 077, working directory /.
+    pub fn hook(&self, program: &str, line: Line) -> Command {
+        let mut command = self.bare(program);
+        command.env("PPPD_PID", line.pid.to_string()).env("LINKNAME", line.link).env("IFNAME", line.device);
+        command.args([line.device, "/dev/pts/7", "115200", line.local, line.remote, line.link]);
+        command
+    }
+
+    /// Any of our executables with this server's configuration, state and an empty environment.
+    pub fn bare(&self, program: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "umask 077; exec \"$0\" \"$@\"", program, "--config"]).arg(self.config());
+        command.arg("--state-dir").arg(self.state());
+        command.env_clear().current_dir("/").stdin(Stdio::null());
+        command
+    }
+
+    /// Creates the line's device and tells `mh-ip-up`; panics unless that says 0.
+    pub fn up(&self, line: Line) -> Output {
+        line.create();
+        ok(&mut self.hook(UP, line))
+    }
+
+    /// Starts `mh-ip-down` for the line.
+    pub fn down(&self, line: Line) -> Child {
+        self.hook(DOWN, line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+}
+
+impl Line {
+    /// The device with its address, up, as at ip-up.
+    pub fn create(&self) {
+        if !Path::new(&format!("/proc/sys/net/ipv4/conf/{}", self.device)).exists() {
+            ip(&format!("link add {0} type veth peer name {0}-far", self.device));
+        }
+        ip(&format!("link set {}-far up", self.device));
+        ip(&format!("link set {} up", self.device));
+        ip(&format!("addr replace {} peer {} dev {}", self.local, self.remote, self.device));
+    }
+
+    /// What pppd does before it runs ip-down: interface down, address gone.
+    pub fn hang_up(&self) {
+        ip(&format!("link set {} down", self.device));
+        ip(&format!("addr flush dev {}", self.device));
+    }
+
+    /// What closing /dev/ppp does.
+    pub fn unregister(&self) {
+        ip(&format!("link del {}", self.device));
+    }
+}
+
+/// Runs ip(8), which has to succeed; its output.
+pub fn ip(args: &str) -> String {
+    let output = Command::new("ip").args(args.split_whitespace()).output().expect("ip(8) is installed");
+    assert!(output.status.success(), "ip {args}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// ip(8)'s output as lines without trailing blanks, numbers instead of names.
+pub fn shown(args: &str) -> Vec<String> {
+    ip(&format!("-N {args}")).lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// Runs a command that has to succeed.
+pub fn ok(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// Waits for a child that has to succeed.
+pub fn finish(mut child: Child) {
+    assert!(child.wait().unwrap().success());
+}
+
+/// Asks the kernel for the way to an address of the Internet as fast as it answers.
+pub struct Prober {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Probed>,
+}
+
+/// What a prober saw.
+#[derive(Debug, Default)]
+pub struct Probed {
+    /// How often it asked.
+    pub asked: u64,
+    /// How often there was no way.
+    pub unreachable: u64,
+    /// Longest time from an answer with a way to the next one.
+    pub longest_gap: Duration,
+}
+
+impl Prober {
+    /// Starts in the thread's namespace; returns when the first answer is there.
+    pub fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (started, first) = std::sync::mpsc::channel();
+        let thread = thread::spawn({
+            let stop = Arc::clone(&stop);
+            move || {
+                let mut probe = multihome::kernel::probe::Probe::open().unwrap();
+                let mut seen = Probed::default();
+                let mut last_way = Instant::now();
+                // Another destination each time, so that every leg of a multipath route is asked for.
+                let mut to = u32::from(Ipv4Addr::new(100, 64, 0, 1));
+                while !stop.load(Ordering::Relaxed) {
+                    to = to.wrapping_add(1);
+                    let way = probe.device_towards(Ipv4Addr::from(to)).unwrap();
+                    seen.asked += 1;
+                    if way.is_some() {
+                        let now = Instant::now();
+                        seen.longest_gap = seen.longest_gap.max(now - last_way);
+                        last_way = now;
+                    } else {
+                        seen.unreachable += 1;
+                    }
+                    if seen.asked == 1 {
+                        started.send(()).unwrap();
+                    }
+                }
+                seen
+            }
+        });
+        first.recv().unwrap();
+        Self { stop, thread }
+    }
+
+    /// Stops and tells.
+    pub fn stop(self) -> Probed {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+/// Waits until `done`, at most five seconds.
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !done() {
+        assert!(Instant::now() < deadline, "not within 5 s: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
