@@ -7,7 +7,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::config::{Config, NexthopMode};
+use crate::config::{Config, Link, LinkKind, NexthopMode};
 use crate::desired::{Desired, Make, nexthop_ids};
 use crate::links::LiveLink;
 use crate::observed::Observed;
@@ -197,9 +197,15 @@ impl Plan {
                 later.extend(others.into_iter().cloned());
             }
         }
+        // What pppd's `defaultroute` or a DHCP client put at the metric of a tier that is down would
+        // win over the tiers that are up. Without any it stays: better than no default.
+        let metrics = tier_metrics(config);
+        let carried = desired.routes.iter().any(|r| r.table == TableId::MAIN);
+        let in_the_way =
+            |f: &FoundRoute| carried && f.table == TableId::MAIN && metrics.contains(&f.metric) && on_links(f);
         // The highest metric first: the route that carries until now is the last to go, and none
         // that it has hidden, by a line without carrier perhaps, comes to light.
-        let unwanted = places.into_values().rev().flatten().filter(|f| f.protocol == ours);
+        let unwanted = places.into_values().rev().flatten().filter(|f| f.protocol == ours || in_the_way(f));
         later.extend(unwanted.cloned());
         later
     }
@@ -233,6 +239,15 @@ impl Plan {
         gone.sort_by_key(|(_, n)| !matches!(n.kind, NexthopKind::Group(_)));
         self.changes.extend(gone.into_iter().map(|(id, _)| Change::DeleteNexthop(*id)));
     }
+}
+
+/// Metrics of main's default routes, whatever is up.
+fn tier_metrics(config: &Config) -> BTreeSet<u32> {
+    let metric = |link: &Link| match link.kind {
+        LinkKind::Uplink { tier, .. } => Some(config.settings.metric.saturating_add(u32::from(tier.get()) - 1)),
+        LinkKind::Tunnel => None,
+    };
+    config.links.iter().filter_map(metric).collect()
 }
 
 /// Indices of the devices that belong to links, up or not.
