@@ -66,7 +66,7 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     // Before anything else, so that no notice is missed.
     let going_down = event.change == Change::Down(Family::V4);
     let watch = if wait && going_down { Some(Watch::subscribe()?) } else { None };
-    let index = kernel::index(&event.interface)?;
+    let index = index_if_up(event, link)?;
     let (effect, unwritten) = match hook.note(index) {
         // OpenVPN runs `down` after it has dropped root: when the device is gone the kernel has done
         // its part, and the record counts as stale.
@@ -79,10 +79,6 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     };
     if let Some(error) = &unwritten {
         error!("{error}; until that is mended, the next event will not know of this one");
-    }
-    let up = matches!(event.change, Change::Up(_));
-    if up && index.is_none() {
-        return Err(Error::NoInterface { interface: event.interface.to_string(), link: link.name.clone() });
     }
     let mut failures = hook.reconcile(&hook.headline(&effect), &effect)?;
     if let (Some(watch), Some(index)) = (watch, dying(&effect, index)) {
@@ -108,6 +104,15 @@ fn link_of<'a>(event: &Event, config: &'a Config, store: &Store) -> Option<&'a L
     })
 }
 
+/// Index of the event's interface, without which a link cannot be up.
+fn index_if_up(event: &Event, link: &Link) -> Result<Option<u32>, Error> {
+    let index = kernel::index(&event.interface)?;
+    if index.is_none() && matches!(event.change, Change::Up(_)) {
+        return Err(Error::NoInterface { interface: event.interface.to_string(), link: link.name.clone() });
+    }
+    Ok(index)
+}
+
 /// Index of the device to wait for: that of the session that ended.
 fn dying(effect: &Effect, index: Option<u32>) -> Option<u32> {
     match effect {
@@ -123,7 +128,7 @@ fn dry_run(event: &Event, link: &Link, config: &Config, store: &Store) -> Result
     for error in errors {
         warn!("{error}");
     }
-    let index = kernel::index(&event.interface)?;
+    let index = index_if_up(event, link)?;
     let effect = effect(event, records.get(&link.name), index);
     put(&mut records, link, event, &effect);
     let mut kernel = Linux::open()?;
