@@ -30,9 +30,6 @@ pub enum Error {
     /// The kernel.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
-    /// The notices of the kernel.
-    #[error(transparent)]
-    Watch(#[from] watch::Error),
     /// The interface does not exist.
     #[error("interface {interface} does not exist: {link} stays down")]
     NoInterface {
@@ -65,7 +62,7 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     let hook = Hook { pass, event, link };
     // Before anything else, so that no notice is missed.
     let going_down = event.change == Change::Down(Family::V4);
-    let watch = if wait && going_down { Some(Watch::subscribe()?) } else { None };
+    let watch = if wait && going_down { watched(Watch::subscribe()) } else { None };
     let index = index_if_up(event, link)?;
     let (effect, unwritten) = match hook.note(index) {
         // OpenVPN runs `down` after it has dropped root: when the device is gone the kernel has done
@@ -84,7 +81,7 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     if let (Some(watch), Some(index)) = (watch, dying(&effect, index)) {
         let since = Instant::now();
         let settle = Settle::new(index, since, config.settings.settle_timeout);
-        let outcome = watch.wait(&settle, &event.interface, index)?;
+        let outcome = watched(watch.wait(&settle, &event.interface, index)).unwrap_or(settle::Outcome::Stayed);
         failures = hook.reconcile(&settled(event, outcome, since.elapsed()), &effect)?;
     }
     match (failures.is_empty(), unwritten) {
@@ -102,6 +99,11 @@ fn link_of<'a>(event: &Event, config: &'a Config, store: &Store) -> Option<&'a L
         let (name, _) = records.into_iter().find(|(_, record)| record.interface == event.interface)?;
         config.links.iter().find(|link| link.name == name).filter(|_| matches!(event.change, Change::Down(_)))
     })
+}
+
+/// Not to hear of a device's end is no reason to leave its routes as they are.
+fn watched<T>(result: Result<T, watch::Error>) -> Option<T> {
+    result.inspect_err(|e| error!("{e}; not waiting for the device to go")).ok()
 }
 
 /// Index of the event's interface, without which a link cannot be up.
@@ -186,7 +188,11 @@ impl Hook<'_> {
             }
         })?;
         self.pass.report(headline, &outcome);
-        Ok(outcome.failures)
+        let mut failures = outcome.failures;
+        if matches!(self.event.change, Change::Up(Addresses::V4 { .. })) && outcome.dead.contains(&self.link.name) {
+            failures.push(Failure::Dead(self.link.name.clone(), self.event.interface.clone()));
+        }
+        Ok(failures)
     }
 
     /// Whether the record shows that `effect` was not written, rather than overtaken.

@@ -23,7 +23,7 @@ fn the_articles_listing_comes_out_of_the_articles_file() {
     ISP2.unregister();
     finish(down);
     assert_eq!(shown("route show default"), ["default nhid 7100 via 198.51.100.1 dev ppp0 proto 77"]);
-    let probed = prober.stop();
-    assert!(probed.asked > 1000, "{probed:?}");
-    assert_eq!(probed.unreachable, 0, "{probed:?}");
+    let seen = prober.stop();
+    assert!(seen.asked > 1000, "{seen:?}");
+    assert_eq!(seen.unreachable, 0, "{seen:?}");
 }
