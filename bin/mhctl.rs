@@ -13,7 +13,8 @@ const PROGRAM: &str = "mhctl";
 #[derive(Parser)]
 #[command(name = PROGRAM, version, subcommand_required = true, arg_required_else_help = true, after_help = "\
 mhctl plan      what would be changed now
-mhctl apply     change it")]
+mhctl apply     change it
+mhctl demo      see it work, in a throwaway network namespace")]
 struct Cli {
     #[command(flatten)]
     common: pass::Common,
