@@ -29,7 +29,8 @@ fn main() -> ExitCode {
     };
     let log = Log::start(PROGRAM, cli.common.verbose);
     cli.command.run(&cli.common).map_err(Error::new).unwrap_or_else(|error| {
-        log.complain(&format!("{error:#}"));
+        // A message of the library holds that of its source.
+        log.complain(&error.to_string());
         cli::FAILED.into()
     })
 }

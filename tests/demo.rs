@@ -118,7 +118,7 @@ fn a_signal_ends_it_and_nothing_is_left() {
 }
 
 #[test]
-fn a_missing_hook_is_named_and_nothing_is_left() {
+fn an_error_is_said_once_and_nothing_is_left() {
     let installed = Installed::new();
     fs::remove_file(installed.dir.path().join("mh-ip-down")).unwrap();
     let output = installed.demo(&["env"]).output().unwrap();
@@ -126,6 +126,12 @@ fn a_missing_hook_is_named_and_nothing_is_left() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("mh-ip-down is missing"), "{said}");
     assert_eq!(installed.left_behind(), 0);
+    // A message that holds its source is not followed by the source once more.
+    let config = installed.dir.path().join("multihome.toml");
+    fs::write(&config, ARTICLE).unwrap();
+    let apply = Command::new(CTL).arg("--config").arg(config).args(["--state-dir", "/dev/null/x", "apply"]).output();
+    let said = String::from_utf8_lossy(&apply.unwrap().stderr).into_owned();
+    assert_eq!(said.matches("Not a directory").count(), 1, "{said}");
 }
 
 #[test]
