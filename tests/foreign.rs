@@ -52,7 +52,8 @@ fn default_routes_that_pppd_puts_in_front_of_ours_or_behind_go_without_a_gap() {
             let both = held();
             let prober = Prober::start();
             for verb in ["prepend", "append"] {
-                for target in ["dev ppp0 scope link", "via 203.0.113.1 dev ppp1", "via 198.51.100.1 dev ppp0 proto 77"] {
+                for target in ["dev ppp0 scope link", "via 203.0.113.1 dev ppp1", "via 198.51.100.1 dev ppp0 proto 77"]
+                {
                     ip(&format!("route {verb} default {target}"));
                     assert_ne!(held(), both);
                     ok(&mut server.hook(UP, ISP1));
