@@ -34,6 +34,54 @@ fn an_interface_that_is_no_link_is_none_of_our_business() {
 }
 
 #[test]
+fn wrong_arguments_are_one_line_and_status_2_and_touch_nothing() {
+    let server = Server::new(ARTICLE);
+    ISP1.create();
+    let cases: &[(&[&str], &str)] = &[
+        (&[], "<IFNAME>"),
+        (&["ppp0"], "<REMOTE>"),
+        (&["ppp0", "", "", "198.51.100.10"], "<REMOTE>"),
+        (&["ppp0", "", "", "198.51.100.10", "198.51.100.1", "isp1", "more"], "more"),
+        (&["ppp0", "", "", "198.51.100.10", "198.51.100.1", "isp1", "--fast"], "--fast"),
+        (&["--fast", "ppp0", "", "", "198.51.100.10", "198.51.100.1"], "--fast"),
+        (&["ppp0", "", "", "198.51.100.10", "198.51.100.1", "isp1", "--state-dir"], "--state-dir"),
+        (&["", "", "", "198.51.100.10", "198.51.100.1"], "interface name"),
+        (&["ppp0/../x", "", "", "198.51.100.10", "198.51.100.1"], "interface name"),
+        (&["ppp0 ppp1 ppp2 ppp3", "", "", "198.51.100.10", "198.51.100.1"], "interface name"),
+        (&["ppp0\n<3>root: hacked", "", "", "198.51.100.10", "198.51.100.1"], "interface name"),
+        (&["ppp0", "", "", "provider.example", "198.51.100.1"], "write an IPv4 address"),
+        (&["ppp0", "", "", "198.51.100.10", "198.51.100.1;reboot"], "write an IPv4 address"),
+        (&["ppp0", "", "", "198.51.100.10", "198.51.100.1\nx"], "write an IPv4 address"),
+        (&["ppp0", "", "", "198.51.100.10", "127.0.0.1"], "no host on a line"),
+        (&["ppp0", "", "", "198.51.100.10", "fe80::1"], "same family"),
+        (&["ppp0", "", "", "fe80::2", "ff02::1"], "no host on a line"),
+    ];
+    let one_line = |said: &str, why: &str| {
+        assert_eq!((said.lines().count(), said.ends_with('\n')), (1, true), "{said:?}");
+        assert!(said.contains(why) && said.len() < 400, "{said:?} does not say {why:?}");
+    };
+    for (args, why) in cases {
+        for program in [UP, DOWN] {
+            one_line(&fails(2, &mut server.with_args(program, args)), why);
+        }
+    }
+    for (args, why) in [
+        (&["tun0", "1500", "0", "10.8.0.6", "10.8.0.5", "init", "more"][..], "more"),
+        (&["tun0", "1500", "0", "10.8.0.x", "10.8.0.5", "init"], "local address"),
+        (&["tun0", "--fast"], "--fast"),
+        (&[], "interface name"),
+    ] {
+        one_line(&fails(2, server.with_args(VPN, &["--strict"]).args(args)), why);
+        // OpenVPN would end itself.
+        one_line(&fails(0, &mut server.with_args(VPN, args)), why);
+    }
+    for args in [&["aply"][..], &["apply", "--fast"]] {
+        one_line(&fails(2, &mut server.with_args(CTL, args)), args[args.len() - 1]);
+    }
+    assert_untouched(&server);
+}
+
+#[test]
 fn help_and_version_are_answers() {
     let server = Server::new(ARTICLE);
     for program in [UP, DOWN, VPN, CTL] {
