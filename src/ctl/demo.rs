@@ -224,7 +224,8 @@ fn one_dies(stage: &Stage, screen: &mut Screen, server: &Server) -> Result<(), E
     screen.tell(
         "For comparison the same death on a second server with a classic multipath route\n\
          (\"ip route add default nexthop ... nexthop ...\"). The kernel drops it as a\n\
-         whole; there is no way until a hook has mended it, which here starts at once:",
+         whole; there is no way until a hook has mended it. Here the hook is started as\n\
+         soon as the removal of the device has returned:",
     )?;
     let classic = thread::scope(|scope| joined(scope.spawn(|| classic(stage)).join()))?;
     screen.say("")?;
