@@ -1,5 +1,7 @@
 //! Which link an event is about: names that change, devices that come again under an old name, words that come late.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use std::fs;
@@ -11,7 +13,10 @@ use support::*;
 /// The first line after a reconnect of pppd with `persist`: another unit, the same process.
 const RENAMED: Line = Line { device: "ppp2", ..ISP1 };
 
-/// The hook without the one or the other name.
+/// Makes the command of a hook for a line.
+type Hook = fn(&Server, &str, Line) -> Command;
+
+/// A hook that knows the line by LINKNAME only.
 fn without_ipparam(server: &Server, program: &str, line: Line) -> Command {
     let mut command = server.hook(program, Line { link: "", ..line });
     command.env("LINKNAME", line.link);
@@ -25,9 +30,7 @@ fn a_line_that_comes_back_under_another_name_is_the_same_line() {
         command.env_remove("LINKNAME");
         command
     };
-    let ways: [(&str, fn(&Server, &str, Line) -> Command); 2] =
-        [("ipparam", by_ipparam), ("LINKNAME", without_ipparam)];
-    for (name, hook) in ways {
+    for (name, hook) in [("ipparam", by_ipparam as Hook), ("LINKNAME", without_ipparam)] {
         apart(move || {
             let server = Server::new(ARTICLE);
             server.up(ISP2);
