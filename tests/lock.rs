@@ -24,9 +24,13 @@ fn is_locked(server: &Server, name: &str) -> bool {
 
 /// A hook that was stopped while it holds the lock, and not the records' own.
 fn stopped_in_the_middle(server: &Server) -> Child {
-    for attempt in 0..2000_u64 {
-        let hook = start(&mut server.hook(UP, ISP1));
-        thread::sleep(Duration::from_micros(500 + attempt * 37 % 4000));
+    for _ in 0..500 {
+        let mut hook = start(&mut server.hook(UP, ISP1));
+        while !is_locked(server, "lock") && hook.try_wait().unwrap().is_none() {}
+        if hook.try_wait().unwrap().is_some() {
+            ip("rule flush protocol 77");
+            continue;
+        }
         send(Signal::SIGSTOP, &hook);
         let id = Id::Pid(Pid::from_raw(hook.id().try_into().unwrap()));
         waitid(id, WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
@@ -105,10 +109,9 @@ fn a_hook_that_hangs_with_the_lock_is_named_and_loses_no_event() {
 fn inheritable_of_a_waiting_ip_down(server: &Server) -> Vec<String> {
     ISP2.hang_up();
     let down = server.down(ISP2);
-    until("ip-down has taken the line out", || defaults("2").is_empty());
-    thread::sleep(Duration::from_millis(20));
-    // Others have the lock meanwhile.
-    assert!(!is_locked(server, "lock") && !is_locked(server, "records.lock"));
+    until("ip-down has taken the line out", || !held().iter().any(|line| line.starts_with("192:")));
+    // Others can have the lock meanwhile.
+    until("it has let go", || !is_locked(server, "lock") && !is_locked(server, "records.lock"));
     let found = inheritable(&down);
     ISP2.unregister();
     finish(down);
