@@ -3,6 +3,8 @@
 //! the words); `plan.txt`, what has to come out. After `then:` comes the plan that is made when
 //! the one before is carried out. `UPDATE_GOLDEN=1` writes the plans anew: read the difference.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod fake;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,8 @@
 //! What holds for every configuration, every state of the links and everything that the kernel may
 //! hold: states are reached by random histories on the fake kernel.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod fake;
 mod scene;
 

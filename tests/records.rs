@@ -1,5 +1,7 @@
 //! What events make of a record: a late *down* never takes away what a newer session has brought.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use multihome::caller::{Addresses, Change, Event, Family};
 use multihome::records::{Effect, Record, effect};
 use proptest::prelude::*;

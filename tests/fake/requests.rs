@@ -1,5 +1,5 @@
-//! What requests do: fib_table_insert(), fib_table_delete(), net/ipv4/nexthop.c, fib_nl_newrule()
-//! and fib_nl_delrule() of Linux.
+//! What requests do: `fib_table_insert()`, `fib_table_delete()`, `net/ipv4/nexthop.c`, `fib_nl_newrule()`
+//! and `fib_nl_delrule()` of Linux.
 
 use std::collections::BTreeSet;
 
@@ -50,7 +50,7 @@ impl Fake {
         Ok(())
     }
 
-    /// RTM_NEWNEXTHOP with REPLACE, whoever made what is there.
+    /// `RTM_NEWNEXTHOP` with REPLACE, whoever made what is there.
     pub fn put_object(&mut self, id: u32, protocol: u8, kind: NexthopKind) -> Result<(), i32> {
         if let NexthopKind::Single(leg) = &kind {
             let nic = self.nic(leg.device.index).ok_or(EINVAL)?;
@@ -81,7 +81,7 @@ impl Fake {
         Ok(())
     }
 
-    /// fib_check_nh().
+    /// `fib_check_nh()`.
     fn check_leg(&self, leg: &Leg) -> Result<(), i32> {
         let nic = self.nic(leg.device.index).ok_or(ENODEV)?;
         match leg.gateway {
@@ -107,7 +107,7 @@ impl Fake {
             ..self.routes.partition_point(|r| (r.table, r.metric) <= key)
     }
 
-    /// RTM_NEWROUTE with CREATE and REPLACE: the first alias only, of whatever protocol.
+    /// `RTM_NEWROUTE` with CREATE and REPLACE: the first alias only, of whatever protocol.
     pub fn replace_route(&mut self, new: Held) -> Result<(), i32> {
         self.check_via(&new.via)?;
         let place = self.place(new.table, new.metric);
@@ -132,7 +132,7 @@ impl Fake {
         taken
     }
 
-    /// RTM_NEWRULE with CREATE and EXCL: after all of its priority. The protocol is not compared.
+    /// `RTM_NEWRULE` with CREATE and EXCL: after all of its priority. The protocol is not compared.
     pub fn add_rule(&mut self, mut rule: Rule, protocol: u8) {
         if self.forgets_ports {
             rule.selector = Selector { proto: None, sport: None, dport: None, dscp: None, ..rule.selector };
@@ -161,7 +161,7 @@ impl Held {
     }
 }
 
-/// fib_table_delete(), fib_nh_match(): what is not given is not compared, metric 0 is not given,
+/// `fib_table_delete()`, `fib_nh_match()`: what is not given is not compared, metric 0 is not given,
 /// and of several legs a single one is compared with the first only.
 fn is_deleted_by(held: &Held, wanted: &FoundRoute) -> bool {
     let place = held.table == wanted.table && (wanted.metric == 0 || held.metric == wanted.metric);
@@ -187,7 +187,7 @@ fn is_deleted_by(held: &Held, wanted: &FoundRoute) -> bool {
     }
 }
 
-/// rule_find(): what is not given is not compared.
+/// `rule_find()`: what is not given is not compared.
 fn is_rule_deleted_by(held: &FoundRule, wanted: &Rule, protocol: u8) -> bool {
     fn given<T: PartialEq>(wanted: Option<&T>, held: Option<&T>) -> bool {
         wanted.is_none() || wanted == held

@@ -11,6 +11,8 @@
 //!
 //! The three rules that every kernel starts with are left out.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::fmt;
 use std::iter::Peekable;
 use std::net::Ipv4Addr;

@@ -1,5 +1,7 @@
 //! Random configurations, and what random histories leave behind.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::fmt::{self, Write as _};
 use std::path::Path;
 
@@ -281,8 +283,8 @@ impl World {
             }
             Step::Hook { old, until } => {
                 let config = if old { &self.old } else { &self.new };
-                let stop = |made, _: &_, _: &mut _| if Some(made) == until { Err(EPERM) } else { Ok(()) };
-                let _ = reconcile(config, &self.records, &mut Watched::new(&mut self.fake, stop));
+                let kill = |made, _: &_, _: &mut _| if Some(made) == until { Err(EPERM) } else { Ok(()) };
+                let _ = reconcile(config, &self.records, &mut Watched::new(&mut self.fake, kill));
             }
         }
     }
