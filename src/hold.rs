@@ -42,17 +42,19 @@ pub fn uptime() -> Option<u64> {
     fs::read_to_string("/proc/uptime").ok()?.split('.').next()?.parse().ok()
 }
 
-/// When a process started, in clock ticks since boot (proc(5), `/proc/PID/stat`).
+/// When a process started, in clock ticks since boot (proc(5), `/proc/PID/stat`); none if it has ended.
 fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
     start_time(&stat)
 }
 
 /// Field 22. The second is the program's name in parentheses, and may hold both blanks and
-/// parentheses.
+/// parentheses; the third says whether it has ended and only waits for its parent to notice.
 fn start_time(stat: &str) -> Option<u64> {
     let (_, after) = stat.rsplit_once(')')?;
-    after.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = after.split_whitespace();
+    let ended = matches!(fields.next()?, "Z" | "X");
+    fields.nth(18).filter(|_| !ended)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -80,6 +82,7 @@ mod tests {
     fn a_programs_name_cannot_disguise_its_start() {
         let stat = "42 (a) S 1 2 (b) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 12345 99 1\n";
         assert_eq!(start_time(stat), Some(12345));
+        assert_eq!(start_time(&stat.replace(") S 1 42", ") Z 1 42")), None, "a zombie holds nothing");
         assert_eq!(start_time("42 (a"), None);
     }
 }

@@ -235,6 +235,11 @@ impl Store {
         self.replace(link, &self.hold_path(link), hold)
     }
 
+    /// The hold of `link` as it is written, whether it counts or not.
+    pub fn held(&self, link: &LinkName) -> Result<Option<Hold>, Error> {
+        read(self.hold_path(link))
+    }
+
     /// Ends a hold of `link`, if there is one.
     pub fn release(&self, link: &LinkName) -> Result<(), Error> {
         remove(&self.hold_path(link))
