@@ -122,10 +122,11 @@ fn text(report: &Report, screen: Screen) -> String {
     let mut out = String::new();
     let file = report.file.to_string_lossy();
     if let Some(remark) = &report.error {
-        add(&mut out, &file, remark, &screen.paint(Tone::Bad, "error"), Tone::Bad, screen);
+        line(&mut out, &file, remark, &screen.paint(Tone::Bad, "error"));
+        excerpt(&mut out, remark, screen);
     }
     for remark in &report.warnings {
-        add(&mut out, &file, remark, &screen.paint(Tone::Odd, "warning"), Tone::Odd, screen);
+        line(&mut out, &file, remark, &screen.paint(Tone::Odd, "warning"));
     }
     if let Some(numbers) = &report.numbers {
         if !report.warnings.is_empty() {
@@ -143,16 +144,20 @@ fn text(report: &Report, screen: Screen) -> String {
     out
 }
 
-fn add(out: &mut String, file: &str, remark: &Remark, word: &str, tone: Tone, screen: Screen) {
+fn line(out: &mut String, file: &str, remark: &Remark, word: &str) {
     if let Some(at) = &remark.at {
         let _ = write!(out, "{file}:{}:{}: ", at.line, at.column);
     }
     let key = remark.key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default();
     let _ = writeln!(out, "{word}: {key}{}", remark.message);
+}
+
+/// The line that is meant, with a caret.
+fn excerpt(out: &mut String, remark: &Remark, screen: Screen) {
     if let Some(At { line, column, length, source }) = &remark.at {
         // A table written in one line of a thousand columns helps nobody.
         let shown: String = source.chars().take(200).collect();
-        let caret = screen.paint(tone, &"^".repeat((*length).min(200)));
+        let caret = screen.paint(Tone::Bad, &"^".repeat((*length).min(200)));
         let _ = writeln!(out, "{line:>5} | {shown}");
         if *column <= 200 {
             let _ = writeln!(out, "      | {}{caret}", " ".repeat(column - 1));

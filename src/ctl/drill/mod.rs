@@ -97,8 +97,8 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
         return guard::stand(&pass, link, pid);
     }
     check(&pass, link, args.force)?;
-    // A hold counts in whole seconds; the drill itself ends on time.
-    let hold = Hold::by_me(args.time.as_secs() + 2).ok_or(Error::NoProc)?;
+    // A hold counts in whole seconds; the drill itself ends on time, and never after it.
+    let hold = Hold::by_me(args.time.as_secs() + 1).ok_or(Error::NoProc)?;
     if common.dry_run {
         let mut records = pass.records();
         records.held.insert(link.name.clone(), hold);

@@ -47,20 +47,21 @@ fn links(links: &[LinkFacts], screen: Screen) -> Vec<String> {
     let mut columns = vec![
         left("LINK", 0, |l| (l.name.clone(), Some(Tone::Strong))),
         left("STATE", 0, |l| (word(l.state).to_owned(), Some(tone(l.state)))),
-        left("INTERFACE", 1, |l| (l.interface.clone(), None)),
-        left("ADDRESS", 2, |l| plain(l.local.map(|a| a.to_string()))),
-        left("GATEWAY", 8, |l| plain(l.gateway.map(|a| a.to_string()))),
-        left("SINCE", 5, |l| plain(l.age.map(ago))),
-        right("SHARE", 3, |l| plain(l.share_percent.map(percent))),
+        left("DEVICE", 1, |l| (l.interface.clone(), None)),
+        left("ADDRESS", 5, |l| plain(l.local.map(|a| a.to_string()))),
+        left("GATEWAY", 9, |l| plain(l.gateway.map(|a| a.to_string()))),
+        left("SINCE", 6, |l| plain(l.age.map(ago))),
+        right("SHARE", 4, |l| plain(l.share_percent.map(percent))),
     ];
     if tiers {
-        columns.push(right("TIER", 4, |l| plain(l.tier.map(|tier| tier.to_string()))));
+        columns.push(right("TIER", 7, |l| plain(l.tier.map(|tier| tier.to_string()))));
     }
-    columns.push(right("RECEIVED", 6, |l| plain(l.received_bytes.map(bytes))));
-    columns.push(right("SENT", 6, |l| plain(l.sent_bytes.map(bytes))));
+    let total = if watching { 8 } else { 2 };
+    columns.push(right("IN", total, |l| plain(l.received_bytes.map(bytes))));
+    columns.push(right("OUT", total, |l| plain(l.sent_bytes.map(bytes))));
     if watching {
-        columns.push(right("IN", 3, |l| plain(l.received_bytes_per_second.map(rate))));
-        columns.push(right("OUT", 3, |l| plain(l.sent_bytes_per_second.map(rate))));
+        columns.push(right("IN NOW", 2, |l| plain(l.received_bytes_per_second.map(rate))));
+        columns.push(right("OUT NOW", 2, |l| plain(l.sent_bytes_per_second.map(rate))));
     }
     loop {
         let heading = columns.iter().map(|column| (column.title.to_owned(), Some(Tone::Faint))).collect();
@@ -121,7 +122,9 @@ fn default_routes(out: &mut String, routes: &[DefaultFacts], screen: Screen) {
         if line.is_empty() {
             line.clone_from(&route.target);
         }
-        if !route.ours {
+        if !route.ours && route.legs.is_empty() {
+            line.push_str(" (not ours)");
+        } else if !route.ours {
             let _ = write!(line, " (not ours: {})", route.target);
         }
         if at > 0 {
@@ -132,11 +135,11 @@ fn default_routes(out: &mut String, routes: &[DefaultFacts], screen: Screen) {
 }
 
 fn policies(out: &mut String, policies: &[PolicyFacts], screen: Screen) {
-    let led: Vec<_> = policies.iter().map(lead).collect();
-    let width = |text: &str| text.chars().count();
-    let widest = led.iter().map(|(text, _)| width(text)).max().unwrap_or(0);
-    // At least something of a name stays, and of where it leads.
-    let room = screen.width.map_or(usize::MAX, |all| all.saturating_sub(INDENT + 2 + widest).max(20));
+    // Something of each name stays, and of where it leads.
+    let both = screen.width.map_or(usize::MAX, |all| all.saturating_sub(INDENT + 2).max(40));
+    let led = policies.iter().map(lead).map(|(text, tone)| (shortened(&text, both - 20), tone));
+    let led: Vec<_> = led.collect();
+    let room = both - led.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0);
     let rows: Vec<Vec<Cell>> =
         policies.iter().zip(led).map(|(policy, led)| vec![(shortened(&policy.name, room), None), led]).collect();
     for (at, line) in table(&rows, &[Align::Left, Align::Left], screen).iter().enumerate() {
@@ -157,7 +160,7 @@ fn lead(policy: &PolicyFacts) -> Cell {
             (format!("by {link}, without {}", better.join(", ")), Some(Tone::Odd))
         }
         None if policy.otherwise == "unreachable" => (format!("refused: {}", missing()), Some(Tone::Bad)),
-        None => (format!("by the default route: {}", missing()), Some(Tone::Odd)),
+        None => (format!("by the default route, without {}", policy.via.join(", ")), Some(Tone::Odd)),
     }
 }
 
@@ -219,11 +222,11 @@ fn percent(n: f64) -> String {
 fn ago(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     match seconds {
-        0..60 => format!("{seconds} s ago"),
-        60..3600 => format!("{minutes} min ago"),
-        3600..86400 => format!("{hours} h {} min ago", minutes % 60),
-        86400..2_592_000 => format!("{days} d {} h ago", hours % 24),
-        _ => format!("{days} d ago"),
+        0..60 => format!("{seconds}s ago"),
+        60..3600 => format!("{minutes}m ago"),
+        3600..86400 => format!("{hours}h {}m ago", minutes % 60),
+        86400..2_592_000 => format!("{days}d {}h ago", hours % 24),
+        _ => format!("{days}d ago"),
     }
 }
 

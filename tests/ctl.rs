@@ -1,0 +1,479 @@
+//! mhctl's commands against the kernel.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use support::*;
+
+const BOTH: &str = "default nhid 7100 proto 77";
+
+fn ctl(server: &Server, args: &str) -> Command {
+    let mut command = server.bare(CTL);
+    command.args(args.split_whitespace());
+    command
+}
+
+fn said(server: &Server, args: &str) -> String {
+    String::from_utf8(ok(&mut ctl(server, args)).stdout).unwrap()
+}
+
+fn json(server: &Server, args: &str) -> Value {
+    serde_json::from_str(&said(server, args)).unwrap()
+}
+
+/// Status of exit and standard error.
+fn fails(server: &Server, args: &str) -> (Option<i32>, String) {
+    let output = ctl(server, args).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn default_route() -> String {
+    shown("route show default").join("\n")
+}
+
+/// Everything that can be of ours.
+fn held_by_the_kernel() -> [Vec<String>; 3] {
+    [shown("route show table all"), shown("rule show"), shown("nexthop show")]
+}
+
+#[test]
+fn status_tells_what_the_kernel_holds_and_needs_no_privileges() {
+    let server = Server::new(ARTICLE);
+    server.up(ISP1);
+    server.up(ISP2);
+    let status = json(&server, "status --json");
+    assert_eq!(status["kernel"]["as_wanted"], true);
+    assert_eq!(status["links"][0]["state"], "up");
+    assert_eq!(status["links"][0]["local"], ISP1.local);
+    assert_eq!(status["links"][0]["gateway"], ISP1.remote);
+    assert_eq!(status["links"][2]["state"], "down");
+    assert_eq!(status["default_routes"][0]["legs"][0]["link"], "isp1");
+    assert_eq!(status["default_routes"][0]["legs"][0]["percent"], 80.0);
+    assert_eq!(status["policies"][2]["link"], "isp2");
+
+    // Another user namespace: no capability counts in this network namespace any more.
+    let mut bare = server.bare(CTL);
+    bare.arg("status");
+    let mut command = Command::new("unshare");
+    command.arg("--user").arg(bare.get_program()).args(bare.get_args()).env_clear();
+    let text = String::from_utf8(ok(&mut command).stdout).unwrap();
+    assert!(text.contains("isp1 80 %, isp2 20 %") && text.contains("as it should be"), "{text}");
+    assert!(!text.contains('\x1b'), "colour where there is no terminal: {text:?}");
+    let mut bare = server.bare(CTL);
+    bare.arg("apply");
+    ip("rule del priority 101");
+    let mut command = Command::new("unshare");
+    command.arg("--user").arg(bare.get_program()).args(bare.get_args()).env_clear();
+    assert!(!command.status().unwrap().success(), "the test above shows nothing: apply works as well");
+}
+
+#[test]
+fn counters_are_the_kernels() {
+    let server = Server::new(ARTICLE);
+    server.up(ISP1);
+    let counted = || {
+        let status = json(&server, "status --json");
+        let link = &status["links"][0];
+        (link["received_bytes"].as_u64().unwrap(), link["sent_bytes"].as_u64().unwrap())
+    };
+    let kernel = |which: &str| {
+        // ip(8)'s: /sys shows the namespace that it was mounted in.
+        let shown: Value = serde_json::from_str(&ip("-s -j link show dev ppp0")).unwrap();
+        shown[0]["stats64"][which]["bytes"].as_u64().unwrap()
+    };
+    let socket = std::net::UdpSocket::bind("198.51.100.10:0").unwrap();
+    for _ in 0..100 {
+        socket.send_to(&[0; 1000], "198.51.100.1:9").unwrap();
+    }
+    let before = (kernel("rx"), kernel("tx"));
+    let given = counted();
+    let after = (kernel("rx"), kernel("tx"));
+    assert!(before.0 <= given.0 && given.0 <= after.0, "{before:?} {given:?} {after:?}");
+    assert!(before.1 <= given.1 && given.1 <= after.1, "{before:?} {given:?} {after:?}");
+}
+
+#[test]
+fn what_somebody_else_took_away_is_seen_and_mended() {
+    let server = Server::new(ARTICLE);
+    server.up(ISP1);
+    ip("rule del priority 101");
+    let status = json(&server, "status --json");
+    assert_eq!(status["kernel"]["as_wanted"], false);
+    let command = "ip rule add priority 101 fwmark 0x1/0x1 lookup 1 protocol 77";
+    assert_eq!(status["kernel"]["changes"][0], command);
+    assert!(said(&server, "status").contains("1 change is due: `mhctl plan` shows, `mhctl apply` makes"));
+    assert_eq!(json(&server, "plan --json")["changes"][0]["command"], command);
+    let applied = json(&server, "apply --json");
+    assert_eq!(applied["changes"][0]["command"], command);
+    assert_eq!(applied["links_up"], serde_json::json!(["isp1"]));
+    assert_eq!(json(&server, "plan --json")["changes"], serde_json::json!([]));
+    assert_eq!(json(&server, "apply --json")["changes"], serde_json::json!([]));
+}
+
+#[test]
+fn a_watch_shows_a_change_at_once_and_ends_at_a_signal() {
+    let server = Server::new(ARTICLE);
+    server.up(ISP1);
+    let mut child = ctl(&server, "status --watch --json").stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(next()["links"][1]["state"], "down");
+    server.up(ISP2);
+    let up = (0..20).map(|_| next()).find(|status| status["links"][1]["state"] == "up").unwrap();
+    assert_eq!(up["default_routes"][0]["legs"][1]["link"], "isp2");
+    assert!(up["links"][0]["received_bytes_per_second"].is_number());
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_watch_leaves_the_terminal_as_it_was() {
+    for (colour, variables) in [(true, vec![]), (false, vec![("NO_COLOR", "1")])] {
+        let server = Server::new(ARTICLE);
+        server.up(ISP1);
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = openpty(&size, None).unwrap();
+        let mut command = ctl(&server, "status --watch");
+        let end = |fd: &OwnedFd| Stdio::from(fd.try_clone().unwrap());
+        command.env("TERM", "xterm").envs(variables).stdout(end(&pty.slave)).stderr(end(&pty.slave));
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let reader = thread::spawn({
+            let mut master = std::fs::File::from(pty.master);
+            move || {
+                let mut all = Vec::new();
+                let mut some = [0; 4096];
+                // EIO: the last who had the other end open has gone.
+                while let Ok(n @ 1..) = master.read(&mut some) {
+                    all.extend_from_slice(&some[..n]);
+                }
+                String::from_utf8(all).unwrap()
+            }
+        });
+        thread::sleep(Duration::from_millis(1500));
+        kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+        assert!(child.wait().unwrap().success());
+        drop(pty.slave);
+        let all = reader.join().unwrap();
+        assert!(all.starts_with("\x1b[?1049h\x1b[?25l"), "{all:?}");
+        let (page, after) = all.split_once("\x1b[?25h\x1b[?1049l").unwrap();
+        assert!(page.matches("\x1b[H").count() >= 2, "it is drawn again: {all:?}");
+        assert!(after.contains("isp1") && !after.contains("\x1b[H"), "the last look stays: {after:?}");
+        assert_eq!(page.contains("\x1b[32m"), colour, "{all:?}");
+    }
+}
+
+#[test]
+fn check_needs_nothing_but_the_file() {
+    let server = Server::new(ARTICLE);
+    assert!(said(&server, "check").contains("no errors, no warnings"));
+    let numbers = &json(&server, "check --json")["numbers"];
+    assert_eq!(numbers["links"][1]["mark_rule"], 102);
+    let bad = server.config().with_file_name("bad.toml");
+    std::fs::write(&bad, "[[uplink]]\nname = 'a'\ninterface = 'lo'\n").unwrap();
+    let output = ctl(&server, "check").arg(&bad).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("bad.toml:3:13: error: interface: "));
+    let (code, _) = fails(&server, "check /nonexistent.toml");
+    assert_eq!(code, Some(1));
+    assert_eq!(fails(&server, "check --unknown").0, Some(2));
+}
+
+#[test]
+fn numbers_of_check_are_those_that_the_kernel_gets() {
+    let server = Server::new(ARTICLE);
+    server.up(ISP1);
+    server.up(ISP2);
+    let numbers = &json(&server, "check --json")["numbers"];
+    let rules = shown("rule show");
+    for (line, link) in [(&ISP1, &numbers["links"][0]), (&ISP2, &numbers["links"][1])] {
+        let of_mark = format!(
+            "{}:\tfrom all fwmark {:#x}/{:#x} lookup {} proto 77",
+            link["mark_rule"],
+            link["mark"].as_u64().unwrap(),
+            link["mark"].as_u64().unwrap(),
+            link["table"]
+        );
+        let of_address = format!("{}:\tfrom {} lookup {} proto 77", link["address_rule"], line.local, link["table"]);
+        assert!(rules.contains(&of_mark) && rules.contains(&of_address), "{link} {rules:#?}");
+        let nexthop = format!("id {} via {} dev {}", link["nexthop"], line.remote, line.device);
+        assert!(shown("nexthop show").iter().any(|shown| shown.starts_with(&nexthop)), "{nexthop}");
+    }
+    for policy in numbers["policies"].as_array().unwrap() {
+        for rule in [&policy["first_rule"], &policy["last_rule"]] {
+            assert!(rules.iter().any(|shown| shown.starts_with(&format!("{rule}:"))), "{policy} {rules:#?}");
+        }
+    }
+}
+
+/// A flush for every way the default is made, every set of lines that is up and the tiers, with things of others around.
+#[test]
+fn a_flush_leaves_what_was_there_before_and_one_default() {
+    for mode in ["objects", "multipath"] {
+        for tier in [1, 2] {
+            for lines in [&[][..], &[ISP1], &[ISP2], &[ISP1, ISP2]] {
+                let settings = format!("{ARTICLE}\n[settings]\nnexthops = \"{mode}\"\n");
+                let server =
+                    Server::new(&settings.replacen("weight    = 8", &format!("weight    = 8\ntier = {tier}"), 1));
+                lines.iter().for_each(Line::create);
+                ip("link add name eth9 type veth peer name eth9-far");
+                ip("link set eth9 up");
+                ip("link set eth9-far up");
+                ip("addr add 192.168.9.1/24 dev eth9");
+                ip("route add default via 192.168.9.2 dev eth9 metric 900");
+                ip("route add 10.0.0.0/8 via 192.168.9.2 dev eth9 table 1 proto static");
+                ip("rule add priority 150 from 10.1.0.0/16 lookup 1 proto static");
+                ip("nexthop add id 50 via 192.168.9.2 dev eth9 proto static");
+                let before = held_by_the_kernel();
+                let case = format!("{mode}, tier {tier}, {} lines", lines.len());
+
+                lines.iter().for_each(|line| drop(server.up(*line)));
+                ok(&mut ctl(&server, "apply"));
+                let during = held_by_the_kernel();
+                assert_ne!(during, before, "{case}");
+                let dry = said(&server, "flush --dry-run");
+                assert_eq!(held_by_the_kernel(), during, "{case}");
+                // The dearest default route is another's, so there is a way at any time; ours must not go for
+                // an instant, which shows in the device.
+                ip("route del default via 192.168.9.2 dev eth9 metric 900");
+                let prober = (!lines.is_empty()).then(Prober::start);
+                ok(&mut ctl(&server, "flush"));
+                if let Some(probed) = prober.map(Prober::stop) {
+                    assert_eq!(probed.unreachable, 0, "{case}: {probed:?}");
+                    assert!(probed.asked > 10, "{case}: {probed:?}");
+                }
+                ip("route add default via 192.168.9.2 dev eth9 metric 900");
+                // Of one tier the one of the larger share, else the lower tier.
+                let best = match lines {
+                    [_, second] if tier == 2 => Some(second),
+                    [first, ..] => Some(first),
+                    [] => None,
+                };
+                let mut wanted = before;
+                if let Some(best) = best {
+                    wanted[0].push(format!("default via {} dev {} proto 4", best.remote, best.device));
+                }
+                let mut after = held_by_the_kernel();
+                after[0].sort();
+                wanted[0].sort();
+                assert_eq!(after, wanted, "{case}");
+                let left: Vec<_> = std::fs::read_dir(server.state()).unwrap().map(|e| e.unwrap().file_name()).collect();
+                assert!(left.iter().all(|name| name == "lock" || name == "records.lock"), "{case}: {left:?}");
+
+                // What the dry run said was all: every command but those of files names our protocol or ids.
+                assert_eq!(
+                    dry.lines().next().is_some_and(|l| l.starts_with("ip route replace")),
+                    best.is_some(),
+                    "{dry}"
+                );
+                // Again: nothing; an apply, which knows of no link now: nothing of the default either.
+                assert_eq!(said(&server, "flush --dry-run"), "# nothing to take away\n", "{case}");
+                ok(&mut ctl(&server, "apply"));
+                let mut applied = shown("route show table all");
+                applied.sort();
+                assert_eq!(applied, wanted[0], "{case}");
+                // An event takes the plain default's place, and nobody is cut off meanwhile.
+                if let Some(line) = lines.first() {
+                    let prober = Prober::start();
+                    server.up(*line);
+                    assert_eq!(prober.stop().unreachable, 0, "{case}");
+                    assert!(default_route().contains("proto 77"), "{case}: {}", default_route());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flush_takes_the_next_best_line_or_nothing_at_all() {
+    let server = Server::new(ARTICLE);
+    server.up(ISP1);
+    server.up(ISP2);
+    // The best line is said to be up, and is not: its record is all that speaks for it.
+    ISP1.hang_up();
+    ok(&mut ctl(&server, "flush"));
+    assert_eq!(default_route(), "default via 203.0.113.1 dev ppp1 proto 4");
+
+    // A configuration that does not know the line which carries: rather than cut off, it does nothing.
+    let server = Server::new(ARTICLE);
+    server.up(ISP1);
+    server.configure("[[uplink]]\nname = 'other'\ninterface = 'eth7'\n");
+    let before = held_by_the_kernel();
+    let (code, error) = fails(&server, "flush");
+    assert_eq!(code, Some(1));
+    assert!(error.contains("nothing was touched"), "{error}");
+    assert_eq!(held_by_the_kernel(), before);
+}
+
+#[test]
+fn a_link_comes_and_goes_by_its_name() {
+    let server = Server::new(&ARTICLE.replace("name      = \"isp2\"", "name = \"isp2\"\nipparam = \"second\""));
+    ISP1.create();
+    ISP2.create();
+    // The address is the interface's, the gateway is given.
+    said(&server, "link up isp2 --interface ppp1 --gateway 203.0.113.1");
+    assert_eq!(default_route(), "default nhid 7100 via 203.0.113.1 dev ppp1 proto 77");
+    assert!(shown("rule show").contains(&"192:\tfrom 203.0.113.10 lookup 2 proto 77".to_owned()));
+    // On the configured interface.
+    said(&server, "link up isp1 --gateway 198.51.100.1 --local 198.51.100.10");
+    assert!(default_route().starts_with(BOTH), "{}", default_route());
+    said(&server, "link down isp2");
+    assert_eq!(default_route(), "default nhid 7100 via 198.51.100.1 dev ppp0 proto 77");
+
+    // A tunnel leads nothing by default, and has its table.
+    ip("link add name tun0 type veth peer name tun0-far");
+    ip("link set tun0 up");
+    ip("link set tun0-far up");
+    ip("addr add 10.8.0.2 peer 10.8.0.1 dev tun0");
+    said(&server, "link up vpn --interface tun0");
+    assert_eq!(shown("route show table 3"), ["default dev tun0 proto 77 scope 253"]);
+    assert_eq!(default_route(), "default nhid 7100 via 198.51.100.1 dev ppp0 proto 77");
+    said(&server, "link down vpn");
+    assert_eq!(shown("route show table 3"), [""; 0]);
+
+    let (code, error) = fails(&server, "link up isp3 --interface ppp0");
+    assert_eq!(code, Some(1));
+    assert!(error.contains("\"isp3\" is no link: write one of isp1, isp2, vpn"), "{error}");
+    let (code, error) = fails(&server, "link up isp1 --interface ppp7");
+    assert_eq!(code, Some(1));
+    assert!(error.contains("ppp7 does not exist"), "{error}");
+    assert_eq!(fails(&server, "link up isp1 --local nonsense").0, Some(2));
+}
+
+#[test]
+fn a_static_link_is_taken_down_by_its_interface_only() {
+    let server = Server::new("[[uplink]]\nname = 'cable'\ninterface = 'ppp0'\ngateway = '198.51.100.1'\n");
+    ISP1.create();
+    ok(&mut ctl(&server, "apply"));
+    let (code, error) = fails(&server, "link down cable");
+    assert_eq!(code, Some(1));
+    assert!(error.contains("`ip link set ppp0 down`"), "{error}");
+}
+
+fn drill(server: &Server, args: &str) -> std::process::Child {
+    let child = ctl(server, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("isp1 is out of use", || json(server, "status --json")["links"][0]["state"] == "held");
+    until("the default has moved", || default_route() == "default nhid 7100 via 203.0.113.1 dev ppp1 proto 77");
+    child
+}
+
+fn send(child: &std::process::Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+}
+
+fn two_lines() -> Server {
+    let server = Server::new(ARTICLE);
+    server.up(ISP1);
+    server.up(ISP2);
+    server
+}
+
+#[test]
+fn a_drill_takes_a_link_out_and_puts_it_back() {
+    let server = two_lines();
+    let prober = Prober::start();
+    let child = drill(&server, "drill isp1 --for 3s --json");
+    // An event of another link leaves it out, and so does an apply.
+    ok(&mut ctl(&server, "apply"));
+    ok(&mut server.hook(UP, ISP2));
+    assert_eq!(default_route(), "default nhid 7100 via 203.0.113.1 dev ppp1 proto 77");
+    let (code, error) = fails(&server, "drill isp1");
+    assert_eq!(code, Some(1));
+    assert!(error.contains("isp1 is held by process"), "{error}");
+    let (code, error) = fails(&server, "drill isp2");
+    assert_eq!(code, Some(1));
+    assert!(error.contains("no other uplink is up"), "{error}");
+    // Something for the other line to carry.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.send_to(&[0; 1000], "192.0.2.1:9").unwrap();
+
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["back"], true);
+    assert_eq!(report["no_route_seconds"], 0.0);
+    assert_eq!(report["cut_short"], false);
+    assert!(report["seconds"].as_f64().unwrap() >= 3.0);
+    assert!(report["asked"].as_u64().unwrap() > 100, "{report}");
+    assert_eq!(report["others"][0]["link"], "isp2");
+    assert!(default_route().starts_with(BOTH));
+    assert_eq!(prober.stop().unreachable, 0);
+    assert!(!server.state().join("isp1.hold").exists());
+    assert_eq!(json(&server, "status --json")["kernel"]["as_wanted"], true);
+}
+
+#[test]
+fn a_signal_ends_a_drill_early() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let server = two_lines();
+        let child = drill(&server, "drill isp1 --for 10m");
+        send(&child, signal);
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{signal}: {text}");
+        assert!(text.contains("ended early, and is in use again"), "{text}");
+        assert!(default_route().starts_with(BOTH), "{signal}");
+    }
+}
+
+#[test]
+fn a_drill_that_is_killed_is_undone_by_its_guard() {
+    let server = two_lines();
+    let mut child = drill(&server, "drill isp1 --for 10m");
+    send(&child, Signal::SIGKILL);
+    // Not even waited for: a zombie holds nothing.
+    until("the guard puts it back", || default_route().starts_with(BOTH));
+    until("no hold is left", || !server.state().join("isp1.hold").exists());
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_drill_that_is_killed_with_its_guard_is_undone_by_the_next_event() {
+    let server = two_lines();
+    let mut child = drill(&server, "drill isp1 --for 10m");
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
+    let guard = Pid::from_raw(children.trim().parse().unwrap());
+    kill(guard, Signal::SIGKILL).unwrap();
+    send(&child, Signal::SIGKILL);
+    child.wait().unwrap();
+    assert!(server.state().join("isp1.hold").exists(), "otherwise this shows nothing");
+    assert_eq!(default_route(), "default nhid 7100 via 203.0.113.1 dev ppp1 proto 77");
+    ok(&mut server.hook(UP, ISP2));
+    assert!(default_route().starts_with(BOTH), "{}", default_route());
+}
+
+#[test]
+fn a_drill_whose_other_line_goes_says_how_long_there_was_no_route() {
+    let server = two_lines();
+    let child = drill(&server, "drill isp1 --for 2s --json");
+    let down = server.down(ISP2);
+    ISP2.hang_up();
+    ISP2.unregister();
+    finish(down);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["no_route_seconds"].as_f64().unwrap() > 0.1, "{report}");
+    assert_eq!(report["back"], true);
+    assert_eq!(default_route(), "default nhid 7100 via 198.51.100.1 dev ppp0 proto 77");
+}
+
+#[test]
+fn a_drill_is_only_shown_by_a_dry_run() {
+    let server = two_lines();
+    let before = held_by_the_kernel();
+    let text = said(&server, "drill isp1 --dry-run");
+    assert!(text.contains("ip nexthop replace id 7100 group 7002,2 protocol 77"), "{text}");
+    assert_eq!(held_by_the_kernel(), before);
+    assert!(fails(&server, "drill vpn").1.contains("vpn is not up"));
+}
