@@ -1,6 +1,5 @@
 //! mhctl's commands against the kernel.
 
-// What helpers cannot do ends the test.
 #![allow(clippy::unwrap_used)]
 
 mod support;
