@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::anyhow;
 use clap::Parser;
 use multihome::caller::pppd;
 use multihome::log::Log;
@@ -38,11 +38,12 @@ fn main() -> ExitCode {
             return cli::USAGE.into();
         }
     };
-    let done = hook::run(PROGRAM, &event, &cli.common, true).with_context(|| format!("{} down", event.interface));
+    let done = hook::run(PROGRAM, &event, &cli.common, true).map_err(|e| anyhow!("{} down: {e}", event.interface));
     match done {
         Ok(()) => cli::DONE.into(),
         Err(error) => {
-            log.complain(&format!("{error:#}"));
+            // The library's errors say their causes themselves.
+            log.complain(&error.to_string());
             cli::FAILED.into()
         }
     }

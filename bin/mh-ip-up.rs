@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::anyhow;
 use clap::Parser;
 use multihome::caller::pppd;
 use multihome::log::Log;
@@ -37,11 +37,12 @@ fn main() -> ExitCode {
             return cli::USAGE.into();
         }
     };
-    let done = hook::run(PROGRAM, &event, &cli.common, false).with_context(|| format!("{} up", event.interface));
+    let done = hook::run(PROGRAM, &event, &cli.common, false).map_err(|e| anyhow!("{} up: {e}", event.interface));
     match done {
         Ok(()) => cli::DONE.into(),
         Err(error) => {
-            log.complain(&format!("{error:#}"));
+            // The library's errors say their causes themselves.
+            log.complain(&error.to_string());
             cli::FAILED.into()
         }
     }

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use clap::Parser;
 use multihome::caller::openvpn;
 use multihome::log::Log;
@@ -48,11 +48,12 @@ fn main() -> ExitCode {
         }
     };
     let done: Result<()> =
-        hook::run(PROGRAM, &event, &cli.common, false).with_context(|| format!("tunnel {}", event.interface));
+        hook::run(PROGRAM, &event, &cli.common, false).map_err(|e| anyhow!("tunnel {}: {e}", event.interface));
     match done {
         Ok(()) => cli::DONE.into(),
         Err(error) => {
-            log.complain(&format!("{error:#}"));
+            // The library's errors say their causes themselves.
+            log.complain(&error.to_string());
             status(cli.strict, cli::FAILED)
         }
     }

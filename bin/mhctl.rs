@@ -12,6 +12,8 @@ const PROGRAM: &str = "mhctl";
 /// Look after the routes of a server with several Internet lines
 #[derive(Parser)]
 #[command(name = PROGRAM, version, subcommand_required = true, arg_required_else_help = true, after_help = "\
+mhctl check     is the configuration right?
+mhctl status    what is up, where does traffic go?
 mhctl plan      what would be changed now
 mhctl apply     change it")]
 struct Cli {
@@ -28,7 +30,8 @@ fn main() -> ExitCode {
     };
     let log = Log::start(PROGRAM, cli.common.verbose);
     cli.command.run(&cli.common).map_err(Error::new).unwrap_or_else(|error| {
-        log.complain(&format!("{error:#}"));
+        // The library's errors say their causes themselves.
+        log.complain(&error.to_string());
         cli::FAILED.into()
     })
 }

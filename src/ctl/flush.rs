@@ -208,6 +208,3 @@ fn print(steps: &[Step], records: &Records, store: &Store) -> io::Result<()> {
     let nothing = steps.is_empty() && records.is_empty();
     writeln!(out, "{}", if nothing { "# nothing to take away" } else { "ip route flush cache" })
 }
-
-#[cfg(test)]
-mod tests;
