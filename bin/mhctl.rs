@@ -13,9 +13,10 @@ const PROGRAM: &str = "mhctl";
 #[derive(Parser)]
 #[command(name = PROGRAM, version, subcommand_required = true, arg_required_else_help = true, after_help = "\
 mhctl check     is the configuration right?
-mhctl status    what is up, where does traffic go?
+mhctl status    what is up, and where does traffic go?
 mhctl plan      what would be changed now
-mhctl apply     change it")]
+mhctl apply     change it
+mhctl demo      see it work, in a throwaway network namespace")]
 struct Cli {
     #[command(flatten)]
     common: pass::Common,
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     };
     let log = Log::start(PROGRAM, cli.common.verbose);
     cli.command.run(&cli.common).map_err(Error::new).unwrap_or_else(|error| {
-        // The library's errors say their causes themselves.
+        // A message of the library holds that of its source.
         log.complain(&error.to_string());
         cli::FAILED.into()
     })

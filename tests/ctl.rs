@@ -14,44 +14,14 @@ use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use support::ctl::*;
 use support::*;
-
-const BOTH: &str = "default nhid 7100 proto 77";
-
-fn ctl(server: &Server, args: &str) -> Command {
-    let mut command = server.bare(CTL);
-    command.args(args.split_whitespace());
-    command
-}
-
-fn said(server: &Server, args: &str) -> String {
-    String::from_utf8(ok(&mut ctl(server, args)).stdout).unwrap()
-}
-
-fn json(server: &Server, args: &str) -> Value {
-    serde_json::from_str(&said(server, args)).unwrap()
-}
-
-/// Status of exit and standard error.
-fn fails(server: &Server, args: &str) -> (Option<i32>, String) {
-    let output = ctl(server, args).output().unwrap();
-    (output.status.code(), String::from_utf8(output.stderr).unwrap())
-}
 
 /// The command in another user namespace, whose capabilities do not count in our network namespace.
 fn unprivileged(command: &Command) -> Command {
     let mut other = Command::new("unshare");
     other.arg("--user").arg(command.get_program()).args(command.get_args()).env_clear();
     other
-}
-
-fn default_route() -> String {
-    shown("route show default").join("\n")
-}
-
-/// Everything that can be of ours. IPv6 comes and goes by itself.
-fn held_by_the_kernel() -> [Vec<String>; 3] {
-    [shown("-4 route show table all"), shown("-4 rule show"), shown("nexthop show")]
 }
 
 #[test]
@@ -194,9 +164,9 @@ fn check_needs_nothing_but_the_file() {
     let output = ctl(&server, "check").arg(&bad).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stdout).unwrap().contains("bad.toml:3:13: error: interface: "));
-    let (code, _) = fails(&server, "check /nonexistent.toml");
+    let (code, _) = refused(&server, "check /nonexistent.toml");
     assert_eq!(code, Some(1));
-    assert_eq!(fails(&server, "check --unknown").0, Some(2));
+    assert_eq!(refused(&server, "check --unknown").0, Some(2));
 }
 
 #[test]
@@ -319,7 +289,7 @@ fn a_flush_takes_the_next_best_line_or_nothing_at_all() {
     server.up(ISP1);
     server.configure("[[uplink]]\nname = 'other'\ninterface = 'eth7'\n");
     let before = held_by_the_kernel();
-    let (code, error) = fails(&server, "flush");
+    let (code, error) = refused(&server, "flush");
     assert_eq!(code, Some(1));
     assert!(error.contains("nothing was touched"), "{error}");
     assert_eq!(held_by_the_kernel(), before);
@@ -351,13 +321,13 @@ fn a_link_comes_and_goes_by_its_name() {
     said(&server, "link down vpn");
     assert_eq!(shown("route show table 3"), [""; 0]);
 
-    let (code, error) = fails(&server, "link up isp3 --interface ppp0");
+    let (code, error) = refused(&server, "link up isp3 --interface ppp0");
     assert_eq!(code, Some(1));
     assert!(error.contains("\"isp3\" is no link: write one of isp1, isp2, vpn"), "{error}");
-    let (code, error) = fails(&server, "link up isp1 --interface ppp7");
+    let (code, error) = refused(&server, "link up isp1 --interface ppp7");
     assert_eq!(code, Some(1));
     assert!(error.contains("ppp7 does not exist"), "{error}");
-    assert_eq!(fails(&server, "link up isp1 --local nonsense").0, Some(2));
+    assert_eq!(refused(&server, "link up isp1 --local nonsense").0, Some(2));
 }
 
 #[test]
@@ -365,126 +335,7 @@ fn a_static_link_is_taken_down_by_its_interface_only() {
     let server = Server::new("[[uplink]]\nname = 'cable'\ninterface = 'ppp0'\ngateway = '198.51.100.1'\n");
     ISP1.create();
     ok(&mut ctl(&server, "apply"));
-    let (code, error) = fails(&server, "link down cable");
+    let (code, error) = refused(&server, "link down cable");
     assert_eq!(code, Some(1));
     assert!(error.contains("`ip link set ppp0 down`"), "{error}");
-}
-
-fn drill(server: &Server, args: &str) -> std::process::Child {
-    let child = ctl(server, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    until("isp1 is out of use", || json(server, "status --json")["links"][0]["state"] == "held");
-    until("the default has moved", || default_route() == "default nhid 7100 via 203.0.113.1 dev ppp1 proto 77");
-    child
-}
-
-fn send(child: &std::process::Child, signal: Signal) {
-    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
-}
-
-fn two_lines() -> Server {
-    let server = Server::new(ARTICLE);
-    server.up(ISP1);
-    server.up(ISP2);
-    server
-}
-
-#[test]
-fn a_drill_takes_a_link_out_and_puts_it_back() {
-    let server = two_lines();
-    let prober = Prober::start();
-    let child = drill(&server, "drill isp1 --for 3s --json");
-    // An event of another link leaves it out, and so does an apply.
-    ok(&mut ctl(&server, "apply"));
-    ok(&mut server.hook(UP, ISP2));
-    assert_eq!(default_route(), "default nhid 7100 via 203.0.113.1 dev ppp1 proto 77");
-    let (code, error) = fails(&server, "drill isp1");
-    assert_eq!(code, Some(1));
-    assert!(error.contains("isp1 is held by process"), "{error}");
-    let (code, error) = fails(&server, "drill isp2");
-    assert_eq!(code, Some(1));
-    assert!(error.contains("no other uplink is up"), "{error}");
-    // Something for the other line to carry.
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.send_to(&[0; 1000], "192.0.2.1:9").unwrap();
-
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    let report: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(report["back"], true);
-    assert_eq!(report["no_route_seconds"], 0.0);
-    assert_eq!(report["cut_short"], false);
-    assert!(report["seconds"].as_f64().unwrap() >= 3.0);
-    assert!(report["asked"].as_u64().unwrap() > 100, "{report}");
-    assert_eq!(report["others"][0]["link"], "isp2");
-    assert!(default_route().starts_with(BOTH));
-    assert_eq!(prober.stop().unreachable, 0);
-    assert!(!server.state().join("isp1.hold").exists());
-    assert_eq!(json(&server, "status --json")["kernel"]["as_wanted"], true);
-}
-
-#[test]
-fn a_signal_ends_a_drill_early() {
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let server = two_lines();
-        let child = drill(&server, "drill isp1 --for 10m");
-        send(&child, signal);
-        let output = child.wait_with_output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{signal}: {text}");
-        assert!(text.contains("ended early, and is in use again"), "{text}");
-        assert!(default_route().starts_with(BOTH), "{signal}");
-    }
-}
-
-#[test]
-fn a_drill_that_is_killed_is_undone_by_its_guard() {
-    let server = two_lines();
-    let mut child = drill(&server, "drill isp1 --for 10m");
-    send(&child, Signal::SIGKILL);
-    // Not even waited for: a zombie holds nothing.
-    until("the guard puts it back", || default_route().starts_with(BOTH));
-    until("no hold is left", || !server.state().join("isp1.hold").exists());
-    child.wait().unwrap();
-}
-
-#[test]
-fn a_drill_that_is_killed_with_its_guard_is_undone_by_the_next_event() {
-    let server = two_lines();
-    let mut child = drill(&server, "drill isp1 --for 10m");
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
-    let guard = Pid::from_raw(children.trim().parse().unwrap());
-    kill(guard, Signal::SIGKILL).unwrap();
-    send(&child, Signal::SIGKILL);
-    child.wait().unwrap();
-    assert!(server.state().join("isp1.hold").exists(), "otherwise this shows nothing");
-    assert_eq!(default_route(), "default nhid 7100 via 203.0.113.1 dev ppp1 proto 77");
-    ok(&mut server.hook(UP, ISP2));
-    assert!(default_route().starts_with(BOTH), "{}", default_route());
-}
-
-#[test]
-fn a_drill_whose_other_line_goes_says_how_long_there_was_no_route() {
-    let server = two_lines();
-    let child = drill(&server, "drill isp1 --for 2s --json");
-    let down = server.down(ISP2);
-    ISP2.hang_up();
-    ISP2.unregister();
-    finish(down);
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(report["no_route_seconds"].as_f64().unwrap() > 0.1, "{report}");
-    assert_eq!(report["back"], true);
-    assert_eq!(default_route(), "default nhid 7100 via 198.51.100.1 dev ppp0 proto 77");
-}
-
-#[test]
-fn a_drill_is_only_shown_by_a_dry_run() {
-    let server = two_lines();
-    let before = held_by_the_kernel();
-    let text = said(&server, "drill isp1 --dry-run");
-    assert!(text.contains("ip nexthop replace id 7100 group 7002,2 protocol 77"), "{text}");
-    assert_eq!(held_by_the_kernel(), before);
-    assert!(fails(&server, "drill vpn").1.contains("vpn is not up"));
 }

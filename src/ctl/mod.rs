@@ -14,6 +14,7 @@ use crate::types::{IfName, LinkName};
 
 mod apply;
 mod check;
+mod demo;
 mod drill;
 mod flush;
 mod link;
@@ -38,6 +39,8 @@ pub enum Command {
     Link(link::Args),
     /// Rehearse a failover: take a link out of use for a while
     Drill(drill::Args),
+    /// See it work, in a throwaway network namespace: this machine's network is not touched
+    Demo(demo::Args),
 }
 
 /// Why a command failed.
@@ -91,6 +94,9 @@ pub enum Error {
         /// Its interface.
         interface: IfName,
     },
+    /// The demo.
+    #[error(transparent)]
+    Demo(#[from] demo::Error),
     /// Standard output is closed.
     #[error("cannot print: {0}")]
     Print(#[from] io::Error),
@@ -108,6 +114,7 @@ impl Command {
             Self::Flush(args) => flush::run(args, common),
             Self::Link(args) => link::run(args, common),
             Self::Drill(args) => drill::run(args, common),
+            Self::Demo(args) => demo::run(args),
         };
         match done {
             // `mhctl status | head -1` has read enough.
