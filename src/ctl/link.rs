@@ -33,15 +33,12 @@ enum LinkChange {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A DHCP client's hook:   mhctl link up cable --interface eth1 --local \"$ip\" --gateway \"$router\"
+A DHCP client's hook:   mhctl link up --interface eth1 --local \"$ip\" --gateway \"$router\"
 wg0.conf of wg-quick:   PostUp = mhctl link up office --interface %i
                         PreDown = mhctl link down office")]
 struct UpArgs {
-    /// Name of the [[uplink]] or [[tunnel]] in the configuration
-    name: String,
-    /// Interface it is on [default: that of the configuration]
-    #[arg(long, value_name = "IF")]
-    interface: Option<IfName>,
+    #[command(flatten)]
+    which: Which,
     /// Our address [default: the interface's first]
     #[arg(long, value_name = "ADDRESS")]
     local: Option<HostAddr>,
@@ -51,17 +48,46 @@ struct UpArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: mhctl link down cable")]
+#[command(after_help = "\
+Examples: mhctl link down cable
+          mhctl link down --interface eth1    from a script that is run for every interface")]
 struct DownArgs {
-    /// Name of the link
-    name: String,
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// Name of the [[uplink]] or [[tunnel]] in the configuration; without it the interface tells, and
+    /// one that is no link's is none of our business
+    #[arg(required_unless_present = "interface")]
+    name: Option<String>,
+    /// Interface it is on [default: that of the configuration]
+    #[arg(long, value_name = "IF")]
+    interface: Option<IfName>,
+}
+
+impl Which {
+    /// The link that is meant; `None`: the interface is no link's.
+    fn link<'a>(&self, config: &'a Config) -> Result<Option<&'a Link>, Error> {
+        match &self.name {
+            Some(name) => find(name, config).map(Some),
+            None => Ok(config.links.iter().find(|link| Some(&link.interface) == self.interface.as_ref())),
+        }
+    }
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     let config = config::load(&common.config)?;
     let event = match &args.change {
-        LinkChange::Up(args) => up(args, &config)?,
-        LinkChange::Down(args) => down(args, &config, &Store::new(&common.state_dir))?,
+        LinkChange::Up(args) => match args.which.link(&config)? {
+            Some(link) => up(link, args, &config)?,
+            None => return Ok(ExitCode::SUCCESS),
+        },
+        LinkChange::Down(args) => match args.which.link(&config)? {
+            Some(link) => down(link, args, &config, &Store::new(&common.state_dir))?,
+            None => return Ok(ExitCode::SUCCESS),
+        },
     };
     // What DHCP and Ethernet take down stays as a device: there is nothing to wait for.
     hook::run("mhctl link", &event, common, false)?;
@@ -76,9 +102,8 @@ pub(super) fn find<'a>(name: &str, config: &'a Config) -> Result<&'a Link, Error
     })
 }
 
-fn up(args: &UpArgs, config: &Config) -> Result<Event, Error> {
-    let link = find(&args.name, config)?;
-    let name = args.interface.as_ref().unwrap_or(&link.interface);
+fn up(link: &Link, args: &UpArgs, config: &Config) -> Result<Event, Error> {
+    let name = args.which.interface.as_ref().unwrap_or(&link.interface);
     let scope = Scope { interfaces: [name.clone()].into(), protocol: config.settings.protocol, ..Scope::default() };
     let observed = Linux::open()?.observe(&scope)?;
     let found = observed.interfaces.get(name);
@@ -104,14 +129,14 @@ fn doubt(link: &Link, args: &UpArgs, found: &Interface) {
     }
 }
 
-fn down(args: &DownArgs, config: &Config, store: &Store) -> Result<Event, Error> {
-    let link = find(&args.name, config)?;
+fn down(link: &Link, args: &DownArgs, config: &Config, store: &Store) -> Result<Event, Error> {
     let (records, _) = store.load(config);
     let record = records.get(&link.name);
     if record.is_none() && link.gateway.is_some() {
         return Err(Error::Static { link: link.name.clone(), interface: link.interface.clone() });
     }
-    let interface = record.map_or(&link.interface, |record| &record.interface).clone();
+    let recorded = record.map_or(&link.interface, |record| &record.interface);
+    let interface = args.which.interface.as_ref().unwrap_or(recorded).clone();
     Ok(event(link, interface, Change::Down(Family::V4)))
 }
 
