@@ -13,7 +13,7 @@ use crate::config::{self, Config, Link};
 use crate::kernel::{self, Linux, watch, watch::Watch};
 use crate::links::Records;
 use crate::pass::{self, Common, Pass};
-use crate::reconcile::{Failure, preview};
+use crate::reconcile::{About, Failure, preview};
 use crate::records::{self, Effect, Store, effect};
 use crate::settle::{self, Settle};
 use crate::types::LinkName;
@@ -84,12 +84,14 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     if up && index.is_none() {
         return Err(Error::NoInterface { interface: event.interface.to_string(), link: link.name.clone() });
     }
-    let mut failures = hook.reconcile(&hook.headline(&effect), &effect)?;
+    // A late word is about a session that is over, and whose connections have been seen to.
+    let about = if matches!(effect, Effect::Late(_)) { About::Nothing } else { About::Link(link.name.clone()) };
+    let mut failures = hook.reconcile(&hook.headline(&effect), &effect, &about)?;
     if let (Some(watch), Some(index)) = (watch, dying(&effect, index)) {
         let since = Instant::now();
         let settle = Settle::new(index, since, config.settings.settle_timeout);
         let outcome = watch.wait(&settle, &event.interface, index)?;
-        failures = hook.reconcile(&settled(event, outcome, since.elapsed()), &effect)?;
+        failures = hook.reconcile(&settled(event, outcome, since.elapsed()), &effect, &About::Nothing)?;
     }
     match (failures.is_empty(), unwritten) {
         (true, None) => Ok(()),
@@ -174,8 +176,8 @@ impl Hook<'_> {
 
     /// A pass in which `effect` stands in where it could not be written; logs its line, and returns
     /// what is not as it should be.
-    fn reconcile(&self, headline: &str, effect: &Effect) -> Result<Vec<Failure>, Error> {
-        let outcome = self.pass.run(|records| {
+    fn reconcile(&self, headline: &str, effect: &Effect, about: &About) -> Result<Vec<Failure>, Error> {
+        let outcome = self.pass.run_about(about, |records| {
             if self.is_missing(records, effect) {
                 put(records, self.link, self.event, effect);
             }

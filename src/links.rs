@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Config, Link};
+use crate::config::{Config, Firewall, Link};
 use crate::observed::{Interface, Observed, Scope};
 use crate::records::Record;
 use crate::state::Leg;
@@ -44,6 +44,7 @@ impl Scope {
             interfaces: configured.chain(recorded).cloned().collect(),
             tables: config.links.iter().map(|link| link.table).collect(),
             protocol: config.settings.protocol,
+            firewall: config.settings.firewall == Firewall::Iptables,
         }
     }
 }

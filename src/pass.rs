@@ -12,7 +12,7 @@ use crate::kernel::{self, Kernel, Linux};
 use crate::links::Records;
 use crate::lock::{self, Lock};
 use crate::plan::{Change, Plan};
-use crate::reconcile::{Outcome, reconcile};
+use crate::reconcile::{About, Outcome, reconcile};
 use crate::records::{self, Store};
 use crate::types::LinkName;
 
@@ -87,11 +87,16 @@ impl Pass<'_> {
 
     /// Makes a pass; `patch` can amend the records as they were read.
     pub fn run(&self, patch: impl FnOnce(&mut Records)) -> Result<Outcome, Error> {
+        self.run_about(&About::All, patch)
+    }
+
+    /// Makes a pass for an event of the links that it is `about`.
+    pub fn run_about(&self, about: &About, patch: impl FnOnce(&mut Records)) -> Result<Outcome, Error> {
         let lock = self.lock("lock")?;
         let mut records = self.records();
         patch(&mut records);
         let mut kernel = Linux::open()?;
-        let outcome = reconcile(self.config, &records, &mut kernel);
+        let outcome = reconcile(self.config, &records, about, &mut kernel);
         drop(lock);
         let outcome = outcome?;
         if outcome.made.iter().any(Change::is_route) {

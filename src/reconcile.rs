@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::config::Config;
+use crate::config::{Config, Firewall, Link, LinkKind};
 use crate::kernel::{self, Kernel};
 use crate::links::{LiveLink, Records, live};
 use crate::observed::{Observed, Scope};
@@ -57,22 +57,76 @@ pub struct Outcome {
 struct Refused {
     links: Vec<LinkName>,
     changes: Vec<Change>,
+    /// Device groups are not known to this iptables or kernel.
+    device_groups: bool,
+    firewall: bool,
 }
 
 impl Refused {
-    fn plan(&self, config: &Config, records: &Records, observed: &Observed) -> (Plan, Vec<LinkName>) {
+    fn plan(&self, config: &Config, records: &Records, observed: &mut Observed) -> (Plan, Vec<LinkName>) {
+        observed.firewall.no_groups |= self.device_groups;
+        let observed = &*observed;
         let usable = |l: &LiveLink<'_>| !self.links.contains(&l.link.name);
         let live: Vec<_> = live(config, records, observed).into_iter().filter(usable).collect();
         let mut plan = Plan::new(config, &live, observed);
-        plan.changes.retain(|change| !self.changes.contains(change));
+        let refused = |change: &Change| self.firewall && matches!(change, Change::Firewall(_));
+        plan.changes.retain(|change| !self.changes.contains(change) && !refused(change));
         (plan, live.into_iter().map(|l| l.link.name.clone()).collect())
     }
 }
 
 /// What would be changed now.
 pub fn preview(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result<Plan, kernel::Error> {
-    let observed = kernel.observe(&Scope::new(config, records))?;
-    Ok(Refused::default().plan(config, records, &observed).0)
+    let mut observed = kernel.observe(&Scope::new(config, records))?;
+    let (mut plan, live) = Refused::default().plan(config, records, &mut observed);
+    let gone = gone(config, records, &live, &About::All);
+    plan.changes.extend(forgets(config, &gone, kernel)?);
+    Ok(plan)
+}
+
+/// Which links reconciling is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum About {
+    /// All of them.
+    All,
+    /// The one whose event it is.
+    Link(LinkName),
+    /// None: what there was to do has been done by a call before.
+    Nothing,
+}
+
+/// Links that are gone and whose connections others can take over. To look for their pins the kernel
+/// walks all tracked connections, which is done only where it can have become necessary: for the
+/// link that the event is about; for all, if that one is the first that could take over; and for
+/// links that are gone although nobody has said so.
+fn gone<'a>(config: &'a Config, records: &Records, live: &[LinkName], about: &About) -> Vec<&'a Link> {
+    let is_live = |link: &Link| live.contains(&link.name);
+    let uplinks: Vec<_> =
+        config.links.iter().filter(|l| matches!(l.kind, LinkKind::Uplink { .. }) && is_live(l)).collect();
+    if config.settings.firewall == Firewall::None || uplinks.is_empty() {
+        return Vec::new();
+    }
+    let concerned = |link: &&Link| match about {
+        About::All => true,
+        About::Link(name) => {
+            let first = matches!(uplinks[..], [only] if only.name == *name);
+            first || link.name == *name || records.contains_key(&link.name)
+        }
+        About::Nothing => false,
+    };
+    config.links.iter().filter(|link| !is_live(link)).filter(concerned).collect()
+}
+
+/// The changes that free the connections of links that are gone, where there are such connections.
+fn forgets(config: &Config, gone: &[&Link], kernel: &mut impl Kernel) -> Result<Vec<Change>, kernel::Error> {
+    let mask = config.links.iter().fold(0, |mask, link| mask | link.mark.get());
+    let mut changes = Vec::new();
+    for mark in gone.iter().map(|link| link.mark.get()) {
+        if kernel.is_pinned(mark, mask)? {
+            changes.push(Change::Forget { mark, mask });
+        }
+    }
+    Ok(changes)
 }
 
 /// Brings the kernel to what `config` wants while the links of `records` are up, and looks again
@@ -82,7 +136,12 @@ pub fn preview(config: &Config, records: &Records, kernel: &mut impl Kernel) -> 
 ///
 /// # Errors
 /// When the kernel cannot be read, or refuses for want of privileges.
-pub fn reconcile(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result<Outcome, kernel::Error> {
+pub fn reconcile(
+    config: &Config,
+    records: &Records,
+    about: &About,
+    kernel: &mut impl Kernel,
+) -> Result<Outcome, kernel::Error> {
     let start = Instant::now();
     let scope = Scope::new(config, records);
     let protocol = config.settings.protocol;
@@ -90,8 +149,8 @@ pub fn reconcile(config: &Config, records: &Records, kernel: &mut impl Kernel) -
     let mut refused = Refused::default();
     let mut failed_once: Vec<Change> = Vec::new();
     for round in 0.. {
-        let observed = kernel.observe(&scope)?;
-        let (plan, live) = refused.plan(config, records, &observed);
+        let mut observed = kernel.observe(&scope)?;
+        let (plan, live) = refused.plan(config, records, &mut observed);
         outcome.live = live;
         let rest = plan.changes.is_empty();
         if rest || round == ROUNDS {
@@ -112,6 +171,16 @@ pub fn reconcile(config: &Config, records: &Records, kernel: &mut impl Kernel) -
             match kernel.apply(&change, protocol) {
                 Ok(()) => outcome.made.push(change),
                 Err(error) if error.is_permission() => return Err(error),
+                Err(error) if let Change::Firewall(batch) = &change => {
+                    // Once more by the names of interfaces, if that can be it.
+                    if batch.by_group && matches!(&error, kernel::Error::Firewall(e) if e.is_about_rules()) {
+                        refused.device_groups = true;
+                    } else {
+                        refused.firewall = true;
+                        outcome.failures.push(Failure::Refused { error, link: None });
+                    }
+                    break;
+                }
                 Err(error) => {
                     if failed_once.contains(&change) {
                         let link = link_of(&change, config, records, &observed);
@@ -126,6 +195,15 @@ pub fn reconcile(config: &Config, records: &Records, kernel: &mut impl Kernel) -
                     break;
                 }
             }
+        }
+    }
+    // After the routes have moved: a packet that comes in between would pin the connection to the
+    // dead link once more.
+    let gone = gone(config, records, &outcome.live, about);
+    for change in forgets(config, &gone, kernel)? {
+        match kernel.apply(&change, protocol) {
+            Ok(()) => outcome.made.push(change),
+            Err(error) => outcome.failures.push(Failure::Refused { error, link: None }),
         }
     }
     outcome.elapsed = start.elapsed();

@@ -1,0 +1,116 @@
+//! Our chains where iptables is the nf_tables variant: read over netlink, since a process of
+//! iptables-save takes longer than all else at an event.
+//!
+//! iptables-nft keeps its tables under their own names in family `ip`. A jump without conditions is
+//! a counter and an `immediate` with the verdict; a comment stands as plain text in the expression
+//! or the user data of its rule.
+
+use std::ops::ControlFlow;
+
+use netlink_packet_core::NlasIterator;
+
+use super::Error;
+use super::netfilter::{HEADER_LEN, Message, text};
+use super::observe::read;
+use super::socket::{self, Socket};
+use crate::firewall::{Found, FoundChains, FoundRule, Seal, Table, is_ours};
+
+const NFT_MSG_GETCHAIN: u16 = 10 << 8 | 4;
+const NFT_MSG_GETRULE: u16 = 10 << 8 | 7;
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_RULE_CHAIN: u16 = 2;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
+const NFTA_LIST_ELEM: u16 = 1;
+const NFTA_EXPR_NAME: u16 = 1;
+const NFTA_EXPR_DATA: u16 = 2;
+const NFTA_IMMEDIATE_DATA: u16 = 2;
+const NFTA_DATA_VERDICT: u16 = 2;
+const NFTA_VERDICT_CHAIN: u16 = 2;
+/// The kernel's chains that can jump to ours.
+const HOOKS: [&str; 3] = ["PREROUTING", "OUTPUT", "POSTROUTING"];
+
+/// What there is of ours; nothing where iptables is not this variant.
+pub(super) fn found() -> Result<Found, Error> {
+    let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
+    let each = |all: &mut Vec<(Table, String)>, body: &[u8]| {
+        let name = attribute(payload(body), NFTA_CHAIN_NAME).map(string).unwrap_or_default();
+        let table = attribute(payload(body), NFTA_CHAIN_TABLE).map(string).unwrap_or_default();
+        let table = Table::ALL.into_iter().find(|t| t.name() == table);
+        if let Some(table) = table.filter(|_| is_ours(&name) || HOOKS.contains(&name.as_str())) {
+            all.push((table, name));
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    let chains = match socket.dump(NFT_MSG_GETCHAIN, &Message::new(Vec::new()), Vec::new, each) {
+        // No nf_tables in this kernel: then iptables cannot be this variant either.
+        Err(e) if e.refused().is_some() => return Ok(Found::default()),
+        chains => chains.map_err(read("chains of nf_tables"))?,
+    };
+    let mut found = Found::default();
+    if chains.iter().any(|(_, name)| is_ours(name)) {
+        for (table, name) in chains {
+            let rules = rules(&mut socket, table, &name).map_err(read("rules of nf_tables"))?;
+            found.tables.entry(table).or_insert_with(FoundChains::new).insert(name, rules);
+        }
+    }
+    Ok(found)
+}
+
+fn rules(socket: &mut Socket, table: Table, chain: &str) -> Result<Vec<FoundRule>, socket::Error> {
+    let request = Message::new(vec![text(NFTA_RULE_TABLE, table.name()), text(NFTA_RULE_CHAIN, chain)]);
+    let each = |all: &mut Vec<FoundRule>, body: &[u8]| {
+        let body = payload(body);
+        // Kernels before 4.20 do not filter by chain.
+        if attribute(body, NFTA_RULE_CHAIN).is_some_and(|name| string(name) == chain) {
+            let seal = Seal::find(body).map(FoundRule::Sealed);
+            all.push(seal.or_else(|| jump(body).map(FoundRule::Jump)).unwrap_or(FoundRule::Other));
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    socket.dump(NFT_MSG_GETRULE, &request, Vec::new, each)
+}
+
+/// The chain that a rule jumps to, if it does nothing else.
+fn jump(rule: &[u8]) -> Option<String> {
+    let mut to = None;
+    for element in NlasIterator::new(attribute(rule, NFTA_RULE_EXPRESSIONS)?).flatten() {
+        if element.kind() != NFTA_LIST_ELEM {
+            continue;
+        }
+        let expression = element.value();
+        match string(attribute(expression, NFTA_EXPR_NAME)?).as_str() {
+            "counter" => {}
+            "immediate" => {
+                let path = [NFTA_EXPR_DATA, NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT, NFTA_VERDICT_CHAIN];
+                to = Some(string(path.iter().try_fold(expression, |nla, kind| attribute(nla, *kind))?));
+            }
+            _ => return None,
+        }
+    }
+    to
+}
+
+fn payload(body: &[u8]) -> &[u8] {
+    body.get(HEADER_LEN..).unwrap_or_default()
+}
+
+fn attribute(nlas: &[u8], kind: u16) -> Option<&[u8]> {
+    // An attribute that cannot be read ends the list.
+    let mut rest = nlas;
+    while let Some(&[l0, l1, k0, k1]) = rest.first_chunk::<4>() {
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        let value = rest.get(4..length)?;
+        // The two upper bits are flags.
+        if u16::from_ne_bytes([k0, k1]) & 0x3fff == kind {
+            return Some(value);
+        }
+        rest = rest.get(length.next_multiple_of(4)..)?;
+    }
+    None
+}
+
+fn string(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
+}
