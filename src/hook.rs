@@ -30,9 +30,6 @@ pub enum Error {
     /// The kernel.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
-    /// The notices of the kernel.
-    #[error(transparent)]
-    Watch(#[from] watch::Error),
     /// The interface does not exist.
     #[error("interface {interface} does not exist: {link} stays down")]
     NoInterface {
@@ -65,8 +62,8 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     let hook = Hook { pass, event, link };
     // Before anything else, so that no notice is missed.
     let going_down = event.change == Change::Down(Family::V4);
-    let watch = if wait && going_down { Some(Watch::subscribe()?) } else { None };
-    let index = kernel::index(&event.interface)?;
+    let watch = if wait && going_down { watched(Watch::subscribe()) } else { None };
+    let index = index_if_up(event, link)?;
     let (effect, unwritten) = match hook.note(index) {
         // OpenVPN runs `down` after it has dropped root: when the device is gone the kernel has done
         // its part, and the record counts as stale.
@@ -80,17 +77,13 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     if let Some(error) = &unwritten {
         error!("{error}; until that is mended, the next event will not know of this one");
     }
-    let up = matches!(event.change, Change::Up(_));
-    if up && index.is_none() {
-        return Err(Error::NoInterface { interface: event.interface.to_string(), link: link.name.clone() });
-    }
     // A late word is about a session that is over, and whose connections have been seen to.
     let about = if matches!(effect, Effect::Late(_)) { About::Nothing } else { About::Link(link.name.clone()) };
     let mut failures = hook.reconcile(&hook.headline(&effect), &effect, &about)?;
     if let (Some(watch), Some(index)) = (watch, dying(&effect, index)) {
         let since = Instant::now();
         let settle = Settle::new(index, since, config.settings.settle_timeout);
-        let outcome = watch.wait(&settle, &event.interface, index)?;
+        let outcome = watched(watch.wait(&settle, &event.interface, index)).unwrap_or(settle::Outcome::Stayed);
         failures = hook.reconcile(&settled(event, outcome, since.elapsed()), &effect, &About::Nothing)?;
     }
     match (failures.is_empty(), unwritten) {
@@ -110,6 +103,20 @@ fn link_of<'a>(event: &Event, config: &'a Config, store: &Store) -> Option<&'a L
     })
 }
 
+/// Not to hear of a device's end is no reason to leave its routes as they are.
+fn watched<T>(result: Result<T, watch::Error>) -> Option<T> {
+    result.inspect_err(|e| error!("{e}; not waiting for the device to go")).ok()
+}
+
+/// Index of the event's interface, without which a link cannot be up.
+fn index_if_up(event: &Event, link: &Link) -> Result<Option<u32>, Error> {
+    let index = kernel::index(&event.interface)?;
+    if index.is_none() && matches!(event.change, Change::Up(_)) {
+        return Err(Error::NoInterface { interface: event.interface.to_string(), link: link.name.clone() });
+    }
+    Ok(index)
+}
+
 /// Index of the device to wait for: that of the session that ended.
 fn dying(effect: &Effect, index: Option<u32>) -> Option<u32> {
     match effect {
@@ -125,7 +132,7 @@ fn dry_run(event: &Event, link: &Link, config: &Config, store: &Store) -> Result
     for error in errors {
         warn!("{error}");
     }
-    let index = kernel::index(&event.interface)?;
+    let index = index_if_up(event, link)?;
     let effect = effect(event, records.get(&link.name), index);
     put(&mut records, link, event, &effect);
     let mut kernel = Linux::open()?;
@@ -183,7 +190,11 @@ impl Hook<'_> {
             }
         })?;
         self.pass.report(headline, &outcome);
-        Ok(outcome.failures)
+        let mut failures = outcome.failures;
+        if matches!(self.event.change, Change::Up(Addresses::V4 { .. })) && outcome.dead.contains(&self.link.name) {
+            failures.push(Failure::Dead(self.link.name.clone(), self.event.interface.clone()));
+        }
+        Ok(failures)
     }
 
     /// Whether the record shows that `effect` was not written, rather than overtaken.
