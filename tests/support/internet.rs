@@ -4,7 +4,7 @@
 //! ```text
 //!   LAN host ── eth2 [server] ppp0 ── provider 1 ──┐
 //!  192.168.2.30             ppp1 ── provider 2 ──── [Internet] 100.64.0.0/16, every address
-//!                           tun0 ═══ in IP packets ═══ [Internet] 10.8.0.1
+//!                           tun0 ═══ in UDP packets ══ [Internet] 10.8.0.1, 10.9.0.0/24
 //! ```
 //!
 //! The server is the test thread's namespace. All others are namespaces of a thread each, and go
@@ -32,6 +32,8 @@ pub const LAN_HOST: &str = "192.168.2.30";
 pub const LAN_GATEWAY: &str = "192.168.2.1";
 /// Somebody who works at the second provider, in its own subnet.
 pub const STAFF: &str = "203.0.113.80";
+/// The tunnel.
+pub const TUN: Line = Line { device: "tun0", local: "10.8.0.2", remote: "10.8.0.1", link: "vpn", pid: 1003 };
 /// Port of the echo services, UDP and TCP.
 pub const ECHO: u16 = 7;
 
@@ -108,8 +110,7 @@ impl Namespace {
 }
 
 pub fn sysctl(key: &str, value: &str) {
-    // /proc/sys shows the namespace of the process's leader, /proc/thread-self/ that of the thread,
-    // but it has no sys; opening the file is what binds it to the opener's namespace.
+    // /proc/sys/net shows the namespace of the thread that opens it.
     std::fs::write(format!("/proc/sys/net/{key}"), value).unwrap_or_else(|e| panic!("{key}: {e}"));
 }
 
@@ -229,7 +230,8 @@ impl Internet {
         let providers = [Namespace::new(), Namespace::new()];
         // Every address of 100.64.0.0/16 is a host of its own.
         world.ip("route add local 100.64.0.0/16 dev lo");
-        world.sysctl("ipv4/icmp_ratelimit", "0");
+        // The providers reach each other through it.
+        world.sysctl("ipv4/ip_forward", "1");
         for (i, (provider, line)) in providers.iter().zip([ISP1, ISP2]).enumerate() {
             provider.ip(&format!("link add up type veth peer name far{i} netns {}", world.tid));
             provider.ip(&format!("addr add 10.{i}.0.1/30 dev veth0"));
@@ -271,16 +273,15 @@ impl Internet {
         provider.sysctl("ipv4/conf/customer/rp_filter", "1");
     }
 
-    /// A tunnel in IP packets to 100.64.200.1, whose other end is 10.8.0.1.
+    /// A tunnel in UDP packets (VXLAN) to 100.64.200.1, whose other end is 10.8.0.1: as OpenVPN leaves its own at `up`.
     pub fn tunnel(&self) {
-        ip("link add tun0 type ipip remote 100.64.200.1");
-        ip("addr add 10.8.0.2 peer 10.8.0.1 dev tun0");
+        ip("link add tun0 type vxlan id 1 remote 100.64.200.1 dstport 4789");
+        ip(&format!("addr add {} peer {} dev tun0", TUN.local, TUN.remote));
         ip("link set tun0 up");
-        for (i, line) in [ISP1, ISP2].iter().enumerate() {
-            self.world.ip(&format!("link add tun{i} type ipip local 100.64.200.1 remote {}", line.local));
-            self.world.ip(&format!("link set tun{i} up"));
-        }
-        self.world.ip("addr add 10.8.0.1 peer 10.8.0.2 dev tun0");
+        // The far end answers to wherever it hears the server from.
+        self.world.ip("link add tun0 type vxlan id 1 local 100.64.200.1 dstport 4789");
+        self.world.ip("link set tun0 up");
+        self.world.ip(&format!("addr add {} peer {} dev tun0", TUN.remote, TUN.local));
         // 10.9.0.0/24 is reached through the tunnel alone.
         self.world.ip("route add local 10.9.0.0/24 dev lo");
     }
