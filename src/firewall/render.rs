@@ -128,6 +128,11 @@ fn mangle(config: &Config, sides: &[Side<'_>], by_name: bool) -> Ruleset {
         prerouting.push(format!("{from} -j RETURN"));
         postrouting.extend(near.iter().map(|net| format!("{to} -d {net} -j RETURN")));
         postrouting.push(format!("{to} {new} {}", pin(side)));
+        // The mark has done its work. The tunnel's own packets would inherit it, and some kinds look
+        // their way up with it (vxlan_get_route()): back into the tunnel.
+        if side.link.kind == LinkKind::Tunnel {
+            postrouting.push(format!("{to} -j MARK --set-xmark 0x0/{mask:#x}"));
+        }
     }
     prerouting.push(restore.clone());
     // An error about a packet of the LAN (too big for the line, say) belongs to the connection that
