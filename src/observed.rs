@@ -38,6 +38,8 @@ pub struct Observed {
     pub hash_policy: Option<u8>,
     /// Our chains in the packet filter; empty where they were not looked for.
     pub firewall: firewall::Found,
+    /// A private network of an interface that is no link's, where packets are forwarded.
+    pub private_lan: Option<Ipv4Net>,
 }
 
 /// A network interface.

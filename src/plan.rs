@@ -7,7 +7,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::config::{Config, NexthopMode};
+use crate::config::{Config, FwMark, NexthopMode};
 use crate::desired::{Desired, Make, nexthop_ids};
 use crate::firewall::{self, Batch};
 use crate::links::LiveLink;
@@ -55,13 +55,8 @@ pub enum Change {
     DeleteRule(Rule),
     /// Load our chains of a table of the packet filter.
     Firewall(Batch),
-    /// Forget the tracked connections that are pinned to a link.
-    Forget {
-        /// The link's mark.
-        mark: u32,
-        /// The marks of all links.
-        mask: u32,
-    },
+    /// Forget the tracked connections that are pinned to a link, which have its mark under the mask of all.
+    Forget(FwMark),
 }
 
 /// Something that keeps the kernel from being as wanted, and what to do about it.
@@ -138,6 +133,21 @@ impl Plan {
         if let Some(wanted) = firewall::rulesets(config, live, observed) {
             plan.changes.extend(firewall::batches(&wanted, &observed.firewall).into_iter().map(Change::Firewall));
         }
+        plan
+    }
+
+    /// What takes away all that is ours, whatever the configuration wants: firewall, rules, routes and
+    /// nexthops. Reverse path filters stay loose, since nobody knows what they were.
+    pub fn flush(config: &Config, observed: &Observed) -> Self {
+        let mut plan = Self::default();
+        let (nothing, ours) = (Desired::default(), config.settings.protocol);
+        plan.changes.extend(firewall::batches(&[], &observed.firewall).into_iter().map(Change::Firewall));
+        let devices = firewall::our_groups(config, observed).into_iter().cloned();
+        plan.changes.extend(devices.map(|device| Change::DeviceGroup { device, group: 0 }));
+        plan.break_rules(&nothing, &observed.rules, ours);
+        let routes = observed.routes.iter().filter(|r| r.protocol == ours).cloned();
+        plan.changes.extend(routes.map(Change::DeleteRoute));
+        plan.break_nexthops(&nothing, observed, ours);
         plan
     }
 
@@ -269,10 +279,7 @@ fn link_devices(config: &Config, desired: &Desired, observed: &Observed) -> BTre
 impl Change {
     /// Whether packets may take another way after it.
     pub fn is_route(&self) -> bool {
-        !matches!(
-            self,
-            Self::LooseRpFilter(_) | Self::DeviceGroup { .. } | Self::Firewall(_) | Self::Forget { .. }
-        )
+        !matches!(self, Self::LooseRpFilter(_) | Self::DeviceGroup { .. } | Self::Firewall(_) | Self::Forget(_))
     }
 
     /// The change as a command of ip(8) that can be pasted; `protocol` marks what is ours.
@@ -295,7 +302,7 @@ impl fmt::Display for Command<'_> {
             Change::HashPolicy(n) => write!(f, "sysctl -w net.ipv4.fib_multipath_hash_policy={n}"),
             Change::DeviceGroup { device, group } => write!(f, "ip link set dev {} group {group}", device.name),
             Change::Firewall(batch) => write!(f, "{batch}"),
-            Change::Forget { mark, mask } => write!(f, "conntrack -D -f ipv4 --mark {mark:#x}/{mask:#x}"),
+            Change::Forget(FwMark { value, mask }) => write!(f, "conntrack -D -f ipv4 --mark {value:#x}/{mask:#x}"),
             Change::Nexthop { id, leg } => write!(f, "ip nexthop replace id {id} {leg} protocol {protocol}"),
             Change::Group { id, members } => {
                 write!(f, "ip nexthop replace id {id} group ")?;

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use ipnet::Ipv4Net;
 use thiserror::Error;
 
-use crate::config::{Config, Firewall, Link, LinkKind};
+use crate::config::{Config, Firewall, FwMark, Link, LinkKind};
+use crate::firewall;
 use crate::kernel::{self, Kernel};
-use crate::links::{LinkState, LiveLink, Records, live, state};
+use crate::links::{self, LinkState, LiveLink, Records, live, state};
 use crate::observed::{Observed, Scope};
 use crate::plan::{Change, Plan, Problem};
 use crate::types::{IfName, LinkName};
@@ -52,6 +54,8 @@ pub struct Outcome {
     pub made: Vec<Change>,
     /// What is not as it should be.
     pub failures: Vec<Failure>,
+    /// Links without `masquerade` that a private network's packets leave by with their own source.
+    pub unmasqueraded: Vec<(LinkName, Ipv4Net)>,
     /// Links that carry traffic now.
     pub live: Vec<LinkName>,
     /// Links that are recorded as up and cannot carry traffic.
@@ -92,6 +96,26 @@ pub fn preview(config: &Config, records: &Records, kernel: &mut impl Kernel) -> 
     Ok(plan)
 }
 
+/// Takes away all that is ours. What fails is told of, and the rest goes.
+///
+/// # Errors
+/// When the kernel cannot be read, or refuses for want of privileges.
+pub fn flush(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result<Outcome, kernel::Error> {
+    let start = Instant::now();
+    // With `firewall = "none"` there may be chains of a time when it was not.
+    let observed = kernel.observe(&Scope { firewall: true, ..Scope::new(config, records) })?;
+    let mut outcome = Outcome::default();
+    for change in Plan::flush(config, &observed).changes {
+        match kernel.apply(&change, config.settings.protocol) {
+            Ok(()) => outcome.made.push(change),
+            Err(error) if error.is_permission() => return Err(error),
+            Err(error) => outcome.failures.push(Failure::Refused { error, link: None }),
+        }
+    }
+    outcome.elapsed = start.elapsed();
+    Ok(outcome)
+}
+
 /// Which links reconciling is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum About {
@@ -101,6 +125,12 @@ pub enum About {
     Link(LinkName),
     /// None: what there was to do has been done by a call before.
     Nothing,
+}
+
+/// What a log should warn of: each link with the network that it is about.
+fn unmasqueraded(live: &[LiveLink<'_>], observed: &Observed) -> Vec<(LinkName, Ipv4Net)> {
+    let links = firewall::unmasqueraded(live, observed).into_iter();
+    links.filter_map(|link| Some((link.name.clone(), observed.private_lan?))).collect()
 }
 
 /// Links that are gone and whose connections others can take over. To look for their pins the kernel
@@ -129,9 +159,10 @@ fn gone<'a>(config: &'a Config, records: &Records, live: &[LinkName], about: &Ab
 fn forgets(config: &Config, gone: &[&Link], kernel: &mut impl Kernel) -> Result<Vec<Change>, kernel::Error> {
     let mask = config.links.iter().fold(0, |mask, link| mask | link.mark.get());
     let mut changes = Vec::new();
-    for mark in gone.iter().map(|link| link.mark.get()) {
-        if kernel.is_pinned(mark, mask)? {
-            changes.push(Change::Forget { mark, mask });
+    for link in gone {
+        let pin = FwMark { value: link.mark.get(), mask };
+        if kernel.is_pinned(pin)? {
+            changes.push(Change::Forget(pin));
         }
     }
     Ok(changes)
@@ -160,6 +191,7 @@ pub fn reconcile(
         let mut observed = kernel.observe(&scope)?;
         let (plan, live) = refused.plan(config, records, &mut observed);
         outcome.live = live;
+        outcome.unmasqueraded = unmasqueraded(&links::live(config, records, &observed), &observed);
         let is_dead = |link: &&Link| state(link, records, &observed) == LinkState::Dead;
         outcome.dead = config.links.iter().filter(is_dead).map(|link| link.name.clone()).collect();
         let rest = plan.changes.is_empty();

@@ -192,7 +192,10 @@ fn replies_leave_by_the_line_that_the_question_came_by() {
     // A port forward on both lines, and by the public address from inside as well.
     for line in [ISP1, ISP2] {
         for proto in ["tcp", "udp"] {
-            iptables(&format!("-t nat -A PREROUTING -d {} -p {proto} --dport 8080 -j DNAT --to {LAN_HOST}:7", line.local));
+            iptables(&format!(
+                "-t nat -A PREROUTING -d {} -p {proto} --dport 8080 -j DNAT --to {LAN_HOST}:7",
+                line.local
+            ));
         }
     }
     iptables("-t nat -A POSTROUTING -s 192.168.2.0/24 -o eth2 -j MASQUERADE");

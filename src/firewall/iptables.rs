@@ -71,7 +71,10 @@ pub fn save() -> Result<Found, Error> {
         if !output.status.success() {
             return Err(refused(path, &output));
         }
-        found.tables.insert(table, read(&String::from_utf8_lossy(&output.stdout)));
+        let text = String::from_utf8_lossy(&output.stdout);
+        let rewrites = |line: &str| line.starts_with("-A POSTROUTING ") && !line.contains(super::PREFIX);
+        found.foreign_nat |= table == Table::Nat && text.lines().any(rewrites);
+        found.tables.insert(table, read(&text));
     }
     Ok(found)
 }

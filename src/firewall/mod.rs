@@ -12,7 +12,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 pub mod iptables;
 mod render;
 
-pub use render::{LINK_GROUPS, device_groups, rulesets};
+pub use render::{LINK_GROUPS, device_groups, our_groups, rulesets, unmasqueraded};
 
 /// All our chains begin so; no other chain is ever touched, but for the jumps to ours.
 pub const PREFIX: &str = "MULTIHOME";
@@ -125,6 +125,8 @@ pub struct Found {
     pub tables: BTreeMap<Table, FoundChains>,
     /// Device groups have been tried in vain in this run.
     pub no_groups: bool,
+    /// Somebody else's rules may rewrite the source of what leaves.
+    pub foreign_nat: bool,
 }
 
 impl Found {

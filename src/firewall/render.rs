@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::{Chain, Ruleset, Table};
 use crate::config::{Config, Firewall, Link, LinkKind};
 use crate::links::LiveLink;
-use crate::observed::Observed;
+use crate::observed::{Interface, Observed};
+use crate::state::Device;
 use crate::types::IfName;
 
 /// As many device groups are ours, from `device-group` on: one for each link there can be.
@@ -33,6 +34,22 @@ fn group(config: &Config, link: &Link) -> u32 {
 fn is_free(config: &Config, found: u32) -> bool {
     let first = config.settings.device_group;
     found == 0 || (first..first.saturating_add(LINK_GROUPS)).contains(&found)
+}
+
+/// Interfaces that are in a device group of ours.
+pub fn our_groups<'a>(config: &Config, observed: &'a Observed) -> Vec<&'a Device> {
+    let ours = |i: &&Interface| i.group != 0 && is_free(config, i.group);
+    observed.interfaces.values().filter(ours).map(|i| &i.device).collect()
+}
+
+/// Live uplinks by which packets of a private network behind us would leave with their own source,
+/// which no provider takes: such a network is there, and nobody at all rewrites sources.
+pub fn unmasqueraded<'a>(live: &[LiveLink<'a>], observed: &Observed) -> Vec<&'a Link> {
+    if observed.private_lan.is_none() || observed.firewall.foreign_nat {
+        return Vec::new();
+    }
+    let plain = |link: &&Link| matches!(link.kind, LinkKind::Uplink { .. }) && !link.masquerade;
+    live.iter().map(|l| l.link).filter(plain).collect()
 }
 
 /// Interfaces of live links and the device groups that they should be in, where they are not yet.

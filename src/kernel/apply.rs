@@ -38,7 +38,7 @@ pub(super) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
         Change::LooseRpFilter(name) => return sysctl::loosen_rp_filter(name),
         Change::HashPolicy(policy) => return sysctl::set_hash_policy(*policy),
         Change::Firewall(batch) => return Ok(iptables::restore(batch)?),
-        Change::Forget { mark, mask } => conntrack::forget(*mark, *mask),
+        Change::Forget(pin) => conntrack::forget(*pin),
         Change::DeviceGroup { device, group } => {
             let mut message = LinkMessage::default();
             message.header.index = device.index;

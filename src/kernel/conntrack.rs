@@ -17,19 +17,20 @@ use super::Error;
 use super::netfilter::{Message, number};
 use super::observe::read;
 use super::socket::{self, Socket};
+use crate::config::FwMark;
 
 const IPCTNL_MSG_CT_GET: u16 = 1 << 8 | 1;
 const IPCTNL_MSG_CT_DELETE: u16 = 1 << 8 | 2;
 const CTA_MARK: u16 = 8;
 const CTA_MARK_MASK: u16 = 21;
 
-fn marked(mark: u32, mask: u32) -> Message {
-    Message { version: 1, attributes: vec![number(CTA_MARK, mark), number(CTA_MARK_MASK, mask)] }
+fn marked(pin: FwMark) -> Message {
+    Message { version: 1, ..Message::new(vec![number(CTA_MARK, pin.value), number(CTA_MARK_MASK, pin.mask)]) }
 }
 
-/// Whether any IPv4 connection bears `mark` under `mask`. A kernel without connection tracking has
+/// Whether any IPv4 connection bears this mark. A kernel without connection tracking has
 /// none.
-pub(super) fn any(mark: u32, mask: u32) -> Result<bool, Error> {
+pub(super) fn any(pin: FwMark) -> Result<bool, Error> {
     // Without it no entry can be there, and the walk of an empty table is not free either.
     match fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count") {
         Ok(count) if count.trim() != "0" => {}
@@ -40,11 +41,11 @@ pub(super) fn any(mark: u32, mask: u32) -> Result<bool, Error> {
         *found = true;
         Ok(ControlFlow::Break(()))
     };
-    socket.dump(IPCTNL_MSG_CT_GET, &marked(mark, mask), || false, each).map_err(read("tracked connections"))
+    socket.dump(IPCTNL_MSG_CT_GET, &marked(pin), || false, each).map_err(read("tracked connections"))
 }
 
-/// Forgets all IPv4 connections that bear `mark` under `mask`, and no other.
-pub(super) fn forget(mark: u32, mask: u32) -> Result<(), socket::Error> {
+/// Forgets all IPv4 connections that bear this mark, and no other.
+pub(super) fn forget(pin: FwMark) -> Result<(), socket::Error> {
     let mut socket = Socket::open_netfilter()?;
-    socket.change(IPCTNL_MSG_CT_DELETE, 0, &marked(mark, mask))
+    socket.change(IPCTNL_MSG_CT_DELETE, 0, &marked(pin))
 }

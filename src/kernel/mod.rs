@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::config::FwMark;
 use crate::firewall::iptables;
 use crate::observed::{Observed, Scope};
 use crate::plan::Change;
@@ -28,8 +29,8 @@ pub trait Kernel {
     /// Makes one change; `protocol` marks it as ours. What is there or gone already is a success.
     fn apply(&mut self, change: &Change, protocol: u8) -> Result<(), Error>;
 
-    /// Whether any tracked connection bears `mark` under `mask`.
-    fn is_pinned(&mut self, mark: u32, mask: u32) -> Result<bool, Error>;
+    /// Whether any tracked connection bears this mark.
+    fn is_pinned(&mut self, pin: FwMark) -> Result<bool, Error>;
 
     /// Has the kernel forget what it learnt of routes: path MTUs and redirects.
     fn flush_route_cache(&mut self) -> Result<(), Error>;
@@ -105,8 +106,8 @@ impl Kernel for Linux {
         apply::apply(&mut self.socket, change, protocol)
     }
 
-    fn is_pinned(&mut self, mark: u32, mask: u32) -> Result<bool, Error> {
-        conntrack::any(mark, mask)
+    fn is_pinned(&mut self, pin: FwMark) -> Result<bool, Error> {
+        conntrack::any(pin)
     }
 
     fn flush_route_cache(&mut self) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! What connection tracking and nf_tables have in common on the wire: `struct nfgenmsg`, and
+//! What connection tracking and `nf_tables` have in common on the wire: `struct nfgenmsg`, and
 //! attributes in network byte order (`nfnetlink.h`).
 
 use netlink_packet_core::{DefaultNla, Emitable};
@@ -7,16 +7,19 @@ use netlink_packet_core::{DefaultNla, Emitable};
 pub(super) const HEADER_LEN: usize = 4;
 const AF_INET: u8 = 2;
 
-/// A request about IPv4.
+/// A request.
 pub(super) struct Message {
     /// `NFNETLINK_V1` has ctnetlink heed the family where it flushes (5.3, `ctnetlink_del_conntrack`).
     pub(super) version: u8,
+    /// 0: any.
+    pub(super) family: u8,
     pub(super) attributes: Vec<DefaultNla>,
 }
 
 impl Message {
+    /// A request about IPv4.
     pub(super) fn new(attributes: Vec<DefaultNla>) -> Self {
-        Self { version: 0, attributes }
+        Self { version: 0, family: AF_INET, attributes }
     }
 }
 
@@ -26,12 +29,12 @@ impl Emitable for Message {
     }
 
     fn emit(&self, buffer: &mut [u8]) {
-        buffer[..HEADER_LEN].copy_from_slice(&[AF_INET, self.version, 0, 0]);
+        buffer[..HEADER_LEN].copy_from_slice(&[self.family, self.version, 0, 0]);
         self.attributes.as_slice().emit(&mut buffer[HEADER_LEN..]);
     }
 }
 
-/// A string, NUL-terminated as nf_tables wants it.
+/// A string, NUL-terminated as `nf_tables` wants it.
 pub(super) fn text(kind: u16, text: &str) -> DefaultNla {
     DefaultNla::new(kind, [text.as_bytes(), &[0]].concat())
 }

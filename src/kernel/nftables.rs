@@ -1,4 +1,4 @@
-//! Our chains where iptables is the nf_tables variant: read over netlink, since a process of
+//! Our chains where iptables is the `nf_tables` variant: read over netlink, since a process of
 //! iptables-save takes longer than all else at an event.
 //!
 //! iptables-nft keeps its tables under their own names in family `ip`. A jump without conditions is
@@ -13,12 +13,13 @@ use super::Error;
 use super::netfilter::{HEADER_LEN, Message, text};
 use super::observe::read;
 use super::socket::{self, Socket};
-use crate::firewall::{Found, FoundChains, FoundRule, Seal, Table, is_ours};
+use crate::firewall::{Found, FoundRule, Seal, Table, is_ours};
 
 const NFT_MSG_GETCHAIN: u16 = 10 << 8 | 4;
 const NFT_MSG_GETRULE: u16 = 10 << 8 | 7;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_CHAIN_TYPE: u16 = 7;
 const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
@@ -28,31 +29,42 @@ const NFTA_EXPR_DATA: u16 = 2;
 const NFTA_IMMEDIATE_DATA: u16 = 2;
 const NFTA_DATA_VERDICT: u16 = 2;
 const NFTA_VERDICT_CHAIN: u16 = 2;
+const NFPROTO_INET: u8 = 1;
+const NFPROTO_IPV4: u8 = 2;
 /// The kernel's chains that can jump to ours.
 const HOOKS: [&str; 3] = ["PREROUTING", "OUTPUT", "POSTROUTING"];
 
 /// What there is of ours; nothing where iptables is not this variant.
 pub(super) fn found() -> Result<Found, Error> {
     let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
-    let each = |all: &mut Vec<(Table, String)>, body: &[u8]| {
+    let each = |(all, foreign_nat): &mut (Vec<(Table, String)>, bool), body: &[u8]| {
         let name = attribute(payload(body), NFTA_CHAIN_NAME).map(string).unwrap_or_default();
         let table = attribute(payload(body), NFTA_CHAIN_TABLE).map(string).unwrap_or_default();
+        let is_nat = attribute(payload(body), NFTA_CHAIN_TYPE).is_some_and(|kind| string(kind) == "nat");
+        let family = body.first().copied().unwrap_or_default();
+        // Tables of iptables are looked into, those of others taken for what they may be.
+        *foreign_nat |= is_nat && [NFPROTO_INET, NFPROTO_IPV4].contains(&family) && table != Table::Nat.name();
         let table = Table::ALL.into_iter().find(|t| t.name() == table);
-        if let Some(table) = table.filter(|_| is_ours(&name) || HOOKS.contains(&name.as_str())) {
+        if let Some(table) =
+            table.filter(|_| family == NFPROTO_IPV4).filter(|_| is_ours(&name) || HOOKS.contains(&name.as_str()))
+        {
             all.push((table, name));
         }
         Ok(ControlFlow::Continue(()))
     };
-    let chains = match socket.dump(NFT_MSG_GETCHAIN, &Message::new(Vec::new()), Vec::new, each) {
+    let all = Message { family: 0, ..Message::new(Vec::new()) };
+    let (chains, foreign_nat) = match socket.dump(NFT_MSG_GETCHAIN, &all, Default::default, each) {
         // No nf_tables in this kernel: then iptables cannot be this variant either.
         Err(e) if e.refused().is_some() => return Ok(Found::default()),
         chains => chains.map_err(read("chains of nf_tables"))?,
     };
-    let mut found = Found::default();
+    let mut found = Found { foreign_nat, ..Found::default() };
     if chains.iter().any(|(_, name)| is_ours(name)) {
         for (table, name) in chains {
             let rules = rules(&mut socket, table, &name).map_err(read("rules of nf_tables"))?;
-            found.tables.entry(table).or_insert_with(FoundChains::new).insert(name, rules);
+            let foreign = |rules: &[FoundRule]| !rules.iter().all(|r| matches!(r, FoundRule::Jump(to) if is_ours(to)));
+            found.foreign_nat |= table == Table::Nat && name == "POSTROUTING" && foreign(&rules);
+            found.tables.entry(table).or_default().insert(name, rules);
         }
     }
     Ok(found)

@@ -52,14 +52,21 @@ pub(super) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
     }
     let nexthops = nexthops::nexthops(socket, &devices)?;
     let firewall = if scope.firewall { firewall()? } else { Found::default() };
-    Ok(Observed { interfaces, routes, rules, nexthops, hash_policy: sysctl::hash_policy()?, firewall })
+    let forwards = scope.firewall && !firewall.foreign_nat && sysctl::forwards()?;
+    let private_lan = if forwards { private_lan(socket, &interfaces)? } else { None };
+    Ok(Observed { interfaces, routes, rules, nexthops, hash_policy: sysctl::hash_policy()?, firewall, private_lan })
 }
 
-/// Our chains: over netlink, and by iptables-save only where there are none in nf_tables.
+/// Our chains: over netlink, and by iptables-save only where there are none in `nf_tables`.
 fn firewall() -> Result<Found, Error> {
     let found = nftables::found()?;
     // Without iptables there is nothing of ours; that it is missing is said where it is needed.
-    if found.any() { Ok(found) } else { Ok(iptables::save().unwrap_or_default()) }
+    if found.any() {
+        return Ok(found);
+    }
+    let foreign_nat = found.foreign_nat;
+    let found = iptables::save().unwrap_or_default();
+    Ok(Found { foreign_nat: foreign_nat || found.foreign_nat, ..found })
 }
 
 pub(super) fn read(what: &'static str) -> impl Fn(socket::Error) -> Error {
@@ -109,6 +116,24 @@ pub(super) fn lookup(socket: &mut Socket, name: &IfName) -> Result<Option<LinkFo
     let found = link(socket, &request).map_err(read("an interface"))?;
     // The kernel also finds an interface by an alternative name; a link is known by its own.
     Ok(found.filter(|found| found.name == name.as_str()))
+}
+
+/// A private network that an interface reaches which is not one of `links`.
+fn private_lan(socket: &mut Socket, links: &BTreeMap<IfName, Interface>) -> Result<Option<Ipv4Net>, Error> {
+    let mut request = AddressMessage::default();
+    request.header.family = AddressFamily::Inet;
+    let each = |lan: &mut Option<Ipv4Net>, body: &[u8]| {
+        let message: AddressMessage = parse(body)?;
+        let is_link = links.values().any(|i| i.device.index == message.header.index);
+        let address = message.attributes.iter().find_map(|a| match a {
+            AddressAttribute::Address(IpAddr::V4(addr)) if addr.is_private() => Some(*addr),
+            _ => None,
+        });
+        let net = address.and_then(|addr| Ipv4Net::new(addr, message.header.prefix_len).ok());
+        *lan = lan.or(net.filter(|net| !is_link && net.prefix_len() < 31).map(|net| net.trunc()));
+        Ok(ControlFlow::Continue(()))
+    };
+    socket.dump(RTM_GETADDR, &request, || None, each).map_err(read("addresses"))
 }
 
 fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<Address>, Error> {

@@ -78,7 +78,7 @@ impl Socket {
         Self::of(NETLINK_ROUTE)
     }
 
-    /// A socket to its netfilter side: connection tracking and nf_tables.
+    /// A socket to its netfilter side: connection tracking and `nf_tables`.
     pub fn open_netfilter() -> io::Result<Self> {
         Self::of(NETLINK_NETFILTER)
     }

@@ -88,6 +88,11 @@ impl Namespace {
         })
     }
 
+    /// Takes a device of the calling thread's namespace.
+    pub fn adopt(&self, device: &str) {
+        ip(&format!("link set {device} netns {}", self.tid));
+    }
+
     pub fn ip(&self, args: &str) -> String {
         self.run(|| ip(args))
     }
