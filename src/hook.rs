@@ -64,7 +64,7 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     let going_down = event.change == Change::Down(Family::V4);
     let watch = if wait && going_down { watched(Watch::subscribe()) } else { None };
     let index = index_if_up(event, link)?;
-    let (effect, unwritten) = match hook.note(index) {
+    let Noted { effect, unwritten, taken } = match hook.note(index) {
         // OpenVPN runs `down` after it has dropped root: when the device is gone the kernel has done
         // its part, and the record counts as stale.
         Err(e) if e.is_permission() && going_down && index.is_none() => {
@@ -80,7 +80,7 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     // A late word is about a session that is over, and whose connections have been seen to.
     let about = if matches!(effect, Effect::Late(_)) { About::Nothing } else { About::Link(link.name.clone()) };
     let mut failures = hook.reconcile(&hook.headline(&effect), &effect, &about)?;
-    if let (Some(watch), Some(index)) = (watch, dying(&effect, index)) {
+    if let (Some(watch), Some(index)) = (watch, dying(&effect, index).filter(|_| !taken)) {
         let since = Instant::now();
         let settle = Settle::new(index, since, config.settings.settle_timeout);
         let outcome = watched(watch.wait(&settle, &event.interface, index)).unwrap_or(settle::Outcome::Stayed);
@@ -157,6 +157,15 @@ fn put(records: &mut Records, link: &Link, event: &Event, effect: &Effect) {
     }
 }
 
+/// What came of recording an event.
+struct Noted {
+    effect: Effect,
+    /// Why the record could not be written, if it could not: then the effect holds for this hook.
+    unwritten: Option<records::Error>,
+    /// The interface is another link's by now.
+    taken: bool,
+}
+
 struct Hook<'a> {
     pass: Pass<'a>,
     event: &'a Event,
@@ -165,20 +174,21 @@ struct Hook<'a> {
 
 impl Hook<'_> {
     /// Records the event. This has a lock of its own, held for an instant only: the event is
-    /// recorded even when somebody sits on the other one, and whoever reconciles next sees it. A
-    /// record that cannot be written is told of beside its effect, which then holds for this hook.
-    fn note(&self, index: Option<u32>) -> Result<(Effect, Option<records::Error>), pass::Error> {
+    /// recorded even when somebody sits on the other one, and whoever reconciles next sees it.
+    fn note(&self, index: Option<u32>) -> Result<Noted, pass::Error> {
         let _lock = self.pass.lock("records.lock")?;
         let records = self.pass.records();
         let effect = effect(self.event, records.get(&self.link.name), index);
+        let others: Vec<_> = records
+            .iter()
+            .filter(|(name, other)| **name != self.link.name && other.interface == self.event.interface)
+            .collect();
         let written = self.pass.store.apply(&self.link.name, &effect).and_then(|()| {
-            let taken = matches!(effect, Effect::Put(_));
-            let mut others = records
-                .iter()
-                .filter(|(name, other)| taken && **name != self.link.name && other.interface == self.event.interface);
-            others.try_for_each(|(name, other)| self.pass.store.apply(name, &Effect::Remove(other.clone())))
+            let mut gone = others.iter().filter(|_| matches!(effect, Effect::Put(_)));
+            gone.try_for_each(|(name, other)| self.pass.store.apply(name, &Effect::Remove((*other).clone())))
         });
-        Ok((effect, written.err()))
+        let taken = others.iter().any(|(_, other)| Some(other.index) == index);
+        Ok(Noted { effect, unwritten: written.err(), taken })
     }
 
     /// A pass in which `effect` stands in where it could not be written; logs its line, and returns

@@ -1,5 +1,7 @@
 //! What `--dry-run` prints can be pasted, and is what the hook itself would have done.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use std::fs;
@@ -55,8 +57,7 @@ proto = 47
 via   = ["isp2"]
 "#;
 
-const LTE: Line =
-    Line { device: "wwan0.7", local: "100.64.7.2", remote: "192.0.2.254", link: "lte", pid: 1004 };
+const LTE: Line = Line { device: "wwan0.7", local: "100.64.7.2", remote: "192.0.2.254", link: "lte", pid: 1004 };
 const BARE: Line = Line { remote: "0.0.0.0", ..ISP2 };
 
 /// What happens to the devices, and the hook that is told of it.
@@ -107,6 +108,9 @@ fn everything() -> Vec<String> {
         let value = fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap_or_default();
         all.push(format!("{name} = {}", value.trim()));
     }
+    let saved = String::from_utf8(ok(&mut Command::new("iptables-save")).stdout).unwrap();
+    all.extend(saved.lines().filter(|line| line.starts_with('-')).map(str::to_owned));
+    all.extend(ip("-d link").split(" group ").skip(1).filter_map(|l| Some(l.split(' ').next()?.to_owned())));
     all
 }
 
@@ -161,7 +165,9 @@ fn a_dry_run_touches_nothing_and_needs_nothing() {
     let before = everything();
     for program in [UP, DOWN] {
         let printed = ok(server.hook(program, ISP1).arg("--dry-run")).stdout;
-        assert!(String::from_utf8(printed).unwrap().contains("ip rule add priority 190 lookup 254 suppress_prefixlength 0"));
+        assert!(
+            String::from_utf8(printed).unwrap().contains("ip rule add priority 190 lookup 254 suppress_prefixlength 0")
+        );
     }
     VPN0.create();
     ok(server.openvpn(VPN0, "up").args(["--strict", "--dry-run"]));

@@ -1,5 +1,7 @@
 //! What events do to the kernel, step by step.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use support::*;
@@ -74,9 +76,9 @@ fn the_articles_listing_comes_out_of_the_articles_file_step_by_step() {
 
     server.up(ISP2);
     assert_held(&[RULE1, RULE2], &[NEXTHOP1, NEXTHOP2, group, TABLE1, TABLE2, TABLE3, BOTH, PEER1, PEER2, PEER3]);
-    let probed = prober.stop();
-    assert!(probed.asked > 1000, "{probed:?}");
-    assert_eq!(probed.unreachable, 0, "{probed:?}");
+    let seen = prober.stop();
+    assert!(seen.asked > 1000, "{seen:?}");
+    assert_eq!(seen.unreachable, 0, "{seen:?}");
 
     VPN0.unregister();
     ok(&mut server.openvpn(VPN0, "down"));

@@ -1,5 +1,7 @@
 //! What others leave in the kernel: pppd's own default routes, and everything that is nobody's business of ours.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use std::fs;

@@ -1,6 +1,8 @@
 //! The hooks as their callers find them: arguments, exit statuses, what is printed, and an environment that has
 //! nothing in it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use std::fs;
@@ -23,7 +25,7 @@ fn an_interface_that_is_no_link_is_none_of_our_business() {
     let before = held();
     let other = Line { device: "ppp7", link: "provider", ..ISP1 };
     for program in [UP, DOWN] {
-        let output = ok(&mut server.hook(program, other).env_remove("LINKNAME"));
+        let output = ok(server.hook(program, other).env_remove("LINKNAME"));
         assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
         let output = ok(server.hook(program, other).env_remove("LINKNAME").arg("-v"));
         assert!(String::from_utf8_lossy(&output.stderr).contains("ppp7 is no link of "), "{output:?}");
