@@ -1,5 +1,7 @@
 //! Our chains beside everybody else's: what is loaded when, by which iptables, and what is left alone.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use std::fs;
@@ -16,7 +18,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use support::internet::{ECHO, Internet, Namespace, ask_again, ask_udp};
+use support::internet::{ECHO, Internet, Namespace, ask_again, ask_udp, sysctl};
 use support::*;
 
 const LINKS: &str = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\nmasquerade = true\n\
@@ -399,6 +401,33 @@ fn neighbours_of_a_static_line_are_reached_without_its_gateway_although_connecti
             assert!(ask_again(&socket, (neighbour, ECHO)).is_some(), "{neighbour}");
         }
     }
+}
+
+#[test]
+fn a_private_network_whose_source_nobody_rewrites_is_warned_of_and_no_other() {
+    let server = Server::new(&LINKS.replace("masquerade = true\n", ""));
+    let warned = |line: Line| {
+        let output = ok(server.hook(UP, line).arg("-v"));
+        String::from_utf8(output.stderr).unwrap().contains("192.168.2.0/24 is private")
+    };
+    ISP1.create();
+    assert!(!warned(ISP1), "there is no LAN");
+    ip("link add eth2 type veth peer name eth2-far");
+    ip("addr add 192.168.2.1/24 dev eth2");
+    let renew = || {
+        ip("rule del priority 190");
+        warned(ISP1)
+    };
+    assert!(!renew(), "nothing is forwarded");
+    sysctl("ipv4/ip_forward", "1");
+    assert!(renew());
+    assert!(!warned(ISP1), "nothing has happened: not again");
+    iptables("-t nat -A POSTROUTING -s 192.168.2.0/24 -j SNAT --to-source 198.51.100.10");
+    assert!(!renew(), "the administrator rewrites it");
+    iptables("-t nat -F POSTROUTING");
+    assert!(renew());
+    server.configure(LINKS);
+    assert!(!renew(), "we rewrite it");
 }
 
 /// `IPCTNL_MSG_CT_NEW` for one UDP connection with a mark.

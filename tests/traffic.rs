@@ -1,6 +1,8 @@
 //! Connections that really travel, from the server and from its LAN, by two providers that drop
 //! what does not come from their own customer.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use std::io::ErrorKind;
@@ -41,6 +43,8 @@ fn addr(text: &str) -> Ipv4Addr {
     text.parse().unwrap()
 }
 
+/// The answer of an echo service that has heard us by the line.
+#[allow(clippy::unnecessary_wraps)]
 fn by(line: Line) -> Option<Ipv4Addr> {
     Some(addr(line.local))
 }
