@@ -13,7 +13,7 @@ use crate::config::{self, Config, Link};
 use crate::kernel::{self, Linux, watch, watch::Watch};
 use crate::links::Records;
 use crate::pass::{self, Common, Pass};
-use crate::reconcile::{About, Failure, preview};
+use crate::reconcile::{About, Failure, preview, summary};
 use crate::records::{self, Effect, Store, effect};
 use crate::settle::{self, Settle};
 use crate::types::LinkName;
@@ -39,7 +39,7 @@ pub enum Error {
         link: LinkName,
     },
     /// Some of it is not as it should be; each has been logged.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    #[error("{}", summary(.0))]
     Incomplete(Vec<Failure>),
     /// Standard output is closed.
     #[error("cannot print: {0}")]

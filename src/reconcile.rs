@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use ipnet::Ipv4Net;
 use thiserror::Error;
 
-use crate::config::{Config, Firewall, FwMark, Link, LinkKind};
+use crate::config::{Config, Firewall, FwMark, Link, LinkKind, NexthopMode};
 use crate::firewall;
 use crate::kernel::{self, Kernel};
 use crate::links::{self, LinkState, LiveLink, Records, live, state};
 use crate::observed::{Observed, Scope};
 use crate::plan::{Change, Plan, Problem};
-use crate::types::{IfName, LinkName};
+use crate::types::{IfName, LinkName, TableId};
 
 /// A plan is made anew at most this often: each time the world has moved, or a change was refused.
 const ROUNDS: usize = 64;
@@ -47,6 +47,16 @@ pub enum Failure {
     Restless,
 }
 
+/// Failures on one line of a length that a log takes.
+pub fn summary(failures: &[Failure]) -> String {
+    const SHOWN: usize = 3;
+    let mut all: Vec<_> = failures.iter().take(SHOWN).map(ToString::to_string).collect();
+    if let Some(more) = failures.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        all.push(format!("and {more} more: `mhctl plan` shows what is missing"));
+    }
+    all.join("; ")
+}
+
 /// What reconciling did.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -80,9 +90,25 @@ impl Refused {
         let observed = &*observed;
         let usable = |l: &LiveLink<'_>| !self.links.contains(&l.link.name);
         let live: Vec<_> = live(config, records, observed).into_iter().filter(usable).collect();
-        let mut plan = Plan::new(config, &live, observed);
-        let refused = |change: &Change| self.firewall && matches!(change, Change::Firewall(_));
-        plan.changes.retain(|change| !self.changes.contains(change) && !refused(change));
+        // Without its group no default route can be made of nexthop objects. Linux before 6.12
+        // refuses a weight of 256 in one, which a multipath route can have.
+        let no_group = self.changes.iter().any(|c| matches!(c, Change::Group { .. }));
+        let classic = no_group.then(|| {
+            let mut config = config.clone();
+            config.settings.nexthops = NexthopMode::Multipath;
+            config
+        });
+        let mut plan = Plan::new(classic.as_ref().unwrap_or(config), &live, observed);
+        // Where the new default cannot be made the old one is better than none.
+        let is_main = |c: &Change| matches!(c, Change::Route(route) if route.table == TableId::MAIN);
+        let keep_old = self.changes.iter().any(is_main);
+        let breaks = |c: &Change| match c {
+            Change::DeleteRoute(route) => route.table == TableId::MAIN,
+            Change::DeleteNexthop(_) => true,
+            _ => false,
+        };
+        let refused = |c: &Change| self.changes.contains(c) || self.firewall && matches!(c, Change::Firewall(_));
+        plan.changes.retain(|change| !(refused(change) || keep_old && breaks(change)));
         (plan, live.into_iter().map(|l| l.link.name.clone()).collect())
     }
 }
@@ -202,14 +228,25 @@ pub fn reconcile(
             }
             break;
         }
+        let earlier = outcome.made.len();
         for change in plan.changes {
-            // A rule that is wanted again right after it was added lost a selector on the way: old
-            // kernels skip what they do not know. What they made of it is deleted by the next plan.
-            if matches!(change, Change::Rule(_)) && outcome.made.contains(&change) {
+            let made = outcome.made[..earlier].iter().filter(|made| **made == change).count();
+            let no_effect = match change {
+                // A rule that is wanted again after it was added lost a selector on the way: old
+                // kernels skip what they do not know. What they made of it is deleted by this plan.
+                Change::Rule(_) => made >= 1,
+                // The kernel deletes the first rule that matches what is given, which can be another
+                // one; the next plan adds that again, behind.
+                Change::DeleteRule(_) => made >= 2,
+                _ => false,
+            };
+            if no_effect {
                 outcome.failures.push(Failure::NoEffect(change.command(protocol).to_string()));
                 refused.changes.push(change);
-                break;
+                continue;
             }
+            // Nothing depends on a rule, and there may be more of them than rounds.
+            let is_rule = matches!(change, Change::Rule(_) | Change::DeleteRule(_));
             match kernel.apply(&change, protocol) {
                 Ok(()) => outcome.made.push(change),
                 Err(error) if error.is_permission() => return Err(error),
@@ -234,7 +271,9 @@ pub fn reconcile(
                     } else {
                         failed_once.push(change);
                     }
-                    break;
+                    if !is_rule {
+                        break;
+                    }
                 }
             }
         }

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::config;
 use crate::kernel;
 use crate::pass::{self, Common};
-use crate::reconcile::Failure;
+use crate::reconcile::{Failure, summary};
 
 mod apply;
 mod demo;
@@ -38,7 +38,7 @@ pub enum Error {
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
     /// Some of it is not as it should be.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    #[error("{}", summary(.0))]
     Incomplete(Vec<Failure>),
     /// The demo.
     #[error(transparent)]
