@@ -12,7 +12,7 @@ use crate::kernel::{self, Kernel, Linux};
 use crate::links::Records;
 use crate::lock::{self, Lock};
 use crate::plan::{Change, Plan};
-use crate::reconcile::{Outcome, reconcile};
+use crate::reconcile::{About, Outcome, flush, reconcile};
 use crate::records::{self, Store};
 use crate::types::LinkName;
 
@@ -85,13 +85,29 @@ impl Pass<'_> {
         records
     }
 
+    /// Takes away all that is ours in the kernel; the records stay, and the next event brings it all back.
+    pub fn flush(&self) -> Result<Outcome, Error> {
+        let lock = self.lock("lock")?;
+        let mut kernel = Linux::open()?;
+        let outcome = flush(self.config, &self.records(), &mut kernel);
+        drop(lock);
+        let outcome = outcome?;
+        kernel.flush_route_cache()?;
+        Ok(outcome)
+    }
+
     /// Makes a pass; `patch` can amend the records as they were read.
     pub fn run(&self, patch: impl FnOnce(&mut Records)) -> Result<Outcome, Error> {
+        self.run_about(&About::All, patch)
+    }
+
+    /// Makes a pass for an event of the links that it is `about`.
+    pub fn run_about(&self, about: &About, patch: impl FnOnce(&mut Records)) -> Result<Outcome, Error> {
         let lock = self.lock("lock")?;
         let mut records = self.records();
         patch(&mut records);
         let mut kernel = Linux::open()?;
-        let outcome = reconcile(self.config, &records, &mut kernel);
+        let outcome = reconcile(self.config, &records, about, &mut kernel);
         drop(lock);
         let outcome = outcome?;
         if outcome.made.iter().any(Change::is_route) {
@@ -108,6 +124,13 @@ impl Pass<'_> {
         info!("{headline}; links up: {live}; {} changes in {ms:.1} ms", outcome.made.len());
         for change in &outcome.made {
             debug!("{}", change.command(self.config.settings.protocol));
+        }
+        // Not where nothing happened: a timer may call for a pass every minute.
+        for (link, net) in outcome.unmasqueraded.iter().filter(|_| !outcome.made.is_empty()) {
+            warn!(
+                "{net} is private, packets are forwarded, and nothing rewrites their source where they leave by {link}: \
+                 its provider will drop them; write masquerade = true there, or add rules of your own"
+            );
         }
     }
 }

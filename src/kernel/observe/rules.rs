@@ -45,7 +45,7 @@ fn rule(message: &RuleMessage) -> FoundRule {
     let mut protocol = 0;
     let mut suppress_prefixlength = None;
     let mut mark_value = None;
-    let mut mark_mask = u32::MAX;
+    let mut mark_mask = None;
     // A flag such as `not` inverts the meaning; no rule of ours has any.
     let mut complete = header.flags.is_empty() && header.tos == 0;
     let mut selector = Selector::default();
@@ -67,7 +67,7 @@ fn rule(message: &RuleMessage) -> FoundRule {
                 Err(_) => complete = false,
             },
             RuleAttribute::FwMark(n) => mark_value = Some(*n),
-            RuleAttribute::FwMask(n) => mark_mask = *n,
+            RuleAttribute::FwMask(n) => mark_mask = Some(*n),
             RuleAttribute::UidRange(r) => selector.uid = Some(UidRange { start: r.start, end: r.end }),
             RuleAttribute::IpProtocol(p) => selector.proto = Some((*p).into()),
             RuleAttribute::SourcePortRange(r) => selector.sport = Some(PortRange { start: r.start, end: r.end }),
@@ -82,7 +82,11 @@ fn rule(message: &RuleMessage) -> FoundRule {
             _ => complete = false,
         }
     }
-    selector.fwmark = mark_value.map(|value| FwMark { value, mask: mark_mask });
+    // The kernel says no value where it is 0, and no mask where it is full.
+    selector.fwmark = match (mark_value, mark_mask) {
+        (None, None) => None,
+        (value, mask) => Some(FwMark { value: value.unwrap_or(0), mask: mask.unwrap_or(u32::MAX) }),
+    };
     let action = match header.action {
         RuleAction::ToTable => Action::Lookup { table: TableId::observed(table), suppress_prefixlength },
         RuleAction::Unreachable => Action::Unreachable,
