@@ -12,6 +12,7 @@ use crate::reconcile::Failure;
 
 mod apply;
 mod plan;
+pub mod setup;
 
 /// A command of mhctl.
 #[derive(Debug, clap::Subcommand)]
@@ -20,6 +21,10 @@ pub enum Command {
     Plan(plan::Args),
     /// Bring the kernel to what the configuration wants, now
     Apply(apply::Args),
+    /// Link the hooks, name the tables, start at boot
+    Setup(setup::Args),
+    /// Take back what setup made
+    Unsetup(setup::UndoArgs),
 }
 
 /// Why a command failed.
@@ -34,6 +39,9 @@ pub enum Error {
     /// The kernel.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
+    /// Setup.
+    #[error(transparent)]
+    Setup(#[from] setup::Error),
     /// Some of it is not as it should be.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Incomplete(Vec<Failure>),
@@ -49,6 +57,8 @@ impl Command {
         match self {
             Self::Plan(args) => plan::run(args, common),
             Self::Apply(args) => apply::run(args, common),
+            Self::Setup(args) => setup::run(args, common),
+            Self::Unsetup(args) => setup::undo(args, common),
         }
     }
 }
