@@ -1,5 +1,7 @@
 //! `mhctl setup` and `mhctl unsetup` in a scratch root, byte for byte.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::collections::BTreeMap;

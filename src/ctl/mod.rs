@@ -13,6 +13,7 @@ use crate::reconcile::Failure;
 mod apply;
 mod plan;
 pub mod setup;
+pub mod why;
 
 /// A command of mhctl.
 #[derive(Debug, clap::Subcommand)]
@@ -25,6 +26,8 @@ pub enum Command {
     Setup(setup::Args),
     /// Take back what setup made
     Unsetup(setup::UndoArgs),
+    /// Explain which link a connection takes, rule by rule
+    Why(why::Args),
 }
 
 /// Why a command failed.
@@ -42,6 +45,9 @@ pub enum Error {
     /// Setup.
     #[error(transparent)]
     Setup(#[from] setup::Error),
+    /// Why.
+    #[error(transparent)]
+    Why(#[from] why::Error),
     /// Some of it is not as it should be.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Incomplete(Vec<Failure>),
@@ -59,6 +65,7 @@ impl Command {
             Self::Apply(args) => apply::run(args, common),
             Self::Setup(args) => setup::run(args, common),
             Self::Unsetup(args) => setup::undo(args, common),
+            Self::Why(args) => why::run(args, common),
         }
     }
 }

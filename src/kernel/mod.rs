@@ -9,6 +9,7 @@ use crate::observed::{Observed, Scope};
 use crate::plan::Change;
 
 mod apply;
+pub mod fib;
 pub mod nexthop;
 mod observe;
 pub mod probe;
