@@ -11,6 +11,7 @@ use crate::pass::{self, Common};
 use crate::reconcile::Failure;
 
 mod apply;
+mod doctor;
 mod plan;
 pub mod setup;
 pub mod why;
@@ -22,6 +23,8 @@ pub enum Command {
     Plan(plan::Args),
     /// Bring the kernel to what the configuration wants, now
     Apply(apply::Args),
+    /// Find what would bite, and the command that mends it
+    Doctor(doctor::Args),
     /// Link the hooks, name the tables, start at boot
     Setup(setup::Args),
     /// Take back what setup made
@@ -63,6 +66,7 @@ impl Command {
         match self {
             Self::Plan(args) => plan::run(args, common),
             Self::Apply(args) => apply::run(args, common),
+            Self::Doctor(args) => doctor::run(args, common),
             Self::Setup(args) => setup::run(args, common),
             Self::Unsetup(args) => setup::undo(args, common),
             Self::Why(args) => why::run(args, common),

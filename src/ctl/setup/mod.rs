@@ -12,7 +12,7 @@ use crate::config::{self, Config, LinkKind};
 use crate::pass::Common;
 
 pub mod distribution;
-mod manifest;
+pub mod manifest;
 mod openvpn;
 mod wanted;
 
