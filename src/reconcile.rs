@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::config::Config;
+use crate::config::{Config, Link};
 use crate::kernel::{self, Kernel};
-use crate::links::{LiveLink, Records, live};
+use crate::links::{LinkState, LiveLink, Records, live, state};
 use crate::observed::{Observed, Scope};
 use crate::plan::{Change, Plan, Problem};
-use crate::types::LinkName;
+use crate::types::{IfName, LinkName};
 
 /// A plan is made anew at most this often: each time the world has moved, or a change was refused.
 const ROUNDS: usize = 64;
@@ -34,6 +34,12 @@ pub enum Failure {
          dscp needs 6.12), or another program undoes it at once"
     )]
     NoEffect(String),
+    /// A line was said to be up, and no packet can leave by it.
+    #[error(
+        "{0} is recorded as up, but {1} is down, or has no carrier or no address: \
+         once it has, run `mhctl apply`, or have its caller say again that it is up"
+    )]
+    Dead(LinkName, IfName),
     /// Other programs change the same things all the time.
     #[error("the routes do not come to rest: another program keeps changing them; `ip monitor` shows which")]
     Restless,
@@ -48,6 +54,8 @@ pub struct Outcome {
     pub failures: Vec<Failure>,
     /// Links that carry traffic now.
     pub live: Vec<LinkName>,
+    /// Links that are recorded as up and cannot carry traffic.
+    pub dead: Vec<LinkName>,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -93,6 +101,8 @@ pub fn reconcile(config: &Config, records: &Records, kernel: &mut impl Kernel) -
         let observed = kernel.observe(&scope)?;
         let (plan, live) = refused.plan(config, records, &observed);
         outcome.live = live;
+        let is_dead = |link: &&Link| state(link, records, &observed) == LinkState::Dead;
+        outcome.dead = config.links.iter().filter(is_dead).map(|link| link.name.clone()).collect();
         let rest = plan.changes.is_empty();
         if rest || round == ROUNDS {
             outcome.failures.extend(plan.problems.into_iter().map(Failure::Problem));

@@ -11,6 +11,7 @@ use crate::pass::{self, Common};
 use crate::reconcile::Failure;
 
 mod apply;
+mod demo;
 mod doctor;
 mod plan;
 pub mod setup;
@@ -31,6 +32,8 @@ pub enum Command {
     Unsetup(setup::UndoArgs),
     /// Explain which link a connection takes, rule by rule
     Why(why::Args),
+    /// See it work, in a throwaway network namespace: this machine's network is not touched
+    Demo(demo::Args),
 }
 
 /// Why a command failed.
@@ -54,6 +57,9 @@ pub enum Error {
     /// Some of it is not as it should be.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Incomplete(Vec<Failure>),
+    /// The demo.
+    #[error(transparent)]
+    Demo(#[from] demo::Error),
     /// Standard output is closed.
     #[error("cannot print: {0}")]
     Print(#[from] io::Error),
@@ -70,6 +76,7 @@ impl Command {
             Self::Setup(args) => setup::run(args, common),
             Self::Unsetup(args) => setup::undo(args, common),
             Self::Why(args) => why::run(args, common),
+            Self::Demo(args) => demo::run(args),
         }
     }
 }
