@@ -13,6 +13,7 @@ use crate::reconcile::Failure;
 mod apply;
 mod demo;
 mod doctor;
+mod init;
 mod plan;
 pub mod setup;
 pub mod why;
@@ -26,6 +27,8 @@ pub enum Command {
     Apply(apply::Args),
     /// Find what would bite, and the command that mends it
     Doctor(doctor::Args),
+    /// Write a configuration from what this system has
+    Init(init::Args),
     /// Link the hooks, name the tables, start at boot
     Setup(setup::Args),
     /// Take back what setup made
@@ -51,6 +54,9 @@ pub enum Error {
     /// Setup.
     #[error(transparent)]
     Setup(#[from] setup::Error),
+    /// Init.
+    #[error(transparent)]
+    Init(#[from] init::Error),
     /// Why.
     #[error(transparent)]
     Why(#[from] why::Error),
@@ -73,6 +79,7 @@ impl Command {
             Self::Plan(args) => plan::run(args, common),
             Self::Apply(args) => apply::run(args, common),
             Self::Doctor(args) => doctor::run(args, common),
+            Self::Init(args) => init::run(args, common),
             Self::Setup(args) => setup::run(args, common),
             Self::Unsetup(args) => setup::undo(args, common),
             Self::Why(args) => why::run(args, common),

@@ -13,7 +13,7 @@ use crate::pass::Common;
 mod firewall;
 mod managers;
 mod network;
-mod pppd;
+pub(super) mod pppd;
 
 /// Options of doctor.
 #[derive(Debug, clap::Args)]

@@ -13,7 +13,7 @@ use crate::pass::Common;
 
 pub mod distribution;
 pub mod manifest;
-mod openvpn;
+pub mod openvpn;
 mod wanted;
 
 use distribution::Distribution;
@@ -327,10 +327,19 @@ fn own_dir(root: &Path) -> Option<PathBuf> {
     Some(inside.map_or_else(|| dir.to_owned(), |rest| Path::new("/").join(rest)))
 }
 
+/// Where the configuration is: under the root, unless another was named.
+pub(super) fn config_path(root: &Path, common: &Common) -> PathBuf {
+    if common.config == Path::new(config::DEFAULT_PATH) {
+        root.join(config::DEFAULT_PATH.trim_start_matches('/'))
+    } else {
+        common.config.clone()
+    }
+}
+
 /// The configuration, which is under the root unless another was named; none if there is none.
 pub(super) fn load_config(root: &Path, common: &Common) -> Result<Option<Config>, config::Error> {
     let default = common.config == Path::new(config::DEFAULT_PATH);
-    let path = if default { root.join(config::DEFAULT_PATH.trim_start_matches('/')) } else { common.config.clone() };
+    let path = config_path(root, common);
     if default && !path.exists() { Ok(None) } else { config::load(&path).map(Some) }
 }
 

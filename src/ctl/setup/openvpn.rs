@@ -20,6 +20,15 @@ pub struct Found {
     pub text: String,
 }
 
+impl Found {
+    /// What follows an option, of the last time that it is given.
+    pub fn value(&self, option: &str) -> Option<&str> {
+        let lines = self.text.lines().rev().map(|line| line.trim().trim_start_matches("--"));
+        let mut options = lines.filter_map(|line| line.split_once(char::is_whitespace));
+        options.find(|(key, _)| *key == option).map(|(_, value)| value.trim())
+    }
+}
+
 /// All of them, in the order of their paths.
 pub fn find(root: &Path) -> Vec<Found> {
     let tree = Tree::new(root);

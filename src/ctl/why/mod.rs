@@ -42,7 +42,7 @@ pub struct Args {
     /// Its source; one that is not this host's is forwarded
     #[arg(long, value_name = "ADDRESS", value_parser = host)]
     from: Option<Ipv4Addr>,
-    /// Interface that it comes in by; by default the one by which its source is reached
+    /// Interface that it comes in by, if its source does not tell
     #[arg(long, value_name = "IF", requires = "from")]
     iif: Option<IfName>,
     /// tcp, udp, icmp or a number
