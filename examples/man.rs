@@ -1,0 +1,51 @@
+//! Writes the man pages and shell completions: `cargo run --example man -- DIR`. They come from the
+//! definitions that the executables parse by; only multihome.toml(5) is written by hand.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Command;
+use clap_complete::{Shell, generate_to};
+use clap_mangen::Man;
+use multihome::cli;
+
+fn main() -> Result<()> {
+    let dir: PathBuf = std::env::args_os().nth(1).context("usage: man DIR")?.into();
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    for program in cli::all() {
+        let name = program.get_name().to_owned();
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            generate_to(shell, &mut program.clone(), &name, &dir)?;
+        }
+        pages(program, &name, &dir)?;
+    }
+    let by_hand = include_str!("../man/multihome.toml.5");
+    fs::write(dir.join("multihome.toml.5"), by_hand)?;
+    Ok(())
+}
+
+/// A page for a command, and for each of its own: mhctl.8, mhctl-why.8 ...
+fn pages(mut command: Command, name: &str, dir: &Path) -> Result<()> {
+    command.build();
+    page(command.clone(), name, dir)?;
+    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help" && !sub.is_hide_set()) {
+        let name = format!("{name}-{}", sub.get_name());
+        page(sub.clone().display_name(name.clone()), &name, dir)?;
+    }
+    Ok(())
+}
+
+fn page(command: Command, name: &str, dir: &Path) -> Result<()> {
+    let mut page = Vec::new();
+    let title = name.to_uppercase();
+    Man::new(command.version(env!("CARGO_PKG_VERSION")))
+        .title(title)
+        .section("8")
+        .manual("multihome")
+        .render(&mut page)?;
+    let page = String::from_utf8(page)?
+        + ".SH SEE ALSO\n\\fBmultihome.toml\\fR(5), \\fBmhctl\\fR(8), \\fBip\\-rule\\fR(8), \\fBpppd\\fR(8)\n";
+    let path = dir.join(format!("{name}.8"));
+    fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
+}
