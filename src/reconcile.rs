@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::config::{Config, Link};
+use crate::config::{Config, Link, NexthopMode};
 use crate::kernel::{self, Kernel};
 use crate::links::{LinkState, LiveLink, Records, live, state};
 use crate::observed::{Observed, Scope};
 use crate::plan::{Change, Plan, Problem};
-use crate::types::{IfName, LinkName};
+use crate::types::{IfName, LinkName, TableId};
 
 /// A plan is made anew at most this often: each time the world has moved, or a change was refused.
 const ROUNDS: usize = 64;
@@ -71,8 +71,24 @@ impl Refused {
     fn plan(&self, config: &Config, records: &Records, observed: &Observed) -> (Plan, Vec<LinkName>) {
         let usable = |l: &LiveLink<'_>| !self.links.contains(&l.link.name);
         let live: Vec<_> = live(config, records, observed).into_iter().filter(usable).collect();
-        let mut plan = Plan::new(config, &live, observed);
-        plan.changes.retain(|change| !self.changes.contains(change));
+        // Without its group no default route can be made of nexthop objects. Linux before 6.12
+        // refuses a weight of 256 in one, which a multipath route can have.
+        let no_group = self.changes.iter().any(|c| matches!(c, Change::Group { .. }));
+        let classic = no_group.then(|| {
+            let mut config = config.clone();
+            config.settings.nexthops = NexthopMode::Multipath;
+            config
+        });
+        let mut plan = Plan::new(classic.as_ref().unwrap_or(config), &live, observed);
+        // Where the new default cannot be made the old one is better than none.
+        let is_main = |c: &Change| matches!(c, Change::Route(route) if route.table == TableId::MAIN);
+        let keep_old = self.changes.iter().any(is_main);
+        let breaks = |c: &Change| match c {
+            Change::DeleteRoute(route) => route.table == TableId::MAIN,
+            Change::DeleteNexthop(_) => true,
+            _ => false,
+        };
+        plan.changes.retain(|change| !(self.changes.contains(change) || keep_old && breaks(change)));
         (plan, live.into_iter().map(|l| l.link.name.clone()).collect())
     }
 }
@@ -111,14 +127,25 @@ pub fn reconcile(config: &Config, records: &Records, kernel: &mut impl Kernel) -
             }
             break;
         }
+        let earlier = outcome.made.len();
         for change in plan.changes {
-            // A rule that is wanted again right after it was added lost a selector on the way: old
-            // kernels skip what they do not know. What they made of it is deleted by the next plan.
-            if matches!(change, Change::Rule(_)) && outcome.made.contains(&change) {
+            let made = outcome.made[..earlier].iter().filter(|made| **made == change).count();
+            let no_effect = match change {
+                // A rule that is wanted again after it was added lost a selector on the way: old
+                // kernels skip what they do not know. What they made of it is deleted by this plan.
+                Change::Rule(_) => made >= 1,
+                // The kernel deletes the first rule that matches what is given, which can be another
+                // one; the next plan adds that again, behind.
+                Change::DeleteRule(_) => made >= 2,
+                _ => false,
+            };
+            if no_effect {
                 outcome.failures.push(Failure::NoEffect(change.command(protocol).to_string()));
                 refused.changes.push(change);
-                break;
+                continue;
             }
+            // Nothing depends on a rule, and there may be more of them than rounds.
+            let is_rule = matches!(change, Change::Rule(_) | Change::DeleteRule(_));
             match kernel.apply(&change, protocol) {
                 Ok(()) => outcome.made.push(change),
                 Err(error) if error.is_permission() => return Err(error),
@@ -133,7 +160,9 @@ pub fn reconcile(config: &Config, records: &Records, kernel: &mut impl Kernel) -
                     } else {
                         failed_once.push(change);
                     }
-                    break;
+                    if !is_rule {
+                        break;
+                    }
                 }
             }
         }
