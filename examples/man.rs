@@ -37,15 +37,34 @@ fn pages(mut command: Command, name: &str, dir: &Path) -> Result<()> {
 }
 
 fn page(command: Command, name: &str, dir: &Path) -> Result<()> {
+    let examples = command.get_after_help().map(ToString::to_string);
+    let is_parent = command.get_subcommands().next().is_some();
+    let man = Man::new(command.version(env!("CARGO_PKG_VERSION"))).title(name.to_uppercase()).section("8");
+    let man = man.source(concat!("multihome ", env!("CARGO_PKG_VERSION"))).manual("multihome");
     let mut page = Vec::new();
-    let title = name.to_uppercase();
-    Man::new(command.version(env!("CARGO_PKG_VERSION")))
-        .title(title)
-        .section("8")
-        .manual("multihome")
-        .render(&mut page)?;
-    let page = String::from_utf8(page)?
-        + ".SH SEE ALSO\n\\fBmultihome.toml\\fR(5), \\fBmhctl\\fR(8), \\fBip\\-rule\\fR(8), \\fBpppd\\fR(8)\n";
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if is_parent {
+        man.render_subcommands_section(&mut page)?;
+    }
+    let mut page = String::from_utf8(page)?;
+    if let Some(examples) = examples {
+        // As it stands in --help: its lines and columns are meant.
+        page = page + ".SH EXAMPLES\n.nf\n" + &roff(&examples) + "\n.fi\n";
+    }
+    page += ".SH SEE ALSO\n.BR multihome.toml (5),\n.BR mhctl (8),\n.BR ip-rule (8),\n.BR pppd (8)\n";
     let path = dir.join(format!("{name}.8"));
     fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Text as roff takes it: `\\`, `-`, and a dot or an apostrophe in front of a line mean something.
+fn roff(text: &str) -> String {
+    let line = |line: &str| {
+        let escaped = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
+        if escaped.starts_with('.') { format!("\\&{escaped}") } else { escaped }
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
