@@ -25,13 +25,12 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A page for a command, and for each of its own: mhctl.8, mhctl-why.8 ...
+/// A page for a command, and for each of its own: mhctl.8, mhctl-why.8, mhctl-link-up.8 ...
 fn pages(mut command: Command, name: &str, dir: &Path) -> Result<()> {
     command.build();
-    page(command.clone(), name, dir)?;
+    page(command.clone().display_name(name.to_owned()), name, dir)?;
     for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help" && !sub.is_hide_set()) {
-        let name = format!("{name}-{}", sub.get_name());
-        page(sub.clone().display_name(name.clone()), &name, dir)?;
+        pages(sub.clone(), &format!("{name}-{}", sub.get_name()), dir)?;
     }
     Ok(())
 }

@@ -77,8 +77,14 @@ impl VpnUp {
 /// Look after the routes of a server with several Internet lines
 #[derive(Debug, Parser)]
 #[command(name = Mhctl::PROGRAM, version, subcommand_required = true, arg_required_else_help = true, after_help = "\
+mhctl init      write a configuration
+mhctl check     is it right?
+mhctl setup     have pppd and the boot call us
+mhctl status    what is up, and where does traffic go?
+mhctl why       which way does a connection take?
 mhctl plan      what would be changed now
 mhctl apply     change it
+mhctl doctor    what would bite?
 mhctl demo      see it work, in a throwaway network namespace")]
 pub struct Mhctl {
     /// Those that all have.

@@ -9,8 +9,10 @@ use crate::observed::{Observed, Scope};
 use crate::plan::Change;
 
 mod apply;
+pub mod counters;
 pub mod fib;
 pub mod nexthop;
+pub mod notices;
 mod observe;
 pub mod probe;
 pub mod socket;

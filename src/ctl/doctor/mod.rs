@@ -90,8 +90,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     let troubles = findings.iter().filter(|f| f.weight == Weight::Trouble).count();
     let mut out = io::stdout().lock();
     if args.json {
-        let value = serde_json::json!({ "troubles": troubles, "findings": findings });
-        writeln!(out, "{value}")?;
+        super::show::json(&serde_json::json!({ "troubles": troubles, "findings": findings }))?;
     } else {
         print(&findings, troubles, &mut out)?;
     }

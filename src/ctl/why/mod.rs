@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
@@ -80,14 +80,6 @@ pub enum Error {
     /// There is no such interface.
     #[error("interface {0} does not exist")]
     NoInterface(IfName),
-    /// There is no such link.
-    #[error("{link} is no link: --if-down takes one of {known}")]
-    NoLink {
-        /// What was said.
-        link: LinkName,
-        /// What could have been.
-        known: String,
-    },
 }
 
 fn host(text: &str) -> Result<Ipv4Addr, String> {
@@ -178,10 +170,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
         links.extend(config.links.iter().map(|l| (l.interface.to_string(), l.name.clone())));
         links.extend(live.iter().map(|l| (l.leg.device.name.to_string(), l.link.name.clone())));
         for link in &args.if_down {
-            if !config.links.iter().any(|l| l.name == *link) {
-                let names: Vec<_> = config.links.iter().map(|l| l.name.as_str()).collect();
-                return Err(Error::NoLink { link: link.clone(), known: names.join(", ") }.into());
-            }
+            super::link::find(link.as_str(), config)?;
             if !live.iter().any(|l| l.link.name == *link) {
                 down_already.push(link.clone());
             }
@@ -210,7 +199,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
         Report { packet: &packet, walk, kernel, difference, bound, without: &args.if_down, down_already, naming };
     let mut out = io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", json::report(&report))?;
+        super::show::json(&json::report(&report))?;
     } else {
         text::print(&report, &mut out)?;
     }
