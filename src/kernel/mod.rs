@@ -13,6 +13,7 @@ use crate::plan::Change;
 mod apply;
 mod conntrack;
 pub mod counters;
+pub mod fib;
 mod netfilter;
 pub mod nexthop;
 mod nftables;
