@@ -98,8 +98,8 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
 fn link_of<'a>(event: &Event, config: &'a Config, store: &Store) -> Option<&'a Link> {
     recognise(event, config).or_else(|| {
         let (records, _) = store.load(config);
-        let (name, _) = records.into_iter().find(|(_, record)| record.interface == event.interface)?;
-        config.links.iter().find(|link| link.name == name).filter(|_| matches!(event.change, Change::Down(_)))
+        let (name, _) = records.iter().find(|(_, record)| record.interface == event.interface)?;
+        config.links.iter().find(|link| link.name == *name).filter(|_| matches!(event.change, Change::Down(_)))
     })
 }
 

@@ -10,6 +10,7 @@ pub mod config;
 pub mod ctl;
 pub mod desired;
 pub mod firewall;
+pub mod hold;
 pub mod hook;
 pub mod kernel;
 pub mod links;

@@ -12,9 +12,11 @@ use crate::plan::Change;
 
 mod apply;
 mod conntrack;
+pub mod counters;
 mod netfilter;
 pub mod nexthop;
 mod nftables;
+pub mod notices;
 mod observe;
 pub mod probe;
 pub mod socket;

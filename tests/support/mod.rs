@@ -7,6 +7,7 @@
 // Not every test file uses everything.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, missing_docs)]
 
+pub mod ctl;
 pub mod internet;
 
 use std::fs;
