@@ -12,7 +12,7 @@ use crate::kernel::{self, Kernel, Linux};
 use crate::links::Records;
 use crate::lock::{self, Lock};
 use crate::plan::{Change, Plan};
-use crate::reconcile::{About, Outcome, flush, reconcile};
+use crate::reconcile::{About, Outcome, reconcile};
 use crate::records::{self, Store};
 use crate::types::LinkName;
 
@@ -86,17 +86,6 @@ impl Pass<'_> {
             warn!("{error}");
         }
         records
-    }
-
-    /// Takes away all that is ours in the kernel; the records stay, and the next event brings it all back.
-    pub fn flush(&self) -> Result<Outcome, Error> {
-        let lock = self.lock("lock")?;
-        let mut kernel = Linux::open()?;
-        let outcome = flush(self.config, &self.records(), &mut kernel);
-        drop(lock);
-        let outcome = outcome?;
-        kernel.flush_route_cache()?;
-        Ok(outcome)
     }
 
     /// Makes a pass; `patch` can amend the records as they were read.

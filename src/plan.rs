@@ -136,21 +136,6 @@ impl Plan {
         plan
     }
 
-    /// What takes away all that is ours, whatever the configuration wants: firewall, rules, routes and
-    /// nexthops. Reverse path filters stay loose, since nobody knows what they were.
-    pub fn flush(config: &Config, observed: &Observed) -> Self {
-        let mut plan = Self::default();
-        let (nothing, ours) = (Desired::default(), config.settings.protocol);
-        plan.changes.extend(firewall::batches(&[], &observed.firewall).into_iter().map(Change::Firewall));
-        let devices = firewall::our_groups(config, observed).into_iter().cloned();
-        plan.changes.extend(devices.map(|device| Change::DeviceGroup { device, group: 0 }));
-        plan.break_rules(&nothing, &observed.rules, ours);
-        let routes = observed.routes.iter().filter(|r| r.protocol == ours).cloned();
-        plan.changes.extend(routes.map(Change::DeleteRoute));
-        plan.break_nexthops(&nothing, observed, ours);
-        plan
-    }
-
     /// How to make main's default routes.
     fn make(&mut self, config: &Config, observed: &Observed) -> Make {
         let settings = &config.settings;

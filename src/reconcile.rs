@@ -122,26 +122,6 @@ pub fn preview(config: &Config, records: &Records, kernel: &mut impl Kernel) -> 
     Ok(plan)
 }
 
-/// Takes away all that is ours. What fails is told of, and the rest goes.
-///
-/// # Errors
-/// When the kernel cannot be read, or refuses for want of privileges.
-pub fn flush(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result<Outcome, kernel::Error> {
-    let start = Instant::now();
-    // With `firewall = "none"` there may be chains of a time when it was not.
-    let observed = kernel.observe(&Scope { firewall: true, ..Scope::new(config, records) })?;
-    let mut outcome = Outcome::default();
-    for change in Plan::flush(config, &observed).changes {
-        match kernel.apply(&change, config.settings.protocol) {
-            Ok(()) => outcome.made.push(change),
-            Err(error) if error.is_permission() => return Err(error),
-            Err(error) => outcome.failures.push(Failure::Refused { error, link: None }),
-        }
-    }
-    outcome.elapsed = start.elapsed();
-    Ok(outcome)
-}
-
 /// Which links reconciling is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum About {

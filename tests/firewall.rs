@@ -11,9 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use multihome::config;
-use multihome::pass::Pass;
-use multihome::records::Store;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::mount::{MsFlags, mount};
@@ -245,14 +242,12 @@ fn rules_come_back_and_go() {
     ok(&mut server.hook(UP, ISP1));
     assert_eq!(ours().iter().filter(|line| line.contains("MASQUERADE")).count(), 0);
 
-    let (config, store) = (config::load(&server.config()).unwrap(), Store::new(&server.state()));
-    let pass = Pass { config: &config, store, who: "a test".to_owned() };
-    let gone = pass.flush().unwrap();
-    assert!(gone.failures.is_empty(), "{:?}", gone.failures);
+    ok(&mut server.with_args(CTL, &["flush"]));
     assert_eq!(ours(), [""; 0]);
     assert!(held().iter().all(|line| !line.contains("proto 77")), "{:?}", held());
     assert!(!ip("-d link show ppp0").contains("group 7000"));
-    assert_eq!(pass.flush().unwrap().made, []);
+    let again = String::from_utf8(ok(&mut server.with_args(CTL, &["flush", "--dry-run"])).stdout).unwrap();
+    assert!(again.contains("nothing to take away"), "{again}");
     ok(&mut server.with_args(CTL, &["apply"]));
     assert!(ours().len() > 10 && held().iter().any(|line| line.contains("proto 77")));
 }
@@ -288,8 +283,7 @@ fn not_one_line_of_others_changes() {
     finish(server.down(ISP2));
     ok(&mut server.with_args(CTL, &["apply"]));
     assert_eq!(foreign(), before);
-    let (config, store) = (config::load(&server.config()).unwrap(), Store::new(&server.state()));
-    Pass { config: &config, store, who: "a test".to_owned() }.flush().unwrap();
+    ok(&mut server.with_args(CTL, &["flush"]));
     assert_eq!(saved(), before);
 }
 
