@@ -125,6 +125,8 @@ pub struct Found {
     pub tables: BTreeMap<Table, FoundChains>,
     /// Device groups have been tried in vain in this run.
     pub no_groups: bool,
+    /// It could not be looked at for want of privileges, and nothing is known.
+    pub hidden: bool,
     /// Somebody else's rules may rewrite the source of what leaves.
     pub foreign_nat: bool,
 }

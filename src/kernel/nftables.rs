@@ -54,6 +54,8 @@ pub(super) fn found() -> Result<Found, Error> {
     };
     let all = Message { family: 0, ..Message::new(Vec::new()) };
     let (chains, foreign_nat) = match socket.dump(NFT_MSG_GETCHAIN, &all, Default::default, each) {
+        // The packet filter is root's to look at.
+        Err(e) if e.refused() == Some(1) => return Ok(Found { hidden: true, ..Found::default() }),
         // No nf_tables in this kernel: then iptables cannot be this variant either.
         Err(e) if e.refused().is_some() => return Ok(Found::default()),
         chains => chains.map_err(read("chains of nf_tables"))?,
