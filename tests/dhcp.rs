@@ -293,7 +293,7 @@ fn networkds_states_are_the_links() {
     });
 }
 
-/// The real wg-quick; where the kernel has no WireGuard it takes wireguard-go.
+/// The real wg-quick; where the kernel has no `WireGuard` it takes wireguard-go.
 #[test]
 fn wg_quicks_tunnel_is_a_link() {
     apart(|| {
