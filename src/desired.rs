@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use crate::config::{Config, Link, LinkKind, Otherwise, Policy};
+use crate::config::{Config, FwMark, Link, LinkKind, Otherwise, Policy};
 use crate::links::LiveLink;
 use crate::state::{Action, DefaultRoute, Leg, Member, Rule, Selector, Target, WeightedLeg};
 use crate::types::{IfName, TableId, Tier, Weight};
@@ -141,20 +141,25 @@ fn rules(config: &Config, live: &[LiveLink<'_>]) -> Vec<Rule> {
     // Tunnels first: a packet whose mark names several links goes by the tunnel among them.
     for (priority, link) in (first..).zip(tunnels.chain(uplinks.iter().copied())) {
         let bit = link.mark.get();
-        let selector =
-            Selector { fwmark: Some(crate::config::FwMark { value: bit, mask: bit }), ..Selector::default() };
+        let selector = Selector { fwmark: Some(FwMark { value: bit, mask: bit }), ..Selector::default() };
         rules.push(lookup(priority, selector, link.table));
     }
     // Whatever main knows better than its default wins over what follows.
     let action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: Some(0) };
     rules.push(Rule { priority: first + MAIN_RULE, selector: Selector::default(), action });
 
+    // A socket whose address was chosen by the default route, and whose packets the administrator's
+    // firewall then marks for a policy, is not bound to that address: without this the rule of the
+    // address would take them before the policy (ip_route_me_harder() looks up with the source).
+    let own_marks = config.policies.iter().filter_map(|p| p.fwmark).fold(0, |all, mark| all | mark.value);
+    let unmarked = (own_marks != 0).then_some(FwMark { value: 0, mask: own_marks });
     let sources = first + MAIN_RULE + 1;
     // An uplink's priority does not depend on which others are up.
     for (priority, uplink) in (sources..).zip(&uplinks) {
         let local = live.iter().find(|l| l.link.name == uplink.name).and_then(|l| l.local);
         if let Some(local) = local {
-            let selector = Selector { from: Some(Ipv4Net::from(local.get())), ..Selector::default() };
+            let from = Some(Ipv4Net::from(local.get()));
+            let selector = Selector { from, fwmark: unmarked, ..Selector::default() };
             rules.push(lookup(priority, selector, uplink.table));
         }
     }

@@ -13,7 +13,7 @@ use crate::config::{self, Config, Link};
 use crate::kernel::{self, Linux, watch, watch::Watch};
 use crate::links::Records;
 use crate::pass::{self, Common, Pass};
-use crate::reconcile::{Failure, preview, summary};
+use crate::reconcile::{About, Failure, preview, summary};
 use crate::records::{self, Effect, Store, effect};
 use crate::settle::{self, Settle};
 use crate::types::LinkName;
@@ -77,12 +77,14 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     if let Some(error) = &unwritten {
         error!("{error}; until that is mended, the next event will not know of this one");
     }
-    let mut failures = hook.reconcile(&hook.headline(&effect), &effect)?;
+    // A late word is about a session that is over, and whose connections have been seen to.
+    let about = if matches!(effect, Effect::Late(_)) { About::Nothing } else { About::Link(link.name.clone()) };
+    let mut failures = hook.reconcile(&hook.headline(&effect), &effect, &about)?;
     if let (Some(watch), Some(index)) = (watch, dying(&effect, index).filter(|_| !taken)) {
         let since = Instant::now();
         let settle = Settle::new(index, since, config.settings.settle_timeout);
         let outcome = watched(watch.wait(&settle, &event.interface, index)).unwrap_or(settle::Outcome::Stayed);
-        failures = hook.reconcile(&settled(event, outcome, since.elapsed()), &effect)?;
+        failures = hook.reconcile(&settled(event, outcome, since.elapsed()), &effect, &About::Nothing)?;
     }
     match (failures.is_empty(), unwritten) {
         (true, None) => Ok(()),
@@ -191,8 +193,8 @@ impl Hook<'_> {
 
     /// A pass in which `effect` stands in where it could not be written; logs its line, and returns
     /// what is not as it should be.
-    fn reconcile(&self, headline: &str, effect: &Effect) -> Result<Vec<Failure>, Error> {
-        let outcome = self.pass.run(|records| {
+    fn reconcile(&self, headline: &str, effect: &Effect, about: &About) -> Result<Vec<Failure>, Error> {
+        let outcome = self.pass.run_about(about, |records| {
             if self.is_missing(records, effect) {
                 put(records, self.link, self.event, effect);
             }

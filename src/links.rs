@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
-use crate::config::{Config, Link};
+use crate::config::{Config, Firewall, Link};
 use crate::hold::Hold;
 use crate::observed::{Interface, Observed, Scope};
 use crate::records::Record;
@@ -80,6 +80,7 @@ impl Scope {
             interfaces: configured.chain(recorded).cloned().collect(),
             tables: config.links.iter().map(|link| link.table).collect(),
             protocol: config.settings.protocol,
+            firewall: config.settings.firewall == Firewall::Iptables,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
 
+use crate::firewall;
 use crate::state::{Device, FoundNexthop, FoundRoute, FoundRule};
 use crate::types::{HostAddr, IfName, TableId};
 
@@ -17,6 +18,8 @@ pub struct Scope {
     /// Protocol number that marks what is ours: tables that our own rules look up are looked at
     /// as well, since an older configuration may have used them.
     pub protocol: u8,
+    /// Whether to look for our chains in the packet filter.
+    pub firewall: bool,
 }
 
 /// What the kernel holds.
@@ -33,6 +36,10 @@ pub struct Observed {
     pub nexthops: Option<BTreeMap<u32, FoundNexthop>>,
     /// `net.ipv4.fib_multipath_hash_policy`.
     pub hash_policy: Option<u8>,
+    /// Our chains in the packet filter; empty where they were not looked for.
+    pub firewall: firewall::Found,
+    /// A private network of an interface that is no link's, where packets are forwarded.
+    pub private_lan: Option<Ipv4Net>,
 }
 
 /// A network interface.
@@ -44,6 +51,8 @@ pub struct Interface {
     pub usable: bool,
     /// Its IPv4 addresses, first the first.
     pub addresses: Vec<Address>,
+    /// Its device group (`IFLA_GROUP`), 0 unless somebody has set one.
+    pub group: u32,
     /// Reverse path filter as it is in force: the larger of `conf.all` and the interface's own.
     pub strict_rp_filter: bool,
 }

@@ -12,24 +12,27 @@ use crate::kernel::{self, Kernel, Linux};
 use crate::links::Records;
 use crate::lock::{self, Lock};
 use crate::plan::{Change, Plan};
-use crate::reconcile::{Outcome, reconcile};
+use crate::reconcile::{About, Outcome, reconcile};
 use crate::records::{self, Store};
 use crate::types::LinkName;
+
+/// Help shows them after a command's own.
+const HEADING: &str = "Common options";
 
 /// Options that all executables have.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Common {
     /// Configuration file
-    #[arg(long, global = true, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    #[arg(long, help_heading = HEADING, global = true, value_name = "FILE", default_value = config::DEFAULT_PATH)]
     pub config: PathBuf,
     /// Directory of the links' records and the lock
-    #[arg(long, global = true, value_name = "DIR", default_value = records::DEFAULT_DIR)]
+    #[arg(long, help_heading = HEADING, global = true, value_name = "DIR", default_value = records::DEFAULT_DIR)]
     pub state_dir: PathBuf,
     /// Print what would be done, as commands, and do nothing
-    #[arg(long, global = true)]
+    #[arg(long, help_heading = HEADING, global = true)]
     pub dry_run: bool,
     /// Say more, and say it on standard error too
-    #[arg(short, long, global = true)]
+    #[arg(short, long, help_heading = HEADING, global = true)]
     pub verbose: bool,
 }
 
@@ -87,11 +90,16 @@ impl Pass<'_> {
 
     /// Makes a pass; `patch` can amend the records as they were read.
     pub fn run(&self, patch: impl FnOnce(&mut Records)) -> Result<Outcome, Error> {
+        self.run_about(&About::All, patch)
+    }
+
+    /// Makes a pass for an event of the links that it is `about`.
+    pub fn run_about(&self, about: &About, patch: impl FnOnce(&mut Records)) -> Result<Outcome, Error> {
         let lock = self.lock("lock")?;
         let mut records = self.records();
         patch(&mut records);
         let mut kernel = Linux::open()?;
-        let outcome = reconcile(self.config, &records, &mut kernel);
+        let outcome = reconcile(self.config, &records, about, &mut kernel);
         drop(lock);
         let outcome = outcome?;
         if outcome.made.iter().any(Change::is_route) {
@@ -108,6 +116,13 @@ impl Pass<'_> {
         info!("{headline}; links up: {live}; {} changes in {ms:.1} ms", outcome.made.len());
         for change in &outcome.made {
             debug!("{}", change.command(self.config.settings.protocol));
+        }
+        // Not where nothing happened: a timer may call for a pass every minute.
+        for (link, net) in outcome.unmasqueraded.iter().filter(|_| !outcome.made.is_empty()) {
+            warn!(
+                "{net} is private, packets are forwarded, and nothing rewrites their source where they leave by {link}: \
+                 its provider will drop them; write masquerade = true there, or add rules of your own"
+            );
         }
     }
 }

@@ -7,11 +7,12 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::config::{Config, Link, LinkKind, NexthopMode};
+use crate::config::{Config, FwMark, Link, LinkKind, NexthopMode};
 use crate::desired::{Desired, Make, nexthop_ids};
+use crate::firewall::{self, Batch};
 use crate::links::LiveLink;
 use crate::observed::Observed;
-use crate::state::{Action, DefaultRoute, FoundRoute, FoundRule, Leg, Member, NexthopKind, Rule};
+use crate::state::{Action, DefaultRoute, Device, FoundRoute, FoundRule, Leg, Member, NexthopKind, Rule};
 use crate::types::{IfName, TableId};
 
 /// One change of what the kernel holds.
@@ -21,6 +22,13 @@ pub enum Change {
     LooseRpFilter(IfName),
     /// Set `net.ipv4.fib_multipath_hash_policy`.
     HashPolicy(u8),
+    /// Put a link's device into the group by which our firewall rules know it.
+    DeviceGroup {
+        /// The device.
+        device: Device,
+        /// The group; 0 is that of all other devices.
+        group: u32,
+    },
     /// Create or replace a single nexthop object.
     Nexthop {
         /// Its id.
@@ -45,6 +53,10 @@ pub enum Change {
     Rule(Rule),
     /// Delete a rule of ours.
     DeleteRule(Rule),
+    /// Load our chains of a table of the packet filter.
+    Firewall(Batch),
+    /// Forget the tracked connections that are pinned to a link, which have its mark under the mask of all.
+    Forget(FwMark),
 }
 
 /// Something that keeps the kernel from being as wanted, and what to do about it.
@@ -102,6 +114,11 @@ impl Plan {
         if let Some(policy) = desired.hash_policy.filter(|p| observed.hash_policy != Some(*p)) {
             plan.changes.push(Change::HashPolicy(policy));
         }
+        // Before any packet goes by the link, so that the first one is pinned and masqueraded.
+        for (name, group) in firewall::device_groups(config, live, observed) {
+            let device = observed.interfaces.get(&name).map(|i| i.device.clone());
+            plan.changes.extend(device.map(|device| Change::DeviceGroup { device, group }));
+        }
         plan.make_nexthops(&desired, observed);
         let broken_routes = plan.make_routes(config, &desired, observed);
         // Rising priority: the rule for main's better routes is there before any policy is.
@@ -112,6 +129,10 @@ impl Plan {
         plan.changes.extend(broken_routes.into_iter().map(Change::DeleteRoute));
         plan.break_rules(&desired, &observed.rules, ours);
         plan.break_nexthops(&desired, observed, ours);
+        // Last: a packet filter that cannot be changed, or is locked, must not keep routes waiting.
+        if let Some(wanted) = firewall::rulesets(config, live, observed).filter(|_| !observed.firewall.hidden) {
+            plan.changes.extend(firewall::batches(&wanted, &observed.firewall).into_iter().map(Change::Firewall));
+        }
         plan
     }
 
@@ -260,7 +281,7 @@ fn link_devices(config: &Config, desired: &Desired, observed: &Observed) -> BTre
 impl Change {
     /// Whether packets may take another way after it.
     pub fn is_route(&self) -> bool {
-        !matches!(self, Self::LooseRpFilter(_))
+        !matches!(self, Self::LooseRpFilter(_) | Self::DeviceGroup { .. } | Self::Firewall(_) | Self::Forget(_))
     }
 
     /// The change as a command of ip(8) that can be pasted; `protocol` marks what is ours.
@@ -281,6 +302,9 @@ impl fmt::Display for Command<'_> {
             // Not sysctl(8), which reads the dot of a VLAN's name as a separator.
             Change::LooseRpFilter(name) => write!(f, "echo 2 > /proc/sys/net/ipv4/conf/{name}/rp_filter"),
             Change::HashPolicy(n) => write!(f, "sysctl -w net.ipv4.fib_multipath_hash_policy={n}"),
+            Change::DeviceGroup { device, group } => write!(f, "ip link set dev {} group {group}", device.name),
+            Change::Firewall(batch) => write!(f, "{batch}"),
+            Change::Forget(FwMark { value, mask }) => write!(f, "conntrack -D -f ipv4 --mark {value:#x}/{mask:#x}"),
             Change::Nexthop { id, leg } => write!(f, "ip nexthop replace id {id} {leg} protocol {protocol}"),
             Change::Group { id, members } => {
                 write!(f, "ip nexthop replace id {id} group ")?;

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use ipnet::Ipv4Net;
 use thiserror::Error;
 
-use crate::config::{Config, Link, NexthopMode};
+use crate::config::{Config, Firewall, FwMark, Link, LinkKind, NexthopMode};
+use crate::firewall;
 use crate::kernel::{self, Kernel};
-use crate::links::{LinkState, LiveLink, Records, live, state};
+use crate::links::{self, LinkState, LiveLink, Records, live, state};
 use crate::observed::{Observed, Scope};
 use crate::plan::{Change, Plan, Problem};
 use crate::types::{IfName, LinkName, TableId};
@@ -62,6 +64,8 @@ pub struct Outcome {
     pub made: Vec<Change>,
     /// What is not as it should be.
     pub failures: Vec<Failure>,
+    /// Links without `masquerade` that a private network's packets leave by with their own source.
+    pub unmasqueraded: Vec<(LinkName, Ipv4Net)>,
     /// Links that carry traffic now.
     pub live: Vec<LinkName>,
     /// Links that are recorded as up and cannot carry traffic.
@@ -75,10 +79,15 @@ pub struct Outcome {
 struct Refused {
     links: Vec<LinkName>,
     changes: Vec<Change>,
+    /// Device groups are not known to this iptables or kernel.
+    device_groups: bool,
+    firewall: bool,
 }
 
 impl Refused {
-    fn plan(&self, config: &Config, records: &Records, observed: &Observed) -> (Plan, Vec<LinkName>) {
+    fn plan(&self, config: &Config, records: &Records, observed: &mut Observed) -> (Plan, Vec<LinkName>) {
+        observed.firewall.no_groups |= self.device_groups;
+        let observed = &*observed;
         let usable = |l: &LiveLink<'_>| !self.links.contains(&l.link.name);
         let live: Vec<_> = live(config, records, observed).into_iter().filter(usable).collect();
         // Without its group no default route can be made of nexthop objects. Linux before 6.12
@@ -98,15 +107,71 @@ impl Refused {
             Change::DeleteNexthop(_) => true,
             _ => false,
         };
-        plan.changes.retain(|change| !(self.changes.contains(change) || keep_old && breaks(change)));
+        let refused = |c: &Change| self.changes.contains(c) || self.firewall && matches!(c, Change::Firewall(_));
+        plan.changes.retain(|change| !(refused(change) || keep_old && breaks(change)));
         (plan, live.into_iter().map(|l| l.link.name.clone()).collect())
     }
 }
 
 /// What would be changed now.
 pub fn preview(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result<Plan, kernel::Error> {
-    let observed = kernel.observe(&Scope::new(config, records))?;
-    Ok(Refused::default().plan(config, records, &observed).0)
+    let mut observed = kernel.observe(&Scope::new(config, records))?;
+    let (mut plan, live) = Refused::default().plan(config, records, &mut observed);
+    let gone = gone(config, records, &live, &About::All);
+    plan.changes.extend(forgets(config, &gone, kernel)?);
+    Ok(plan)
+}
+
+/// Which links reconciling is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum About {
+    /// All of them.
+    All,
+    /// The one whose event it is.
+    Link(LinkName),
+    /// None: what there was to do has been done by a call before.
+    Nothing,
+}
+
+/// What a log should warn of: each link with the network that it is about.
+fn unmasqueraded(live: &[LiveLink<'_>], observed: &Observed) -> Vec<(LinkName, Ipv4Net)> {
+    let links = firewall::unmasqueraded(live, observed).into_iter();
+    links.filter_map(|link| Some((link.name.clone(), observed.private_lan?))).collect()
+}
+
+/// Links that are gone and whose connections others can take over. To look for their pins the kernel
+/// walks all tracked connections, which is done only where it can have become necessary: for the
+/// link that the event is about; for all, if that one is the first that could take over; and for
+/// links that are gone although nobody has said so.
+fn gone<'a>(config: &'a Config, records: &Records, live: &[LinkName], about: &About) -> Vec<&'a Link> {
+    let is_live = |link: &Link| live.contains(&link.name);
+    let uplinks: Vec<_> =
+        config.links.iter().filter(|l| matches!(l.kind, LinkKind::Uplink { .. }) && is_live(l)).collect();
+    if config.settings.firewall == Firewall::None || uplinks.is_empty() {
+        return Vec::new();
+    }
+    let concerned = |link: &&Link| match about {
+        About::All => true,
+        About::Link(name) => {
+            let first = matches!(uplinks[..], [only] if only.name == *name);
+            first || link.name == *name || records.contains_key(&link.name)
+        }
+        About::Nothing => false,
+    };
+    config.links.iter().filter(|link| !is_live(link)).filter(concerned).collect()
+}
+
+/// The changes that free the connections of links that are gone, where there are such connections.
+fn forgets(config: &Config, gone: &[&Link], kernel: &mut impl Kernel) -> Result<Vec<Change>, kernel::Error> {
+    let mask = config.links.iter().fold(0, |mask, link| mask | link.mark.get());
+    let mut changes = Vec::new();
+    for link in gone {
+        let pin = FwMark { value: link.mark.get(), mask };
+        if kernel.is_pinned(pin)? {
+            changes.push(Change::Forget(pin));
+        }
+    }
+    Ok(changes)
 }
 
 /// Brings the kernel to what `config` wants while the links of `records` are up, and looks again
@@ -116,7 +181,12 @@ pub fn preview(config: &Config, records: &Records, kernel: &mut impl Kernel) -> 
 ///
 /// # Errors
 /// When the kernel cannot be read, or refuses for want of privileges.
-pub fn reconcile(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result<Outcome, kernel::Error> {
+pub fn reconcile(
+    config: &Config,
+    records: &Records,
+    about: &About,
+    kernel: &mut impl Kernel,
+) -> Result<Outcome, kernel::Error> {
     let start = Instant::now();
     let scope = Scope::new(config, records);
     let protocol = config.settings.protocol;
@@ -124,9 +194,10 @@ pub fn reconcile(config: &Config, records: &Records, kernel: &mut impl Kernel) -
     let mut refused = Refused::default();
     let mut failed_once: Vec<Change> = Vec::new();
     for round in 0.. {
-        let observed = kernel.observe(&scope)?;
-        let (plan, live) = refused.plan(config, records, &observed);
+        let mut observed = kernel.observe(&scope)?;
+        let (plan, live) = refused.plan(config, records, &mut observed);
         outcome.live = live;
+        outcome.unmasqueraded = unmasqueraded(&links::live(config, records, &observed), &observed);
         let is_dead = |link: &&Link| state(link, records, &observed) == LinkState::Dead;
         outcome.dead = config.links.iter().filter(is_dead).map(|link| link.name.clone()).collect();
         let rest = plan.changes.is_empty();
@@ -159,6 +230,16 @@ pub fn reconcile(config: &Config, records: &Records, kernel: &mut impl Kernel) -
             match kernel.apply(&change, protocol) {
                 Ok(()) => outcome.made.push(change),
                 Err(error) if error.is_permission() => return Err(error),
+                Err(error) if let Change::Firewall(batch) = &change => {
+                    // Once more by the names of interfaces, if that can be it.
+                    if batch.by_group && matches!(&error, kernel::Error::Firewall(e) if e.is_about_rules()) {
+                        refused.device_groups = true;
+                    } else {
+                        refused.firewall = true;
+                        outcome.failures.push(Failure::Refused { error, link: None });
+                    }
+                    break;
+                }
                 Err(error) => {
                     if failed_once.contains(&change) {
                         let link = link_of(&change, config, records, &observed);
@@ -175,6 +256,15 @@ pub fn reconcile(config: &Config, records: &Records, kernel: &mut impl Kernel) -
                     }
                 }
             }
+        }
+    }
+    // After the routes have moved: a packet that comes in between would pin the connection to the
+    // dead link once more.
+    let gone = gone(config, records, &outcome.live, about);
+    for change in forgets(config, &gone, kernel)? {
+        match kernel.apply(&change, protocol) {
+            Ok(()) => outcome.made.push(change),
+            Err(error) => outcome.failures.push(Failure::Refused { error, link: None }),
         }
     }
     outcome.elapsed = start.elapsed();

@@ -108,6 +108,9 @@ fn everything() -> Vec<String> {
         let value = fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap_or_default();
         all.push(format!("{name} = {}", value.trim()));
     }
+    let saved = String::from_utf8(ok(&mut Command::new("iptables-save")).stdout).unwrap();
+    all.extend(saved.lines().filter(|line| line.starts_with('-')).map(str::to_owned));
+    all.extend(ip("-d link").split(" group ").skip(1).filter_map(|l| Some(l.split(' ').next()?.to_owned())));
     all
 }
 

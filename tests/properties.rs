@@ -14,7 +14,7 @@ use multihome::kernel::Kernel;
 use multihome::links::{LiveLink, Records, live};
 use multihome::observed::Scope;
 use multihome::plan::Change;
-use multihome::reconcile::{Failure, Outcome, preview, reconcile};
+use multihome::reconcile::{About, Failure, Outcome, preview, reconcile};
 use multihome::state::{Target, WeightedLeg};
 use multihome::types::TableId;
 use proptest::prelude::*;
@@ -28,7 +28,7 @@ fn assert_settled(config: &Config, records: &Records, fake: &mut Fake, outcome: 
     for failure in &outcome.failures {
         assert!(matches!(failure, Failure::Problem(_)), "{failure}\n{fake}");
     }
-    let again = reconcile(config, records, fake).unwrap();
+    let again = reconcile(config, records, &About::All, fake).unwrap();
     assert!(again.made.is_empty(), "made again: {:?}\n{fake}", again.made);
 
     let observed = fake.observe(&Scope::new(config, records)).unwrap();
@@ -112,7 +112,7 @@ proptest! {
         let others = foreign(&config, &fake);
         let mut defaults = vec![];
         let mut made = vec![];
-        let outcome = reconcile(&config, &records, &mut Watched::new(&mut fake, |_, change, fake| {
+        let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut fake, |_, change, fake| {
             made.push(change.command(OURS).to_string());
             defaults.push(fake.has_default());
             assert_eq!(foreign(&config, fake), others, "{change:?}\n{fake}");
@@ -130,11 +130,11 @@ proptest! {
     fn a_crash_is_mended_by_the_next_event(scene in scenes(), at in 0..30_usize) {
         let Scene { config, records, fake, .. } = scene;
         let mut whole = fake.clone();
-        reconcile(&config, &records, &mut whole).unwrap();
+        reconcile(&config, &records, &About::All, &mut whole).unwrap();
         let mut crashed = fake;
         let stop = |made, _: &Change, _: &mut Fake| if made == at { Err(EPERM) } else { Ok(()) };
-        let _ = reconcile(&config, &records, &mut Watched::new(&mut crashed, stop));
-        let outcome = reconcile(&config, &records, &mut crashed).unwrap();
+        let _ = reconcile(&config, &records, &About::All, &mut Watched::new(&mut crashed, stop));
+        let outcome = reconcile(&config, &records, &About::All, &mut crashed).unwrap();
         assert_settled(&config, &records, &mut crashed, &outcome);
         prop_assert_eq!(lines(&crashed), lines(&whole));
     }
@@ -164,7 +164,7 @@ proptest! {
             }
             Ok(())
         };
-        let outcome = reconcile(&config, &records, &mut Watched::new(&mut fake, goes)).unwrap();
+        let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut fake, goes)).unwrap();
         prop_assert!(!carried || !fake.has_default() || !defaults.contains(&false), "{defaults:?}\n{fake}");
         assert_settled(&config, &records, &mut fake, &outcome);
     }
@@ -185,14 +185,14 @@ proptest! {
             asked |= leads(change);
             if leads(change) { Err(EINVAL) } else { Ok(()) }
         };
-        let outcome = reconcile(&config, &records, &mut Watched::new(&mut refusing, refuse)).unwrap();
+        let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut refusing, refuse)).unwrap();
         let told = outcome.failures.iter().any(|f| matches!(f, Failure::Refused { link: Some(name), .. } if *name == link.name));
         prop_assert_eq!(told, asked);
         prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::Restless)));
         if asked {
             records.remove(&link.name);
             let mut without = fake;
-            reconcile(&config, &records, &mut without).unwrap();
+            reconcile(&config, &records, &About::All, &mut without).unwrap();
             // What others left in the link's places may be gone already when it turns out.
             let own = |fake: &Fake| lines(fake).into_iter().filter(|l| l.contains("protocol 77")).collect::<Vec<_>>();
             prop_assert_eq!(own(&refusing), own(&without));
@@ -208,10 +208,10 @@ proptest! {
         prop_assume!(!plan.changes.is_empty());
         let refused = which.get(&plan.changes).clone();
         let mut whole = fake.clone();
-        reconcile(&config, &records, &mut whole).unwrap();
+        reconcile(&config, &records, &About::All, &mut whole).unwrap();
         let has_default = fake.has_default() && whole.has_default();
         let refuse = |_, change: &Change, _: &mut Fake| if *change == refused { Err(EINVAL) } else { Ok(()) };
-        let outcome = reconcile(&config, &records, &mut Watched::new(&mut fake, refuse)).unwrap();
+        let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut fake, refuse)).unwrap();
         if !outcome.failures.iter().any(|f| matches!(f, Failure::Refused { .. })) {
             // By the second round it was no longer needed.
             assert_settled(&config, &records, &mut fake, &outcome);
@@ -227,7 +227,7 @@ proptest! {
         scene in scenes_on(Fake { forgets_ports: true, ..Fake::default() })
     ) {
         let Scene { config, records, mut fake, .. } = scene;
-        let outcome = reconcile(&config, &records, &mut fake).unwrap();
+        let outcome = reconcile(&config, &records, &About::All, &mut fake).unwrap();
         prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::Restless)), "{}", fake);
         let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
         let desired = Desired::new(&config, &live(&config, &records, &observed), Make::Multipath);

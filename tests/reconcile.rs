@@ -9,7 +9,7 @@ use std::path::Path;
 use multihome::config;
 use multihome::links::Records;
 use multihome::plan::Change;
-use multihome::reconcile::{Failure, reconcile};
+use multihome::reconcile::{About, Failure, reconcile};
 
 use fake::watched::Watched;
 use fake::{EINVAL, Fake};
@@ -36,7 +36,7 @@ fn any_number_of_rules_may_lose_its_selector() {
     let config = config::parse(&format!("{UPLINK}{}", policy(100)), Path::new("test.toml")).unwrap();
     let mut fake = Fake::parse(&format!("{LINE}rule priority 5000 lookup 9 protocol 77\n"));
     fake.forgets_ports = true;
-    let outcome = reconcile(&config, &records(), &mut fake).unwrap();
+    let outcome = reconcile(&config, &records(), &About::All, &mut fake).unwrap();
     let without_effect = outcome.failures.iter().filter(|f| matches!(f, Failure::NoEffect(_))).count();
     assert_eq!((without_effect, outcome.failures.len()), (100, 100), "{:?}", outcome.failures.last());
     let own: Vec<_> = fake.rules.iter().filter(|r| r.protocol == 77).map(|r| r.rule.priority).collect();
@@ -49,7 +49,7 @@ fn any_number_of_rules_may_be_refused() {
     let config = config::parse(&format!("{UPLINK}{}", policy(100)), Path::new("test.toml")).unwrap();
     let mut fake = Fake::parse(LINE);
     let refuse = |_, change: &Change, _: &mut Fake| if matches!(change, Change::Rule(_)) { Err(95) } else { Ok(()) };
-    let outcome = reconcile(&config, &records(), &mut Watched::new(&mut fake, refuse)).unwrap();
+    let outcome = reconcile(&config, &records(), &About::All, &mut Watched::new(&mut fake, refuse)).unwrap();
     let refused = outcome.failures.iter().filter(|f| matches!(f, Failure::Refused { link: None, .. })).count();
     assert_eq!((refused, outcome.failures.len()), (103, 103), "{:?}", outcome.failures.last());
     assert!(fake.has_default());
@@ -64,7 +64,7 @@ fn a_group_that_is_refused_becomes_a_multipath_route() {
         Change::Group { members, .. } if members.iter().any(|m| m.weight.get() == 256) => Err(EINVAL),
         _ => Ok(()),
     };
-    let outcome = reconcile(&config, &records(), &mut Watched::new(&mut fake, refuse)).unwrap();
+    let outcome = reconcile(&config, &records(), &About::All, &mut Watched::new(&mut fake, refuse)).unwrap();
     assert!(matches!(&outcome.failures[..], [Failure::Refused { link: None, .. }]), "{:?}", outcome.failures);
     assert!(fake.has_default(), "{fake}");
     assert_eq!(fake.nexthops, Some(std::collections::BTreeMap::new()));
@@ -76,12 +76,12 @@ fn the_old_default_stays_where_the_new_one_is_refused() {
     let config =
         |metric| config::parse(&format!("{UPLINK}[settings]\nmetric = {metric}\n"), Path::new("test.toml")).unwrap();
     let mut fake = Fake::parse(LINE);
-    reconcile(&config(0), &records(), &mut fake).unwrap();
+    reconcile(&config(0), &records(), &About::All, &mut fake).unwrap();
     let refuse = |_, change: &Change, _: &mut Fake| match change {
         Change::Route(route) if route.metric == 50 => Err(EINVAL),
         _ => Ok(()),
     };
-    let outcome = reconcile(&config(50), &records(), &mut Watched::new(&mut fake, refuse)).unwrap();
+    let outcome = reconcile(&config(50), &records(), &About::All, &mut Watched::new(&mut fake, refuse)).unwrap();
     assert!(matches!(&outcome.failures[..], [Failure::Refused { link: None, .. }]), "{:?}", outcome.failures);
     assert!(fake.has_default(), "{fake}");
 }
@@ -92,7 +92,7 @@ fn the_old_default_stays_where_the_new_one_is_refused() {
 fn a_rule_of_ours_that_cannot_be_deleted_is_told_of() {
     let config = config::parse(UPLINK, Path::new("test.toml")).unwrap();
     let mut fake = Fake::parse(&format!("{LINE}rule priority 5000 type unreachable protocol 77 and more\n"));
-    let outcome = reconcile(&config, &records(), &mut fake).unwrap();
+    let outcome = reconcile(&config, &records(), &About::All, &mut fake).unwrap();
     assert!(
         matches!(&outcome.failures[..], [Failure::NoEffect(command)] if command.contains("priority 5000")),
         "{:?}",

@@ -203,6 +203,8 @@ pub struct Settings {
     pub lock_timeout: Duration,
     /// Who loads the packet filter rules.
     pub firewall: Firewall,
+    /// First of the 32 device groups that links' interfaces get, each its own.
+    pub device_group: u32,
     /// `net.ipv4.fib_multipath_hash_policy`, 0 to 3; unset: left alone.
     pub hash_policy: Option<u8>,
 }
@@ -240,6 +242,7 @@ impl Default for Settings {
             settle_timeout: Duration::from_secs(10),
             lock_timeout: Duration::from_secs(30),
             firewall: Firewall::default(),
+            device_group: 7000,
             hash_policy: None,
         }
     }

@@ -70,6 +70,7 @@ pub(super) struct RawSettings {
     pub settle_timeout: Entry,
     pub lock_timeout: Entry,
     pub firewall: Entry,
+    pub device_group: Entry,
     pub hash_policy: Entry,
 }
 

@@ -153,6 +153,7 @@ fn every_key_is_read() {
             settle_timeout: Duration::ZERO,
             lock_timeout: Duration::from_mins(10),
             firewall: Firewall::None,
+            device_group: 9000,
             hash_policy: Some(3),
         }
     );

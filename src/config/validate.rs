@@ -11,6 +11,7 @@ use super::field::{Field, optional, refused, required};
 use super::policy::policies;
 use super::raw::{Entry, RawConfig, RawLink, RawSettings, Table};
 use super::{Config, Firewall, Link, LinkKind, NexthopMode, Policy, Settings};
+use crate::firewall::LINK_GROUPS;
 use crate::types::{IfName, Invalid, LinkName, Mark, TableId, Tier, Weight};
 
 /// As many links as a mark has bits.
@@ -175,6 +176,9 @@ fn settings(raw: &RawSettings) -> Result<Settings, Fault> {
         lock_timeout: optional("lock-timeout", &raw.lock_timeout, |f| f.duration(Duration::from_millis(1)))?
             .unwrap_or(default.lock_timeout),
         firewall: optional("firewall", &raw.firewall, |f| f.choice(&firewall))?.unwrap_or(default.firewall),
+        // 0 is the group of all devices that nobody has put into another.
+        device_group: optional("device-group", &raw.device_group, |f| f.within(1..=u32::MAX - LINK_GROUPS))?
+            .unwrap_or(default.device_group),
         hash_policy: optional("hash-policy", &raw.hash_policy, |f| f.within(0..=3))?,
     })
 }

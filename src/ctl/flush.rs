@@ -11,6 +11,7 @@ use tracing::info;
 
 use super::Error;
 use crate::config::{self, Config, LinkKind};
+use crate::firewall;
 use crate::kernel::{Kernel, Linux};
 use crate::links::{LiveLink, Records, live};
 use crate::observed::{Observed, Scope};
@@ -31,7 +32,8 @@ const ROUNDS: usize = 16;
 /// No options of its own.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Goes: rules, routes and nexthops with our protocol number, and the records of links that are up.
+Goes: rules, routes and nexthops with our protocol number, our chains in the packet filter and our
+device groups, and the records of links that are up.
 Stays: a default route, of protocol static, through the best link that is up; a reverse path
 filter that was made loose, and a hash-policy that was set: what they were is not known.
 Afterwards a link counts again at its next event, or with `mhctl link up`.
@@ -74,6 +76,13 @@ fn steps(config: &Config, live: &[LiveLink<'_>], observed: &Observed, refused: &
     nexthops.sort_by_key(|(_, n)| !matches!(n.kind, NexthopKind::Group(_)));
     for (id, _) in nexthops {
         add(Change::DeleteNexthop(*id));
+    }
+    for device in firewall::our_groups(config, observed) {
+        add(Change::DeviceGroup { device: device.clone(), group: 0 });
+    }
+    // Last: what else is ours goes even where iptables fails.
+    for batch in firewall::batches(&[], &observed.firewall) {
+        add(Change::Firewall(batch));
     }
     Ok(steps)
 }
@@ -137,7 +146,7 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     let pass = Pass { config: &config, store: Store::new(&common.state_dir), who: "mhctl flush".to_owned() };
     if common.dry_run {
         let records = pass.records();
-        let observed = Linux::open()?.observe(&Scope::new(&config, &records))?;
+        let observed = Linux::open()?.observe(&scope(&config, &records))?;
         let steps =
             steps(&config, &live(&config, &records, &observed), &observed, &[]).map_err(|CutOff| Error::CutOff)?;
         print(&steps, &records, &pass.store)?;
@@ -154,9 +163,14 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Where to look: with `firewall = "none"` too there may be chains of a time when it was not.
+fn scope(config: &Config, records: &Records) -> Scope {
+    Scope { firewall: true, ..Scope::new(config, records) }
+}
+
 /// Makes the changes, and looks again until there is nothing left; how many there were.
 fn flush(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result<usize, Error> {
-    let scope = Scope::new(config, records);
+    let scope = scope(config, records);
     let mut refused = Vec::new();
     let mut refusal = None;
     let mut made = 0;

@@ -2,6 +2,7 @@
 
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::AddressFamily;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteScope, RouteType,
 };
@@ -9,11 +10,13 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePor
 
 use super::nexthop::NexthopMessage;
 use super::socket::{self, Socket};
-use super::{Error, sysctl};
+use super::{Error, conntrack, sysctl};
+use crate::firewall::iptables;
 use crate::plan::Change;
 use crate::state::{Action, DefaultRoute, FoundRoute, FoundTarget, Leg, Rule, Selector, Target, WeightedLeg};
 use crate::types::{HostAddr, TableId};
 
+const RTM_SETLINK: u16 = 19;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_NEWRULE: u16 = 32;
@@ -34,6 +37,14 @@ pub(super) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
     let done = match change {
         Change::LooseRpFilter(name) => return sysctl::loosen_rp_filter(name),
         Change::HashPolicy(policy) => return sysctl::set_hash_policy(*policy),
+        Change::Firewall(batch) => return Ok(iptables::restore(batch)?),
+        Change::Forget(pin) => conntrack::forget(*pin),
+        Change::DeviceGroup { device, group } => {
+            let mut message = LinkMessage::default();
+            message.header.index = device.index;
+            message.attributes.push(LinkAttribute::Group(*group));
+            gone(socket.change(RTM_SETLINK, 0, &message))
+        }
         Change::Nexthop { id, leg } => {
             let gateway = leg.gateway.map(HostAddr::get);
             let message = NexthopMessage::device(*id, protocol, leg.device.index, gateway, leg.onlink);

@@ -5,12 +5,18 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::config::FwMark;
+use crate::firewall::iptables;
 use crate::observed::{Observed, Scope};
 use crate::plan::Change;
 
 mod apply;
+mod conntrack;
 pub mod counters;
+pub mod fib;
+mod netfilter;
 pub mod nexthop;
+mod nftables;
 pub mod notices;
 mod observe;
 pub mod probe;
@@ -25,6 +31,9 @@ pub trait Kernel {
 
     /// Makes one change; `protocol` marks it as ours. What is there or gone already is a success.
     fn apply(&mut self, change: &Change, protocol: u8) -> Result<(), Error>;
+
+    /// Whether any tracked connection bears this mark.
+    fn is_pinned(&mut self, pin: FwMark) -> Result<bool, Error>;
 
     /// Has the kernel forget what it learnt of routes: path MTUs and redirects.
     fn flush_route_cache(&mut self) -> Result<(), Error>;
@@ -59,6 +68,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The packet filter was not changed.
+    #[error("firewall: {0}")]
+    Firewall(#[from] iptables::Error),
     /// There is no socket.
     #[error("cannot open a netlink socket: {0}")]
     Open(#[source] io::Error),
@@ -70,7 +82,7 @@ impl Error {
         const EPERM: i32 = 1;
         match self {
             Self::Change { source, .. } | Self::Read { source, .. } => source.refused() == Some(EPERM),
-            Self::Sysctl { .. } | Self::Open(_) => false,
+            Self::Sysctl { .. } | Self::Firewall(_) | Self::Open(_) => false,
         }
     }
 }
@@ -97,6 +109,10 @@ impl Kernel for Linux {
         apply::apply(&mut self.socket, change, protocol)
     }
 
+    fn is_pinned(&mut self, pin: FwMark) -> Result<bool, Error> {
+        conntrack::any(pin)
+    }
+
     fn flush_route_cache(&mut self) -> Result<(), Error> {
         sysctl::flush_route_cache()
     }
@@ -105,5 +121,5 @@ impl Kernel for Linux {
 /// Index of an interface; `None`: there is none of that name.
 pub fn index(name: &crate::types::IfName) -> Result<Option<u32>, Error> {
     let mut socket = socket::Socket::open().map_err(Error::Open)?;
-    Ok(observe::lookup(&mut socket, name)?.map(|(index, _)| index))
+    Ok(observe::lookup(&mut socket, name)?.map(|found| found.index))
 }

@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use std::ops::ControlFlow;
 
 use ipnet::Ipv4Net;
-use netlink_packet_core::{NlasIterator, Parseable};
+use netlink_packet_core::{NlasIterator, Parseable, parse_u32};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 
 use super::socket::{self, Socket};
-use super::{Error, sysctl};
+use super::{Error, nftables, sysctl};
+use crate::firewall::{Found, iptables};
 use crate::observed::{Address, Interface, Observed, Scope};
 use crate::state::{Action, Device};
 use crate::types::{HostAddr, IfName, TableId};
@@ -25,6 +26,7 @@ const RTM_GETADDR: u16 = 22;
 /// `struct ifinfomsg`: family, padding, type, index, flags, change.
 const IFINFO_LEN: usize = 16;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_GROUP: u16 = 27;
 const IFF_UP: u32 = 1;
 const IFF_LOWER_UP: u32 = 1 << 16;
 
@@ -49,7 +51,22 @@ pub(super) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
         routes::defaults(socket, table, &mut devices, &mut routes)?;
     }
     let nexthops = nexthops::nexthops(socket, &devices)?;
-    Ok(Observed { interfaces, routes, rules, nexthops, hash_policy: sysctl::hash_policy()? })
+    let firewall = if scope.firewall { firewall()? } else { Found::default() };
+    let forwards = scope.firewall && !firewall.foreign_nat && sysctl::forwards()?;
+    let private_lan = if forwards { private_lan(socket, &interfaces)? } else { None };
+    Ok(Observed { interfaces, routes, rules, nexthops, hash_policy: sysctl::hash_policy()?, firewall, private_lan })
+}
+
+/// Our chains: over netlink, and by iptables-save only where there are none in `nf_tables`.
+fn firewall() -> Result<Found, Error> {
+    let found = nftables::found()?;
+    // Without iptables there is nothing of ours; that it is missing is said where it is needed.
+    if found.any() || found.hidden {
+        return Ok(found);
+    }
+    let foreign_nat = found.foreign_nat;
+    let found = iptables::save().unwrap_or_default();
+    Ok(Found { foreign_nat: foreign_nat || found.foreign_nat, ..found })
 }
 
 pub(super) fn read(what: &'static str) -> impl Fn(socket::Error) -> Error {
@@ -60,37 +77,63 @@ pub(super) fn parse<T: Parseable<[u8]>>(body: &[u8]) -> Result<T, socket::Error>
     T::parse(body).map_err(|e| socket::Error::Decode(e.to_string()))
 }
 
-/// A link's index, flags and name. Not netlink-packet-route's parser: it reads all of the hundred
+/// What is read of a network device.
+pub(super) struct LinkFound {
+    pub(super) index: u32,
+    flags: u32,
+    pub(super) name: String,
+    group: u32,
+}
+
+/// A device's index, flags, name and group. Not netlink-packet-route's parser: it reads all of the hundred
 /// attributes of a link and fails where a newer kernel has changed one that nobody here looks at.
-fn link(socket: &mut Socket, request: &LinkMessage) -> Result<Option<(u32, u32, String)>, socket::Error> {
+fn link(socket: &mut Socket, request: &LinkMessage) -> Result<Option<LinkFound>, socket::Error> {
     let Some(body) = socket.get(RTM_GETLINK, request)? else { return Ok(None) };
     let cut = || socket::Error::Decode("a link without its header".to_owned());
     let [_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, _, _, _, _] = *body.first_chunk::<IFINFO_LEN>().ok_or_else(cut)?;
-    let mut attributes = NlasIterator::new(&body[IFINFO_LEN..]).flatten();
-    let name = attributes.find(|nla| nla.kind() == IFLA_IFNAME).map(|nla| {
-        let name = nla.value();
-        String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned()
-    });
-    let name = name.ok_or_else(cut)?;
-    Ok(Some((u32::from_ne_bytes([i0, i1, i2, i3]), u32::from_ne_bytes([f0, f1, f2, f3]), name)))
+    let attribute = |kind| NlasIterator::new(&body[IFINFO_LEN..]).flatten().find(|nla| nla.kind() == kind);
+    let name = attribute(IFLA_IFNAME).ok_or_else(cut)?;
+    let name = name.value();
+    let name = String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned();
+    let group = attribute(IFLA_GROUP).and_then(|nla| parse_u32(nla.value()).ok()).unwrap_or_default();
+    let index = u32::from_ne_bytes([i0, i1, i2, i3]);
+    Ok(Some(LinkFound { index, flags: u32::from_ne_bytes([f0, f1, f2, f3]), name, group }))
 }
 
 fn interface(socket: &mut Socket, name: &IfName) -> Result<Option<Interface>, Error> {
-    let Some((index, flags)) = lookup(socket, name)? else { return Ok(None) };
+    let Some(LinkFound { index, flags, group, .. }) = lookup(socket, name)? else { return Ok(None) };
     let usable = flags & IFF_UP != 0 && flags & IFF_LOWER_UP != 0;
     let addresses = addresses(socket, index)?;
     let device = Device { index, name: name.clone() };
-    Ok(Some(Interface { device, usable, addresses, strict_rp_filter: sysctl::strict_rp_filter(name)? }))
+    Ok(Some(Interface { device, usable, addresses, group, strict_rp_filter: sysctl::strict_rp_filter(name)? }))
 }
 
-/// Index and flags of an interface.
-pub(super) fn lookup(socket: &mut Socket, name: &IfName) -> Result<Option<(u32, u32)>, Error> {
+/// The interface of that name.
+pub(super) fn lookup(socket: &mut Socket, name: &IfName) -> Result<Option<LinkFound>, Error> {
     let mut request = LinkMessage::default();
     request.attributes.push(LinkAttribute::IfName(name.as_str().to_owned()));
     request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let found = link(socket, &request).map_err(read("an interface"))?;
     // The kernel also finds an interface by an alternative name; a link is known by its own.
-    Ok(found.filter(|(_, _, found)| found == name.as_str()).map(|(index, flags, _)| (index, flags)))
+    Ok(found.filter(|found| found.name == name.as_str()))
+}
+
+/// A private network that an interface reaches which is not one of `links`.
+fn private_lan(socket: &mut Socket, links: &BTreeMap<IfName, Interface>) -> Result<Option<Ipv4Net>, Error> {
+    let mut request = AddressMessage::default();
+    request.header.family = AddressFamily::Inet;
+    let each = |lan: &mut Option<Ipv4Net>, body: &[u8]| {
+        let message: AddressMessage = parse(body)?;
+        let is_link = links.values().any(|i| i.device.index == message.header.index);
+        let address = message.attributes.iter().find_map(|a| match a {
+            AddressAttribute::Address(IpAddr::V4(addr)) if addr.is_private() => Some(*addr),
+            _ => None,
+        });
+        let net = address.and_then(|addr| Ipv4Net::new(addr, message.header.prefix_len).ok());
+        *lan = lan.or(net.filter(|net| !is_link && net.prefix_len() < 31).map(|net| net.trunc()));
+        Ok(ControlFlow::Continue(()))
+    };
+    socket.dump(RTM_GETADDR, &request, || None, each).map_err(read("addresses"))
 }
 
 fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<Address>, Error> {

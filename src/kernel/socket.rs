@@ -1,4 +1,4 @@
-//! One request at a time over a `NETLINK_ROUTE` socket.
+//! One request at a time over a netlink socket, `NETLINK_ROUTE` or `NETLINK_NETFILTER`.
 //!
 //! rtnetlink's connection would lose what decides here: a dump's failure stands in the code of
 //! `NLMSG_DONE`, an interrupted dump in a flag of the header, the reason of a refusal behind the
@@ -13,7 +13,7 @@ use netlink_packet_core::{
     Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
     NLMSG_OVERRUN, NlasIterator, parse_i32,
 };
-use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket as Netlink, SocketAddr};
 use thiserror::Error;
 
@@ -60,6 +60,7 @@ impl Error {
 #[derive(Debug)]
 pub struct Socket {
     netlink: Netlink,
+    protocol: isize,
     sequence: u32,
 }
 
@@ -72,9 +73,18 @@ pub(super) struct Answer<'a> {
 }
 
 impl Socket {
-    /// A socket to the kernel of the thread's network namespace.
+    /// A socket to the routing side of the kernel, in the thread's network namespace.
     pub fn open() -> io::Result<Self> {
-        Ok(Self { netlink: connect()?, sequence: 0 })
+        Self::of(NETLINK_ROUTE)
+    }
+
+    /// A socket to its netfilter side: connection tracking and `nf_tables`.
+    pub fn open_netfilter() -> io::Result<Self> {
+        Self::of(NETLINK_NETFILTER)
+    }
+
+    fn of(protocol: isize) -> io::Result<Self> {
+        Ok(Self { netlink: connect(protocol)?, protocol, sequence: 0 })
     }
 
     /// Sends `body` as a request of type `kind`; done when the kernel has acknowledged it.
@@ -164,7 +174,7 @@ impl Socket {
                     _ => {
                         if each(answer.body).is_break() {
                             // The rest of the dump would stand before the next answer.
-                            self.netlink = connect()?;
+                            self.netlink = connect(self.protocol)?;
                             return Ok(true);
                         }
                     }
@@ -174,8 +184,8 @@ impl Socket {
     }
 }
 
-fn connect() -> io::Result<Netlink> {
-    let mut netlink = Netlink::new(NETLINK_ROUTE)?;
+fn connect(protocol: isize) -> io::Result<Netlink> {
+    let mut netlink = Netlink::new(protocol)?;
     netlink.bind_auto()?;
     netlink.connect(&SocketAddr::new(0, 0))?;
     // Older kernels lack these: then reasons are missing (before 4.12) and dumps are not filtered

@@ -39,6 +39,11 @@ pub fn loosen_rp_filter(interface: &IfName) -> Result<(), Error> {
     write(rp_filter_path(interface.as_str()), "2")
 }
 
+/// Whether this host forwards packets.
+pub fn forwards() -> Result<bool, Error> {
+    Ok(read(PathBuf::from(format!("{IPV4}/ip_forward")))? == Some(1))
+}
+
 fn hash_policy_path() -> PathBuf {
     PathBuf::from(format!("{IPV4}/fib_multipath_hash_policy"))
 }

@@ -74,7 +74,7 @@ impl Watch {
 /// Looks for itself where notices may be missing.
 fn look(interface: &IfName, index: u32) -> Result<Notice, Error> {
     let found = lookup(&mut Socket::open()?, interface).map_err(io::Error::other)?;
-    Ok(Notice::Lost { exists: found.is_some_and(|(i, _)| i == index) })
+    Ok(Notice::Lost { exists: found.is_some_and(|found| found.index == index) })
 }
 
 /// The notices in a datagram. Both kinds of message begin with family and, four bytes on, index

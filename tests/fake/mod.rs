@@ -11,6 +11,8 @@ pub mod watched;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use multihome::config::FwMark;
+use multihome::firewall::Found;
 use multihome::kernel::{self, Kernel, socket};
 use multihome::observed::{Address, Interface, Observed, Scope};
 use multihome::plan::Change;
@@ -29,6 +31,7 @@ pub struct Nic {
     pub up: bool,
     pub carrier: bool,
     pub strict_rp_filter: bool,
+    pub group: u32,
     pub addresses: Vec<Address>,
 }
 
@@ -61,6 +64,10 @@ pub struct Fake {
     pub rules: Vec<FoundRule>,
     pub nexthops: Option<BTreeMap<u32, FoundNexthop>>,
     pub hash_policy: u8,
+    /// Our chains, as iptables-restore has left them.
+    pub firewall: Found,
+    /// Marks of tracked connections.
+    pub tracked: BTreeSet<u32>,
     /// Linux before 4.17: skips selectors that it does not know.
     pub forgets_ports: bool,
 }
@@ -82,6 +89,8 @@ impl Default for Fake {
             rules: vec![own(0, 255), own(32766, 254), own(32767, 253)],
             nexthops: Some(BTreeMap::new()),
             hash_policy: 0,
+            firewall: Found::default(),
+            tracked: BTreeSet::new(),
             forgets_ports: false,
         }
     }
@@ -235,6 +244,7 @@ impl Kernel for Fake {
             usable: nic.up && nic.carrier,
             addresses: nic.addresses.clone(),
             strict_rp_filter: nic.strict_rp_filter,
+            group: nic.group,
         };
         let interfaces: BTreeMap<_, _> = self
             .nics
@@ -282,11 +292,24 @@ impl Kernel for Fake {
             };
             objects.iter().map(|(id, object)| (*id, seen(object))).collect()
         });
-        Ok(Observed { interfaces, routes, rules: self.rules.clone(), nexthops, hash_policy: Some(self.hash_policy) })
+        let firewall = if scope.firewall { self.firewall.clone() } else { Found::default() };
+        Ok(Observed {
+            interfaces,
+            routes,
+            rules: self.rules.clone(),
+            nexthops,
+            hash_policy: Some(self.hash_policy),
+            firewall,
+            private_lan: None,
+        })
     }
 
     fn apply(&mut self, change: &Change, protocol: u8) -> Result<(), kernel::Error> {
         self.change(change, protocol).map_err(|number| refusal(change, protocol, number))
+    }
+
+    fn is_pinned(&mut self, pin: FwMark) -> Result<bool, kernel::Error> {
+        Ok(self.tracked.iter().any(|mark| mark & pin.mask == pin.value))
     }
 
     fn flush_route_cache(&mut self) -> Result<(), kernel::Error> {

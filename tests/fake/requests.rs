@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use multihome::firewall::{self, Batch, Seal};
 use multihome::plan::Change;
 use multihome::state::{
     Action, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Leg, Member, NexthopKind, Rule, Selector, Target,
@@ -26,6 +27,11 @@ impl Fake {
                 Some(nic) => nic.strict_rp_filter = false,
                 None => return Err(ENOENT),
             },
+            Change::DeviceGroup { device, group } => {
+                self.nics.values_mut().find(|nic| nic.index == device.index).ok_or(ENODEV)?.group = *group;
+            }
+            Change::Firewall(batch) => self.restore(batch)?,
+            Change::Forget(pin) => self.tracked.retain(|mark| mark & pin.mask != pin.value),
             Change::HashPolicy(policy) => self.hash_policy = *policy,
             Change::Nexthop { id, leg } => self.put_object(*id, protocol, NexthopKind::Single(leg.clone()))?,
             Change::Group { id, members } => self.put_object(*id, protocol, NexthopKind::Group(members.clone()))?,
@@ -47,6 +53,38 @@ impl Fake {
                 at.map(|at| self.rules.remove(at)).ok_or(ENOENT).map(drop).or_else(gone)?;
             }
         }
+        Ok(())
+    }
+
+    /// `iptables-restore --noflush`: all of a batch or nothing.
+    fn restore(&mut self, batch: &Batch) -> Result<(), i32> {
+        let mut chains = self.firewall.tables.get(&batch.table).cloned().unwrap_or_default();
+        for line in batch.text.lines() {
+            let (what, rest) = line.split_once(' ').unwrap_or((line, ""));
+            let (chain, rule) = rest.split_once(' ').unwrap_or((rest, ""));
+            let jump = |rule: &str| rule.strip_prefix("-j ").filter(|to| firewall::is_ours(to)).map(str::to_owned);
+            match what {
+                "-A" => {
+                    let seal = Seal::find(rule.as_bytes()).map(firewall::FoundRule::Sealed);
+                    let rule = seal.or_else(|| jump(rule).map(firewall::FoundRule::Jump));
+                    chains.entry(chain.to_owned()).or_default().push(rule.unwrap_or(firewall::FoundRule::Other));
+                }
+                "-D" => {
+                    let rules = chains.get_mut(chain).ok_or(ENOENT)?;
+                    let gone = jump(rule).map(firewall::FoundRule::Jump);
+                    let at = rules.iter().position(|r| Some(r) == gone.as_ref()).ok_or(ENOENT)?;
+                    rules.remove(at);
+                }
+                "-F" => chains.get_mut(chain).ok_or(ENOENT)?.clear(),
+                "-X" => drop(chains.remove(chain).ok_or(ENOENT)?),
+                _ => {
+                    if let Some(chain) = what.strip_prefix(':') {
+                        chains.insert(chain.to_owned(), Vec::new());
+                    }
+                }
+            }
+        }
+        self.firewall.tables.insert(batch.table, chains);
         Ok(())
     }
 

@@ -96,7 +96,7 @@ impl Fake {
             addresses.push(Address { local: HostAddr::new(net.addr()).unwrap(), reaches });
         }
         let (up, carrier) = (state != "down", state == "up");
-        self.nics.insert(name, Nic { index, up, carrier, strict_rp_filter, addresses });
+        self.nics.insert(name, Nic { index, up, carrier, strict_rp_filter, group: 0, addresses });
     }
 
     fn read_route(&mut self, words: &mut Words<'_>) {

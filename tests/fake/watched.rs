@@ -1,6 +1,7 @@
 //! The fake kernel with somebody beside it, who sees each change before it is made, and may refuse it
 //! or have something happen.
 
+use multihome::config::FwMark;
 use multihome::kernel::{self, Kernel};
 use multihome::observed::{Observed, Scope};
 use multihome::plan::Change;
@@ -29,6 +30,10 @@ impl<F: FnMut(usize, &Change, &mut Fake) -> Result<(), i32>> Kernel for Watched<
         (self.before)(self.made, change, self.fake).map_err(|number| refusal(change, protocol, number))?;
         self.made += 1;
         self.fake.apply(change, protocol)
+    }
+
+    fn is_pinned(&mut self, pin: FwMark) -> Result<bool, kernel::Error> {
+        self.fake.is_pinned(pin)
     }
 
     fn flush_route_cache(&mut self) -> Result<(), kernel::Error> {

@@ -10,7 +10,7 @@ use multihome::caller::{Addresses, Change, Event, Family};
 use multihome::config::{self, Config};
 use multihome::links::Records;
 use multihome::observed::Address;
-use multihome::reconcile::reconcile;
+use multihome::reconcile::{About, reconcile};
 use multihome::records::{Effect, effect};
 use multihome::state::{Action, Device, FoundRule, Leg, Member, NexthopKind, Rule, Selector, WeightedLeg};
 use multihome::types::{HostAddr, IfName, TableId, Weight};
@@ -187,7 +187,8 @@ pub fn scenes_on(kernel: Fake) -> impl Strategy<Value = Scene> {
                 world.fake.nexthops = None;
             }
             let address = address("192.0.2.10".parse().unwrap(), 24);
-            let nic = Nic { index: 9, up: true, carrier: true, strict_rp_filter: true, addresses: vec![address] };
+            let nic =
+                Nic { index: 9, up: true, carrier: true, strict_rp_filter: true, group: 0, addresses: vec![address] };
             world.fake.nics.insert(LAN.parse().unwrap(), nic);
             for step in &steps {
                 world.step(step);
@@ -284,7 +285,7 @@ impl World {
             Step::Hook { old, until } => {
                 let config = if old { &self.old } else { &self.new };
                 let kill = |made, _: &_, _: &mut _| if Some(made) == until { Err(EPERM) } else { Ok(()) };
-                let _ = reconcile(config, &self.records, &mut Watched::new(&mut self.fake, kill));
+                let _ = reconcile(config, &self.records, &About::All, &mut Watched::new(&mut self.fake, kill));
             }
         }
     }
@@ -298,7 +299,7 @@ impl World {
         let next = &mut self.next;
         let new = || {
             *next += 1;
-            Nic { index: *next, up: false, carrier: true, strict_rp_filter: false, addresses: vec![] }
+            Nic { index: *next, up: false, carrier: true, strict_rp_filter: false, group: 0, addresses: vec![] }
         };
         let nic = self.fake.nics.entry(name.clone()).or_insert_with(new);
         (nic.carrier, nic.addresses) = (true, addresses);

@@ -36,7 +36,7 @@ const FILE: Cases<'_> = &[
     ),
     (
         "[settings]\ntimeout = 1\n",
-        "f:2: unknown key `timeout`, expected one of `rule-priority`, `metric`, `protocol`, `nexthop-id`, `nexthops`, `settle-timeout`, `lock-timeout`, `firewall`, `hash-policy`",
+        "f:2: unknown key `timeout`, expected one of `rule-priority`, `metric`, `protocol`, `nexthop-id`, `nexthops`, `settle-timeout`, `lock-timeout`, `firewall`, `device-group`, `hash-policy`",
     ),
     ("[uplink]\nname = 'a'\n", "f:1: write each in double brackets, such as [[uplink]]"),
     ("uplink = 3", "f:1: write each in double brackets, such as [[uplink]]"),
@@ -259,6 +259,7 @@ const SETTINGS_CASES: Cases<'_> = &[
         "f:5: settle-timeout: \"11min\" is not valid: write a time such as \"10s\", from 0s to 10m",
     ),
     ("lock-timeout = '0s'\n", "f:5: lock-timeout: \"0s\" is not valid: write a time such as \"10s\", from 1ms to 10m"),
+    ("device-group = 0\n", "f:5: device-group: 0 is not valid: write a number from 1 to 4294967263"),
     ("firewall = 'nftables'\n", "f:5: firewall: \"nftables\" is not valid: write \"iptables\" or \"none\""),
     ("hash-policy = 4\n", "f:5: hash-policy: 4 is not valid: write a number from 0 to 3"),
     (

@@ -95,8 +95,8 @@ fn learn_names(socket: &mut Socket, message: &RouteMessage, devices: &mut Device
         }
         let mut request = LinkMessage::default();
         request.header.index = index;
-        if let Some((_, _, name)) = link(socket, &request).map_err(read("an interface"))? {
-            devices.others.insert(index, name);
+        if let Some(found) = link(socket, &request).map_err(read("an interface"))? {
+            devices.others.insert(index, found.name);
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use ipnet::Ipv4Net;
 use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 
 use super::{parse, read};
 use crate::config::{FwMark, PortRange, UidRange};
@@ -45,9 +45,10 @@ fn rule(message: &RuleMessage) -> FoundRule {
     let mut protocol = 0;
     let mut suppress_prefixlength = None;
     let mut mark_value = None;
-    let mut mark_mask = u32::MAX;
+    let mut mark_mask = None;
     // A flag such as `not` inverts the meaning; no rule of ours has any.
-    let mut complete = header.flags.is_empty() && header.tos == 0;
+    // That the interface of `iif` is not there now changes nothing about what the rule says.
+    let mut complete = (header.flags - RuleFlags::IifDetached).is_empty() && header.tos == 0;
     let mut selector = Selector::default();
     let prefix = |addr: &IpAddr, len| match addr {
         IpAddr::V4(addr) => Ipv4Net::new(*addr, len).ok(),
@@ -67,7 +68,7 @@ fn rule(message: &RuleMessage) -> FoundRule {
                 Err(_) => complete = false,
             },
             RuleAttribute::FwMark(n) => mark_value = Some(*n),
-            RuleAttribute::FwMask(n) => mark_mask = *n,
+            RuleAttribute::FwMask(n) => mark_mask = Some(*n),
             RuleAttribute::UidRange(r) => selector.uid = Some(UidRange { start: r.start, end: r.end }),
             RuleAttribute::IpProtocol(p) => selector.proto = Some((*p).into()),
             RuleAttribute::SourcePortRange(r) => selector.sport = Some(PortRange { start: r.start, end: r.end }),
@@ -82,7 +83,11 @@ fn rule(message: &RuleMessage) -> FoundRule {
             _ => complete = false,
         }
     }
-    selector.fwmark = mark_value.map(|value| FwMark { value, mask: mark_mask });
+    // The kernel says no value where it is 0, and no mask where it is full.
+    selector.fwmark = match (mark_value, mark_mask) {
+        (None, None) => None,
+        (value, mask) => Some(FwMark { value: value.unwrap_or(0), mask: mask.unwrap_or(u32::MAX) }),
+    };
     let action = match header.action {
         RuleAction::ToTable => Action::Lookup { table: TableId::observed(table), suppress_prefixlength },
         RuleAction::Unreachable => Action::Unreachable,

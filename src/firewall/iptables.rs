@@ -1,0 +1,126 @@
+//! Runs iptables-restore(8) and iptables-save(8): no shell, no environment, no search by PATH, which
+//! pppd does not give.
+
+use std::io::{self, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output, Stdio};
+
+use thiserror::Error;
+
+use super::{Batch, Found, FoundChains, FoundRule, Seal, Table, is_ours};
+
+/// Add to what is there; wait this many seconds for other users of the legacy variant's lock.
+pub const RESTORE_OPTIONS: [&str; 3] = ["--noflush", "-w", "5"];
+
+/// Where distributions have it.
+const DIRECTORIES: [&str; 5] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin"];
+
+/// Why the packet filter was not changed.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// It is not installed.
+    #[error(
+        "{program} is in none of {}: install iptables, or write firewall = \"none\" in [settings] and pin connections \
+         by other means", DIRECTORIES.join(", ")
+    )]
+    Missing {
+        /// Which.
+        program: &'static str,
+    },
+    /// It cannot be run.
+    #[error("cannot run {}: {source}", path.display())]
+    Run {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It said no.
+    #[error("{} has refused our rules ({status}): {stderr}", path.display())]
+    Refused {
+        /// Which.
+        path: PathBuf,
+        /// Its exit status.
+        status: ExitStatus,
+        /// What it said, shortened.
+        stderr: String,
+    },
+}
+
+impl Error {
+    /// Whether another batch might do better: it was read, and something in it is not known here.
+    pub fn is_about_rules(&self) -> bool {
+        // RESOURCE_PROBLEM of iptables(8): somebody else holds its lock.
+        const BUSY: i32 = 4;
+        matches!(self, Self::Refused { status, .. } if status.signal().is_none() && status.code() != Some(BUSY))
+    }
+}
+
+/// Loads a batch: as a whole or not at all.
+pub fn restore(batch: &Batch) -> Result<(), Error> {
+    let (path, output) = run("iptables-restore", &RESTORE_OPTIONS, batch.text.as_bytes())?;
+    if output.status.success() { Ok(()) } else { Err(refused(path, &output)) }
+}
+
+/// Looks at the rules by iptables-save(8), which knows both variants.
+pub fn save() -> Result<Found, Error> {
+    let mut found = Found::default();
+    for table in Table::ALL {
+        let (path, output) = run("iptables-save", &["-t", table.name()], b"")?;
+        if !output.status.success() {
+            return Err(refused(path, &output));
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let rewrites = |line: &str| line.starts_with("-A POSTROUTING ") && !line.contains(super::PREFIX);
+        found.foreign_nat |= table == Table::Nat && text.lines().any(rewrites);
+        found.tables.insert(table, read(&text));
+    }
+    Ok(found)
+}
+
+fn run(program: &'static str, args: &[&str], input: &[u8]) -> Result<(PathBuf, Output), Error> {
+    let path = DIRECTORIES.iter().map(|dir| Path::new(dir).join(program)).find(|path| path.exists());
+    let path = path.ok_or(Error::Missing { program })?;
+    let failed = |source| Error::Run { path: path.clone(), source };
+    let mut command = Command::new(&path);
+    command.args(args).env_clear().current_dir("/");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // If it does not read to the end, it says why on its standard error.
+        let _ = stdin.write_all(input);
+    }
+    let output = child.wait_with_output().map_err(failed)?;
+    Ok((path, output))
+}
+
+fn refused(path: PathBuf, output: &Output) -> Error {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    Error::Refused { path, status: output.status, stderr: lines.join("; ").chars().take(300).collect() }
+}
+
+/// The chains of one table in the format of iptables-save(8). Of the kernel's own chains only those
+/// with rules appear; that makes no difference.
+fn read(text: &str) -> FoundChains {
+    let mut chains = FoundChains::new();
+    for line in text.lines() {
+        if let Some(chain) = line.strip_prefix(':') {
+            if let Some(name) = chain.split(' ').next().filter(|name| is_ours(name)) {
+                chains.entry(name.to_owned()).or_default();
+            }
+        } else if let Some(rule) = line.strip_prefix("-A ") {
+            let Some((chain, rule)) = rule.split_once(' ') else { continue };
+            let found = if let Some(to) = rule.strip_prefix("-j ").filter(|to| is_ours(to)) {
+                FoundRule::Jump(to.to_owned())
+            } else {
+                Seal::find(rule.as_bytes()).map_or(FoundRule::Other, FoundRule::Sealed)
+            };
+            chains.entry(chain.to_owned()).or_default().push(found);
+        }
+    }
+    // Chains of others do not concern us, unless they jump to ours.
+    chains.retain(|name, rules| is_ours(name) || rules.iter().any(|rule| matches!(rule, FoundRule::Jump(_))));
+    chains
+}

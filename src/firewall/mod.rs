@@ -1,0 +1,244 @@
+//! Our chains in the packet filter: what they should be, what was found of them, and the batches of
+//! iptables-restore(8) that make the one of the other. Pure, but for `iptables`, which runs it.
+//!
+//! A chain says itself what it was made from: the first rule of each bears a comment, its *seal*,
+//! with a hash of all our rules of the table. So nothing has to be remembered, and rules that
+//! somebody else has flushed, changed or restored from an old file are seen.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+pub mod iptables;
+mod render;
+
+pub use render::{LINK_GROUPS, device_groups, our_groups, rulesets, unmasqueraded};
+
+/// All our chains begin so; no other chain is ever touched, but for the jumps to ours.
+pub const PREFIX: &str = "MULTIHOME";
+
+/// A table of iptables(8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// Marks, before the packet is routed.
+    Mangle,
+    /// Addresses.
+    Nat,
+}
+
+impl Table {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Mangle, Self::Nat];
+
+    /// As iptables(8) calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mangle => "mangle",
+            Self::Nat => "nat",
+        }
+    }
+}
+
+/// A chain of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Chain {
+    /// Its name.
+    pub name: &'static str,
+    /// The kernel's chain that jumps to it.
+    pub hook: &'static str,
+    /// Nothing may come after that jump: the pin of a connection has the last word.
+    pub last: bool,
+    /// Its rules as iptables(8) takes them after the name of the chain. At least one.
+    pub rules: Vec<String>,
+}
+
+/// What a table should hold of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Ruleset {
+    /// The table.
+    pub table: Table,
+    /// Its chains; none: nothing of ours.
+    pub chains: Vec<Chain>,
+    /// Links are told by interface names only, since the kernel or iptables lacks device groups.
+    pub by_name: bool,
+}
+
+impl Ruleset {
+    /// The comment of the first rule of each chain.
+    fn seal(&self) -> Seal {
+        // Stable within a build; another build loads the rules once more at its first event.
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        Seal { hash: hasher.finish(), by_name: self.by_name }
+    }
+}
+
+/// What a seal says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seal {
+    hash: u64,
+    by_name: bool,
+}
+
+impl Seal {
+    const GROUPS: &str = "multihome:";
+    const NAMES: &str = "multihome, by name:";
+    const DIGITS: usize = 16;
+
+    /// Looks for a seal anywhere in `rule`, whose form differs between the ways to look at it.
+    pub fn find(rule: &[u8]) -> Option<Self> {
+        let after = |mark: &str| {
+            let at = rule.windows(mark.len()).position(|w| w == mark.as_bytes())? + mark.len();
+            let digits = std::str::from_utf8(rule.get(at..at + Self::DIGITS)?).ok()?;
+            u64::from_str_radix(digits, 16).ok()
+        };
+        let seal = |by_name| move |hash| Self { hash, by_name };
+        after(Self::GROUPS).map(seal(false)).or_else(|| after(Self::NAMES).map(seal(true)))
+    }
+}
+
+impl fmt::Display for Seal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = if self.by_name { Self::NAMES } else { Self::GROUPS };
+        write!(f, "{mark}{:0width$x}", self.hash, width = Self::DIGITS)
+    }
+}
+
+/// A rule as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundRule {
+    /// Nothing but a jump to a chain.
+    Jump(String),
+    /// Bears a seal of ours.
+    Sealed(Seal),
+    /// Any other.
+    Other,
+}
+
+/// Rules by chain.
+pub type FoundChains = BTreeMap<String, Vec<FoundRule>>;
+
+/// What was found in the packet filter: our chains, and the kernel's own that may jump to them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Chains by table.
+    pub tables: BTreeMap<Table, FoundChains>,
+    /// Device groups have been tried in vain in this run.
+    pub no_groups: bool,
+    /// It could not be looked at for want of privileges, and nothing is known.
+    pub hidden: bool,
+    /// Somebody else's rules may rewrite the source of what leaves.
+    pub foreign_nat: bool,
+}
+
+impl Found {
+    /// Whether rules have to name interfaces, since device groups were found to be lacking.
+    pub fn by_name(&self) -> bool {
+        let sealed = |rule: &FoundRule| matches!(rule, FoundRule::Sealed(seal) if seal.by_name);
+        self.no_groups || self.tables.values().flat_map(BTreeMap::values).flatten().any(sealed)
+    }
+
+    /// Whether any chain of ours is there.
+    pub fn any(&self) -> bool {
+        self.tables.values().flat_map(BTreeMap::keys).any(|name| is_ours(name))
+    }
+}
+
+/// Whether the chain is one of ours.
+pub fn is_ours(chain: &str) -> bool {
+    chain.starts_with(PREFIX)
+}
+
+/// Input of one run of `iptables-restore --noflush`, which makes all of it or nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// The table that it is for.
+    pub table: Table,
+    /// Its lines.
+    pub text: String,
+    /// It matches device groups, which old kernels lack.
+    pub by_group: bool,
+}
+
+impl fmt::Display for Batch {
+    /// As a command for a shell.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "iptables-restore {} <<'END'\n{}END", iptables::RESTORE_OPTIONS.join(" "), self.text)
+    }
+}
+
+/// What makes `wanted` of `found`. A table that `wanted` does not name loses what it has of ours.
+pub fn batches(wanted: &[Ruleset], found: &Found) -> Vec<Batch> {
+    let nothing = FoundChains::new();
+    let batch = |table| {
+        let wanted = wanted.iter().find(|ruleset| ruleset.table == table);
+        batch(table, wanted, found.tables.get(&table).unwrap_or(&nothing))
+    };
+    Table::ALL.into_iter().filter_map(batch).collect()
+}
+
+fn batch(table: Table, wanted: Option<&Ruleset>, found: &FoundChains) -> Option<Batch> {
+    let seal = wanted.map(Ruleset::seal);
+    let chains = wanted.map(|w| &w.chains[..]).unwrap_or_default();
+    let unwanted: Vec<_> =
+        found.keys().filter(|name| is_ours(name) && !chains.iter().any(|c| c.name == **name)).collect();
+    let whole = |chain: &Chain| {
+        let rules = found.get(chain.name).map(Vec::as_slice).unwrap_or_default();
+        rules.len() == chain.rules.len()
+            && matches!((rules.first(), &seal), (Some(FoundRule::Sealed(a)), Some(b)) if a == b)
+    };
+    if unwanted.is_empty() && chains.iter().all(|c| whole(c) && hooks(c.name, found) == [hook(c, found)]) {
+        return None;
+    }
+    let mut text = format!("*{}\n", table.name());
+    // Writing to a String cannot fail. With --noflush a chain that is named is emptied, or made.
+    for chain in chains {
+        let _ = writeln!(text, ":{} - [0:0]", chain.name);
+    }
+    for chain in chains {
+        let mut seal = seal.map(|seal| format!(" -m comment --comment \"{seal}\"")).unwrap_or_default();
+        for rule in &chain.rules {
+            let _ = writeln!(text, "-A {}{seal} {rule}", chain.name);
+            seal.clear();
+        }
+    }
+    let unhook = |text: &mut String, name: &str| {
+        for (base, _) in hooks(name, found) {
+            let _ = writeln!(text, "-D {base} -j {name}");
+        }
+    };
+    for chain in chains.iter().filter(|c| hooks(c.name, found) != [hook(c, found)]) {
+        unhook(&mut text, chain.name);
+        let _ = writeln!(text, "-A {} -j {}", chain.hook, chain.name);
+    }
+    for name in unwanted {
+        unhook(&mut text, name);
+        let _ = writeln!(text, "-F {name}\n-X {name}");
+    }
+    text.push_str("COMMIT\n");
+    let by_group = chains.iter().flat_map(|c| &c.rules).any(|rule| rule.contains("-m devgroup "));
+    Some(Batch { table, text, by_group })
+}
+
+/// Where there are jumps to a chain: kernel's chain, and the jump's place in it.
+fn hooks<'a>(name: &str, found: &'a FoundChains) -> Vec<(&'a str, usize)> {
+    let jumps = |rule: &FoundRule| matches!(rule, FoundRule::Jump(to) if to == name);
+    let bases = found.iter().filter(|(base, _)| !is_ours(base));
+    bases
+        .flat_map(|(base, rules)| {
+            rules.iter().enumerate().filter(|(_, rule)| jumps(rule)).map(|(at, _)| (base.as_str(), at))
+        })
+        .collect()
+}
+
+/// Where the one jump to a chain should be, as far as it is there at all.
+fn hook<'a>(chain: &'a Chain, found: &FoundChains) -> (&'a str, usize) {
+    let rules = found.get(chain.hook).map(Vec::as_slice).unwrap_or_default();
+    let at = if chain.last {
+        rules.len().saturating_sub(1)
+    } else {
+        let jumps = |rule: &FoundRule| matches!(rule, FoundRule::Jump(to) if to == chain.name);
+        rules.iter().position(jumps).unwrap_or(usize::MAX)
+    };
+    (chain.hook, at)
+}

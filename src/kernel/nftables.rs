@@ -1,0 +1,130 @@
+//! Our chains where iptables is the `nf_tables` variant: read over netlink, since a process of
+//! iptables-save takes longer than all else at an event.
+//!
+//! iptables-nft keeps its tables under their own names in family `ip`. A jump without conditions is
+//! a counter and an `immediate` with the verdict; a comment stands as plain text in the expression
+//! or the user data of its rule.
+
+use std::ops::ControlFlow;
+
+use netlink_packet_core::NlasIterator;
+
+use super::Error;
+use super::netfilter::{HEADER_LEN, Message, text};
+use super::observe::read;
+use super::socket::{self, Socket};
+use crate::firewall::{Found, FoundRule, Seal, Table, is_ours};
+
+const NFT_MSG_GETCHAIN: u16 = 10 << 8 | 4;
+const NFT_MSG_GETRULE: u16 = 10 << 8 | 7;
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_CHAIN_TYPE: u16 = 7;
+const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_RULE_CHAIN: u16 = 2;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
+const NFTA_LIST_ELEM: u16 = 1;
+const NFTA_EXPR_NAME: u16 = 1;
+const NFTA_EXPR_DATA: u16 = 2;
+const NFTA_IMMEDIATE_DATA: u16 = 2;
+const NFTA_DATA_VERDICT: u16 = 2;
+const NFTA_VERDICT_CHAIN: u16 = 2;
+const NFPROTO_INET: u8 = 1;
+const NFPROTO_IPV4: u8 = 2;
+/// The kernel's chains that can jump to ours.
+const HOOKS: [&str; 3] = ["PREROUTING", "OUTPUT", "POSTROUTING"];
+
+/// What there is of ours; nothing where iptables is not this variant.
+pub(super) fn found() -> Result<Found, Error> {
+    let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
+    let each = |(all, foreign_nat): &mut (Vec<(Table, String)>, bool), body: &[u8]| {
+        let name = attribute(payload(body), NFTA_CHAIN_NAME).map(string).unwrap_or_default();
+        let table = attribute(payload(body), NFTA_CHAIN_TABLE).map(string).unwrap_or_default();
+        let is_nat = attribute(payload(body), NFTA_CHAIN_TYPE).is_some_and(|kind| string(kind) == "nat");
+        let family = body.first().copied().unwrap_or_default();
+        // Tables of iptables are looked into, those of others taken for what they may be.
+        *foreign_nat |= is_nat && [NFPROTO_INET, NFPROTO_IPV4].contains(&family) && table != Table::Nat.name();
+        let table = Table::ALL.into_iter().find(|t| t.name() == table);
+        if let Some(table) =
+            table.filter(|_| family == NFPROTO_IPV4).filter(|_| is_ours(&name) || HOOKS.contains(&name.as_str()))
+        {
+            all.push((table, name));
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    let all = Message { family: 0, ..Message::new(Vec::new()) };
+    let (chains, foreign_nat) = match socket.dump(NFT_MSG_GETCHAIN, &all, Default::default, each) {
+        // The packet filter is root's to look at.
+        Err(e) if e.refused() == Some(1) => return Ok(Found { hidden: true, ..Found::default() }),
+        // No nf_tables in this kernel: then iptables cannot be this variant either.
+        Err(e) if e.refused().is_some() => return Ok(Found::default()),
+        chains => chains.map_err(read("chains of nf_tables"))?,
+    };
+    let mut found = Found { foreign_nat, ..Found::default() };
+    if chains.iter().any(|(_, name)| is_ours(name)) {
+        for (table, name) in chains {
+            let rules = rules(&mut socket, table, &name).map_err(read("rules of nf_tables"))?;
+            let foreign = |rules: &[FoundRule]| !rules.iter().all(|r| matches!(r, FoundRule::Jump(to) if is_ours(to)));
+            found.foreign_nat |= table == Table::Nat && name == "POSTROUTING" && foreign(&rules);
+            found.tables.entry(table).or_default().insert(name, rules);
+        }
+    }
+    Ok(found)
+}
+
+fn rules(socket: &mut Socket, table: Table, chain: &str) -> Result<Vec<FoundRule>, socket::Error> {
+    let request = Message::new(vec![text(NFTA_RULE_TABLE, table.name()), text(NFTA_RULE_CHAIN, chain)]);
+    let each = |all: &mut Vec<FoundRule>, body: &[u8]| {
+        let body = payload(body);
+        // Kernels before 4.20 do not filter by chain.
+        if attribute(body, NFTA_RULE_CHAIN).is_some_and(|name| string(name) == chain) {
+            let seal = Seal::find(body).map(FoundRule::Sealed);
+            all.push(seal.or_else(|| jump(body).map(FoundRule::Jump)).unwrap_or(FoundRule::Other));
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    socket.dump(NFT_MSG_GETRULE, &request, Vec::new, each)
+}
+
+/// The chain that a rule jumps to, if it does nothing else.
+fn jump(rule: &[u8]) -> Option<String> {
+    let mut to = None;
+    for element in NlasIterator::new(attribute(rule, NFTA_RULE_EXPRESSIONS)?).flatten() {
+        if element.kind() != NFTA_LIST_ELEM {
+            continue;
+        }
+        let expression = element.value();
+        match string(attribute(expression, NFTA_EXPR_NAME)?).as_str() {
+            "counter" => {}
+            "immediate" => {
+                let path = [NFTA_EXPR_DATA, NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT, NFTA_VERDICT_CHAIN];
+                to = Some(string(path.iter().try_fold(expression, |nla, kind| attribute(nla, *kind))?));
+            }
+            _ => return None,
+        }
+    }
+    to
+}
+
+fn payload(body: &[u8]) -> &[u8] {
+    body.get(HEADER_LEN..).unwrap_or_default()
+}
+
+fn attribute(nlas: &[u8], kind: u16) -> Option<&[u8]> {
+    // An attribute that cannot be read ends the list.
+    let mut rest = nlas;
+    while let Some(&[l0, l1, k0, k1]) = rest.first_chunk::<4>() {
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        let value = rest.get(4..length)?;
+        // The two upper bits are flags.
+        if u16::from_ne_bytes([k0, k1]) & 0x3fff == kind {
+            return Some(value);
+        }
+        rest = rest.get(length.next_multiple_of(4)..)?;
+    }
+    None
+}
+
+fn string(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
+}

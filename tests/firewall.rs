@@ -1,0 +1,490 @@
+//! Our chains beside everybody else's: what is loaded when, by which iptables, and what is left alone.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use support::internet::{ECHO, Internet, Namespace, ask_again, ask_udp, sysctl};
+use support::*;
+
+const LINKS: &str = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\nmasquerade = true\n\
+                     [[uplink]]\nname = \"isp2\"\ninterface = \"ppp1\"\n[settings]\nsettle-timeout = \"0s\"\n";
+
+/// What docker and tailscale leave, with their own marks, and rules of an administrator.
+const FOREIGN: &str = "\
+*mangle
+:PREROUTING ACCEPT [0:0]
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+:ADMIN - [0:0]
+-A PREROUTING -m conntrack --ctstate RELATED,ESTABLISHED -j CONNMARK --restore-mark --nfmask 0xff0000 --ctmask 0xff0000
+-A FORWARD -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu
+-A OUTPUT -j ADMIN
+-A OUTPUT -m conntrack --ctstate NEW -m mark ! --mark 0x0/0xff0000 -j CONNMARK --save-mark --nfmask 0xff0000 --ctmask 0xff0000
+-A ADMIN -p udp -m udp --dport 7 -j MARK --set-xmark 0x80000/0xff0000
+COMMIT
+*nat
+:PREROUTING ACCEPT [0:0]
+:INPUT ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+:DOCKER - [0:0]
+:ts-postrouting - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
+-A POSTROUTING -j ts-postrouting
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+-A DOCKER -i docker0 -j RETURN
+-A ts-postrouting -m mark --mark 0x40000/0xff0000 -j MASQUERADE
+COMMIT
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+:DOCKER-USER - [0:0]
+:ts-forward - [0:0]
+-A FORWARD -j ts-forward
+-A FORWARD -j DOCKER-USER
+-A DOCKER-USER -j RETURN
+-A ts-forward -i tailscale0 -j MARK --set-xmark 0x40000/0xff0000
+-A ts-forward -m mark --mark 0x40000/0xff0000 -j ACCEPT
+COMMIT
+";
+
+fn feed(program: &str, input: &str) {
+    let mut child = Command::new(program).stdin(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "{program}");
+}
+
+/// The rules of all tables, without comments and the counts of packets behind a chain's policy.
+fn saved() -> Vec<String> {
+    let text = String::from_utf8(ok(&mut Command::new("iptables-save")).stdout).unwrap();
+    let rule = |line: &str| match line.strip_prefix(':') {
+        Some(chain) => format!(":{} [0:0]", chain.rsplit_once(' ').unwrap().0),
+        None => line.to_owned(),
+    };
+    text.lines().filter(|line| !line.starts_with('#')).map(rule).collect()
+}
+
+fn ours() -> Vec<String> {
+    saved().into_iter().filter(|line| line.contains("MULTIHOME")).collect()
+}
+
+fn foreign() -> Vec<String> {
+    saved().into_iter().filter(|line| !line.contains("MULTIHOME")).collect()
+}
+
+fn iptables(args: &str) {
+    ok(Command::new("iptables").args(args.split_whitespace()));
+}
+
+/// From here on, this thread and its children find `file` in the place of `path`.
+fn instead_of(path: &str, file: &Path) {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    mount(Some(file), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+}
+
+/// Makes the commands of iptables others, as update-alternatives(1) does: `target` says which by name.
+fn alternatives(target: impl Fn(&str) -> PathBuf) {
+    // Mounted over, it has to stay as long as the thread's mounts.
+    let dir = tempfile::tempdir().unwrap().keep();
+    for entry in fs::read_dir("/etc/alternatives").unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        let target =
+            if name.starts_with("iptables") { target(&name) } else { entry.path().canonicalize().unwrap_or_default() };
+        if target.exists() {
+            symlink(target, dir.join(name)).unwrap();
+        }
+    }
+    instead_of("/etc/alternatives", &dir);
+}
+
+fn variant(variant: &str, name: &str) -> PathBuf {
+    PathBuf::from("/usr/sbin").join(name.replacen("iptables", &format!("iptables-{variant}"), 1))
+}
+
+fn use_legacy() {
+    alternatives(|name| variant("legacy", name));
+    let version = ok(Command::new("iptables").arg("-V")).stdout;
+    assert!(String::from_utf8(version).unwrap().contains("legacy"));
+}
+
+fn up(server: &Server, line: Line) {
+    line.create();
+    ok(&mut server.hook(UP, line));
+}
+
+/// Programs that an event of `line` runs, by strace(1).
+fn programs_run(server: &Server, line: Line) -> Vec<String> {
+    let log = server.config().with_extension("strace");
+    let hook = server.hook(UP, line);
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-e", "trace=execve", "-e", "status=successful", "-o"]).arg(&log);
+    command.arg(hook.get_program()).args(hook.get_args()).env_clear();
+    command.envs(hook.get_envs().filter_map(|(k, v)| Some((k, v?))));
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    ok(&mut command);
+    let log = fs::read_to_string(log).unwrap();
+    // The shell that sets the umask, and the hook, come first.
+    let all: Vec<_> =
+        log.lines().filter_map(|l| Some(l.split_once("execve(\"")?.1.split_once('"')?.0.to_owned())).collect();
+    assert!(all.len() >= 2 && all[1] == UP, "{all:?}");
+    all[2..].to_vec()
+}
+
+#[test]
+fn the_chains_of_two_links() {
+    let server = Server::new(LINKS);
+    up(&server, ISP1);
+    let seal = |line: &String| line.split("--comment \"").nth(1).map(|l| l.split('"').next().unwrap().to_owned());
+    let lines = ours();
+    let seals: Vec<_> = lines.iter().filter_map(seal).collect();
+    let lines: Vec<_> = lines
+        .iter()
+        .map(|line| seals.iter().fold(line.clone(), |l, s| l.replace(&format!("-m comment --comment \"{s}\" "), "")))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            ":MULTIHOME-OUTPUT - [0:0]",
+            ":MULTIHOME-POSTROUTING - [0:0]",
+            ":MULTIHOME-PREROUTING - [0:0]",
+            "-A PREROUTING -j MULTIHOME-PREROUTING",
+            "-A OUTPUT -j MULTIHOME-OUTPUT",
+            "-A POSTROUTING -j MULTIHOME-POSTROUTING",
+            "-A MULTIHOME-OUTPUT -p icmp -m conntrack --ctstate RELATED -j RETURN",
+            "-A MULTIHOME-OUTPUT -m connmark ! --mark 0x0/0x3 -j CONNMARK --restore-mark --nfmask 0x3 --ctmask 0x3",
+            "-A MULTIHOME-POSTROUTING -m devgroup --dst-group 0x1b58 -m conntrack --ctstate NEW -m connmark --mark 0x0/0x3 -j CONNMARK --set-xmark 0x1/0x3",
+            "-A MULTIHOME-POSTROUTING -m devgroup --dst-group 0x1b59 -m conntrack --ctstate NEW -m connmark --mark 0x0/0x3 -j CONNMARK --set-xmark 0x2/0x3",
+            "-A MULTIHOME-PREROUTING -m devgroup --src-group 0x1b58 -m conntrack --ctstate NEW -m connmark --mark 0x0/0x3 -j CONNMARK --set-xmark 0x1/0x3",
+            "-A MULTIHOME-PREROUTING -m devgroup --src-group 0x1b58 -j RETURN",
+            "-A MULTIHOME-PREROUTING -m devgroup --src-group 0x1b59 -m conntrack --ctstate NEW -m connmark --mark 0x0/0x3 -j CONNMARK --set-xmark 0x2/0x3",
+            "-A MULTIHOME-PREROUTING -m devgroup --src-group 0x1b59 -j RETURN",
+            "-A MULTIHOME-PREROUTING -m connmark ! --mark 0x0/0x3 -j CONNMARK --restore-mark --nfmask 0x3 --ctmask 0x3",
+            ":MULTIHOME-POSTROUTING - [0:0]",
+            "-A POSTROUTING -j MULTIHOME-POSTROUTING",
+            "-A MULTIHOME-POSTROUTING -m devgroup --dst-group 0x1b58 -j MASQUERADE",
+        ]
+    );
+    assert!(ip("-d link show ppp0").contains("group 7000"));
+}
+
+#[test]
+fn an_event_that_changes_nothing_in_them_runs_no_program_and_a_second_line_changes_nothing() {
+    let server = Server::new(LINKS);
+    ISP1.create();
+    let first = programs_run(&server, ISP1);
+    assert!(first.iter().any(|p| p.ends_with("iptables-restore")), "this test would see it: {first:?}");
+    assert_eq!(programs_run(&server, ISP1), [""; 0]);
+    // Other people's rules come and go.
+    feed("iptables-restore", FOREIGN);
+    // That flushed ours.
+    ok(&mut server.hook(UP, ISP1));
+    iptables("-t nat -A DOCKER -p tcp --dport 80 -j DNAT --to 172.17.0.2");
+    iptables("-A FORWARD -j ACCEPT");
+    ISP2.create();
+    assert_eq!(programs_run(&server, ISP2), [""; 0]);
+    assert!(String::from_utf8(ok(&mut server.with_args(CTL, &["plan"])).stdout).unwrap().contains("nothing to change"));
+}
+
+/// What has to be true with either variant.
+fn rules_come_back_and_go() {
+    let server = Server::new(LINKS);
+    up(&server, ISP1);
+    let whole = ours();
+    assert!(whole.len() > 10);
+    for harm in [
+        "-t mangle -F",
+        "-t mangle -F MULTIHOME-OUTPUT",
+        "-t mangle -D MULTIHOME-POSTROUTING 2",
+        "-t mangle -D PREROUTING -j MULTIHOME-PREROUTING",
+        "-t nat -F",
+        // A rule that has come after the pins, which are to have the last word.
+        "-t mangle -A OUTPUT -j MARK --set-mark 0x2",
+        // A second jump.
+        "-t mangle -I OUTPUT -j MULTIHOME-OUTPUT",
+        "-t mangle -R MULTIHOME-OUTPUT 1 -j RETURN",
+    ] {
+        iptables(harm);
+        ok(&mut server.hook(UP, ISP1));
+        let printed = String::from_utf8(ok(&mut server.with_args(CTL, &["plan"])).stdout).unwrap();
+        assert!(printed.contains("nothing to change"), "{harm}: {printed}");
+        let now = ours();
+        assert_eq!(now, whole, "{harm}");
+    }
+    iptables("-t mangle -F");
+    ok(&mut server.with_args(CTL, &["apply"]));
+    assert_eq!(ours(), whole);
+
+    // The last rule of OUTPUT is ours, and the administrator's stays.
+    iptables("-t mangle -A OUTPUT -j MARK --set-mark 0x2");
+    ok(&mut server.hook(UP, ISP1));
+    let output: Vec<_> = saved().into_iter().filter(|line| line.starts_with("-A OUTPUT")).collect();
+    assert_eq!(output, ["-A OUTPUT -j MARK --set-xmark 0x2/0xffffffff", "-A OUTPUT -j MULTIHOME-OUTPUT"]);
+
+    // Without masquerading the chain of nat goes.
+    server.configure(&LINKS.replace("masquerade = true\n", ""));
+    ok(&mut server.hook(UP, ISP1));
+    assert_eq!(ours().iter().filter(|line| line.contains("MASQUERADE")).count(), 0);
+
+    ok(&mut server.with_args(CTL, &["flush"]));
+    assert_eq!(ours(), [""; 0]);
+    assert!(held().iter().all(|line| !line.contains("proto 77")), "{:?}", held());
+    assert!(!ip("-d link show ppp0").contains("group 7000"));
+    let again = String::from_utf8(ok(&mut server.with_args(CTL, &["flush", "--dry-run"])).stdout).unwrap();
+    assert!(again.contains("nothing to take away"), "{again}");
+    ok(&mut server.with_args(CTL, &["apply"]));
+    assert!(ours().len() > 10 && held().iter().any(|line| line.contains("proto 77")));
+}
+
+#[test]
+fn rules_come_back_and_go_with_the_nft_variant() {
+    rules_come_back_and_go();
+}
+
+#[test]
+fn rules_come_back_and_go_with_the_legacy_variant() {
+    use_legacy();
+    rules_come_back_and_go();
+}
+
+fn not_one_line_of_others_changes() {
+    let server = Server::new(LINKS);
+    let internet = Internet::new();
+    feed("iptables-restore", &FOREIGN.replace(":FORWARD DROP", ":FORWARD ACCEPT"));
+    let before = foreign();
+    assert!(before.len() > 30);
+    for line in [ISP1, ISP2] {
+        internet.connect(line);
+        ok(&mut server.hook(UP, line));
+        assert_eq!(foreign(), before);
+    }
+    // Their bits of a packet's and a connection's mark beside ours.
+    assert!(ask_udp(("100.64.1.1", ECHO)).is_some() || ask_udp(("100.64.1.2", ECHO)).is_some());
+    let tracked = String::from_utf8(ok(Command::new("conntrack").args(["-L", "-p", "udp"])).stdout).unwrap();
+    let (theirs, pin) = (0x80000, [1, 2]);
+    assert!(pin.iter().any(|pin| tracked.contains(&format!("mark={}", theirs | pin))), "{tracked}");
+    ISP2.unregister();
+    finish(server.down(ISP2));
+    ok(&mut server.with_args(CTL, &["apply"]));
+    assert_eq!(foreign(), before);
+    ok(&mut server.with_args(CTL, &["flush"]));
+    assert_eq!(saved(), before);
+}
+
+#[test]
+fn not_one_line_of_others_changes_with_the_nft_variant() {
+    not_one_line_of_others_changes();
+}
+
+#[test]
+fn not_one_line_of_others_changes_with_the_legacy_variant() {
+    use_legacy();
+    not_one_line_of_others_changes();
+}
+
+#[test]
+fn with_firewall_none_nothing_is_looked_at_or_touched() {
+    let server = Server::new(&format!("{LINKS}firewall = \"none\"\n"));
+    ISP1.create();
+    assert_eq!(programs_run(&server, ISP1), [""; 0]);
+    assert_eq!(saved(), [""; 0]);
+    assert!(!ip("-d link show ppp0").contains("group 7000"));
+}
+
+#[test]
+fn another_group_of_the_administrators_stays_and_the_rules_name_the_interface() {
+    let server = Server::new(LINKS);
+    ISP1.create();
+    ip("link set ppp0 group 42");
+    ok(&mut server.hook(UP, ISP1));
+    assert!(ip("-d link show ppp0").contains("group 42"));
+    let rules = ours().join("\n");
+    assert!(
+        rules.contains("-A MULTIHOME-PREROUTING -i ppp0 -j RETURN") && rules.contains("--src-group 0x1b59"),
+        "{rules}"
+    );
+    assert!(rules.contains("-A MULTIHOME-POSTROUTING -o ppp0 ") && rules.contains("-j MASQUERADE"));
+}
+
+#[test]
+fn without_device_groups_the_rules_name_interfaces_and_that_is_not_tried_at_every_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = dir.path().join("iptables-restore");
+    let script = "#!/bin/sh\ninput=$(/bin/cat)\ncase \"$input\" in *devgroup*) echo \"Couldn't load match\" >&2; exit 2;; esac\n\
+                  printf '%s\\n' \"$input\" | /usr/sbin/iptables-nft-restore \"$@\"\n";
+    fs::write(&old, script).unwrap();
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
+    alternatives(|name| if name == "iptables-restore" { old.clone() } else { variant("nft", name) });
+
+    let server = Server::new(LINKS);
+    up(&server, ISP1);
+    let rules = ours().join("\n");
+    assert!(rules.contains("-A MULTIHOME-PREROUTING -i ppp0 -j RETURN") && !rules.contains("devgroup"), "{rules}");
+    assert_eq!(programs_run(&server, ISP1), [""; 0]);
+    // The link comes back by another name.
+    let renamed = Line { device: "ppp7", pid: 1007, ..ISP1 };
+    renamed.create();
+    ok(&mut server.hook(UP, renamed));
+    assert!(ours().join("\n").contains("-A MULTIHOME-PREROUTING -i ppp7 -j RETURN"));
+}
+
+#[test]
+fn an_iptables_that_fails_is_told_of_and_keeps_no_route_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let broken = dir.path().join("broken");
+    fs::write(&broken, "#!/bin/sh\n/bin/cat >/dev/null\necho 'it is broken' >&2\nexit 4\n").unwrap();
+    fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).unwrap();
+    instead_of("/usr/sbin/xtables-nft-multi", &broken);
+    let server = Server::new(LINKS);
+    ISP1.create();
+    let output = server.hook(UP, ISP1).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("it is broken") && said.lines().count() == 1, "{said}");
+    assert_eq!(shown("route show default"), ["default nhid 7100 via 198.51.100.1 dev ppp0 proto 77"]);
+    assert!(shown("rule").iter().any(|rule| rule.contains("from 198.51.100.10 lookup 1")));
+}
+
+#[test]
+fn neighbours_of_a_static_line_are_reached_without_its_gateway_although_connections_are_pinned() {
+    let server = Server::new("[[uplink]]\nname = \"cable\"\ninterface = \"eth1\"\ngateway = \"192.168.100.1\"\n");
+    // A modem with a page of its own, and a gateway that passes nothing back to where it came from.
+    let (modem, gateway) = (Namespace::new(), Namespace::new());
+    ip("link add eth1 type veth peer name port1");
+    ip("addr add 192.168.100.2/24 dev eth1");
+    ip("link set eth1 up");
+    ip("link add eth0 type veth peer name port2");
+    gateway.adopt("eth0");
+    gateway.ip("addr add 192.168.100.1/24 dev eth0");
+    gateway.ip("link set eth0 up");
+    modem.ip("link add br0 type bridge");
+    modem.ip("addr add 192.168.100.254/24 dev br0");
+    modem.ip("link set br0 up");
+    for port in ["port1", "port2"] {
+        modem.adopt(port);
+        modem.ip(&format!("link set {port} master br0"));
+        modem.ip(&format!("link set {port} up"));
+    }
+    modem.serve_echo(ECHO);
+    gateway.serve_echo(ECHO);
+    ok(&mut server.with_args(CTL, &["apply"]));
+    assert_eq!(shown("route show default"), ["default nhid 7100 via 192.168.100.1 dev eth1 proto 77"]);
+    // The bridge takes a moment.
+    until("the modem and the gateway answer", || {
+        ["192.168.100.254", "192.168.100.1"].iter().all(|host| ask_udp((host, ECHO)).is_some())
+    });
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    for neighbour in ["192.168.100.254", "192.168.100.1"] {
+        for _ in 0..3 {
+            assert!(ask_again(&socket, (neighbour, ECHO)).is_some(), "{neighbour}");
+        }
+    }
+}
+
+#[test]
+fn a_private_network_whose_source_nobody_rewrites_is_warned_of_and_no_other() {
+    let server = Server::new(&LINKS.replace("masquerade = true\n", ""));
+    let warned = |line: Line| {
+        let output = ok(server.hook(UP, line).arg("-v"));
+        String::from_utf8(output.stderr).unwrap().contains("192.168.2.0/24 is private")
+    };
+    ISP1.create();
+    assert!(!warned(ISP1), "there is no LAN");
+    ip("link add eth2 type veth peer name eth2-far");
+    ip("addr add 192.168.2.1/24 dev eth2");
+    let renew = || {
+        ip("rule del priority 190");
+        warned(ISP1)
+    };
+    assert!(!renew(), "nothing is forwarded");
+    sysctl("ipv4/ip_forward", "1");
+    assert!(renew());
+    assert!(!warned(ISP1), "nothing has happened: not again");
+    iptables("-t nat -A POSTROUTING -s 192.168.2.0/24 -j SNAT --to-source 198.51.100.10");
+    assert!(!renew(), "the administrator rewrites it");
+    iptables("-t nat -F POSTROUTING");
+    assert!(renew());
+    server.configure(LINKS);
+    assert!(!renew(), "we rewrite it");
+}
+
+/// `IPCTNL_MSG_CT_NEW` for one UDP connection with a mark.
+fn entry(n: u32, mark: u32, v6: bool) -> Vec<u8> {
+    fn nla(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(4 + value.len()).unwrap();
+        let mut all = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
+        all.resize(all.len().next_multiple_of(4), 0);
+        all
+    }
+    const NESTED: u16 = 1 << 15;
+    let client = Ipv4Addr::from(0x0a00_0000 + n);
+    let server = Ipv4Addr::new(192, 0, 2, 1);
+    let bytes = |addr: Ipv4Addr| if v6 { addr.to_ipv6_mapped().octets().to_vec() } else { addr.octets().to_vec() };
+    let (src, dst) = if v6 { (3, 4) } else { (1, 2) };
+    let tuple = |kind, a: Ipv4Addr, b: Ipv4Addr, sport: u16, dport: u16| {
+        let ip = nla(1 | NESTED, &[nla(src, &bytes(a)), nla(dst, &bytes(b))].concat());
+        let ports = [nla(1, &[17]), nla(2, &sport.to_be_bytes()), nla(3, &dport.to_be_bytes())].concat();
+        nla(kind | NESTED, &[ip, nla(2 | NESTED, &ports)].concat())
+    };
+    let body = [
+        vec![if v6 { 10 } else { 2 }, 0, 0, 0],
+        tuple(1, client, server, 1000, 53),
+        tuple(2, server, client, 53, 1000),
+        nla(7, &600_u32.to_be_bytes()),
+        nla(8, &mark.to_be_bytes()),
+    ]
+    .concat();
+    let length = u32::try_from(16 + body.len()).unwrap();
+    // NEW in ctnetlink; request, create.
+    let header = [&length.to_ne_bytes()[..], &(1_u16 << 8).to_ne_bytes(), &0x401_u16.to_ne_bytes(), &[0; 8]].concat();
+    [header, body].concat()
+}
+
+#[test]
+fn of_a_hundred_thousand_connections_just_the_dead_lines_go_and_soon() {
+    let server = Server::new(LINKS);
+    up(&server, ISP1);
+    up(&server, ISP2);
+    let mut socket = Socket::new(NETLINK_NETFILTER).unwrap();
+    socket.bind_auto().unwrap();
+    socket.connect(&SocketAddr::new(0, 0)).unwrap();
+    let send = |range: std::ops::Range<u32>, mark, v6| {
+        let all: Vec<_> = range.map(|n| entry(n, mark, v6)).collect();
+        for some in all.chunks(100) {
+            socket.send(&some.concat(), 0).unwrap();
+        }
+    };
+    // Somebody else's, with and without other bits; pinned to the line that lives; to the one that dies; IPv6.
+    send(0..99_000, 0x40000, false);
+    send(100_000..100_300, 0x1, false);
+    send(101_000..101_500, 0x40002, false);
+    send(0..50, 0x2, true);
+    let count = || -> usize {
+        fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap().trim().parse().unwrap()
+    };
+    let before = count();
+    assert!(before >= 99_850, "{before}");
+    let down = Instant::now();
+    ISP2.hang_up();
+    ISP2.unregister();
+    finish(server.down(ISP2));
+    assert!(down.elapsed() < Duration::from_secs(2), "{:?}", down.elapsed());
+    // A few may have timed out meanwhile that were there before.
+    assert_eq!(before - count(), 500);
+}
