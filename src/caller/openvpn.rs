@@ -29,7 +29,7 @@ pub fn event(args: &Args, env: Env) -> Result<Event, Error> {
     let up = match var(env, "script_type").as_deref() {
         None if is_down_root(args, env) => false,
         None | Some("up") => true,
-        // route-pre-down comes before the device goes, and with privileges that down may lack.
+        // Both without privileges after `user nobody`; route-pre-down comes while the device is still there.
         Some("down" | "route-pre-down") => false,
         Some(other) => {
             return Err(Invalid::new("script_type", other, "call it as OpenVPN's up, down or route-pre-down").into());
