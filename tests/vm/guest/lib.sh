@@ -12,6 +12,7 @@ weight=([1]=8 [2]=2)
 host=192.0.2.9                      # somewhere on the Internet, behind both providers
 mode=objects                        # or multipath
 v6=noipv6                           # or +ipv6
+patience=20                         # seconds in which the kernel has to come to hold what is wanted
 failures=0
 wire=() provider=() ours=()         # process ids of pty pairs, the providers' pppds, our pppds
 
@@ -27,7 +28,7 @@ until_true() {
     shift
     until "$@" >/dev/null 2>&1; do
         ((SECONDS <= end)) || return 1
-        sleep 0.05
+        sleep 0.1
     done
 }
 
@@ -46,12 +47,13 @@ serial() { # N: the line itself
     wire[$1]=$!
     until_true 10 test -e "/run/far$1" -a -e "${tty[$1]}" || fail "no pty pair for line $1"
     # A terminal that nobody has open looks hung up to socat.
+    # shellcheck disable=SC2217
     sleep infinity <"${tty[$1]}" >"/run/far$1" &
 }
 provide() { # N [option...]: the provider's pppd on the serial line
     : >"$L/provider$1.log"
     ip netns exec "isp$1" pppd "/run/far$1" 115200 noauth local nodetach nodefaultroute noccp novj \
-        lcp-echo-interval 0 lcp-max-configure 100 lcp-restart 1 ipcp-restart 1 $v6 "${gw[$1]}:${me[$1]}" \
+        lcp-echo-interval 0 lcp-max-configure 100 lcp-restart 1 ipcp-restart 1 "$v6" "${gw[$1]}:${me[$1]}" \
         debug logfile "$L/provider$1.log" "${@:2}" </dev/null >/dev/null 2>&1 &
     provider[$1]=$!
     until_true 10 grep -qs '^Connect:' "$L/provider$1.log" || fail "provider $1 does not start"
@@ -77,7 +79,7 @@ once=(nopersist lcp-echo-interval 1 lcp-echo-failure 2 lcp-restart 1)
 again=(holdoff 1 lcp-echo-interval 1 lcp-echo-failure 2 lcp-restart 1)
 dial() { # N [option...]
     say "dial $*"
-    pppd call "isp$1" nodetach $v6 debug logfile "$L/pppd$1.log" "${@:2}" </dev/null >>"$L/pppd$1.out" 2>&1 &
+    pppd call "isp$1" nodetach "$v6" debug logfile "$L/pppd$1.log" "${@:2}" </dev/null >>"$L/pppd$1.out" 2>&1 &
     ours[$1]=$!
 }
 restore() { # N: a new line and provider where they were lost
@@ -100,51 +102,54 @@ ended() { # N: our pppd has exited, and with it its hooks
     local pid=${ours[$1]}
     until_true 30 eval "! kill -0 $pid" || fail "pppd of line $1 still runs 30 s after its line was lost"
 }
-hooks_ended() { until_true 30 eval '! pgrep -x 0multihome' || fail "a hook still runs after 30 s: $(pgrep -ax 0multihome)"; }
+hooks_ended() {
+    local names='0multihome|mh-ip-(up|down)'
+    until_true 30 eval "! pgrep -x '$names'" || fail "a hook still runs after 30 s: $(pgrep -ax "$names")"
+}
 
 # --- what the kernel should hold
 
-# The whole of it for links N... that are up, in the words of ip(8).
+# The whole of it for links N... that are up, in the words of ip(8), sorted.
 wanted() {
-    local n ids='' legs='' group='' singles='' nl=$'\n'
+    local n legs='' group='' way=''
     for n; do
-        legs+=" nexthop via ${gw[$n]} dev ${dev[$n]} weight ${weight[$n]}"
+        way=" via ${gw[$n]} dev ${dev[$n]}"
+        legs+=" nexthop$way weight ${weight[$n]}"
         group+="${group:+/}$((7000 + n)),${weight[$n]}"
-        ids+="id $((7000 + n)) via ${gw[$n]} dev ${dev[$n]} scope 253 proto 77$nl"
-        singles=" via ${gw[$n]} dev ${dev[$n]}"
+        echo "$n: default$way proto 77"
+        echo "$((190 + n)): from ${me[$n]} lookup $n proto 77"
+        [ $mode != objects ] || echo "id $((7000 + n))$way scope 253 proto 77"
     done
     case $#,$mode in
-    0,*) echo "default:" ;;
-    1,objects) echo "default: default nhid 7100$singles proto 77" ;;
-    1,*) echo "default: default$singles proto 77" ;;
-    *,objects) echo "default: default nhid 7100 proto 77$legs" ;;
-    *) echo "default: default proto 77$legs" ;;
+    0,*) ;;
+    1,objects) echo "main: default nhid 7100$way proto 77" ;;
+    1,*) echo "main: default$way proto 77" ;;
+    *,objects) echo "main: default nhid 7100 proto 77$legs" ;;
+    *) echo "main: default proto 77$legs" ;;
     esac
-    for n in 1 2 3; do
-        echo "table $n:$([[ " $* " != *" $n "* ]] || echo " default via ${gw[$n]} dev ${dev[$n]} proto 77")"
-    done
-    [ $mode != objects ] || [ $# = 0 ] || printf '%sid 7100 group %s proto 77\n' "$ids" "$group"
-    for n; do echo "$((190 + n)): from ${me[$n]} lookup $n proto 77"; done
+    [ $# = 0 ] || [ $mode != objects ] || echo "id 7100 group $group proto 77"
     cat /job/guest/rules
 }
-# The same of what it does hold. One space between words; a group of one has no weight worth a word.
+# What it does hold: default routes of all tables, nexthops and rules.
 held() {
-    local n
-    echo "default: $(ip -N route show table 254 default)" | squeeze
-    for n in 1 2 3; do echo "table $n: $(ip -N route show table $n 2>/dev/null)" | squeeze; done
-    ip -N nexthop | sed 's/ *$//'
-    ip -N rule | sed 's/ *$//; s/:\t/: /' | awk '$1 == "191:" || $1 == "192:"'
-    ip -N rule | sed 's/ *$//; s/:\t/: /' | awk '$1 != "191:" && $1 != "192:"'
+    ip -N -o route show table all default | sed -E 's/(.*) table ([0-9]+)(.*)/\2: \1\3/; t; s/^/main: /'
+    ip -N nexthop
+    ip -N rule
 }
-squeeze() { tr -s ' \t\n' ' ' | sed 's/ $//; a\' ; }
-holds() { [ "$(wanted "$@")" = "$(held)" ]; }
+plain() { tr -s ' \t\\' ' ' | sed 's/ $//' | sort; }
+holds() { # SORTED WANTED
+    # One question goes before the costly rest.
+    [ "$(grep -c ^main: <<<"$1")" = "$(ip -N -o route show default | wc -l)" ] && [ "$1" = "$(held | plain)" ]
+}
 # expect N...: these links are up and the others are not, by what the kernel holds. Hooks need a moment.
 expect() {
-    if until_true "${patience:-15}" holds "$@"; then
+    local want
+    want=$(wanted "$@" | plain)
+    if until_true "$patience" holds "$want"; then
         say "the kernel holds what is wanted for links: $*"
     else
         fail "the kernel does not hold what is wanted for links '$*'"
-        diff <(wanted "$@") <(held) >>"$L/scene.log"
+        diff <(echo "$want") <(held | plain) >>"$L/scene.log"
     fi
 }
 # A packet to the Internet and back, by the default route or from an address of ours.
