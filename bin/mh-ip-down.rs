@@ -3,9 +3,9 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::Result;
 use clap::Parser;
-use multihome::caller::pppd;
+use multihome::caller::{self, pppd};
 use multihome::log::Log;
 use multihome::{cli, hook, pass};
 
@@ -31,19 +31,17 @@ fn main() -> ExitCode {
         Err(status) => return status,
     };
     let log = Log::start(PROGRAM, cli.common.verbose);
-    let event = match pppd::event(&cli.args, false, &|name| std::env::var(name).ok()) {
-        Ok(event) => event,
+    match run(&cli) {
+        Ok(()) => cli::DONE,
         Err(error) => {
             log.complain(&error.to_string());
-            return cli::USAGE.into();
-        }
-    };
-    let done = hook::run(PROGRAM, &event, &cli.common, true).with_context(|| format!("{} down", event.interface));
-    match done {
-        Ok(()) => cli::DONE.into(),
-        Err(error) => {
-            log.complain(&format!("{error:#}"));
-            cli::FAILED.into()
+            if error.is::<caller::Error>() { cli::USAGE } else { cli::FAILED }
         }
     }
+    .into()
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let event = pppd::event(&cli.args, false, &|name| std::env::var(name).ok())?;
+    Ok(hook::run(PROGRAM, &event, &cli.common, true)?)
 }

@@ -3,9 +3,9 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
-use multihome::caller::openvpn;
+use multihome::caller::{self, openvpn};
 use multihome::log::Log;
 use multihome::{cli, hook, pass};
 
@@ -32,7 +32,6 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let status = |strict, status: u8| if strict { status.into() } else { cli::DONE.into() };
     let cli = match cli::parse::<Cli>(PROGRAM) {
         Ok(cli) => cli,
         // What could not be parsed may still say what is to come of it.
@@ -40,20 +39,21 @@ fn main() -> ExitCode {
         Err(status) => return status,
     };
     let log = Log::start(PROGRAM, cli.common.verbose);
-    let event = match openvpn::event(&cli.args, &|name| std::env::var(name).ok()) {
-        Ok(event) => event,
+    match run(&cli) {
+        Ok(()) => cli::DONE,
         Err(error) => {
             log.complain(&error.to_string());
-            return status(cli.strict, cli::USAGE);
-        }
-    };
-    let done: Result<()> =
-        hook::run(PROGRAM, &event, &cli.common, false).with_context(|| format!("tunnel {}", event.interface));
-    match done {
-        Ok(()) => cli::DONE.into(),
-        Err(error) => {
-            log.complain(&format!("{error:#}"));
-            status(cli.strict, cli::FAILED)
+            match cli.strict {
+                false => cli::DONE,
+                true if error.is::<caller::Error>() => cli::USAGE,
+                true => cli::FAILED,
+            }
         }
     }
+    .into()
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let event = openvpn::event(&cli.args, &|name| std::env::var(name).ok())?;
+    Ok(hook::run(PROGRAM, &event, &cli.common, false)?)
 }

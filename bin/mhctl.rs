@@ -13,7 +13,8 @@ const PROGRAM: &str = "mhctl";
 #[derive(Parser)]
 #[command(name = PROGRAM, version, subcommand_required = true, arg_required_else_help = true, after_help = "\
 mhctl plan      what would be changed now
-mhctl apply     change it")]
+mhctl apply     change it
+mhctl demo      see it work, in a throwaway network namespace")]
 struct Cli {
     #[command(flatten)]
     common: pass::Common,
@@ -28,7 +29,8 @@ fn main() -> ExitCode {
     };
     let log = Log::start(PROGRAM, cli.common.verbose);
     cli.command.run(&cli.common).map_err(Error::new).unwrap_or_else(|error| {
-        log.complain(&format!("{error:#}"));
+        // A message of the library holds that of its source.
+        log.complain(&error.to_string());
         cli::FAILED.into()
     })
 }

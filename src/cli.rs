@@ -16,21 +16,25 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 
 /// Parses the process's arguments; an error or `--help` has been answered when this returns an exit
-/// status instead. Under pppd standard error leads nowhere, so that an error also goes to the log.
+/// status instead. Without a terminal an error is one line, in the log as well: under pppd standard
+/// error leads nowhere.
 pub fn parse<Cli: clap::Parser>(program: &'static str) -> Result<Cli, ExitCode> {
     Cli::try_parse().map_err(|error| {
-        // There is nobody to tell that standard output is closed.
-        let _ = error.print();
-        if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-            return DONE.into();
+        let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+        if asked || io::stderr().is_terminal() {
+            // There is nobody to tell that standard output is closed.
+            let _ = error.print();
+        } else {
+            Log::start(program, false).complain(&one_line(&error.to_string()));
         }
-        if !io::stderr().is_terminal() {
-            Log::start(program, false);
-            let text = error.to_string();
-            // The first line says it; an argument may hold what it likes, so it is escaped.
-            let line = text.lines().next().unwrap_or_default().escape_debug().take(200).collect::<String>();
-            tracing::error!("{line}");
-        }
-        USAGE.into()
+        if asked { DONE.into() } else { USAGE.into() }
     })
+}
+
+/// clap's first paragraph says what is wrong, usage and hints follow. An argument may hold what it
+/// likes, line ends included, and is escaped.
+fn one_line(error: &str) -> String {
+    let said: Vec<_> = error.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    said.join(" ").trim_start_matches("error: ").chars().take(200).map(escape).collect()
 }

@@ -30,9 +30,6 @@ pub enum Error {
     /// The kernel.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
-    /// The notices of the kernel.
-    #[error(transparent)]
-    Watch(#[from] watch::Error),
     /// The interface does not exist.
     #[error("interface {interface} does not exist: {link} stays down")]
     NoInterface {
@@ -65,9 +62,9 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     let hook = Hook { pass, event, link };
     // Before anything else, so that no notice is missed.
     let going_down = event.change == Change::Down(Family::V4);
-    let watch = if wait && going_down { Some(Watch::subscribe()?) } else { None };
-    let index = kernel::index(&event.interface)?;
-    let (effect, unwritten) = match hook.note(index) {
+    let watch = if wait && going_down { watched(Watch::subscribe()) } else { None };
+    let index = index_if_up(event, link)?;
+    let Noted { effect, unwritten, taken } = match hook.note(index) {
         // OpenVPN runs `down` after it has dropped root: when the device is gone the kernel has done
         // its part, and the record counts as stale.
         Err(e) if e.is_permission() && going_down && index.is_none() => {
@@ -80,15 +77,11 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     if let Some(error) = &unwritten {
         error!("{error}; until that is mended, the next event will not know of this one");
     }
-    let up = matches!(event.change, Change::Up(_));
-    if up && index.is_none() {
-        return Err(Error::NoInterface { interface: event.interface.to_string(), link: link.name.clone() });
-    }
     let mut failures = hook.reconcile(&hook.headline(&effect), &effect)?;
-    if let (Some(watch), Some(index)) = (watch, dying(&effect, index)) {
+    if let (Some(watch), Some(index)) = (watch, dying(&effect, index).filter(|_| !taken)) {
         let since = Instant::now();
         let settle = Settle::new(index, since, config.settings.settle_timeout);
-        let outcome = watch.wait(&settle, &event.interface, index)?;
+        let outcome = watched(watch.wait(&settle, &event.interface, index)).unwrap_or(settle::Outcome::Stayed);
         failures = hook.reconcile(&settled(event, outcome, since.elapsed()), &effect)?;
     }
     match (failures.is_empty(), unwritten) {
@@ -108,6 +101,20 @@ fn link_of<'a>(event: &Event, config: &'a Config, store: &Store) -> Option<&'a L
     })
 }
 
+/// Not to hear of a device's end is no reason to leave its routes as they are.
+fn watched<T>(result: Result<T, watch::Error>) -> Option<T> {
+    result.inspect_err(|e| error!("{e}; not waiting for the device to go")).ok()
+}
+
+/// Index of the event's interface, without which a link cannot be up.
+fn index_if_up(event: &Event, link: &Link) -> Result<Option<u32>, Error> {
+    let index = kernel::index(&event.interface)?;
+    if index.is_none() && matches!(event.change, Change::Up(_)) {
+        return Err(Error::NoInterface { interface: event.interface.to_string(), link: link.name.clone() });
+    }
+    Ok(index)
+}
+
 /// Index of the device to wait for: that of the session that ended.
 fn dying(effect: &Effect, index: Option<u32>) -> Option<u32> {
     match effect {
@@ -123,7 +130,7 @@ fn dry_run(event: &Event, link: &Link, config: &Config, store: &Store) -> Result
     for error in errors {
         warn!("{error}");
     }
-    let index = kernel::index(&event.interface)?;
+    let index = index_if_up(event, link)?;
     let effect = effect(event, records.get(&link.name), index);
     put(&mut records, link, event, &effect);
     let mut kernel = Linux::open()?;
@@ -148,6 +155,15 @@ fn put(records: &mut Records, link: &Link, event: &Event, effect: &Effect) {
     }
 }
 
+/// What came of recording an event.
+struct Noted {
+    effect: Effect,
+    /// Why the record could not be written, if it could not: then the effect holds for this hook.
+    unwritten: Option<records::Error>,
+    /// The interface is another link's by now.
+    taken: bool,
+}
+
 struct Hook<'a> {
     pass: Pass<'a>,
     event: &'a Event,
@@ -156,20 +172,21 @@ struct Hook<'a> {
 
 impl Hook<'_> {
     /// Records the event. This has a lock of its own, held for an instant only: the event is
-    /// recorded even when somebody sits on the other one, and whoever reconciles next sees it. A
-    /// record that cannot be written is told of beside its effect, which then holds for this hook.
-    fn note(&self, index: Option<u32>) -> Result<(Effect, Option<records::Error>), pass::Error> {
+    /// recorded even when somebody sits on the other one, and whoever reconciles next sees it.
+    fn note(&self, index: Option<u32>) -> Result<Noted, pass::Error> {
         let _lock = self.pass.lock("records.lock")?;
         let records = self.pass.records();
         let effect = effect(self.event, records.get(&self.link.name), index);
+        let others: Vec<_> = records
+            .iter()
+            .filter(|(name, other)| **name != self.link.name && other.interface == self.event.interface)
+            .collect();
         let written = self.pass.store.apply(&self.link.name, &effect).and_then(|()| {
-            let taken = matches!(effect, Effect::Put(_));
-            let mut others = records
-                .iter()
-                .filter(|(name, other)| taken && **name != self.link.name && other.interface == self.event.interface);
-            others.try_for_each(|(name, other)| self.pass.store.apply(name, &Effect::Remove(other.clone())))
+            let mut gone = others.iter().filter(|_| matches!(effect, Effect::Put(_)));
+            gone.try_for_each(|(name, other)| self.pass.store.apply(name, &Effect::Remove((*other).clone())))
         });
-        Ok((effect, written.err()))
+        let taken = others.iter().any(|(_, other)| Some(other.index) == index);
+        Ok(Noted { effect, unwritten: written.err(), taken })
     }
 
     /// A pass in which `effect` stands in where it could not be written; logs its line, and returns
@@ -181,7 +198,11 @@ impl Hook<'_> {
             }
         })?;
         self.pass.report(headline, &outcome);
-        Ok(outcome.failures)
+        let mut failures = outcome.failures;
+        if matches!(self.event.change, Change::Up(Addresses::V4 { .. })) && outcome.dead.contains(&self.link.name) {
+            failures.push(Failure::Dead(self.link.name.clone(), self.event.interface.clone()));
+        }
+        Ok(failures)
     }
 
     /// Whether the record shows that `effect` was not written, rather than overtaken.

@@ -1,8 +1,8 @@
 //! One hook at a time: an exclusive lock on a file, with a deadline.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
@@ -56,7 +56,7 @@ impl Lock {
     /// Waits at most `timeout` for the lock on `path`; `who` is what others are told meanwhile.
     pub fn acquire(path: &Path, timeout: Duration, who: &str) -> Result<Self, Error> {
         let failed = |source| Error::Io { path: path.to_owned(), source };
-        // O_CLOEXEC is std's default. 0644: others may read who holds it.
+        // O_CLOEXEC is std's default.
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(path);
         let file = open.map_err(failed)?;
         let file = match file.try_lock_exclusive() {
@@ -64,7 +64,9 @@ impl Lock {
             Err(e) if e.kind() == fs2::lock_contended_error().kind() => wait(file, path, timeout)?,
             Err(e) => return Err(failed(e)),
         };
-        // Best effort: without it the lock is as good, only its holder is not named.
+        // Best effort: without it the lock is as good, only its holder is not named. Others may read
+        // it, whatever the umask.
+        let _ = file.set_permissions(Permissions::from_mode(0o644));
         let _ =
             file.set_len(0).and_then(|()| (&file).write_all(format!("{who}, pid {}\n", std::process::id()).as_bytes()));
         Ok(Self { _file: file })

@@ -7,7 +7,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::config::{Config, NexthopMode};
+use crate::config::{Config, Link, LinkKind, NexthopMode};
 use crate::desired::{Desired, Make, nexthop_ids};
 use crate::links::LiveLink;
 use crate::observed::Observed;
@@ -180,24 +180,32 @@ impl Plan {
                 continue;
             }
             let same = found.iter().position(|f| f.protocol == ours && f.target.is(&route.target));
-            let first_own = found.iter().position(|f| f.protocol == ours);
-            match (same, first_own) {
-                // RTM_NEWROUTE with REPLACE acts on the first alias only, and says EEXIST where a
-                // later one is already what is wanted (fib_table_insert()). So those before one of
-                // ours, such as what pppd's `defaultroute` left, go first; ours carries meanwhile.
-                (Some(at), _) => {
-                    self.changes.extend(found[..at].iter().map(|f| Change::DeleteRoute((*f).clone())));
-                    later.extend(found[at + 1..].iter().map(|f| (*f).clone()));
-                }
-                (None, at) => {
-                    let at = at.unwrap_or(0);
-                    self.changes.extend(found[..at].iter().map(|f| Change::DeleteRoute((*f).clone())));
-                    self.changes.push(Change::Route(route.clone()));
-                    later.extend(found.iter().skip(at + 1).map(|f| (*f).clone()));
-                }
+            // RTM_NEWROUTE with REPLACE acts on the first alias only, and says EEXIST where a later
+            // one is already what is wanted (fib_table_insert()).
+            if let Some(at) = same {
+                // Those before ours, such as what pppd's `defaultroute` left: ours carries meanwhile.
+                self.changes.extend(found[..at].iter().map(|f| Change::DeleteRoute((*f).clone())));
+                later.extend(found[at + 1..].iter().map(|f| (*f).clone()));
+            } else {
+                // The first alias carries until it is replaced. An older one of ours goes before that:
+                // afterwards its deletion could hit the new one, since the kernel compares a single
+                // leg with the first leg of a multipath route (fib_nh_match()).
+                let (own, others): (Vec<&FoundRoute>, Vec<&FoundRoute>) =
+                    found.iter().copied().skip(1).partition(|f| f.protocol == ours);
+                self.changes.extend(own.into_iter().map(|f| Change::DeleteRoute(f.clone())));
+                self.changes.push(Change::Route(route.clone()));
+                later.extend(others.into_iter().cloned());
             }
         }
-        let unwanted = places.into_values().flatten().filter(|f| f.protocol == ours);
+        // What pppd's `defaultroute` or a DHCP client put at the metric of a tier that is down would
+        // win over the tiers that are up. Without any it stays: better than no default.
+        let metrics = tier_metrics(config);
+        let carried = desired.routes.iter().any(|r| r.table == TableId::MAIN);
+        let in_the_way =
+            |f: &FoundRoute| carried && f.table == TableId::MAIN && metrics.contains(&f.metric) && on_links(f);
+        // The highest metric first: the route that carries until now is the last to go, and none
+        // that it has hidden, by a line without carrier perhaps, comes to light.
+        let unwanted = places.into_values().rev().flatten().filter(|f| f.protocol == ours || in_the_way(f));
         later.extend(unwanted.cloned());
         later
     }
@@ -231,6 +239,15 @@ impl Plan {
         gone.sort_by_key(|(_, n)| !matches!(n.kind, NexthopKind::Group(_)));
         self.changes.extend(gone.into_iter().map(|(id, _)| Change::DeleteNexthop(*id)));
     }
+}
+
+/// Metrics of main's default routes, whatever is up.
+fn tier_metrics(config: &Config) -> BTreeSet<u32> {
+    let metric = |link: &Link| match link.kind {
+        LinkKind::Uplink { tier, .. } => Some(config.settings.metric.saturating_add(u32::from(tier.get()) - 1)),
+        LinkKind::Tunnel => None,
+    };
+    config.links.iter().filter_map(metric).collect()
 }
 
 /// Indices of the devices that belong to links, up or not.

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::config::Config;
+use crate::config::{Config, Link, NexthopMode};
 use crate::kernel::{self, Kernel};
-use crate::links::{LiveLink, Records, live};
+use crate::links::{LinkState, LiveLink, Records, live, state};
 use crate::observed::{Observed, Scope};
 use crate::plan::{Change, Plan, Problem};
-use crate::types::LinkName;
+use crate::types::{IfName, LinkName, TableId};
 
 /// A plan is made anew at most this often: each time the world has moved, or a change was refused.
 const ROUNDS: usize = 64;
@@ -34,6 +34,12 @@ pub enum Failure {
          dscp needs 6.12), or another program undoes it at once"
     )]
     NoEffect(String),
+    /// A line was said to be up, and no packet can leave by it.
+    #[error(
+        "{0} is recorded as up, but {1} is down, or has no carrier or no address: \
+         once it has, run `mhctl apply`, or have its caller say again that it is up"
+    )]
+    Dead(LinkName, IfName),
     /// Other programs change the same things all the time.
     #[error("the routes do not come to rest: another program keeps changing them; `ip monitor` shows which")]
     Restless,
@@ -48,6 +54,8 @@ pub struct Outcome {
     pub failures: Vec<Failure>,
     /// Links that carry traffic now.
     pub live: Vec<LinkName>,
+    /// Links that are recorded as up and cannot carry traffic.
+    pub dead: Vec<LinkName>,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -63,8 +71,24 @@ impl Refused {
     fn plan(&self, config: &Config, records: &Records, observed: &Observed) -> (Plan, Vec<LinkName>) {
         let usable = |l: &LiveLink<'_>| !self.links.contains(&l.link.name);
         let live: Vec<_> = live(config, records, observed).into_iter().filter(usable).collect();
-        let mut plan = Plan::new(config, &live, observed);
-        plan.changes.retain(|change| !self.changes.contains(change));
+        // Without its group no default route can be made of nexthop objects. Linux before 6.12
+        // refuses a weight of 256 in one, which a multipath route can have.
+        let no_group = self.changes.iter().any(|c| matches!(c, Change::Group { .. }));
+        let classic = no_group.then(|| {
+            let mut config = config.clone();
+            config.settings.nexthops = NexthopMode::Multipath;
+            config
+        });
+        let mut plan = Plan::new(classic.as_ref().unwrap_or(config), &live, observed);
+        // Where the new default cannot be made the old one is better than none.
+        let is_main = |c: &Change| matches!(c, Change::Route(route) if route.table == TableId::MAIN);
+        let keep_old = self.changes.iter().any(is_main);
+        let breaks = |c: &Change| match c {
+            Change::DeleteRoute(route) => route.table == TableId::MAIN,
+            Change::DeleteNexthop(_) => true,
+            _ => false,
+        };
+        plan.changes.retain(|change| !(self.changes.contains(change) || keep_old && breaks(change)));
         (plan, live.into_iter().map(|l| l.link.name.clone()).collect())
     }
 }
@@ -93,6 +117,8 @@ pub fn reconcile(config: &Config, records: &Records, kernel: &mut impl Kernel) -
         let observed = kernel.observe(&scope)?;
         let (plan, live) = refused.plan(config, records, &observed);
         outcome.live = live;
+        let is_dead = |link: &&Link| state(link, records, &observed) == LinkState::Dead;
+        outcome.dead = config.links.iter().filter(is_dead).map(|link| link.name.clone()).collect();
         let rest = plan.changes.is_empty();
         if rest || round == ROUNDS {
             outcome.failures.extend(plan.problems.into_iter().map(Failure::Problem));
@@ -101,14 +127,25 @@ pub fn reconcile(config: &Config, records: &Records, kernel: &mut impl Kernel) -
             }
             break;
         }
+        let earlier = outcome.made.len();
         for change in plan.changes {
-            // A rule that is wanted again right after it was added lost a selector on the way: old
-            // kernels skip what they do not know. What they made of it is deleted by the next plan.
-            if matches!(change, Change::Rule(_)) && outcome.made.contains(&change) {
+            let made = outcome.made[..earlier].iter().filter(|made| **made == change).count();
+            let no_effect = match change {
+                // A rule that is wanted again after it was added lost a selector on the way: old
+                // kernels skip what they do not know. What they made of it is deleted by this plan.
+                Change::Rule(_) => made >= 1,
+                // The kernel deletes the first rule that matches what is given, which can be another
+                // one; the next plan adds that again, behind.
+                Change::DeleteRule(_) => made >= 2,
+                _ => false,
+            };
+            if no_effect {
                 outcome.failures.push(Failure::NoEffect(change.command(protocol).to_string()));
                 refused.changes.push(change);
-                break;
+                continue;
             }
+            // Nothing depends on a rule, and there may be more of them than rounds.
+            let is_rule = matches!(change, Change::Rule(_) | Change::DeleteRule(_));
             match kernel.apply(&change, protocol) {
                 Ok(()) => outcome.made.push(change),
                 Err(error) if error.is_permission() => return Err(error),
@@ -123,7 +160,9 @@ pub fn reconcile(config: &Config, records: &Records, kernel: &mut impl Kernel) -
                     } else {
                         failed_once.push(change);
                     }
-                    break;
+                    if !is_rule {
+                        break;
+                    }
                 }
             }
         }

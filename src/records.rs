@@ -1,10 +1,10 @@
 //! The record of which link is up on which interface: one small file per link in the state
 //! directory, replaced atomically.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::net::Ipv6Addr;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -173,18 +173,7 @@ impl Store {
 
     /// A file in the directory, which is made if it does not exist and checked if it does.
     pub fn prepare(&self) -> Result<&Path, Error> {
-        // Readable for all, whatever the umask (pppd's is 077): `mhctl status` needs no root.
-        match DirBuilder::new().mode(0o755).create(&self.dir) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o755)
-                    .create(&self.dir)
-                    .map_err(Error::io("create directory", &self.dir))?;
-            }
-            made => made.map_err(Error::io("create directory", &self.dir))?,
-        }
+        make_dir(&self.dir).map_err(Error::io("create directory", &self.dir))?;
         let meta = fs::symlink_metadata(&self.dir).map_err(Error::io("look at", &self.dir))?;
         let me = fs::metadata("/proc/self").map_err(Error::io("look at", Path::new("/proc/self")))?.uid();
         let safe = meta.is_dir() && (meta.uid() == me || meta.uid() == 0) && meta.mode() & 0o022 == 0;
@@ -239,8 +228,26 @@ impl Store {
         let text =
             toml::to_string(record).map_err(|e| Error::Malformed { path: path.clone(), reason: e.to_string() })?;
         let new = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary);
-        new.and_then(|mut file: File| file.write_all(text.as_bytes())).map_err(Error::io("write", &temporary))?;
+        let fill = |mut file: File| {
+            file.set_permissions(Permissions::from_mode(0o644))?;
+            file.write_all(text.as_bytes())
+        };
+        new.and_then(fill).map_err(Error::io("write", &temporary))?;
         fs::rename(&temporary, &path).map_err(Error::io("replace", &path))
+    }
+}
+
+/// Makes a directory that all can read whatever the umask (pppd's is 077): `mhctl status` needs no
+/// root. One that is there already is left as it is.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    match (DirBuilder::new().mode(0o755).create(dir), dir.parent()) {
+        (Ok(()), _) => fs::set_permissions(dir, Permissions::from_mode(0o755)),
+        (Err(e), _) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        (Err(e), Some(parent)) if e.kind() == io::ErrorKind::NotFound => {
+            make_dir(parent)?;
+            make_dir(dir)
+        }
+        (failed, _) => failed,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::pass::{self, Common};
 use crate::reconcile::Failure;
 
 mod apply;
+mod demo;
 mod plan;
 
 /// A command of mhctl.
@@ -20,6 +21,8 @@ pub enum Command {
     Plan(plan::Args),
     /// Bring the kernel to what the configuration wants, now
     Apply(apply::Args),
+    /// See it work, in a throwaway network namespace: this machine's network is not touched
+    Demo(demo::Args),
 }
 
 /// Why a command failed.
@@ -37,6 +40,9 @@ pub enum Error {
     /// Some of it is not as it should be.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Incomplete(Vec<Failure>),
+    /// The demo.
+    #[error(transparent)]
+    Demo(#[from] demo::Error),
     /// Standard output is closed.
     #[error("cannot print: {0}")]
     Print(#[from] io::Error),
@@ -49,6 +55,7 @@ impl Command {
         match self {
             Self::Plan(args) => plan::run(args, common),
             Self::Apply(args) => apply::run(args, common),
+            Self::Demo(args) => demo::run(args),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Nexthop objects on the wire: `RTM_NEWNEXTHOP` and its kin, which netlink-packet-route lacks, in
-//! the shape of that crate's own messages.
+//! Nexthop objects on the wire: the body of `RTM_NEWNEXTHOP` and its kin, which netlink-packet-route
+//! lacks, in the shape of that crate's own messages.
 //!
 //! What the kernel does with them, from `net/ipv4/nexthop.c`, and tried on 6.18:
 //!
@@ -27,19 +27,14 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::{
-    DecodeError, DefaultNla, Emitable, ErrorContext, NetlinkDeserializable, NetlinkHeader, NetlinkPayload,
-    NetlinkSerializable, Nla, NlaBuffer, NlasIterator, Parseable, ParseableParametrized, parse_ip, parse_u16,
-    parse_u32,
+    DecodeError, DefaultNla, Emitable, ErrorContext, Nla, NlaBuffer, NlasIterator, Parseable, ParseableParametrized,
+    parse_ip, parse_u16, parse_u32,
 };
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteFlags, RouteProtocol, RouteScope};
 
 #[cfg(test)]
 mod tests;
-
-const RTM_NEWNEXTHOP: u16 = 104;
-const RTM_DELNEXTHOP: u16 = 105;
-const RTM_GETNEXTHOP: u16 = 106;
 
 const NHA_ID: u16 = 1;
 const NHA_GROUP: u16 = 2;
@@ -274,65 +269,5 @@ impl Parseable<[u8]> for NexthopMessage {
         let attributes =
             nlas.map(|nla| NexthopAttribute::parse_with_param(&nla?, high_byte)).collect::<Result<_, _>>()?;
         Ok(Self { header, attributes })
-    }
-}
-
-/// The messages of a `NETLINK_ROUTE` socket that is used for nexthop objects only.
-///
-/// On a netlink-proto connection, call `set_forward_done(true)`: otherwise a dump that failed looks
-/// like one that found nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NexthopPayload {
-    /// Create or replace an object; or one that there is.
-    New(NexthopMessage),
-    /// Delete an object; or one that was deleted.
-    Del(NexthopMessage),
-    /// Ask for one object or, with `NLM_F_DUMP`, for all.
-    Get(NexthopMessage),
-}
-
-impl NexthopPayload {
-    fn message(&self) -> &NexthopMessage {
-        match self {
-            Self::New(message) | Self::Del(message) | Self::Get(message) => message,
-        }
-    }
-}
-
-impl NetlinkSerializable for NexthopPayload {
-    fn message_type(&self) -> u16 {
-        match self {
-            Self::New(_) => RTM_NEWNEXTHOP,
-            Self::Del(_) => RTM_DELNEXTHOP,
-            Self::Get(_) => RTM_GETNEXTHOP,
-        }
-    }
-
-    fn buffer_len(&self) -> usize {
-        self.message().buffer_len()
-    }
-
-    fn serialize(&self, buffer: &mut [u8]) {
-        self.message().emit(buffer);
-    }
-}
-
-impl NetlinkDeserializable for NexthopPayload {
-    type Error = DecodeError;
-
-    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
-        let kind = match header.message_type {
-            RTM_NEWNEXTHOP => Self::New,
-            RTM_DELNEXTHOP => Self::Del,
-            RTM_GETNEXTHOP => Self::Get,
-            other => return Err(format!("message type {other} is not about nexthop objects").into()),
-        };
-        NexthopMessage::parse(payload).map(kind)
-    }
-}
-
-impl From<NexthopPayload> for NetlinkPayload<NexthopPayload> {
-    fn from(payload: NexthopPayload) -> Self {
-        Self::InnerMessage(payload)
     }
 }

@@ -54,14 +54,13 @@ pub fn set_hash_policy(policy: u8) -> Result<(), Error> {
 }
 
 /// As `ip route flush cache`. Linux has had no IPv4 route cache since 3.6, but what was learnt of
-/// paths (MTU, redirects) still goes. User namespaces may hide the file; then there is nothing to do.
+/// paths (MTU, redirects) still goes. User namespaces hide the file and containers mount it
+/// read-only; then that has to wait for the few minutes that such knowledge lives.
 pub fn flush_route_cache() -> Result<(), Error> {
+    use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+    let hidden = |e: &io::Error| matches!(e.kind(), NotFound | PermissionDenied | ReadOnlyFilesystem);
     match write(PathBuf::from(format!("{IPV4}/route/flush")), "-1") {
-        Err(Error::Sysctl { source, .. })
-            if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
-        {
-            Ok(())
-        }
+        Err(Error::Sysctl { source, .. }) if hidden(&source) => Ok(()),
         done => done,
     }
 }

@@ -17,6 +17,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 pub const UP: &str = env!("CARGO_BIN_EXE_mh-ip-up");
@@ -43,6 +45,8 @@ pub struct Line {
 }
 
 pub const ISP1: Line = Line { device: "ppp0", local: "198.51.100.10", remote: "198.51.100.1", link: "isp1", pid: 1001 };
+/// The article's tunnel, as a line: a veth device named tun0.
+pub const VPN0: Line = Line { device: "tun0", local: "10.8.0.6", remote: "10.8.0.5", link: "vpn", pid: 1003 };
 pub const ISP2: Line = Line { device: "ppp1", local: "203.0.113.10", remote: "203.0.113.1", link: "isp2", pid: 1002 };
 
 impl Server {
@@ -85,6 +89,30 @@ impl Server {
         command
     }
 
+    /// `mh-vpn-up` as OpenVPN runs it in topology p2p or net30 for the tunnel: `script_type` says what happened.
+    pub fn openvpn(&self, tunnel: Line, script_type: &str) -> Command {
+        let mut command = self.bare(VPN);
+        command.args([tunnel.device, "1500", "0", tunnel.local, tunnel.remote, "init"]);
+        command.env("script_type", script_type).env("script_context", "init").env("dev", tunnel.device);
+        command.env("dev_type", "tun").env("tun_mtu", "1500").env("link_mtu", "1500").env("verb", "1");
+        command.env("ifconfig_local", tunnel.local).env("ifconfig_remote", tunnel.remote);
+        command.env("trusted_ip", "203.0.113.99").env("trusted_port", "1194");
+        command.env("daemon_pid", tunnel.pid.to_string());
+        command
+    }
+
+    /// The executable with these arguments, which may be any.
+    pub fn with_args(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = self.bare(program);
+        command.args(args);
+        command
+    }
+
+    /// `mhctl apply`, which has to succeed.
+    pub fn apply(&self) {
+        ok(self.bare(CTL).arg("apply"));
+    }
+
     /// Creates the line's device and tells `mh-ip-up`; panics unless that says 0.
     pub fn up(&self, line: Line) -> Output {
         line.create();
@@ -93,7 +121,15 @@ impl Server {
 
     /// Starts `mh-ip-down` for the line.
     pub fn down(&self, line: Line) -> Child {
-        self.hook(DOWN, line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        start(&mut self.hook(DOWN, line))
+    }
+
+    /// The whole end of a line: pppd hangs up, ip-down runs, the device goes.
+    pub fn lose(&self, line: Line) {
+        line.hang_up();
+        let down = self.down(line);
+        line.unregister();
+        finish(down);
     }
 }
 
@@ -127,6 +163,45 @@ pub fn ip(args: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// All that ip(8) shows of IPv4 routing: rules, nexthops, and the routes of all tables but the kernel's own, each on a
+/// line of its own.
+pub fn held() -> Vec<String> {
+    // Between 5.x and 6.x ip(8) writes protocol 6 as `ipproto-6` when it is asked for numbers.
+    let mut all: Vec<_> = shown("-4 rule").iter().map(|line| line.replace("ipproto-", "")).collect();
+    all.extend(shown("nexthop"));
+    all.extend(routes().into_iter().filter(|line| !line.contains(" table 255 ")));
+    all
+}
+
+/// The routes of all tables, each on a line of its own.
+fn routes() -> Vec<String> {
+    shown("-4 -o route show table all").iter().map(|line| line.replace(" \\\t", " ")).collect()
+}
+
+/// What of `held` is ours.
+pub fn ours() -> Vec<String> {
+    held().into_iter().filter(|line| line.contains(" proto 77")).collect()
+}
+
+/// The default routes of a table, one a line.
+pub fn defaults(table: &str) -> Vec<String> {
+    let of_table = |line: &String| match line.split_once(" table ") {
+        Some((_, rest)) => rest.split(' ').next() == Some(table),
+        None => table == "main",
+    };
+    routes().into_iter().filter(|line| line.starts_with("default ") && of_table(line)).collect()
+}
+
+/// A configuration with these settings.
+pub fn with_settings(config: &str, settings: &str) -> String {
+    format!("{config}\n[settings]\n{settings}\n")
+}
+
+/// Runs `what` in a thread, and so in a namespace, of its own.
+pub fn apart<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {
+    thread::spawn(what).join().unwrap()
+}
+
 /// ip(8)'s output as lines without trailing blanks, numbers instead of names.
 pub fn shown(args: &str) -> Vec<String> {
     ip(&format!("-N {args}")).lines().map(|line| line.trim_end().to_owned()).collect()
@@ -137,6 +212,24 @@ pub fn ok(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     output
+}
+
+/// Starts a command whose output nobody reads.
+pub fn start(command: &mut Command) -> Child {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Runs a command that has to fail with `status`; what it says on standard error.
+pub fn fails(status: i32, command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(status), "{command:?}: {said}");
+    said
+}
+
+/// Sends a signal to a child.
+pub fn send(signal: Signal, child: &Child) {
+    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
 }
 
 /// Waits for a child that has to succeed.

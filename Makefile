@@ -1,0 +1,42 @@
+# make            what there is to make
+# make demo       see it work, in a throwaway network namespace
+# make test       run everything that CI runs
+
+CARGO    ?= cargo
+PROGRAMS  = mh-ip-up mh-ip-down mh-vpn-up mhctl
+TARGET    = $(or $(CARGO_TARGET_DIR),target)
+HOST      = $(shell rustc -vV | sed -n 's/^host: //p')
+SCRIPTS   = tests/run-as-root tests/install-tools tests/check-executables .ci/run
+
+.PHONY: help build demo test lint tools clean
+
+help:
+	@sed -n 's/^# \(make.*\)/\1/p' $(firstword $(MAKEFILE_LIST))
+	@echo 'make build      statically linked executables in target/release'
+	@echo 'make lint       formatting, clippy, shellcheck'
+	@echo 'make clean      remove what was made'
+
+# The executables are built for an explicit target (see .cargo/config.toml) and linked to where
+# people look for them.
+build:
+	$(CARGO) build --release --locked --bins
+	@for p in $(PROGRAMS); do ln -f $(TARGET)/$(HOST)/release/$$p $(TARGET)/release/$$p; done
+	@cd $(TARGET)/release && ls -l $(PROGRAMS)
+
+demo: build
+	@$(TARGET)/release/mhctl demo
+
+lint: tools
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	shellcheck $(SCRIPTS)
+
+test: lint build
+	tests/check-executables $(addprefix $(TARGET)/release/,$(PROGRAMS))
+	$(CARGO) test --locked
+
+tools:
+	tests/install-tools
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,256 @@
+//! The demo's server: veth pairs that stand for its lines, and the real hooks, run as pppd runs
+//! them.
+
+use std::env;
+use std::fmt::Write;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::{Handle, LinkUnspec, LinkVeth};
+use tokio::runtime::Runtime;
+
+use super::Error;
+use crate::config::{self, Config};
+use crate::kernel::{self, Kernel, Linux};
+use crate::observed::{Observed, Scope};
+use crate::reconcile::preview;
+use crate::records::Store;
+use crate::state::{FoundTarget, Leg, NexthopKind};
+use crate::types::{IfName, TableId};
+
+/// A line of the server.
+pub(super) struct Line {
+    pub(super) name: &'static str,
+    pub(super) device: &'static str,
+    pub(super) local: Ipv4Addr,
+    pub(super) remote: Ipv4Addr,
+    pub(super) weight: u16,
+    /// Its place among the lines.
+    place: usize,
+}
+
+pub(super) const ISP1: Line = Line {
+    name: "isp1",
+    device: "ppp0",
+    local: Ipv4Addr::new(198, 51, 100, 10),
+    remote: Ipv4Addr::new(198, 51, 100, 1),
+    weight: 8,
+    place: 0,
+};
+pub(super) const ISP2: Line = Line {
+    name: "isp2",
+    device: "ppp1",
+    local: Ipv4Addr::new(203, 0, 113, 10),
+    remote: Ipv4Addr::new(203, 0, 113, 1),
+    weight: 2,
+    place: 1,
+};
+
+/// When each line is up: from the end of its mh-ip-up until its device goes. The numbers count
+/// changes, so that an odd number that stays the same means: up all the time.
+#[derive(Default)]
+pub(super) struct Uptime([AtomicU64; 2]);
+
+impl Uptime {
+    pub(super) fn now(&self) -> [u64; 2] {
+        [self.0[0].load(Ordering::SeqCst), self.0[1].load(Ordering::SeqCst)]
+    }
+
+    /// Whether some line has been up ever since `before`.
+    pub(super) fn held(&self, before: [u64; 2]) -> bool {
+        self.now().iter().zip(before).any(|(now, before)| *now == before && before % 2 == 1)
+    }
+
+    fn change(&self, line: &Line) {
+        self.0[line.place].fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A server in the network namespace of the thread.
+pub(super) struct Server {
+    config: PathBuf,
+    state: PathBuf,
+    up: PathBuf,
+    down: PathBuf,
+    runtime: Runtime,
+    netlink: Handle,
+    /// Which lines are up.
+    pub(super) uptime: Arc<Uptime>,
+}
+
+/// A hook that was run: the command as pppd gives it, and the time from start to exit.
+pub(super) struct Ran {
+    pub(super) command: String,
+    pub(super) took: Duration,
+}
+
+impl Server {
+    /// A server with its configuration and state in `dir`; `nexthops` as in the configuration.
+    pub(super) fn new(dir: &Path, nexthops: &str) -> Result<Self, Error> {
+        fs::create_dir(dir).map_err(Error::io("make a temporary directory"))?;
+        let config = dir.join("multihome.toml");
+        let mut text = format!("[settings]\nnexthops = \"{nexthops}\"\nfirewall = \"none\"\n");
+        for line in [ISP1, ISP2] {
+            let Line { name, device, weight, .. } = line;
+            // Writing to a String cannot fail.
+            let _ = write!(text, "[[uplink]]\nname = \"{name}\"\ninterface = \"{device}\"\nweight = {weight}\n");
+        }
+        fs::write(&config, text).map_err(Error::io("write the demo's configuration"))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .map_err(Error::io("start an event loop"))?;
+        let entered = runtime.enter();
+        let (connection, netlink, _) = rtnetlink::new_connection().map_err(Error::io("open a netlink socket"))?;
+        runtime.spawn(connection);
+        drop(entered);
+        let state = dir.join("state");
+        let uptime = Arc::new(Uptime::default());
+        Ok(Self { config, state, up: beside("mh-ip-up")?, down: beside("mh-ip-down")?, runtime, netlink, uptime })
+    }
+
+    /// The device appears, as pppd has it when it runs ip-up.
+    pub(super) fn appear(&self, line: &Line) -> Result<(), Error> {
+        let far = format!("{}-far", line.device);
+        let links = self.netlink.link();
+        self.netlink("make", line, links.add(LinkVeth::new(line.device, &far).up().build()).execute())?;
+        // A veth cannot be made with its far end up: veth_open() of the kernel does not know the near one yet.
+        let far = index_of(&far)?.ok_or(Error::Vanished(line.device))?;
+        let up = LinkUnspec::new_with_index(far).up().build();
+        self.netlink("connect", line, links.change(up).execute())?;
+        let index = index(line)?.ok_or(Error::Vanished(line.device))?;
+        let mut address = self.netlink.address().add(index, line.local.into(), 32);
+        address.message_mut().attributes =
+            vec![AddressAttribute::Local(line.local.into()), AddressAttribute::Address(line.remote.into())];
+        self.netlink("give an address to", line, address.execute())
+    }
+
+    /// The device goes, as when pppd closes /dev/ppp; nothing else is done.
+    pub(super) fn vanish(&self, line: &Line) -> Result<(), Error> {
+        let index = index(line)?.ok_or(Error::Vanished(line.device))?;
+        // Before: from now on the line can not be counted on.
+        self.uptime.change(line);
+        self.netlink("remove", line, self.netlink.link().del(index).execute())
+    }
+
+    /// Runs mh-ip-up.
+    pub(super) fn ip_up(&self, line: &Line) -> Result<Ran, Error> {
+        let ran = self.hook(&self.up, line)?;
+        self.uptime.change(line);
+        Ok(ran)
+    }
+
+    /// Runs mh-ip-down.
+    pub(super) fn ip_down(&self, line: &Line) -> Result<Ran, Error> {
+        self.hook(&self.down, line)
+    }
+
+    fn netlink(
+        &self,
+        action: &'static str,
+        line: &Line,
+        request: impl Future<Output = Result<(), rtnetlink::Error>>,
+    ) -> Result<(), Error> {
+        let done = self.runtime.block_on(request);
+        done.map_err(|source| Error::Device { action, device: line.device, source: Box::new(source) })
+    }
+
+    /// pppd's six arguments, an environment of pppd's variables only, no standard input. Standard
+    /// error is the exception: what a hook complains of should be seen.
+    fn hook(&self, program: &Path, line: &Line) -> Result<Ran, Error> {
+        let Line { name, device, local, remote, place, .. } = line;
+        let name_of = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (local, remote, tty) = (local.to_string(), remote.to_string(), format!("/dev/pts/{place}"));
+        let arguments = [device, tty.as_str(), "115200", &local, &remote, name];
+        let mut command = Command::new(program);
+        command.arg("--config").arg(&self.config).arg("--state-dir").arg(&self.state).args(arguments);
+        command.env_clear().env("IFNAME", device).env("IPLOCAL", &local).env("IPREMOTE", &remote);
+        command.env("DEVICE", &tty).env("SPEED", "115200").env("PPPD_PID", (1001 + place).to_string());
+        command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let start = Instant::now();
+        let output = command.output().map_err(Error::io("run a hook"))?;
+        let ran = Ran { command: format!("{name_of} {}", arguments.join(" ")), took: start.elapsed() };
+        if output.status.success() {
+            return Ok(ran);
+        }
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(Error::Hook { command: ran.command, status: output.status, said })
+    }
+
+    fn config(&self) -> Result<Config, Error> {
+        Ok(config::load(&self.config)?)
+    }
+
+    /// What the kernel holds.
+    pub(super) fn observe(&self) -> Result<Observed, Error> {
+        let config = self.config()?;
+        let (records, _) = Store::new(&self.state).load(&config);
+        Ok(Linux::open()?.observe(&Scope::new(&config, &records))?)
+    }
+
+    /// Whether the kernel holds what the configuration wants, and nothing of ours beyond.
+    pub(super) fn is_right(&self) -> Result<bool, Error> {
+        let config = self.config()?;
+        let (records, errors) = Store::new(&self.state).load(&config);
+        let plan = preview(&config, &records, &mut Linux::open()?)?;
+        Ok(errors.is_empty() && plan.changes.is_empty() && plan.problems.is_empty())
+    }
+
+    /// Whether the default route leads by just these lines, in the order of their devices' names, by
+    /// their weights.
+    pub(super) fn leads_by(&self, lines: &[&Line]) -> Result<bool, Error> {
+        let mut ways = ways(&self.observe()?);
+        ways.sort_by(|(a, _), (b, _)| a.device.name.cmp(&b.device.name));
+        // A weight among one says nothing.
+        let alone = ways.len() == 1;
+        Ok(ways.len() == lines.len()
+            && ways.iter().zip(lines).all(|((leg, weight), line)| {
+                leg.device.name.as_str() == line.device
+                    && leg.gateway.is_some_and(|g| g.get() == line.remote)
+                    && (alone || *weight == line.weight)
+            }))
+    }
+}
+
+/// Where main's default routes lead, with weights.
+fn ways(observed: &Observed) -> Vec<(Leg, u16)> {
+    let mut ways = Vec::new();
+    let object = |id: &u32| observed.nexthops.as_ref().and_then(|all| all.get(id)).map(|found| &found.kind);
+    for route in observed.routes.iter().filter(|r| r.table == TableId::MAIN) {
+        match &route.target {
+            FoundTarget::Legs(legs) => ways.extend(legs.iter().map(|l| (l.leg.clone(), l.weight.get()))),
+            FoundTarget::Nexthop { id, .. } => {
+                let Some(NexthopKind::Group(members)) = object(id) else { continue };
+                for member in members {
+                    if let Some(NexthopKind::Single(leg)) = object(&member.id) {
+                        ways.push((leg.clone(), member.weight.get()));
+                    }
+                }
+            }
+            FoundTarget::Other { .. } => {}
+        }
+    }
+    ways
+}
+
+/// Index of a line's device.
+pub(super) fn index(line: &Line) -> Result<Option<u32>, Error> {
+    index_of(line.device)
+}
+
+fn index_of(name: &str) -> Result<Option<u32>, Error> {
+    // The demo's own names are valid.
+    name.parse::<IfName>().ok().map_or(Ok(None), |name| Ok(kernel::index(&name)?))
+}
+
+/// An executable that was installed with this one.
+fn beside(name: &str) -> Result<PathBuf, Error> {
+    let program = env::current_exe().map_err(Error::io("find out where mhctl is"))?.with_file_name(name);
+    if program.is_file() { Ok(program) } else { Err(Error::NoHook(program)) }
+}

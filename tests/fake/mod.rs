@@ -1,0 +1,295 @@
+//! A kernel of the tests' own, which does to routes, nexthops and rules what Linux does, the
+//! surprising parts above all. It is written and read as text (`text.rs`).
+
+// Not every test file uses everything.
+#![allow(dead_code)]
+
+mod requests;
+mod text;
+pub mod watched;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use multihome::kernel::{self, Kernel, socket};
+use multihome::observed::{Address, Interface, Observed, Scope};
+use multihome::plan::Change;
+use multihome::state::{
+    Action, Device, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Leg, NexthopKind, Rule, Selector, WeightedLeg,
+};
+use multihome::types::{HostAddr, IfName, TableId, Weight};
+
+pub const EPERM: i32 = 1;
+pub const EINVAL: i32 = 22;
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nic {
+    pub index: u32,
+    pub up: bool,
+    pub carrier: bool,
+    pub strict_rp_filter: bool,
+    pub addresses: Vec<Address>,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Via {
+    Nexthop(u32),
+    Legs(Vec<WeightedLeg>),
+    Unreachable,
+}
+
+/// A default route; the devices of its dead legs with it (`RTNH_F_DEAD`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub table: TableId,
+    pub metric: u32,
+    pub protocol: u8,
+    pub via: Via,
+    pub dead: BTreeSet<u32>,
+}
+
+/// The kernel.
+#[derive(Debug, Clone)]
+pub struct Fake {
+    pub nics: BTreeMap<IfName, Nic>,
+    /// By table and metric; those of one place in the kernel's order.
+    pub routes: Vec<Held>,
+    /// In the kernel's order. One that is not `complete` and has the action `Unreachable` stands
+    /// for an action that we have no word for, such as `blackhole`.
+    pub rules: Vec<FoundRule>,
+    pub nexthops: Option<BTreeMap<u32, FoundNexthop>>,
+    pub hash_policy: u8,
+    /// Linux before 4.17: skips selectors that it does not know.
+    pub forgets_ports: bool,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        let own = |priority, table| FoundRule {
+            rule: Rule {
+                priority,
+                selector: Selector::default(),
+                action: Action::Lookup { table: TableId::observed(table), suppress_prefixlength: None },
+            },
+            protocol: 2,
+            complete: true,
+        };
+        Self {
+            nics: BTreeMap::new(),
+            routes: Vec::new(),
+            rules: vec![own(0, 255), own(32766, 254), own(32767, 253)],
+            nexthops: Some(BTreeMap::new()),
+            hash_policy: 0,
+            forgets_ports: false,
+        }
+    }
+}
+
+impl Nic {
+    fn reaches(&self, gateway: HostAddr) -> bool {
+        self.addresses.iter().any(|a| a.reaches.contains(&gateway.get()))
+    }
+}
+
+impl Held {
+    fn uses(&self, index: u32) -> bool {
+        matches!(&self.via, Via::Legs(legs) if legs.iter().any(|l| l.leg.device.index == index))
+    }
+}
+
+/// What happens to interfaces.
+impl Fake {
+    pub fn nic(&self, index: u32) -> Option<&Nic> {
+        self.nics.values().find(|nic| nic.index == index)
+    }
+
+    /// The interface goes down: its legs die (`fib_sync_down_dev`), its nexthop objects go.
+    pub fn down(&mut self, name: &IfName) {
+        if let Some(nic) = self.nics.get_mut(name) {
+            nic.up = false;
+            let index = nic.index;
+            self.sync_down(index, false);
+            self.drop_objects(|_, kind| matches!(kind, NexthopKind::Single(leg) if leg.device.index == index));
+        }
+    }
+
+    /// It comes up: dead legs by it live again (`fib_sync_up`), nexthop objects do not come back.
+    pub fn up(&mut self, name: &IfName) {
+        if let Some(nic) = self.nics.get_mut(name) {
+            nic.up = true;
+            for route in &mut self.routes {
+                route.dead.remove(&nic.index);
+            }
+        }
+    }
+
+    /// It is unregistered: every route with a leg by it goes, survivors and all.
+    pub fn unregister(&mut self, name: &IfName) {
+        self.down(name);
+        if let Some(nic) = self.nics.remove(name) {
+            self.sync_down(nic.index, true);
+        }
+    }
+
+    /// It loses or regains its carrier, which routes ignore and nexthop objects do not.
+    pub fn carrier(&mut self, name: &IfName, carrier: bool) {
+        if let Some(nic) = self.nics.get_mut(name) {
+            nic.carrier = carrier;
+            let index = nic.index;
+            if !carrier {
+                self.drop_objects(|_, kind| matches!(kind, NexthopKind::Single(leg) if leg.device.index == index));
+            }
+        }
+    }
+
+    /// It loses its last address: as down to routes, nothing to nexthop objects.
+    pub fn strip(&mut self, name: &IfName) {
+        if let Some(nic) = self.nics.get_mut(name) {
+            nic.addresses.clear();
+            let index = nic.index;
+            self.sync_down(index, false);
+        }
+    }
+
+    fn sync_down(&mut self, index: u32, unregister: bool) {
+        self.routes.retain_mut(|route| {
+            if !route.uses(index) {
+                return true;
+            }
+            route.dead.insert(index);
+            let Via::Legs(legs) = &route.via else { return true };
+            !unregister && legs.iter().any(|l| !route.dead.contains(&l.leg.device.index))
+        });
+    }
+
+    /// Objects go; groups shrink, empty ones go as well, and what leads to them.
+    fn drop_objects(&mut self, goes: impl Fn(u32, &NexthopKind) -> bool) {
+        let Some(objects) = &mut self.nexthops else { return };
+        objects.retain(|id, object| !goes(*id, &object.kind));
+        let left: BTreeSet<u32> = objects.keys().copied().collect();
+        objects.retain(|_, object| match &mut object.kind {
+            NexthopKind::Group(members) => {
+                members.retain(|m| left.contains(&m.id));
+                !members.is_empty()
+            }
+            _ => true,
+        });
+        let objects = &*objects;
+        self.routes.retain(|route| !matches!(route.via, Via::Nexthop(id) if !objects.contains_key(&id)));
+    }
+}
+
+/// What a lookup finds.
+impl Fake {
+    /// Devices among which the default route of `table` shares out its flows: those of the first
+    /// route that is not wholly dead, carrier or not.
+    pub fn carriers(&self, table: TableId) -> Vec<(u32, Weight)> {
+        let live = self.routes.iter().filter(|r| r.table == table).map(|route| self.live_legs(route));
+        live.flatten().next().unwrap_or_default()
+    }
+
+    /// Devices of a route, dead ones left out; `None`: the lookup goes on.
+    fn live_legs(&self, route: &Held) -> Option<Vec<(u32, Weight)>> {
+        match &route.via {
+            Via::Unreachable => Some(Vec::new()),
+            Via::Nexthop(id) => Some(self.resolve(*id)),
+            Via::Legs(legs) => {
+                let live: Vec<_> = legs.iter().map(|l| (l.leg.device.index, l.weight)).collect();
+                let live: Vec<_> = live.into_iter().filter(|(index, _)| !route.dead.contains(index)).collect();
+                (!live.is_empty()).then_some(live)
+            }
+        }
+    }
+
+    fn resolve(&self, id: u32) -> Vec<(u32, Weight)> {
+        let Some(objects) = &self.nexthops else { return Vec::new() };
+        let device = |id, weight| match objects.get(&id).map(|o| &o.kind) {
+            Some(NexthopKind::Single(leg)) => Some((leg.device.index, weight)),
+            _ => None,
+        };
+        match objects.get(&id).map(|o| &o.kind) {
+            Some(NexthopKind::Group(members)) => members.iter().filter_map(|m| device(m.id, m.weight)).collect(),
+            _ => device(id, Weight::default()).into_iter().collect(),
+        }
+    }
+
+    /// Whether packets can leave by the default route of main.
+    pub fn has_default(&self) -> bool {
+        let carries = |index| self.nic(index).is_some_and(|nic| nic.up && nic.carrier);
+        self.carriers(TableId::MAIN).iter().any(|(index, _)| carries(*index))
+    }
+}
+
+/// An error as the real door would give it.
+pub fn refusal(change: &Change, protocol: u8, number: i32) -> kernel::Error {
+    let source = socket::Error::Refused { source: io::Error::from_raw_os_error(number), reason: None };
+    kernel::Error::Change { command: change.command(protocol).to_string(), source }
+}
+
+impl Kernel for Fake {
+    fn observe(&mut self, scope: &Scope) -> Result<Observed, kernel::Error> {
+        let interface = |(name, nic): (&IfName, &Nic)| Interface {
+            device: Device { index: nic.index, name: name.clone() },
+            usable: nic.up && nic.carrier,
+            addresses: nic.addresses.clone(),
+            strict_rp_filter: nic.strict_rp_filter,
+        };
+        let interfaces: BTreeMap<_, _> = self
+            .nics
+            .iter()
+            .filter(|(name, _)| scope.interfaces.contains(*name))
+            .map(|nic| (nic.0.clone(), interface(nic)))
+            .collect();
+        let known = |leg: &Leg| interfaces.contains_key(&leg.device.name);
+        let mut tables: BTreeSet<_> = scope.tables.iter().copied().chain([TableId::MAIN]).collect();
+        for rule in self.rules.iter().filter(|r| r.protocol == scope.protocol) {
+            if let Action::Lookup { table, .. } = rule.rule.action {
+                tables.insert(table);
+            }
+        }
+        let target = |via: &Via| match via {
+            Via::Nexthop(id) => FoundTarget::Nexthop {
+                id: *id,
+                devices: self.resolve(*id).into_iter().map(|(index, _)| index).collect(),
+            },
+            Via::Legs(legs) if legs.iter().all(|l| known(&l.leg)) => {
+                let mut legs = legs.clone();
+                legs.sort();
+                FoundTarget::Legs(legs)
+            }
+            Via::Legs(legs) => FoundTarget::Other {
+                text: FoundTarget::Legs(legs.clone()).to_string(),
+                devices: legs.iter().map(|l| l.leg.device.index).collect(),
+                gateway: if let [only] = &legs[..] { only.leg.gateway.map(|g| g.get().into()) } else { None },
+            },
+            Via::Unreachable => {
+                FoundTarget::Other { text: "unreachable".to_owned(), devices: Vec::new(), gateway: None }
+            }
+        };
+        let routes = self.routes.iter().filter(|r| tables.contains(&r.table)).map(|r| FoundRoute {
+            table: r.table,
+            metric: r.metric,
+            protocol: r.protocol,
+            target: target(&r.via),
+        });
+        let routes = routes.collect();
+        let nexthops = self.nexthops.as_ref().map(|objects| {
+            let seen = |object: &FoundNexthop| match &object.kind {
+                NexthopKind::Single(leg) if !known(leg) => FoundNexthop { kind: NexthopKind::Other, ..object.clone() },
+                _ => object.clone(),
+            };
+            objects.iter().map(|(id, object)| (*id, seen(object))).collect()
+        });
+        Ok(Observed { interfaces, routes, rules: self.rules.clone(), nexthops, hash_policy: Some(self.hash_policy) })
+    }
+
+    fn apply(&mut self, change: &Change, protocol: u8) -> Result<(), kernel::Error> {
+        self.change(change, protocol).map_err(|number| refusal(change, protocol, number))
+    }
+
+    fn flush_route_cache(&mut self) -> Result<(), kernel::Error> {
+        Ok(())
+    }
+}

@@ -1,0 +1,261 @@
+//! The hooks as their callers find them: arguments, exit statuses, what is printed, and an environment that has
+//! nothing in it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::process::{Command, Stdio};
+
+use support::*;
+
+/// Nothing of ours is in the kernel, and the state directory has not been made.
+#[track_caller]
+fn assert_untouched(server: &Server) {
+    assert_eq!(ours(), [""; 0]);
+    assert!(!server.state().exists());
+}
+
+#[test]
+fn an_interface_that_is_no_link_is_none_of_our_business() {
+    let server = Server::new(ARTICLE);
+    ISP1.create();
+    let before = held();
+    let other = Line { device: "ppp7", link: "provider", ..ISP1 };
+    for program in [UP, DOWN] {
+        let output = ok(server.hook(program, other).env_remove("LINKNAME"));
+        assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+        let output = ok(server.hook(program, other).env_remove("LINKNAME").arg("-v"));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("ppp7 is no link of "), "{output:?}");
+    }
+    ok(server.openvpn(Line { device: "tun7", ..VPN0 }, "up").arg("--strict"));
+    assert_eq!(held(), before);
+    assert_untouched(&server);
+}
+
+#[test]
+fn wrong_arguments_are_one_line_and_status_2_and_touch_nothing() {
+    let server = Server::new(ARTICLE);
+    ISP1.create();
+    let cases: &[(&[&str], &str)] = &[
+        (&[], "<IFNAME>"),
+        (&["ppp0"], "<REMOTE>"),
+        (&["ppp0", "", "", "198.51.100.10"], "<REMOTE>"),
+        (&["ppp0", "", "", "198.51.100.10", "198.51.100.1", "isp1", "more"], "more"),
+        (&["ppp0", "", "", "198.51.100.10", "198.51.100.1", "isp1", "--fast"], "--fast"),
+        (&["--fast", "ppp0", "", "", "198.51.100.10", "198.51.100.1"], "--fast"),
+        (&["ppp0", "", "", "198.51.100.10", "198.51.100.1", "isp1", "--state-dir"], "--state-dir"),
+        (&["", "", "", "198.51.100.10", "198.51.100.1"], "interface name"),
+        (&["ppp0/../x", "", "", "198.51.100.10", "198.51.100.1"], "interface name"),
+        (&["ppp0 ppp1 ppp2 ppp3", "", "", "198.51.100.10", "198.51.100.1"], "interface name"),
+        (&["ppp0\n<3>root: hacked", "", "", "198.51.100.10", "198.51.100.1"], "interface name"),
+        (&["ppp0", "", "", "provider.example", "198.51.100.1"], "write an IPv4 address"),
+        (&["ppp0", "", "", "198.51.100.10", "198.51.100.1;reboot"], "write an IPv4 address"),
+        (&["ppp0", "", "", "198.51.100.10", "198.51.100.1\nx"], "write an IPv4 address"),
+        (&["ppp0", "", "", "198.51.100.10", "127.0.0.1"], "no host on a line"),
+        (&["ppp0", "", "", "198.51.100.10", "fe80::1"], "same family"),
+        (&["ppp0", "", "", "fe80::2", "ff02::1"], "no host on a line"),
+    ];
+    let one_line = |said: &str, why: &str| {
+        assert_eq!((said.lines().count(), said.ends_with('\n')), (1, true), "{said:?}");
+        assert!(said.contains(why) && said.len() < 400, "{said:?} does not say {why:?}");
+    };
+    for (args, why) in cases {
+        for program in [UP, DOWN] {
+            one_line(&fails(2, &mut server.with_args(program, args)), why);
+        }
+    }
+    for (args, why) in [
+        (&["tun0", "1500", "0", "10.8.0.6", "10.8.0.5", "init", "more"][..], "more"),
+        (&["tun0", "1500", "0", "10.8.0.x", "10.8.0.5", "init"], "local address"),
+        (&["tun0", "--fast"], "--fast"),
+        (&[], "interface name"),
+    ] {
+        one_line(&fails(2, server.with_args(VPN, &["--strict"]).args(args)), why);
+        // OpenVPN would end itself.
+        one_line(&fails(0, &mut server.with_args(VPN, args)), why);
+    }
+    for args in [&["aply"][..], &["apply", "--fast"]] {
+        one_line(&fails(2, &mut server.with_args(CTL, args)), args[args.len() - 1]);
+    }
+    assert_untouched(&server);
+}
+
+#[test]
+fn help_and_version_are_answers() {
+    let server = Server::new(ARTICLE);
+    for program in [UP, DOWN, VPN, CTL] {
+        let name = program.rsplit('/').next().unwrap();
+        let version = ok(Command::new(program).arg("--version").env_clear()).stdout;
+        assert_eq!(String::from_utf8_lossy(&version), format!("{name} {}\n", env!("CARGO_PKG_VERSION")));
+        let help = ok(Command::new(program).arg("--help").env_clear()).stdout;
+        for option in ["--config", "--state-dir", "--dry-run", "--verbose"] {
+            assert!(String::from_utf8_lossy(&help).contains(option), "{name}");
+        }
+    }
+    assert_untouched(&server);
+}
+
+#[test]
+fn a_broken_configuration_is_one_line_with_file_and_line_and_status_1() {
+    let server = Server::new(ARTICLE);
+    ISP1.create();
+    let broken = |server: &Server, place: &str| {
+        let mut strict = server.openvpn(VPN0, "up");
+        strict.arg("--strict");
+        for mut hook in [server.hook(UP, ISP1), server.hook(DOWN, ISP1), strict] {
+            let said = fails(1, &mut hook);
+            assert_eq!(said.lines().count(), 1, "{said}");
+            assert!(said.contains(place), "{said}");
+        }
+        let said = fails(0, &mut server.openvpn(VPN0, "up"));
+        assert!(said.contains(place), "{said}");
+    };
+    server.configure("[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\nwait = 8\n");
+    broken(&server, "multihome.toml:4: ");
+    server.configure("[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\n[[policy]]\nname = \"x\"\nto = \"host.example\"\nvia = [\"isp1\"]\n");
+    broken(&server, "multihome.toml:6: to: ");
+    fs::remove_file(server.config()).unwrap();
+    broken(&server, "no configuration at ");
+    assert_untouched(&server);
+}
+
+#[test]
+fn an_interface_that_does_not_exist_cannot_come_up() {
+    let server = Server::new(ARTICLE);
+    let said = fails(1, &mut server.hook(UP, ISP1));
+    assert!(said.contains("interface ppp0 does not exist: isp1 stays down"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(!server.state().join("isp1.toml").exists());
+    assert_eq!(defaults("main"), [""; 0]);
+}
+
+#[test]
+fn hooks_work_with_nothing_around_them() {
+    let server = Server::new(ARTICLE);
+    ISP1.create();
+    ok(&mut server.hook(UP, ISP1));
+    let wanted = ours();
+    // Root's own umask 077, no PATH, no ip(8) or iptables in sight.
+    for stdio in ["<&- >&- 2>&-", "</dev/null >/dev/null 2>&1", "<&- >/dev/full 2>/dev/full"] {
+        for path in [None, Some(""), Some("/nonexistent")] {
+            ISP1.hang_up();
+            ISP1.unregister();
+            for program in [DOWN, UP] {
+                if program == UP {
+                    ISP1.create();
+                }
+                let mut hook = Command::new("/bin/sh");
+                hook.args(["-c", &format!("umask 077; exec \"$0\" \"$@\" {stdio}"), program, "--config"]);
+                hook.arg(server.config()).arg("--state-dir").arg(server.state());
+                hook.args([ISP1.device, "/dev/pts/7", "115200", ISP1.local, ISP1.remote, ISP1.link]);
+                hook.env_clear().current_dir("/").env("PPPD_PID", "1001");
+                hook.envs(path.map(|path| ("PATH", path)));
+                ok(&mut hook);
+            }
+            assert_eq!(ours(), wanted, "{stdio}, PATH {path:?}");
+        }
+    }
+}
+
+#[test]
+fn the_state_directory_is_readable_for_all_whatever_the_umask() {
+    let server = Server::new(ARTICLE);
+    server.up(ISP1);
+    let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(server.state()), 0o755);
+    for file in ["isp1.toml", "lock", "records.lock"] {
+        assert_eq!(mode(server.state().join(file)), 0o644, "{file}");
+    }
+    // One below a directory that is not there either.
+    let deep = server.state().join("a/b");
+    let script = "umask 077; exec \"$0\" \"$@\"";
+    let mut hook = Command::new("/bin/sh");
+    hook.args(["-c", script, UP, "--config"]).arg(server.config()).arg("--state-dir").arg(&deep);
+    ok(hook.args([ISP1.device, "", "", ISP1.local, ISP1.remote]));
+    assert_eq!((mode(deep.parent().unwrap().to_owned()), mode(deep.clone())), (0o755, 0o755));
+    assert_eq!(fs::metadata(deep.join("isp1.toml")).unwrap().uid(), 0);
+}
+
+#[test]
+fn a_state_directory_that_others_could_write_to_is_refused() {
+    let server = Server::new(ARTICLE);
+    ISP1.create();
+    fs::create_dir(server.state()).unwrap();
+    fs::set_permissions(server.state(), fs::Permissions::from_mode(0o777)).unwrap();
+    let said = fails(1, &mut server.hook(UP, ISP1));
+    assert!(said.contains("is not safe") && said.contains("--state-dir"), "{said}");
+    fs::remove_dir(server.state()).unwrap();
+    let elsewhere = server.state().with_file_name("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    symlink(&elsewhere, server.state()).unwrap();
+    let said = fails(1, &mut server.hook(UP, ISP1));
+    assert!(said.contains("is not safe"), "{said}");
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+    assert_eq!(ours(), [""; 0]);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_or_written_keeps_no_other_link_from_being_served() {
+    let server = Server::new(ARTICLE);
+    server.up(ISP1);
+    server.up(ISP2);
+    let both = held();
+    for rubbish in [&b"interface = "[..], b"", b"\xff\xfe", b"interface = \"../x\"\nindex = 1\nsince = 0\n"] {
+        fs::write(server.state().join("isp2.toml"), rubbish).unwrap();
+        ok(&mut server.hook(UP, ISP1));
+        assert!(defaults("main")[0].contains("dev ppp0") && defaults("2").is_empty(), "{:?}", held());
+        ok(&mut server.hook(UP, ISP2));
+        assert_eq!(held(), both);
+    }
+    // The record cannot be replaced: the event counts all the same, and is told to have failed.
+    fs::remove_file(server.state().join("isp2.toml")).unwrap();
+    fs::create_dir(server.state().join("isp2.toml")).unwrap();
+    let said = fails(1, &mut server.hook(UP, ISP2));
+    assert!(said.contains("isp2.toml"), "{said}");
+    assert_eq!(held(), both);
+}
+
+#[test]
+fn ipv6_is_recorded_and_leaves_ipv4_alone() {
+    let server = Server::new(ARTICLE);
+    let six = Line { local: "fe80::2", remote: "fe80::1", ..ISP1 };
+    let record = || fs::read_to_string(server.state().join("isp1.toml")).unwrap_or_default();
+    // IPv6 first, as it may come.
+    ISP1.create();
+    ok(&mut server.hook(UP, six));
+    assert_eq!(defaults("main"), [""; 0]);
+    assert!(record().contains("[v6]") && !record().contains("[v4]"), "{}", record());
+    ok(&mut server.hook(UP, ISP1));
+    let up = held();
+    assert_eq!(defaults("main").len(), 1);
+    assert!(record().contains("[v6]") && record().contains("[v4]"), "{}", record());
+    ok(&mut server.hook(UP, six));
+    assert_eq!(held(), up);
+
+    // ipv6-down does not wait for the device, which stays.
+    ok(&mut server.hook(DOWN, six));
+    assert_eq!(held(), up);
+    assert!(!record().contains("[v6]") && record().contains("[v4]"), "{}", record());
+
+    ok(&mut server.hook(UP, six));
+    server.configure(&with_settings(ARTICLE, "settle-timeout = \"0s\""));
+    ok(&mut server.hook(DOWN, ISP1));
+    assert_eq!(defaults("main"), [""; 0]);
+    assert!(record().contains("fe80::2") && !record().contains("[v4]"), "{}", record());
+    ok(&mut server.hook(DOWN, six));
+    assert_eq!(record(), "");
+}
+
+#[test]
+fn output_goes_to_stderr_too_when_asked_for() {
+    let server = Server::new(ARTICLE);
+    ISP1.create();
+    let quiet = server.hook(UP, ISP1).stdout(Stdio::piped()).output().unwrap();
+    assert!(quiet.stdout.is_empty() && quiet.stderr.is_empty(), "{quiet:?}");
+    let verbose = ok(server.hook(UP, ISP1).arg("-v"));
+    let said = String::from_utf8_lossy(&verbose.stderr).into_owned();
+    assert!(said.contains("isp1 up on ppp0, 198.51.100.10 via 198.51.100.1; links up: isp1; 0 changes in "), "{said}");
+}

@@ -1,0 +1,102 @@
+//! Reconciling where the kernel does not do as it is told.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod fake;
+
+use std::path::Path;
+
+use multihome::config;
+use multihome::links::Records;
+use multihome::plan::Change;
+use multihome::reconcile::{Failure, reconcile};
+
+use fake::watched::Watched;
+use fake::{EINVAL, Fake};
+
+const LINE: &str = "link 11 ppp0 up address 198.51.100.10 peer 198.51.100.1\n";
+const UPLINK: &str = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\n";
+
+fn records() -> Records {
+    let record =
+        "interface = \"ppp0\"\nindex = 11\nsince = 0\n[v4]\nlocal = \"198.51.100.10\"\ngateway = \"198.51.100.1\"";
+    [("isp1".parse().unwrap(), toml::from_str(record).unwrap())].into()
+}
+
+/// A policy of that many rules.
+fn policy(rules: u32) -> String {
+    let ports: Vec<_> = (1..=rules).map(|n| (n * 10).to_string()).collect();
+    format!("[[policy]]\nname = \"p\"\nproto = \"tcp\"\ndport = [{}]\nvia = \"isp1\"\n", ports.join(", "))
+}
+
+/// Linux before 4.17 loses the selectors of each of a hundred rules. That is told of each; none of
+/// them stays, and what comes after them is done.
+#[test]
+fn any_number_of_rules_may_lose_its_selector() {
+    let config = config::parse(&format!("{UPLINK}{}", policy(100)), Path::new("test.toml")).unwrap();
+    let mut fake = Fake::parse(&format!("{LINE}rule priority 5000 lookup 9 protocol 77\n"));
+    fake.forgets_ports = true;
+    let outcome = reconcile(&config, &records(), &mut fake).unwrap();
+    let without_effect = outcome.failures.iter().filter(|f| matches!(f, Failure::NoEffect(_))).count();
+    assert_eq!((without_effect, outcome.failures.len()), (100, 100), "{:?}", outcome.failures.last());
+    let own: Vec<_> = fake.rules.iter().filter(|r| r.protocol == 77).map(|r| r.rule.priority).collect();
+    assert_eq!(own, [100, 190, 191]);
+}
+
+/// A kernel without policy routing refuses every rule: that is told of each, the routes are made.
+#[test]
+fn any_number_of_rules_may_be_refused() {
+    let config = config::parse(&format!("{UPLINK}{}", policy(100)), Path::new("test.toml")).unwrap();
+    let mut fake = Fake::parse(LINE);
+    let refuse = |_, change: &Change, _: &mut Fake| if matches!(change, Change::Rule(_)) { Err(95) } else { Ok(()) };
+    let outcome = reconcile(&config, &records(), &mut Watched::new(&mut fake, refuse)).unwrap();
+    let refused = outcome.failures.iter().filter(|f| matches!(f, Failure::Refused { link: None, .. })).count();
+    assert_eq!((refused, outcome.failures.len()), (103, 103), "{:?}", outcome.failures.last());
+    assert!(fake.has_default());
+}
+
+/// Linux before 6.12 refuses a weight of 256 in a nexthop group (`nh_check_attr_group`).
+#[test]
+fn a_group_that_is_refused_becomes_a_multipath_route() {
+    let config = config::parse(&format!("{UPLINK}weight = 256\n"), Path::new("test.toml")).unwrap();
+    let mut fake = Fake::parse(LINE);
+    let refuse = |_, change: &Change, _: &mut Fake| match change {
+        Change::Group { members, .. } if members.iter().any(|m| m.weight.get() == 256) => Err(EINVAL),
+        _ => Ok(()),
+    };
+    let outcome = reconcile(&config, &records(), &mut Watched::new(&mut fake, refuse)).unwrap();
+    assert!(matches!(&outcome.failures[..], [Failure::Refused { link: None, .. }]), "{:?}", outcome.failures);
+    assert!(fake.has_default(), "{fake}");
+    assert_eq!(fake.nexthops, Some(std::collections::BTreeMap::new()));
+}
+
+/// The new metric cannot be had: the default at the old one stays.
+#[test]
+fn the_old_default_stays_where_the_new_one_is_refused() {
+    let config =
+        |metric| config::parse(&format!("{UPLINK}[settings]\nmetric = {metric}\n"), Path::new("test.toml")).unwrap();
+    let mut fake = Fake::parse(LINE);
+    reconcile(&config(0), &records(), &mut fake).unwrap();
+    let refuse = |_, change: &Change, _: &mut Fake| match change {
+        Change::Route(route) if route.metric == 50 => Err(EINVAL),
+        _ => Ok(()),
+    };
+    let outcome = reconcile(&config(50), &records(), &mut Watched::new(&mut fake, refuse)).unwrap();
+    assert!(matches!(&outcome.failures[..], [Failure::Refused { link: None, .. }]), "{:?}", outcome.failures);
+    assert!(fake.has_default(), "{fake}");
+}
+
+/// Somebody has made a `blackhole` rule with our protocol number: the door cannot say it, so the
+/// kernel does not find it when it is deleted. There is an end, and a word about it.
+#[test]
+fn a_rule_of_ours_that_cannot_be_deleted_is_told_of() {
+    let config = config::parse(UPLINK, Path::new("test.toml")).unwrap();
+    let mut fake = Fake::parse(&format!("{LINE}rule priority 5000 type unreachable protocol 77 and more\n"));
+    let outcome = reconcile(&config, &records(), &mut fake).unwrap();
+    assert!(
+        matches!(&outcome.failures[..], [Failure::NoEffect(command)] if command.contains("priority 5000")),
+        "{:?}",
+        outcome.failures
+    );
+    assert!(outcome.made.len() < 20, "{:?}", outcome.made);
+}
