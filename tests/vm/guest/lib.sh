@@ -136,7 +136,8 @@ held() {
     ip -N nexthop
     ip -N rule
 }
-plain() { tr -s ' \t\\' ' ' | sed 's/ $//' | sort; }
+# A backslash is where ip -o has joined lines.
+plain() { tr -s ' \t\134' ' ' | sed 's/ $//' | sort; }
 holds() { # SORTED WANTED
     # One question goes before the costly rest.
     [ "$(grep -c ^main: <<<"$1")" = "$(ip -N -o route show default | wc -l)" ] && [ "$1" = "$(held | plain)" ]
