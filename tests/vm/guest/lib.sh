@@ -136,11 +136,12 @@ held() {
     ip -N nexthop
     ip -N rule
 }
-# A backslash is where ip -o has joined lines.
-plain() { tr -s ' \t\134' ' ' | sed 's/ $//' | sort; }
+# A backslash is where ip -o has joined lines. The legs of a route are lines of their own: the kernel keeps
+# them as they were given, and which is first says nothing.
+plain() { tr -s ' \t\134' ' ' | sed 's/ $//; s/ nexthop /\nmain: nexthop /g' | sort; }
 holds() { # SORTED WANTED
     # One question goes before the costly rest.
-    [ "$(grep -c ^main: <<<"$1")" = "$(ip -N -o route show default | wc -l)" ] && [ "$1" = "$(held | plain)" ]
+    [ "$(grep -c '^main: default' <<<"$1")" = "$(ip -N -o route show default | wc -l)" ] && [ "$1" = "$(held | plain)" ]
 }
 # expect N...: these links are up and the others are not, by what the kernel holds. Hooks need a moment.
 expect() {
