@@ -15,7 +15,8 @@ const PROGRAM: &str = "mh-ip-down";
 #[derive(Parser)]
 #[command(name = PROGRAM, version, after_help = "\
 pppd calls it by a symlink: ln -s /usr/sbin/mh-ip-down /etc/ppp/ip-down.d/0multihome
-By hand, for the line on ppp0; it returns when the device is gone, or after settle-timeout:
+By hand, for the line on ppp0; it returns when the device is gone, or after settle-timeout
+(a second, if the line is still up):
   mh-ip-down ppp0 '' '' '' ''
   mh-ip-down --dry-run ppp0 '' '' '' ''    only print the commands")]
 struct Cli {

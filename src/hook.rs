@@ -80,7 +80,11 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     let mut failures = hook.reconcile(&hook.headline(&effect), &effect)?;
     if let (Some(watch), Some(index)) = (watch, dying(&effect, index).filter(|_| !taken)) {
         let since = Instant::now();
-        let settle = Settle::new(index, since, config.settings.settle_timeout);
+        let timeout = config.settings.settle_timeout;
+        // Who cannot be asked about is waited for the longer.
+        let untouched = kernel::has_address(&event.interface, index).unwrap_or(false);
+        let timeout = if untouched { timeout.min(settle::UNTOUCHED) } else { timeout };
+        let settle = Settle::new(index, since, timeout);
         let outcome = watched(watch.wait(&settle, &event.interface, index)).unwrap_or(settle::Outcome::Stayed);
         failures = hook.reconcile(&settled(event, outcome, since.elapsed()), &effect)?;
     }

@@ -3,6 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+/// How long to wait at most for a device that has kept its address. pppd takes the address away
+/// before it runs ip-down (`ipcp_down()`), except with `demand`: then the device stays, and pppd holds
+/// the ip-up of a line that is needed again back until this ip-down has ended.
+pub const UNTOUCHED: Duration = Duration::from_secs(1);
+
 /// Something that happened while waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {

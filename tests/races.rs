@@ -266,6 +266,21 @@ fn ip_down_ends_at_settle_timeout() {
 }
 
 #[test]
+fn ip_down_does_not_wait_out_the_timeout_for_a_line_that_dials_on_demand() {
+    let server = Server::new(&with_settings(ARTICLE, "settle-timeout = \"1m\""));
+    server.up(ISP1);
+    let only1 = defaults("main");
+    server.up(ISP2);
+    // pppd's `demand`: the device stays up and keeps its address, and ip-up comes when this has ended.
+    let started = Instant::now();
+    finish(server.down(ISP2));
+    assert!(started.elapsed() < Duration::from_secs(1) + PROMPT, "{:?}", started.elapsed());
+    assert_eq!(defaults("main"), only1);
+    ok(&mut server.hook(UP, ISP2));
+    assert_ne!(defaults("main"), only1);
+}
+
+#[test]
 fn both_lines_lost_at_once_and_back() {
     in_both_modes(|server, mode, _| {
         let both = held();

@@ -105,3 +105,10 @@ pub fn index(name: &crate::types::IfName) -> Result<Option<u32>, Error> {
     let mut socket = socket::Socket::open().map_err(Error::Open)?;
     Ok(observe::lookup(&mut socket, name)?.map(|(index, _)| index))
 }
+
+/// Whether the interface is still that of `index`, is up and has an IPv4 address.
+pub fn has_address(name: &crate::types::IfName, index: u32) -> Result<bool, Error> {
+    let mut socket = socket::Socket::open().map_err(Error::Open)?;
+    let found = observe::interface(&mut socket, name)?;
+    Ok(found.is_some_and(|i| i.device.index == index && i.usable && !i.addresses.is_empty()))
+}

@@ -75,7 +75,7 @@ fn link(socket: &mut Socket, request: &LinkMessage) -> Result<Option<(u32, u32, 
     Ok(Some((u32::from_ne_bytes([i0, i1, i2, i3]), u32::from_ne_bytes([f0, f1, f2, f3]), name)))
 }
 
-fn interface(socket: &mut Socket, name: &IfName) -> Result<Option<Interface>, Error> {
+pub(super) fn interface(socket: &mut Socket, name: &IfName) -> Result<Option<Interface>, Error> {
     let Some((index, flags)) = lookup(socket, name)? else { return Ok(None) };
     let usable = flags & IFF_UP != 0 && flags & IFF_LOWER_UP != 0;
     let addresses = addresses(socket, index)?;
