@@ -12,6 +12,8 @@ const PROGRAM: &str = "mhctl";
 /// Look after the routes of a server with several Internet lines
 #[derive(Parser)]
 #[command(name = PROGRAM, version, subcommand_required = true, arg_required_else_help = true, after_help = "\
+mhctl check     is the configuration right?
+mhctl status    what is up, and where does traffic go?
 mhctl plan      what would be changed now
 mhctl apply     change it
 mhctl demo      see it work, in a throwaway network namespace")]

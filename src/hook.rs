@@ -13,7 +13,7 @@ use crate::config::{self, Config, Link};
 use crate::kernel::{self, Linux, watch, watch::Watch};
 use crate::links::Records;
 use crate::pass::{self, Common, Pass};
-use crate::reconcile::{Failure, preview};
+use crate::reconcile::{Failure, preview, summary};
 use crate::records::{self, Effect, Store, effect};
 use crate::settle::{self, Settle};
 use crate::types::LinkName;
@@ -39,7 +39,7 @@ pub enum Error {
         link: LinkName,
     },
     /// Some of it is not as it should be; each has been logged.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    #[error("{}", summary(.0))]
     Incomplete(Vec<Failure>),
     /// Standard output is closed.
     #[error("cannot print: {0}")]
@@ -100,8 +100,8 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
 fn link_of<'a>(event: &Event, config: &'a Config, store: &Store) -> Option<&'a Link> {
     recognise(event, config).or_else(|| {
         let (records, _) = store.load(config);
-        let (name, _) = records.into_iter().find(|(_, record)| record.interface == event.interface)?;
-        config.links.iter().find(|link| link.name == name).filter(|_| matches!(event.change, Change::Down(_)))
+        let (name, _) = records.iter().find(|(_, record)| record.interface == event.interface)?;
+        config.links.iter().find(|link| link.name == *name).filter(|_| matches!(event.change, Change::Down(_)))
     })
 }
 

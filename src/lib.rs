@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod ctl;
 pub mod desired;
+pub mod hold;
 pub mod hook;
 pub mod kernel;
 pub mod links;

@@ -1,15 +1,49 @@
 //! Which links can carry traffic now: configuration, records and interfaces put together. Pure.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 
 use crate::config::{Config, Link};
+use crate::hold::Hold;
 use crate::observed::{Interface, Observed, Scope};
 use crate::records::Record;
 use crate::state::Leg;
 use crate::types::{HostAddr, IfName, LinkName};
 
-/// Records by link.
-pub type Records = BTreeMap<LinkName, Record>;
+/// Records by link: a map of them, with the holds beside it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Records {
+    records: BTreeMap<LinkName, Record>,
+    /// Links that are kept out of use now.
+    pub held: BTreeMap<LinkName, Hold>,
+}
+
+impl Records {
+    /// No link is up, and none is held.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl FromIterator<(LinkName, Record)> for Records {
+    fn from_iter<I: IntoIterator<Item = (LinkName, Record)>>(iter: I) -> Self {
+        Self { records: iter.into_iter().collect(), held: BTreeMap::new() }
+    }
+}
+
+impl Deref for Records {
+    type Target = BTreeMap<LinkName, Record>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.records
+    }
+}
+
+impl DerefMut for Records {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.records
+    }
+}
 
 /// A link that can carry traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +67,8 @@ pub enum LinkState<'a> {
     Stale,
     /// Said to be up, but its interface is down, or has lost its carrier or its address.
     Dead,
+    /// It could, and is kept out of use for a while.
+    Held(Hold),
 }
 
 impl Scope {
@@ -50,6 +86,14 @@ impl Scope {
 
 /// State of one link.
 pub fn state<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkState<'a> {
+    match (ability(link, records, observed), records.held.get(&link.name)) {
+        (LinkState::Up(_), Some(hold)) => LinkState::Held(*hold),
+        (state, _) => state,
+    }
+}
+
+/// State of one link if nobody held it.
+fn ability<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkState<'a> {
     let interface = |name: &IfName| observed.interfaces.get(name);
     let Some(record) = records.get(&link.name) else {
         // A static Ethernet link has no caller: it is up while its interface is.

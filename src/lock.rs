@@ -56,17 +56,18 @@ impl Lock {
     /// Waits at most `timeout` for the lock on `path`; `who` is what others are told meanwhile.
     pub fn acquire(path: &Path, timeout: Duration, who: &str) -> Result<Self, Error> {
         let failed = |source| Error::Io { path: path.to_owned(), source };
-        // O_CLOEXEC is std's default.
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(path);
+        // O_CLOEXEC is std's default. 0600: whoever may open it may lock it (flock(2)), and any user of
+        // the machine could hold back every event.
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let file = open.map_err(failed)?;
         let file = match file.try_lock_exclusive() {
             Ok(()) => file,
             Err(e) if e.kind() == fs2::lock_contended_error().kind() => wait(file, path, timeout)?,
             Err(e) => return Err(failed(e)),
         };
-        // Best effort: without it the lock is as good, only its holder is not named. Others may read
-        // it, whatever the umask.
-        let _ = file.set_permissions(Permissions::from_mode(0o644));
+        // One that was made with more by an earlier version, or by hand.
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
+        // Best effort: without it the lock is as good, only its holder is not named.
         let _ =
             file.set_len(0).and_then(|()| (&file).write_all(format!("{who}, pid {}\n", std::process::id()).as_bytes()));
         Ok(Self { _file: file })
@@ -96,6 +97,18 @@ fn wait(file: File, path: &Path, timeout: Duration) -> Result<File, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_else_can_take_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        drop(Lock::acquire(&path, Duration::ZERO, "").unwrap());
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        drop(Lock::acquire(&path, Duration::ZERO, "").unwrap());
+        assert_eq!(mode(), 0o600);
+    }
 
     #[test]
     fn the_second_waits_for_the_first_and_names_it_at_the_deadline() {

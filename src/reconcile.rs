@@ -45,6 +45,16 @@ pub enum Failure {
     Restless,
 }
 
+/// Failures on one line of a length that a log takes.
+pub fn summary(failures: &[Failure]) -> String {
+    const SHOWN: usize = 3;
+    let mut all: Vec<_> = failures.iter().take(SHOWN).map(ToString::to_string).collect();
+    if let Some(more) = failures.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        all.push(format!("and {more} more: `mhctl plan` shows what is missing"));
+    }
+    all.join("; ")
+}
+
 /// What reconciling did.
 #[derive(Debug, Default)]
 pub struct Outcome {

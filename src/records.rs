@@ -8,11 +8,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::caller::{Addresses, Change, Event, Family};
 use crate::config::Config;
+use crate::hold::Hold;
 use crate::links::Records;
 use crate::types::{HostAddr, IfName, LinkName};
 
@@ -138,7 +140,7 @@ pub enum Error {
     )]
     Unsafe(PathBuf),
     /// Not a record of ours.
-    #[error("{} is not a record of a link: {reason}; remove it", path.display())]
+    #[error("{} is not a record of ours: {reason}; remove it", path.display())]
     Malformed {
         /// Which file.
         path: PathBuf,
@@ -180,8 +182,13 @@ impl Store {
         if safe { Ok(&self.dir) } else { Err(Error::Unsafe(self.dir.clone())) }
     }
 
-    fn path(&self, link: &LinkName) -> PathBuf {
+    /// File of a link's record.
+    pub fn path(&self, link: &LinkName) -> PathBuf {
         self.dir.join(format!("{link}.toml"))
+    }
+
+    fn hold_path(&self, link: &LinkName) -> PathBuf {
+        self.dir.join(format!("{link}.hold"))
     }
 
     /// The records of the configured links. One that cannot be read counts as none, and is told
@@ -190,51 +197,69 @@ impl Store {
         let mut records = Records::new();
         let mut errors = Vec::new();
         for link in &config.links {
-            match self.read(&link.name) {
+            match read(self.path(&link.name)) {
                 Ok(Some(record)) => drop(records.insert(link.name.clone(), record)),
                 Ok(None) => {}
+                Err(e) => errors.push(e),
+            }
+            match read(self.hold_path(&link.name)) {
+                Ok(Some(hold)) if Hold::is_in_force(&hold) => drop(records.held.insert(link.name.clone(), hold)),
+                Ok(_) => {}
                 Err(e) => errors.push(e),
             }
         }
         (records, errors)
     }
-
-    fn read(&self, link: &LinkName) -> Result<Option<Record>, Error> {
-        let path = self.path(link);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("read", &path)(e)),
-        };
-        let record = toml::from_str(&text);
-        record.map(Some).map_err(|e| Error::Malformed { path, reason: e.message().to_owned() })
-    }
-
     /// Carries out `effect` for `link`: the file is there as a whole or not at all at every instant.
     pub fn apply(&self, link: &LinkName, effect: &Effect) -> Result<(), Error> {
         match effect {
-            Effect::Put(record) => self.write(link, record),
+            Effect::Put(record) => self.replace(link, &self.path(link), record),
             Effect::Remove(_) => remove(&self.path(link)),
             Effect::NotUp | Effect::Late(_) => Ok(()),
         }
     }
 
-    fn write(&self, link: &LinkName, record: &Record) -> Result<(), Error> {
-        let path = self.path(link);
+    /// Keeps `link` out of use as `hold` says.
+    pub fn hold(&self, link: &LinkName, hold: &Hold) -> Result<(), Error> {
+        self.replace(link, &self.hold_path(link), hold)
+    }
+
+    /// The hold of `link` as it is written, whether it counts or not.
+    pub fn held(&self, link: &LinkName) -> Result<Option<Hold>, Error> {
+        read(self.hold_path(link))
+    }
+
+    /// Ends a hold of `link`, if there is one.
+    pub fn release(&self, link: &LinkName) -> Result<(), Error> {
+        remove(&self.hold_path(link))
+    }
+
+    fn replace(&self, link: &LinkName, path: &Path, value: &impl Serialize) -> Result<(), Error> {
         // Under the lock nobody else uses this name; what is there was left by a hook that died.
         let temporary = self.dir.join(format!(".{link}.new"));
         remove(&temporary)?;
         // Numbers, names and addresses: nothing that TOML could not hold.
         let text =
-            toml::to_string(record).map_err(|e| Error::Malformed { path: path.clone(), reason: e.to_string() })?;
+            toml::to_string(value).map_err(|e| Error::Malformed { path: path.to_owned(), reason: e.to_string() })?;
         let new = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary);
         let fill = |mut file: File| {
             file.set_permissions(Permissions::from_mode(0o644))?;
             file.write_all(text.as_bytes())
         };
         new.and_then(fill).map_err(Error::io("write", &temporary))?;
-        fs::rename(&temporary, &path).map_err(Error::io("replace", &path))
+        fs::rename(&temporary, path).map_err(Error::io("replace", path))
     }
+}
+
+/// A file of ours; `None`: there is none.
+fn read<T: DeserializeOwned>(path: PathBuf) -> Result<Option<T>, Error> {
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("read", &path)(e)),
+    };
+    let value = toml::from_str(&text);
+    value.map(Some).map_err(|e| Error::Malformed { path, reason: e.message().to_owned() })
 }
 
 /// Makes a directory that all can read whatever the umask (pppd's is 077): `mhctl status` needs no

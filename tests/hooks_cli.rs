@@ -161,13 +161,14 @@ fn hooks_work_with_nothing_around_them() {
 }
 
 #[test]
-fn the_state_directory_is_readable_for_all_whatever_the_umask() {
+fn the_records_are_readable_for_all_whatever_the_umask_and_the_locks_are_not() {
     let server = Server::new(ARTICLE);
     server.up(ISP1);
     let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(server.state()), 0o755);
-    for file in ["isp1.toml", "lock", "records.lock"] {
-        assert_eq!(mode(server.state().join(file)), 0o644, "{file}");
+    // Who can open a lock can hold it, and with it every event.
+    for (file, wanted) in [("isp1.toml", 0o644), ("lock", 0o600), ("records.lock", 0o600)] {
+        assert_eq!(mode(server.state().join(file)), wanted, "{file}");
     }
     // One below a directory that is not there either.
     let deep = server.state().join("a/b");

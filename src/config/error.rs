@@ -28,6 +28,18 @@ pub struct Place {
     pub span: Range<usize>,
 }
 
+impl Place {
+    pub(super) fn new(span: Range<usize>, text: &str) -> Self {
+        let before = text.get(..span.start).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: before.chars().count() - before.get(..line_start).map_or(0, |s| s.chars().count()) + 1,
+            span,
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(place) = &self.place {
@@ -48,13 +60,7 @@ impl Error {
 
     pub(super) fn new(fault: Fault, text: &str, file: &Path) -> Self {
         let Fault { key, span, message } = fault;
-        let before = text.get(..span.start).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let place = Place {
-            line: before.matches('\n').count() + 1,
-            column: before.chars().count() - before.get(..line_start).map_or(0, |s| s.chars().count()) + 1,
-            span,
-        };
+        let place = Place::new(span, text);
         Self { file: file.to_owned(), place: Some(place), key: key.map(str::to_owned), message: one_line(&message) }
     }
 

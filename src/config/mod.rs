@@ -1,6 +1,7 @@
 //! What the administrator wrote, as types that cannot be wrong. `parse` is pure; `load` reads the
 //! file.
 
+pub mod advice;
 mod error;
 mod field;
 mod policy;
@@ -25,6 +26,11 @@ pub const DEFAULT_PATH: &str = "/etc/multihome.toml";
 
 /// Reads and checks the file at `path`.
 pub fn load(path: &Path) -> Result<Config, Error> {
+    parse(&read(path)?, path)
+}
+
+/// The text of the file at `path`.
+pub fn read(path: &Path) -> Result<String, Error> {
     let bytes = fs::read(path).map_err(|e| {
         let shown = path.display();
         let message = match e.kind() {
@@ -33,19 +39,25 @@ pub fn load(path: &Path) -> Result<Config, Error> {
         };
         Error::unread(path, &message)
     })?;
-    let text = String::from_utf8(bytes).map_err(|e| {
+    String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         let message = "this is not UTF-8 text: save the file as UTF-8".to_owned();
         let fault = error::Fault { key: None, span: at..at + 1, message };
         Error::new(fault, &String::from_utf8_lossy(e.as_bytes()), path)
-    })?;
-    parse(&text, path)
+    })
 }
 
 /// Checks `text`; errors call it `file`.
 pub fn parse(text: &str, file: &Path) -> Result<Config, Error> {
     let raw = toml::from_str(text).map_err(|e| Error::from_toml(&e, text, file))?;
     validate::config(&raw).map_err(|fault| Error::new(fault, text, file))
+}
+
+/// Where in a text that [`parse`] accepts each link and each policy begins, in the order of [`Config`].
+pub fn places(text: &str) -> (Vec<Place>, Vec<Place>) {
+    let Ok(raw) = toml::from_str::<raw::RawConfig>(text) else { return Default::default() };
+    let links = raw.uplink.iter().chain(&raw.tunnel).map(|raw| Place::new(raw.span(), text));
+    (links.collect(), raw.policy.iter().map(|raw| Place::new(raw.span(), text)).collect())
 }
 
 /// The whole of `/etc/multihome.toml`, checked.

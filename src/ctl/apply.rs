@@ -2,23 +2,55 @@
 
 use std::process::ExitCode;
 
+use serde::Serialize;
+
+use super::show::{self, ChangeJson};
 use super::{Error, complete, plan};
 use crate::config;
 use crate::pass::{Common, Pass};
+use crate::reconcile::Outcome;
 use crate::records::Store;
+use crate::types::LinkName;
 
-/// No options of its own.
+/// Options of `apply`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: mhctl apply --dry-run    what it would do;    mhctl apply    do it")]
-pub struct Args {}
+pub struct Args {
+    /// Print JSON: the changes that were made, what failed, and which links are up
+    #[arg(long)]
+    json: bool,
+}
 
-pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
+/// What was done, as JSON.
+#[derive(Debug, Serialize)]
+struct OutcomeJson<'a> {
+    changes: Vec<ChangeJson>,
+    failures: Vec<String>,
+    links_up: Vec<&'a str>,
+    seconds: f64,
+}
+
+impl<'a> OutcomeJson<'a> {
+    fn new(outcome: &'a Outcome, protocol: u8) -> Self {
+        Self {
+            changes: show::changes(&outcome.made, protocol),
+            failures: outcome.failures.iter().map(ToString::to_string).collect(),
+            links_up: outcome.live.iter().map(LinkName::as_str).collect(),
+            seconds: outcome.elapsed.as_secs_f64(),
+        }
+    }
+}
+
+pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     if common.dry_run {
-        return plan::run(&plan::Args {}, common);
+        return plan::run(&plan::Args { json: args.json }, common);
     }
     let config = config::load(&common.config)?;
     let pass = Pass { config: &config, store: Store::new(&common.state_dir), who: "mhctl apply".to_owned() };
     let outcome = pass.run(|_| {})?;
     pass.report("applied", &outcome);
+    if args.json {
+        show::json(&OutcomeJson::new(&outcome, config.settings.protocol))?;
+    }
     complete(outcome.failures)
 }

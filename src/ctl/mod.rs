@@ -6,21 +6,39 @@ use std::process::ExitCode;
 use thiserror::Error;
 
 use crate::config;
-use crate::kernel;
+use crate::hook;
+use crate::kernel::{self, watch};
 use crate::pass::{self, Common};
-use crate::reconcile::Failure;
+use crate::reconcile::{Failure, summary};
+use crate::types::{IfName, LinkName};
 
 mod apply;
+mod check;
 mod demo;
+mod drill;
+mod flush;
+mod link;
 mod plan;
+mod show;
+mod status;
 
 /// A command of mhctl.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Show what is up, where traffic goes, and whether the kernel is as it should be
+    Status(status::Args),
+    /// Check the configuration, and show which numbers come out of it
+    Check(check::Args),
     /// Show what an apply would change now, as commands
     Plan(plan::Args),
     /// Bring the kernel to what the configuration wants, now
     Apply(apply::Args),
+    /// Take away everything of ours, and leave one plain default route
+    Flush(flush::Args),
+    /// Tell that a link is up or down, where no hook does
+    Link(link::Args),
+    /// Rehearse a failover: take a link out of use for a while
+    Drill(drill::Args),
     /// See it work, in a throwaway network namespace: this machine's network is not touched
     Demo(demo::Args),
 }
@@ -37,9 +55,45 @@ pub enum Error {
     /// The kernel.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
+    /// An event.
+    #[error(transparent)]
+    Hook(#[from] hook::Error),
+    /// The notices of the kernel.
+    #[error(transparent)]
+    Watch(#[from] watch::Error),
+    /// A drill.
+    #[error(transparent)]
+    Drill(#[from] drill::Error),
     /// Some of it is not as it should be.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    #[error("{}", summary(.0))]
     Incomplete(Vec<Failure>),
+    /// Other programs change the same things all the time.
+    #[error("what is taken away comes back all the time: another program sets it; `ip monitor` shows which")]
+    Restless,
+    /// A flush would leave nothing.
+    #[error(
+        "nothing was touched: no uplink is up to lead a plain default route, and without ours there would be none; \
+         add one first (ip route replace default via GATEWAY dev DEVICE)"
+    )]
+    CutOff,
+    /// No such link.
+    #[error("{name:?} is no link: write one of {known}")]
+    NoLink {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// A link that nobody can take down by a word.
+    #[error(
+        "{link} has a gateway in the configuration, so it is up while {interface} is: `ip link set {interface} down`"
+    )]
+    Static {
+        /// The link.
+        link: LinkName,
+        /// Its interface.
+        interface: IfName,
+    },
     /// The demo.
     #[error(transparent)]
     Demo(#[from] demo::Error),
@@ -52,10 +106,20 @@ impl Command {
     /// Carries the command out. The exit status is not 0 where the command has found what it was
     /// asked to find and that is bad; an error says that it could not do its work.
     pub fn run(&self, common: &Common) -> Result<ExitCode, Error> {
-        match self {
+        let done = match self {
+            Self::Status(args) => status::run(args, common),
+            Self::Check(args) => check::run(args, common),
             Self::Plan(args) => plan::run(args, common),
             Self::Apply(args) => apply::run(args, common),
+            Self::Flush(args) => flush::run(args, common),
+            Self::Link(args) => link::run(args, common),
+            Self::Drill(args) => drill::run(args, common),
             Self::Demo(args) => demo::run(args),
+        };
+        match done {
+            // `mhctl status | head -1` has read enough.
+            Err(Error::Print(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+            done => done,
         }
     }
 }

@@ -9,7 +9,9 @@ use crate::observed::{Observed, Scope};
 use crate::plan::Change;
 
 mod apply;
+pub mod counters;
 pub mod nexthop;
+pub mod notices;
 mod observe;
 pub mod probe;
 pub mod socket;

@@ -1,0 +1,169 @@
+//! `mhctl check`: the configuration alone, without a look at the system.
+
+mod numbers;
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use self::numbers::Numbers;
+use super::Error;
+use super::show::{self, Screen, Tone};
+use crate::cli;
+use crate::config::advice::{About, advice};
+use crate::config::{self, Place};
+use crate::pass::Common;
+
+/// Options of `check`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit status: 0 there is no error, 1 there is one.
+Example: mhctl check new.toml && mv new.toml /etc/multihome.toml && mhctl apply")]
+pub struct Args {
+    /// File to check instead of that of --config
+    file: Option<PathBuf>,
+    /// Print JSON: the error or none, the warnings, the numbers
+    #[arg(long)]
+    json: bool,
+}
+
+/// What there is to say of one place.
+#[derive(Debug, Serialize)]
+struct Remark {
+    #[serde(flatten)]
+    at: Option<At>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    message: String,
+}
+
+/// A place, and the line it is on.
+#[derive(Debug, Serialize)]
+struct At {
+    line: usize,
+    column: usize,
+    /// How many characters of the line are meant.
+    #[serde(skip)]
+    length: usize,
+    #[serde(skip)]
+    source: String,
+}
+
+/// All that there is to say.
+#[derive(Debug, Serialize)]
+struct Report {
+    file: PathBuf,
+    error: Option<Remark>,
+    warnings: Vec<Remark>,
+    numbers: Option<Numbers>,
+}
+
+pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
+    let file = args.file.as_ref().unwrap_or(&common.config);
+    let report = match config::read(file) {
+        Ok(text) => report(&text, file),
+        // Not even a text: what cannot be read has no line.
+        Err(error) => Report::error(&error, "", file),
+    };
+    if args.json {
+        show::json(&report)?;
+    } else {
+        std::io::stdout().lock().write_all(text(&report, Screen::stdout()).as_bytes())?;
+    }
+    Ok(if report.error.is_none() { cli::DONE } else { cli::FAILED }.into())
+}
+
+/// Checks `text`, which is called `file`. Pure.
+fn report(text: &str, file: &Path) -> Report {
+    let config = match config::parse(text, file) {
+        Ok(config) => config,
+        Err(error) => return Report::error(&error, text, file),
+    };
+    let (links, policies) = config::places(text);
+    let warnings = advice(&config).into_iter().map(|advice| {
+        let place = match advice.about {
+            About::Link(at) => links.get(at),
+            About::Policy(at) => policies.get(at),
+        };
+        Remark { at: place.map(|place| At::new(place, text)), key: None, message: advice.message }
+    });
+    let warnings = warnings.collect();
+    Report { file: file.to_owned(), error: None, warnings, numbers: Some(Numbers::new(&config)) }
+}
+
+impl Report {
+    fn error(error: &config::Error, text: &str, file: &Path) -> Self {
+        let at = error.place.as_ref().map(|place| At::new(place, text));
+        let error = Remark { at, key: error.key.clone(), message: error.message.clone() };
+        Self { file: file.to_owned(), error: Some(error), warnings: vec![], numbers: None }
+    }
+}
+
+impl At {
+    fn new(place: &Place, text: &str) -> Self {
+        let source = text.lines().nth(place.line - 1).unwrap_or_default();
+        let left = source.chars().count().saturating_sub(place.column - 1);
+        let meant = text.get(place.span.clone()).map_or(1, |meant| meant.lines().next().unwrap_or("").chars().count());
+        Self {
+            line: place.line,
+            column: place.column,
+            length: meant.min(left).max(1),
+            // One column each, and nothing that a terminal would obey.
+            source: source.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        }
+    }
+}
+
+/// The report as people read it.
+fn text(report: &Report, screen: Screen) -> String {
+    let mut out = String::new();
+    let file = report.file.to_string_lossy();
+    if let Some(remark) = &report.error {
+        line(&mut out, &file, remark, &screen.paint(Tone::Bad, "error"));
+        excerpt(&mut out, remark, screen);
+    }
+    for remark in &report.warnings {
+        line(&mut out, &file, remark, &screen.paint(Tone::Odd, "warning"));
+    }
+    if let Some(numbers) = &report.numbers {
+        if !report.warnings.is_empty() {
+            out.push('\n');
+        }
+        let verdict = match report.warnings.len() {
+            0 => screen.paint(Tone::Good, "no errors, no warnings"),
+            1 => "no errors, 1 warning".to_owned(),
+            n => format!("no errors, {n} warnings"),
+        };
+        // Writing to a String cannot fail, here and below.
+        let _ = writeln!(out, "{file}: {verdict}\n");
+        out.push_str(&numbers.text(screen));
+    }
+    out
+}
+
+fn line(out: &mut String, file: &str, remark: &Remark, word: &str) {
+    if let Some(at) = &remark.at {
+        let _ = write!(out, "{file}:{}:{}: ", at.line, at.column);
+    }
+    let key = remark.key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default();
+    let _ = writeln!(out, "{word}: {key}{}", remark.message);
+}
+
+/// The line that is meant, with a caret.
+fn excerpt(out: &mut String, remark: &Remark, screen: Screen) {
+    if let Some(At { line, column, length, source }) = &remark.at {
+        // A table written in one line of a thousand columns helps nobody.
+        let shown: String = source.chars().take(200).collect();
+        let caret = screen.paint(Tone::Bad, &"^".repeat((*length).min(200)));
+        let _ = writeln!(out, "{line:>5} | {shown}");
+        if *column <= 200 {
+            let _ = writeln!(out, "      | {}{caret}", " ".repeat(column - 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! What numbers come out of a configuration: asked of `desired`, with every link up, so that they
+//! are those that the kernel will get.
+
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+
+use serde::Serialize;
+
+use crate::config::{Config, Link, LinkKind, NexthopMode};
+use crate::ctl::show::{Align, Screen, Tone, table};
+use crate::desired::{Desired, Make, policy_rules};
+use crate::links::LiveLink;
+use crate::state::{Action, Device, Leg, Target};
+use crate::types::{HostAddr, TableId};
+
+/// The numbers.
+#[derive(Debug, Serialize)]
+pub(super) struct Numbers {
+    links: Vec<LinkNumbers>,
+    /// Rule that looks into the main table for anything better than its default.
+    main_rule: Option<u32>,
+    policies: Vec<PolicyNumbers>,
+    defaults: Vec<DefaultNumbers>,
+    protocol: u8,
+}
+
+#[derive(Debug, Serialize)]
+struct LinkNumbers {
+    link: String,
+    table: u32,
+    /// One bit.
+    mark: u32,
+    mark_rule: Option<u32>,
+    address_rule: Option<u32>,
+    nexthop: Option<u32>,
+}
+
+#[derive(Debug, Serialize)]
+struct PolicyNumbers {
+    policy: String,
+    first_rule: u32,
+    last_rule: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct DefaultNumbers {
+    tier: u8,
+    metric: u32,
+    group: Option<u32>,
+}
+
+/// A link as if it were up: its place stands for its device.
+fn pretended(place: u32, link: &Link) -> LiveLink<'_> {
+    let device = Device { index: place + 1, name: link.interface.clone() };
+    // 198.18.0.0/15 is for tests (RFC 2544); only that each has another matters.
+    let local = HostAddr::new(Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + place)).ok();
+    LiveLink { link, leg: Leg { device, gateway: None, onlink: false }, local }
+}
+
+impl Numbers {
+    pub(super) fn new(config: &Config) -> Self {
+        let live: Vec<_> = (0..).zip(&config.links).map(|(place, link)| pretended(place, link)).collect();
+        let make = if config.settings.nexthops == NexthopMode::Multipath { Make::Multipath } else { Make::Objects };
+        let desired = Desired::new(config, &live, make);
+        let links = live.iter().map(|live| {
+            let rule = |marked: bool| {
+                let found = desired.rules.iter().find(|rule| {
+                    let to_it = matches!(rule.action, Action::Lookup { table, .. } if table == live.link.table);
+                    let mark = rule.selector.fwmark.map(|mark| mark.mask);
+                    let address = rule.selector.from.map(|from| from.addr());
+                    to_it
+                        && if marked {
+                            mark == Some(live.link.mark.get())
+                        } else {
+                            address.is_some() && address == live.local.map(HostAddr::get)
+                        }
+                });
+                found.map(|rule| rule.priority)
+            };
+            LinkNumbers {
+                link: live.link.name.to_string(),
+                table: live.link.table.get(),
+                mark: live.link.mark.get(),
+                mark_rule: rule(true),
+                address_rule: if live.link.kind == LinkKind::Tunnel { None } else { rule(false) },
+                nexthop: desired.nexthops.iter().find(|(_, leg)| leg.device == live.leg.device).map(|(id, _)| *id),
+            }
+        });
+        let links = links.collect();
+        let main_rule = desired.rules.iter().find(
+            |rule| matches!(rule.action, Action::Lookup { table, suppress_prefixlength: Some(_) } if table == TableId::MAIN),
+        );
+        let main_rule = main_rule.map(|rule| rule.priority);
+        let uplinks = config.links.iter().filter(|link| link.kind != LinkKind::Tunnel).count();
+        let mut next = config.settings.rule_priority + policy_rules(uplinks);
+        let policies = config.policies.iter().map(|policy| {
+            let first_rule = next;
+            // As many as there is room for below 32766: the configuration has been checked.
+            next = next.saturating_add(u32::try_from(policy.rule_count()).unwrap_or(u32::MAX));
+            PolicyNumbers { policy: policy.name.clone(), first_rule, last_rule: next - 1 }
+        });
+        let policies = policies.collect();
+        let defaults = desired.routes.iter().filter(|route| route.table == TableId::MAIN).map(|route| {
+            let tier = route.metric - config.settings.metric + 1;
+            DefaultNumbers {
+                // Tiers end at 32.
+                tier: u8::try_from(tier).unwrap_or(u8::MAX),
+                metric: route.metric,
+                group: if let Target::Group(id) = route.target { Some(id) } else { None },
+            }
+        });
+        let defaults = defaults.collect();
+        Self { links, main_rule, policies, defaults, protocol: config.settings.protocol }
+    }
+
+    /// The numbers as people read them.
+    pub(super) fn text(&self, screen: Screen) -> String {
+        let some = |n: Option<u32>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
+        let heading = ["LINK", "TABLE", "MARK", "RULE OF MARK", "RULE OF ADDRESS", "NEXTHOP"];
+        let mut rows = vec![heading.map(|title| (title.to_owned(), Some(Tone::Faint))).to_vec()];
+        for link in &self.links {
+            let LinkNumbers { link, table, mark, mark_rule, address_rule, nexthop } = link;
+            let cells = [
+                link.clone(),
+                table.to_string(),
+                format!("{mark:#x}"),
+                some(*mark_rule),
+                some(*address_rule),
+                some(*nexthop),
+            ];
+            rows.push(cells.map(|text| (text, None)).to_vec());
+        }
+        let align = [Align::Left, Align::Right, Align::Right, Align::Right, Align::Right, Align::Right];
+        let mut out = table(&rows, &align, screen).join("\n");
+        out.push('\n');
+        let mut rows = vec![["RULES", "OF"].map(|title| (title.to_owned(), Some(Tone::Faint))).to_vec()];
+        let mut rule = |numbers: String, of: String| rows.push(vec![(numbers, None), (of, None)]);
+        if let Some(main) = self.main_rule {
+            rule(main.to_string(), "what main knows better than its default route".to_owned());
+        }
+        for PolicyNumbers { policy, first_rule, last_rule } in &self.policies {
+            let range =
+                if first_rule == last_rule { first_rule.to_string() } else { format!("{first_rule}-{last_rule}") };
+            rule(range, format!("policy {policy:?}"));
+        }
+        let rules = table(&rows, &[Align::Left, Align::Left], screen).join("\n");
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "\n{rules}\n");
+        for DefaultNumbers { tier, metric, group } in &self.defaults {
+            let group = group.map(|id| format!(", nexthop group {id}")).unwrap_or_default();
+            let _ = writeln!(out, "default route of tier {tier}: metric {metric}{group}, protocol {}", self.protocol);
+        }
+        out
+    }
+}

@@ -1,0 +1,67 @@
+//! What `check` says, word for word.
+
+use super::*;
+
+fn checked(text: &str) -> String {
+    super::text(&report(text, Path::new("m.toml")), Screen::PLAIN)
+}
+
+#[test]
+fn the_articles_file_gives_the_articles_numbers() {
+    assert_eq!(checked(include_str!("../../config/tests/article.toml")), include_str!("tests/article.txt"));
+}
+
+#[test]
+fn what_is_hardly_meant_is_said_with_its_line() {
+    assert_eq!(checked(include_str!("tests/warnings.toml")), include_str!("tests/warnings.txt"));
+}
+
+#[test]
+fn an_error_shows_its_line_and_a_caret_under_what_is_meant() {
+    let cases = [
+        (
+            "[[uplink]]\nname = 'a'\n\tinterface = \"eth0\"\nweight = 300 # more\r\n",
+            "m.toml:4:10: error: weight: 300 is not valid: write a number from 1 to 256\n    \
+             4 | weight = 300 # more\n      |          ^^^\n",
+        ),
+        // A tab is one column wide where it is shown, so that the caret stands right.
+        (
+            "[[uplink]]\nname = 'a'\n\tinterface\t= 'lo'",
+            "m.toml:3:14: error: interface: \"lo\" is not valid: the loopback interface is no link, write another\n    \
+             3 |  interface = 'lo'\n      |              ^^^^\n",
+        ),
+        // Columns are characters, not bytes.
+        (
+            "policy = [{ name = 'ä', via = [] }]\nuplink = [{ name = 'a', interface = 'b' }]",
+            "m.toml:1:31: error: via: the list is empty: write at least one value\n    \
+             1 | policy = [{ name = 'ä', via = [] }]\n      |                               ^^\n",
+        ),
+        ("x", "m.toml:1:2: error: key with no value, expected `=`\n    1 | x\n      |  ^\n"),
+        ("", "m.toml:1:1: error: there is no link: write at least one [[uplink]] or [[tunnel]]\n    1 | \n      | ^\n"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(checked(text), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn a_file_cannot_play_tricks_on_the_terminal() {
+    let text = "[[uplink]]\nname = '\u{1b}]0;x\u{7}'\n";
+    let shown = checked(text);
+    assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "{shown:?}");
+    let long = format!("[[uplink]]\nname = '{}'\n", "x".repeat(100_000));
+    assert!(checked(&long).len() < 1000);
+}
+
+#[test]
+fn colour_is_only_added_to_the_text() {
+    let text = include_str!("tests/warnings.toml");
+    let report = report(text, Path::new("m.toml"));
+    let coloured = super::text(&report, Screen { colour: true, ..Screen::PLAIN });
+    assert!(coloured.contains("\x1b[33mwarning\x1b[0m"), "{coloured:?}");
+    let mut plain = String::new();
+    for part in coloured.split("\x1b[") {
+        plain.push_str(if plain.is_empty() { part } else { part.split_once('m').unwrap().1 });
+    }
+    assert_eq!(plain, checked(text));
+}

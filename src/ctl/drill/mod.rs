@@ -1,0 +1,230 @@
+//! `mhctl drill`: takes a link out of use for a while, puts it back whatever happens, and tells how the
+//! others did.
+//!
+//! The link is held (see [`crate::hold`]). Put back it is by this process at the end and at a signal;
+//! by a second process, which waits for the end of this one, when it is killed or panics; and when both
+//! are killed, by the next event, since nobody vouches for the hold any more.
+
+mod guard;
+mod probing;
+mod report;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use self::guard::Guard;
+use self::probing::Probing;
+use self::report::{Carried, Report};
+use super::link::find;
+use super::show::{self, Screen};
+use super::{Error as CtlError, complete};
+use crate::cli;
+use crate::config::{self, Link, LinkKind};
+use crate::hold::Hold;
+use crate::kernel::counters::{Counters, Meter};
+use crate::kernel::notices::{Notices, Woken};
+use crate::kernel::{Kernel, Linux};
+use crate::links::{LinkState, live, state};
+use crate::observed::Scope;
+use crate::pass::{self, Common, Pass};
+use crate::reconcile::{Failure, preview};
+use crate::records::Store;
+use crate::types::{IfName, LinkName};
+
+/// Options of `drill`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The line itself stays up; only new routes leave it out. Ctrl-C ends the drill early.
+Exit status: 0 there was a route all the time, 1 there was none for a moment, or it failed.
+Example: mhctl drill isp1 --for 30s")]
+pub struct Args {
+    /// Link to take out of use
+    link: String,
+    /// For how long: 1s to 24h
+    #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = duration)]
+    time: Duration,
+    /// Even when no other uplink is up
+    #[arg(long)]
+    force: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+    /// The process that puts the link back should that of this pid end
+    #[arg(long, hide = true)]
+    guard: Option<u32>,
+}
+
+/// Why there was no drill.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is nothing to rehearse.
+    #[error("{0} is not up: see `mhctl status`")]
+    NotUp(LinkName),
+    /// Two drills of one link.
+    #[error("{link} is held by process {pid} already")]
+    Held {
+        /// The link.
+        link: LinkName,
+        /// Whose drill it is.
+        pid: u32,
+    },
+    /// It would cut everybody off.
+    #[error("no other uplink is up: without {0} there would be no Internet; --force does it all the same")]
+    Alone(LinkName),
+    /// Nobody would notice the end of this process.
+    #[error("a hold needs /proc, and it cannot be read")]
+    NoProc,
+    /// No second process.
+    #[error("cannot start the process that puts the link back should this one be killed: {0}")]
+    NoGuard(#[source] std::io::Error),
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let limits = Duration::from_secs(1)..=Duration::from_hours(24);
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|time| limits.contains(time))
+        .ok_or_else(|| "write a time such as 30s or 5m, from 1s to 24h".to_owned())
+}
+
+pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
+    let config = config::load(&common.config)?;
+    let link = find(&args.link, &config)?;
+    let pass =
+        Pass { config: &config, store: Store::new(&common.state_dir), who: format!("mhctl drill {}", link.name) };
+    if let Some(pid) = args.guard {
+        return guard::stand(&pass, link, pid);
+    }
+    check(&pass, link, args.force)?;
+    // A hold counts in whole seconds; the drill itself ends on time, and never after it.
+    let hold = Hold::by_me(args.time.as_secs() + 1).ok_or(Error::NoProc)?;
+    if common.dry_run {
+        let mut records = pass.records();
+        records.held.insert(link.name.clone(), hold);
+        let plan = preview(&config, &records, &mut Linux::open()?)?;
+        pass::print(&plan, config.settings.protocol)?;
+        return complete(plan.problems.into_iter().map(Failure::Problem).collect());
+    }
+    let report = Drill { pass: &pass, link, time: args.time }.run(hold, common, args.json)?;
+    if args.json {
+        show::json(&report)?;
+    } else {
+        std::io::stdout().lock().write_all(report.text(Screen::stdout()).as_bytes())?;
+    }
+    Ok(if report.never_without() { cli::DONE } else { cli::FAILED }.into())
+}
+
+/// Whether there can be a drill.
+fn check(pass: &Pass<'_>, link: &Link, force: bool) -> Result<(), CtlError> {
+    let records = pass.records();
+    let observed = Linux::open()?.observe(&Scope::new(pass.config, &records))?;
+    match state(link, &records, &observed) {
+        LinkState::Up(_) => {}
+        LinkState::Held(hold) => return Err(Error::Held { link: link.name.clone(), pid: hold.pid }.into()),
+        _ => return Err(Error::NotUp(link.name.clone()).into()),
+    }
+    let other = |l: &Link| l.name != link.name && l.kind != LinkKind::Tunnel;
+    let others = live(pass.config, &records, &observed).iter().any(|l| other(l.link));
+    if others || force || link.kind == LinkKind::Tunnel { Ok(()) } else { Err(Error::Alone(link.name.clone()).into()) }
+}
+
+struct Drill<'a> {
+    pass: &'a Pass<'a>,
+    link: &'a Link,
+    time: Duration,
+}
+
+impl Drill<'_> {
+    fn run(&self, hold: Hold, common: &Common, quiet: bool) -> Result<Report, CtlError> {
+        // From here on signals end the drill and not the process.
+        let mut notices = Notices::subscribe()?;
+        let guard = Guard::start(&self.link.name, common).map_err(Error::NoGuard)?;
+        let before = self.counters()?;
+        let probing = Probing::start();
+        let begin = Instant::now();
+        let rehearsed = self.take(hold).and_then(|()| self.wait(&mut notices, quiet, &probing));
+        let told = matches!(rehearsed, Ok(Woken::Told));
+        probing.hurry(true);
+        // Whatever came before, this is done.
+        let back = self.put_back(hold);
+        let elapsed = begin.elapsed();
+        let probed = probing.stop();
+        guard.dismiss();
+        rehearsed?;
+        let back = back?;
+        let carried = self.counters()?.into_iter().filter_map(|(name, _, after)| {
+            let (_, _, before) = before.iter().find(|(n, _, before)| *n == name && before.index == after.index)?;
+            let (received, sent) =
+                (after.received.saturating_sub(before.received), after.sent.saturating_sub(before.sent));
+            Some(Carried { link: name.to_string(), received_bytes: received, sent_bytes: sent })
+        });
+        let (own, others) = carried.partition(|carried| carried.link == self.link.name.as_str());
+        Ok(Report::new(&self.link.name, elapsed, told, back, probed, own, others))
+    }
+
+    /// Takes the link out of use.
+    fn take(&self, hold: Hold) -> Result<(), CtlError> {
+        {
+            let _lock = self.pass.lock("records.lock")?;
+            if let Some(other) = self.pass.records().held.get(&self.link.name) {
+                return Err(Error::Held { link: self.link.name.clone(), pid: other.pid }.into());
+            }
+            self.pass.store.hold(&self.link.name, &hold).map_err(pass::Error::from)?;
+        }
+        self.reconcile("is out of use for a drill").map(drop)
+    }
+
+    fn wait(&self, notices: &mut Notices, quiet: bool, probing: &Probing) -> Result<Woken, CtlError> {
+        if !quiet {
+            let time = humantime::format_duration(self.time);
+            println!("{} is out of use for {time}; Ctrl-C puts it back", self.link.name);
+        }
+        probing.hurry(false);
+        let end = Instant::now() + self.time;
+        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            if notices.wait(left)? == Woken::Told {
+                return Ok(Woken::Told);
+            }
+        }
+        Ok(Woken::Time)
+    }
+
+    /// Puts the link back; whether it carries traffic then.
+    fn put_back(&self, hold: Hold) -> Result<bool, CtlError> {
+        release(self.pass, &self.link.name, hold.pid)?;
+        self.reconcile("is in use again")
+    }
+
+    /// Reconciles; whether the link carries traffic then.
+    fn reconcile(&self, what: &str) -> Result<bool, CtlError> {
+        let outcome = self.pass.run(|_| {})?;
+        self.pass.report(&format!("{} {what}", self.link.name), &outcome);
+        let live = outcome.live.contains(&self.link.name);
+        complete(outcome.failures).map(|_| live)
+    }
+
+    /// Counters of the links' interfaces.
+    fn counters(&self) -> Result<Vec<(LinkName, IfName, Counters)>, CtlError> {
+        let records = self.pass.records();
+        let mut meter = Meter::open()?;
+        let mut all = Vec::new();
+        for link in &self.pass.config.links {
+            let interface = records.get(&link.name).map_or(&link.interface, |record| &record.interface);
+            if let Some(counters) = meter.read(interface)? {
+                all.push((link.name.clone(), interface.clone(), counters));
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Ends the hold of `link` by process `pid`, if there is one; whether there was.
+fn release(pass: &Pass<'_>, link: &LinkName, pid: u32) -> Result<bool, CtlError> {
+    let _lock = pass.lock("records.lock")?;
+    let ours = pass.store.held(link).map_err(pass::Error::from)?.is_some_and(|hold| hold.pid == pid);
+    if ours {
+        pass.store.release(link).map_err(pass::Error::from)?;
+    }
+    Ok(ours)
+}

@@ -1,0 +1,210 @@
+//! `mhctl flush`: takes away everything of ours, and leaves a plain default route through the best
+//! link, so that nobody is cut off.
+
+use std::cmp::Reverse;
+use std::fs;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::ptr;
+
+use tracing::info;
+
+use super::Error;
+use crate::config::{self, Config, LinkKind};
+use crate::kernel::{Kernel, Linux};
+use crate::links::{LiveLink, Records, live};
+use crate::observed::{Observed, Scope};
+use crate::pass::{self, Common, Pass};
+use crate::plan::Change;
+use crate::records::{Effect, Store};
+use crate::state::{Action, DefaultRoute, FoundRoute, FoundTarget, Leg, NexthopKind, Target, WeightedLeg};
+use crate::types::{TableId, Weight};
+
+/// The plain default route is the administrator's from here on: `RTPROT_STATIC`, which daemons leave
+/// alone, where they purge `RTPROT_BOOT` at their start. pppd looks at no protocol. It leads by a
+/// device of ours, so that the next apply with that link up replaces it in place.
+const STATIC: u8 = 4;
+
+/// Other programs may change things meanwhile; after so many looks they win.
+const ROUNDS: usize = 16;
+
+/// No options of its own.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Goes: rules, routes and nexthops with our protocol number, and the records of links that are up.
+Stays: a default route, of protocol static, through the best link that is up; a reverse path
+filter that was made loose, and a hash-policy that was set: what they were is not known.
+Afterwards a link counts again at its next event, or with `mhctl link up`.
+Example: mhctl flush --dry-run    see it;    mhctl flush    do it")]
+pub struct Args {}
+
+/// A change, and the protocol number that it bears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Step {
+    change: Change,
+    protocol: u8,
+}
+
+/// Our default route would go, and there is nothing to put in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct CutOff;
+
+/// What to do so that nothing of ours is left, in an order that makes before it breaks: at no prefix
+/// is there no default route where there was one. `refused` are the ways that the kernel would not
+/// take. Pure.
+fn steps(config: &Config, live: &[LiveLink<'_>], observed: &Observed, refused: &[Leg]) -> Result<Vec<Step>, CutOff> {
+    let ours = config.settings.protocol;
+    let plain = plain_default(config, live, observed, refused)?;
+    // It takes the place of the first of its metric.
+    let replaced = plain.as_ref().and_then(|plain| first(observed, plain.metric));
+    let plain = plain.map(|route| Step { change: Change::Route(route), protocol: STATIC });
+    let mut steps: Vec<_> = plain.into_iter().collect();
+    let mut add = |change| steps.push(Step { change, protocol: ours });
+    // Backwards: a policy goes before the rule that keeps it from what main knows better.
+    let mut rules: Vec<_> = observed.rules.iter().filter(|f| f.protocol == ours).map(|f| f.rule.clone()).collect();
+    rules.sort_by_key(|rule| (!matches!(rule.action, Action::Unreachable), Reverse(rule.priority)));
+    for rule in rules {
+        add(Change::DeleteRule(rule));
+    }
+    let routes = observed.routes.iter().filter(|f| f.protocol == ours && !replaced.is_some_and(|r| ptr::eq(r, *f)));
+    for route in routes {
+        add(Change::DeleteRoute(route.clone()));
+    }
+    let mut nexthops: Vec<_> = observed.nexthops.iter().flatten().filter(|(_, n)| n.protocol == ours).collect();
+    nexthops.sort_by_key(|(_, n)| !matches!(n.kind, NexthopKind::Group(_)));
+    for (id, _) in nexthops {
+        add(Change::DeleteNexthop(*id));
+    }
+    Ok(steps)
+}
+
+/// The default route of that metric that is in use.
+fn first(observed: &Observed, metric: u32) -> Option<&FoundRoute> {
+    observed.routes.iter().find(|f| f.table == TableId::MAIN && f.metric == metric)
+}
+
+/// The default route that stays, if there has to be a new one: somebody else's at its place is left
+/// alone, also the one of an earlier flush.
+fn plain_default(
+    config: &Config,
+    live: &[LiveLink<'_>],
+    observed: &Observed,
+    refused: &[Leg],
+) -> Result<Option<DefaultRoute>, CutOff> {
+    let metric = config.settings.metric;
+    let ours = config.settings.protocol;
+    if first(observed, metric).is_some_and(|f| f.protocol != ours) {
+        return Ok(None);
+    }
+    // Of the lowest tier the one of the largest share, and of those the first.
+    let mut ranked: Vec<_> = live
+        .iter()
+        .filter_map(|l| match l.link.kind {
+            LinkKind::Uplink { weight, tier } => Some(((tier, Reverse(weight)), &l.leg)),
+            LinkKind::Tunnel => None,
+        })
+        .collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    // Where our own default leads by something that is no live link any more, that is better than nothing.
+    let standing = observed.routes.iter().filter(|f| f.table == TableId::MAIN && f.protocol == ours);
+    let legs = ranked.into_iter().map(|(_, leg)| leg).chain(standing.clone().flat_map(|f| legs(f, observed)));
+    match legs.into_iter().find(|leg| !refused.contains(leg)) {
+        Some(leg) => {
+            let leg = WeightedLeg { leg: leg.clone(), weight: Weight::default() };
+            Ok(Some(DefaultRoute { table: TableId::MAIN, metric, target: Target::Legs(vec![leg]) }))
+        }
+        None if standing.count() > 0 => Err(CutOff),
+        None => Ok(None),
+    }
+}
+
+/// Where a route leads, as far as it is by devices that we know.
+fn legs<'a>(route: &'a FoundRoute, observed: &'a Observed) -> Vec<&'a Leg> {
+    let kind = |id: &u32| observed.nexthops.as_ref().and_then(|all| all.get(id)).map(|n| &n.kind);
+    let single = |id: &u32| if let Some(NexthopKind::Single(leg)) = kind(id) { Some(leg) } else { None };
+    match &route.target {
+        FoundTarget::Legs(legs) => legs.iter().map(|leg| &leg.leg).collect(),
+        FoundTarget::Nexthop { id, .. } => match kind(id) {
+            Some(NexthopKind::Group(members)) => members.iter().filter_map(|m| single(&m.id)).collect(),
+            _ => single(id).into_iter().collect(),
+        },
+        FoundTarget::Other { .. } => vec![],
+    }
+}
+
+pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
+    let config = config::load(&common.config)?;
+    let pass = Pass { config: &config, store: Store::new(&common.state_dir), who: "mhctl flush".to_owned() };
+    if common.dry_run {
+        let records = pass.records();
+        let observed = Linux::open()?.observe(&Scope::new(&config, &records))?;
+        let steps =
+            steps(&config, &live(&config, &records, &observed), &observed, &[]).map_err(|CutOff| Error::CutOff)?;
+        print(&steps, &records, &pass.store)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let lock = pass.lock("lock")?;
+    let records = pass.records();
+    let mut kernel = Linux::open()?;
+    let made = flush(&config, &records, &mut kernel)?;
+    forget(&pass, &records)?;
+    drop(lock);
+    kernel.flush_route_cache()?;
+    info!("flushed: {made} changes, {} records", records.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the changes, and looks again until there is nothing left; how many there were.
+fn flush(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result<usize, Error> {
+    let scope = Scope::new(config, records);
+    let mut refused = Vec::new();
+    let mut refusal = None;
+    let mut made = 0;
+    for _ in 0..ROUNDS {
+        let observed = kernel.observe(&scope)?;
+        let steps = match steps(config, &live(config, records, &observed), &observed, &refused) {
+            Ok(steps) if steps.is_empty() => return Ok(made),
+            Ok(steps) => steps,
+            Err(CutOff) => return Err(refusal.map_or(Error::CutOff, Error::Kernel)),
+        };
+        for Step { change, protocol } in steps {
+            match (kernel.apply(&change, protocol), change) {
+                (Ok(()), _) => made += 1,
+                // The best link will not do: the next best, before anything is broken.
+                (Err(error), Change::Route(DefaultRoute { target: Target::Legs(legs), .. }))
+                    if !error.is_permission() =>
+                {
+                    refused.extend(legs.into_iter().map(|leg| leg.leg));
+                    refusal = Some(error);
+                    break;
+                }
+                (Err(error), _) => return Err(error.into()),
+            }
+        }
+    }
+    Err(Error::Restless)
+}
+
+/// Removes the records as they were read: what was noted since is of an event that comes after us.
+fn forget(pass: &Pass<'_>, seen: &Records) -> Result<(), Error> {
+    let _lock = pass.lock("records.lock")?;
+    let now = pass.records();
+    for (link, record) in seen.iter().filter(|(link, record)| now.get(*link) == Some(*record)) {
+        pass.store.apply(link, &Effect::Remove(record.clone())).map_err(pass::Error::from)?;
+    }
+    Ok(())
+}
+
+fn print(steps: &[Step], records: &Records, store: &Store) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for Step { change, protocol } in steps {
+        writeln!(out, "{}", change.command(*protocol))?;
+    }
+    for link in records.keys() {
+        let path = store.path(link);
+        // A path that needs quotes in a shell is nobody's state directory.
+        writeln!(out, "rm -f {}", fs::canonicalize(&path).unwrap_or(path).display())?;
+    }
+    let nothing = steps.is_empty() && records.is_empty();
+    writeln!(out, "{}", if nothing { "# nothing to take away" } else { "ip route flush cache" })
+}

@@ -1,0 +1,146 @@
+//! `mhctl link up` and `mhctl link down`: the way in for callers without a hook of their own, such as
+//! DHCP clients, static Ethernet and wg-quick.
+
+use std::process::ExitCode;
+
+use tracing::warn;
+
+use super::Error;
+use crate::caller::{Addresses, Change, Event, Family};
+use crate::config::{self, Config, Link, LinkKind};
+use crate::hook;
+use crate::kernel::{Kernel, Linux};
+use crate::observed::{Interface, Scope};
+use crate::pass::Common;
+use crate::records::Store;
+use crate::types::{HostAddr, IfName, LinkName};
+
+/// What happened to the link.
+#[derive(Debug, clap::Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Args {
+    #[command(subcommand)]
+    change: LinkChange,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum LinkChange {
+    /// The link is up: record it, and bring the kernel to what is wanted
+    Up(UpArgs),
+    /// The link is down: the same
+    Down(DownArgs),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A DHCP client's hook:   mhctl link up --interface eth1 --local \"$ip\" --gateway \"$router\"
+wg0.conf of wg-quick:   PostUp = mhctl link up office --interface %i
+                        PreDown = mhctl link down office")]
+struct UpArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Our address [default: the interface's first]
+    #[arg(long, value_name = "ADDRESS")]
+    local: Option<HostAddr>,
+    /// Router behind it [default: that of the configuration, else the interface itself]
+    #[arg(long, value_name = "ADDRESS")]
+    gateway: Option<HostAddr>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples: mhctl link down cable
+          mhctl link down --interface eth1    from a script that is run for every interface")]
+struct DownArgs {
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// Name of the [[uplink]] or [[tunnel]] in the configuration; without it the interface tells, and
+    /// one that is no link's is none of our business
+    #[arg(required_unless_present = "interface")]
+    name: Option<String>,
+    /// Interface it is on [default: that of the configuration]
+    #[arg(long, value_name = "IF")]
+    interface: Option<IfName>,
+}
+
+impl Which {
+    /// The link that is meant; `None`: the interface is no link's.
+    fn link<'a>(&self, config: &'a Config) -> Result<Option<&'a Link>, Error> {
+        match &self.name {
+            Some(name) => find(name, config).map(Some),
+            None => Ok(config.links.iter().find(|link| Some(&link.interface) == self.interface.as_ref())),
+        }
+    }
+}
+
+pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
+    let config = config::load(&common.config)?;
+    let event = match &args.change {
+        LinkChange::Up(args) => match args.which.link(&config)? {
+            Some(link) => up(link, args, &config)?,
+            None => return Ok(ExitCode::SUCCESS),
+        },
+        LinkChange::Down(args) => match args.which.link(&config)? {
+            Some(link) => down(link, args, &config, &Store::new(&common.state_dir))?,
+            None => return Ok(ExitCode::SUCCESS),
+        },
+    };
+    // What DHCP and Ethernet take down stays as a device: there is nothing to wait for.
+    hook::run("mhctl link", &event, common, false)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The link of that name.
+pub(super) fn find<'a>(name: &str, config: &'a Config) -> Result<&'a Link, Error> {
+    config.links.iter().find(|link| link.name.as_str() == name).ok_or_else(|| {
+        let known = config.links.iter().map(|link| &link.name).map(LinkName::as_str);
+        Error::NoLink { name: name.chars().take(64).collect(), known: known.collect::<Vec<_>>().join(", ") }
+    })
+}
+
+fn up(link: &Link, args: &UpArgs, config: &Config) -> Result<Event, Error> {
+    let name = args.which.interface.as_ref().unwrap_or(&link.interface);
+    let scope = Scope { interfaces: [name.clone()].into(), protocol: config.settings.protocol, ..Scope::default() };
+    let observed = Linux::open()?.observe(&scope)?;
+    let found = observed.interfaces.get(name);
+    let local = args.local.or_else(|| found.and_then(|found| found.addresses.first()).map(|address| address.local));
+    if let Some(found) = found {
+        doubt(link, args, found);
+    }
+    Ok(event(link, name.clone(), Change::Up(Addresses::V4 { local, gateway: args.gateway })))
+}
+
+/// Warns of what will hardly work.
+fn doubt(link: &Link, args: &UpArgs, found: &Interface) {
+    let name = &found.device.name;
+    let uplink = link.kind != LinkKind::Tunnel;
+    let many = found.addresses.iter().any(|address| address.reaches.prefix_len() < 31);
+    if uplink && many && args.gateway.or(link.gateway).is_none() {
+        warn!("{name} has more than one neighbour, and no gateway is given: add --gateway if {} has one", link.name);
+    }
+    if let Some(local) = args.local
+        && found.addresses.iter().all(|address| address.local != local)
+    {
+        warn!("{local} is no address of {name}: packets from there cannot be answered");
+    }
+}
+
+fn down(link: &Link, args: &DownArgs, config: &Config, store: &Store) -> Result<Event, Error> {
+    let (records, _) = store.load(config);
+    let record = records.get(&link.name);
+    if record.is_none() && link.gateway.is_some() {
+        return Err(Error::Static { link: link.name.clone(), interface: link.interface.clone() });
+    }
+    let recorded = record.map_or(&link.interface, |record| &record.interface);
+    let interface = args.which.interface.as_ref().unwrap_or(recorded).clone();
+    Ok(event(link, interface, Change::Down(Family::V4)))
+}
+
+/// Recognised by what the link is called by its callers.
+fn event(link: &Link, interface: IfName, change: Change) -> Event {
+    Event { change, interface, names: vec![link.ipparam.clone()], session: None }
+}

@@ -1,0 +1,272 @@
+//! What there is to tell, put together from configuration, records and kernel. Pure.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use serde::Serialize;
+
+use crate::config::{Config, Link, LinkKind, Otherwise, Policy};
+use crate::kernel::counters::Counters;
+use crate::links::{LinkState, Records, live, state};
+use crate::observed::Observed;
+use crate::plan::Plan;
+use crate::state::{FoundRoute, FoundTarget, Leg, NexthopKind};
+use crate::types::{HostAddr, IfName, TableId};
+
+/// What was looked at.
+pub(super) struct Seen<'a> {
+    pub(super) config: &'a Config,
+    pub(super) records: &'a Records,
+    pub(super) observed: &'a Observed,
+    pub(super) counters: &'a BTreeMap<IfName, Counters>,
+}
+
+/// When it was.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    /// Seconds since 1970.
+    pub(super) unix: u64,
+    /// Seconds since boot.
+    pub(super) uptime: Option<u64>,
+}
+
+/// All that there is to tell.
+#[derive(Debug, Serialize)]
+pub(super) struct Facts {
+    pub(super) links: Vec<LinkFacts>,
+    /// Default routes of the main table, the one in use first.
+    pub(super) default_routes: Vec<DefaultFacts>,
+    pub(super) policies: Vec<PolicyFacts>,
+    pub(super) kernel: KernelFacts,
+    /// Records that cannot be read.
+    pub(super) warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum State {
+    Up,
+    Down,
+    Stale,
+    Dead,
+    Held,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct LinkFacts {
+    pub(super) name: String,
+    pub(super) kind: &'static str,
+    pub(super) state: State,
+    /// Why it is not up.
+    pub(super) reason: Option<String>,
+    pub(super) interface: String,
+    /// Index of the interface whose counters these are.
+    #[serde(skip)]
+    pub(super) index: Option<u32>,
+    pub(super) local: Option<Ipv4Addr>,
+    pub(super) gateway: Option<Ipv4Addr>,
+    /// Seconds since it came up.
+    pub(super) age: Option<u64>,
+    /// As configured, among the uplinks of its tier.
+    pub(super) share_percent: Option<f64>,
+    pub(super) tier: Option<u8>,
+    pub(super) received_bytes: Option<u64>,
+    pub(super) sent_bytes: Option<u64>,
+    /// While watching.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) received_bytes_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sent_bytes_per_second: Option<f64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct DefaultFacts {
+    pub(super) metric: u32,
+    /// Whether we made it.
+    pub(super) ours: bool,
+    /// As ip-route(8) has it.
+    pub(super) target: String,
+    pub(super) legs: Vec<LegFacts>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct LegFacts {
+    /// Link, if it is one of ours.
+    pub(super) link: Option<String>,
+    pub(super) interface: String,
+    pub(super) percent: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct PolicyFacts {
+    pub(super) name: String,
+    pub(super) via: Vec<String>,
+    /// Link that its traffic takes now; none: what `otherwise` says.
+    pub(super) link: Option<String>,
+    pub(super) otherwise: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct KernelFacts {
+    pub(super) as_wanted: bool,
+    /// What an apply would do.
+    pub(super) changes: Vec<String>,
+    /// What an apply cannot mend.
+    pub(super) problems: Vec<String>,
+}
+
+impl Facts {
+    pub(super) fn new(seen: &Seen<'_>, clock: Clock, warnings: Vec<String>) -> Self {
+        let Seen { config, records, observed, .. } = seen;
+        let plan = Plan::new(config, &live(config, records, observed), observed);
+        let mut defaults: Vec<_> = observed.routes.iter().filter(|route| route.table == TableId::MAIN).collect();
+        // The kernel's order is kept within a metric: there the first is in use.
+        defaults.sort_by_key(|route| route.metric);
+        Self {
+            links: config.links.iter().map(|link| seen.link(link, clock)).collect(),
+            default_routes: defaults.into_iter().map(|route| seen.default_route(route)).collect(),
+            policies: config.policies.iter().map(|policy| seen.policy(policy)).collect(),
+            kernel: KernelFacts {
+                as_wanted: plan.changes.is_empty() && plan.problems.is_empty(),
+                changes: plan.changes.iter().map(|c| c.command(config.settings.protocol).to_string()).collect(),
+                problems: plan.problems.iter().map(ToString::to_string).collect(),
+            },
+            warnings,
+        }
+    }
+}
+
+impl Seen<'_> {
+    fn link(&self, link: &Link, clock: Clock) -> LinkFacts {
+        let record = self.records.get(&link.name);
+        let interface = record.map_or(&link.interface, |record| &record.interface);
+        let found = self.observed.interfaces.get(interface);
+        let there = found.map(|found| found.usable);
+        let (state, reason) = match state(link, self.records, self.observed) {
+            LinkState::Up(_) => (State::Up, None),
+            LinkState::Down => (State::Down, Some(why_down(link, record.is_some(), there))),
+            LinkState::Stale if there.is_none() => (State::Stale, Some(format!("{interface} is gone"))),
+            LinkState::Stale => (
+                State::Stale,
+                Some(format!("{interface} is another interface by the same name; it was not said to be up")),
+            ),
+            LinkState::Dead if there == Some(true) => (State::Dead, Some(format!("{interface} has lost its address"))),
+            LinkState::Dead => (State::Dead, Some(format!("{interface} is down, or has no carrier"))),
+            LinkState::Held(hold) => {
+                let left = clock.uptime.map_or(0, |now| hold.until.saturating_sub(now));
+                (State::Held, Some(format!("kept out of use by a drill (process {}) for {left} s more", hold.pid)))
+            }
+        };
+        // A table of routes is only consulted for a link that has one.
+        let v4 = record.and_then(|record| record.v4);
+        let first = found.and_then(|found| found.addresses.first()).map(|address| address.local);
+        let local = v4.and_then(|v4| v4.local).or(if record.is_none() { first } else { None });
+        let counters = self.counters.get(interface);
+        let (share_percent, tier) = self.share(link).unzip();
+        LinkFacts {
+            name: link.name.to_string(),
+            kind: if tier.is_some() { "uplink" } else { "tunnel" },
+            state,
+            reason,
+            interface: interface.to_string(),
+            index: counters.map(|counters| counters.index),
+            local: local.map(HostAddr::get),
+            gateway: v4.and_then(|v4| v4.gateway).or(link.gateway).map(HostAddr::get),
+            age: record.and_then(|record| age(record.since, clock)),
+            share_percent,
+            tier,
+            received_bytes: counters.map(|counters| counters.received),
+            sent_bytes: counters.map(|counters| counters.sent),
+            received_bytes_per_second: None,
+            sent_bytes_per_second: None,
+        }
+    }
+
+    /// Share and tier of an uplink.
+    fn share(&self, link: &Link) -> Option<(f64, u8)> {
+        let LinkKind::Uplink { weight, tier } = link.kind else { return None };
+        let all = self.config.links.iter().filter_map(|l| match l.kind {
+            LinkKind::Uplink { weight, tier: t } if t == tier => Some(f64::from(weight.get())),
+            _ => None,
+        });
+        Some((f64::from(weight.get()) / all.sum::<f64>() * 100.0, tier.get()))
+    }
+
+    fn default_route(&self, route: &FoundRoute) -> DefaultFacts {
+        let legs: Vec<(&Leg, u16)> = match &route.target {
+            FoundTarget::Legs(legs) => legs.iter().map(|leg| (&leg.leg, leg.weight.get())).collect(),
+            FoundTarget::Nexthop { id, .. } => self.nexthop(*id),
+            FoundTarget::Other { .. } => vec![],
+        };
+        let sum: f64 = legs.iter().map(|(_, weight)| f64::from(*weight)).sum();
+        let legs = legs.into_iter().map(|(leg, weight)| LegFacts {
+            link: self.link_on(&leg.device.name),
+            interface: leg.device.name.to_string(),
+            percent: f64::from(weight) / sum * 100.0,
+        });
+        DefaultFacts {
+            metric: route.metric,
+            ours: route.protocol == self.config.settings.protocol,
+            target: route.target.to_string(),
+            legs: legs.collect(),
+        }
+    }
+
+    /// Legs of a nexthop object, and their weights.
+    fn nexthop(&self, id: u32) -> Vec<(&Leg, u16)> {
+        let all = self.observed.nexthops.as_ref();
+        let single = |id: u32| match all.and_then(|all| all.get(&id)).map(|n| &n.kind) {
+            Some(NexthopKind::Single(leg)) => Some(leg),
+            _ => None,
+        };
+        match all.and_then(|all| all.get(&id)).map(|n| &n.kind) {
+            Some(NexthopKind::Group(members)) => {
+                members.iter().filter_map(|m| Some((single(m.id)?, m.weight.get()))).collect()
+            }
+            _ => single(id).map(|leg| (leg, 1)).into_iter().collect(),
+        }
+    }
+
+    /// The link that is on an interface now, or else would be.
+    fn link_on(&self, interface: &IfName) -> Option<String> {
+        let recorded = self.records.iter().find(|(_, record)| record.interface == *interface).map(|(name, _)| name);
+        let configured = || self.config.links.iter().find(|link| link.interface == *interface).map(|link| &link.name);
+        recorded.or_else(configured).map(ToString::to_string)
+    }
+
+    /// Where a policy leads: to the first of its links whose table has a default route, as the kernel
+    /// itself finds it.
+    fn policy(&self, policy: &Policy) -> PolicyFacts {
+        let leads = |link: &&Link| self.observed.routes.iter().any(|route| route.table == link.table);
+        let mut via = policy.via.iter().filter_map(|name| self.config.links.iter().find(|link| link.name == *name));
+        PolicyFacts {
+            name: policy.name.clone(),
+            via: policy.via.iter().map(ToString::to_string).collect(),
+            link: via.find(leads).map(|link| link.name.to_string()),
+            otherwise: match policy.otherwise {
+                Otherwise::Default => "default",
+                Otherwise::Unreachable => "unreachable",
+            },
+        }
+    }
+}
+
+fn why_down(link: &Link, recorded: bool, usable: Option<bool>) -> String {
+    let interface = &link.interface;
+    match (link.gateway, usable) {
+        _ if recorded => format!("{interface} has IPv6 only, which is not routed yet"),
+        (None, None) => format!("nobody has said that it is up, and there is no {interface}"),
+        (None, Some(_)) => {
+            format!("nobody has said that it is up, though {interface} exists; see `mhctl link up --help`")
+        }
+        (Some(_), None) => format!("there is no {interface}"),
+        (Some(_), Some(false)) => format!("{interface} is down, or has no carrier"),
+        (Some(_), Some(true)) => format!("{interface} has no address"),
+    }
+}
+
+/// Seconds since `since`; none if the clock was set in between. A record does not survive a boot.
+fn age(since: u64, clock: Clock) -> Option<u64> {
+    let age = clock.unix.checked_sub(since)?;
+    clock.uptime.is_none_or(|uptime| age <= uptime.saturating_add(1)).then_some(age)
+}

@@ -1,0 +1,71 @@
+//! `mhctl status`: what is up, where traffic goes, and whether the kernel is as it should be.
+
+mod facts;
+mod text;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use self::facts::{Clock, Facts, Seen};
+use super::Error;
+use super::show::{self, Screen};
+use crate::config;
+use crate::hold;
+use crate::kernel::counters::Meter;
+use crate::kernel::{Kernel, Linux};
+use crate::observed::Scope;
+use crate::pass::Common;
+use crate::records::Store;
+
+/// Options of `status`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+No privileges are needed. States of a link:
+  up     it carries traffic, or would if its tier or a policy wanted it
+  down   nobody has said that it is up
+  stale  it was said to be up, and its interface is gone
+  dead   it was said to be up, and its interface is down or without address
+  held   a drill keeps it out of use
+Example: mhctl status --watch    until Ctrl-C")]
+pub struct Args {
+    /// Show it again whenever something changes, and every second
+    #[arg(long)]
+    watch: bool,
+    /// Print JSON; with --watch one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
+    if args.watch {
+        return watch::run(args.json, common);
+    }
+    let facts = look(common, &mut Meter::open()?)?;
+    if args.json {
+        show::json(&facts)?;
+    } else {
+        std::io::stdout().lock().write_all(text::text(&facts, Screen::stdout()).as_bytes())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Looks at everything.
+fn look(common: &Common, meter: &mut Meter) -> Result<Facts, Error> {
+    let config = config::load(&common.config)?;
+    let (records, errors) = Store::new(&common.state_dir).load(&config);
+    let scope = Scope::new(&config, &records);
+    let observed = Linux::open()?.observe(&scope)?;
+    let mut counters = BTreeMap::new();
+    for name in &scope.interfaces {
+        if let Some(found) = meter.read(name)? {
+            counters.insert(name.clone(), found);
+        }
+    }
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let clock = Clock { unix, uptime: hold::uptime() };
+    let seen = Seen { config: &config, records: &records, observed: &observed, counters: &counters };
+    Ok(Facts::new(&seen, clock, errors.iter().map(ToString::to_string).collect()))
+}

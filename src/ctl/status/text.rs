@@ -1,0 +1,239 @@
+//! The facts as people read them, in as many columns as there are.
+
+use std::fmt::Write;
+
+use super::facts::{DefaultFacts, Facts, LinkFacts, PolicyFacts, State};
+use crate::ctl::show::{Align, Screen, Tone, bytes, scaled, table};
+
+/// Where values stand that have a word before them.
+const INDENT: usize = 15;
+
+type Cell = (String, Option<Tone>);
+
+/// A column of the links' table.
+struct Column {
+    title: &'static str,
+    align: Align,
+    /// Those of the highest rank go first where the screen is narrow.
+    rank: u8,
+    cell: fn(&LinkFacts) -> Cell,
+}
+
+pub(super) fn text(facts: &Facts, screen: Screen) -> String {
+    let mut out = links(&facts.links, screen).join("\n");
+    out.push('\n');
+    for link in &facts.links {
+        if let Some(reason) = &link.reason {
+            let lines = wrap(&format!("{}: {reason}", link.name), 2, 4, screen);
+            out.push_str(&screen.paint(Tone::Faint, lines.trim_end_matches('\n')));
+            out.push('\n');
+        }
+    }
+    out.push('\n');
+    default_routes(&mut out, &facts.default_routes, screen);
+    policies(&mut out, &facts.policies, screen);
+    kernel(&mut out, facts, screen);
+    for warning in &facts.warnings {
+        labelled(&mut out, "Warning", Some(Tone::Odd), &wrap(warning, 0, INDENT, screen), screen);
+    }
+    out
+}
+
+fn links(links: &[LinkFacts], screen: Screen) -> Vec<String> {
+    let watching = links.iter().any(|link| link.received_bytes_per_second.is_some());
+    let tiers = links.iter().any(|link| link.tier.is_some_and(|tier| tier != 1));
+    let left = |title, rank, cell| Column { title, align: Align::Left, rank, cell };
+    let right = |title, rank, cell| Column { title, align: Align::Right, rank, cell };
+    let mut columns = vec![
+        left("LINK", 0, |l| (l.name.clone(), Some(Tone::Strong))),
+        left("STATE", 0, |l| (word(l.state).to_owned(), Some(tone(l.state)))),
+        left("DEVICE", 1, |l| (l.interface.clone(), None)),
+        left("ADDRESS", 5, |l| plain(l.local.map(|a| a.to_string()))),
+        left("GATEWAY", 9, |l| plain(l.gateway.map(|a| a.to_string()))),
+        left("SINCE", 6, |l| plain(l.age.map(ago))),
+        right("SHARE", 4, |l| plain(l.share_percent.map(percent))),
+    ];
+    if tiers {
+        columns.push(right("TIER", 7, |l| plain(l.tier.map(|tier| tier.to_string()))));
+    }
+    let total = if watching { 8 } else { 2 };
+    columns.push(right("IN", total, |l| plain(l.received_bytes.map(bytes))));
+    columns.push(right("OUT", total, |l| plain(l.sent_bytes.map(bytes))));
+    if watching {
+        columns.push(right("IN NOW", 2, |l| plain(l.received_bytes_per_second.map(rate))));
+        columns.push(right("OUT NOW", 2, |l| plain(l.sent_bytes_per_second.map(rate))));
+    }
+    loop {
+        let heading = columns.iter().map(|column| (column.title.to_owned(), Some(Tone::Faint))).collect();
+        let rows = links.iter().map(|link| columns.iter().map(|column| (column.cell)(link)).collect());
+        let rows: Vec<Vec<Cell>> = std::iter::once(heading).chain(rows).collect();
+        let align: Vec<_> = columns.iter().map(|column| column.align).collect();
+        let bare = Screen { colour: false, ..screen };
+        let wide = table(&rows, &align, bare).iter().map(|line| line.chars().count()).max().unwrap_or(0);
+        let least = columns.iter().map(|column| column.rank).max().unwrap_or(0);
+        if least == 0 || screen.width.is_none_or(|width| wide <= width) {
+            return table(&rows, &align, screen);
+        }
+        columns.retain(|column| column.rank < least);
+    }
+}
+
+fn plain(text: Option<String>) -> Cell {
+    (text.unwrap_or_else(|| "-".to_owned()), None)
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Up => "up",
+        State::Down => "down",
+        State::Stale => "stale",
+        State::Dead => "dead",
+        State::Held => "held",
+    }
+}
+
+fn tone(state: State) -> Tone {
+    match state {
+        State::Up => Tone::Good,
+        State::Held => Tone::Odd,
+        State::Down | State::Stale | State::Dead => Tone::Bad,
+    }
+}
+
+/// A word in the margin, and what belongs to it.
+fn labelled(out: &mut String, label: &str, tone: Option<Tone>, text: &str, screen: Screen) {
+    let room = " ".repeat(INDENT.saturating_sub(label.chars().count()));
+    let label = screen.paint(tone.unwrap_or(Tone::Faint), label);
+    // Writing to a String cannot fail, here and below.
+    let _ = writeln!(out, "{label}{room}{}", text.trim_end());
+}
+
+fn default_routes(out: &mut String, routes: &[DefaultFacts], screen: Screen) {
+    if routes.is_empty() {
+        let none = screen.paint(Tone::Bad, "none: the Internet is not reachable");
+        labelled(out, "Default route", None, &none, screen);
+    }
+    for (at, route) in routes.iter().enumerate() {
+        let legs = route.legs.iter().map(|leg| {
+            let name = leg.link.as_ref().unwrap_or(&leg.interface);
+            if route.legs.len() > 1 { format!("{name} {}", percent(leg.percent)) } else { name.clone() }
+        });
+        let mut line = legs.collect::<Vec<_>>().join(", ");
+        if line.is_empty() {
+            line.clone_from(&route.target);
+        }
+        if !route.ours && route.legs.is_empty() {
+            line.push_str(" (not ours)");
+        } else if !route.ours {
+            let _ = write!(line, " (not ours: {})", route.target);
+        }
+        if at > 0 {
+            let _ = write!(line, " (metric {}, if the one above is lost)", route.metric);
+        }
+        labelled(out, if at == 0 { "Default route" } else { "" }, None, &wrap(&line, 0, INDENT, screen), screen);
+    }
+}
+
+fn policies(out: &mut String, policies: &[PolicyFacts], screen: Screen) {
+    // Something of each name stays, and of where it leads.
+    let both = screen.width.map_or(usize::MAX, |all| all.saturating_sub(INDENT + 2).max(40));
+    let led = policies.iter().map(lead).map(|(text, tone)| (shortened(&text, both - 20), tone));
+    let led: Vec<_> = led.collect();
+    let room = both - led.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0);
+    let rows: Vec<Vec<Cell>> =
+        policies.iter().zip(led).map(|(policy, led)| vec![(shortened(&policy.name, room), None), led]).collect();
+    for (at, line) in table(&rows, &[Align::Left, Align::Left], screen).iter().enumerate() {
+        labelled(out, if at == 0 { "Policies" } else { "" }, None, line, screen);
+    }
+}
+
+/// Where a policy leads now.
+fn lead(policy: &PolicyFacts) -> Cell {
+    let missing = || {
+        let verb = if policy.via.len() == 1 { "is" } else { "are" };
+        format!("{} {verb} not up", policy.via.join(", "))
+    };
+    match &policy.link {
+        Some(link) if policy.via.first() == Some(link) => (format!("by {link}"), Some(Tone::Good)),
+        Some(link) => {
+            let better: Vec<_> = policy.via.iter().take_while(|name| *name != link).map(String::as_str).collect();
+            (format!("by {link}, without {}", better.join(", ")), Some(Tone::Odd))
+        }
+        None if policy.otherwise == "unreachable" => (format!("refused: {}", missing()), Some(Tone::Bad)),
+        None => (format!("by the default route, without {}", policy.via.join(", ")), Some(Tone::Odd)),
+    }
+}
+
+fn kernel(out: &mut String, facts: &Facts, screen: Screen) {
+    let kernel = &facts.kernel;
+    if kernel.as_wanted {
+        labelled(out, "Kernel", None, &screen.paint(Tone::Good, "as it should be"), screen);
+    }
+    if !kernel.changes.is_empty() {
+        let count = match kernel.changes.len() {
+            1 => "1 change is due".to_owned(),
+            n => format!("{n} changes are due"),
+        };
+        let line = format!("{}: `mhctl plan` shows, `mhctl apply` makes", screen.paint(Tone::Bad, &count));
+        labelled(out, "Kernel", None, &line, screen);
+    }
+    for problem in &kernel.problems {
+        labelled(out, "Problem", Some(Tone::Bad), &wrap(problem, 0, INDENT, screen), screen);
+    }
+}
+
+/// Lines as wide as the screen; the first begins after `first` blanks, the others after `rest`. What
+/// stands before the text without `first` is as wide as `rest`.
+fn wrap(text: &str, first: usize, rest: usize, screen: Screen) -> String {
+    let width = screen.width.unwrap_or(usize::MAX).max(rest + 20);
+    let mut out = " ".repeat(first);
+    let mut at = if first == 0 { rest } else { first };
+    let mut start = true;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if !start && at + 1 + length > width {
+            out.push('\n');
+            out.push_str(&" ".repeat(rest));
+            at = rest;
+        } else if !start {
+            out.push(' ');
+            at += 1;
+        }
+        start = false;
+        out.push_str(word);
+        at += length;
+    }
+    out.push('\n');
+    out
+}
+
+fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+fn percent(n: f64) -> String {
+    format!("{n:.0} %")
+}
+
+/// How long ago, in the two largest units.
+fn ago(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match seconds {
+        0..60 => format!("{seconds}s ago"),
+        60..3600 => format!("{minutes}m ago"),
+        3600..86400 => format!("{hours}h {}m ago", minutes % 60),
+        86400..2_592_000 => format!("{days}d {}h ago", hours % 24),
+        _ => format!("{days}d ago"),
+    }
+}
+
+/// Lines are sold in bits.
+fn rate(bytes_per_second: f64) -> String {
+    scaled(bytes_per_second * 8.0, ["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s", "Pbit/s"])
+}
+
+#[cfg(test)]
+mod tests;

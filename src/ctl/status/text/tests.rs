@@ -1,0 +1,224 @@
+//! What `status` shows, word for word.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::super::facts::{Clock, Seen};
+use super::*;
+use crate::config::{self, Config};
+use crate::desired::{Desired, Make};
+use crate::hold::Hold;
+use crate::kernel::counters::Counters;
+use crate::links::{Records, live};
+use crate::observed::{Address, Interface, Observed};
+use crate::records::{Record, V4};
+use crate::state::{Device, FoundNexthop, FoundRoute, FoundRule, FoundTarget, NexthopKind, Target};
+use crate::types::HostAddr;
+
+const CONFIG: &str = r#"
+[[uplink]]
+name = "fibre"
+interface = "ppp0"
+weight = 2
+[[uplink]]
+name = "cable"
+interface = "eth1"
+gateway = "203.0.113.1"
+[[uplink]]
+name = "lte"
+interface = "wwan0"
+tier = 2
+[[tunnel]]
+name = "office"
+interface = "wg0"
+[[policy]]
+name = "mail"
+proto = "tcp"
+dport = 25
+via = ["fibre"]
+[[policy]]
+name = "telephones of the house, which need the line of least delay"
+from = "192.168.7.0/24"
+via = ["cable", "fibre"]
+[[policy]]
+name = "work"
+to = "10.0.0.0/8"
+via = ["office"]
+otherwise = "unreachable"
+"#;
+const NOW: u64 = 1_800_000_000;
+
+/// A server, of which the tests take pieces away.
+struct Server {
+    config: Config,
+    records: Records,
+    observed: Observed,
+    counters: BTreeMap<crate::types::IfName, Counters>,
+}
+
+impl Server {
+    fn new() -> Self {
+        let mut server = Self {
+            config: config::parse(CONFIG, Path::new("f")).unwrap(),
+            records: Records::new(),
+            observed: Observed { nexthops: Some(BTreeMap::new()), ..Observed::default() },
+            counters: BTreeMap::new(),
+        };
+        for (index, name, address, bytes) in [
+            (1, "ppp0", "198.51.100.10", 1_234_567_890),
+            (2, "eth1", "203.0.113.10", 98_765),
+            (3, "wwan0", "192.0.2.77", 999),
+            (4, "wg0", "10.9.0.2", 0),
+        ] {
+            let name: crate::types::IfName = name.parse().unwrap();
+            let local: HostAddr = address.parse().unwrap();
+            let device = Device { index, name: name.clone() };
+            let addresses =
+                vec![Address { local, reaches: format!("{address}/24").parse::<ipnet::Ipv4Net>().unwrap().trunc() }];
+            let interface = Interface { device, usable: true, addresses, strict_rp_filter: false };
+            server.observed.interfaces.insert(name.clone(), interface);
+            server.counters.insert(name, Counters { index, received: bytes, sent: bytes / 10 });
+        }
+        for (index, link, interface, local, gateway, age) in [
+            (1, "fibre", "ppp0", "198.51.100.10", Some("198.51.100.1"), 2 * 86400 + 4 * 3600 + 60),
+            (3, "lte", "wwan0", "192.0.2.77", Some("192.0.2.1"), 3 * 3600 + 61),
+            (4, "office", "wg0", "10.9.0.2", None, 42),
+        ] {
+            let v4 = V4 { local: local.parse().ok(), gateway: gateway.map(|g| g.parse().unwrap()) };
+            let interface = interface.parse().unwrap();
+            let record = Record { interface, index, session: None, since: NOW - age, v4: Some(v4), v6: None };
+            server.records.insert(link.parse().unwrap(), record);
+        }
+        server.apply();
+        server
+    }
+
+    /// The kernel becomes what is wanted.
+    fn apply(&mut self) {
+        let desired = Desired::new(&self.config, &live(&self.config, &self.records, &self.observed), Make::Objects);
+        let protocol = self.config.settings.protocol;
+        let nexthop = |kind| FoundNexthop { protocol, kind };
+        let singles = desired.nexthops.iter().map(|(id, leg)| (*id, nexthop(NexthopKind::Single(leg.clone()))));
+        let groups = desired.groups.iter().map(|(id, all)| (*id, nexthop(NexthopKind::Group(all.clone()))));
+        let nexthops: BTreeMap<_, _> = singles.chain(groups).collect();
+        let routes = desired.routes.iter().map(|route| FoundRoute {
+            table: route.table,
+            metric: route.metric,
+            protocol,
+            target: match &route.target {
+                Target::Group(id) => FoundTarget::Nexthop { id: *id, devices: vec![] },
+                Target::Legs(legs) => FoundTarget::Legs(legs.clone()),
+            },
+        });
+        self.observed.routes = routes.collect();
+        self.observed.rules =
+            desired.rules.into_iter().map(|rule| FoundRule { rule, protocol, complete: true }).collect();
+        self.observed.nexthops = Some(nexthops);
+    }
+
+    fn facts(&self) -> Facts {
+        let Self { config, records, observed, counters } = self;
+        let clock = Clock { unix: NOW, uptime: Some(90 * 86400) };
+        Facts::new(&Seen { config, records, observed, counters }, clock, vec![])
+    }
+
+    fn wide(&self, width: usize) -> String {
+        let shown = text(&self.facts(), Screen { width: Some(width), ..Screen::PLAIN });
+        for line in shown.lines() {
+            assert!(line.chars().count() <= width, "{line:?}");
+        }
+        shown
+    }
+}
+
+#[test]
+fn all_is_well() {
+    let server = Server::new();
+    assert_eq!(server.wide(120), include_str!("tests/well-120.txt"));
+    assert_eq!(server.wide(80), include_str!("tests/well-80.txt"));
+    assert!(server.facts().kernel.as_wanted);
+}
+
+#[test]
+fn each_trouble_has_its_words() {
+    let mut server = Server::new();
+    let name = |name: &str| name.parse().unwrap();
+    // fibre is held, cable has lost its carrier, lte's interface is another one, office is not up.
+    server.records.held.insert(name("fibre"), Hold { pid: 4711, started: 0, until: 90 * 86400 + 25 });
+    server.observed.interfaces.get_mut(&"eth1".parse().unwrap()).unwrap().usable = false;
+    server.observed.interfaces.get_mut(&"wwan0".parse().unwrap()).unwrap().device.index = 33;
+    server.records.remove(&name("office"));
+    assert_eq!(server.wide(80), include_str!("tests/trouble-due.txt"));
+    server.apply();
+    assert_eq!(server.wide(80), include_str!("tests/trouble.txt"));
+}
+
+#[test]
+fn a_foreign_default_is_shown_with_what_to_do() {
+    let mut server = Server::new();
+    let target = FoundTarget::Other { text: "via 192.168.1.1 dev eth9".to_owned(), devices: vec![9], gateway: None };
+    server.observed.routes.retain(|route| route.table != crate::types::TableId::MAIN);
+    let foreign = FoundRoute { table: crate::types::TableId::MAIN, metric: 0, protocol: 16, target };
+    server.observed.routes.push(foreign);
+    assert_eq!(server.wide(80), include_str!("tests/foreign.txt"));
+}
+
+#[test]
+fn while_watching_rates_take_the_place_of_totals() {
+    let server = Server::new();
+    let mut facts = server.facts();
+    for link in &mut facts.links {
+        link.received_bytes_per_second = Some(1_234_567.0);
+        link.sent_bytes_per_second = Some(0.0);
+    }
+    let shown = text(&facts, Screen { width: Some(80), ..Screen::PLAIN });
+    let heading = shown.lines().next().unwrap();
+    assert!(heading.ends_with("SHARE       IN NOW  OUT NOW"), "{heading:?}");
+    assert!(shown.lines().nth(1).unwrap().ends_with("9.88 Mbit/s  0 bit/s"), "{shown}");
+}
+
+#[test]
+fn numbers_have_three_digits_and_a_unit() {
+    for (n, expected) in [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.00 kB"),
+        (9_994, "9.99 kB"),
+        (9_996, "10.0 kB"),
+        (99_960, "100 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1.00 MB"),
+        (1_234_567_890, "1.23 GB"),
+        (u64::MAX, "18447 PB"),
+    ] {
+        assert_eq!(bytes(n), expected, "{n}");
+    }
+}
+
+#[test]
+fn a_time_has_its_two_largest_units() {
+    for (seconds, expected) in [
+        (0, "0s ago"),
+        (59, "59s ago"),
+        (60, "1m ago"),
+        (3599, "59m ago"),
+        (3600, "1h 0m ago"),
+        (86399, "23h 59m ago"),
+        (86400, "1d 0h ago"),
+        (40 * 86400, "40d ago"),
+    ] {
+        assert_eq!(ago(seconds), expected);
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_tells_no_age() {
+    let mut server = Server::new();
+    let age = |server: &Server| server.facts().links[0].age;
+    assert_eq!(age(&server), Some(2 * 86400 + 4 * 3600 + 60));
+    // Said to be up before 1970 was over, or later than now: the clock has jumped since.
+    for since in [100, NOW + 100] {
+        server.records.get_mut(&"fibre".parse().unwrap()).unwrap().since = since;
+        assert_eq!(age(&server), None);
+    }
+}

@@ -1,0 +1,132 @@
+//! `mhctl drill` against the kernel, and against everything that can end it.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use support::ctl::*;
+use support::*;
+
+fn drill(server: &Server, args: &str) -> std::process::Child {
+    let child = ctl(server, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("isp1 is out of use", || json(server, "status --json")["links"][0]["state"] == "held");
+    until("the default has moved", || default_route() == "default nhid 7100 via 203.0.113.1 dev ppp1 proto 77");
+    child
+}
+
+fn send(child: &std::process::Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+}
+
+fn two_lines() -> Server {
+    let server = Server::new(ARTICLE);
+    server.up(ISP1);
+    server.up(ISP2);
+    server
+}
+
+#[test]
+fn a_drill_takes_a_link_out_and_puts_it_back() {
+    let server = two_lines();
+    let prober = Prober::start();
+    let child = drill(&server, "drill isp1 --for 3s --json");
+    // An event of another link leaves it out, and so does an apply.
+    ok(&mut ctl(&server, "apply"));
+    ok(&mut server.hook(UP, ISP2));
+    assert_eq!(default_route(), "default nhid 7100 via 203.0.113.1 dev ppp1 proto 77");
+    let (code, error) = refused(&server, "drill isp1");
+    assert_eq!(code, Some(1));
+    assert!(error.contains("isp1 is held by process"), "{error}");
+    let (code, error) = refused(&server, "drill isp2");
+    assert_eq!(code, Some(1));
+    assert!(error.contains("no other uplink is up"), "{error}");
+    // Something for the other line to carry.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.send_to(&[0; 1000], "192.0.2.1:9").unwrap();
+
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["back"], true);
+    assert_eq!(report["no_route_seconds"], 0.0);
+    assert_eq!(report["cut_short"], false);
+    assert!(report["seconds"].as_f64().unwrap() >= 3.0);
+    assert!(report["asked"].as_u64().unwrap() > 100, "{report}");
+    assert_eq!(report["others"][0]["link"], "isp2");
+    assert!(default_route().starts_with(BOTH));
+    assert_eq!(prober.stop().unreachable, 0);
+    assert!(!server.state().join("isp1.hold").exists());
+    assert_eq!(json(&server, "status --json")["kernel"]["as_wanted"], true);
+}
+
+#[test]
+fn a_signal_ends_a_drill_early() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let server = two_lines();
+        let child = drill(&server, "drill isp1 --for 10m");
+        send(&child, signal);
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{signal}: {text}");
+        assert!(text.contains("ended early, and is in use again"), "{text}");
+        assert!(default_route().starts_with(BOTH), "{signal}");
+    }
+}
+
+#[test]
+fn a_drill_that_is_killed_is_undone_by_its_guard() {
+    let server = two_lines();
+    let mut child = drill(&server, "drill isp1 --for 10m");
+    send(&child, Signal::SIGKILL);
+    // Not even waited for: a zombie holds nothing.
+    until("the guard puts it back", || default_route().starts_with(BOTH));
+    until("no hold is left", || !server.state().join("isp1.hold").exists());
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_drill_that_is_killed_with_its_guard_is_undone_by_the_next_event() {
+    let server = two_lines();
+    let mut child = drill(&server, "drill isp1 --for 10m");
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
+    let guard = Pid::from_raw(children.trim().parse().unwrap());
+    kill(guard, Signal::SIGKILL).unwrap();
+    send(&child, Signal::SIGKILL);
+    child.wait().unwrap();
+    assert!(server.state().join("isp1.hold").exists(), "otherwise this shows nothing");
+    assert_eq!(default_route(), "default nhid 7100 via 203.0.113.1 dev ppp1 proto 77");
+    ok(&mut server.hook(UP, ISP2));
+    assert!(default_route().starts_with(BOTH), "{}", default_route());
+}
+
+#[test]
+fn a_drill_whose_other_line_goes_says_how_long_there_was_no_route() {
+    let server = two_lines();
+    let child = drill(&server, "drill isp1 --for 2s --json");
+    let down = server.down(ISP2);
+    ISP2.hang_up();
+    ISP2.unregister();
+    finish(down);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["no_route_seconds"].as_f64().unwrap() > 0.1, "{report}");
+    assert_eq!(report["back"], true);
+    assert_eq!(default_route(), "default nhid 7100 via 198.51.100.1 dev ppp0 proto 77");
+}
+
+#[test]
+fn a_drill_is_only_shown_by_a_dry_run() {
+    let server = two_lines();
+    let before = held_by_the_kernel();
+    let text = said(&server, "drill isp1 --dry-run");
+    assert!(text.contains("ip nexthop replace id 7100 group 7002,2 protocol 77"), "{text}");
+    assert_eq!(held_by_the_kernel(), before);
+    assert!(refused(&server, "drill vpn").1.contains("vpn is not up"));
+}
