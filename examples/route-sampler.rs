@@ -46,18 +46,15 @@ fn main() -> Result<()> {
             println!("started");
         }
         pause = pause.max(now - last_answer);
-        match way {
-            Some(device) => {
-                if last_way != last_answer {
-                    gap = gap.max(now - last_way);
-                }
-                *by_device.entry(device).or_default() += 1;
-                last_way = now;
-            }
-            None => {
-                unreachable += 1;
+        if let Some(device) = way {
+            if last_way != last_answer {
                 gap = gap.max(now - last_way);
             }
+            *by_device.entry(device).or_default() += 1;
+            last_way = now;
+        } else {
+            unreachable += 1;
+            gap = gap.max(now - last_way);
         }
         last_answer = now;
     }
