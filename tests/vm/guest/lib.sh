@@ -75,8 +75,9 @@ two_serial_lines() {
     for n in 1 2; do isp $n; serial $n; provide $n; done
 }
 # Once is enough for most scenes, and a dead line shall be noticed before the reader falls asleep.
-once=(nopersist lcp-echo-interval 1 lcp-echo-failure 2 lcp-restart 1)
-again=(holdoff 1 lcp-echo-interval 1 lcp-echo-failure 2 lcp-restart 1)
+quick=(lcp-echo-interval 1 lcp-echo-failure 2 lcp-restart 1)
+once=(nopersist "${quick[@]}")
+again=(holdoff 1 "${quick[@]}")
 dial() { # N [option...]
     say "dial $*"
     pppd call "isp$1" nodetach "$v6" debug logfile "$L/pppd$1.log" "${@:2}" </dev/null >>"$L/pppd$1.out" 2>&1 &
