@@ -14,6 +14,7 @@ mod apply;
 mod conntrack;
 pub mod counters;
 pub mod fib;
+mod link;
 mod netfilter;
 pub mod nexthop;
 mod nftables;
@@ -121,5 +122,5 @@ impl Kernel for Linux {
 /// Index of an interface; `None`: there is none of that name.
 pub fn index(name: &crate::types::IfName) -> Result<Option<u32>, Error> {
     let mut socket = socket::Socket::open().map_err(Error::Open)?;
-    Ok(observe::lookup(&mut socket, name)?.map(|found| found.index))
+    Ok(link::by_name(&mut socket, name)?.map(|found| found.index))
 }
