@@ -61,7 +61,7 @@ pub(super) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
 fn firewall() -> Result<Found, Error> {
     let found = nftables::found()?;
     // Without iptables there is nothing of ours; that it is missing is said where it is needed.
-    if found.any() {
+    if found.any() || found.hidden {
         return Ok(found);
     }
     let foreign_nat = found.foreign_nat;
