@@ -1,6 +1,7 @@
 # make            what there is to make
 # make demo       see it work, in a throwaway network namespace
 # make test       run everything that CI runs
+# make man        man pages and shell completions, in target/man
 
 CARGO    ?= cargo
 PROGRAMS  = mh-ip-up mh-ip-down mh-vpn-up mhctl
@@ -8,7 +9,7 @@ TARGET    = $(or $(CARGO_TARGET_DIR),target)
 HOST      = $(shell rustc -vV | sed -n 's/^host: //p')
 SCRIPTS   = tests/run-as-root tests/install-tools tests/check-executables .ci/run
 
-.PHONY: help build demo test lint tools clean
+.PHONY: help build man demo test lint tools clean
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' $(firstword $(MAKEFILE_LIST))
@@ -22,6 +23,9 @@ build:
 	$(CARGO) build --release --locked --bins
 	@for p in $(PROGRAMS); do ln -f $(TARGET)/$(HOST)/release/$$p $(TARGET)/release/$$p; done
 	@cd $(TARGET)/release && ls -l $(PROGRAMS)
+
+man:
+	$(CARGO) run --quiet --locked --example man -- $(TARGET)/man
 
 demo: build
 	@$(TARGET)/release/mhctl demo

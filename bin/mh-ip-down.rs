@@ -4,29 +4,15 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
 use multihome::caller::{self, pppd};
+use multihome::cli::IpDown;
 use multihome::log::Log;
-use multihome::{cli, hook, pass};
+use multihome::{cli, hook};
 
-const PROGRAM: &str = "mh-ip-down";
-
-/// Record a link as down, and bring the routes to what /etc/multihome.toml wants
-#[derive(Parser)]
-#[command(name = PROGRAM, version, after_help = "\
-pppd calls it by a symlink: ln -s /usr/sbin/mh-ip-down /etc/ppp/ip-down.d/0multihome
-By hand, for the line on ppp0; it returns when the device is gone, or after settle-timeout:
-  mh-ip-down ppp0 '' '' '' ''
-  mh-ip-down --dry-run ppp0 '' '' '' ''    only print the commands")]
-struct Cli {
-    #[command(flatten)]
-    common: pass::Common,
-    #[command(flatten)]
-    args: pppd::Args,
-}
+const PROGRAM: &str = IpDown::PROGRAM;
 
 fn main() -> ExitCode {
-    let cli = match cli::parse::<Cli>(PROGRAM) {
+    let cli = match cli::parse::<IpDown>(PROGRAM) {
         Ok(cli) => cli,
         Err(status) => return status,
     };
@@ -41,7 +27,7 @@ fn main() -> ExitCode {
     .into()
 }
 
-fn run(cli: &Cli) -> Result<()> {
+fn run(cli: &IpDown) -> Result<()> {
     let event = pppd::event(&cli.args, false, &|name| std::env::var(name).ok())?;
     Ok(hook::run(PROGRAM, &event, &cli.common, true)?)
 }

@@ -3,29 +3,15 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
 use multihome::caller::{self, pppd};
+use multihome::cli::IpUp;
 use multihome::log::Log;
-use multihome::{cli, hook, pass};
+use multihome::{cli, hook};
 
-const PROGRAM: &str = "mh-ip-up";
-
-/// Record a link as up, and bring the routes to what /etc/multihome.toml wants
-#[derive(Parser)]
-#[command(name = PROGRAM, version, after_help = "\
-pppd calls it by a symlink: ln -s /usr/sbin/mh-ip-up /etc/ppp/ip-up.d/0multihome
-By hand, for a line on ppp0 with address 198.51.100.10 and gateway 198.51.100.1:
-  mh-ip-up ppp0 '' '' 198.51.100.10 198.51.100.1
-  mh-ip-up --dry-run ppp0 '' '' 198.51.100.10 198.51.100.1    only print the commands")]
-struct Cli {
-    #[command(flatten)]
-    common: pass::Common,
-    #[command(flatten)]
-    args: pppd::Args,
-}
+const PROGRAM: &str = IpUp::PROGRAM;
 
 fn main() -> ExitCode {
-    let cli = match cli::parse::<Cli>(PROGRAM) {
+    let cli = match cli::parse::<IpUp>(PROGRAM) {
         Ok(cli) => cli,
         Err(status) => return status,
     };
@@ -40,7 +26,7 @@ fn main() -> ExitCode {
     .into()
 }
 
-fn run(cli: &Cli) -> Result<()> {
+fn run(cli: &IpUp) -> Result<()> {
     let event = pppd::event(&cli.args, true, &|name| std::env::var(name).ok())?;
     Ok(hook::run(PROGRAM, &event, &cli.common, false)?)
 }

@@ -3,29 +3,14 @@
 use std::process::ExitCode;
 
 use anyhow::Error;
-use clap::Parser;
+use multihome::cli;
+use multihome::cli::Mhctl;
 use multihome::log::Log;
-use multihome::{cli, ctl, pass};
 
-const PROGRAM: &str = "mhctl";
-
-/// Look after the routes of a server with several Internet lines
-#[derive(Parser)]
-#[command(name = PROGRAM, version, subcommand_required = true, arg_required_else_help = true, after_help = "\
-mhctl check     is the configuration right?
-mhctl status    what is up, and where does traffic go?
-mhctl plan      what would be changed now
-mhctl apply     change it
-mhctl demo      see it work, in a throwaway network namespace")]
-struct Cli {
-    #[command(flatten)]
-    common: pass::Common,
-    #[command(subcommand)]
-    command: ctl::Command,
-}
+const PROGRAM: &str = Mhctl::PROGRAM;
 
 fn main() -> ExitCode {
-    let cli = match cli::parse::<Cli>(PROGRAM) {
+    let cli = match cli::parse::<Mhctl>(PROGRAM) {
         Ok(cli) => cli,
         Err(status) => return status,
     };

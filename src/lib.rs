@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod ctl;
 pub mod desired;
+pub mod fib;
 pub mod firewall;
 pub mod hold;
 pub mod hook;

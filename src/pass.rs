@@ -16,20 +16,23 @@ use crate::reconcile::{About, Outcome, reconcile};
 use crate::records::{self, Store};
 use crate::types::LinkName;
 
+/// Help shows them after a command's own.
+const HEADING: &str = "Common options";
+
 /// Options that all executables have.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Common {
     /// Configuration file
-    #[arg(long, global = true, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    #[arg(long, help_heading = HEADING, global = true, value_name = "FILE", default_value = config::DEFAULT_PATH)]
     pub config: PathBuf,
     /// Directory of the links' records and the lock
-    #[arg(long, global = true, value_name = "DIR", default_value = records::DEFAULT_DIR)]
+    #[arg(long, help_heading = HEADING, global = true, value_name = "DIR", default_value = records::DEFAULT_DIR)]
     pub state_dir: PathBuf,
     /// Print what would be done, as commands, and do nothing
-    #[arg(long, global = true)]
+    #[arg(long, help_heading = HEADING, global = true)]
     pub dry_run: bool,
     /// Say more, and say it on standard error too
-    #[arg(short, long, global = true)]
+    #[arg(short, long, help_heading = HEADING, global = true)]
     pub verbose: bool,
 }
 

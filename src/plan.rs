@@ -130,7 +130,7 @@ impl Plan {
         plan.break_rules(&desired, &observed.rules, ours);
         plan.break_nexthops(&desired, observed, ours);
         // Last: a packet filter that cannot be changed, or is locked, must not keep routes waiting.
-        if let Some(wanted) = firewall::rulesets(config, live, observed) {
+        if let Some(wanted) = firewall::rulesets(config, live, observed).filter(|_| !observed.firewall.hidden) {
             plan.changes.extend(firewall::batches(&wanted, &observed.firewall).into_iter().map(Change::Firewall));
         }
         plan

@@ -258,3 +258,15 @@ fn a_packets_dscp_chooses_its_way() {
     let others = (1..60).map(|to| ip(&format!("route get 192.0.2.{to} tos 0x20")));
     assert!(others.into_iter().any(|way| way.contains("dev ppp0")));
 }
+
+#[test]
+fn a_policy_for_an_interface_that_is_not_there_yet_waits_for_it() {
+    let server = Server::new(&format!("{ARTICLE}\n[[policy]]\nname = \"guests\"\niif = \"lan\"\nvia = \"isp2\"\n"));
+    server.up(ISP1);
+    let rules = || shown("rule show").into_iter().filter(|rule| rule.contains("iif lan")).collect::<Vec<_>>();
+    assert_eq!(rules(), ["207:\tfrom all iif lan [detached] lookup 2 proto 77"]);
+    ip("link add lan type veth peer name lan-far");
+    assert_eq!(rules(), ["207:\tfrom all iif lan lookup 2 proto 77"]);
+    let plan = ok(server.bare(CTL).arg("plan"));
+    assert_eq!(String::from_utf8_lossy(&plan.stdout), "# nothing to change\n");
+}

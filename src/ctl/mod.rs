@@ -15,12 +15,16 @@ use crate::types::{IfName, LinkName};
 mod apply;
 mod check;
 mod demo;
+mod doctor;
 mod drill;
 mod flush;
+mod init;
 mod link;
 mod plan;
+pub mod setup;
 mod show;
 mod status;
+pub mod why;
 
 /// A command of mhctl.
 #[derive(Debug, clap::Subcommand)]
@@ -33,6 +37,16 @@ pub enum Command {
     Plan(plan::Args),
     /// Bring the kernel to what the configuration wants, now
     Apply(apply::Args),
+    /// Find what would bite, and the command that mends it
+    Doctor(doctor::Args),
+    /// Write a configuration from what this system has
+    Init(init::Args),
+    /// Link the hooks, name the tables, start at boot
+    Setup(setup::Args),
+    /// Take back what setup made
+    Unsetup(setup::UndoArgs),
+    /// Explain which link a connection takes, rule by rule
+    Why(why::Args),
     /// Take away everything of ours, and leave one plain default route
     Flush(flush::Args),
     /// Tell that a link is up or down, where no hook does
@@ -55,6 +69,15 @@ pub enum Error {
     /// The kernel.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
+    /// Setup.
+    #[error(transparent)]
+    Setup(#[from] setup::Error),
+    /// Init.
+    #[error(transparent)]
+    Init(#[from] init::Error),
+    /// Why.
+    #[error(transparent)]
+    Why(#[from] why::Error),
     /// An event.
     #[error(transparent)]
     Hook(#[from] hook::Error),
@@ -111,6 +134,11 @@ impl Command {
             Self::Check(args) => check::run(args, common),
             Self::Plan(args) => plan::run(args, common),
             Self::Apply(args) => apply::run(args, common),
+            Self::Doctor(args) => doctor::run(args, common),
+            Self::Init(args) => init::run(args, common),
+            Self::Setup(args) => setup::run(args, common),
+            Self::Unsetup(args) => setup::undo(args, common),
+            Self::Why(args) => why::run(args, common),
             Self::Flush(args) => flush::run(args, common),
             Self::Link(args) => link::run(args, common),
             Self::Drill(args) => drill::run(args, common),

@@ -123,10 +123,10 @@ pub type FoundChains = BTreeMap<String, Vec<FoundRule>>;
 pub struct Found {
     /// Chains by table.
     pub tables: BTreeMap<Table, FoundChains>,
-    /// We may not look: an ordinary user asks.
-    pub hidden: bool,
     /// Device groups have been tried in vain in this run.
     pub no_groups: bool,
+    /// It could not be looked at for want of privileges, and nothing is known.
+    pub hidden: bool,
     /// Somebody else's rules may rewrite the source of what leaves.
     pub foreign_nat: bool,
 }

@@ -69,9 +69,9 @@ pub fn device_groups(config: &Config, live: &[LiveLink<'_>], observed: &Observed
     groups
 }
 
-/// What both tables should hold; `None`: that is not our affair (`firewall = "none"`), or we may not look.
+/// What both tables should hold; nothing at all with `firewall = "none"`.
 pub fn rulesets(config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Option<Vec<Ruleset>> {
-    if config.settings.firewall == Firewall::None || observed.firewall.hidden {
+    if config.settings.firewall == Firewall::None {
         return None;
     }
     let by_name = observed.firewall.by_name();

@@ -2,7 +2,6 @@
 
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteScope, RouteType,
 };
@@ -10,7 +9,7 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePor
 
 use super::nexthop::NexthopMessage;
 use super::socket::{self, Socket};
-use super::{Error, conntrack, sysctl};
+use super::{Error, conntrack, link, sysctl};
 use crate::firewall::iptables;
 use crate::plan::Change;
 use crate::state::{Action, DefaultRoute, FoundRoute, FoundTarget, Leg, Rule, Selector, Target, WeightedLeg};
@@ -40,10 +39,7 @@ pub(super) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
         Change::Firewall(batch) => return Ok(iptables::restore(batch)?),
         Change::Forget(pin) => conntrack::forget(*pin),
         Change::DeviceGroup { device, group } => {
-            let mut message = LinkMessage::default();
-            message.header.index = device.index;
-            message.attributes.push(LinkAttribute::Group(*group));
-            gone(socket.change(RTM_SETLINK, 0, &message))
+            gone(socket.change(RTM_SETLINK, 0, &link::Request::by_index(device.index).with_group(*group)))
         }
         Change::Nexthop { id, leg } => {
             let gateway = leg.gateway.map(HostAddr::get);

@@ -1,15 +1,12 @@
 //! What has gone through an interface, as the kernel counts it (`IFLA_STATS64`).
 
 use netlink_packet_core::NlasIterator;
-use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 
+use super::link::{HEADER_LEN, RTM_GETLINK, Request};
 use super::socket::Socket;
 use super::{Error, observe};
 use crate::types::IfName;
 
-const RTM_GETLINK: u16 = 18;
-/// `struct ifinfomsg`.
-const IFINFO_LEN: usize = 16;
 const IFLA_STATS64: u16 = 23;
 
 /// Bytes since the interface was made.
@@ -37,16 +34,14 @@ impl Meter {
 
     /// The counters of an interface; `None`: there is no such interface.
     pub fn read(&mut self, name: &IfName) -> Result<Option<Counters>, Error> {
-        let mut request = LinkMessage::default();
-        request.attributes.push(LinkAttribute::IfName(name.as_str().to_owned()));
-        let answer = self.socket.get(RTM_GETLINK, &request).map_err(observe::read("an interface's counters"))?;
+        let answer = self.socket.get(RTM_GETLINK, &Request::by_name(name)).map_err(observe::read("an interface's counters"))?;
         Ok(answer.and_then(|body| counters(&body)))
     }
 }
 
 fn counters(body: &[u8]) -> Option<Counters> {
-    let [_, _, _, _, i0, i1, i2, i3, ..] = *body.first_chunk::<IFINFO_LEN>()?;
-    let mut attributes = NlasIterator::new(&body[IFINFO_LEN..]).flatten();
+    let [_, _, _, _, i0, i1, i2, i3, ..] = *body.first_chunk::<HEADER_LEN>()?;
+    let mut attributes = NlasIterator::new(&body[HEADER_LEN..]).flatten();
     let stats = attributes.find(|nla| nla.kind() == IFLA_STATS64)?;
     // `struct rtnl_link_stats64` begins: rx_packets, tx_packets, rx_bytes, tx_bytes.
     let number = |at: usize| stats.value().get(at * 8..)?.first_chunk().map(|n| u64::from_ne_bytes(*n));

@@ -13,6 +13,8 @@ use crate::plan::Change;
 mod apply;
 mod conntrack;
 pub mod counters;
+pub mod fib;
+mod link;
 mod netfilter;
 pub mod nexthop;
 mod nftables;

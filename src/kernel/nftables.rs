@@ -29,7 +29,6 @@ const NFTA_EXPR_DATA: u16 = 2;
 const NFTA_IMMEDIATE_DATA: u16 = 2;
 const NFTA_DATA_VERDICT: u16 = 2;
 const NFTA_VERDICT_CHAIN: u16 = 2;
-const EPERM: i32 = 1;
 const NFPROTO_INET: u8 = 1;
 const NFPROTO_IPV4: u8 = 2;
 /// The kernel's chains that can jump to ours.
@@ -55,7 +54,8 @@ pub(super) fn found() -> Result<Found, Error> {
     };
     let all = Message { family: 0, ..Message::new(Vec::new()) };
     let (chains, foreign_nat) = match socket.dump(NFT_MSG_GETCHAIN, &all, Default::default, each) {
-        Err(e) if e.refused() == Some(EPERM) => return Ok(Found { hidden: true, ..Found::default() }),
+        // The packet filter is root's to look at.
+        Err(e) if e.refused() == Some(1) => return Ok(Found { hidden: true, ..Found::default() }),
         // No nf_tables in this kernel: then iptables cannot be this variant either.
         Err(e) if e.refused().is_some() => return Ok(Found::default()),
         chains => chains.map_err(read("chains of nf_tables"))?,

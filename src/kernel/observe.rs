@@ -8,8 +8,8 @@ use ipnet::Ipv4Net;
 use netlink_packet_core::{NlasIterator, Parseable, parse_u32};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 
+use super::link::{HEADER_LEN, RTM_GETLINK, Request};
 use super::socket::{self, Socket};
 use super::{Error, nftables, sysctl};
 use crate::firewall::{Found, iptables};
@@ -21,10 +21,7 @@ mod nexthops;
 mod routes;
 mod rules;
 
-const RTM_GETLINK: u16 = 18;
 const RTM_GETADDR: u16 = 22;
-/// `struct ifinfomsg`: family, padding, type, index, flags, change.
-const IFINFO_LEN: usize = 16;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_GROUP: u16 = 27;
 const IFF_UP: u32 = 1;
@@ -87,11 +84,11 @@ pub(super) struct LinkFound {
 
 /// A device's index, flags, name and group. Not netlink-packet-route's parser: it reads all of the hundred
 /// attributes of a link and fails where a newer kernel has changed one that nobody here looks at.
-fn link(socket: &mut Socket, request: &LinkMessage) -> Result<Option<LinkFound>, socket::Error> {
+fn link(socket: &mut Socket, request: &Request) -> Result<Option<LinkFound>, socket::Error> {
     let Some(body) = socket.get(RTM_GETLINK, request)? else { return Ok(None) };
     let cut = || socket::Error::Decode("a link without its header".to_owned());
-    let [_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, _, _, _, _] = *body.first_chunk::<IFINFO_LEN>().ok_or_else(cut)?;
-    let attribute = |kind| NlasIterator::new(&body[IFINFO_LEN..]).flatten().find(|nla| nla.kind() == kind);
+    let [_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, _, _, _, _] = *body.first_chunk::<HEADER_LEN>().ok_or_else(cut)?;
+    let attribute = |kind| NlasIterator::new(&body[HEADER_LEN..]).flatten().find(|nla| nla.kind() == kind);
     let name = attribute(IFLA_IFNAME).ok_or_else(cut)?;
     let name = name.value();
     let name = String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned();
@@ -110,10 +107,7 @@ fn interface(socket: &mut Socket, name: &IfName) -> Result<Option<Interface>, Er
 
 /// The interface of that name.
 pub(super) fn lookup(socket: &mut Socket, name: &IfName) -> Result<Option<LinkFound>, Error> {
-    let mut request = LinkMessage::default();
-    request.attributes.push(LinkAttribute::IfName(name.as_str().to_owned()));
-    request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    let found = link(socket, &request).map_err(read("an interface"))?;
+    let found = link(socket, &Request::by_name(name).without_counters()).map_err(read("an interface"))?;
     // The kernel also finds an interface by an alternative name; a link is known by its own.
     Ok(found.filter(|found| found.name == name.as_str()))
 }

@@ -187,7 +187,8 @@ pub fn scenes_on(kernel: Fake) -> impl Strategy<Value = Scene> {
                 world.fake.nexthops = None;
             }
             let address = address("192.0.2.10".parse().unwrap(), 24);
-            let nic = Nic { index: 9, up: true, carrier: true, strict_rp_filter: true, group: 0, addresses: vec![address] };
+            let nic =
+                Nic { index: 9, up: true, carrier: true, strict_rp_filter: true, group: 0, addresses: vec![address] };
             world.fake.nics.insert(LAN.parse().unwrap(), nic);
             for step in &steps {
                 world.step(step);

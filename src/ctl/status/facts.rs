@@ -109,6 +109,8 @@ pub(super) struct PolicyFacts {
 #[derive(Debug, Serialize)]
 pub(super) struct KernelFacts {
     pub(super) as_wanted: bool,
+    /// The packet filter is not part of that, since only root may look at it.
+    pub(super) firewall_hidden: bool,
     /// What an apply would do.
     pub(super) changes: Vec<String>,
     /// What an apply cannot mend.
@@ -127,6 +129,7 @@ impl Facts {
             default_routes: defaults.into_iter().map(|route| seen.default_route(route)).collect(),
             policies: config.policies.iter().map(|policy| seen.policy(policy)).collect(),
             kernel: KernelFacts {
+                firewall_hidden: observed.firewall.hidden,
                 as_wanted: plan.changes.is_empty() && plan.problems.is_empty(),
                 changes: plan.changes.iter().map(|c| c.command(config.settings.protocol).to_string()).collect(),
                 problems: plan.problems.iter().map(ToString::to_string).collect(),

@@ -167,7 +167,8 @@ fn lead(policy: &PolicyFacts) -> Cell {
 fn kernel(out: &mut String, facts: &Facts, screen: Screen) {
     let kernel = &facts.kernel;
     if kernel.as_wanted {
-        labelled(out, "Kernel", None, &screen.paint(Tone::Good, "as it should be"), screen);
+        let so_far = if kernel.firewall_hidden { " (the packet filter shows itself to root only)" } else { "" };
+        labelled(out, "Kernel", None, &(screen.paint(Tone::Good, "as it should be") + so_far), screen);
     }
     if !kernel.changes.is_empty() {
         let count = match kernel.changes.len() {

@@ -6,13 +6,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::ControlFlow;
 
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteType, RouteVia,
 };
 
 use super::{link, parse, read};
 use crate::kernel::Error;
+use crate::kernel::link::Request;
 use crate::kernel::socket::Socket;
 use crate::observed::Interface;
 use crate::state::{Device, FoundRoute, FoundTarget, Leg, WeightedLeg};
@@ -93,9 +93,7 @@ fn learn_names(socket: &mut Socket, message: &RouteMessage, devices: &mut Device
         if devices.get(index).is_some() || devices.others.contains_key(&index) {
             continue;
         }
-        let mut request = LinkMessage::default();
-        request.header.index = index;
-        if let Some(found) = link(socket, &request).map_err(read("an interface"))? {
+        if let Some(found) = link(socket, &Request::by_index(index)).map_err(read("an interface"))? {
             devices.others.insert(index, found.name);
         }
     }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use ipnet::Ipv4Net;
 use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 
 use super::{parse, read};
 use crate::config::{FwMark, PortRange, UidRange};
@@ -47,7 +47,8 @@ fn rule(message: &RuleMessage) -> FoundRule {
     let mut mark_value = None;
     let mut mark_mask = None;
     // A flag such as `not` inverts the meaning; no rule of ours has any.
-    let mut complete = header.flags.is_empty() && header.tos == 0;
+    // That the interface of `iif` is not there now changes nothing about what the rule says.
+    let mut complete = (header.flags - RuleFlags::IifDetached).is_empty() && header.tos == 0;
     let mut selector = Selector::default();
     let prefix = |addr: &IpAddr, len| match addr {
         IpAddr::V4(addr) => Ipv4Net::new(*addr, len).ok(),

@@ -16,6 +16,8 @@ use crate::state::{Device, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Nex
 use crate::types::HostAddr;
 
 const CONFIG: &str = r#"
+[settings]
+firewall = "none"
 [[uplink]]
 name = "fibre"
 interface = "ppp0"
@@ -77,7 +79,7 @@ impl Server {
             let device = Device { index, name: name.clone() };
             let addresses =
                 vec![Address { local, reaches: format!("{address}/24").parse::<ipnet::Ipv4Net>().unwrap().trunc() }];
-            let interface = Interface { device, usable: true, addresses, group: 0, strict_rp_filter: false };
+            let interface = Interface { device, usable: true, addresses, strict_rp_filter: false, group: 0 };
             server.observed.interfaces.insert(name.clone(), interface);
             server.counters.insert(name, Counters { index, received: bytes, sent: bytes / 10 });
         }

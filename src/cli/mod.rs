@@ -8,6 +8,10 @@ use clap::error::ErrorKind;
 
 use crate::log::Log;
 
+mod programs;
+
+pub use programs::{IpDown, IpUp, Mhctl, VpnUp, all};
+
 /// Everything was done.
 pub const DONE: u8 = 0;
 /// Something was not.

@@ -1,0 +1,123 @@
+//! What other chains of the firewall do to marks, and whether the LAN's addresses are translated.
+
+use std::process::Command;
+
+use super::Finding;
+use crate::config::{Config, LinkKind};
+
+/// Options of iptables(8) whose value is a mark and a mask.
+const MARK_OPTIONS: [&str; 8] =
+    ["--mark", "--set-mark", "--set-xmark", "--or-mark", "--nfmask", "--ctmask", "--restore-mark", "--save-mark"];
+
+/// Looks through iptables-save(8); where that does not run there is nothing to say.
+pub(super) fn look(config: &Config, forwards: bool) -> Vec<Finding> {
+    let output = ["/usr/sbin/iptables-save", "/sbin/iptables-save"].iter().find_map(|program| {
+        let output = Command::new(program).env_clear().output().ok()?;
+        output.status.success().then_some(output.stdout)
+    });
+    output.map(|text| judge(config, forwards, &String::from_utf8_lossy(&text))).unwrap_or_default()
+}
+
+/// What `saved`, the text of iptables-save(8), would do.
+fn judge(config: &Config, forwards: bool, saved: &str) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let foreign: Vec<_> = saved.lines().filter(|l| l.starts_with("-A ") && !l.contains("MULTIHOME")).collect();
+    let union: u32 = config.links.iter().map(|l| l.mark.get()).fold(0, |all, mark| all | mark);
+    for line in &foreign {
+        let mask = mask(line);
+        if mask & union != 0 {
+            found.push(Finding::trouble(
+                format!("iptables: {line}"),
+                format!("it uses bits of our marks ({:#x}), and steers connections by them", mask & union),
+                "use a mask in that rule, or give the links other marks with `mark`",
+            ));
+        }
+    }
+    for link in config.links.iter().filter(|l| forwards && !l.masquerade && matches!(l.kind, LinkKind::Uplink { .. })) {
+        let covers = |line: &&&str| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let out = words.iter().position(|w| *w == "-o").and_then(|at| words.get(at + 1));
+            let translates = ["MASQUERADE", "SNAT"]
+                .iter()
+                .any(|t| words.ends_with(&["-j", t]) || line.contains(&format!("-j {t} ")));
+            translates
+                && out.is_none_or(|name| match name.strip_suffix('+') {
+                    Some(start) => link.interface.as_str().starts_with(start),
+                    None => *name == link.interface.as_str(),
+                })
+        };
+        if foreign.iter().find(covers).is_none() {
+            found.push(Finding::note(
+                format!("nothing translates addresses that leave by {} ({})", link.name, link.interface),
+                "what is forwarded from a LAN goes out with private addresses, and gets no answer",
+                format!("write masquerade = true for {}, then mhctl apply", link.name),
+            ));
+        }
+    }
+    found
+}
+
+/// The bits that a rule sets or compares.
+fn mask(line: &str) -> u32 {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let number = |text: &str| match text.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    };
+    let mut all = 0;
+    for (at, word) in words.iter().enumerate().filter(|(_, word)| MARK_OPTIONS.contains(word)) {
+        let value = words.get(at + 1).map_or("", |v| v);
+        all |= match (value.split_once('/'), number(value)) {
+            (Some((_, mask)), _) => number(mask).unwrap_or(u32::MAX),
+            // --or-mark sets the bits of its value; the rest without a mask mean all of them.
+            (None, Some(bits)) if ["--or-mark", "--nfmask", "--ctmask"].contains(word) => bits,
+            // `--restore-mark` and its like stand alone, and masks may follow.
+            (None, None) if words.contains(&"--nfmask") || words.contains(&"--ctmask") => 0,
+            (None, _) => u32::MAX,
+        };
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn config() -> Config {
+        crate::config::parse(include_str!("../../config/tests/article.toml"), Path::new("test")).unwrap()
+    }
+
+    #[test]
+    fn the_bits_of_a_rule_are_those_under_its_mask() {
+        for (line, expected) in [
+            ("-A PREROUTING -j MARK --set-xmark 0x40000/0xff0000", 0x00ff_0000),
+            ("-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000", 0x4000),
+            ("-A OUTPUT -m mark --mark 0x1", u32::MAX),
+            ("-A OUTPUT -j CONNMARK --restore-mark", u32::MAX),
+            ("-A OUTPUT -j CONNMARK --restore-mark --nfmask 0xf0 --ctmask 0xf0", 0xf0),
+            ("-A INPUT -p tcp -j ACCEPT", 0),
+        ] {
+            assert_eq!(mask(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn marks_that_are_not_ours_are_let_be() {
+        let saved = "*mangle\n-A PREROUTING -j MARK --set-xmark 0x40000/0xff0000\n-A MULTIHOME-OUTPUT -j CONNMARK --restore-mark\n";
+        assert_eq!(judge(&config(), false, saved), []);
+        let saved = "*mangle\n-A OUTPUT -p tcp -j MARK --set-xmark 0x2/0xffffffff\n";
+        assert_eq!(judge(&config(), false, saved).len(), 1);
+    }
+
+    #[test]
+    fn each_uplink_of_a_router_needs_its_addresses_translated() {
+        let whats = |saved: &str| judge(&config(), true, saved).into_iter().map(|f| f.what).collect::<Vec<_>>();
+        assert_eq!(whats("*nat\n-A POSTROUTING -o ppp+ -j MASQUERADE\n"), [""; 0]);
+        assert_eq!(
+            whats("*nat\n-A POSTROUTING -o ppp0 -j SNAT --to-source 198.51.100.10\n"),
+            ["nothing translates addresses that leave by isp2 (ppp1)"]
+        );
+        assert_eq!(whats("").len(), 2);
+    }
+}

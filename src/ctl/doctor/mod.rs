@@ -1,0 +1,149 @@
+//! `mhctl doctor`: what would bite, why, and the command that mends it.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::Error;
+use super::setup::{self, distribution::Distribution, manifest::Tree};
+use crate::pass::Common;
+
+mod firewall;
+mod managers;
+mod network;
+pub(super) mod pppd;
+
+/// Options of doctor.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example: mhctl doctor    exit status 1 if it finds trouble")]
+pub struct Args {
+    /// File tree to look at; routes and sysctls are always this system's
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Weight {
+    /// It will bite.
+    Trouble,
+    /// It may, depending on what is wanted.
+    Note,
+}
+
+/// Something that would bite.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    weight: Weight,
+    /// What was found.
+    what: String,
+    /// Why it matters.
+    why: String,
+    /// A command that mends it, or what to do.
+    mend: String,
+}
+
+impl Finding {
+    fn trouble(what: impl Into<String>, why: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { weight: Weight::Trouble, what: what.into(), why: why.into(), mend: mend.into() }
+    }
+
+    fn note(what: impl Into<String>, why: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { weight: Weight::Note, ..Self::trouble(what, why, mend) }
+    }
+}
+
+pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
+    let mut findings = Vec::new();
+    let tree = Tree::new(&args.root);
+    let config = match setup::load_config(&args.root, common) {
+        Ok(Some(config)) => Some(config),
+        Ok(None) => {
+            let what = format!("there is no configuration at {}", common.config.display());
+            findings.push(Finding::trouble(what, "without it nothing is done at all", "mhctl init --write"));
+            None
+        }
+        Err(error) => {
+            let why = "an event with a wrong configuration does nothing";
+            findings.push(Finding::trouble(error.to_string(), why, "mhctl check"));
+            None
+        }
+    };
+    let distribution = Distribution::detect(&args.root).unwrap_or(Distribution::Plain);
+    findings.extend(pppd::hooks(&tree, distribution));
+    if let Some(config) = &config {
+        findings.extend(pppd::options(&tree, config));
+        findings.extend(managers::networkd(&tree));
+        findings.extend(managers::network_manager(&tree, config));
+        findings.extend(network::names(&tree, config));
+        findings.extend(network::kernel(config, common)?);
+        findings.extend(firewall::look(config, network::forwards()));
+    }
+    findings.sort_by_key(|finding| finding.weight);
+    let troubles = findings.iter().filter(|f| f.weight == Weight::Trouble).count();
+    let mut out = io::stdout().lock();
+    if args.json {
+        super::show::json(&serde_json::json!({ "troubles": troubles, "findings": findings }))?;
+    } else {
+        print(&findings, troubles, &mut out)?;
+    }
+    Ok(if troubles == 0 { ExitCode::SUCCESS } else { crate::cli::FAILED.into() })
+}
+
+fn print(findings: &[Finding], troubles: usize, out: &mut impl Write) -> io::Result<()> {
+    for Finding { weight, what, why, mend } in findings {
+        let word = if *weight == Weight::Trouble { "TROUBLE" } else { "note" };
+        writeln!(out, "{word:<8} {what}\n{:8} {why}\n{:8} mend: {mend}\n", "", "")?;
+    }
+    let count = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
+    match (troubles, findings.len() - troubles) {
+        (0, 0) => writeln!(out, "nothing found that would bite"),
+        (t, n) => writeln!(out, "{}, {}", count(t, "trouble"), count(n, "note")),
+    }
+}
+
+/// The files of a directory of the tree, by name; none if it cannot be read.
+fn files(tree: &Tree, dir: &str) -> Vec<(String, String)> {
+    let Ok(entries) = std::fs::read_dir(tree.at(dir)) else { return Vec::new() };
+    let read = |entry: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(entry.path()).ok()?;
+        Some((entry.file_name().to_str()?.to_owned(), text))
+    };
+    let mut all: Vec<_> = entries.flatten().filter_map(read).collect();
+    all.sort();
+    all
+}
+
+/// A file of the tree; empty if it cannot be read.
+fn text(tree: &Tree, path: &str) -> String {
+    std::fs::read_to_string(tree.at(path)).unwrap_or_default()
+}
+
+/// The value of the last `key = value` in a section of an ini-like text.
+fn ini<'a>(text: &'a str, section: &str, key: &str) -> Option<&'a str> {
+    let mut current = "";
+    let mut value = None;
+    for line in text.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+            current = name;
+        } else if let Some((k, v)) = line.split_once('=')
+            && current.eq_ignore_ascii_case(section)
+            && k.trim() == key
+        {
+            value = Some(v.trim());
+        }
+    }
+    value
+}
+
+/// Whether a name ends in one of the extensions.
+fn ends(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|e| e == extension)
+}

@@ -1,0 +1,232 @@
+//! What stands in the way in the kernel, and in the names of tables and protocols.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::{Finding, files, text};
+use crate::config::{Config, Firewall, LinkKind, NexthopMode};
+use crate::ctl::setup::manifest::Tree;
+use crate::fib::{FibRule, Masked, Names, RuleAction, protocol_name, rule_text};
+use crate::kernel::fib::Fib;
+use crate::kernel::{self, Kernel, Linux, sysctl};
+use crate::links::{LinkState, live, state};
+use crate::observed::{Observed, Scope};
+use crate::pass::Common;
+use crate::plan::{Plan, Problem};
+use crate::records::Store;
+
+/// Whether this host forwards IPv4.
+pub(super) fn forwards() -> bool {
+    fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() != "0")
+}
+
+/// Everything that the kernel tells.
+pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, kernel::Error> {
+    let (records, errors) = Store::new(&common.state_dir).load(config);
+    let observed = Linux::open()?.observe(&Scope::new(config, &records))?;
+    let rules = Fib::open()?.rules()?;
+    let mut found: Vec<_> = errors
+        .iter()
+        .map(|e| Finding::trouble(e.to_string(), "the link counts as down", "bring the line up again"))
+        .collect();
+    let live = live(config, &records, &observed);
+    found.extend(Plan::new(config, &live, &observed).problems.iter().map(problem));
+    for link in &config.links {
+        let interface = records.get(&link.name).map_or(&link.interface, |record| &record.interface);
+        if state(link, &records, &observed) == LinkState::Stale {
+            found.push(Finding::note(
+                format!("the record of {} is stale: the {interface} that it names is gone", link.name),
+                "nothing has told that the line went down; it counts as down until it comes up again",
+                format!("mhctl link down {}", link.name),
+            ));
+        }
+        if observed.interfaces.get(interface).is_some_and(|i| i.strict_rp_filter) {
+            found.push(Finding::trouble(
+                format!("the reverse path filter of {interface} is strict"),
+                "it drops what comes in by one line while the best way back is another",
+                format!("echo 2 > /proc/sys/net/ipv4/conf/{interface}/rp_filter"),
+            ));
+        }
+    }
+    let forwarded: Vec<_> = config
+        .policies
+        .iter()
+        .filter(|p| p.iif.iter().any(|iif| iif.as_str() != "lo"))
+        .map(|p| p.name.as_str())
+        .collect();
+    if let (Some(name), false) = (forwarded.first(), forwards()) {
+        found.push(Finding::trouble(
+            format!("policy {name:?} is about forwarded traffic, and nothing is forwarded"),
+            "net.ipv4.ip_forward is 0: what comes in from the LAN goes nowhere",
+            "sysctl -w net.ipv4.ip_forward=1; echo net.ipv4.ip_forward=1 >/etc/sysctl.d/99-forward.conf",
+        ));
+    }
+    found.extend(features(config, &observed)?);
+    found.extend(rules_of_others(config, &rules));
+    Ok(found)
+}
+
+fn problem(problem: &Problem) -> Finding {
+    let (why, mend) = match problem {
+        Problem::ForeignDefault(route) => (
+            "ours cannot stand there, so traffic is not shared and does not fail over",
+            format!("ip route del default {} metric {} table {}", route.target, route.metric, route.table),
+        ),
+        Problem::ForeignNexthop { .. } => (
+            "the default route is a plain multipath route: a gap at each failover",
+            "set nexthop-id in [settings]".into(),
+        ),
+        Problem::NoNexthopObjects => ("", "write nexthops = \"auto\" in [settings]".to_owned()),
+    };
+    let text = problem.to_string();
+    // The ways out are said by `mend`.
+    let what = text.split("; it stays").next().unwrap_or(&text).to_owned();
+    Finding::trouble(what, why, mend)
+}
+
+/// What the kernel and the system lack.
+fn features(config: &Config, observed: &Observed) -> Result<Vec<Finding>, kernel::Error> {
+    let mut found = Vec::new();
+    if observed.nexthops.is_none() && config.settings.nexthops != NexthopMode::Multipath {
+        found.push(Finding::note(
+            "this kernel has no nexthop objects (Linux 5.3 has)",
+            "when a line dies there is no default route until the hook has run",
+            "install a newer kernel",
+        ));
+    }
+    let uplinks = config.links.iter().filter(|l| matches!(l.kind, LinkKind::Uplink { .. })).count();
+    if uplinks > 1 && sysctl::hash_policy()?.is_none() {
+        found.push(Finding::trouble(
+            "this kernel has no multipath routes (CONFIG_IP_ROUTE_MULTIPATH)",
+            "traffic cannot be shared between lines of one tier",
+            "install a kernel that has them, or give each uplink its own tier",
+        ));
+    }
+    let dirs = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin"];
+    let there = dirs.iter().any(|dir| std::path::Path::new(dir).join("iptables-restore").exists());
+    if config.settings.firewall == Firewall::Iptables && !there {
+        found.push(Finding::trouble(
+            "iptables-restore is not installed",
+            "replies to what came in by one line may leave by another",
+            "apt install iptables, or write firewall = \"none\" in [settings]",
+        ));
+    }
+    Ok(found)
+}
+
+/// Who is known to make such a rule.
+fn owner(rule: &FibRule) -> Option<&'static str> {
+    match rule.mark {
+        Some(Masked { mask: 0x00ff_0000, .. }) => Some("tailscale"),
+        Some(Masked { value: 51820, .. }) => Some("wg-quick"),
+        Some(Masked { value: 0x4000 | 0x8000, .. }) => Some("kube-proxy"),
+        _ => protocol_name(rule.protocol).filter(|name| !["kernel", "boot", "static"].contains(name)),
+    }
+}
+
+/// Marks, tables and priorities that somebody else's rules use as well.
+fn rules_of_others(config: &Config, rules: &[FibRule]) -> Vec<Finding> {
+    let settings = &config.settings;
+    let mut found = Vec::new();
+    let union: u32 = config.links.iter().map(|l| l.mark.get()).fold(0, |all, mark| all | mark);
+    let first = settings.rule_priority;
+    let uplinks = config.links.iter().filter(|l| matches!(l.kind, LinkKind::Uplink { .. })).count();
+    let count: usize = config.policies.iter().map(crate::config::Policy::rule_count).sum();
+    let last =
+        first + crate::desired::policy_rules(uplinks) + u32::try_from(count).unwrap_or(u32::MAX).saturating_sub(1);
+    for rule in rules.iter().filter(|rule| rule.protocol != settings.protocol) {
+        let whose = owner(rule).map(|name| format!(" (as of {name})")).unwrap_or_default();
+        let text = format!("rule {}: {}{whose}", rule.priority, rule_text(rule, &Names::new()));
+        if let Some(Masked { value, mask }) = rule.mark
+            && mask & union != 0
+        {
+            let mend = if mask == u32::MAX && value == 51820 {
+                "write Table = off into wg-quick's file, and make it a [[tunnel]]".to_owned()
+            } else {
+                format!("give each link a `mark` outside of {mask:#x}")
+            };
+            let what = format!("{text} compares bits of our marks ({:#x})", mask & union);
+            found.push(Finding::trouble(what, "a pinned connection changes what it matches, and the reverse", mend));
+        }
+        if let RuleAction::Lookup { table, .. } = rule.action
+            && let Some(link) = config.links.iter().find(|l| l.table.get() == table)
+        {
+            found.push(Finding::trouble(
+                format!("{text} uses the table of {}", link.name),
+                "two programs write one table: each undoes the other's routes",
+                format!("give {} another `table`", link.name),
+            ));
+        }
+        if (first..=last).contains(&rule.priority) {
+            found.push(Finding::note(
+                format!("{text} stands among our rules ({first} to {last})"),
+                "it is tried before some of ours and after others",
+                "set rule-priority in [settings] to a range that is free",
+            ));
+        }
+    }
+    if let Some(name) = protocol_name(settings.protocol) {
+        found.push(Finding::trouble(
+            format!("protocol {} is {name}'s", settings.protocol),
+            format!("{name} and we take each other's routes for our own, and delete them"),
+            "remove `protocol` from [settings]",
+        ));
+    }
+    found
+}
+
+/// Names of tables and protocols, for ip(8).
+pub(super) fn names(tree: &Tree, config: &Config) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let tables = numbers(tree, "rt_tables");
+    for link in &config.links {
+        for (number, (name, file)) in &tables {
+            let same_name = *name == link.name.as_str();
+            let same_number = *number == link.table.get();
+            if same_name == same_number {
+                continue;
+            }
+            let why = "ip(8) then shows another table than you mean";
+            let mend = format!("remove the line from {file}, or give {} `table = {number}`", link.name);
+            let what = format!("{file} says that table {number} is {name}; {} has {}", link.name, link.table);
+            found.push(Finding::note(
+                what,
+                why,
+                if same_name { mend } else { format!("give {} another `table`", link.name) },
+            ));
+        }
+    }
+    let protocol = u32::from(config.settings.protocol);
+    if let Some((name, file)) = numbers(tree, "rt_protos").get(&protocol).filter(|(name, _)| name != "multihome") {
+        found.push(Finding::note(
+            format!("{file} says that protocol {protocol} is {name}'s"),
+            "if it is in use, both programs delete each other's routes",
+            "set `protocol` in [settings] to a number that is free",
+        ));
+    }
+    found
+}
+
+/// The numbers of a file of iproute2 and its directory, with names and where they stand. Our own file
+/// is made from the configuration.
+fn numbers(tree: &Tree, base: &str) -> BTreeMap<u32, (String, String)> {
+    let mut all = BTreeMap::new();
+    for dir in ["/usr/share/iproute2", "/etc/iproute2"] {
+        let one = (format!("{dir}/{base}"), text(tree, &format!("{dir}/{base}")));
+        let more = files(tree, &format!("{dir}/{base}.d")).into_iter();
+        let more = more.filter(|(name, _)| super::ends(name, "conf") && name != "multihome.conf");
+        let more = more.map(|(name, text)| (format!("{dir}/{base}.d/{name}"), text));
+        for (file, text) in [one].into_iter().chain(more) {
+            for line in text.lines() {
+                let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+                let number = words.next().and_then(|n| {
+                    n.strip_prefix("0x").map_or_else(|| n.parse().ok(), |hex| u32::from_str_radix(hex, 16).ok())
+                });
+                if let (Some(number), Some(name)) = (number, words.next()) {
+                    all.insert(number, (name.to_owned(), file.clone()));
+                }
+            }
+        }
+    }
+    all
+}

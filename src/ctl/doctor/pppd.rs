@@ -1,0 +1,163 @@
+//! What is wrong about pppd's options and hooks.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use super::{Finding, files};
+use crate::config::{Config, Link};
+use crate::ctl::setup::distribution::Distribution;
+use crate::ctl::setup::manifest::Tree;
+
+/// Events, and whose executable they should run.
+const EVENTS: [(&str, &str); 2] = [("ip-up", "mh-ip-up"), ("ip-down", "mh-ip-down")];
+
+/// The words of an options file, comments and quotes apart.
+pub(in crate::ctl) fn words(text: &str) -> Vec<&str> {
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    lines.flat_map(str::split_whitespace).map(|word| word.trim_matches(|c| c == '"' || c == '\'')).collect()
+}
+
+/// The word after `option`, of the last time that it is given.
+pub(in crate::ctl) fn value<'a>(words: &[&'a str], option: &str) -> Option<&'a str> {
+    let at = words.iter().rposition(|word| *word == option)?;
+    words.get(at + 1).copied()
+}
+
+/// The link that a peer is, by what tells its hooks so.
+fn link_of<'a>(words: &[&str], config: &'a Config) -> Option<&'a Link> {
+    let unit = value(words, "unit").map(|n| format!("ppp{n}"));
+    let named = [value(words, "ipparam"), value(words, "linkname")];
+    let interface = value(words, "ifname").or(unit.as_deref());
+    config.links.iter().find(|link| {
+        named.iter().flatten().any(|n| *n == link.ipparam || *n == link.name.as_str())
+            || interface == Some(link.interface.as_str())
+    })
+}
+
+/// `defaultroute` in options and peers.
+pub(super) fn options(tree: &Tree, config: &Config) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let options = files(tree, "/etc/ppp").into_iter().filter(|(name, _)| name.starts_with("options"));
+    let options = options.map(|(name, text)| (format!("/etc/ppp/{name}"), text));
+    let peers = files(tree, "/etc/ppp/peers").into_iter().map(|(name, text)| (format!("/etc/ppp/peers/{name}"), text));
+    for (path, text) in options.chain(peers) {
+        let words = words(&text);
+        let Some(word) = ["replacedefaultroute", "defaultroute"].into_iter().find(|w| words.contains(w)) else {
+            continue;
+        };
+        let mend = format!(r"sed -Ei 's/^(\s*)(replace)?defaultroute\>/\1nodefaultroute/' {path}");
+        let why = match word {
+            "defaultroute" => "pppd then adds a default route of its own and, when it ends, takes ours with it",
+            _ => "pppd then takes the default route away and puts an old one back when it ends",
+        };
+        match link_of(&words, config) {
+            Some(link) => {
+                let what = format!("{path} has `{word}`, and is the link {}", link.name);
+                found.push(Finding::trouble(what, why, mend));
+            }
+            None if path.starts_with("/etc/ppp/options") => {
+                found.push(Finding::trouble(format!("{path} has `{word}`, for every peer"), why, mend));
+            }
+            None => found.push(Finding::note(format!("{path} has `{word}`; should it be a link:"), why, mend)),
+        }
+    }
+    found
+}
+
+/// Whether pppd runs our executables.
+pub(super) fn hooks(tree: &Tree, distribution: Distribution) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if !tree.at("/etc/ppp").is_dir() {
+        return found;
+    }
+    for (event, program) in EVENTS {
+        if distribution == Distribution::Debian {
+            found.extend(shadow(tree, event, program));
+        }
+        let Some((path, _)) = distribution.hook(event) else { continue };
+        let dir = format!("/etc/ppp/{event}.d");
+        let mut candidates = vec![path];
+        candidates.extend(entries(tree, &dir).into_iter().map(|name| format!("{dir}/{name}")));
+        let ours: Vec<_> = candidates.iter().filter(|path| runs(tree, path, program)).collect();
+        let skipped = |path: &str| match distribution {
+            // run-parts(8): upper and lower case letters, digits, '_' and '-'.
+            Distribution::Debian => path
+                .rsplit('/')
+                .next()
+                .is_some_and(|n| !n.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))),
+            Distribution::Arch | Distribution::Gentoo => !super::ends(path, "sh"),
+            _ => false,
+        };
+        if ours.is_empty() {
+            let what = format!("pppd does not run {program}: nothing in {dir} leads to it");
+            found.push(Finding::trouble(what, "a line that comes up or goes is not noticed", "mhctl setup"));
+        } else if let Some(path) = ours.iter().find(|path| skipped(path))
+            && ours.iter().all(|path| skipped(path))
+        {
+            let good = distribution.hook(event).map_or_else(|| "0multihome".to_owned(), |(path, _)| path);
+            let what = format!("{path} has a name that is passed over");
+            let why = "run-parts and the like run only names of a certain form, without a word";
+            found.push(Finding::trouble(what, why, format!("mv {path} {good}")));
+        } else if let Some(path) = ours.iter().find(|path| !skipped(path)) {
+            found.extend(permissions(tree, path));
+        }
+    }
+    found
+}
+
+/// Names in a directory, links to nowhere included.
+fn entries(tree: &Tree, dir: &str) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(tree.at(dir)) else { return Vec::new() };
+    let mut names: Vec<_> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+/// Whether what is at `path` is a link to `program`, or a script that names it.
+fn runs(tree: &Tree, path: &str, program: &str) -> bool {
+    let at = tree.at(path);
+    match fs::read_link(&at) {
+        Ok(target) => target.file_name().is_some_and(|name| name == program),
+        Err(_) => fs::read_to_string(&at).is_ok_and(|text| text.contains(program)),
+    }
+}
+
+/// An executable ip-up.local, which Debian's script runs instead of ip-up.d.
+fn shadow(tree: &Tree, event: &str, program: &str) -> Option<Finding> {
+    let path = format!("/etc/ppp/{event}.local");
+    let executable = fs::metadata(tree.at(&path)).is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0);
+    (executable && !runs(tree, &path, program)).then(|| {
+        let what = format!("{path} is executable");
+        let why = format!("Debian's pppd then runs it instead of all that is in {event}.d");
+        Finding::trouble(what, why, format!("mv {path} /etc/ppp/{event}.d/1local"))
+    })
+}
+
+/// A hook that cannot be run, or that pppd 2.5.3 refuses.
+fn permissions(tree: &Tree, path: &str) -> Option<Finding> {
+    let link = fs::read_link(tree.at(path)).ok()?;
+    let target = link.to_str()?;
+    // Within a scratch tree a link to /usr/sbin leads out of it; what is meant is inside.
+    let inside = tree.at(target);
+    let real = if inside.exists() { inside } else { link.clone() };
+    let Ok(meta) = fs::metadata(&real) else {
+        let what = format!("{path} leads to {target}, which does not exist");
+        return Some(Finding::trouble(
+            what,
+            "pppd's script passes over it",
+            "make install, or mhctl setup --bin-dir DIR",
+        ));
+    };
+    if meta.permissions().mode() & 0o111 == 0 {
+        let what = format!("{target} is not executable");
+        return Some(Finding::trouble(what, "pppd's script passes over it", format!("chmod 755 {target}")));
+    }
+    let unsafe_ = |path: &Path| fs::metadata(path).is_ok_and(|m| m.uid() != 0 || m.permissions().mode() & 0o022 != 0);
+    // Only what is in the tree: above a scratch one there may be /tmp.
+    let top = tree.at("/");
+    let bad = real.ancestors().take_while(|dir| *dir != top).find(|path| unsafe_(path))?;
+    let what = format!("{target} can be changed by others than root, at {}", bad.display());
+    let why = "pppd 2.5.3 and later does not run such a hook";
+    Some(Finding::trouble(what, why, "install it in a directory that only root can write to, then mhctl setup"))
+}

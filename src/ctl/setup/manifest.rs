@@ -1,0 +1,159 @@
+//! What setup has made, written down so that unsetup takes back just that.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+
+/// Where it is written down.
+pub const PATH: &str = "/var/lib/multihome/setup.toml";
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Content {
+    /// A symbolic link to this.
+    Link(String),
+    /// A file with this text.
+    Text(String),
+    /// An executable file with this text.
+    Script(String),
+}
+
+/// Everything that was made, by its path on the system (not under the root).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Directories, parents first.
+    #[serde(default)]
+    pub directories: Vec<String>,
+    /// Files and links.
+    #[serde(default)]
+    pub made: BTreeMap<String, Content>,
+}
+
+/// A file tree: `/`, or a scratch one.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    root: PathBuf,
+}
+
+impl Tree {
+    /// The tree at `root`.
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// Where `path` of the system is.
+    pub fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// Whether there is something at `path`, be it a link to nowhere.
+    pub fn has(&self, path: &str) -> bool {
+        self.at(path).symlink_metadata().is_ok()
+    }
+
+    /// What is at `path`; `Ok(None)`: nothing, or nothing that we could have made.
+    pub fn content(&self, path: &str) -> Result<Option<Content>, Error> {
+        let at = self.at(path);
+        let io = Error::io("read", &at);
+        let meta = match at.symlink_metadata() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(&io)?,
+        };
+        if meta.is_symlink() {
+            let target = fs::read_link(&at).map_err(&io)?;
+            return Ok(target.to_str().map(|target| Content::Link(target.to_owned())));
+        }
+        // Nothing of ours is longer than a few pages.
+        if !meta.is_file() || meta.len() > 1 << 20 {
+            return Ok(None);
+        }
+        let bytes = fs::read(&at).map_err(&io)?;
+        let make = if meta.permissions().mode() & 0o111 == 0 { Content::Text } else { Content::Script };
+        Ok(String::from_utf8(bytes).ok().map(make))
+    }
+
+    /// Puts `content` at `path`, in the place of what is there; whoever looks sees one or the other.
+    pub fn put(&self, path: &str, content: &Content) -> Result<(), Error> {
+        let at = self.at(path);
+        // run-parts and the like pass over a name with a dot in front.
+        let name = at.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let new = at.with_file_name(format!(".{name}.new"));
+        let _ = fs::remove_file(&new);
+        let write = |text: &str, mode| {
+            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+            io::Write::write_all(&mut file, text.as_bytes())?;
+            // Whatever the umask is.
+            file.set_permissions(fs::Permissions::from_mode(mode))
+        };
+        let written = match content {
+            Content::Link(target) => symlink(target, &new),
+            Content::Text(text) => write(text, 0o644),
+            Content::Script(text) => write(text, 0o755),
+        };
+        written.and_then(|()| fs::rename(&new, &at)).map_err(|e| {
+            let _ = fs::remove_file(&new);
+            Error::io("write", &at)(e)
+        })
+    }
+
+    /// Takes `path` away, if it is there.
+    pub fn remove(&self, path: &str) -> Result<(), Error> {
+        let at = self.at(path);
+        match fs::remove_file(&at) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &at)(e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Directories above `path` that are missing, parents first.
+    pub fn missing_directories(&self, path: &str) -> Vec<String> {
+        let parents = Path::new(path).ancestors().skip(1).filter_map(Path::to_str);
+        let mut missing: Vec<_> = parents.filter(|dir| !self.at(dir).is_dir()).map(str::to_owned).collect();
+        missing.reverse();
+        missing
+    }
+
+    /// Makes a directory whose parent is there.
+    pub fn make_directory(&self, path: &str) -> Result<(), Error> {
+        let at = self.at(path);
+        let made = match fs::create_dir(&at) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            other => other,
+        };
+        made.and_then(|()| fs::set_permissions(&at, fs::Permissions::from_mode(0o755)))
+            .map_err(Error::io("create", &at))
+    }
+
+    /// Takes a directory away if it is empty; whether it has gone.
+    pub fn remove_directory(&self, path: &str) -> bool {
+        fs::remove_dir(self.at(path)).is_ok()
+    }
+}
+
+impl Manifest {
+    /// What the tree's manifest says; nothing if there is none.
+    pub fn load(tree: &Tree) -> Result<Self, Error> {
+        let at = tree.at(PATH);
+        match fs::read_to_string(&at) {
+            Ok(text) => toml::from_str(&text).map_err(|e| Error::Manifest(at, e.message().to_owned())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(Error::io("read", &at)(e)),
+        }
+    }
+
+    /// Writes it down; one that names nothing is taken away.
+    pub fn save(&self, tree: &Tree) -> Result<(), Error> {
+        if self.made.is_empty() {
+            return tree.remove(PATH);
+        }
+        let text = toml::to_string(self).map_err(|e| Error::Manifest(tree.at(PATH), e.to_string()))?;
+        tree.put(PATH, &Content::Text(text))
+    }
+}

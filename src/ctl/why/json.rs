@@ -1,0 +1,98 @@
+//! A report for programs.
+
+use serde_json::{Value, json};
+
+use super::Report;
+use super::text::outcome;
+use crate::fib::{Answer, End, FibRoute, Outcome, Refusal, RouteKind, Step, Walk, errno_text, rule_text};
+
+/// The report as one object.
+pub(super) fn report(report: &Report<'_>) -> Value {
+    let packet = report.packet;
+    json!({
+        "packet": {
+            "to": packet.to,
+            "from": packet.from,
+            "iif": packet.iif.as_ref().map(|(_, name)| name),
+            "proto": packet.proto,
+            "sport": packet.sport,
+            "dport": packet.dport,
+            "mark": packet.mark,
+            "uid": packet.uid,
+            "dscp": packet.dscp,
+        },
+        "if_down": report.without.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "steps": report.walk.steps.iter().map(|s| step(s, report)).collect::<Vec<_>>(),
+        "end": end(&report.walk, report),
+        "bound": report.bound.as_ref().map(|(source, walk)| json!({ "source": source, "end": end(walk, report) })),
+        "kernel": match &report.kernel {
+            Ok(answer) => kernel(answer),
+            Err(why) => json!({ "asked": false, "reason": why }),
+        },
+        "difference": report.difference,
+    })
+}
+
+fn step(step: &Step<'_>, report: &Report<'_>) -> Value {
+    json!({
+        "priority": step.rule.priority,
+        "rule": rule_text(step.rule, &report.naming.tables),
+        "protocol": step.rule.protocol,
+        "policy": report.naming.purpose(step.rule),
+        "matches": match step.outcome {
+            Outcome::Miss(_) => json!(false),
+            Outcome::Unknown => Value::Null,
+            _ => json!(true),
+        },
+        "decides": step.outcome == Outcome::Decides,
+        "outcome": outcome(step),
+    })
+}
+
+fn end(walk: &Walk<'_>, report: &Report<'_>) -> Value {
+    match &walk.end {
+        End::Route(route) => way(route, report),
+        End::Refused { how, .. } => json!({ "kind": match how {
+            Refusal::Blackhole => "blackhole",
+            Refusal::Unreachable => "unreachable",
+            Refusal::Prohibit => "prohibit",
+        } }),
+        End::NoWay => json!({ "kind": "no-way" }),
+        End::Unknown(why) => json!({ "kind": "unknown", "reason": why }),
+    }
+}
+
+fn way(route: &FibRoute, report: &Report<'_>) -> Value {
+    let legs = route.shares().into_iter().map(|(leg, share)| {
+        json!({
+            "link": report.naming.links.get(&leg.name).map(ToString::to_string),
+            "interface": leg.name,
+            "gateway": leg.gateway,
+            "share_percent": share,
+        })
+    });
+    json!({
+        "kind": if route.kind == RouteKind::Local { "local" } else { "route" },
+        "table": route.table,
+        "table_name": report.naming.tables.get(&route.table),
+        "prefix": route.prefix.to_string(),
+        "metric": route.metric,
+        "nexthop": route.nexthop,
+        "legs": legs.collect::<Vec<_>>(),
+    })
+}
+
+fn kernel(answer: &Answer) -> Value {
+    match answer {
+        Answer::Refused(errno) => json!({ "asked": true, "errno": errno, "error": errno_text(*errno) }),
+        Answer::Way { table, prefix_len, local, name, gateway, source, .. } => json!({
+            "asked": true,
+            "table": table,
+            "prefix_length": prefix_len,
+            "local": local,
+            "interface": name,
+            "gateway": gateway,
+            "source": source,
+        }),
+    }
+}

@@ -1,0 +1,250 @@
+//! `mhctl why`: which rule, table and link a new connection takes, why each earlier rule does not,
+//! and what the kernel itself says.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt;
+use std::process::ExitCode;
+
+use thiserror::Error;
+
+use super::Error as CtlError;
+use crate::config::{self, Config};
+use crate::fib::{Answer, End, FibRule, Names, Packet, Tables, Walk, difference};
+use crate::kernel::fib::Fib;
+use crate::kernel::{self, Kernel, Linux};
+use crate::links::live;
+use crate::observed::Scope;
+use crate::pass::Common;
+use crate::records::Store;
+use crate::types::{IfName, LinkName};
+
+mod json;
+mod text;
+mod without;
+
+use without::Without;
+
+/// A connection.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  mhctl why 203.0.113.99 --proto udp --dport 1130    from this host
+  mhctl why 8.8.8.8 --from 192.168.2.30              from a machine behind it
+  mhctl why 8.8.8.8 --if-down isp1                   were isp1 down
+Firewall rules are not gone through: say the mark that they give with --mark.")]
+pub struct Args {
+    /// Address that the connection goes to
+    #[arg(value_parser = host)]
+    dst: Ipv4Addr,
+    /// Its source; one that is not this host's is forwarded
+    #[arg(long, value_name = "ADDRESS", value_parser = host)]
+    from: Option<Ipv4Addr>,
+    /// Interface that it comes in by, if its source does not tell
+    #[arg(long, value_name = "IF", requires = "from")]
+    iif: Option<IfName>,
+    /// tcp, udp, icmp or a number
+    #[arg(long, default_value = "tcp", value_parser = proto)]
+    proto: u8,
+    /// Source port
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    sport: u16,
+    /// Destination port
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    dport: u16,
+    /// Firewall mark, such as 0x1
+    #[arg(long, value_name = "M", default_value = "0", hide_default_value = true, value_parser = mark)]
+    mark: u32,
+    /// User whose socket it is; by default yours
+    #[arg(long, value_name = "U", conflicts_with = "iif")]
+    uid: Option<u32>,
+    /// Differentiated services code point, 0 to 63
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u8).range(0..64))]
+    dscp: u8,
+    /// Answer as if this link were down; can be given several times
+    #[arg(long, value_name = "LINK")]
+    if_down: Vec<LinkName>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What cannot be answered.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Nobody knows where the source is.
+    #[error("{0} is no address of this host, and no route leads to it: say --iif, the interface that it comes in by")]
+    NoSource(Ipv4Addr),
+    /// There is no such interface.
+    #[error("interface {0} does not exist")]
+    NoInterface(IfName),
+}
+
+fn host(text: &str) -> Result<Ipv4Addr, String> {
+    let addr: Ipv4Addr = text.parse().map_err(|_| "write an IPv4 address such as 192.0.2.1".to_owned())?;
+    if addr.is_unspecified() || addr.is_broadcast() || addr.is_multicast() {
+        return Err("write the address of a single host".to_owned());
+    }
+    Ok(addr)
+}
+
+fn proto(text: &str) -> Result<u8, String> {
+    match text {
+        "icmp" => Ok(1),
+        "tcp" => Ok(6),
+        "udp" => Ok(17),
+        n => n.parse().ok().filter(|n| *n != 0).ok_or_else(|| "write tcp, udp, icmp or a number to 255".to_owned()),
+    }
+}
+
+fn mark(text: &str) -> Result<u32, String> {
+    let parsed = text.strip_prefix("0x").map_or_else(|| text.parse(), |hex| u32::from_str_radix(hex, 16));
+    parsed.map_err(|_| "write a number such as 0x1".to_owned())
+}
+
+/// Everything that was found out.
+struct Report<'a> {
+    packet: &'a Packet,
+    walk: Walk<'a>,
+    /// The kernel's own answer, or why it was not asked.
+    kernel: Result<Answer, &'a str>,
+    /// What keeps it from being the walk's.
+    difference: Option<String>,
+    /// The walk once more, with the source that the kernel has chosen: connect(2) looks up twice.
+    bound: Option<(Ipv4Addr, Walk<'a>)>,
+    /// `--if-down`.
+    without: &'a [LinkName],
+    /// Of those, links that are not up anyway.
+    down_already: Vec<LinkName>,
+    naming: Naming<'a>,
+}
+
+/// What things are called here.
+struct Naming<'a> {
+    config: Option<&'a Config>,
+    tables: Names,
+    /// Links by the name of the interface that they are on.
+    links: BTreeMap<String, LinkName>,
+}
+
+impl Naming<'_> {
+    /// What a rule of ours is there for.
+    fn purpose(&self, rule: &FibRule) -> Option<String> {
+        let config = self.config?;
+        if rule.protocol != config.settings.protocol {
+            return None;
+        }
+        let uplinks = config.links.iter().filter(|l| matches!(l.kind, config::LinkKind::Uplink { .. })).count();
+        let mut first = config.settings.rule_priority + crate::desired::policy_rules(uplinks);
+        for policy in &config.policies {
+            let next = first.saturating_add(u32::try_from(policy.rule_count()).unwrap_or(u32::MAX));
+            if (first..next).contains(&rule.priority) {
+                return Some(format!("policy \"{}\"", policy.name));
+            }
+            first = next;
+        }
+        None
+    }
+}
+
+pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
+    let is_default = common.config == std::path::Path::new(config::DEFAULT_PATH);
+    let config = match config::load(&common.config) {
+        // Without a configuration it explains what there is; only names are missing.
+        Err(_) if is_default && args.if_down.is_empty() && !common.config.exists() => None,
+        loaded => Some(loaded?),
+    };
+    let mut fib = Fib::open()?;
+    let packet = packet(args, &mut fib)?;
+    let mut rules = fib.rules()?;
+
+    let mut links = BTreeMap::new();
+    let mut without = Without::default();
+    let mut down_already = Vec::new();
+    if let Some(config) = &config {
+        let (records, _) = Store::new(&common.state_dir).load(config);
+        let observed = Linux::open()?.observe(&Scope::new(config, &records))?;
+        let live = live(config, &records, &observed);
+        links.extend(config.links.iter().map(|l| (l.interface.to_string(), l.name.clone())));
+        links.extend(live.iter().map(|l| (l.leg.device.name.to_string(), l.link.name.clone())));
+        for link in &args.if_down {
+            super::link::find(link.as_str(), config)?;
+            if !live.iter().any(|l| l.link.name == *link) {
+                down_already.push(link.clone());
+            }
+        }
+        if !args.if_down.is_empty() {
+            without = Without::new(config, live, &observed, &args.if_down);
+            without.rules(&mut rules);
+        }
+    }
+    let naming = Naming { config: config.as_ref(), tables: tables(config.as_ref()), links };
+
+    let mut read = Tables::new();
+    fib.fill(&rules, &mut read, &packet, |routes| without.routes(routes))?;
+    let kernel = if args.if_down.is_empty() { fib.ask(&packet)? } else { Err("this is not as it is now") };
+    let source = if let Ok(Answer::Way { source, local: false, .. }) = &kernel { *source } else { None };
+    let bound = source.filter(|_| packet.from.is_none()).map(|from| Packet { from: Some(from), ..packet.clone() });
+    if let Some(bound) = &bound {
+        fib.fill(&rules, &mut read, bound, |routes| without.routes(routes))?;
+    }
+    let way = |packet: &Packet| crate::fib::walk(&rules, &read, packet).ok();
+    // fill() has read each table that the walk comes to.
+    let Some(walk) = way(&packet) else { return Ok(crate::cli::FAILED.into()) };
+    let difference = kernel.as_ref().ok().and_then(|answer| difference(&walk.end, answer, &rules));
+    let bound = bound.and_then(|bound| Some((bound.from?, way(&bound)?)));
+    let report =
+        Report { packet: &packet, walk, kernel, difference, bound, without: &args.if_down, down_already, naming };
+    let mut out = io::stdout().lock();
+    if args.json {
+        super::show::json(&json::report(&report))?;
+    } else {
+        text::print(&report, &mut out)?;
+    }
+    let fine = report.difference.is_none() && !matches!(report.walk.end, End::Unknown(_));
+    Ok(if fine { ExitCode::SUCCESS } else { crate::cli::FAILED.into() })
+}
+
+/// The packet that is asked about.
+fn packet(args: &Args, fib: &mut Fib) -> Result<Packet, CtlError> {
+    let foreign = match args.from {
+        Some(from) if args.iif.is_some() || !fib.is_own(from)? => Some(from),
+        _ => None,
+    };
+    let iif = match (&args.iif, foreign) {
+        (Some(name), _) => Some((fib.index(name)?.ok_or_else(|| Error::NoInterface(name.clone()))?, name.to_string())),
+        (None, Some(from)) => Some(towards(from, fib)?.ok_or(Error::NoSource(from))?),
+        (None, None) => None,
+    };
+    // Whoever asks; std has no geteuid().
+    let own = || fs::metadata("/proc/self").map_or(0, |meta| meta.uid());
+    Ok(Packet {
+        to: args.dst,
+        from: args.from,
+        proto: args.proto,
+        sport: args.sport,
+        dport: args.dport,
+        mark: args.mark,
+        uid: if iif.is_some() { 0 } else { args.uid.unwrap_or_else(own) },
+        iif,
+        dscp: args.dscp,
+    })
+}
+
+/// The device by which an address is reached.
+fn towards(to: Ipv4Addr, fib: &mut Fib) -> Result<Option<(u32, String)>, kernel::Error> {
+    let packet = Packet { to, from: None, iif: None, proto: 6, sport: 0, dport: 0, mark: 0, uid: 0, dscp: 0 };
+    Ok(match fib.ask(&packet)? {
+        Ok(Answer::Way { device, name, local: false, .. }) => Some((device, name)),
+        _ => None,
+    })
+}
+
+/// Names of tables: the kernel's, and those of the links.
+fn tables(config: Option<&Config>) -> Names {
+    let kernel = [(253, "default"), (254, "main"), (255, "local")].map(|(n, name)| (n, name.to_owned()));
+    let links = config.into_iter().flat_map(|c| &c.links).map(|l| (l.table.get(), l.name.to_string()));
+    links.chain(kernel).collect()
+}

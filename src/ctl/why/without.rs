@@ -1,0 +1,190 @@
+//! What the kernel would hold, were some links down: what it does by itself when their devices go, and
+//! what an apply would change then. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::Ipv4Net;
+
+use crate::config::Config;
+use crate::fib::{FibLeg, FibRoute, FibRule, Masked, Ports, Refusal, RouteKind, RuleAction};
+use crate::links::LiveLink;
+use crate::observed::Observed;
+use crate::plan::{Change, Plan};
+use crate::state::{Action, DefaultRoute, FoundTarget, Leg, Member, NexthopKind, Rule, Target, WeightedLeg};
+use crate::types::LinkName;
+
+/// What changes; nothing by default.
+#[derive(Debug, Default)]
+pub(super) struct Without {
+    protocol: u8,
+    changes: Vec<Change>,
+    /// Indices of the devices that are gone.
+    devices: BTreeSet<u32>,
+    /// Nexthop objects as they are then.
+    objects: BTreeMap<u32, NexthopKind>,
+}
+
+impl Without {
+    /// Without the links of `down`.
+    pub(super) fn new(config: &Config, live: Vec<LiveLink<'_>>, observed: &Observed, down: &[LinkName]) -> Self {
+        let (gone, left): (Vec<_>, Vec<_>) = live.into_iter().partition(|l| down.contains(&l.link.name));
+        let changes = Plan::new(config, &left, observed).changes;
+        let found = observed.nexthops.iter().flatten().map(|(id, found)| (*id, found.kind.clone()));
+        let mut objects: BTreeMap<_, _> = found.collect();
+        for change in &changes {
+            match change {
+                Change::Nexthop { id, leg } => objects.insert(*id, NexthopKind::Single(leg.clone())),
+                Change::Group { id, members } => objects.insert(*id, NexthopKind::Group(members.clone())),
+                Change::DeleteNexthop(id) => objects.remove(id),
+                _ => None,
+            };
+        }
+        let devices = gone.iter().map(|l| l.leg.device.index).collect();
+        Self { protocol: config.settings.protocol, changes, devices, objects }
+    }
+
+    /// The rules as they are then.
+    pub(super) fn rules(&self, rules: &mut Vec<FibRule>) {
+        for change in &self.changes {
+            match change {
+                Change::Rule(new) => {
+                    let new = rule(new, self.protocol);
+                    // After its equals, as fib_nl_newrule() does.
+                    let at = rules.iter().position(|r| r.priority > new.priority).unwrap_or(rules.len());
+                    rules.insert(at, new);
+                }
+                Change::DeleteRule(old) => {
+                    let old = rule(old, self.protocol);
+                    if let Some(at) = rules.iter().position(|r| *r == old) {
+                        rules.remove(at);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A table's routes to the destination as they are then.
+    pub(super) fn routes(&self, (table, mut routes): (u32, Vec<FibRoute>)) -> Vec<FibRoute> {
+        for change in &self.changes {
+            match change {
+                Change::Route(new) if new.table.get() == table => self.put(new, &mut routes),
+                Change::DeleteRoute(old) if old.table.get() == table => {
+                    let nexthop = if let FoundTarget::Nexthop { id, .. } = old.target { Some(id) } else { None };
+                    let same = |r: &FibRoute| {
+                        is_default(r, old.metric)
+                            && r.protocol == old.protocol
+                            && r.nexthop == nexthop
+                            && old.target.devices().iter().all(|d| r.legs.iter().any(|leg| leg.device == *d))
+                    };
+                    if let Some(at) = routes.iter().position(same) {
+                        routes.remove(at);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for route in &mut routes {
+            let own = route
+                .nexthop
+                .is_some_and(|id| self.changes.iter().any(|c| matches!(c, Change::Group { id: g, .. } if *g == id)));
+            if let (true, Some(id)) = (own, route.nexthop) {
+                route.legs = self.object(id, &route.legs);
+            }
+        }
+        routes.retain_mut(|route| {
+            let had = !route.legs.is_empty();
+            route.legs.retain(|leg| !self.devices.contains(&leg.device));
+            !had || !route.legs.is_empty()
+        });
+        routes
+    }
+
+    /// Creates a default route, or replaces the first of its metric.
+    fn put(&self, new: &DefaultRoute, routes: &mut Vec<FibRoute>) {
+        let at = routes.iter().position(|r| is_default(r, new.metric));
+        let old = at.map(|at| routes.remove(at));
+        let known = old.map(|r| r.legs).unwrap_or_default();
+        let (nexthop, legs) = match &new.target {
+            Target::Group(id) => (Some(*id), self.object(*id, &known)),
+            Target::Legs(legs) => {
+                let legs = legs.iter().map(|WeightedLeg { leg: l, weight }| leg(l, weight.get(), &known));
+                (None, legs.collect())
+            }
+        };
+        let route = FibRoute {
+            table: new.table.get(),
+            prefix: Ipv4Net::default(),
+            tos: 0,
+            metric: new.metric,
+            protocol: self.protocol,
+            kind: RouteKind::Unicast,
+            source: None,
+            nexthop,
+            legs,
+        };
+        let place = |r: &FibRoute| r.prefix.prefix_len() == 0 && r.tos == 0 && r.metric >= new.metric;
+        let at = at.or_else(|| routes.iter().position(place)).unwrap_or(routes.len());
+        routes.insert(at, route);
+    }
+
+    /// Legs of a nexthop object; `known` says the groups of their devices.
+    fn object(&self, id: u32, known: &[FibLeg]) -> Vec<FibLeg> {
+        let single = |id: &u32, weight| match self.objects.get(id) {
+            Some(NexthopKind::Single(l)) => Some(leg(l, weight, known)),
+            _ => None,
+        };
+        match self.objects.get(&id) {
+            Some(NexthopKind::Group(members)) => {
+                members.iter().filter_map(|Member { id, weight }| single(id, weight.get())).collect()
+            }
+            _ => single(&id, 1).into_iter().collect(),
+        }
+    }
+}
+
+fn is_default(route: &FibRoute, metric: u32) -> bool {
+    route.prefix.prefix_len() == 0 && route.tos == 0 && route.metric == metric
+}
+
+fn leg(leg: &Leg, weight: u16, known: &[FibLeg]) -> FibLeg {
+    let group = known.iter().find(|l| l.device == leg.device.index).map_or(0, |l| l.group);
+    FibLeg {
+        device: leg.device.index,
+        name: leg.device.name.to_string(),
+        group,
+        gateway: leg.gateway.map(|g| g.get().into()),
+        weight,
+        dead: false,
+    }
+}
+
+/// A rule of ours as the kernel gives it back.
+fn rule(rule: &Rule, protocol: u8) -> FibRule {
+    let s = &rule.selector;
+    FibRule {
+        priority: rule.priority,
+        protocol,
+        invert: false,
+        from: s.from,
+        to: s.to,
+        iif: s.iif.as_ref().map(ToString::to_string),
+        oif: None,
+        mark: s.fwmark.map(|m| Masked { value: m.value, mask: m.mask }),
+        uid: s.uid.map(|u| (u.start, u.end)),
+        proto: s.proto,
+        sport: s.sport.map(|p| Ports::Range(p.start, p.end)),
+        dport: s.dport.map(|p| Ports::Range(p.start, p.end)),
+        dscp: s.dscp.map(|value| Masked { value, mask: 0x3f }),
+        tos: 0,
+        tunnel: false,
+        l3mdev: false,
+        unknown: Vec::new(),
+        action: match rule.action {
+            Action::Lookup { table, suppress_prefixlength } => {
+                RuleAction::Lookup { table: table.get(), suppress_prefixlength, suppress_ifgroup: None }
+            }
+            Action::Unreachable => RuleAction::Refuse(Refusal::Unreachable),
+        },
+    }
+}

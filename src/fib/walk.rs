@@ -1,0 +1,275 @@
+//! The walk: `fib_rules_lookup()` and `fib_table_lookup()` of the kernel.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use super::{FibRoute, FibRule, Masked, Packet, Ports, Refusal, RouteKind, RuleAction, Tables};
+
+/// The bits of `tos` that old selectors compare (`INET_DSCP_LEGACY_TOS_MASK`).
+const LEGACY_TOS: u8 = 0x1c;
+
+/// The way of a packet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Walk<'a> {
+    /// The rules that were tried, in order.
+    pub steps: Vec<Step<'a>>,
+    /// Where it ends.
+    pub end: End<'a>,
+}
+
+/// One rule that was tried.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step<'a> {
+    /// The rule.
+    pub rule: &'a FibRule,
+    /// What came of it.
+    pub outcome: Outcome<'a>,
+}
+
+/// What came of a rule.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome<'a> {
+    /// It does not match.
+    Miss(Miss),
+    /// It matches, and its table has no route that carries.
+    NoRoute {
+        /// Routes that would fit, but for their dead devices.
+        dead: bool,
+    },
+    /// It matches, and the route in its table says: the next rule.
+    Throw,
+    /// It matches, but does not take so short a prefix, or that device.
+    Suppressed(&'a FibRoute),
+    /// On at another rule.
+    Goto(u32),
+    /// It matches and does nothing.
+    Nop,
+    /// It decides.
+    Decides,
+    /// Whether it matches, or what it does, cannot be told from here.
+    Unknown,
+}
+
+/// Where a walk ends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum End<'a> {
+    /// At a route.
+    Route(&'a FibRoute),
+    /// At a refusal.
+    Refused {
+        /// How.
+        how: Refusal,
+        /// By a route, not by a rule.
+        by_route: bool,
+    },
+    /// After the last rule.
+    NoWay,
+    /// At something that cannot be simulated.
+    Unknown(String),
+}
+
+/// Why a rule does not match: the first selector that does not, as the kernel compares them.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Miss {
+    /// Comes in by another interface, or is this host's own (`None`).
+    Iif(Option<String>),
+    /// No socket that is bound to a device.
+    Oif,
+    /// Another mark.
+    Mark(u32),
+    /// Another owner.
+    Uid(u32),
+    /// Another destination.
+    To,
+    /// Another source, or none yet.
+    From(Option<Ipv4Addr>),
+    /// Another code point.
+    Dscp(u8),
+    /// Another protocol.
+    Proto(u8),
+    /// Another source port.
+    Sport(u16),
+    /// Another destination port.
+    Dport(u16),
+    /// The rule says `not`, and the rest fits.
+    Inverted,
+}
+
+impl fmt::Display for Miss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Iif(None) => f.write_str("it is this host's own"),
+            Self::Iif(Some(name)) => write!(f, "it comes in by {name}"),
+            Self::Oif => f.write_str("its socket is bound to no device"),
+            Self::Mark(0) => f.write_str("it has no mark"),
+            Self::Mark(mark) => write!(f, "its mark is {mark:#x}"),
+            Self::Uid(0) => f.write_str("its owner is root"),
+            Self::Uid(uid) => write!(f, "its owner is {uid}"),
+            Self::To => f.write_str("another destination"),
+            Self::From(None) => f.write_str("its source is not chosen yet"),
+            Self::From(Some(from)) => write!(f, "its source is {from}"),
+            Self::Dscp(dscp) => write!(f, "its DSCP is {dscp}"),
+            Self::Proto(6) => f.write_str("it is tcp"),
+            Self::Proto(17) => f.write_str("it is udp"),
+            Self::Proto(1) => f.write_str("it is icmp"),
+            Self::Proto(n) => write!(f, "its protocol is {n}"),
+            Self::Sport(0) => f.write_str("its source port is not known"),
+            Self::Sport(port) => write!(f, "its source port is {port}"),
+            Self::Dport(0) => f.write_str("it has no destination port"),
+            Self::Dport(port) => write!(f, "its port is {port}"),
+            Self::Inverted => f.write_str("all of it fits, and it says \"not\""),
+        }
+    }
+}
+
+/// Walks `packet` through `rules`.
+///
+/// # Errors
+/// The number of a table that is not in `tables` and has to be read.
+pub fn walk<'a>(rules: &'a [FibRule], tables: &'a Tables, packet: &Packet) -> Result<Walk<'a>, u32> {
+    let mut steps = Vec::new();
+    let mut at = 0;
+    let end = loop {
+        let Some(rule) = rules.get(at) else { break End::NoWay };
+        at += 1;
+        let (outcome, end) = consider(rule, tables, packet)?;
+        if let Outcome::Goto(target) = outcome {
+            // A target that is not there is passed over (`ctarget`).
+            at = rules.iter().position(|r| r.priority == target).unwrap_or(at);
+        }
+        steps.push(Step { rule, outcome });
+        if let Some(end) = end {
+            break end;
+        }
+    };
+    Ok(Walk { steps, end })
+}
+
+/// One rule: what comes of it, and the end if it is that.
+fn consider<'a>(rule: &FibRule, tables: &'a Tables, packet: &Packet) -> Result<(Outcome<'a>, Option<End<'a>>), u32> {
+    match miss(rule, packet) {
+        Ok(None) => {}
+        Ok(Some(miss)) => return Ok((Outcome::Miss(miss), None)),
+        Err(why) => return Ok((Outcome::Unknown, Some(End::Unknown(why)))),
+    }
+    let refused = |how, by_route| Some(End::Refused { how, by_route });
+    let (table, prefixlength, ifgroup) = match rule.action {
+        RuleAction::Lookup { table, suppress_prefixlength, suppress_ifgroup } => {
+            (table, suppress_prefixlength, suppress_ifgroup)
+        }
+        RuleAction::Goto(target) => return Ok((Outcome::Goto(target), None)),
+        RuleAction::Nop => return Ok((Outcome::Nop, None)),
+        RuleAction::Refuse(how) => return Ok((Outcome::Decides, refused(how, false))),
+        RuleAction::Other(n) => {
+            let why = format!("rule {} has an action that is not known here ({n})", rule.priority);
+            return Ok((Outcome::Unknown, Some(End::Unknown(why))));
+        }
+    };
+    let routes = tables.get(&table).ok_or(table)?;
+    Ok(match find(routes, packet) {
+        Found::None { dead } => (Outcome::NoRoute { dead }, None),
+        Found::Throw => (Outcome::Throw, None),
+        // fib4_rule_suppress() is not asked about a refusal.
+        Found::Refused(how) => (Outcome::Decides, refused(how, true)),
+        Found::Route(route) => {
+            let short = prefixlength.is_some_and(|n| u32::from(route.prefix.prefix_len()) <= n);
+            // It looks at the first nexthop only.
+            let group = ifgroup.is_some() && route.legs.first().map(|leg| leg.group) == ifgroup;
+            if short || group {
+                (Outcome::Suppressed(route), None)
+            } else {
+                (Outcome::Decides, Some(End::Route(route)))
+            }
+        }
+    })
+}
+
+enum Found<'a> {
+    None { dead: bool },
+    Throw,
+    Refused(Refusal),
+    Route(&'a FibRoute),
+}
+
+/// The best of a table's routes to the destination: the longest prefix; among equal ones the
+/// kernel's order, in which they come.
+fn find<'a>(routes: &'a [FibRoute], packet: &Packet) -> Found<'a> {
+    let mut fitting: Vec<_> = routes.iter().filter(|route| route.prefix.contains(&packet.to)).collect();
+    fitting.sort_by_key(|route| std::cmp::Reverse(route.prefix.prefix_len()));
+    let mut dead = false;
+    for route in fitting {
+        if route.tos != 0 && route.tos != (packet.dscp << 2) & LEGACY_TOS {
+            continue;
+        }
+        match route.kind {
+            RouteKind::Refuse(how) => return Found::Refused(how),
+            RouteKind::Throw => return Found::Throw,
+            _ if route.legs.iter().any(|leg| !leg.dead) => return Found::Route(route),
+            _ => dead = true,
+        }
+    }
+    Found::None { dead }
+}
+
+/// Why a rule does not match; `Ok(None)`: it does.
+fn miss(rule: &FibRule, packet: &Packet) -> Result<Option<Miss>, String> {
+    if let Some(n) = rule.unknown.first() {
+        return Err(format!("rule {} has a selector that is not known here (attribute {n})", rule.priority));
+    }
+    let miss = plain_miss(rule, packet);
+    // Whether its device is in a VRF or its tunnel has an id decides only where all else fits.
+    if miss.is_none() && (rule.l3mdev || rule.tunnel) {
+        let what = if rule.l3mdev { "VRF devices (l3mdev)" } else { "tunnel ids (tun_id)" };
+        return Err(format!("rule {} asks for {what}, which are not simulated", rule.priority));
+    }
+    Ok(match (rule.invert, miss) {
+        (false, miss) => miss,
+        (true, None) => Some(Miss::Inverted),
+        (true, Some(_)) => None,
+    })
+}
+
+fn plain_miss(rule: &FibRule, packet: &Packet) -> Option<Miss> {
+    let iif = packet.iif.as_ref().map(|(_, name)| name.clone());
+    let in_net = |net: &Option<Ipv4Net>, addr: Ipv4Addr| net.is_none_or(|net| net.contains(&addr));
+    if rule.iif.as_deref().is_some_and(|wanted| wanted != iif.as_deref().unwrap_or("lo")) {
+        return Some(Miss::Iif(iif));
+    }
+    if rule.oif.is_some() {
+        return Some(Miss::Oif);
+    }
+    if rule.mark.is_some_and(|Masked { value, mask }| (value ^ packet.mark) & mask != 0) {
+        return Some(Miss::Mark(packet.mark));
+    }
+    if rule.uid.is_some_and(|(start, end)| !(start..=end).contains(&packet.uid)) {
+        return Some(Miss::Uid(packet.uid));
+    }
+    if !in_net(&rule.to, packet.to) {
+        return Some(Miss::To);
+    }
+    if !in_net(&rule.from, packet.from.unwrap_or(Ipv4Addr::UNSPECIFIED)) {
+        return Some(Miss::From(packet.from));
+    }
+    if rule.dscp.is_some_and(|Masked { value, mask }| (value ^ packet.dscp) & mask != 0)
+        || rule.tos != 0 && rule.tos != (packet.dscp << 2) & LEGACY_TOS
+    {
+        return Some(Miss::Dscp(packet.dscp));
+    }
+    if rule.proto.is_some_and(|proto| proto != packet.proto) {
+        return Some(Miss::Proto(packet.proto));
+    }
+    let fits = |ports: &Option<Ports>, port: u16| match ports {
+        None => true,
+        Some(Ports::Range(start, end)) => (*start..=*end).contains(&port),
+        Some(Ports::Masked(Masked { value, mask })) => (value ^ port) & mask == 0,
+    };
+    if !fits(&rule.sport, packet.sport) {
+        return Some(Miss::Sport(packet.sport));
+    }
+    if !fits(&rule.dport, packet.dport) {
+        return Some(Miss::Dport(packet.dport));
+    }
+    None
+}

@@ -1,0 +1,256 @@
+//! `mhctl doctor` over scratch trees and namespaces: each thing that bites is found, and a system
+//! that is right is left in peace.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::Output;
+
+use support::*;
+use tempfile::TempDir;
+
+/// A Debian with both lines up and setup done.
+struct Host {
+    server: Server,
+    root: TempDir,
+}
+
+impl Host {
+    fn new(config: &str) -> Self {
+        let host = Self { server: Server::new(config), root: TempDir::new().unwrap() };
+        host.write("etc/os-release", "ID=debian\n");
+        host.write("etc/ppp/options", "lock\n# defaultroute\nnodefaultroute\n");
+        for program in ["mh-ip-up", "mh-ip-down", "mh-vpn-up", "mhctl"] {
+            host.write(&format!("usr/sbin/{program}"), "");
+            host.executable(&format!("usr/sbin/{program}"));
+        }
+        let root = host.root.path().to_owned();
+        ok(host.server.bare(CTL).args(["setup", "--bin-dir", "/usr/sbin", "--root"]).arg(root));
+        for line in [ISP1, ISP2] {
+            line.create();
+            fs::write(format!("/proc/sys/net/ipv4/conf/{}/rp_filter", line.device), "0").unwrap();
+        }
+        host.server.up(ISP1);
+        host.server.up(ISP2);
+        host
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.path().join(path)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        fs::create_dir_all(self.at(path).parent().unwrap()).unwrap();
+        fs::write(self.at(path), text).unwrap();
+    }
+
+    fn executable(&self, path: &str) {
+        fs::set_permissions(self.at(path), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn doctor(&self, more: &[&str]) -> Output {
+        self.server.bare(CTL).args(["doctor", "--root"]).arg(self.root.path()).args(more).output().unwrap()
+    }
+
+    /// What it finds: weight and text.
+    fn findings(&self) -> Vec<(String, String)> {
+        let output = self.doctor(&["--json"]);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let text = |v: &serde_json::Value| v.as_str().unwrap().to_owned();
+        let all = report["findings"].as_array().unwrap().iter();
+        let all: Vec<_> = all.map(|f| (text(&f["weight"]), text(&f["what"]))).collect();
+        let troubles = all.iter().filter(|(weight, _)| weight == "trouble").count();
+        assert_eq!(report["troubles"], troubles);
+        assert_eq!(output.status.code(), Some(i32::from(troubles > 0)));
+        all
+    }
+
+    /// That the change leads to just this one finding.
+    fn finds(&self, weight: &str, part: &str) {
+        let all = self.findings();
+        let right = all.len() == 1 && all[0].0 == weight && all[0].1.contains(part);
+        assert!(right, "{weight} {part:?}: {all:?}");
+    }
+}
+
+#[test]
+fn a_system_that_is_right_is_left_in_peace() {
+    let host = Host::new(ARTICLE);
+    assert_eq!(host.findings(), []);
+    let output = host.doctor(&[]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "nothing found that would bite\n");
+}
+
+#[test]
+fn hooks_that_do_not_run_are_found_and_the_command_mends_it() {
+    let host = Host::new(ARTICLE);
+    let hook = host.at("etc/ppp/ip-up.d/0multihome");
+    fs::remove_file(&hook).unwrap();
+    host.finds("trouble", "pppd does not run mh-ip-up");
+    // The same name that run-parts passes over.
+    symlink("/usr/sbin/mh-ip-up", host.at("etc/ppp/ip-up.d/multihome.sh")).unwrap();
+    host.finds("trouble", "multihome.sh has a name that is passed over");
+    fs::rename(host.at("etc/ppp/ip-up.d/multihome.sh"), &hook).unwrap();
+    assert_eq!(host.findings(), []);
+
+    fs::set_permissions(host.at("usr/sbin/mh-ip-up"), fs::Permissions::from_mode(0o644)).unwrap();
+    host.finds("trouble", "/usr/sbin/mh-ip-up is not executable");
+    fs::set_permissions(host.at("usr/sbin/mh-ip-up"), fs::Permissions::from_mode(0o775)).unwrap();
+    host.finds("trouble", "can be changed by others than root");
+    host.executable("usr/sbin/mh-ip-up");
+
+    host.write("etc/ppp/ip-down.local", "#!/bin/sh\n");
+    assert_eq!(host.findings(), [], "it is not executable");
+    host.executable("etc/ppp/ip-down.local");
+    host.finds("trouble", "/etc/ppp/ip-down.local is executable");
+}
+
+#[test]
+fn default_routes_of_pppd_are_found() {
+    let host = Host::new(ARTICLE);
+    for (text, weight) in [
+        ("ipparam isp1\ndefaultroute\n", "trouble"),
+        ("linkname isp2\nreplacedefaultroute\n", "trouble"),
+        ("unit 1\ndefaultroute # yes\n", "trouble"),
+        ("ipparam elsewhere\ndefaultroute\n", "note"),
+    ] {
+        host.write("etc/ppp/peers/dsl", text);
+        host.finds(weight, "defaultroute");
+    }
+    host.write("etc/ppp/peers/dsl", "ipparam isp1\nnodefaultroute\n#defaultroute\n");
+    assert_eq!(host.findings(), []);
+    host.write("etc/ppp/options", "defaultroute\n");
+    host.finds("trouble", "for every peer");
+}
+
+#[test]
+fn the_command_that_mends_pppds_options_does() {
+    let host = Host::new(ARTICLE);
+    host.write("etc/ppp/peers/dsl", "ipparam isp1\n  defaultroute\nreplacedefaultroute\nnodefaultroute-not\n");
+    let output = host.doctor(&["--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mend = report["findings"][0]["mend"].as_str().unwrap();
+    let mend = mend.replace("/etc/ppp", host.at("etc/ppp").to_str().unwrap());
+    ok(std::process::Command::new("sh").args(["-c", &mend]));
+    assert_eq!(
+        fs::read_to_string(host.at("etc/ppp/peers/dsl")).unwrap(),
+        "ipparam isp1\n  nodefaultroute\nnodefaultroute\nnodefaultroute-not\n"
+    );
+    assert_eq!(host.findings(), []);
+}
+
+#[test]
+fn other_managers_of_routes_are_found() {
+    let host = Host::new(ARTICLE);
+    host.write("etc/systemd/network/eth0.network", "[Match]\nName=eth0\n");
+    host.finds("trouble", "ManageForeignRoutingPolicyRules and ManageForeignRoutes on");
+    host.write("etc/systemd/networkd.conf", "[Network]\nManageForeignRoutingPolicyRules=no\n");
+    host.finds("trouble", "systemd-networkd has ManageForeignRoutes on");
+    host.write("usr/lib/systemd/networkd.conf.d/10.conf", "[Network]\nManageForeignRoutes=false\n");
+    assert_eq!(host.findings(), []);
+
+    let profile = "etc/NetworkManager/system-connections/wired.nmconnection";
+    host.write(profile, "[connection]\nid=Wired 1\ninterface-name=ppp0\n[ipv4]\nmethod=auto\n");
+    host.finds("trouble", "\"Wired 1\" makes a default route on ppp0");
+    host.write(profile, "[connection]\nid=Wired 1\ninterface-name=ppp0\n[ipv4]\nmethod=auto\nnever-default=true\n");
+    assert_eq!(host.findings(), []);
+    host.write(profile, "[connection]\nid=Lan\ninterface-name=eth7\n[ipv4]\nmethod=auto\n");
+    assert_eq!(host.findings(), [], "no link of ours");
+}
+
+#[test]
+fn what_others_have_put_into_the_kernel_is_found() {
+    let host = Host::new(ARTICLE);
+    for (add, weight, part) in [
+        ("not fwmark 0xca6c lookup 51820 priority 32764", "trouble", "(as of wg-quick) compares bits of our marks"),
+        ("fwmark 0x2/0xff lookup 77 priority 5000", "trouble", "compares bits of our marks (0x7)"),
+        ("from 10.0.0.0/8 lookup 2 priority 5000", "trouble", "uses the table of isp2"),
+        ("from 10.0.0.0/8 lookup 77 priority 150", "note", "stands among our rules (100 to 206)"),
+    ] {
+        ip(&format!("rule add {add}"));
+        host.finds(weight, part);
+        ip(&format!("rule del {add}"));
+    }
+    // Tailscale's own bits are its own, and so is what comes after us.
+    ip("rule add fwmark 0x80000/0xff0000 lookup main priority 5210");
+    assert_eq!(host.findings(), []);
+
+    fs::write("/proc/sys/net/ipv4/conf/ppp0/rp_filter", "1").unwrap();
+    host.finds("trouble", "reverse path filter of ppp0 is strict");
+    fs::write("/proc/sys/net/ipv4/conf/ppp0/rp_filter", "2").unwrap();
+
+    ISP2.unregister();
+    host.finds("note", "record of isp2 is stale");
+}
+
+#[test]
+fn a_foreign_default_and_nexthop_are_found() {
+    let host = Host::new(ARTICLE);
+    ip("link add other type veth peer name other-far");
+    ip("link set other-far up");
+    ip("link set other up");
+    ip("route append default dev other");
+    host.finds("trouble", "a default route that is not ours stands at metric 0");
+    ip("route del default dev other");
+    host.server.configure(&format!("{ARTICLE}[settings]\nnexthop-id = 9000\n"));
+    ip("nexthop add id 9001 dev other protocol 186");
+    let all = host.findings();
+    assert!(
+        all.iter().any(|(w, what)| w == "trouble" && what.contains("nexthop id 9001 belongs to protocol 186")),
+        "{all:?}"
+    );
+}
+
+#[test]
+fn forwarding_that_is_off_or_untranslated_is_found() {
+    let lan = format!("{ARTICLE}\n[[policy]]\nname = \"guests\"\niif = \"lan\"\nvia = [\"isp2\"]\n");
+    let host = Host::new(&lan);
+    fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+    host.finds("trouble", "policy \"guests\" is about forwarded traffic, and nothing is forwarded");
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+    let whats: Vec<_> = host.findings().into_iter().map(|(weight, what)| format!("{weight}: {what}")).collect();
+    assert_eq!(
+        whats,
+        [
+            "note: nothing translates addresses that leave by isp1 (ppp0)",
+            "note: nothing translates addresses that leave by isp2 (ppp1)"
+        ]
+    );
+    ok(std::process::Command::new("iptables").args([
+        "-t",
+        "nat",
+        "-A",
+        "POSTROUTING",
+        "-o",
+        "ppp+",
+        "-j",
+        "MASQUERADE",
+    ]));
+    assert_eq!(host.findings(), []);
+    ok(std::process::Command::new("iptables").args(["-t", "mangle", "-A", "OUTPUT", "-j", "MARK", "--set-mark", "1"]));
+    host.finds("trouble", "iptables: -A OUTPUT -j MARK --set-xmark 0x1/0xffffffff");
+}
+
+#[test]
+fn names_and_numbers_that_are_taken_are_found() {
+    let host = Host::new(ARTICLE);
+    host.write("etc/iproute2/rt_tables", "255\tlocal\n254\tmain\n1\tinr.ruhep\n");
+    host.finds("note", "says that table 1 is inr.ruhep; isp1 has 1");
+    host.write("etc/iproute2/rt_tables", "#1\tinr.ruhep\n0x2 isp2\n200 isp1\n");
+    host.finds("note", "says that table 200 is isp1; isp1 has 1");
+    fs::remove_file(host.at("etc/iproute2/rt_tables")).unwrap();
+    host.server.configure(&format!("{ARTICLE}\n[settings]\nprotocol = 186\n"));
+    let all = host.findings();
+    assert!(all.iter().any(|(weight, what)| weight == "trouble" && what == "protocol 186 is bgp's"), "{all:?}");
+}
+
+#[test]
+fn a_missing_or_wrong_configuration_is_the_first_finding() {
+    let host = Host::new(ARTICLE);
+    host.server.configure("[[uplink]]\nname = \"UP\"\n");
+    host.finds("trouble", "name: \"UP\" is not valid");
+}

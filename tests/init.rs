@@ -1,0 +1,68 @@
+//! `mhctl init`: what it makes of a system, and that it never writes over a file.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+
+use support::*;
+use tempfile::TempDir;
+
+#[test]
+fn what_the_system_has_becomes_a_configuration() {
+    let _server = Server::new("");
+    let root = TempDir::new().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("etc/ppp/peers/provider", "connect \"/usr/sbin/chat -v -f /etc/chatscripts/pap -T ********\"\n");
+    write("etc/ppp/peers/isp1", "plugin rp-pppoe.so eth1\nunit 3\nipparam telekom\n");
+    write("etc/ppp/peers/isp2", "plugin rp-pppoe.so eth2\ndefaultroute\n");
+    write("etc/openvpn/client/office.conf", "client\ndev tun\nremote 203.0.113.99 1130\n");
+    write("etc/openvpn/server/road.conf", "server 10.8.0.0 255.255.255.0\ndev tun7\n");
+    ip("link add lte0 type veth peer name lte0-far");
+    ip("link set lte0-far up");
+    ip("link set lte0 up");
+    ip("addr add 192.0.2.10/24 dev lte0");
+    ip("route add default via 192.0.2.1 dev lte0 metric 700");
+
+    let mut init = std::process::Command::new(CTL);
+    // The real default path, under the root.
+    init.env_clear().args(["init", "--root"]).arg(root.path());
+    let text = String::from_utf8(ok(&mut init).stdout).unwrap();
+    let links: Vec<_> = text.lines().filter(|l| !l.starts_with('#') && !l.is_empty()).collect();
+    assert_eq!(
+        links,
+        [
+            "[[uplink]]",
+            "name      = \"isp1\"",
+            "interface = \"ppp3\"",
+            "ipparam   = \"telekom\"",
+            "[[uplink]]",
+            "name      = \"isp2\"",
+            "interface = \"ppp0\"",
+            "[[uplink]]",
+            "name      = \"lte0\"",
+            "interface = \"lte0\"",
+            "gateway   = \"192.0.2.1\"",
+            "[[tunnel]]",
+            "name      = \"office\"",
+            "interface = \"tun0\"",
+        ]
+    );
+    assert!(text.contains("# Add to /etc/ppp/peers/isp2: ipparam isp2\n# Write nodefaultroute in"), "{text}");
+    assert!(text.contains("# Write in /etc/openvpn/client/office.conf which device: dev tun0\n"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+
+    let file = root.path().join("etc/multihome.toml");
+    ok(init.arg("--write"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    fs::write(&file, "mine").unwrap();
+    let again = init.output().unwrap();
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8(again.stderr).unwrap().contains("is there already, and stays as it is"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+}
