@@ -34,7 +34,8 @@ impl Meter {
 
     /// The counters of an interface; `None`: there is no such interface.
     pub fn read(&mut self, name: &IfName) -> Result<Option<Counters>, Error> {
-        let answer = self.socket.get(RTM_GETLINK, &Request::by_name(name)).map_err(observe::read("an interface's counters"))?;
+        let answer =
+            self.socket.get(RTM_GETLINK, &Request::by_name(name)).map_err(observe::read("an interface's counters"))?;
         Ok(answer.and_then(|body| counters(&body)))
     }
 }
