@@ -47,8 +47,6 @@ name = "work"
 to = "10.0.0.0/8"
 via = ["office"]
 otherwise = "unreachable"
-[settings]
-firewall = "none"
 "#;
 const NOW: u64 = 1_800_000_000;
 
