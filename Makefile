@@ -7,7 +7,8 @@ CARGO    ?= cargo
 PROGRAMS  = mh-ip-up mh-ip-down mh-vpn-up mhctl
 TARGET    = $(or $(CARGO_TARGET_DIR),target)
 HOST      = $(shell rustc -vV | sed -n 's/^host: //p')
-SCRIPTS   = tests/run-as-root tests/install-tools tests/check-executables .ci/run
+SCRIPTS   = tests/run-as-root tests/install-tools tests/check-executables .ci/run hooks/dhclient hooks/dhcpcd \
+            hooks/NetworkManager hooks/networkd-dispatcher
 
 .PHONY: help build man demo test lint tools clean
 

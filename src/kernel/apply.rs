@@ -15,7 +15,6 @@ use crate::plan::Change;
 use crate::state::{Action, DefaultRoute, FoundRoute, FoundTarget, Leg, Rule, Selector, Target, WeightedLeg};
 use crate::types::{HostAddr, TableId};
 
-const RTM_SETLINK: u16 = 19;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_NEWRULE: u16 = 32;
@@ -38,9 +37,7 @@ pub(super) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
         Change::HashPolicy(policy) => return sysctl::set_hash_policy(*policy),
         Change::Firewall(batch) => return Ok(iptables::restore(batch)?),
         Change::Forget(pin) => conntrack::forget(*pin),
-        Change::DeviceGroup { device, group } => {
-            gone(socket.change(RTM_SETLINK, 0, &link::Request::by_index(device.index).with_group(*group)))
-        }
+        Change::DeviceGroup { device, group } => gone(link::set_group(socket, device.index, *group)),
         Change::Nexthop { id, leg } => {
             let gateway = leg.gateway.map(HostAddr::get);
             let message = NexthopMessage::device(*id, protocol, leg.device.index, gateway, leg.onlink);

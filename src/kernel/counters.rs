@@ -1,13 +1,8 @@
 //! What has gone through an interface, as the kernel counts it (`IFLA_STATS64`).
 
-use netlink_packet_core::NlasIterator;
-
-use super::link::{HEADER_LEN, RTM_GETLINK, Request};
 use super::socket::Socket;
-use super::{Error, observe};
+use super::{Error, link};
 use crate::types::IfName;
-
-const IFLA_STATS64: u16 = 23;
 
 /// Bytes since the interface was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,17 +29,10 @@ impl Meter {
 
     /// The counters of an interface; `None`: there is no such interface.
     pub fn read(&mut self, name: &IfName) -> Result<Option<Counters>, Error> {
-        let answer =
-            self.socket.get(RTM_GETLINK, &Request::by_name(name)).map_err(observe::read("an interface's counters"))?;
-        Ok(answer.and_then(|body| counters(&body)))
+        let found = link::with_counters(&mut self.socket, name)?;
+        Ok(found.and_then(|link| {
+            let (received, sent) = link.bytes?;
+            Some(Counters { index: link.index, received, sent })
+        }))
     }
-}
-
-fn counters(body: &[u8]) -> Option<Counters> {
-    let [_, _, _, _, i0, i1, i2, i3, ..] = *body.first_chunk::<HEADER_LEN>()?;
-    let mut attributes = NlasIterator::new(&body[HEADER_LEN..]).flatten();
-    let stats = attributes.find(|nla| nla.kind() == IFLA_STATS64)?;
-    // `struct rtnl_link_stats64` begins: rx_packets, tx_packets, rx_bytes, tx_bytes.
-    let number = |at: usize| stats.value().get(at * 8..)?.first_chunk().map(|n| u64::from_ne_bytes(*n));
-    Some(Counters { index: u32::from_ne_bytes([i0, i1, i2, i3]), received: number(2)?, sent: number(3)? })
 }

@@ -12,11 +12,10 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::rule::RuleMessage;
 
-use super::link::{HEADER_LEN, RTM_GETLINK, Request};
 use super::nexthop::{NexthopAttribute, NexthopMessage};
 use super::observe::{parse, read};
 use super::socket::Socket;
-use super::{Error, observe};
+use super::{Error, link};
 use crate::fib::{Answer, FibLeg, FibRoute, FibRule, Packet, Refusal, RouteKind, Tables, walk};
 
 mod rules;
@@ -24,9 +23,6 @@ mod rules;
 const RTM_GETROUTE: u16 = 26;
 const RTM_GETRULE: u16 = 34;
 const RTM_GETNEXTHOP: u16 = 106;
-
-const IFLA_IFNAME: u16 = 3;
-const IFLA_GROUP: u16 = 27;
 
 /// `struct rtmsg`.
 const RTMSG_LEN: usize = 12;
@@ -190,17 +186,10 @@ impl Fib {
         if let Some(known) = self.devices.get(&index) {
             return Ok(known.clone());
         }
-        let body = self.socket.get(RTM_GETLINK, &Request::by_index(index)).map_err(read("an interface"))?;
-        let mut device = Device { name: format!("if{index}"), group: 0 };
-        for nla in NlasIterator::new(body.as_deref().and_then(|b| b.get(HEADER_LEN..)).unwrap_or_default()).flatten() {
-            match (nla.kind(), nla.value()) {
-                (IFLA_IFNAME, name) => {
-                    device.name = String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned();
-                }
-                (IFLA_GROUP, &[a, b, c, d]) => device.group = u32::from_ne_bytes([a, b, c, d]),
-                _ => {}
-            }
-        }
+        let device = match link::by_index(&mut self.socket, index)? {
+            Some(found) => Device { name: found.name, group: found.group },
+            None => Device { name: format!("if{index}"), group: 0 },
+        };
         self.devices.insert(index, device.clone());
         Ok(device)
     }
@@ -297,7 +286,7 @@ impl Fib {
 
     /// Index of an interface by its name.
     pub fn index(&mut self, name: &crate::types::IfName) -> Result<Option<u32>, Error> {
-        Ok(observe::lookup(&mut self.socket, name)?.map(|found| found.index))
+        Ok(link::by_name(&mut self.socket, name)?.map(|found| found.index))
     }
 }
 

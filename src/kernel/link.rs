@@ -1,45 +1,53 @@
-//! Requests about network devices. Not netlink-packet-route's `LinkMessage`: it can write all of the
-//! hundred attributes of a link and of each kind of link, which makes every hook larger by a tenth of
-//! a megabyte.
+//! Network devices: asked for by name or index, and put into groups.
+//!
+//! Not netlink-packet-route's link message: it reads all of the hundred attributes of a link, and
+//! fails where a newer kernel has changed one that nobody here looks at.
 
-use netlink_packet_core::{DefaultNla, Emitable};
+use netlink_packet_core::{DefaultNla, Emitable, NlasIterator, parse_u32};
 
+use super::Error;
+use super::observe::read;
+use super::socket::{self, Socket};
 use crate::types::IfName;
 
+const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
 /// `struct ifinfomsg`: family, padding, type, index, flags, change.
-pub(super) const HEADER_LEN: usize = 16;
-pub(super) const RTM_GETLINK: u16 = 18;
-const IFLA_GROUP: u16 = 27;
+const IFINFO_LEN: usize = 16;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_STATS64: u16 = 23;
+const IFLA_GROUP: u16 = 27;
 const IFLA_EXT_MASK: u16 = 29;
+/// Leaves the counters out of the answer.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
+const IFF_UP: u32 = 1;
+const IFF_LOWER_UP: u32 = 1 << 16;
 
 /// A request about one device.
-pub(super) struct Request {
+struct Request {
+    /// 0: the one that the attributes name.
     index: u32,
     attributes: Vec<DefaultNla>,
 }
 
+impl Emitable for Request {
+    fn buffer_len(&self) -> usize {
+        IFINFO_LEN + self.attributes.as_slice().buffer_len()
+    }
+
+    fn emit(&self, buffer: &mut [u8]) {
+        let (header, attributes) = buffer.split_at_mut(IFINFO_LEN);
+        header.fill(0);
+        header[4..8].copy_from_slice(&self.index.to_ne_bytes());
+        self.attributes.as_slice().emit(attributes);
+    }
+}
+
 impl Request {
-    /// About the device of that index.
-    pub(super) fn by_index(index: u32) -> Self {
-        Self { index, attributes: Vec::new() }
-    }
-
-    /// About the device of that name.
-    pub(super) fn by_name(name: &IfName) -> Self {
-        let name = [name.as_str().as_bytes(), &[0]].concat();
-        Self { index: 0, attributes: vec![DefaultNla::new(IFLA_IFNAME, name)] }
-    }
-
-    /// The answer may do without counters.
-    pub(super) fn without_counters(self) -> Self {
-        self.with(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
-    }
-
-    /// The device's group is to become this.
-    pub(super) fn with_group(self, group: u32) -> Self {
-        self.with(IFLA_GROUP, group)
+    fn by_name(name: &IfName) -> Self {
+        let mut text = name.as_str().as_bytes().to_vec();
+        text.push(0);
+        Self { index: 0, attributes: vec![DefaultNla::new(IFLA_IFNAME, text)] }
     }
 
     fn with(mut self, kind: u16, value: u32) -> Self {
@@ -48,14 +56,67 @@ impl Request {
     }
 }
 
-impl Emitable for Request {
-    fn buffer_len(&self) -> usize {
-        HEADER_LEN + self.attributes.as_slice().buffer_len()
-    }
+/// What is read of a network device.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) group: u32,
+    /// Administratively up and with carrier.
+    pub(super) usable: bool,
+    /// Bytes in and out.
+    pub(super) bytes: Option<(u64, u64)>,
+}
 
-    fn emit(&self, buffer: &mut [u8]) {
-        buffer[..HEADER_LEN].fill(0);
-        buffer[4..8].copy_from_slice(&self.index.to_ne_bytes());
-        self.attributes.as_slice().emit(&mut buffer[HEADER_LEN..]);
-    }
+/// The interface of that name.
+pub(super) fn by_name(socket: &mut Socket, name: &IfName) -> Result<Option<Link>, Error> {
+    named(socket, name, &Request::by_name(name).with(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS))
+}
+
+/// The interface of that name, with what it has counted.
+pub(super) fn with_counters(socket: &mut Socket, name: &IfName) -> Result<Option<Link>, Error> {
+    named(socket, name, &Request::by_name(name))
+}
+
+/// The interface of that index.
+pub(super) fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>, Error> {
+    get(socket, &Request { index, attributes: Vec::new() }.with(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS))
+}
+
+/// Puts a device into a group.
+pub(super) fn set_group(socket: &mut Socket, index: u32, group: u32) -> Result<(), socket::Error> {
+    socket.change(RTM_SETLINK, 0, &Request { index, attributes: Vec::new() }.with(IFLA_GROUP, group))
+}
+
+fn named(socket: &mut Socket, name: &IfName, request: &Request) -> Result<Option<Link>, Error> {
+    // The kernel also finds an interface by an alternative name; a link is known by its own.
+    Ok(get(socket, request)?.filter(|found| found.name == name.as_str()))
+}
+
+fn get(socket: &mut Socket, request: &Request) -> Result<Option<Link>, Error> {
+    let answer = socket.get(RTM_GETLINK, request).map_err(read("an interface"))?;
+    let parsed = answer.map(|body| {
+        parse(&body).ok_or_else(|| read("an interface")(socket::Error::Decode("a link that is cut short".to_owned())))
+    });
+    parsed.transpose()
+}
+
+fn parse(body: &[u8]) -> Option<Link> {
+    let [_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, _, _, _, _] = *body.first_chunk::<IFINFO_LEN>()?;
+    let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
+    let attribute = |kind| NlasIterator::new(&body[IFINFO_LEN..]).flatten().find(|nla| nla.kind() == kind);
+    let name = attribute(IFLA_IFNAME)?;
+    let name = name.value();
+    // `struct rtnl_link_stats64` begins: rx_packets, tx_packets, rx_bytes, tx_bytes.
+    let bytes = attribute(IFLA_STATS64).and_then(|stats| {
+        let number = |at: usize| stats.value().get(at * 8..)?.first_chunk().map(|n| u64::from_ne_bytes(*n));
+        Some((number(2)?, number(3)?))
+    });
+    Some(Link {
+        index: u32::from_ne_bytes([i0, i1, i2, i3]),
+        name: String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned(),
+        group: attribute(IFLA_GROUP).and_then(|nla| parse_u32(nla.value()).ok()).unwrap_or_default(),
+        usable: flags & IFF_UP != 0 && flags & IFF_LOWER_UP != 0,
+        bytes,
+    })
 }

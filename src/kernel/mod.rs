@@ -122,5 +122,5 @@ impl Kernel for Linux {
 /// Index of an interface; `None`: there is none of that name.
 pub fn index(name: &crate::types::IfName) -> Result<Option<u32>, Error> {
     let mut socket = socket::Socket::open().map_err(Error::Open)?;
-    Ok(observe::lookup(&mut socket, name)?.map(|found| found.index))
+    Ok(link::by_name(&mut socket, name)?.map(|found| found.index))
 }

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::ops::ControlFlow;
 
 use ipnet::Ipv4Net;
-use netlink_packet_core::{NlasIterator, Parseable, parse_u32};
+use netlink_packet_core::Parseable;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 
-use super::link::{HEADER_LEN, RTM_GETLINK, Request};
+use super::link::{self, Link};
 use super::socket::{self, Socket};
 use super::{Error, nftables, sysctl};
 use crate::firewall::{Found, iptables};
@@ -22,10 +22,6 @@ mod routes;
 mod rules;
 
 const RTM_GETADDR: u16 = 22;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_GROUP: u16 = 27;
-const IFF_UP: u32 = 1;
-const IFF_LOWER_UP: u32 = 1 << 16;
 
 /// Looks at what `scope` names.
 pub(super) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Error> {
@@ -74,42 +70,11 @@ pub(super) fn parse<T: Parseable<[u8]>>(body: &[u8]) -> Result<T, socket::Error>
     T::parse(body).map_err(|e| socket::Error::Decode(e.to_string()))
 }
 
-/// What is read of a network device.
-pub(super) struct LinkFound {
-    pub(super) index: u32,
-    flags: u32,
-    pub(super) name: String,
-    group: u32,
-}
-
-/// A device's index, flags, name and group. Not netlink-packet-route's parser: it reads all of the hundred
-/// attributes of a link and fails where a newer kernel has changed one that nobody here looks at.
-fn link(socket: &mut Socket, request: &Request) -> Result<Option<LinkFound>, socket::Error> {
-    let Some(body) = socket.get(RTM_GETLINK, request)? else { return Ok(None) };
-    let cut = || socket::Error::Decode("a link without its header".to_owned());
-    let [_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, _, _, _, _] = *body.first_chunk::<HEADER_LEN>().ok_or_else(cut)?;
-    let attribute = |kind| NlasIterator::new(&body[HEADER_LEN..]).flatten().find(|nla| nla.kind() == kind);
-    let name = attribute(IFLA_IFNAME).ok_or_else(cut)?;
-    let name = name.value();
-    let name = String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned();
-    let group = attribute(IFLA_GROUP).and_then(|nla| parse_u32(nla.value()).ok()).unwrap_or_default();
-    let index = u32::from_ne_bytes([i0, i1, i2, i3]);
-    Ok(Some(LinkFound { index, flags: u32::from_ne_bytes([f0, f1, f2, f3]), name, group }))
-}
-
 fn interface(socket: &mut Socket, name: &IfName) -> Result<Option<Interface>, Error> {
-    let Some(LinkFound { index, flags, group, .. }) = lookup(socket, name)? else { return Ok(None) };
-    let usable = flags & IFF_UP != 0 && flags & IFF_LOWER_UP != 0;
+    let Some(Link { index, group, usable, .. }) = link::by_name(socket, name)? else { return Ok(None) };
     let addresses = addresses(socket, index)?;
     let device = Device { index, name: name.clone() };
     Ok(Some(Interface { device, usable, addresses, group, strict_rp_filter: sysctl::strict_rp_filter(name)? }))
-}
-
-/// The interface of that name.
-pub(super) fn lookup(socket: &mut Socket, name: &IfName) -> Result<Option<LinkFound>, Error> {
-    let found = link(socket, &Request::by_name(name).without_counters()).map_err(read("an interface"))?;
-    // The kernel also finds an interface by an alternative name; a link is known by its own.
-    Ok(found.filter(|found| found.name == name.as_str()))
 }
 
 /// A private network that an interface reaches which is not one of `links`.

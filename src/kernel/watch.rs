@@ -8,7 +8,7 @@ use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::observe::lookup;
+use super::link;
 use super::socket::{self, Socket, split};
 use crate::settle::{Notice, Outcome, Settle};
 use crate::types::IfName;
@@ -73,7 +73,7 @@ impl Watch {
 
 /// Looks for itself where notices may be missing.
 fn look(interface: &IfName, index: u32) -> Result<Notice, Error> {
-    let found = lookup(&mut Socket::open()?, interface).map_err(io::Error::other)?;
+    let found = link::by_name(&mut Socket::open()?, interface).map_err(io::Error::other)?;
     Ok(Notice::Lost { exists: found.is_some_and(|found| found.index == index) })
 }
 

@@ -10,10 +10,9 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteType, RouteVia,
 };
 
-use super::{link, parse, read};
-use crate::kernel::Error;
-use crate::kernel::link::Request;
+use super::{parse, read};
 use crate::kernel::socket::Socket;
+use crate::kernel::{Error, link};
 use crate::observed::Interface;
 use crate::state::{Device, FoundRoute, FoundTarget, Leg, WeightedLeg};
 use crate::types::{HostAddr, IfName, TableId, Weight};
@@ -93,7 +92,7 @@ fn learn_names(socket: &mut Socket, message: &RouteMessage, devices: &mut Device
         if devices.get(index).is_some() || devices.others.contains_key(&index) {
             continue;
         }
-        if let Some(found) = link(socket, &Request::by_index(index)).map_err(read("an interface"))? {
+        if let Some(found) = link::by_index(socket, index)? {
             devices.others.insert(index, found.name);
         }
     }
