@@ -1,6 +1,7 @@
 # make            what there is to make
 # make demo       see it work, in a throwaway network namespace
 # make test       run everything that CI runs
+# make test-vm    all scenes with the real pppd, in emulated guests with Debian 12 and 13: half an hour
 # make man        man pages and shell completions, in target/man
 
 CARGO    ?= cargo
@@ -8,9 +9,11 @@ PROGRAMS  = mh-ip-up mh-ip-down mh-vpn-up mhctl
 TARGET    = $(or $(CARGO_TARGET_DIR),target)
 HOST      = $(shell rustc -vV | sed -n 's/^host: //p')
 SCRIPTS   = tests/run-as-root tests/install-tools tests/check-executables .ci/run hooks/dhclient hooks/dhcpcd \
-            hooks/NetworkManager hooks/networkd-dispatcher
+            hooks/NetworkManager hooks/networkd-dispatcher \
+            tests/vm/run tests/vm/fetch tests/vm/guest/init tests/vm/guest/scene tests/vm/guest/lib.sh \
+            tests/vm/guest/scenes etc-ppp/ip-up.local etc-ppp/ip-down.local
 
-.PHONY: help build man demo test lint tools clean
+.PHONY: help build man demo test test-vm lint tools clean
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +42,10 @@ lint: tools
 test: lint build
 	tests/check-executables $(addprefix $(TARGET)/release/,$(PROGRAMS))
 	$(CARGO) test --locked
+	tests/vm/run --short
+
+test-vm: tools
+	tests/vm/run
 
 tools:
 	tests/install-tools

@@ -24,11 +24,12 @@ pub struct Args {
     pub context: Option<String>,
 }
 
-/// What OpenVPN says by `args` and `env`. Without `script_type`, by hand, a tunnel came up.
+/// What OpenVPN says by `args` and `env`. By hand, with nothing of OpenVPN's in `env`, a tunnel came up.
 pub fn event(args: &Args, env: Env) -> Result<Event, Error> {
     let up = match var(env, "script_type").as_deref() {
+        None if is_down_root(args, env) => false,
         None | Some("up") => true,
-        // route-pre-down comes before the device goes, and with privileges that down may lack.
+        // Both without privileges after `user nobody`; route-pre-down comes while the device is still there.
         Some("down" | "route-pre-down") => false,
         Some(other) => {
             return Err(Invalid::new("script_type", other, "call it as OpenVPN's up, down or route-pre-down").into());
@@ -51,6 +52,12 @@ pub fn event(args: &Args, env: Env) -> Result<Event, Error> {
     };
     // OpenVPN has no name for a link.
     Ok(Event { change, interface: dev.parse()?, names: vec![], session: session(env, "daemon_pid") })
+}
+
+/// openvpn-plugin-down-root runs its command in the environment that OpenVPN gives to plugins at *up*: as a script's,
+/// but without `script_type`. A script gets six arguments, this command none but the administrator's.
+fn is_down_root(args: &Args, env: Env) -> bool {
+    args.context.is_none() && var(env, "script_context").is_some()
 }
 
 /// Where packets for the Internet go: behind a tap there is an Ethernet with a router on it, behind a
@@ -131,6 +138,7 @@ mod tests {
     fn the_script_type_says_up_or_down() {
         const UP6: [(&str, &str); 2] = [("ifconfig_ipv6_local", "2001:db8::2"), ("script_type", "up")];
         const DOWN6: [(&str, &str); 2] = [("ifconfig_ipv6_local", "2001:db8::2"), ("script_type", "down")];
+        const PLUGIN: [(&str, &str); 3] = [("dev", "tun0"), ("script_context", "init"), ("ifconfig_local", "10.8.0.6")];
         let up = Change::Up(v4("10.8.0.6", "10.8.0.5"));
         for (argv, vars, expected) in [
             (&NET30[..], &[][..], up),
@@ -146,6 +154,10 @@ mod tests {
             (&NET30, &UP6, up),
             (&EMPTY, &DOWN6, Change::Down(Family::V6)),
             (&EMPTY, &UP6, Change::Up(v6("2001:db8::2", "::"))),
+            // openvpn-plugin-down-root, as it is and with the interface written out.
+            (&[], &PLUGIN, Change::Down(Family::V4)),
+            (&["tun0"], &PLUGIN, Change::Down(Family::V4)),
+            (&NET30, &PLUGIN, up),
         ] {
             assert_eq!(event(&args(argv), &env_of(vars)).unwrap().change, expected, "{argv:?} {vars:?}");
         }

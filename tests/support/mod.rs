@@ -9,6 +9,7 @@
 
 pub mod ctl;
 pub mod internet;
+pub mod openvpn;
 
 use std::fs;
 use std::net::Ipv4Addr;
