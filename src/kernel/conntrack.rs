@@ -13,10 +13,9 @@
 use std::fs;
 use std::ops::ControlFlow;
 
-use super::Error;
 use super::netfilter::{Message, number};
-use super::observe::read;
 use super::socket::{self, Socket};
+use super::{Error, read};
 use crate::config::FwMark;
 
 const IPCTNL_MSG_CT_GET: u16 = 1 << 8 | 1;
