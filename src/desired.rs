@@ -6,16 +6,10 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::config::{Config, FwMark, Link, LinkKind, Otherwise, Policy};
+use crate::layout::{GROUP_IDS, MAIN_RULE, SOURCE_RULES, policy_rules};
 use crate::links::LiveLink;
 use crate::state::{Action, DefaultRoute, Leg, Member, Rule, Selector, Target, WeightedLeg};
 use crate::types::{IfName, TableId, Tier, Weight};
-
-/// Distance of the rule that looks into main, without its default, from the first rule.
-const MAIN_RULE: u32 = 90;
-/// Distance of the policies from the first rule, unless there are too many uplinks for the room.
-const POLICY_RULES: u32 = 100;
-/// Distance of the first group's id from the first nexthop id.
-const GROUP_IDS: u32 = 100;
 
 /// What the kernel should hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -120,12 +114,6 @@ fn tiers<'a>(live: &'a [LiveLink<'a>]) -> BTreeMap<Tier, Vec<(&'a LiveLink<'a>, 
     tiers
 }
 
-/// Distance of the first policy's rule from the first rule.
-pub fn policy_rules(uplinks: usize) -> u32 {
-    // At most 32 uplinks.
-    (MAIN_RULE + 1).saturating_add(u32::try_from(uplinks).unwrap_or(u32::MAX)).max(POLICY_RULES)
-}
-
 fn lookup(priority: u32, selector: Selector, table: TableId) -> Rule {
     Rule { priority, selector, action: Action::Lookup { table, suppress_prefixlength: None } }
 }
@@ -153,7 +141,7 @@ fn rules(config: &Config, live: &[LiveLink<'_>]) -> Vec<Rule> {
     // address would take them before the policy (ip_route_me_harder() looks up with the source).
     let own_marks = config.policies.iter().filter_map(|p| p.fwmark).fold(0, |all, mark| all | mark.value);
     let unmarked = (own_marks != 0).then_some(FwMark { value: 0, mask: own_marks });
-    let sources = first + MAIN_RULE + 1;
+    let sources = first + SOURCE_RULES;
     // An uplink's priority does not depend on which others are up.
     for (priority, uplink) in (sources..).zip(&uplinks) {
         let local = live.iter().find(|l| l.link.name == uplink.name).and_then(|l| l.local);

@@ -11,10 +11,9 @@ use tracing::{debug, error, info, warn};
 use crate::caller::{Addresses, Change, Event, Family, recognise};
 use crate::config::{self, Config, Link};
 use crate::kernel::{self, Linux, watch, watch::Watch};
-use crate::links::Records;
 use crate::pass::{self, Common, Pass};
 use crate::reconcile::{About, Failure, preview, summary};
-use crate::records::{self, Effect, Store, effect};
+use crate::records::{self, Effect, Records, Store, effect};
 use crate::settle::{self, Settle};
 use crate::types::LinkName;
 

@@ -14,6 +14,7 @@ pub mod firewall;
 pub mod hold;
 pub mod hook;
 pub mod kernel;
+pub mod layout;
 pub mod links;
 pub mod lock;
 pub mod log;

@@ -1,49 +1,11 @@
 //! Which links can carry traffic now: configuration, records and interfaces put together. Pure.
 
-use std::collections::BTreeMap;
-use std::ops::{Deref, DerefMut};
-
 use crate::config::{Config, Firewall, Link};
 use crate::hold::Hold;
 use crate::observed::{Interface, Observed, Scope};
-use crate::records::Record;
+use crate::records::Records;
 use crate::state::Leg;
-use crate::types::{HostAddr, IfName, LinkName};
-
-/// Records by link: a map of them, with the holds beside it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Records {
-    records: BTreeMap<LinkName, Record>,
-    /// Links that are kept out of use now.
-    pub held: BTreeMap<LinkName, Hold>,
-}
-
-impl Records {
-    /// No link is up, and none is held.
-    pub fn new() -> Self {
-        Self::default()
-    }
-}
-
-impl FromIterator<(LinkName, Record)> for Records {
-    fn from_iter<I: IntoIterator<Item = (LinkName, Record)>>(iter: I) -> Self {
-        Self { records: iter.into_iter().collect(), held: BTreeMap::new() }
-    }
-}
-
-impl Deref for Records {
-    type Target = BTreeMap<LinkName, Record>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.records
-    }
-}
-
-impl DerefMut for Records {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.records
-    }
-}
+use crate::types::{HostAddr, IfName};
 
 /// A link that can carry traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]

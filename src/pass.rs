@@ -9,11 +9,10 @@ use tracing::{debug, info, warn};
 
 use crate::config::{self, Config};
 use crate::kernel::{self, Kernel, Linux};
-use crate::links::Records;
 use crate::lock::{self, Lock};
 use crate::plan::{Change, Plan};
 use crate::reconcile::{About, Outcome, reconcile};
-use crate::records::{self, Store};
+use crate::records::{self, Records, Store};
 use crate::types::LinkName;
 
 /// Help shows them after a command's own.

@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::config::{Config, FwMark, Link, LinkKind, NexthopMode};
 use crate::desired::{Desired, Make, nexthop_ids};
 use crate::firewall::{self, Batch};
+use crate::layout::GROUP_IDS;
 use crate::links::LiveLink;
 use crate::observed::Observed;
 use crate::state::{Action, DefaultRoute, Device, FoundRoute, FoundRule, Leg, Member, NexthopKind, Rule};
@@ -157,7 +158,7 @@ impl Plan {
         // An object cannot become a group, nor the reverse (replace_nexthop() of the kernel). It
         // happens once, when `nexthop-id` has moved by about 100: a multipath route bridges it,
         // and the next plan, with the old objects gone, makes the new ones.
-        let group_ids = settings.nexthop_id.saturating_add(100)..;
+        let group_ids = settings.nexthop_id.saturating_add(GROUP_IDS)..;
         let shaped = |id: &u32| match found.get(id).map(|n| &n.kind) {
             None => true,
             Some(NexthopKind::Group(_)) => group_ids.contains(id),

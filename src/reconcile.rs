@@ -8,9 +8,10 @@ use thiserror::Error;
 use crate::config::{Config, Firewall, FwMark, Link, LinkKind, NexthopMode};
 use crate::firewall;
 use crate::kernel::{self, Kernel};
-use crate::links::{self, LinkState, LiveLink, Records, live, state};
+use crate::links::{self, LinkState, LiveLink, live, state};
 use crate::observed::{Observed, Scope};
 use crate::plan::{Change, Plan, Problem};
+use crate::records::Records;
 use crate::types::{IfName, LinkName, TableId};
 
 /// A plan is made anew at most this often: each time the world has moved, or a change was refused.

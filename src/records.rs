@@ -1,9 +1,11 @@
 //! The record of which link is up on which interface: one small file per link in the state
 //! directory, replaced atomically.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::net::Ipv6Addr;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,7 +17,6 @@ use thiserror::Error;
 use crate::caller::{Addresses, Change, Event, Family};
 use crate::config::Config;
 use crate::hold::Hold;
-use crate::links::Records;
 use crate::types::{HostAddr, IfName, LinkName};
 
 /// Default state directory.
@@ -59,6 +60,41 @@ pub struct V6 {
     pub local: Ipv6Addr,
     /// The peer's.
     pub remote: Ipv6Addr,
+}
+
+/// Records by link: a map of them, with the holds beside it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Records {
+    records: BTreeMap<LinkName, Record>,
+    /// Links that are kept out of use now.
+    pub held: BTreeMap<LinkName, Hold>,
+}
+
+impl Records {
+    /// No link is up, and none is held.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl FromIterator<(LinkName, Record)> for Records {
+    fn from_iter<I: IntoIterator<Item = (LinkName, Record)>>(iter: I) -> Self {
+        Self { records: iter.into_iter().collect(), held: BTreeMap::new() }
+    }
+}
+
+impl Deref for Records {
+    type Target = BTreeMap<LinkName, Record>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.records
+    }
+}
+
+impl DerefMut for Records {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.records
+    }
 }
 
 /// What an event does to the records.

@@ -14,9 +14,8 @@ use std::path::Path;
 
 use multihome::config;
 use multihome::kernel::Kernel;
-use multihome::links::Records;
 use multihome::reconcile::{About, Failure, preview, reconcile};
-use multihome::records::Record;
+use multihome::records::{Record, Records};
 
 use fake::Fake;
 

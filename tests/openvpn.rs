@@ -51,8 +51,8 @@ fn assert_down(without: &[String]) {
 fn assert_quiet(log: &str, calls: usize) {
     let times = times(log);
     assert_eq!(times.len(), calls, "{log}");
-    // Some milliseconds; but the machine may be busy with something else.
-    assert!(times.iter().all(|time| *time < Duration::from_secs(1)), "{times:?}:\n{log}");
+    // Some milliseconds on a machine with nothing else to do; seen: 1.2 s with seven others at work on two cores.
+    assert!(times.iter().all(|time| *time < Duration::from_secs(5)), "{times:?}:\n{log}");
     assert!(!log.contains("mh-vpn-up: "), "{log}");
 }
 

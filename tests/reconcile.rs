@@ -7,9 +7,9 @@ mod fake;
 use std::path::Path;
 
 use multihome::config;
-use multihome::links::Records;
 use multihome::plan::Change;
 use multihome::reconcile::{About, Failure, reconcile};
+use multihome::records::Records;
 
 use fake::watched::Watched;
 use fake::{EINVAL, Fake};

@@ -185,7 +185,7 @@ fn settings(raw: &RawSettings) -> Result<Settings, Fault> {
 
 /// The policies' rules must all come before the kernel's rule for the main table.
 fn rules_fit(raw: &RawConfig, policies: &[Policy], rule_priority: u32) -> Result<(), Fault> {
-    let start = crate::desired::policy_rules(raw.uplink.len()) as usize;
+    let start = crate::layout::policy_rules(raw.uplink.len()) as usize;
     let room = |rule_priority: u32| (LAST_PRIORITY as usize + 1).saturating_sub(rule_priority as usize + start);
     let key = &raw.settings.0.rule_priority;
     // A `rule-priority` that is given can be lowered; otherwise it is the policies that are too many.

@@ -13,11 +13,11 @@ use super::Error;
 use crate::config::{self, Config, LinkKind};
 use crate::firewall;
 use crate::kernel::{Kernel, Linux};
-use crate::links::{LiveLink, Records, live};
+use crate::links::{LiveLink, live};
 use crate::observed::{Observed, Scope};
 use crate::pass::{self, Common, Pass};
 use crate::plan::Change;
-use crate::records::{Effect, Store};
+use crate::records::{Effect, Records, Store};
 use crate::state::{Action, DefaultRoute, FoundRoute, FoundTarget, Leg, NexthopKind, Target, WeightedLeg};
 use crate::types::{TableId, Weight};
 

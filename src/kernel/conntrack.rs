@@ -13,23 +13,22 @@
 use std::fs;
 use std::ops::ControlFlow;
 
-use super::Error;
 use super::netfilter::{Message, number};
-use super::observe::read;
 use super::socket::{self, Socket};
+use super::{Error, read};
 use crate::config::FwMark;
 
 const IPCTNL_MSG_CT_GET: u16 = 1 << 8 | 1;
 const IPCTNL_MSG_CT_DELETE: u16 = 1 << 8 | 2;
 const CTA_MARK: u16 = 8;
 const CTA_MARK_MASK: u16 = 21;
+const EPERM: i32 = 1;
 
 fn marked(pin: FwMark) -> Message {
     Message { version: 1, ..Message::new(vec![number(CTA_MARK, pin.value), number(CTA_MARK_MASK, pin.mask)]) }
 }
 
-/// Whether any IPv4 connection bears this mark. A kernel without connection tracking has
-/// none.
+/// Whether any IPv4 connection bears this mark. A kernel without connection tracking has none.
 pub(super) fn any(pin: FwMark) -> Result<bool, Error> {
     // Without it no entry can be there, and the walk of an empty table is not free either.
     match fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count") {
@@ -41,7 +40,11 @@ pub(super) fn any(pin: FwMark) -> Result<bool, Error> {
         *found = true;
         Ok(ControlFlow::Break(()))
     };
-    socket.dump(IPCTNL_MSG_CT_GET, &marked(pin), || false, each).map_err(read("tracked connections"))
+    match socket.dump(IPCTNL_MSG_CT_GET, &marked(pin), || false, each) {
+        // An ordinary user asks what would be done, and may not look.
+        Err(e) if e.refused() == Some(EPERM) => Ok(false),
+        found => found.map_err(read("tracked connections")),
+    }
 }
 
 /// Forgets all IPv4 connections that bear this mark, and no other.

@@ -13,9 +13,8 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::RuleMessage;
 
 use super::nexthop::{NexthopAttribute, NexthopMessage};
-use super::observe::{parse, read};
 use super::socket::Socket;
-use super::{Error, link};
+use super::{Error, link, parse, read};
 use crate::fib::{Answer, FibLeg, FibRoute, FibRule, Packet, Refusal, RouteKind, Tables, walk};
 
 mod rules;

@@ -5,9 +5,8 @@
 
 use netlink_packet_core::{DefaultNla, Emitable, NlasIterator, parse_u32};
 
-use super::Error;
-use super::observe::read;
 use super::socket::{self, Socket};
+use super::{Error, read};
 use crate::types::IfName;
 
 const RTM_GETLINK: u16 = 18;

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use netlink_packet_core::Parseable;
 use thiserror::Error;
 
 use crate::config::FwMark;
@@ -123,4 +124,14 @@ impl Kernel for Linux {
 pub fn index(name: &crate::types::IfName) -> Result<Option<u32>, Error> {
     let mut socket = socket::Socket::open().map_err(Error::Open)?;
     Ok(link::by_name(&mut socket, name)?.map(|found| found.index))
+}
+
+/// Makes the error of a question that failed.
+fn read(what: &'static str) -> impl Fn(socket::Error) -> Error {
+    move |source| Error::Read { what, source }
+}
+
+/// A message that could not be read is an error, not one message less.
+fn parse<T: Parseable<[u8]>>(body: &[u8]) -> Result<T, socket::Error> {
+    T::parse(body).map_err(|e| socket::Error::Decode(e.to_string()))
 }

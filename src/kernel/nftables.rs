@@ -9,10 +9,9 @@ use std::ops::ControlFlow;
 
 use netlink_packet_core::NlasIterator;
 
-use super::Error;
 use super::netfilter::{HEADER_LEN, Message, text};
-use super::observe::read;
 use super::socket::{self, Socket};
+use super::{Error, read};
 use crate::firewall::{Found, FoundRule, Seal, Table, is_ours};
 
 const NFT_MSG_GETCHAIN: u16 = 10 << 8 | 4;

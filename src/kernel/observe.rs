@@ -5,13 +5,12 @@ use std::net::IpAddr;
 use std::ops::ControlFlow;
 
 use ipnet::Ipv4Net;
-use netlink_packet_core::Parseable;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 
 use super::link::{self, Link};
-use super::socket::{self, Socket};
-use super::{Error, nftables, sysctl};
+use super::socket::Socket;
+use super::{Error, nftables, parse, read, sysctl};
 use crate::firewall::{Found, iptables};
 use crate::observed::{Address, Interface, Observed, Scope};
 use crate::state::{Action, Device};
@@ -60,14 +59,6 @@ fn firewall() -> Result<Found, Error> {
     let foreign_nat = found.foreign_nat;
     let found = iptables::save().unwrap_or_default();
     Ok(Found { foreign_nat: foreign_nat || found.foreign_nat, ..found })
-}
-
-pub(super) fn read(what: &'static str) -> impl Fn(socket::Error) -> Error {
-    move |source| Error::Read { what, source }
-}
-
-pub(super) fn parse<T: Parseable<[u8]>>(body: &[u8]) -> Result<T, socket::Error> {
-    T::parse(body).map_err(|e| socket::Error::Decode(e.to_string()))
 }
 
 fn interface(socket: &mut Socket, name: &IfName) -> Result<Option<Interface>, Error> {

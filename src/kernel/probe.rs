@@ -6,7 +6,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 
 use super::socket::{self, Socket};
-use super::{Error, observe};
+use super::{Error, parse, read};
 
 const RTM_GETROUTE: u16 = 26;
 
@@ -31,12 +31,12 @@ impl Probe {
         request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(to)));
         let answer = match self.socket.get(RTM_GETROUTE, &request) {
             Err(e) if matches!(e.refused(), Some(101 | 113)) => return Ok(None),
-            answer => answer.map_err(observe::read("a route"))?,
+            answer => answer.map_err(read("a route"))?,
         };
         let Some(body) = answer else { return Ok(None) };
-        let message: RouteMessage = observe::parse(&body).map_err(observe::read("a route"))?;
+        let message: RouteMessage = parse(&body).map_err(read("a route"))?;
         let device =
             message.attributes.iter().find_map(|a| if let RouteAttribute::Oif(n) = a { Some(*n) } else { None });
-        device.map(Some).ok_or_else(|| observe::read("a route")(socket::Error::Decode("no device".to_owned())))
+        device.map(Some).ok_or_else(|| read("a route")(socket::Error::Decode("no device".to_owned())))
     }
 }

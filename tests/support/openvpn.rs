@@ -273,7 +273,7 @@ pub const CLIENT_CONF: &str = include_str!("../../etc-openvpn/client.conf");
 /// What OpenVPN says when it is up.
 pub const DONE: &str = "Initialization Sequence Completed";
 
-/// A running OpenVPN; it is killed at the end of its test.
+/// A running OpenVPN; it ends with its test.
 pub struct OpenVpn {
     child: Child,
     log: PathBuf,
@@ -334,6 +334,14 @@ impl OpenVpn {
 
 impl Drop for OpenVpn {
     fn drop(&mut self) {
+        // A plugin's child stays behind when OpenVPN is killed, and ends with one that is told to end.
+        if self.log().contains("PLUGIN_INIT") && self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            self.signal(Signal::SIGTERM);
+            let deadline = Instant::now() + PATIENCE;
+            while Instant::now() < deadline && self.child.try_wait().is_ok_and(|status| status.is_none()) {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::config::{Config, Link, LinkKind, NexthopMode};
 use crate::ctl::show::{Align, Screen, Tone, table};
-use crate::desired::{Desired, Make, policy_rules};
+use crate::desired::{Desired, Make};
+use crate::layout::policy_rules;
 use crate::links::LiveLink;
 use crate::state::{Action, Device, Leg, Target};
 use crate::types::{HostAddr, TableId};

@@ -133,7 +133,7 @@ fn rules_of_others(config: &Config, rules: &[FibRule]) -> Vec<Finding> {
     let uplinks = config.links.iter().filter(|l| matches!(l.kind, LinkKind::Uplink { .. })).count();
     let count: usize = config.policies.iter().map(crate::config::Policy::rule_count).sum();
     let last =
-        first + crate::desired::policy_rules(uplinks) + u32::try_from(count).unwrap_or(u32::MAX).saturating_sub(1);
+        first + crate::layout::policy_rules(uplinks) + u32::try_from(count).unwrap_or(u32::MAX).saturating_sub(1);
     for rule in rules.iter().filter(|rule| rule.protocol != settings.protocol) {
         let whose = owner(rule).map(|name| format!(" (as of {name})")).unwrap_or_default();
         let text = format!("rule {}: {}{whose}", rule.priority, rule_text(rule, &Names::new()));

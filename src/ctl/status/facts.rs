@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use crate::config::{Config, Link, LinkKind, Otherwise, Policy};
 use crate::kernel::counters::Counters;
-use crate::links::{LinkState, Records, live, state};
+use crate::links::{LinkState, live, state};
 use crate::observed::Observed;
 use crate::plan::Plan;
+use crate::records::Records;
 use crate::state::{FoundRoute, FoundTarget, Leg, NexthopKind};
 use crate::types::{HostAddr, IfName, TableId};
 

@@ -137,7 +137,7 @@ impl Naming<'_> {
             return None;
         }
         let uplinks = config.links.iter().filter(|l| matches!(l.kind, config::LinkKind::Uplink { .. })).count();
-        let mut first = config.settings.rule_priority + crate::desired::policy_rules(uplinks);
+        let mut first = config.settings.rule_priority + crate::layout::policy_rules(uplinks);
         for policy in &config.policies {
             let next = first.saturating_add(u32::try_from(policy.rule_count()).unwrap_or(u32::MAX));
             if (first..next).contains(&rule.priority) {

@@ -9,9 +9,9 @@ use crate::config::{self, Config};
 use crate::desired::{Desired, Make};
 use crate::hold::Hold;
 use crate::kernel::counters::Counters;
-use crate::links::{Records, live};
+use crate::links::live;
 use crate::observed::{Address, Interface, Observed};
-use crate::records::{Record, V4};
+use crate::records::{Record, Records, V4};
 use crate::state::{Device, FoundNexthop, FoundRoute, FoundRule, FoundTarget, NexthopKind, Target};
 use crate::types::HostAddr;
 

@@ -1,0 +1,17 @@
+//! Where things of ours stand: distances from the first priority and the first id that the
+//! configuration gives.
+
+/// From the first rule, that of a mark, to the rule that looks into main without its default.
+pub const MAIN_RULE: u32 = 90;
+
+/// From the first rule to those of the uplinks' addresses.
+pub const SOURCE_RULES: u32 = MAIN_RULE + 1;
+
+/// From the first nexthop's id, less one, to that of the first tier's group.
+pub const GROUP_IDS: u32 = 100;
+
+/// From the first rule to the first policy's: 100, unless the uplinks' addresses need the room.
+pub fn policy_rules(uplinks: usize) -> u32 {
+    // At most 32 uplinks.
+    SOURCE_RULES.saturating_add(u32::try_from(uplinks).unwrap_or(u32::MAX)).max(100)
+}
