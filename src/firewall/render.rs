@@ -135,26 +135,34 @@ fn mangle(config: &Config, sides: &[Side<'_>], by_name: bool) -> Ruleset {
     let restore = format!("{pinned} -j CONNMARK --restore-mark --nfmask {mask:#x} --ctmask {mask:#x}");
     let pin = |side: &Side<'_>| format!("-j CONNMARK --set-xmark {:#x}/{mask:#x}", side.link.mark.get());
 
-    let mut prerouting = Vec::new();
-    let mut postrouting = Vec::new();
+    // Multicast and broadcast belong to a device, not to a way: with a mark, a broadcast of a DHCP
+    // client would be looked up again and sent to the gateway.
+    let group = "-d 224.0.0.0/3 -j RETURN";
+    let mut prerouting = vec![group.to_owned()];
+    let mut postrouting = vec![group.to_owned()];
+    let mut neighbours = Vec::new();
     for side in sides {
-        let Side { from, to, near, .. } = side;
-        prerouting.extend(near.iter().map(|net| format!("{from} -s {net} -j RETURN")));
+        let Side { link, from, to, near } = side;
+        // When the connection was pinned does not matter so, or whether the address was there by then.
+        let own = |net| format!("-d {net} -m connmark --mark {:#x}/{mask:#x} -j RETURN", link.mark.get());
+        neighbours.extend(near.iter().map(own));
         prerouting.push(format!("{from} {new} {}", pin(side)));
         // With the mark, what comes from the Internet for the LAN would be sent out again.
         prerouting.push(format!("{from} -j RETURN"));
-        postrouting.extend(near.iter().map(|net| format!("{to} -d {net} -j RETURN")));
         postrouting.push(format!("{to} {new} {}", pin(side)));
         // The mark has done its work. The tunnel's own packets would inherit it, and some kinds look
         // their way up with it (vxlan_get_route()): back into the tunnel.
-        if side.link.kind == LinkKind::Tunnel {
+        if link.kind == LinkKind::Tunnel {
             postrouting.push(format!("{to} -j MARK --set-xmark 0x0/{mask:#x}"));
         }
     }
+    prerouting.extend(neighbours.iter().cloned());
     prerouting.push(restore.clone());
     // An error about a packet of the LAN (too big for the line, say) belongs to the connection that
     // is pinned, and goes to the LAN nevertheless.
-    let output = vec!["-p icmp -m conntrack --ctstate RELATED -j RETURN".to_owned(), restore];
+    let mut output = vec![group.to_owned(), "-p icmp -m conntrack --ctstate RELATED -j RETURN".to_owned()];
+    output.extend(neighbours);
+    output.push(restore);
     // Pins come after the marks of the administrator, whose rules decide over a connection's first
     // packet and no further.
     let chain = |name, hook, last, rules| Chain { name, hook, last, rules };
@@ -162,7 +170,7 @@ fn mangle(config: &Config, sides: &[Side<'_>], by_name: bool) -> Ruleset {
         chain("MULTIHOME-PREROUTING", "PREROUTING", true, prerouting),
         chain("MULTIHOME-OUTPUT", "OUTPUT", true, output),
     ];
-    if !postrouting.is_empty() {
+    if !sides.is_empty() {
         chains.push(chain("MULTIHOME-POSTROUTING", "POSTROUTING", false, postrouting));
     }
     Ruleset { table: Table::Mangle, chains, by_name }
