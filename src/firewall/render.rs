@@ -135,11 +135,8 @@ fn mangle(config: &Config, sides: &[Side<'_>], by_name: bool) -> Ruleset {
     let restore = format!("{pinned} -j CONNMARK --restore-mark --nfmask {mask:#x} --ctmask {mask:#x}");
     let pin = |side: &Side<'_>| format!("-j CONNMARK --set-xmark {:#x}/{mask:#x}", side.link.mark.get());
 
-    // Multicast and broadcast belong to a device, not to a way: with a mark, a broadcast of a DHCP
-    // client would be looked up again and sent to the gateway.
-    let group = "-d 224.0.0.0/3 -j RETURN";
-    let mut prerouting = vec![group.to_owned()];
-    let mut postrouting = vec![group.to_owned()];
+    let mut prerouting = Vec::new();
+    let mut postrouting = Vec::new();
     let mut neighbours = Vec::new();
     for side in sides {
         let Side { link, from, to, near } = side;
@@ -160,7 +157,7 @@ fn mangle(config: &Config, sides: &[Side<'_>], by_name: bool) -> Ruleset {
     prerouting.push(restore.clone());
     // An error about a packet of the LAN (too big for the line, say) belongs to the connection that
     // is pinned, and goes to the LAN nevertheless.
-    let mut output = vec![group.to_owned(), "-p icmp -m conntrack --ctstate RELATED -j RETURN".to_owned()];
+    let mut output = vec!["-p icmp -m conntrack --ctstate RELATED -j RETURN".to_owned()];
     output.extend(neighbours);
     output.push(restore);
     // Pins come after the marks of the administrator, whose rules decide over a connection's first
@@ -170,7 +167,7 @@ fn mangle(config: &Config, sides: &[Side<'_>], by_name: bool) -> Ruleset {
         chain("MULTIHOME-PREROUTING", "PREROUTING", true, prerouting),
         chain("MULTIHOME-OUTPUT", "OUTPUT", true, output),
     ];
-    if !sides.is_empty() {
+    if !postrouting.is_empty() {
         chains.push(chain("MULTIHOME-POSTROUTING", "POSTROUTING", false, postrouting));
     }
     Ruleset { table: Table::Mangle, chains, by_name }
