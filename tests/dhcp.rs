@@ -131,46 +131,42 @@ fn default() -> String {
     defaults("main").into_iter().find(|line| line.contains(" proto 77")).unwrap_or_default()
 }
 
-/// Whether eth1 leads by `gateway` in the group and in its own table; `None`: whether it is in neither.
-fn is_by(gateway: Option<&str>) -> bool {
-    match gateway {
-        Some(gateway) => {
-            let way = format!("via {gateway} dev eth1");
-            default().contains(&way) && defaults("2").iter().any(|route| route.contains(&way))
-        }
-        None => default() == ONLY_ISP1 && defaults("2").is_empty(),
-    }
-}
-
-/// Waits until it is so.
+/// Waits until eth1 leads by `gateway` in the group and in its own table; `None`: until it is in neither.
 fn comes(gateway: Option<&str>) {
-    asked_for(gateway, || {});
-}
-
-/// The same, and asks every few seconds once more: of DHCP's datagrams one may be lost, and a client
-/// that waits longer each time would outlast any deadline.
-fn asked_for(gateway: Option<&str>, ask: impl Fn()) {
-    let deadline = Instant::now() + Duration::from_mins(1);
-    let mut next = Instant::now();
-    while !is_by(gateway) {
-        assert!(Instant::now() < deadline, "{gateway:?} is not the way of eth1: {:#?}", held());
-        if Instant::now() >= next {
-            ask();
-            next = Instant::now() + Duration::from_secs(8);
+    let deadline = Instant::now() + Duration::from_secs(40);
+    loop {
+        let done = match gateway {
+            Some(gateway) => {
+                let way = format!("via {gateway} dev eth1");
+                default().contains(&way) && defaults("2").iter().any(|route| route.contains(&way))
+            }
+            None => default() == ONLY_ISP1 && defaults("2").is_empty(),
+        };
+        if done {
+            return;
         }
+        assert!(Instant::now() < deadline, "{gateway:?} is not the way of eth1: {:#?}", held());
         thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// Tells the dhcpcd that runs something. What comes of it is looked at, not its status: it may be busy
-/// and refuse, and it takes its daemon, our child, for alive until we wait for it.
-fn dhcpcd(option: &str) {
-    Command::new("dhcpcd").args([option, "eth1"]).output().unwrap();
 }
 
 fn run(command: &str) {
     let mut words = command.split_whitespace();
     ok(Command::new(words.next().unwrap()).args(words));
+}
+
+/// Signals dhcpcd, which 9.4.1 loses while a hook of its runs; ours loads the firewall after the routes,
+/// so that it may still run when they are there.
+fn tell_dhcpcd(option: &str) {
+    let here = fs::read_link("/proc/thread-self/ns/net").unwrap();
+    let is_hook = |process: &Path| {
+        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+        name.starts_with("dhcpcd-run-hook") && fs::read_link(process.join("ns/net")).is_ok_and(|net| net == here)
+    };
+    until("dhcpcd's hooks have ended", || {
+        !fs::read_dir("/proc").unwrap().flatten().any(|process| is_hook(&process.path()))
+    });
+    run(&format!("dhcpcd {option} eth1"));
 }
 
 fn append(file: &str, text: &str) {
@@ -242,7 +238,8 @@ fn dhcpcds_lease_is_a_link_and_its_own_default_has_a_metric() {
 
         drop(first);
         let second = machine.dnsmasq("--dhcp-option=3,203.0.113.1");
-        asked_for(Some("203.0.113.1"), || dhcpcd("-n"));
+        tell_dhcpcd("-n");
+        comes(Some("203.0.113.1"));
         ip("link set eth1 down");
         comes(None);
         ip("link set eth1 up");
@@ -252,8 +249,9 @@ fn dhcpcds_lease_is_a_link_and_its_own_default_has_a_metric() {
         drop(second);
         let _third = machine
             .dnsmasq("--dhcp-option=3,203.0.113.1 --dhcp-option=121,10.0.0.0/8,203.0.113.9,0.0.0.0/0,203.0.113.4");
-        asked_for(Some("203.0.113.4"), || dhcpcd("-n"));
-        dhcpcd("-k");
+        tell_dhcpcd("-n");
+        comes(Some("203.0.113.4"));
+        tell_dhcpcd("-k");
         comes(None);
     });
 }

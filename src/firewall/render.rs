@@ -137,24 +137,29 @@ fn mangle(config: &Config, sides: &[Side<'_>], by_name: bool) -> Ruleset {
 
     let mut prerouting = Vec::new();
     let mut postrouting = Vec::new();
+    let mut neighbours = Vec::new();
     for side in sides {
-        let Side { from, to, near, .. } = side;
-        prerouting.extend(near.iter().map(|net| format!("{from} -s {net} -j RETURN")));
+        let Side { link, from, to, near } = side;
+        // When the connection was pinned does not matter so, or whether the address was there by then.
+        let own = |net| format!("-d {net} -m connmark --mark {:#x}/{mask:#x} -j RETURN", link.mark.get());
+        neighbours.extend(near.iter().map(own));
         prerouting.push(format!("{from} {new} {}", pin(side)));
         // With the mark, what comes from the Internet for the LAN would be sent out again.
         prerouting.push(format!("{from} -j RETURN"));
-        postrouting.extend(near.iter().map(|net| format!("{to} -d {net} -j RETURN")));
         postrouting.push(format!("{to} {new} {}", pin(side)));
         // The mark has done its work. The tunnel's own packets would inherit it, and some kinds look
         // their way up with it (vxlan_get_route()): back into the tunnel.
-        if side.link.kind == LinkKind::Tunnel {
+        if link.kind == LinkKind::Tunnel {
             postrouting.push(format!("{to} -j MARK --set-xmark 0x0/{mask:#x}"));
         }
     }
+    prerouting.extend(neighbours.iter().cloned());
     prerouting.push(restore.clone());
     // An error about a packet of the LAN (too big for the line, say) belongs to the connection that
     // is pinned, and goes to the LAN nevertheless.
-    let output = vec!["-p icmp -m conntrack --ctstate RELATED -j RETURN".to_owned(), restore];
+    let mut output = vec!["-p icmp -m conntrack --ctstate RELATED -j RETURN".to_owned()];
+    output.extend(neighbours);
+    output.push(restore);
     // Pins come after the marks of the administrator, whose rules decide over a connection's first
     // packet and no further.
     let chain = |name, hook, last, rules| Chain { name, hook, last, rules };
