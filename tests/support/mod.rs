@@ -10,6 +10,7 @@
 pub mod ctl;
 pub mod internet;
 pub mod openvpn;
+pub mod strace;
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -199,6 +200,11 @@ pub fn defaults(table: &str) -> Vec<String> {
 /// A configuration with these settings.
 pub fn with_settings(config: &str, settings: &str) -> String {
     format!("{config}\n[settings]\n{settings}\n")
+}
+
+/// Whether this is `make stress`, which takes its time.
+pub fn thorough() -> bool {
+    std::env::var_os("STRESS_EVENTS").is_some()
 }
 
 /// Runs `what` in a thread, and so in a namespace, of its own.
