@@ -14,7 +14,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 use multihome::kernel::probe::Probe;
-use support::strace::{Call, calls};
+use support::strace::{CALLS, Call, calls};
 use support::*;
 
 const MODES: [&str; 2] = ["objects", "multipath"];
@@ -76,7 +76,7 @@ fn kill_at_every_point(
     mut after: impl FnMut(usize, &str),
 ) {
     before();
-    let calls = calls(&event(), &server.state().with_file_name("calls"));
+    let calls = calls(&event(), CALLS, &server.state().with_file_name("calls"));
     after(0, "");
     let points = points(&calls);
     println!("{what}: killed at {} points of {}", points.len(), calls.len());
@@ -107,7 +107,7 @@ fn strace_kills_before_the_call_and_what_a_killed_hook_leaves_goes() {
     let server = Server::new(&in_mode("objects"));
     server.up(ISP1);
     ISP2.create();
-    let calls = calls(&server.hook(UP, ISP2), &server.state().with_file_name("calls"));
+    let calls = calls(&server.hook(UP, ISP2), CALLS, &server.state().with_file_name("calls"));
     let files = State::now(&server).files;
     assert_eq!(files, ["isp1.toml", "isp2.toml", "lock", "records.lock"]);
     ok(&mut server.hook(DOWN, ISP2));

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 /// Calls that change something outside of the process, or by which it asks the kernel or waits for
 /// it; `?`: not every architecture has them all.
-const CALLS: &str = "sendto,write,openat,?mkdir,mkdirat,?rename,renameat,renameat2,?unlink,unlinkat,fchmod,ftruncate,\
+pub const CALLS: &str = "sendto,write,openat,?mkdir,mkdirat,?rename,renameat,renameat2,?unlink,unlinkat,fchmod,ftruncate,\
                      flock,clone,?clone3,?vfork,wait4,waitid,?poll,ppoll";
 
 /// `command`, as `Server::hook` makes it, with these options of strace(1) in front. The process that is
@@ -49,9 +49,9 @@ impl Call {
     }
 }
 
-/// What `command` calls when nobody disturbs it; `file` is where strace writes meanwhile.
-pub fn calls(command: &Command, file: &Path) -> Vec<Call> {
-    super::ok(&mut under(command, &format!("-o {} -e trace={CALLS} -e signal=none", file.display())));
+/// Which of these calls `command` makes when nobody disturbs it; `file` is where strace writes meanwhile.
+pub fn calls(command: &Command, names: &str, file: &Path) -> Vec<Call> {
+    super::ok(&mut under(command, &format!("-o {} -e trace={names} -e signal=none", file.display())));
     // The tracer, which ends after the hook does, leaves the end of it until then.
     let mut text = String::new();
     super::until("strace has written all", || {
