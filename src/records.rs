@@ -282,7 +282,11 @@ impl Store {
             file.set_permissions(Permissions::from_mode(0o644))?;
             file.write_all(text.as_bytes())
         };
-        new.and_then(fill).map_err(Error::io("write", &temporary))?;
+        if let Err(e) = new.and_then(fill) {
+            // A full disk is full of less without it.
+            let _ = remove(&temporary);
+            return Err(Error::io("write", &temporary)(e));
+        }
         fs::rename(&temporary, path).map_err(Error::io("replace", path))
     }
 }
