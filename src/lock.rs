@@ -80,7 +80,7 @@ impl Lock {
     }
 }
 
-/// O_CLOEXEC is std's default. A symbolic link in the lock's place is nobody's of ours.
+/// `O_CLOEXEC` is std's default. A symbolic link in the lock's place is nobody's of ours.
 fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     options.read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)
 }
