@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 
@@ -259,4 +259,21 @@ fn output_goes_to_stderr_too_when_asked_for() {
     let verbose = ok(server.hook(UP, ISP1).arg("-v"));
     let said = String::from_utf8_lossy(&verbose.stderr).into_owned();
     assert!(said.contains("isp1 up on ppp0, 198.51.100.10 via 198.51.100.1; links up: isp1; 0 changes in "), "{said}");
+}
+
+#[test]
+fn an_error_that_nobody_can_hear_is_an_error_like_any_other() {
+    let server = Server::new(ARTICLE);
+    for more in [&[][..], &["-v"]] {
+        for program in [UP, DOWN, CTL] {
+            let mut hook = server.with_args(program, more);
+            hook.args(if program == CTL { &["plan"][..] } else { &["ppp0", "", "", ISP1.local, ISP1.remote] });
+            hook.stderr(File::create("/dev/full").unwrap()).stdout(File::create("/dev/full").unwrap());
+            server.configure("nonsense");
+            assert_eq!(hook.status().unwrap().code(), Some(1), "{hook:?}");
+            server.configure(ARTICLE);
+            hook.arg("--what").stderr(File::create("/dev/full").unwrap());
+            assert_eq!(hook.status().unwrap().code(), Some(2), "{hook:?}");
+        }
+    }
 }
