@@ -9,11 +9,9 @@
 mod support;
 
 use std::fs;
-use std::net::Ipv4Addr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-use multihome::kernel::probe::Probe;
 use support::strace::{CALLS, Call, calls};
 use support::*;
 
@@ -45,13 +43,6 @@ impl State {
             files,
         }
     }
-}
-
-/// There is a way to the Internet, whichever leg a packet's hash chooses.
-fn has_default() -> bool {
-    let mut probe = Probe::open().unwrap();
-    let mut ways = (0..32).map(|n| probe.device_towards(Ipv4Addr::new(100, 64, n, 1)).unwrap());
-    ways.all(|way| way.is_some())
 }
 
 /// Those of `calls` at which to kill their hook.
