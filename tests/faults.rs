@@ -122,7 +122,9 @@ fn a_full_disk_keeps_no_line_from_being_served() {
     assert!(!server.state().join(".isp2.new").exists());
     // With space again the next event is as any other.
     fs::remove_file(server.state().join("full")).unwrap();
-    [ISP1, ISP2].map(|line| ok(&mut server.hook(UP, line)));
+    for line in [ISP1, ISP2] {
+        ok(&mut server.hook(UP, line));
+    }
     assert!(defaults("main")[0].contains("dev ppp0 weight 8") && defaults("main")[0].contains("dev ppp1 weight 2"));
     let mut files: Vec<_> = fs::read_dir(server.state()).unwrap().map(|e| e.unwrap().file_name()).collect();
     files.sort();
@@ -145,6 +147,8 @@ fn a_state_directory_that_became_read_only_keeps_no_line_from_being_served() {
     fails(1, &mut server.hook(DOWN, ISP1));
     assert!(defaults("1").is_empty());
     remount(MsFlags::empty());
-    [ISP1, ISP2].map(|line| ok(&mut server.hook(UP, line)));
+    for line in [ISP1, ISP2] {
+        ok(&mut server.hook(UP, line));
+    }
     assert!(defaults("main")[0].contains("dev ppp0 weight 8") && defaults("main")[0].contains("dev ppp1 weight 2"));
 }

@@ -145,7 +145,7 @@ impl Foreign {
             return Err(format!("of others there is\n{found:#?}\ninstead of\n{routing:#?}"));
         }
         let found: BTreeSet<_> = rules().into_iter().filter(|rule| !rule.contains("MULTIHOME")).collect();
-        if found != filter { Err(format!("of others there is\n{found:#?}\ninstead of\n{filter:#?}")) } else { Ok(()) }
+        if found == filter { Ok(()) } else { Err(format!("of others there is\n{found:#?}\ninstead of\n{filter:#?}")) }
     }
 }
 

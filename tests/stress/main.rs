@@ -9,7 +9,7 @@
 //! The wall clock is the machine's, and time namespaces do not cover it: that it jumps between two events is told by
 //! changing the time that the records bear.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
 mod disturb;
 mod foreign;
@@ -136,7 +136,7 @@ impl Stress {
     }
 
     /// Starts a hook, and has something befall it, or not.
-    fn start(&mut self, command: Command, link: Option<usize>, what: String) {
+    fn start(&mut self, command: Command, link: Option<usize>, what: &str) {
         let disturbance = Disturbance::any(&mut self.random);
         let what = format!("{what} {disturbance:?}");
         self.note(what.clone());
@@ -149,7 +149,7 @@ impl Stress {
     /// Starts `program` for a session of a link.
     fn tell(&mut self, program: &str, link: usize, session: &Session) {
         let what = format!("{} {} {session:?}", program.rsplit('/').next().unwrap(), LINKS[link]);
-        self.start(self.command(program, link, session), Some(link), what);
+        self.start(self.command(program, link, session), Some(link), &what);
     }
 
     /// Takes the hooks that have ended out of those that run.
@@ -165,7 +165,9 @@ impl Stress {
             if !status.success() {
                 self.history.push(format!("{status}: {}", hook.what));
                 *(if killed { &mut self.killed } else { &mut self.failed }) += 1;
-                hook.link.map(|link| self.unheard[link] = true);
+                if let Some(link) = hook.link {
+                    self.unheard[link] = true;
+                }
             }
         }
         self.running = running;
@@ -190,7 +192,7 @@ impl Stress {
             _ if self.random.once_in(8) => {
                 let mut apply = self.server.bare(CTL);
                 apply.arg("apply");
-                self.start(apply, None, "mhctl apply".to_owned());
+                self.start(apply, None, "mhctl apply");
             }
             None => {
                 let session = self.lines.dial(link, &mut self.random);
@@ -295,7 +297,7 @@ impl Stress {
                 assert!(has_default(), "{}\n{:#?}", self.history.join("\n"), held());
             }
         }
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while !self.running.is_empty() && Instant::now() < deadline {
             // Some are stopped only later.
             self.go_on();
@@ -324,7 +326,7 @@ impl Stress {
 
     /// One more event: of each link whose last word may not have been heard, and of all.
     fn mend(&mut self) {
-        for link in 0..LINKS.len() {
+        for (link, name) in LINKS.iter().enumerate() {
             if !std::mem::take(&mut self.unheard[link]) {
                 continue;
             }
@@ -336,7 +338,7 @@ impl Stress {
             let output = self.command(program, link, session).output().unwrap();
             self.events += 1;
             let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{} {session:?}: {said}\n{}", LINKS[link], self.history.join("\n"));
+            assert!(output.status.success(), "{name} {session:?}: {said}\n{}", self.history.join("\n"));
         }
         for device in self.stale.drain(..) {
             ip(&format!("link del {device}"));
@@ -374,8 +376,8 @@ impl Stress {
         }
         for entry in fs::read_dir(self.server.state()).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
-            let of_link = |link: &&str| name == format!("{link}.toml") || name == format!(".{link}.new");
-            if !["lock", "records.lock"].contains(&name.as_str()) && !LINKS.iter().any(|link| of_link(&link)) {
+            let of_link = |link: &str| name == format!("{link}.toml") || name == format!(".{link}.new");
+            if !["lock", "records.lock"].contains(&name.as_str()) && !LINKS.iter().any(|link| of_link(link)) {
                 return Err(format!("{name} in the state directory"));
             }
         }
