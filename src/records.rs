@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::Ipv6Addr;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -213,8 +215,8 @@ impl Store {
     pub fn prepare(&self) -> Result<&Path, Error> {
         make_dir(&self.dir).map_err(Error::io("create directory", &self.dir))?;
         let meta = fs::symlink_metadata(&self.dir).map_err(Error::io("look at", &self.dir))?;
-        let me = fs::metadata("/proc/self").map_err(Error::io("look at", Path::new("/proc/self")))?.uid();
-        let safe = meta.is_dir() && (meta.uid() == me || meta.uid() == 0) && meta.mode() & 0o022 == 0;
+        let ours = meta.uid() == geteuid().as_raw() || meta.uid() == 0;
+        let safe = meta.is_dir() && ours && meta.mode() & 0o022 == 0;
         if safe { Ok(&self.dir) } else { Err(Error::Unsafe(self.dir.clone())) }
     }
 
@@ -291,13 +293,23 @@ impl Store {
     }
 }
 
-/// A file of ours; `None`: there is none.
+/// A file of ours; `None`: there is none. A record is a hundred bytes; whatever else stands in its place, such as a
+/// pipe that nobody writes to, keeps no event waiting.
 fn read<T: DeserializeOwned>(path: PathBuf) -> Result<Option<T>, Error> {
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
+    const LIMIT: u64 = 64 * 1024;
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
+    let file = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(&path) {
+        Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io("read", &path)(e)),
     };
+    let meta = file.metadata().map_err(Error::io("read", &path))?;
+    if !meta.is_file() || meta.len() > LIMIT {
+        let reason = if meta.is_file() { "it is too large" } else { "it is no file" }.to_owned();
+        return Err(Error::Malformed { path, reason });
+    }
+    let mut text = String::new();
+    file.take(LIMIT).read_to_string(&mut text).map_err(Error::io("read", &path))?;
     let value = toml::from_str(&text);
     value.map(Some).map_err(|e| Error::Malformed { path, reason: e.message().to_owned() })
 }

@@ -303,7 +303,7 @@ impl Stress {
             self.go_on();
             self.wait(Duration::from_millis(5));
         }
-        let hanging: Vec<_> = self.running.iter().map(|hook| (&hook.what, hook.child.id())).collect();
+        let hanging: Vec<_> = self.running.iter().map(|hook| (&hook.what, waits_in(hook.child.id()))).collect();
         assert!(hanging.is_empty(), "they hang: {hanging:?}\n{}", self.history.join("\n"));
         self.foreign.calm();
         if disk {
@@ -388,6 +388,15 @@ impl Stress {
 /// Rules that are ours or jump to ours.
 fn ours_of(rules: &[String]) -> Vec<String> {
     rules.iter().filter(|rule| rule.contains("MULTIHOME")).cloned().collect()
+}
+
+/// What a process and its children are doing, as far as the kernel tells it.
+fn waits_in(pid: u32) -> String {
+    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let children = read(&format!("task/{pid}/children"));
+    let children: Vec<_> = children.split_whitespace().map(|child| waits_in(child.parse().unwrap())).collect();
+    let [command, call, stack] = ["cmdline", "syscall", "stack"].map(read);
+    format!("{command:?} in {call}{stack}{}", children.join("\n"))
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -49,17 +49,24 @@ impl Call {
     }
 }
 
-/// Which of these calls `command` makes when nobody disturbs it; `file` is where strace writes meanwhile.
-pub fn calls(command: &Command, names: &str, file: &Path) -> Vec<Call> {
-    super::ok(&mut under(command, &format!("-o {} -e trace={names} -e signal=none", file.display())));
+/// What strace(1) writes about `command`, which has to succeed; `file` is where it does so.
+pub fn log(command: &Command, options: &str, file: &Path) -> String {
+    super::ok(&mut under(command, &format!("-o {} -e signal=none {options}", file.display())));
     // The tracer, which ends after the hook does, leaves the end of it until then.
     let mut text = String::new();
     super::until("strace has written all", || {
         let before = text.len();
+        std::thread::sleep(std::time::Duration::from_millis(5));
         text = fs::read_to_string(file).unwrap_or_default();
         before > 0 && before == text.len() && text.ends_with('\n')
     });
     fs::remove_file(file).unwrap();
+    text
+}
+
+/// Which of these calls `command` makes when nobody disturbs it; `file` is where strace writes meanwhile.
+pub fn calls(command: &Command, names: &str, file: &Path) -> Vec<Call> {
+    let text = log(command, &format!("-e trace={names}"), file);
     let mut counts = BTreeMap::new();
     let call = |line: &str| {
         let name = line.split('(').next().unwrap().to_owned();
