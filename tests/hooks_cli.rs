@@ -5,7 +5,9 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 
@@ -276,4 +278,26 @@ fn an_error_that_nobody_can_hear_is_an_error_like_any_other() {
             assert_eq!(hook.status().unwrap().code(), Some(2), "{hook:?}");
         }
     }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_an_error_like_any_other() {
+    let server = Server::new(ARTICLE);
+    ISP1.create();
+    let bytes = OsStr::from_bytes(b"pp\xff\xfe0");
+    for (program, status) in [(UP, 2), (DOWN, 2), (VPN, 0), (CTL, 2)] {
+        let said = fails(status, server.bare(program).args([bytes; 5]));
+        assert_eq!(said.lines().count(), 1, "{said:?}");
+        let mut hook = server.bare(program);
+        hook.args(if program == VPN { &["--strict"][..] } else { &[] }).args([bytes; 9]).env("dev", bytes);
+        assert_eq!(fails(2, &mut hook).lines().count(), 1);
+    }
+    // In the environment they say nothing.
+    for name in ["PPPD_PID", "LINKNAME", "PPP_IPPARAM", "IPLOCAL", "IFNAME", "PEERNAME"] {
+        ok(server.hook(UP, ISP1).env(name, bytes));
+        let long = "x".repeat(100_000);
+        ok(server.hook(UP, ISP1).env(name, long));
+    }
+    VPN0.create();
+    ok(server.openvpn(VPN0, "up").arg("--strict").env("trusted_ip", bytes).env("daemon_pid", bytes).env("dev", bytes));
 }
