@@ -194,28 +194,57 @@ impl Socket {
             if from.port_number() != 0 {
                 continue; // Another process's, not the kernel's.
             }
-            let mut rest = &datagram[..];
-            while let Some((answer, after)) = split(rest)? {
-                rest = after;
-                if answer.sequence != self.sequence {
-                    continue;
-                }
-                whole &= answer.flags & NLM_F_DUMP_INTR == 0;
-                match answer.kind {
-                    NLMSG_NOOP => {}
-                    NLMSG_ERROR | NLMSG_DONE => return verdict(&answer).map(|()| whole),
-                    NLMSG_OVERRUN => return Err(Error::Decode("overrun".to_owned())),
-                    _ => {
-                        if each(answer.body).is_break() {
-                            // The rest of the dump would stand before the next answer.
-                            self.netlink = connect(self.protocol)?;
-                            return Ok(true);
-                        }
-                    }
+            match answers(&datagram, self.sequence, &mut whole, &mut each)? {
+                End::NotYet => {}
+                End::Done => return Ok(whole),
+                End::Enough => {
+                    // The rest of the dump would stand before the next answer.
+                    self.netlink = connect(self.protocol)?;
+                    return Ok(true);
                 }
             }
         }
     }
+}
+
+/// Whether an answer goes on after a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It does.
+    NotYet,
+    /// That was all.
+    Done,
+    /// Nobody wants the rest.
+    Enough,
+}
+
+/// Calls `each` for the messages in a datagram that answer request `sequence`; `whole` becomes `false` where changes have
+/// interrupted a dump. A refusal is an error.
+pub(super) fn answers(
+    datagram: &[u8],
+    sequence: u32,
+    whole: &mut bool,
+    each: &mut impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> Result<End, Error> {
+    let mut rest = datagram;
+    while let Some((answer, after)) = split(rest)? {
+        rest = after;
+        if answer.sequence != sequence {
+            continue;
+        }
+        *whole &= answer.flags & NLM_F_DUMP_INTR == 0;
+        match answer.kind {
+            NLMSG_NOOP => {}
+            NLMSG_ERROR | NLMSG_DONE => return verdict(&answer).map(|()| End::Done),
+            NLMSG_OVERRUN => return Err(Error::Decode("overrun".to_owned())),
+            _ => {
+                if each(answer.body).is_break() {
+                    return Ok(End::Enough);
+                }
+            }
+        }
+    }
+    Ok(End::NotYet)
 }
 
 fn connect(protocol: isize) -> io::Result<Netlink> {
