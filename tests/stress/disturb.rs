@@ -48,7 +48,7 @@ impl Disturbance {
             4 => Self::After(u64::try_from(random.below(15_000)).unwrap(), signal),
             5 => Self::At(call, nth, if signal == Signal::SIGKILL { "signal=KILL" } else { "signal=STOP" }),
             // close(2) does not fail so that the file stays open, nor does what tokio writes to itself, to an eventfd(2).
-            _ if call == "close" || call == "write" && nth > 4 => Self::None,
+            _ if call == "close" || call == "write" && nth > 2 => Self::None,
             // From here on it can be std's own socket to a child that starts, which it trusts (and waits for ever).
             _ if call == "recvfrom" && nth > 60 => Self::At(call, nth, "error=EINTR"),
             _ => Self::At(call, nth, random.pick(&ERRORS)),
