@@ -70,7 +70,7 @@ fn problem(problem: &Problem) -> Finding {
     let (why, mend) = match problem {
         Problem::ForeignDefault(route) => (
             "ours cannot stand there, so traffic is not shared and does not fail over",
-            format!("ip route del default {} metric {} table {}", route.target, route.metric, route.table),
+            format!("ip route del {}", route.selection()),
         ),
         Problem::ForeignNexthop { .. } => (
             "the default route is a plain multipath route: a gap at each failover",
