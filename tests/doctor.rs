@@ -69,6 +69,13 @@ impl Host {
         all
     }
 
+    /// That the command of the first finding is right as it stands.
+    fn mends(&self) {
+        let report: serde_json::Value = serde_json::from_slice(&self.doctor(&["--json"]).stdout).unwrap();
+        ok(std::process::Command::new("sh").args(["-c", report["findings"][0]["mend"].as_str().unwrap()]));
+        assert_eq!(self.findings(), []);
+    }
+
     /// That the change leads to just this one finding.
     fn finds(&self, weight: &str, part: &str) {
         let all = self.findings();
@@ -195,7 +202,12 @@ fn a_foreign_default_and_nexthop_are_found() {
     ip("link set other up");
     ip("route append default dev other");
     host.finds("trouble", "a default route that is not ours stands at metric 0");
-    ip("route del default dev other");
+    host.mends();
+    for kind in ["unreachable", "blackhole", "prohibit"] {
+        ip(&format!("route append {kind} default"));
+        host.finds("trouble", &format!("stands at metric 0 of table 254: {kind}"));
+        host.mends();
+    }
     host.server.configure(&format!("{ARTICLE}[settings]\nnexthop-id = 9000\n"));
     ip("nexthop add id 9001 dev other protocol 186");
     let all = host.findings();
