@@ -12,7 +12,7 @@ use crate::observed::{Observed, Scope};
 use crate::plan::Change;
 
 mod apply;
-mod conntrack;
+pub mod conntrack;
 pub mod counters;
 pub mod fib;
 mod link;
