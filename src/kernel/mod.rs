@@ -18,7 +18,7 @@ pub mod fib;
 mod link;
 mod netfilter;
 pub mod nexthop;
-mod nftables;
+pub mod nftables;
 pub mod notices;
 mod observe;
 pub mod probe;

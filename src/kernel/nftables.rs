@@ -14,6 +14,8 @@ use super::socket::{self, Socket};
 use super::{Error, read};
 use crate::firewall::{Found, FoundRule, Seal, Table, is_ours};
 
+pub mod others;
+
 const NFT_MSG_GETCHAIN: u16 = 10 << 8 | 4;
 const NFT_MSG_GETRULE: u16 = 10 << 8 | 7;
 const NFTA_CHAIN_TABLE: u16 = 1;

@@ -217,7 +217,6 @@ fn is_deleted_by(held: &Held, wanted: &FoundRoute) -> bool {
             wanted.len() >= compared
                 && held.iter().zip(wanted).take(compared).all(|(h, w)| hop(&h.leg, w.leg.device.index, w.leg.gateway))
         }
-        (FoundTarget::Legs(_), _) => false,
         (FoundTarget::Other { kind, .. }, Via::Unreachable) => *kind == RouteKind::UNREACHABLE,
         // Without any leg what is by a nexthop object matches as well as all else of the type.
         (FoundTarget::Other { kind, hops, .. }, via) if hops.is_empty() => {
@@ -230,7 +229,7 @@ fn is_deleted_by(held: &Held, wanted: &FoundRoute) -> bool {
             let compared = if hops.len() == 1 { 1 } else { held.len() };
             hops.len() >= compared && held.iter().zip(hops).take(compared).all(|(h, w)| same(&h.leg, w))
         }
-        (FoundTarget::Other { .. }, Via::Nexthop(_)) => false,
+        (FoundTarget::Legs(_), _) | (FoundTarget::Other { .. }, Via::Nexthop(_)) => false,
     }
 }
 

@@ -9,6 +9,7 @@
 
 pub mod ctl;
 pub mod internet;
+pub mod nft;
 pub mod openvpn;
 
 use std::fs;

@@ -56,13 +56,14 @@ impl<'a> Watched<'a> {
         if config.settings.firewall == Firewall::None {
             return Self::Unknown("firewall = \"none\" in [settings]: none is pinned");
         }
-        Pinned::of(link, config).map_or_else(Self::failed, |pinned| match pinned {
-            Some(pinned) => Self::Known(pinned),
-            None => Self::Unknown("this kernel tracks none (nf_conntrack)"),
-        })
+        match Pinned::of(link, config) {
+            Ok(Some(pinned)) => Self::Known(pinned),
+            Ok(None) => Self::Unknown("this kernel tracks none (nf_conntrack)"),
+            Err(error) => Self::failed(&error),
+        }
     }
 
-    fn failed(error: kernel::Error) -> Self {
+    fn failed(error: &kernel::Error) -> Self {
         warn!("{error}");
         Self::Unknown("they cannot be read")
     }
@@ -72,7 +73,7 @@ impl<'a> Watched<'a> {
         if let Self::Known(pinned) = self
             && let Err(error) = pinned.listen()
         {
-            *self = Self::failed(error);
+            *self = Self::failed(&error);
         }
     }
 
@@ -81,7 +82,7 @@ impl<'a> Watched<'a> {
         if let Self::Known(pinned) = self
             && let Err(error) = pinned.look()
         {
-            *self = Self::failed(error);
+            *self = Self::failed(&error);
         }
     }
 

@@ -116,9 +116,9 @@ impl Report {
         let Summary { pinned, broken, moved, back, silent, missed, listed } = summary;
         // Writing to a String cannot fail, here and below.
         let _ = match pinned {
-            0 => writeln!(out, "  pinned   no connection was"),
-            1 => write!(out, "  pinned   1 connection was:"),
-            n => write!(out, "  pinned   {n} connections were:"),
+            0 => writeln!(out, "  pinned   no connection"),
+            1 => write!(out, "  pinned   1 connection:"),
+            n => write!(out, "  pinned   {n} connections:"),
         };
         let counts = [
             (broken, "broke"),

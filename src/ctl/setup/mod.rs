@@ -14,7 +14,7 @@ use crate::pass::Common;
 pub mod distribution;
 pub mod manifest;
 pub mod openvpn;
-mod wanted;
+pub(super) mod wanted;
 
 use distribution::Distribution;
 use manifest::{Content, Manifest, Tree};
