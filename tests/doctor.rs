@@ -36,6 +36,8 @@ impl Host {
         }
         host.server.up(ISP1);
         host.server.up(ISP2);
+        // The article's policy is about this address; here it is our own.
+        ip("addr add 192.168.2.30/32 dev lo");
         host
     }
 
@@ -136,6 +138,16 @@ fn default_routes_of_pppd_are_found() {
     }
     host.write("etc/ppp/peers/dsl", "ipparam isp1\nnodefaultroute\n#defaultroute\n");
     assert_eq!(host.findings(), []);
+    // What Debian's packages install to be filled in is nobody's line.
+    for (name, text) in [
+        ("provider", "connect \"/usr/sbin/chat -f /etc/chatscripts/pap -T ********\"\ndefaultroute\n"),
+        ("dsl-provider", "# MUST CHANGE: Uncomment\n#\n#user myusername@myprovider.net\ndefaultroute\n"),
+    ] {
+        host.write(&format!("etc/ppp/peers/{name}"), text);
+        assert_eq!(host.findings(), [], "{name}");
+        let init = ok(host.server.bare(CTL).args(["init", "--root"]).arg(host.root.path()));
+        assert!(!String::from_utf8(init.stdout).unwrap().contains("provider"), "{name}");
+    }
     host.write("etc/ppp/options", "defaultroute\n");
     host.finds("trouble", "for every peer");
 }
@@ -229,6 +241,11 @@ fn forwarding_that_is_off_or_untranslated_is_found() {
     let host = Host::new(&lan);
     fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
     host.finds("trouble", "policy \"guests\" is about forwarded traffic, and nothing is forwarded");
+    host.server.configure(ARTICLE);
+    assert_eq!(host.findings(), []);
+    ip("addr del 192.168.2.30/32 dev lo");
+    host.finds("trouble", "policy \"one machine of the LAN\" is about forwarded traffic, and nothing is forwarded");
+    host.server.configure(&lan);
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
     let whats: Vec<_> = host.findings().into_iter().map(|(weight, what)| format!("{weight}: {what}")).collect();
     assert_eq!(

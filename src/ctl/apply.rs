@@ -16,10 +16,11 @@ use crate::types::LinkName;
 
 /// Options of `apply`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "What it has changed stands in the log, and where nothing was to be changed nothing does.
+#[command(after_help = "What it has changed stands in the log; where there was nothing to do, nothing
+does.
 Example: mhctl apply --dry-run    what it would do;    mhctl apply    do it")]
 pub struct Args {
-    /// Print JSON: the changes that were made, what failed, and which links are up
+    /// Print JSON: what was changed, what failed, which links are up
     #[arg(long)]
     json: bool,
 }

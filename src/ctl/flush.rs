@@ -36,14 +36,15 @@ const ROUNDS: usize = 16;
 /// No options of its own.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Goes: rules, routes and nexthops with our protocol number, our chains in iptables and our device
-groups, and the records of links that are up.
-Comes: a plain default route, of protocol static, by the best uplink that is up.
-Stays: what others made; the marks of tracked connections, which nothing heeds any more; a reverse
-path filter that was made loose, and a hash-policy that was set: what they were is not known.
-Afterwards a link counts again at its next event, or with `mhctl link up`; a link with a gateway
-in the configuration, and all rules, at any event or apply. So stop the timer before:
-  systemctl stop multihome.timer
+Goes:  rules, routes and nexthops with our protocol number, our chains in
+       iptables, our device groups, the records of links that are up.
+Comes: a plain default route, of protocol static, by the best uplink.
+Stays: what others made; marks of tracked connections, which nothing heeds any
+       more; a reverse path filter that was made loose and a hash-policy that
+       was set, since what they were is not known.
+Afterwards a link counts again at its next event, or with `mhctl link up`.
+Rules, and links with a gateway in the configuration, come back at any event or
+apply, so stop the timer before: systemctl stop multihome.timer
 Example: mhctl flush --dry-run    see it;    mhctl flush    do it")]
 pub struct Args {}
 

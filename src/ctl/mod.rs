@@ -29,7 +29,7 @@ pub mod why;
 /// A command of mhctl.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Show what is up, where traffic goes, and whether the kernel is as it should be
+    /// Show what is up, where traffic goes, and what is not as it should be
     Status(status::Args),
     /// Check the configuration, and show which numbers come out of it
     Check(check::Args),
@@ -53,7 +53,7 @@ pub enum Command {
     Link(link::Args),
     /// Rehearse a failover: take a link out of use for a while
     Drill(drill::Args),
-    /// See it work, in a throwaway network namespace: this machine's network is not touched
+    /// See it work in a throwaway network namespace; nothing else is touched
     Demo(demo::Args),
 }
 

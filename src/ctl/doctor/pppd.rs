@@ -16,6 +16,12 @@ pub(in crate::ctl) fn words(text: &str) -> Vec<&str> {
     lines.flat_map(str::split_whitespace).map(|word| word.trim_matches(|c| c == '"' || c == '\'')).collect()
 }
 
+/// Whether a peer is one of those that Debian's packages install to be filled in: `provider` dials no
+/// number, `dsl-provider` has its user commented out.
+pub(in crate::ctl) fn is_example(text: &str) -> bool {
+    text.contains("********") || text.contains("\n#user myusername@myprovider.net")
+}
+
 /// The word after `option`, of the last time that it is given.
 pub(in crate::ctl) fn value<'a>(words: &[&'a str], option: &str) -> Option<&'a str> {
     let at = words.iter().rposition(|word| *word == option)?;
@@ -39,6 +45,7 @@ pub(super) fn options(tree: &Tree, config: &Config) -> Vec<Finding> {
     let options = files(tree, "/etc/ppp").into_iter().filter(|(name, _)| name.starts_with("options"));
     let options = options.map(|(name, text)| (format!("/etc/ppp/{name}"), text));
     let peers = files(tree, "/etc/ppp/peers").into_iter().map(|(name, text)| (format!("/etc/ppp/peers/{name}"), text));
+    let peers = peers.filter(|(_, text)| !is_example(text));
     for (path, text) in options.chain(peers) {
         let words = words(&text);
         let Some(word) = ["replacedefaultroute", "defaultroute"].into_iter().find(|w| words.contains(w)) else {

@@ -37,13 +37,14 @@ use crate::types::{IfName, LinkName};
 /// Options of `drill`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The line itself stays up; only new routes leave it out. Ctrl-C ends the drill early.
+The line itself stays up; only new routes leave it out. Ctrl-C ends the drill.
 Of the connections that were pinned to the link it is told what became of them:
   moved    it goes by another link, and is answered there
   broke    it was reset there, or is not answered
   back     its other end went on by the drilled link
   silent   nothing has been sent since, so nobody knows
-Exit status: 0 there was a route all the time, 1 there was none for a moment, or it failed.
+Exit status: 0 there was a route all the time, 1 there was none for a moment,
+or it failed.
 Example: mhctl drill isp1 --for 30s")]
 pub struct Args {
     /// Link to take out of use
