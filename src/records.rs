@@ -1,6 +1,8 @@
 //! The record of which link is up on which interface: one small file per link in the state
 //! directory, replaced atomically.
 
+mod text;
+
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -10,51 +12,45 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::caller::{Addresses, Change, Event, Family};
 use crate::config::Config;
 use crate::hold::Hold;
 use crate::types::{HostAddr, IfName, LinkName};
+use text::Stored;
 
 /// Default state directory.
 pub const DEFAULT_DIR: &str = "/run/multihome";
 
 /// What a caller said of a link that is up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Interface it is on.
     pub interface: IfName,
     /// Index of that interface: another one by the same name is another line.
     pub index: u32,
     /// Process that brought it up.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<u32>,
     /// Seconds since 1970 at which it came up.
     pub since: u64,
     /// Its IPv4 side, if that is up.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub v4: Option<V4>,
     /// Its IPv6 side, if that is up: recorded, not yet routed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub v6: Option<V6>,
 }
 
 /// IPv4 addresses of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct V4 {
     /// Our address.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub local: Option<HostAddr>,
     /// Gateway; `None`: the device itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<HostAddr>,
 }
 
 /// IPv6 addresses of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct V6 {
     /// Our address.
     pub local: Ipv6Addr,
@@ -270,17 +266,14 @@ impl Store {
         remove(&self.hold_path(link))
     }
 
-    fn replace(&self, link: &LinkName, path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    fn replace(&self, link: &LinkName, path: &Path, value: &impl Stored) -> Result<(), Error> {
         // Under the lock nobody else uses this name; what is there was left by a hook that died.
         let temporary = self.dir.join(format!(".{link}.new"));
         remove(&temporary)?;
-        // Numbers, names and addresses: nothing that TOML could not hold.
-        let text =
-            toml::to_string(value).map_err(|e| Error::Malformed { path: path.to_owned(), reason: e.to_string() })?;
         let new = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary);
         let fill = |mut file: File| {
             file.set_permissions(Permissions::from_mode(0o644))?;
-            file.write_all(text.as_bytes())
+            file.write_all(value.to_text().as_bytes())
         };
         new.and_then(fill).map_err(Error::io("write", &temporary))?;
         fs::rename(&temporary, path).map_err(Error::io("replace", path))
@@ -288,14 +281,13 @@ impl Store {
 }
 
 /// A file of ours; `None`: there is none.
-fn read<T: DeserializeOwned>(path: PathBuf) -> Result<Option<T>, Error> {
+fn read<T: Stored>(path: PathBuf) -> Result<Option<T>, Error> {
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io("read", &path)(e)),
     };
-    let value = toml::from_str(&text);
-    value.map(Some).map_err(|e| Error::Malformed { path, reason: e.message().to_owned() })
+    text::read(&text).map(Some).map_err(|reason| Error::Malformed { path, reason })
 }
 
 /// Makes a directory that all can read whatever the umask (pppd's is 077): `mhctl status` needs no

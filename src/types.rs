@@ -5,7 +5,6 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 /// A value from outside that is not what it should be; says what to write instead.
@@ -239,23 +238,6 @@ macro_rules! display_inner {
     )*};
 }
 display_inner!(LinkName => "{}", IfName => "{}", TableId => "{}", Mark => "{:#x}", Weight => "{}", Tier => "{}", HostAddr => "{}");
-
-// Records hold these as text and check them again when they are read.
-macro_rules! serde_as_text {
-    ($($t:ty),*) => {$(
-        impl Serialize for $t {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-        impl<'de> Deserialize<'de> for $t {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    )*};
-}
-serde_as_text!(IfName, HostAddr);
 
 #[cfg(test)]
 mod tests {

@@ -25,8 +25,9 @@ fn read(case: &Path, file: &str) -> String {
 }
 
 fn records(text: &str) -> Records {
-    let records: BTreeMap<String, Record> = toml::from_str(text).unwrap();
-    records.into_iter().map(|(name, record)| (name.parse().unwrap(), record)).collect()
+    let records: BTreeMap<String, toml::Value> = toml::from_str(text).unwrap();
+    let record = |value| toml::to_string(&value).unwrap().parse::<Record>().unwrap();
+    records.into_iter().map(|(name, value)| (name.parse().unwrap(), record(value))).collect()
 }
 
 /// The plans of a case; that they lead to rest, and `reconcile` there as well, is checked.

@@ -20,7 +20,7 @@ const UPLINK: &str = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\n";
 fn records() -> Records {
     let record =
         "interface = \"ppp0\"\nindex = 11\nsince = 0\n[v4]\nlocal = \"198.51.100.10\"\ngateway = \"198.51.100.1\"";
-    [("isp1".parse().unwrap(), toml::from_str(record).unwrap())].into_iter().collect()
+    [("isp1".parse().unwrap(), record.parse().unwrap())].into_iter().collect()
 }
 
 /// A policy of that many rules.

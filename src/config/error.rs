@@ -63,23 +63,6 @@ impl Error {
         let place = Place::new(span, text);
         Self { file: file.to_owned(), place: Some(place), key: key.map(str::to_owned), message: one_line(&message) }
     }
-
-    pub(super) fn from_toml(error: &toml::de::Error, text: &str, file: &Path) -> Self {
-        let span = error.span().unwrap_or_default();
-        let message = match error.message() {
-            // What `[uplink]` instead of `[[uplink]]` leads to.
-            message if message.ends_with("expected a sequence") => {
-                "write each in double brackets, such as [[uplink]]".to_owned()
-            }
-            "duplicate key" => {
-                let key = text.get(span.clone()).unwrap_or_default();
-                format!("duplicate key {:?}: keep one of them", key.chars().take(64).collect::<String>())
-            }
-            // Unknown keys are quoted in full, and the list of the right ones follows.
-            message => message.replacen("unknown field", "unknown key", 1).chars().take(500).collect(),
-        };
-        Self::new(Fault { key: None, span, message }, text, file)
-    }
 }
 
 /// An error before it is known of which file: the key, the bytes, and what to write instead.
@@ -88,6 +71,21 @@ pub(super) struct Fault {
     pub key: Option<&'static str>,
     pub span: Range<usize>,
     pub message: String,
+}
+
+impl Fault {
+    /// What is no TOML at all.
+    pub fn from_toml(error: &toml::de::Error, text: &str) -> Self {
+        let span = error.span().unwrap_or_default();
+        let message = match error.message() {
+            "duplicate key" => {
+                let key = text.get(span.clone()).unwrap_or_default();
+                format!("duplicate key {:?}: keep one of them", key.chars().take(64).collect::<String>())
+            }
+            message => message.chars().take(500).collect(),
+        };
+        Self { key: None, span, message }
+    }
 }
 
 /// Escapes what would break the line or play tricks on a terminal.

@@ -8,23 +8,23 @@ use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 use std::time::Duration;
 
-use toml::Spanned;
+use toml::de::DeValue;
 
 use super::error::Fault;
-use super::raw::{Entry, Value};
+use super::raw::{self, Entry, Shown, Value};
 use crate::types::Invalid;
 
 /// A key that is given, with its value; or one value of its list.
 #[derive(Clone, Copy)]
 pub(super) struct Field<'a> {
     key: &'static str,
-    value: &'a Spanned<Value>,
+    value: &'a Value<'a>,
 }
 
 /// The value of `key` as `read` understands it; none if the key is not given.
 pub(super) fn optional<'a, T>(
     key: &'static str,
-    entry: &'a Entry,
+    entry: &'a Entry<'a>,
     read: impl FnOnce(Field<'a>) -> Result<T, Fault>,
 ) -> Result<Option<T>, Fault> {
     entry.as_ref().map(|value| read(Field { key, value })).transpose()
@@ -33,7 +33,7 @@ pub(super) fn optional<'a, T>(
 /// The same for a key that must be given; `header` is the place of the table that lacks it.
 pub(super) fn required<'a, T>(
     key: &'static str,
-    entry: &'a Entry,
+    entry: &'a Entry<'a>,
     header: &Range<usize>,
     read: impl FnOnce(Field<'a>) -> Result<T, Fault>,
 ) -> Result<T, Fault> {
@@ -43,22 +43,27 @@ pub(super) fn required<'a, T>(
 }
 
 /// An error if `key` is given.
-pub(super) fn refused(key: &'static str, entry: &Entry, message: &str) -> Result<(), Fault> {
+pub(super) fn refused(key: &'static str, entry: &Entry<'_>, message: &str) -> Result<(), Fault> {
     optional(key, entry, |field| Err(field.fault(message.to_owned()))).map(|_: Option<()>| ())
 }
 
 /// The values of a selector; empty if it is not given.
 pub(super) fn selector<'a, T: Clone + Eq + Hash>(
     key: &'static str,
-    entry: &'a Entry,
+    entry: &'a Entry<'a>,
     read: impl Fn(Field<'a>) -> Result<T, Fault>,
 ) -> Result<Vec<T>, Fault> {
     optional(key, entry, |field| field.list(read)).map(Option::unwrap_or_default)
 }
 
 impl<'a> Field<'a> {
-    pub fn value(self) -> &'a Value {
+    pub fn value(self) -> &'a DeValue<'a> {
         self.value.get_ref()
+    }
+
+    /// The value for a message.
+    pub fn shown(self) -> Shown<'a> {
+        Shown(self.value())
     }
 
     pub fn fault(self, message: String) -> Fault {
@@ -67,14 +72,11 @@ impl<'a> Field<'a> {
 
     /// `expected` says what to write instead.
     pub fn invalid(self, expected: impl Display) -> Fault {
-        self.fault(format!("{} is not valid: {expected}", self.value()))
+        self.fault(format!("{} is not valid: {expected}", self.shown()))
     }
 
     pub fn text(self) -> Result<&'a str, Fault> {
-        match self.value() {
-            Value::Text(s) => Ok(s),
-            _ => Err(self.invalid("write text in quotes")),
-        }
+        self.value().as_str().ok_or_else(|| self.invalid("write text in quotes"))
     }
 
     /// Text for people, or for pppd: anything that keeps a log line whole.
@@ -90,10 +92,7 @@ impl<'a> Field<'a> {
     }
 
     pub fn int<T: TryFrom<i64>>(self) -> Option<T> {
-        match self.value() {
-            Value::Int(n) => T::try_from(*n).ok(),
-            _ => None,
-        }
+        raw::int(self.value()).and_then(|n| T::try_from(n).ok())
     }
 
     /// A type of ours that is made of a number. 0 stands for what is no such number at all: these
@@ -108,10 +107,7 @@ impl<'a> Field<'a> {
     }
 
     pub fn flag(self) -> Result<bool, Fault> {
-        match self.value() {
-            Value::Bool(b) => Ok(*b),
-            _ => Err(self.invalid("write true or false")),
-        }
+        self.value().as_bool().ok_or_else(|| self.invalid("write true or false"))
     }
 
     /// One of a few words.
@@ -126,10 +122,7 @@ impl<'a> Field<'a> {
 
     /// From `least` to 10 minutes: no caller waits longer for a hook.
     pub fn duration(self, least: Duration) -> Result<Duration, Fault> {
-        let given = match self.value() {
-            Value::Text(s) => humantime::parse_duration(s).ok(),
-            _ => None,
-        };
+        let given = self.value().as_str().and_then(|s| humantime::parse_duration(s).ok());
         given.filter(|d| (least..=Duration::from_mins(10)).contains(d)).ok_or_else(|| {
             let least = humantime::format_duration(least);
             self.invalid(format_args!("write a time such as \"10s\", from {least} to 10m"))
@@ -146,12 +139,12 @@ impl<'a> Field<'a> {
             let digits = !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
             digits.then(|| s.parse::<i64>().ok()).flatten().and_then(|n| T::try_from(n).ok())
         };
-        let ends = match self.value() {
-            Value::Text(s) => {
+        let ends = match self.value().as_str() {
+            Some(s) => {
                 let (start, end) = s.split_once('-').unwrap_or((s, s));
                 number(start).zip(number(end))
             }
-            _ => self.int().map(|n| (n, n)),
+            None => self.int().map(|n| (n, n)),
         };
         match ends.filter(|(start, end)| limits.contains(start) && limits.contains(end)) {
             Some((start, end)) if start > end => Err(self.invalid("write the lower end first")),
@@ -165,7 +158,7 @@ impl<'a> Field<'a> {
 
     /// One value or a list of them, at least one, none twice.
     pub fn list<T: Clone + Eq + Hash>(self, read: impl Fn(Self) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
-        let Value::List(items) = self.value() else {
+        let Some(items) = self.value().as_array() else {
             return Ok(vec![read(self)?]);
         };
         if items.is_empty() {
@@ -178,7 +171,7 @@ impl<'a> Field<'a> {
             if seen.insert(item.clone()) {
                 Ok(item)
             } else {
-                Err(field.fault(format!("{} is in the list twice: write it once", field.value())))
+                Err(field.fault(format!("{} is in the list twice: write it once", field.shown())))
             }
         };
         items.iter().map(item).collect()

@@ -49,13 +49,12 @@ pub fn read(path: &Path) -> Result<String, Error> {
 
 /// Checks `text`; errors call it `file`.
 pub fn parse(text: &str, file: &Path) -> Result<Config, Error> {
-    let raw = toml::from_str(text).map_err(|e| Error::from_toml(&e, text, file))?;
-    validate::config(&raw).map_err(|fault| Error::new(fault, text, file))
+    raw::RawConfig::read(text).and_then(|raw| validate::config(&raw)).map_err(|fault| Error::new(fault, text, file))
 }
 
 /// Where in a text that [`parse`] accepts each link and each policy begins, in the order of [`Config`].
 pub fn places(text: &str) -> (Vec<Place>, Vec<Place>) {
-    let Ok(raw) = toml::from_str::<raw::RawConfig>(text) else { return Default::default() };
+    let Ok(raw) = raw::RawConfig::read(text) else { return Default::default() };
     let links = raw.uplink.iter().chain(&raw.tunnel).map(|raw| Place::new(raw.span(), text));
     (links.collect(), raw.policy.iter().map(|raw| Place::new(raw.span(), text)).collect())
 }

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::error::Fault;
 use super::field::{Field, optional, refused, required, selector};
-use super::raw::{RawPolicy, Table, Value};
+use super::raw::RawPolicy;
 use super::{FwMark, Link, Otherwise, Policy, PortRange, UidRange};
 use crate::types::LinkName;
 
@@ -26,22 +26,22 @@ const PROTOCOLS: [(&str, (u8, bool)); 9] = [
 ];
 
 /// All policies, in the order of the file.
-pub(super) fn policies(raw: &[Spanned<Table<RawPolicy>>], links: &[Link]) -> Result<Vec<Policy>, Fault> {
+pub(super) fn policies(raw: &[Spanned<RawPolicy<'_>>], links: &[Link]) -> Result<Vec<Policy>, Fault> {
     let mut names = HashSet::new();
-    let read = |raw: &Spanned<Table<RawPolicy>>| {
+    let read = |raw: &Spanned<RawPolicy<'_>>| {
         let policy = policy(raw, links)?;
         if !names.insert(policy.name.clone()) {
             let message = format!("{:?} is the name of two policies: give one of them another", policy.name);
-            refused("name", &raw.get_ref().0.name, &message)?;
+            refused("name", &raw.get_ref().name, &message)?;
         }
         Ok(policy)
     };
     raw.iter().map(read).collect()
 }
 
-fn policy(raw: &Spanned<Table<RawPolicy>>, links: &[Link]) -> Result<Policy, Fault> {
+fn policy(raw: &Spanned<RawPolicy<'_>>, links: &[Link]) -> Result<Policy, Fault> {
     let header = raw.span();
-    let raw = &raw.get_ref().0;
+    let raw = raw.get_ref();
     let policy = Policy {
         name: required("name", &raw.name, &header, Field::label)?,
         from: selector("from", &raw.from, prefix)?,
@@ -102,10 +102,10 @@ fn prefix(field: Field<'_>) -> Result<Ipv4Net, Fault> {
 }
 
 fn proto(field: Field<'_>) -> Result<u8, Fault> {
-    let by_name = |s: &String| PROTOCOLS.iter().find(|(name, _)| name == s).map(|(_, (n, _))| *n);
-    let known = match field.value() {
-        Value::Text(s) => by_name(s),
-        _ => field.int().filter(|n| *n != 0),
+    let by_name = |s: &str| PROTOCOLS.iter().find(|(name, _)| *name == s).map(|(_, (n, _))| *n);
+    let known = match field.value().as_str() {
+        Some(s) => by_name(s),
+        None => field.int().filter(|n| *n != 0),
     };
     let names = PROTOCOLS.map(|(name, _)| name).join(", ");
     known.ok_or_else(|| field.invalid(format_args!("write one of {names}, or a number from 1 to 255")))
@@ -130,12 +130,12 @@ fn fwmark(field: Field<'_>, links: &[Link]) -> Result<FwMark, Fault> {
         let plain = digits.bytes().all(|b| b.is_ascii_alphanumeric());
         plain.then(|| u32::from_str_radix(digits, radix).ok()).flatten()
     };
-    let given = match field.value() {
-        Value::Text(s) => match s.split_once('/') {
+    let given = match field.value().as_str() {
+        Some(s) => match s.split_once('/') {
             Some((value, mask)) => number(value).zip(number(mask)),
             None => number(s).zip(Some(u32::MAX)),
         },
-        _ => field.int().zip(Some(u32::MAX)),
+        None => field.int().zip(Some(u32::MAX)),
     };
     let (value, mask) = given.ok_or_else(|| field.invalid("write a mark such as 0x100 or \"0x100/0xff00\""))?;
     if value == 0 || mask == 0 {
@@ -157,6 +157,6 @@ fn link(field: Field<'_>, links: &[Link]) -> Result<LinkName, Fault> {
     let given = field.text()?;
     links.iter().map(|link| &link.name).find(|name| name.as_str() == given).cloned().ok_or_else(|| {
         let names: Vec<_> = links.iter().map(|link| link.name.as_str()).collect();
-        field.fault(format!("{} is no link: write one of {}", field.value(), names.join(", ")))
+        field.fault(format!("{} is no link: write one of {}", field.shown(), names.join(", ")))
     })
 }

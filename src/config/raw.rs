@@ -1,180 +1,164 @@
-//! The file as serde reads it: which keys there are, and each value with its place. Values are
-//! taken whatever their type, so that validation can say for each key what to write instead.
+//! The file as it is written: which keys each table may have, and each value with its place. Values
+//! are taken whatever their type, so that validation can say for each key what to write instead.
 
 use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::Fault;
+
+/// A value and its place.
+pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 
 /// A value that may not be given.
-pub(super) type Entry = Option<Spanned<Value>>;
+pub(super) type Entry<'t> = Option<Value<'t>>;
+
+/// A table of which all keys are known: a field for each.
+pub(super) trait Table<'t>: Sized {
+    fn read(table: DeTable<'t>) -> Result<Self, Fault>;
+}
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $key:literal,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Default)]
+        pub(super) struct $name<'t> {
+            $(pub $field: Entry<'t>,)*
+        }
+
+        impl<'t> Table<'t> for $name<'t> {
+            fn read(mut table: DeTable<'t>) -> Result<Self, Fault> {
+                let read = Self { $($field: table.remove($key),)* };
+                nothing_left(&table, &[$($key),*])?;
+                Ok(read)
+            }
+        }
+    )*};
+}
+
+tables! {
+    /// All that is not in a table.
+    RawFile {
+        uplink: "uplink",
+        tunnel: "tunnel",
+        policy: "policy",
+        settings: "settings",
+    }
+
+    /// `[[uplink]]` or `[[tunnel]]`: a tunnel's `weight` is known here to be refused with a reason.
+    RawLink {
+        name: "name",
+        interface: "interface",
+        ipparam: "ipparam",
+        weight: "weight",
+        tier: "tier",
+        table: "table",
+        mark: "mark",
+        masquerade: "masquerade",
+        gateway: "gateway",
+    }
+
+    /// `[[policy]]`.
+    RawPolicy {
+        name: "name",
+        from: "from",
+        to: "to",
+        iif: "iif",
+        proto: "proto",
+        sport: "sport",
+        dport: "dport",
+        uid: "uid",
+        dscp: "dscp",
+        fwmark: "fwmark",
+        via: "via",
+        otherwise: "otherwise",
+    }
+
+    /// `[settings]`.
+    RawSettings {
+        rule_priority: "rule-priority",
+        metric: "metric",
+        protocol: "protocol",
+        nexthop_id: "nexthop-id",
+        nexthops: "nexthops",
+        settle_timeout: "settle-timeout",
+        lock_timeout: "lock-timeout",
+        firewall: "firewall",
+        device_group: "device-group",
+        hash_policy: "hash-policy",
+    }
+}
 
 /// The whole file.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct RawConfig {
-    #[serde(default)]
-    pub uplink: Vec<Spanned<Table<RawLink>>>,
-    #[serde(default)]
-    pub tunnel: Vec<Spanned<Table<RawLink>>>,
-    #[serde(default)]
-    pub policy: Vec<Spanned<Table<RawPolicy>>>,
-    #[serde(default)]
-    pub settings: Table<RawSettings>,
+pub(super) struct RawConfig<'t> {
+    pub uplink: Vec<Spanned<RawLink<'t>>>,
+    pub tunnel: Vec<Spanned<RawLink<'t>>>,
+    pub policy: Vec<Spanned<RawPolicy<'t>>>,
+    pub settings: RawSettings<'t>,
 }
 
-/// `[[uplink]]` or `[[tunnel]]`: a tunnel's `weight` is known here to be refused with a reason.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct RawLink {
-    pub name: Entry,
-    pub interface: Entry,
-    pub ipparam: Entry,
-    pub weight: Entry,
-    pub tier: Entry,
-    pub table: Entry,
-    pub mark: Entry,
-    pub masquerade: Entry,
-    pub gateway: Entry,
-}
-
-/// `[[policy]]`.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct RawPolicy {
-    pub name: Entry,
-    pub from: Entry,
-    pub to: Entry,
-    pub iif: Entry,
-    pub proto: Entry,
-    pub sport: Entry,
-    pub dport: Entry,
-    pub uid: Entry,
-    pub dscp: Entry,
-    pub fwmark: Entry,
-    pub via: Entry,
-    pub otherwise: Entry,
-}
-
-/// `[settings]`.
-#[derive(Default, serde::Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct RawSettings {
-    pub rule_priority: Entry,
-    pub metric: Entry,
-    pub protocol: Entry,
-    pub nexthop_id: Entry,
-    pub nexthops: Entry,
-    pub settle_timeout: Entry,
-    pub lock_timeout: Entry,
-    pub firewall: Entry,
-    pub device_group: Entry,
-    pub hash_policy: Entry,
-}
-
-/// A table and nothing else: a derived `Deserialize` alone would also read a list, by position.
-#[derive(Default)]
-pub(super) struct Table<T>(pub T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TableVisitor<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for TableVisitor<T> {
-            type Value = T;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a single table of keys and values")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map))
-            }
-        }
-
-        deserializer.deserialize_map(TableVisitor(PhantomData)).map(Self)
+impl<'t> RawConfig<'t> {
+    pub fn read(text: &'t str) -> Result<Self, Fault> {
+        let file = DeTable::parse(text).map_err(|e| Fault::from_toml(&e, text))?;
+        let file = RawFile::read(file.into_inner())?;
+        Ok(Self {
+            uplink: tables("[[uplink]]", file.uplink)?,
+            tunnel: tables("[[tunnel]]", file.tunnel)?,
+            policy: tables("[[policy]]", file.policy)?,
+            settings: file.settings.map(settings).transpose()?.unwrap_or_default(),
+        })
     }
 }
 
-/// Any value of TOML.
-pub(super) enum Value {
-    Int(i64),
-    Text(String),
-    Bool(bool),
-    List(Vec<Spanned<Value>>),
-    /// What no key takes, in words.
-    Other(&'static str),
+fn tables<'t, T: Table<'t>>(header: &str, entry: Entry<'t>) -> Result<Vec<Spanned<T>>, Fault> {
+    let Some(entry) = entry else { return Ok(Vec::new()) };
+    let place = entry.span();
+    let wrong = |span| Fault { key: None, span, message: format!("write each in double brackets, {header}") };
+    let DeValue::Array(items) = entry.into_inner() else { return Err(wrong(place)) };
+    let table = |item: Value<'t>| match (item.span(), item.into_inner()) {
+        (span, DeValue::Table(table)) => Ok(Spanned::new(span, T::read(table)?)),
+        (span, _) => Err(wrong(span)),
+    };
+    items.into_iter().map(table).collect()
 }
 
-/// As an error shows it: escaped, and not longer than a line can bear.
-impl fmt::Display for Value {
+fn settings(entry: Value<'_>) -> Result<RawSettings<'_>, Fault> {
+    match (entry.span(), entry.into_inner()) {
+        (_, DeValue::Table(table)) => RawSettings::read(table),
+        (span, _) => {
+            Err(Fault { key: None, span, message: "write it once, in single brackets, [settings]".to_owned() })
+        }
+    }
+}
+
+/// The first key of the file that is none of `known` is an error.
+fn nothing_left(left: &DeTable<'_>, known: &[&str]) -> Result<(), Fault> {
+    let Some(key) = left.keys().min_by_key(|key| key.span().start) else { return Ok(()) };
+    let known = known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+    let shown: String = key.get_ref().chars().take(64).collect();
+    Err(Fault { key: None, span: key.span(), message: format!("unknown key `{shown}`, expected one of {known}") })
+}
+
+/// A value as an error shows it: escaped, and not longer than a line can bear.
+pub(super) struct Shown<'a>(pub &'a DeValue<'a>);
+
+impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Int(n) => write!(f, "{n}"),
-            Self::Text(s) => write!(f, "{:?}", s.chars().take(64).collect::<String>()),
-            Self::Bool(b) => write!(f, "{b}"),
-            Self::List(_) => f.write_str("a list"),
-            Self::Other(what) => f.write_str(what),
+        match self.0 {
+            DeValue::Integer(n) if int(self.0).is_some() => write!(f, "{n}"),
+            DeValue::Integer(_) => f.write_str("so large a number"),
+            DeValue::String(s) => write!(f, "{:?}", s.chars().take(64).collect::<String>()),
+            DeValue::Boolean(b) => write!(f, "{b}"),
+            DeValue::Array(_) => f.write_str("a list"),
+            DeValue::Float(_) => f.write_str("a fraction"),
+            DeValue::Datetime(_) => f.write_str("a date"),
+            DeValue::Table(_) => f.write_str("a table"),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ValueVisitor;
-
-        impl<'de> Visitor<'de> for ValueVisitor {
-            type Value = Value;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value")
-            }
-
-            fn visit_i64<E>(self, n: i64) -> Result<Value, E> {
-                Ok(Value::Int(n))
-            }
-
-            // toml hands over as these only what i64 cannot hold.
-            fn visit_u64<E>(self, _: u64) -> Result<Value, E> {
-                Ok(Value::Other("so large a number"))
-            }
-
-            fn visit_i128<E>(self, _: i128) -> Result<Value, E> {
-                Ok(Value::Other("so large a number"))
-            }
-
-            fn visit_u128<E>(self, _: u128) -> Result<Value, E> {
-                Ok(Value::Other("so large a number"))
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
-                Ok(Value::Other("a fraction"))
-            }
-
-            fn visit_bool<E>(self, b: bool) -> Result<Value, E> {
-                Ok(Value::Bool(b))
-            }
-
-            fn visit_str<E>(self, s: &str) -> Result<Value, E> {
-                Ok(Value::Text(s.to_owned()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-                let mut items = Vec::new();
-                while let Some(item) = seq.next_element()? {
-                    items.push(item);
-                }
-                Ok(Value::List(items))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Value::Other("a table or date"))
-            }
-        }
-
-        deserializer.deserialize_any(ValueVisitor)
-    }
+/// The number that a value is.
+pub(super) fn int(value: &DeValue<'_>) -> Option<i64> {
+    value.as_integer().and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok())
 }

@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::error::Fault;
 use super::field::{Field, optional, refused, required};
 use super::policy::policies;
-use super::raw::{Entry, RawConfig, RawLink, RawSettings, Table};
+use super::raw::{Entry, RawConfig, RawLink, RawSettings};
 use super::{Config, Firewall, Link, LinkKind, NexthopMode, Policy, Settings};
 use crate::firewall::LINK_GROUPS;
 use crate::types::{IfName, Invalid, LinkName, Mark, TableId, Tier, Weight};
@@ -24,15 +24,15 @@ const MAX_RULE_PRIORITY: u32 = LAST_PRIORITY + 1 - 123;
 const LAST_PRIORITY: u32 = 32765;
 
 /// The file, checked.
-pub(super) fn config(raw: &RawConfig) -> Result<Config, Fault> {
+pub(super) fn config(raw: &RawConfig<'_>) -> Result<Config, Fault> {
     let links = links(raw)?;
     let policies = policies(&raw.policy, &links)?;
-    let settings = settings(&raw.settings.0)?;
+    let settings = settings(&raw.settings)?;
     rules_fit(raw, &policies, settings.rule_priority)?;
     Ok(Config { links, policies, settings })
 }
 
-fn links(raw: &RawConfig) -> Result<Vec<Link>, Fault> {
+fn links(raw: &RawConfig<'_>) -> Result<Vec<Link>, Fault> {
     let all: Vec<_> = raw.uplink.iter().chain(&raw.tunnel).collect();
     let fault = |span, message: &str| Err(Fault { key: None, span, message: message.to_owned() });
     if all.is_empty() {
@@ -46,15 +46,15 @@ fn links(raw: &RawConfig) -> Result<Vec<Link>, Fault> {
         let is_uplink = links.len() < raw.uplink.len();
         links.push(link(raw_link, position, is_uplink)?);
     }
-    let entries: Vec<_> = all.iter().map(|raw| &raw.get_ref().0).collect();
+    let entries: Vec<_> = all.iter().map(|raw| raw.get_ref()).collect();
     nothing_twice(&links, &entries)?;
     Ok(links)
 }
 
 /// The link at `position`, from 0, among uplinks and then tunnels.
-fn link(raw: &Spanned<Table<RawLink>>, position: u32, is_uplink: bool) -> Result<Link, Fault> {
+fn link(raw: &Spanned<RawLink<'_>>, position: u32, is_uplink: bool) -> Result<Link, Fault> {
     let header = raw.span();
-    let raw = &raw.get_ref().0;
+    let raw = raw.get_ref();
     let name: LinkName = required("name", &raw.name, &header, Field::word)?;
     let ipparam = optional("ipparam", &raw.ipparam, Field::label)?;
     let kind = if is_uplink {
@@ -90,7 +90,7 @@ fn interface(field: Field<'_>) -> Result<IfName, Fault> {
 
 fn by_position<T>(
     key: &'static str,
-    entry: &Entry,
+    entry: &Entry<'_>,
     header: &Range<usize>,
     new: impl Fn(u32) -> Result<T, Invalid>,
     derived: u32,
@@ -108,7 +108,7 @@ struct Claim {
     key: &'static str,
     /// What a link gets this by when the key is not given.
     by: &'static str,
-    entry: fn(&RawLink) -> &Entry,
+    entry: for<'a, 't> fn(&'a RawLink<'t>) -> &'a Entry<'t>,
     value: fn(&Link) -> String,
 }
 
@@ -119,7 +119,7 @@ const CLAIMS: [Claim; 4] = [
     Claim { key: "mark", by: "position", entry: |raw| &raw.mark, value: |link| link.mark.to_string() },
 ];
 
-fn nothing_twice(links: &[Link], raw: &[&RawLink]) -> Result<(), Fault> {
+fn nothing_twice(links: &[Link], raw: &[&RawLink<'_>]) -> Result<(), Fault> {
     let all: Vec<_> = links.iter().zip(raw).collect();
     for (i, (link, raw)) in all.iter().enumerate() {
         if let Some((first, _)) = all.iter().take(i).find(|(other, _)| other.name == link.name) {
@@ -155,7 +155,7 @@ fn nothing_twice(links: &[Link], raw: &[&RawLink]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn settings(raw: &RawSettings) -> Result<Settings, Fault> {
+fn settings(raw: &RawSettings<'_>) -> Result<Settings, Fault> {
     let default = Settings::default();
     let nexthops =
         [("auto", NexthopMode::Auto), ("objects", NexthopMode::Objects), ("multipath", NexthopMode::Multipath)];
@@ -184,10 +184,10 @@ fn settings(raw: &RawSettings) -> Result<Settings, Fault> {
 }
 
 /// The policies' rules must all come before the kernel's rule for the main table.
-fn rules_fit(raw: &RawConfig, policies: &[Policy], rule_priority: u32) -> Result<(), Fault> {
+fn rules_fit(raw: &RawConfig<'_>, policies: &[Policy], rule_priority: u32) -> Result<(), Fault> {
     let start = crate::layout::policy_rules(raw.uplink.len()) as usize;
     let room = |rule_priority: u32| (LAST_PRIORITY as usize + 1).saturating_sub(rule_priority as usize + start);
-    let key = &raw.settings.0.rule_priority;
+    let key = &raw.settings.rule_priority;
     // A `rule-priority` that is given can be lowered; otherwise it is the policies that are too many.
     let most = room(if key.is_some() { 1 } else { rule_priority });
     let mut rules: usize = 0;

@@ -59,16 +59,6 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// The kernel refused something about a line's device.
-    #[error("cannot {action} {device}, a veth device that stands for a line: {source}")]
-    Device {
-        /// What was tried.
-        action: &'static str,
-        /// With which.
-        device: &'static str,
-        /// What the kernel said.
-        source: Box<rtnetlink::Error>,
-    },
     /// A line's device is not there, although the demo has just made it.
     #[error("device {0} has gone by itself: does another program change devices in new network namespaces?")]
     Vanished(&'static str),
@@ -162,7 +152,7 @@ fn nothing_up(_: &Stage, screen: &mut Screen, server: &Server) -> Result<(), Err
 fn both_come_up(_: &Stage, screen: &mut Screen, server: &Server) -> Result<(), Error> {
     screen.step("2. Both lines come up", "pppd has dialled in. For each line it runs one small program, the hook:")?;
     for line in [&ISP1, &ISP2] {
-        server.appear(line)?;
+        line.appear()?;
         let ran = server.ip_up(line)?;
         screen.ran(&ran.command, ran.took)?;
     }
@@ -242,7 +232,7 @@ fn classic(stage: &Stage) -> Result<Seen, Error> {
     stage::another_namespace()?;
     let server = Server::new(&stage.dir().join("multipath"), "multipath")?;
     for line in [&ISP1, &ISP2] {
-        server.appear(line)?;
+        line.appear()?;
         server.ip_up(line)?;
     }
     let prober = Prober::start(&server.uptime)?;
@@ -254,7 +244,7 @@ fn classic(stage: &Stage) -> Result<Seen, Error> {
 fn it_comes_back(_: &Stage, screen: &mut Screen, server: &Server) -> Result<(), Error> {
     screen.step("5. isp1 comes back", "A new device of the same name, and the hook again:")?;
     let prober = Prober::start(&server.uptime)?;
-    server.appear(&ISP1)?;
+    ISP1.appear()?;
     let ran = server.ip_up(&ISP1)?;
     screen.ran(&ran.command, ran.took)?;
     let seen = prober.stop()?;
@@ -308,7 +298,7 @@ fn flap(stage: &Stage, server: &Server, line: &Line, stay: f64) -> Result<(), Er
         let gone = Instant::now();
         server.vanish(line)?;
         server.ip_down(line)?;
-        server.appear(line)?;
+        line.appear()?;
         server.ip_up(line)?;
         thread::sleep(gone.elapsed().mul_f64(stay).min(LONGEST));
     }

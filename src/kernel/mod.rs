@@ -24,6 +24,7 @@ mod observe;
 pub mod probe;
 pub mod socket;
 pub mod sysctl;
+mod veth;
 pub mod watch;
 
 /// What reconciling needs of a kernel; tests have one of their own.

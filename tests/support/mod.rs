@@ -8,13 +8,14 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, missing_docs)]
 
 pub mod ctl;
+mod device;
 pub mod internet;
 pub mod nft;
 pub mod openvpn;
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -141,12 +142,7 @@ impl Server {
 impl Line {
     /// The device with its address, up, as at ip-up.
     pub fn create(&self) {
-        if !Path::new(&format!("/proc/sys/net/ipv4/conf/{}", self.device)).exists() {
-            ip(&format!("link add {0} type veth peer name {0}-far", self.device));
-        }
-        ip(&format!("link set {}-far up", self.device));
-        ip(&format!("link set {} up", self.device));
-        ip(&format!("addr replace {} peer {} dev {}", self.local, self.remote, self.device));
+        device::create(self.device, self.local.parse().unwrap(), self.remote.parse().unwrap());
     }
 
     /// What pppd does before it runs ip-down: interface down, address gone.
@@ -157,7 +153,7 @@ impl Line {
 
     /// What closing /dev/ppp does.
     pub fn unregister(&self) {
-        ip(&format!("link del {}", self.device));
+        device::delete(self.device);
     }
 }
 

@@ -38,10 +38,12 @@ const FILE: Cases<'_> = &[
         "[settings]\ntimeout = 1\n",
         "f:2: unknown key `timeout`, expected one of `rule-priority`, `metric`, `protocol`, `nexthop-id`, `nexthops`, `settle-timeout`, `lock-timeout`, `firewall`, `device-group`, `hash-policy`",
     ),
-    ("[uplink]\nname = 'a'\n", "f:1: write each in double brackets, such as [[uplink]]"),
-    ("uplink = 3", "f:1: write each in double brackets, such as [[uplink]]"),
-    ("uplink = [['a', 'ppp0']]", "f:1: invalid type: sequence, expected a single table of keys and values"),
-    ("[[settings]]\nmetric = 1\n", "f:1: invalid type: sequence, expected a single table of keys and values"),
+    ("[uplink]\nname = 'a'\n", "f:1: write each in double brackets, [[uplink]]"),
+    ("uplink = 3", "f:1: write each in double brackets, [[uplink]]"),
+    ("uplink = [['a', 'ppp0']]", "f:1: write each in double brackets, [[uplink]]"),
+    ("[policy]\n", "f:1: write each in double brackets, [[policy]]"),
+    ("[[settings]]\nmetric = 1\n", "f:1: write it once, in single brackets, [settings]"),
+    ("settings = 1\n", "f:1: write it once, in single brackets, [settings]"),
 ];
 
 const LINKS: Cases<'_> = &[
@@ -72,16 +74,16 @@ const LINKS: Cases<'_> = &[
     ("weight = '8'\n", "f:4: weight: \"8\" is not valid: write a number from 1 to 256"),
     ("weight = 1.5\n", "f:4: weight: a fraction is not valid: write a number from 1 to 256"),
     ("weight = 99999999999999999999\n", "f:4: weight: so large a number is not valid: write a number from 1 to 256"),
-    ("weight = 2020-02-02\n", "f:4: weight: a table or date is not valid: write a number from 1 to 256"),
+    ("weight = 2020-02-02\n", "f:4: weight: a date is not valid: write a number from 1 to 256"),
     ("weight = [1]\n", "f:4: weight: a list is not valid: write a number from 1 to 256"),
-    ("weight.a = 1\n", "f:4: weight: a table or date is not valid: write a number from 1 to 256"),
+    ("weight.a = 1\n", "f:4: weight: a table is not valid: write a number from 1 to 256"),
     ("tier = 33\n", "f:4: tier: 33 is not valid: write a number from 1 to 32"),
     ("table = 254\n", "f:4: table: 254 is not valid: 0 and 253 to 255 are the kernel's; write another number"),
     (
         "table = 5_000_000_000\n",
         "f:4: table: 5000000000 is not valid: 0 and 253 to 255 are the kernel's; write another number",
     ),
-    ("mark = 0x3\n", "f:4: mark: 3 is not valid: write one bit: 0x1, 0x2, 0x4, ... 0x80000000"),
+    ("mark = 0x3\n", "f:4: mark: 0x3 is not valid: write one bit: 0x1, 0x2, 0x4, ... 0x80000000"),
     ("mark = '0x1'\n", "f:4: mark: \"0x1\" is not valid: write one bit: 0x1, 0x2, 0x4, ... 0x80000000"),
     ("masquerade = 1\n", "f:4: masquerade: 1 is not valid: write true or false"),
     (

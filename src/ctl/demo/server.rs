@@ -11,10 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::{Handle, LinkUnspec, LinkVeth};
-use tokio::runtime::Runtime;
-
 use super::Error;
 use crate::config::{self, Config};
 use crate::kernel::{self, Kernel, Linux};
@@ -33,6 +29,19 @@ pub(super) struct Line {
     pub(super) weight: u16,
     /// Its place among the lines.
     place: usize,
+}
+
+impl Line {
+    /// The device appears, as pppd has it when it runs ip-up.
+    pub(super) fn appear(&self) -> Result<(), Error> {
+        let mut kernel = Linux::open()?;
+        let name = |text: &str| text.parse().map_err(|_| Error::Vanished(self.device));
+        let (near, far): (IfName, IfName) = (name(self.device)?, name(&format!("{}-far", self.device))?);
+        kernel.make_veth(&near, &far)?;
+        kernel.set_up(kernel::index(&far)?.ok_or(Error::Vanished(self.device))?)?;
+        let index = kernel::index(&near)?.ok_or(Error::Vanished(self.device))?;
+        Ok(kernel.add_address(index, self.local, self.remote)?)
+    }
 }
 
 pub(super) const ISP1: Line = Line {
@@ -78,8 +87,6 @@ pub(super) struct Server {
     state: PathBuf,
     up: PathBuf,
     down: PathBuf,
-    runtime: Runtime,
-    netlink: Handle,
     /// Which lines are up.
     pub(super) uptime: Arc<Uptime>,
 }
@@ -102,33 +109,9 @@ impl Server {
             let _ = write!(text, "[[uplink]]\nname = \"{name}\"\ninterface = \"{device}\"\nweight = {weight}\n");
         }
         fs::write(&config, text).map_err(Error::io("write the demo's configuration"))?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()
-            .map_err(Error::io("start an event loop"))?;
-        let entered = runtime.enter();
-        let (connection, netlink, _) = rtnetlink::new_connection().map_err(Error::io("open a netlink socket"))?;
-        runtime.spawn(connection);
-        drop(entered);
         let state = dir.join("state");
         let uptime = Arc::new(Uptime::default());
-        Ok(Self { config, state, up: beside("mh-ip-up")?, down: beside("mh-ip-down")?, runtime, netlink, uptime })
-    }
-
-    /// The device appears, as pppd has it when it runs ip-up.
-    pub(super) fn appear(&self, line: &Line) -> Result<(), Error> {
-        let far = format!("{}-far", line.device);
-        let links = self.netlink.link();
-        self.netlink("make", line, links.add(LinkVeth::new(line.device, &far).up().build()).execute())?;
-        // A veth cannot be made with its far end up: veth_open() of the kernel does not know the near one yet.
-        let far = index_of(&far)?.ok_or(Error::Vanished(line.device))?;
-        let up = LinkUnspec::new_with_index(far).up().build();
-        self.netlink("connect", line, links.change(up).execute())?;
-        let index = index(line)?.ok_or(Error::Vanished(line.device))?;
-        let mut address = self.netlink.address().add(index, line.local.into(), 32);
-        address.message_mut().attributes =
-            vec![AddressAttribute::Local(line.local.into()), AddressAttribute::Address(line.remote.into())];
-        self.netlink("give an address to", line, address.execute())
+        Ok(Self { config, state, up: beside("mh-ip-up")?, down: beside("mh-ip-down")?, uptime })
     }
 
     /// The device goes, as when pppd closes /dev/ppp; nothing else is done.
@@ -136,7 +119,7 @@ impl Server {
         let index = index(line)?.ok_or(Error::Vanished(line.device))?;
         // Before: from now on the line can not be counted on.
         self.uptime.change(line);
-        self.netlink("remove", line, self.netlink.link().del(index).execute())
+        Ok(Linux::open()?.delete_device(index)?)
     }
 
     /// Runs mh-ip-up.
@@ -149,16 +132,6 @@ impl Server {
     /// Runs mh-ip-down.
     pub(super) fn ip_down(&self, line: &Line) -> Result<Ran, Error> {
         self.hook(&self.down, line)
-    }
-
-    fn netlink(
-        &self,
-        action: &'static str,
-        line: &Line,
-        request: impl Future<Output = Result<(), rtnetlink::Error>>,
-    ) -> Result<(), Error> {
-        let done = self.runtime.block_on(request);
-        done.map_err(|source| Error::Device { action, device: line.device, source: Box::new(source) })
     }
 
     /// pppd's six arguments, an environment of pppd's variables only, no standard input. Standard
@@ -241,12 +214,8 @@ fn ways(observed: &Observed) -> Vec<(Leg, u16)> {
 
 /// Index of a line's device.
 pub(super) fn index(line: &Line) -> Result<Option<u32>, Error> {
-    index_of(line.device)
-}
-
-fn index_of(name: &str) -> Result<Option<u32>, Error> {
     // The demo's own names are valid.
-    name.parse::<IfName>().ok().map_or(Ok(None), |name| Ok(kernel::index(&name)?))
+    line.device.parse::<IfName>().ok().map_or(Ok(None), |name| Ok(kernel::index(&name)?))
 }
 
 /// An executable that was installed with this one.

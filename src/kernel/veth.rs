@@ -1,0 +1,110 @@
+//! Pairs of virtual devices (veth(4)) that stand for lines: made, given an address, removed. What
+//! `mhctl demo` needs of rtnetlink(7) beside what a server needs.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_core::{DefaultNla, Emitable};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+
+use super::{Error, Linux, socket};
+use crate::types::IfName;
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_NEWADDR: u16 = 20;
+const NLM_F_EXCL: u16 = 0x200;
+const NLM_F_CREATE: u16 = 0x400;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const VETH_INFO_PEER: u16 = 1;
+const IFF_UP: u32 = 1;
+
+/// `struct ifinfomsg`, of a device that is to be up, and attributes.
+#[derive(Default)]
+struct Device {
+    index: u32,
+    attributes: Vec<DefaultNla>,
+}
+
+impl Device {
+    fn named(name: &IfName) -> Self {
+        let mut text = name.as_str().as_bytes().to_vec();
+        text.push(0);
+        Self { index: 0, attributes: vec![DefaultNla::new(IFLA_IFNAME, text)] }
+    }
+}
+
+impl Emitable for Device {
+    fn buffer_len(&self) -> usize {
+        16 + self.attributes.as_slice().buffer_len()
+    }
+
+    fn emit(&self, buffer: &mut [u8]) {
+        let (header, attributes) = buffer.split_at_mut(16);
+        header[..4].fill(0);
+        header[4..8].copy_from_slice(&self.index.to_ne_bytes());
+        // The flags, and which of them are meant.
+        header[8..12].copy_from_slice(&IFF_UP.to_ne_bytes());
+        header[12..].copy_from_slice(&IFF_UP.to_ne_bytes());
+        self.attributes.as_slice().emit(attributes);
+    }
+}
+
+fn bytes(body: &impl Emitable) -> Vec<u8> {
+    let mut bytes = vec![0; body.buffer_len()];
+    body.emit(&mut bytes);
+    bytes
+}
+
+fn nested(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
+    DefaultNla::new(kind, bytes(&attributes))
+}
+
+impl Linux {
+    /// Makes a pair: `name`, which is up, and `far`, which [`Linux::set_up`] has to bring up: `veth_open()`
+    /// of the kernel refuses a far end while the near one is not there yet.
+    pub fn make_veth(&mut self, name: &IfName, far: &IfName) -> Result<(), Error> {
+        let mut device = Device::named(name);
+        let peer = [DefaultNla::new(VETH_INFO_PEER, {
+            // Neither up nor down is said of it.
+            let mut peer = bytes(&Device::named(far));
+            peer[8..16].fill(0);
+            peer
+        })];
+        let info = [DefaultNla::new(IFLA_INFO_KIND, b"veth".to_vec()), nested(IFLA_INFO_DATA, &peer)];
+        device.attributes.push(nested(IFLA_LINKINFO, &info));
+        let done = self.socket.change(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &device);
+        done.map_err(refused(|| format!("ip link add {name} up type veth peer name {far}")))
+    }
+
+    /// Brings a device up.
+    pub fn set_up(&mut self, index: u32) -> Result<(), Error> {
+        let done = self.socket.change(RTM_NEWLINK, 0, &Device { index, attributes: Vec::new() });
+        done.map_err(refused(|| format!("ip link set up index {index}")))
+    }
+
+    /// Gives a device an address and a peer's, as pppd does.
+    pub fn add_address(&mut self, index: u32, local: Ipv4Addr, peer: Ipv4Addr) -> Result<(), Error> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.prefix_len = 32;
+        message.header.index = index;
+        message.attributes =
+            vec![AddressAttribute::Local(IpAddr::V4(local)), AddressAttribute::Address(IpAddr::V4(peer))];
+        let done = self.socket.change(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &message);
+        done.map_err(refused(|| format!("ip address add {local} peer {peer} dev index {index}")))
+    }
+
+    /// Removes a device; a veth's far end goes with it.
+    pub fn delete_device(&mut self, index: u32) -> Result<(), Error> {
+        let done = self.socket.change(RTM_DELLINK, 0, &Device { index, attributes: Vec::new() });
+        done.map_err(refused(|| format!("ip link del index {index}")))
+    }
+}
+
+fn refused(command: impl Fn() -> String) -> impl Fn(socket::Error) -> Error {
+    move |source| Error::Change { command: command(), source }
+}
