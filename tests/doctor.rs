@@ -308,7 +308,7 @@ fn rules_of_nft_are_read_as_well() {
     fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
     host.server.configure(ARTICLE);
 
-    let bits = "chain c in table inet t";
+    let bits = "of chain c in table inet t";
     for rule in [
         "meta mark set 0x1",
         "meta mark set mark and 0xfffffff8 or 0x2",

@@ -147,11 +147,8 @@ impl Connection {
     }
 }
 
-/// The tracked IPv4 connections that are `wanted`; `None`: this kernel tracks none. Needs `CAP_NET_ADMIN`.
-pub fn connections(wanted: impl Fn(&Connection) -> bool) -> Result<Option<Vec<Connection>>, Error> {
-    if !Path::new(COUNT).exists() {
-        return Ok(None);
-    }
+/// The tracked IPv4 connections that are `wanted`. Needs `CAP_NET_ADMIN`.
+pub fn connections(wanted: impl Fn(&Connection) -> bool) -> Result<Vec<Connection>, Error> {
     let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
     let each = |all: &mut Vec<Connection>, body: &[u8]| {
         // What has no IPv4 addresses is none of ours.
@@ -159,7 +156,7 @@ pub fn connections(wanted: impl Fn(&Connection) -> bool) -> Result<Option<Vec<Co
         Ok(ControlFlow::Continue(()))
     };
     let all = Message::new(Vec::new());
-    socket.dump(IPCTNL_MSG_CT_GET, &all, Vec::new, each).map(Some).map_err(read("tracked connections"))
+    socket.dump(IPCTNL_MSG_CT_GET, &all, Vec::new, each).map_err(read("tracked connections"))
 }
 
 /// Tells of connections whose entries go, by themselves or otherwise.
@@ -170,9 +167,13 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// Listens in the thread's network namespace from now on. Needs `CAP_NET_ADMIN`.
-    pub fn listen() -> Result<Self, Error> {
+    /// Listens in the thread's network namespace from now on; `None`: this kernel tracks no connections.
+    /// Needs `CAP_NET_ADMIN`.
+    pub fn listen() -> Result<Option<Self>, Error> {
         const NFNLGRP_CONNTRACK_DESTROY: u32 = 3;
+        if !Path::new(COUNT).exists() {
+            return Ok(None);
+        }
         let open = || {
             let mut netlink = Netlink::new(NETLINK_NETFILTER)?;
             netlink.bind(&SocketAddr::new(0, 1 << (NFNLGRP_CONNTRACK_DESTROY - 1)))?;
@@ -183,7 +184,7 @@ impl Ends {
         };
         // 0: the administrator wants the kernel to tell nobody.
         let silent = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_events").is_ok_and(|n| n.trim() == "0");
-        Ok(Self { netlink: open().map_err(Error::Open)?, missed: silent })
+        Ok(Some(Self { netlink: open().map_err(Error::Open)?, missed: silent }))
     }
 
     /// Those that have ended since the last call.

@@ -53,16 +53,17 @@ fn judge(config: &Config, forwards: bool, saved: &str, nft: &[OtherRule]) -> Vec
     let is_shown = |r: &OtherRule| r.family == "ip" && shown.contains(&(r.table.as_str(), r.chain.as_str()));
     let nft: Vec<_> = nft.iter().filter(|r| !is_shown(r) && !is_ours(&r.chain)).collect();
     let union: u32 = config.links.iter().map(|l| l.mark.get()).fold(0, |all, mark| all | mark);
-    let iptables = foreign.iter().map(|line| (format!("iptables: {line}"), mask(line)));
+    let iptables = foreign.iter().map(|line| (format!("iptables: {line}"), mask(line), String::new()));
     let tables = nft.iter().map(|r| {
         let OtherRule { family, table, chain, handle, .. } = r;
-        (format!("nft: rule {handle} of chain {chain} in table {family} {table} (nft -a list table)"), r.mark_bits)
+        let what = format!("nft: rule {handle} of chain {chain} in table {family} {table}");
+        (what, r.mark_bits, format!(" (nft -a list chain {family} {table} {chain} shows it)"))
     });
-    for (what, bits) in iptables.chain(tables).filter(|(_, bits)| bits & union != 0) {
+    for (what, bits, shows) in iptables.chain(tables).filter(|(_, bits, _)| bits & union != 0) {
         found.push(Finding::trouble(
             what,
             format!("it uses bits of our marks ({:#x}), and steers connections by them", bits & union),
-            "use a mask in that rule, or give the links other marks with `mark`",
+            format!("use a mask in that rule{shows}, or give the links other marks with `mark`"),
         ));
     }
     for link in config.links.iter().filter(|l| forwards && !l.masquerade && matches!(l.kind, LinkKind::Uplink { .. })) {

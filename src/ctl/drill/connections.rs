@@ -24,8 +24,8 @@ const LISTED: usize = 10;
 /// What became of a connection; the worst first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Fate {
-    /// It went by another link, and was reset or not answered there.
-    Broken(String),
+    /// It went by another link, and was reset or not answered there; or by none.
+    Broken(Option<String>),
     /// It goes by another link, and is answered there.
     Moved(String),
     /// It came in by the drilled link again, and is pinned to it once more.
@@ -99,12 +99,10 @@ impl<'a> Pinned<'a> {
     /// None: no connections are tracked.
     fn of(link: &'a Link, config: &'a Config) -> Result<Option<Self>, kernel::Error> {
         let mask = config.links.iter().fold(0, |mask, link| mask | link.mark.get());
-        let ends = Ends::listen()?;
+        let Some(ends) = Ends::listen()? else { return Ok(None) };
         let pinned = connections(|c| c.mark & mask == link.mark.get() && c.is_established())?;
-        Ok(pinned.map(|found| {
-            let fates = found.into_iter().map(|c| (c.tuple, Fate::Silent)).collect();
-            Self { config, link, mask, ends, fates }
-        }))
+        let fates = pinned.into_iter().map(|c| (c.tuple, Fate::Silent)).collect();
+        Ok(Some(Self { config, link, mask, ends, fates }))
     }
 
     fn listen(&mut self) -> Result<(), kernel::Error> {
@@ -123,7 +121,7 @@ impl<'a> Pinned<'a> {
         if self.fates.is_empty() {
             return Ok(());
         }
-        for found in connections(|c| self.fates.contains_key(&c.tuple))?.unwrap_or_default() {
+        for found in connections(|c| self.fates.contains_key(&c.tuple))? {
             let fate = fate(&found, self.mask, self.link, self.config);
             self.fates.insert(found.tuple, fate);
         }
@@ -136,7 +134,7 @@ impl<'a> Pinned<'a> {
         let count = |is: fn(&Fate) -> bool| all.iter().filter(|(fate, _)| is(fate)).count();
         let one = |(fate, tuple): &(&Fate, &Tuple)| {
             let (fate, by) = match fate {
-                Fate::Broken(by) => ("broken", Some(by.clone()).filter(|by| !by.is_empty())),
+                Fate::Broken(by) => ("broken", by.clone()),
                 Fate::Moved(by) => ("moved", Some(by.clone())),
                 Fate::Back => ("back", Some(self.link.name.to_string())),
                 Fate::Silent => ("silent", None),
@@ -166,7 +164,7 @@ fn fate(connection: &Connection, mask: u32, drilled: &Link, config: &Config) -> 
     let other = config.links.iter().find(|link| link.mark.get() == pin);
     match other.map(|link| link.name.to_string()) {
         Some(other) if connection.is_answered() => Fate::Moved(other),
-        other => Fate::Broken(other.unwrap_or_default()),
+        other => Fate::Broken(other),
     }
 }
 
