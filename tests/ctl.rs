@@ -54,6 +54,7 @@ fn without_privileges_a_change_is_an_error_that_says_its_cause_once() {
         assert_eq!(output.status.code(), Some(1));
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(error.matches("Operation not permitted").count(), 1, "{error}");
+        assert_eq!(error.contains("; run it as root"), error.starts_with("mhctl"), "{error}");
     }
 }
 

@@ -123,6 +123,24 @@ pub enum Error {
     /// Standard output is closed.
     #[error("cannot print: {0}")]
     Print(#[from] io::Error),
+    /// The reason is who we are.
+    #[error("{0}; run it as root")]
+    NotRoot(Box<Self>),
+}
+
+impl Error {
+    /// Whether a lack of privileges is the reason.
+    fn is_permission(&self) -> bool {
+        let denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;
+        match self {
+            Self::Pass(e) | Self::Hook(hook::Error::Pass(e)) => e.is_permission(),
+            Self::Kernel(e) | Self::Hook(hook::Error::Kernel(e)) => e.is_permission(),
+            Self::Setup(setup::Error::Io { source, .. }) | Self::Init(init::Error::Write { source, .. }) => {
+                denied(source)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Command {
@@ -147,6 +165,7 @@ impl Command {
         match done {
             // `mhctl status | head -1` has read enough.
             Err(Error::Print(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+            Err(e) if e.is_permission() => Err(Error::NotRoot(Box::new(e))),
             done => done,
         }
     }
