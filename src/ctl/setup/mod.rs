@@ -14,7 +14,7 @@ use crate::pass::Common;
 pub mod distribution;
 pub mod manifest;
 pub mod openvpn;
-mod wanted;
+pub(super) mod wanted;
 
 use distribution::Distribution;
 use manifest::{Content, Manifest, Tree};
@@ -25,10 +25,10 @@ use wanted::Item;
 #[command(after_help = "\
 Examples:
   mhctl setup --dry-run    what it would make
-  mhctl setup              make it; again after a change of the configuration's tables
+  mhctl setup              make it; again when the configuration has changed
   mhctl unsetup            take it back")]
 pub struct Args {
-    /// How pppd finds its hooks here; found out from os-release(5) and /etc/ppp if not given
+    /// How pppd finds its hooks here; if not given, it is found out
     #[arg(long, value_name = "NAME")]
     pub distribution: Option<Distribution>,
     /// File tree to work on

@@ -20,7 +20,7 @@ const UNIT_FILES: [(&str, &str, &str); 2] = [
 /// Directory of the executables that the unit files name.
 const SBIN: &str = "/usr/sbin";
 /// Events of pppd, and whose executable they run.
-pub(super) const EVENTS: [(&str, &str); 4] =
+pub(in crate::ctl) const EVENTS: [(&str, &str); 4] =
     [("ip-up", "mh-ip-up"), ("ip-down", "mh-ip-down"), ("ipv6-up", "mh-ip-up"), ("ipv6-down", "mh-ip-down")];
 
 /// A file or a link, and where.
