@@ -2,6 +2,7 @@
 # make demo       see it work, in a throwaway network namespace
 # make test       run everything that CI runs
 # make test-vm    all scenes with the real pppd, in emulated guests with Debian 12 and 13: half an hour
+# make stress     10,000 events at random, and every point at which a hook can be cut off: SEED=.. EVENTS=.. if you like
 # make man        man pages and shell completions, in target/man
 
 CARGO    ?= cargo
@@ -12,8 +13,12 @@ SCRIPTS   = tests/run-as-root tests/install-tools tests/check-executables .ci/ru
             hooks/NetworkManager hooks/networkd-dispatcher \
             tests/vm/run tests/vm/fetch tests/vm/guest/init tests/vm/guest/scene tests/vm/guest/lib.sh \
             tests/vm/guest/scenes etc-ppp/ip-up.local etc-ppp/ip-down.local
+EVENTS   ?= 10000
+ifndef SEED
+SEED     := $(shell date +%s)
+endif
 
-.PHONY: help build man demo test test-vm lint tools clean
+.PHONY: help build man demo test test-vm stress lint tools clean
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +51,11 @@ test: lint build
 
 test-vm: tools
 	tests/vm/run
+
+stress: tools
+	@echo 'Again: make stress SEED=$(SEED) EVENTS=$(EVENTS)'
+	STRESS_SEED=$(SEED) STRESS_EVENTS=$(EVENTS) PROPTEST_CASES=$(or $(PROPTEST_CASES),20000) $(CARGO) test --locked \
+		--lib --test fuzz --test stress --test crash --test faults --test crowd -- --nocapture
 
 tools:
 	tests/install-tools

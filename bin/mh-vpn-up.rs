@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let cli = match cli::parse::<VpnUp>(PROGRAM) {
         Ok(cli) => cli,
         // What could not be parsed may still say what is to come of it.
-        Err(_) if !std::env::args().any(|arg| arg == STRICT) => return cli::DONE.into(),
+        Err(_) if !std::env::args_os().any(|arg| arg == STRICT) => return cli::DONE.into(),
         Err(status) => return status,
     };
     let log = Log::start(PROGRAM, cli.common.verbose);

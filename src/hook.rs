@@ -13,7 +13,7 @@ use crate::config::{self, Config, Link};
 use crate::kernel::{self, Linux, watch, watch::Watch};
 use crate::pass::{self, Common, Pass};
 use crate::reconcile::{About, Failure, preview, summary};
-use crate::records::{self, Effect, Records, Store, effect};
+use crate::records::{self, Effect, Record, Records, Store, effect};
 use crate::settle::{self, Settle};
 use crate::types::LinkName;
 
@@ -63,7 +63,7 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     let going_down = event.change == Change::Down(Family::V4);
     let watch = if wait && going_down { watched(Watch::subscribe()) } else { None };
     let index = index_if_up(event, link)?;
-    let Noted { effect, unwritten, taken } = match hook.note(index) {
+    let noted = match hook.note(index) {
         // OpenVPN runs `down` after it has dropped root: when the device is gone the kernel has done
         // its part, and the record counts as stale.
         Err(e) if e.is_permission() && going_down && index.is_none() => {
@@ -73,19 +73,20 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
         }
         noted => noted?,
     };
-    if let Some(error) = &unwritten {
+    let effect = &noted.effect;
+    if let Some(error) = &noted.unwritten {
         error!("{error}; until that is mended, the next event will not know of this one");
     }
     // A late word is about a session that is over, and whose connections have been seen to.
     let about = if matches!(effect, Effect::Late(_)) { About::Nothing } else { About::Link(link.name.clone()) };
-    let mut failures = hook.reconcile(&hook.headline(&effect), &effect, &about)?;
-    if let (Some(watch), Some(index)) = (watch, dying(&effect, index).filter(|_| !taken)) {
+    let mut failures = hook.reconcile(&hook.headline(effect), &noted, &about)?;
+    if let (Some(watch), Some(index)) = (watch, dying(effect, index).filter(|_| !noted.taken)) {
         let since = Instant::now();
         let settle = Settle::new(index, since, config.settings.settle_timeout);
         let outcome = watched(watch.wait(&settle, &event.interface, index)).unwrap_or(settle::Outcome::Stayed);
-        failures = hook.reconcile(&settled(event, outcome, since.elapsed()), &effect, &About::Nothing)?;
+        failures = hook.reconcile(&settled(event, outcome, since.elapsed()), &noted, &About::Nothing)?;
     }
-    match (failures.is_empty(), unwritten) {
+    match (failures.is_empty(), noted.unwritten) {
         (true, None) => Ok(()),
         (true, Some(error)) => Err(pass::Error::Records(error).into()),
         (false, _) => Err(Error::Incomplete(failures)),
@@ -159,6 +160,8 @@ fn put(records: &mut Records, link: &Link, event: &Event, effect: &Effect) {
 /// What came of recording an event.
 struct Noted {
     effect: Effect,
+    /// The record as it was.
+    before: Option<Record>,
     /// Why the record could not be written, if it could not: then the effect holds for this hook.
     unwritten: Option<records::Error>,
     /// The interface is another link's by now.
@@ -187,15 +190,17 @@ impl Hook<'_> {
             gone.try_for_each(|(name, other)| self.pass.store.apply(name, &Effect::Remove((*other).clone())))
         });
         let taken = others.iter().any(|(_, other)| Some(other.index) == index);
-        Ok(Noted { effect, unwritten: written.err(), taken })
+        let before = records.get(&self.link.name).cloned();
+        Ok(Noted { effect, before, unwritten: written.err(), taken })
     }
 
     /// A pass in which `effect` stands in where it could not be written; logs its line, and returns
     /// what is not as it should be.
-    fn reconcile(&self, headline: &str, effect: &Effect, about: &About) -> Result<Vec<Failure>, Error> {
+    fn reconcile(&self, headline: &str, noted: &Noted, about: &About) -> Result<Vec<Failure>, Error> {
         let outcome = self.pass.run_about(about, |records| {
-            if self.is_missing(records, effect) {
-                put(records, self.link, self.event, effect);
+            // Unless somebody has overtaken us since.
+            if noted.unwritten.is_some() && records.get(&self.link.name) == noted.before.as_ref() {
+                put(records, self.link, self.event, &noted.effect);
             }
         })?;
         self.pass.report(headline, &outcome);
@@ -204,16 +209,6 @@ impl Hook<'_> {
             failures.push(Failure::Dead(self.link.name.clone(), self.event.interface.clone()));
         }
         Ok(failures)
-    }
-
-    /// Whether the record shows that `effect` was not written, rather than overtaken.
-    fn is_missing(&self, records: &Records, effect: &Effect) -> bool {
-        let now = records.get(&self.link.name);
-        match effect {
-            Effect::Put(new) => now.is_none_or(|r| r.since < new.since),
-            Effect::Remove(old) => now == Some(old),
-            Effect::NotUp | Effect::Late(_) => false,
-        }
     }
 
     /// What the event says, in a few words.

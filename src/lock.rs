@@ -2,13 +2,14 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use fs2::FileExt;
+use nix::fcntl::OFlag;
 use thiserror::Error;
 
 /// Why the lock was not had.
@@ -56,22 +57,32 @@ impl Lock {
     /// Waits at most `timeout` for the lock on `path`; `who` is what others are told meanwhile.
     pub fn acquire(path: &Path, timeout: Duration, who: &str) -> Result<Self, Error> {
         let failed = |source| Error::Io { path: path.to_owned(), source };
-        // O_CLOEXEC is std's default. 0600: whoever may open it may lock it (flock(2)), and any user of
-        // the machine could hold back every event.
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-        let file = open.map_err(failed)?;
+        // 0600: whoever may open it may lock it (flock(2)), and any user of the machine could hold back every event.
+        let file = open(path, OpenOptions::new().write(true).create(true).truncate(false).mode(0o600));
+        let file = match file {
+            Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => open(path, &mut OpenOptions::new()),
+            file => file,
+        };
+        let file = file.map_err(failed)?;
         let file = match file.try_lock_exclusive() {
             Ok(()) => file,
             Err(e) if e.kind() == fs2::lock_contended_error().kind() => wait(file, path, timeout)?,
             Err(e) => return Err(failed(e)),
         };
         // One that was made with more by an earlier version, or by hand.
-        file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
+        if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
+            file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
+        }
         // Best effort: without it the lock is as good, only its holder is not named.
         let _ =
             file.set_len(0).and_then(|()| (&file).write_all(format!("{who}, pid {}\n", std::process::id()).as_bytes()));
         Ok(Self { _file: file })
     }
+}
+
+/// `O_CLOEXEC` is std's default. A symbolic link in the lock's place is nobody's of ours.
+fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    options.read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)
 }
 
 /// flock(2) has no deadline: a thread waits in it. On a time-out the thread stays behind, and ends

@@ -20,6 +20,7 @@ impl Log {
     pub fn start(program: &'static str, verbose: bool) -> Self {
         let level = if verbose { Level::DEBUG } else { Level::INFO };
         let builder = tracing_subscriber::fmt().without_time().with_target(false).with_max_level(level);
+        let builder = builder.log_internal_errors(false);
         let terminal = io::stderr().is_terminal();
         let syslog = if terminal { None } else { Syslog::open(program).ok() };
         // Only the first subscriber of a process counts, and an executable has just one.
@@ -35,7 +36,8 @@ impl Log {
     pub fn complain(&self, message: &str) {
         tracing::error!("{message}");
         if !self.on_stderr {
-            eprintln!("{}: {message}", self.program);
+            // Nor is standard error that is closed or full, which would have `eprintln!` panic.
+            let _ = writeln!(io::stderr(), "{}: {message}", self.program);
         }
     }
 }

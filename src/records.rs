@@ -5,13 +5,15 @@ mod text;
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::Ipv6Addr;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
 use thiserror::Error;
 
 use crate::caller::{Addresses, Change, Event, Family};
@@ -209,8 +211,8 @@ impl Store {
     pub fn prepare(&self) -> Result<&Path, Error> {
         make_dir(&self.dir).map_err(Error::io("create directory", &self.dir))?;
         let meta = fs::symlink_metadata(&self.dir).map_err(Error::io("look at", &self.dir))?;
-        let me = fs::metadata("/proc/self").map_err(Error::io("look at", Path::new("/proc/self")))?.uid();
-        let safe = meta.is_dir() && (meta.uid() == me || meta.uid() == 0) && meta.mode() & 0o022 == 0;
+        let ours = meta.uid() == geteuid().as_raw() || meta.uid() == 0;
+        let safe = meta.is_dir() && ours && meta.mode() & 0o022 == 0;
         if safe { Ok(&self.dir) } else { Err(Error::Unsafe(self.dir.clone())) }
     }
 
@@ -275,18 +277,32 @@ impl Store {
             file.set_permissions(Permissions::from_mode(0o644))?;
             file.write_all(value.to_text().as_bytes())
         };
-        new.and_then(fill).map_err(Error::io("write", &temporary))?;
+        if let Err(e) = new.and_then(fill) {
+            // A full disk is full of less without it.
+            let _ = remove(&temporary);
+            return Err(Error::io("write", &temporary)(e));
+        }
         fs::rename(&temporary, path).map_err(Error::io("replace", path))
     }
 }
 
-/// A file of ours; `None`: there is none.
+/// A file of ours; `None`: there is none. A record is a hundred bytes; whatever else stands in its place, such as a
+/// pipe that nobody writes to, keeps no event waiting.
 fn read<T: Stored>(path: PathBuf) -> Result<Option<T>, Error> {
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
+    const LIMIT: u64 = 64 * 1024;
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
+    let file = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(&path) {
+        Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io("read", &path)(e)),
     };
+    let meta = file.metadata().map_err(Error::io("read", &path))?;
+    if !meta.is_file() || meta.len() > LIMIT {
+        let reason = if meta.is_file() { "it is too large" } else { "it is no file" }.to_owned();
+        return Err(Error::Malformed { path, reason });
+    }
+    let mut text = String::new();
+    file.take(LIMIT).read_to_string(&mut text).map_err(Error::io("read", &path))?;
     text::read(&text).map(Some).map_err(|reason| Error::Malformed { path, reason })
 }
 

@@ -5,7 +5,9 @@
 
 mod support;
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 
@@ -259,4 +261,43 @@ fn output_goes_to_stderr_too_when_asked_for() {
     let verbose = ok(server.hook(UP, ISP1).arg("-v"));
     let said = String::from_utf8_lossy(&verbose.stderr).into_owned();
     assert!(said.contains("isp1 up on ppp0, 198.51.100.10 via 198.51.100.1; links up: isp1; 0 changes in "), "{said}");
+}
+
+#[test]
+fn an_error_that_nobody_can_hear_is_an_error_like_any_other() {
+    let server = Server::new(ARTICLE);
+    for more in [&[][..], &["-v"]] {
+        for program in [UP, DOWN, CTL] {
+            let mut hook = server.with_args(program, more);
+            hook.args(if program == CTL { &["plan"][..] } else { &["ppp0", "", "", ISP1.local, ISP1.remote] });
+            hook.stderr(File::create("/dev/full").unwrap()).stdout(File::create("/dev/full").unwrap());
+            server.configure("nonsense");
+            assert_eq!(hook.status().unwrap().code(), Some(1), "{hook:?}");
+            server.configure(ARTICLE);
+            hook.arg("--what").stderr(File::create("/dev/full").unwrap());
+            assert_eq!(hook.status().unwrap().code(), Some(2), "{hook:?}");
+        }
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_an_error_like_any_other() {
+    let server = Server::new(ARTICLE);
+    ISP1.create();
+    let bytes = OsStr::from_bytes(b"pp\xff\xfe0");
+    for (program, status) in [(UP, 2), (DOWN, 2), (VPN, 0), (CTL, 2)] {
+        let said = fails(status, server.bare(program).args([bytes; 5]));
+        assert_eq!(said.lines().count(), 1, "{said:?}");
+        let mut hook = server.bare(program);
+        hook.args(if program == VPN { &["--strict"][..] } else { &[] }).args([bytes; 9]).env("dev", bytes);
+        assert_eq!(fails(2, &mut hook).lines().count(), 1);
+    }
+    // In the environment they say nothing.
+    for name in ["PPPD_PID", "LINKNAME", "PPP_IPPARAM", "IPLOCAL", "IFNAME", "PEERNAME"] {
+        ok(server.hook(UP, ISP1).env(name, bytes));
+        let long = "x".repeat(100_000);
+        ok(server.hook(UP, ISP1).env(name, long));
+    }
+    VPN0.create();
+    ok(server.openvpn(VPN0, "up").arg("--strict").env("trusted_ip", bytes).env("daemon_pid", bytes).env("dev", bytes));
 }

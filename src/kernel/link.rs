@@ -100,7 +100,7 @@ fn get(socket: &mut Socket, request: &Request) -> Result<Option<Link>, Error> {
     parsed.transpose()
 }
 
-fn parse(body: &[u8]) -> Option<Link> {
+pub(super) fn parse(body: &[u8]) -> Option<Link> {
     let [_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, _, _, _, _] = *body.first_chunk::<IFINFO_LEN>()?;
     let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
     let attribute = |kind| NlasIterator::new(&body[IFINFO_LEN..]).flatten().find(|nla| nla.kind() == kind);

@@ -54,7 +54,7 @@ pub enum Error {
         source: socket::Error,
     },
     /// A change was refused.
-    #[error("`{command}` was refused: {source}")]
+    #[error("`{command}` was refused: {source}{}", if self.is_permission() { "; this needs root, or CAP_NET_ADMIN" } else { "" })]
     Change {
         /// The change, as a command.
         command: String,

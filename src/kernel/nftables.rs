@@ -87,8 +87,19 @@ fn rules(socket: &mut Socket, table: Table, chain: &str) -> Result<Vec<FoundRule
     socket.dump(NFT_MSG_GETRULE, &request, Vec::new, each)
 }
 
+/// The rules of a chain as they come.
+#[cfg(test)]
+pub(super) fn rules_of(mut socket: Socket, chain: &str) -> Vec<Vec<u8>> {
+    let request = Message::new(vec![text(NFTA_RULE_TABLE, "mangle"), text(NFTA_RULE_CHAIN, chain)]);
+    let each = |all: &mut Vec<Vec<u8>>, body: &[u8]| {
+        all.push(body.to_vec());
+        Ok(ControlFlow::Continue(()))
+    };
+    socket.dump(NFT_MSG_GETRULE, &request, Vec::new, each).unwrap_or_default()
+}
+
 /// The chain that a rule jumps to, if it does nothing else.
-fn jump(rule: &[u8]) -> Option<String> {
+pub(super) fn jump(rule: &[u8]) -> Option<String> {
     let mut to = None;
     for element in NlasIterator::new(attribute(rule, NFTA_RULE_EXPRESSIONS)?).flatten() {
         if element.kind() != NFTA_LIST_ELEM {

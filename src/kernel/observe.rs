@@ -19,6 +19,8 @@ use crate::types::{HostAddr, IfName, TableId};
 mod nexthops;
 mod routes;
 mod rules;
+#[cfg(test)]
+mod tests;
 
 const RTM_GETADDR: u16 = 22;
 

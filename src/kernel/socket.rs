@@ -8,6 +8,8 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::thread;
+use std::time::Duration;
 
 use netlink_packet_core::{
     Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
@@ -21,8 +23,10 @@ use thiserror::Error;
 const HEADER_LEN: usize = 16;
 /// Kind of the attribute of an extended acknowledgement that holds the reason as text.
 const NLMSGERR_ATTR_MSG: u16 = 1;
-/// An interrupted dump is asked for again this often.
-const DUMP_ATTEMPTS: u32 = 20;
+/// A question is asked this often in all, if its answer is interrupted or fails for the moment.
+const ATTEMPTS: u32 = 20;
+/// Memory is not there the next instant.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Why a request failed.
 #[derive(Debug, Error)]
@@ -52,6 +56,18 @@ impl Error {
         match self {
             Self::Refused { source, .. } => source.raw_os_error(),
             _ => None,
+        }
+    }
+
+    /// Whether the same question may be answered the next time: EINTR, EAGAIN, ENOMEM, ENOBUFS. Of these the last
+    /// one is what a socket says that could not take a message, such as an answer (`netlink_overrun()`).
+    fn is_passing(&self) -> bool {
+        const PASSING: [i32; 4] = [4, 11, 12, 105];
+        match self {
+            Self::Refused { source, .. } | Self::Socket(source) => {
+                source.raw_os_error().is_some_and(|n| PASSING.contains(&n))
+            }
+            Self::Decode(_) | Self::Interrupted => false,
         }
     }
 }
@@ -97,15 +113,18 @@ impl Socket {
     pub fn get(&mut self, kind: u16, body: &impl Emitable) -> Result<Option<Vec<u8>>, Error> {
         const ENOENT: i32 = 2;
         const ENODEV: i32 = 19;
-        self.send(kind, NLM_F_REQUEST | NLM_F_ACK, body)?;
-        let mut found = None;
-        let done = self.receive(|body| {
-            found = Some(body.to_vec());
-            ControlFlow::Continue(())
+        let found = self.ask(|socket| {
+            socket.send(kind, NLM_F_REQUEST | NLM_F_ACK, body)?;
+            let mut found = None;
+            socket.receive(|body| {
+                found = Some(body.to_vec());
+                ControlFlow::Continue(())
+            })?;
+            Ok(found)
         });
-        match done {
+        match found {
             Err(e) if matches!(e.refused(), Some(ENODEV | ENOENT)) => Ok(None),
-            other => other.map(|_| found),
+            found => found,
         }
     }
 
@@ -118,24 +137,39 @@ impl Socket {
         mut restart: impl FnMut() -> S,
         mut each: impl FnMut(&mut S, &[u8]) -> Result<ControlFlow<()>, Error>,
     ) -> Result<S, Error> {
-        for _ in 0..DUMP_ATTEMPTS {
+        self.ask(|socket| {
             let mut state = restart();
             let mut failed = None;
-            self.send(kind, NLM_F_REQUEST | NLM_F_DUMP, body)?;
-            let whole = self.receive(|body| {
+            socket.send(kind, NLM_F_REQUEST | NLM_F_DUMP, body)?;
+            let whole = socket.receive(|body| {
                 each(&mut state, body).unwrap_or_else(|e| {
                     failed = Some(e);
                     ControlFlow::Break(())
                 })
             })?;
-            if let Some(error) = failed {
-                return Err(error);
+            match failed {
+                Some(error) => Err(error),
+                None if whole => Ok(state),
+                None => Err(Error::Interrupted),
             }
-            if whole {
-                return Ok(state);
+        })
+    }
+
+    /// Asks a question, and again while there is no answer to it for a reason that passes. Changes are
+    /// not repeated here: whoever wants them looks first what has become of them.
+    fn ask<T>(&mut self, mut question: impl FnMut(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        for _ in 1..ATTEMPTS {
+            match question(self) {
+                Err(Error::Interrupted) => {}
+                Err(e) if e.is_passing() => {
+                    thread::sleep(PAUSE);
+                    // The old one may be in the middle of a dump, and would not begin another (EBUSY).
+                    self.netlink = connect(self.protocol)?;
+                }
+                answer => return answer,
             }
         }
-        Err(Error::Interrupted)
+        question(self)
     }
 
     fn send(&mut self, kind: u16, flags: u16, body: &impl Emitable) -> Result<(), Error> {
@@ -160,28 +194,57 @@ impl Socket {
             if from.port_number() != 0 {
                 continue; // Another process's, not the kernel's.
             }
-            let mut rest = &datagram[..];
-            while let Some((answer, after)) = split(rest)? {
-                rest = after;
-                if answer.sequence != self.sequence {
-                    continue;
-                }
-                whole &= answer.flags & NLM_F_DUMP_INTR == 0;
-                match answer.kind {
-                    NLMSG_NOOP => {}
-                    NLMSG_ERROR | NLMSG_DONE => return verdict(&answer).map(|()| whole),
-                    NLMSG_OVERRUN => return Err(Error::Decode("overrun".to_owned())),
-                    _ => {
-                        if each(answer.body).is_break() {
-                            // The rest of the dump would stand before the next answer.
-                            self.netlink = connect(self.protocol)?;
-                            return Ok(true);
-                        }
-                    }
+            match answers(&datagram, self.sequence, &mut whole, &mut each)? {
+                End::NotYet => {}
+                End::Done => return Ok(whole),
+                End::Enough => {
+                    // The rest of the dump would stand before the next answer.
+                    self.netlink = connect(self.protocol)?;
+                    return Ok(true);
                 }
             }
         }
     }
+}
+
+/// Whether an answer goes on after a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It does.
+    NotYet,
+    /// That was all.
+    Done,
+    /// Nobody wants the rest.
+    Enough,
+}
+
+/// Calls `each` for the messages in a datagram that answer request `sequence`; `whole` becomes `false` where changes have
+/// interrupted a dump. A refusal is an error.
+pub(super) fn answers(
+    datagram: &[u8],
+    sequence: u32,
+    whole: &mut bool,
+    each: &mut impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> Result<End, Error> {
+    let mut rest = datagram;
+    while let Some((answer, after)) = split(rest)? {
+        rest = after;
+        if answer.sequence != sequence {
+            continue;
+        }
+        *whole &= answer.flags & NLM_F_DUMP_INTR == 0;
+        match answer.kind {
+            NLMSG_NOOP => {}
+            NLMSG_ERROR | NLMSG_DONE => return verdict(&answer).map(|()| End::Done),
+            NLMSG_OVERRUN => return Err(Error::Decode("overrun".to_owned())),
+            _ => {
+                if each(answer.body).is_break() {
+                    return Ok(End::Enough);
+                }
+            }
+        }
+    }
+    Ok(End::NotYet)
 }
 
 fn connect(protocol: isize) -> io::Result<Netlink> {

@@ -12,6 +12,7 @@ mod device;
 pub mod internet;
 pub mod nft;
 pub mod openvpn;
+pub mod strace;
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -193,9 +194,21 @@ pub fn defaults(table: &str) -> Vec<String> {
     routes().into_iter().filter(|line| line.starts_with("default ") && of_table(line)).collect()
 }
 
+/// There is a way to the Internet, whichever leg a packet's hash chooses.
+pub fn has_default() -> bool {
+    let mut probe = multihome::kernel::probe::Probe::open().unwrap();
+    let mut ways = (0..32).map(|n| probe.device_towards(Ipv4Addr::new(100, 64, n, 1)).unwrap());
+    ways.all(|way| way.is_some())
+}
+
 /// A configuration with these settings.
 pub fn with_settings(config: &str, settings: &str) -> String {
     format!("{config}\n[settings]\n{settings}\n")
+}
+
+/// Whether this is `make stress`, which takes its time.
+pub fn thorough() -> bool {
+    std::env::var_os("STRESS_EVENTS").is_some()
 }
 
 /// Runs `what` in a thread, and so in a namespace, of its own.

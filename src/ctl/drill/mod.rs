@@ -195,7 +195,8 @@ impl Drill<'_> {
     ) -> Result<Woken, CtlError> {
         if !quiet {
             let time = humantime::format_duration(self.time);
-            println!("{} is out of use for {time}; Ctrl-C puts it back", self.link.name);
+            // If nobody can read it, that is no reason to end with the link out of use.
+            let _ = writeln!(std::io::stdout(), "{} is out of use for {time}; Ctrl-C puts it back", self.link.name);
         }
         probing.hurry(false);
         let end = Instant::now() + self.time;

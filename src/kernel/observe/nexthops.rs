@@ -31,7 +31,7 @@ pub(super) fn nexthops(socket: &mut Socket, devices: &Devices) -> Result<Option<
     }
 }
 
-fn nexthop(message: &NexthopMessage, devices: &Devices) -> Option<(u32, FoundNexthop)> {
+pub(super) fn nexthop(message: &NexthopMessage, devices: &Devices) -> Option<(u32, FoundNexthop)> {
     let mut id = None;
     let mut device = None;
     let mut gateway = Ok(None);

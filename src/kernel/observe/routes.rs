@@ -108,7 +108,7 @@ fn device_indices(message: &RouteMessage) -> Vec<u32> {
     message.attributes.iter().flat_map(of).collect()
 }
 
-fn route(table: TableId, message: &RouteMessage, devices: &Devices) -> FoundRoute {
+pub(super) fn route(table: TableId, message: &RouteMessage, devices: &Devices) -> FoundRoute {
     let mut metric = 0;
     let mut nexthop = None;
     let mut hops = Vec::new();

@@ -38,7 +38,7 @@ fn value(nla: &DefaultNla) -> Vec<u8> {
     value
 }
 
-fn rule(message: &RuleMessage) -> FoundRule {
+pub(super) fn rule(message: &RuleMessage) -> FoundRule {
     let header = &message.header;
     let mut table = u32::from(header.table);
     let mut priority = 0;

@@ -1,0 +1,223 @@
+//! Answers of the kernel as it never gives them: real dumps, with bytes changed, lost and added. Whatever is in them, they
+//! are read or refused, and what is made of them is no larger than they are.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::process::{Command, Stdio};
+
+use netlink_packet_core::Emitable;
+use netlink_packet_route::route::RouteMessage;
+use netlink_packet_route::rule::RuleMessage;
+use nix::sched::{CloneFlags, unshare};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::TestRunner;
+
+use super::*;
+use crate::firewall::Seal;
+use crate::kernel::nexthop::NexthopMessage;
+use crate::kernel::socket::{End, answers};
+use crate::state::FoundTarget;
+
+const SEQUENCE: u32 = 7;
+
+/// Something of everything that is read, in the thread's own network namespace.
+fn furnish() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("root: run the tests through tests/run-as-root");
+    let commands = "link set lo up
+        link add ppp0 type veth peer name far0
+        link set far0 up
+        link set ppp0 up group 7000
+        addr add 198.51.100.10 peer 198.51.100.1 dev ppp0
+        addr add 203.0.113.10/24 dev ppp0
+        nexthop add id 7001 via 198.51.100.1 dev ppp0 proto 77
+        nexthop add id 7002 via 203.0.113.1 dev ppp0 proto 77
+        nexthop add id 7100 group 7001,8/7002,2 proto 77
+        route add default nhid 7100 proto 77
+        route add default proto 77 metric 5 nexthop via 198.51.100.1 dev ppp0 weight 3 nexthop via 203.0.113.1 dev ppp0
+        route add default via inet6 fe80::1 dev ppp0 metric 6
+        route add unreachable default metric 7
+        rule add priority 5 from 10.0.0.0/8 to 192.0.2.0/24 iif ppp0 fwmark 1/3 ipproto tcp sport 1-2 dport 3 lookup 7
+        rule add priority 6 uidrange 5-6 lookup main suppress_prefixlength 0 protocol 77
+        rule add priority 7 not from 192.0.2.1 tos 0x10 unreachable";
+    for command in commands.lines() {
+        let done = Command::new("ip").args(command.split_whitespace()).status().unwrap();
+        assert!(done.success(), "{command}");
+    }
+    let rules = "*mangle\n:MULTIHOME-OUTPUT - [0:0]\n-A MULTIHOME-OUTPUT -m comment --comment multihome:0123456789abcdef \
+                 -j MARK --set-mark 1\n-A OUTPUT -j MULTIHOME-OUTPUT\nCOMMIT\n";
+    let mut restore = Command::new("iptables-nft-restore").stdin(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut restore.stdin.take().unwrap(), rules.as_bytes()).unwrap();
+    assert!(restore.wait().unwrap().success());
+}
+
+/// The bodies of an answer's messages.
+fn dump(socket: &mut Socket, kind: u16, request: &impl Emitable) -> Vec<Vec<u8>> {
+    let each = |all: &mut Vec<Vec<u8>>, body: &[u8]| {
+        all.push(body.to_vec());
+        Ok(ControlFlow::Continue(()))
+    };
+    let all = socket.dump(kind, request, Vec::new, each).unwrap();
+    assert!(!all.is_empty(), "nothing of kind {kind}");
+    all
+}
+
+/// `struct ifinfomsg`, all zero.
+struct AnyLink;
+
+impl Emitable for AnyLink {
+    fn buffer_len(&self) -> usize {
+        16
+    }
+
+    fn emit(&self, buffer: &mut [u8]) {
+        buffer.fill(0);
+    }
+}
+
+/// One answer of each kind that the hooks ask for.
+fn real() -> Vec<Vec<Vec<u8>>> {
+    let mut socket = Socket::open().unwrap();
+    let mut request = RouteMessage::default();
+    request.header.address_family = AddressFamily::Inet;
+    let routes = dump(&mut socket, 26, &request);
+    let mut request = RuleMessage::default();
+    request.header.family = AddressFamily::Inet;
+    let rules = dump(&mut socket, 34, &request);
+    let mut request = AddressMessage::default();
+    request.header.family = AddressFamily::Inet;
+    let addresses = dump(&mut socket, RTM_GETADDR, &request);
+    let nexthops = dump(&mut socket, 106, &NexthopMessage::dump());
+    let links = dump(&mut socket, 18, &AnyLink);
+    let chain = nftables::rules_of(Socket::open_netfilter().unwrap(), "MULTIHOME-OUTPUT");
+    vec![routes, rules, addresses, nexthops, links, chain]
+}
+
+/// What is done to an answer.
+#[derive(Debug, Clone)]
+enum Spoil {
+    Set(Index, u8),
+    /// Lengths and kinds have two bytes.
+    Set16(Index, u16),
+    Cut(Index),
+    Insert(Index, Vec<u8>),
+    Copy(Index, Index, Index),
+}
+
+fn spoil() -> impl Strategy<Value = Spoil> {
+    let at = any::<Index>;
+    let few = prop_oneof![0..40_u16, Just(0x8000), Just(0xffff), any::<u16>()];
+    prop_oneof![
+        2 => (at(), any::<u8>()).prop_map(|(at, byte)| Spoil::Set(at, byte)),
+        4 => (at(), few).prop_map(|(at, number)| Spoil::Set16(at, number)),
+        1 => at().prop_map(Spoil::Cut),
+        1 => (at(), vec(any::<u8>(), 1..20)).prop_map(|(at, bytes)| Spoil::Insert(at, bytes)),
+        1 => (at(), at(), at()).prop_map(|(from, to, at)| Spoil::Copy(from, to, at)),
+    ]
+}
+
+fn spoilt(mut bytes: Vec<u8>, how: &[Spoil]) -> Vec<u8> {
+    for spoil in how {
+        let length = bytes.len();
+        if length < 4 {
+            break;
+        }
+        match spoil {
+            Spoil::Set(at, byte) => bytes[at.index(length)] = *byte,
+            Spoil::Set16(at, number) => {
+                let at = at.index(length / 2) * 2;
+                bytes[at..at + 2].copy_from_slice(&number.to_ne_bytes());
+            }
+            Spoil::Cut(at) => bytes.truncate(at.index(length)),
+            Spoil::Insert(at, new) => drop(bytes.splice(at.index(length)..at.index(length), new.iter().copied())),
+            Spoil::Copy(from, to, at) => {
+                let (a, b) = (from.index(length), to.index(length));
+                let copy = bytes[a.min(b)..a.max(b)].to_vec();
+                let at = at.index(length);
+                bytes.splice(at..at, copy);
+            }
+        }
+    }
+    bytes
+}
+
+/// As the kernel sends it: each body behind a header, and the end.
+fn datagram(bodies: &[Vec<u8>]) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut push = |kind: u16, body: &[u8]| {
+        all.extend(u32::try_from(16 + body.len()).unwrap().to_ne_bytes());
+        all.extend(kind.to_ne_bytes());
+        all.extend(2_u16.to_ne_bytes());
+        all.extend(SEQUENCE.to_ne_bytes());
+        all.extend([0; 4]);
+        all.extend(body);
+        all.resize(all.len().next_multiple_of(4), 0);
+    };
+    for body in bodies {
+        push(24, body);
+    }
+    push(3, &[0; 4]);
+    all
+}
+
+/// Reads a message as each of the things that it might be; how much has come of it.
+fn read_as_all(body: &[u8], devices: &routes::Devices) -> usize {
+    let mut size = 0;
+    if let Ok(message) = parse::<RouteMessage>(body) {
+        let found = routes::route(TableId::MAIN, &message, devices);
+        size += found.target.to_string().len();
+        size += if let FoundTarget::Legs(legs) = found.target { legs.len() } else { 0 };
+    }
+    if let Ok(message) = parse::<RuleMessage>(body) {
+        size += rules::rule(&message).rule.to_string().len();
+    }
+    if let Ok(message) = parse::<NexthopMessage>(body) {
+        size += nexthops::nexthop(&message, devices).map_or(0, |(_, found)| format!("{found:?}").len());
+    }
+    let _ = parse::<AddressMessage>(body);
+    size += link::parse(body).map_or(0, |found| found.name.len());
+    size += nftables::jump(body.get(4..).unwrap_or_default()).map_or(0, |to| to.len());
+    let _ = Seal::find(body);
+    size
+}
+
+#[test]
+fn whatever_the_kernel_says_is_read_or_refused() {
+    furnish();
+    let real = real();
+    let name: IfName = "ppp0".parse().unwrap();
+    let interface = interface(&mut Socket::open().unwrap(), &name).unwrap().unwrap();
+    let devices = routes::Devices::new(&BTreeMap::from([(name, interface)]));
+    let mut heard = 0;
+    for answer in &real {
+        let mut whole = true;
+        let each = &mut |body: &[u8]| {
+            heard += read_as_all(body, &devices).min(1);
+            ControlFlow::Continue(())
+        };
+        assert_eq!(answers(&datagram(answer), SEQUENCE, &mut whole, each).unwrap(), End::Done);
+    }
+    assert!(heard > 20, "real answers are read: {heard}");
+
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    let strategy = (0..real.len(), vec(spoil(), 1..6), vec(spoil(), 0..3), any::<bool>());
+    let done = TestRunner::new(config).run(&strategy, |(which, inside, outside, both)| {
+        // Inside of the messages, whose framing stays right, or anywhere.
+        let bodies: Vec<_> = real[which].iter().map(|body| spoilt(body.clone(), &inside)).collect();
+        let bytes = datagram(&bodies);
+        let bytes = if both { spoilt(bytes, &outside) } else { bytes };
+        let mut whole = true;
+        let mut size = 0;
+        let each = &mut |body: &[u8]| {
+            size += read_as_all(body, &devices);
+            ControlFlow::Continue(())
+        };
+        if let Err(error) = answers(&bytes, SEQUENCE, &mut whole, each) {
+            prop_assert!(error.to_string().len() < 4 * bytes.len() + 1000);
+        }
+        prop_assert!(size < 100 * bytes.len() + 1000, "{size} of {}", bytes.len());
+        Ok(())
+    });
+    done.unwrap();
+}
