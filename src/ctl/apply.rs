@@ -1,5 +1,6 @@
 //! `mhctl apply`: reconciles now, at boot, from a timer, or after somebody else has meddled.
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -48,7 +49,10 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     let config = config::load(&common.config)?;
     let pass = Pass { config: &config, store: Store::new(&common.state_dir), who: "mhctl apply".to_owned() };
     let outcome = pass.run(|_| {})?;
-    pass.report("applied", &outcome);
+    // Where nothing happened the log is told nothing: a timer calls this every minute.
+    if !outcome.made.is_empty() || io::stderr().is_terminal() {
+        pass.report("applied", &outcome);
+    }
     if args.json {
         show::json(&OutcomeJson::new(&outcome, config.settings.protocol))?;
     }
