@@ -216,6 +216,11 @@ impl World {
         openvpn
     }
 
+    /// What a client sees as /run, but for what is mounted there.
+    pub fn run_dir(&self) -> PathBuf {
+        self.dir.path().join("run")
+    }
+
     fn log(&self, name: &str) -> PathBuf {
         let log = self.dir.path().join("log");
         log.join(format!("{name}-{}", fs::read_dir(&log).unwrap().count()))
