@@ -305,7 +305,11 @@ pub(super) fn undo(args: &UndoArgs, common: &Common) -> Result<ExitCode, CtlErro
         }
     }
     if reload && !common.dry_run {
-        writeln!(out, "\nThen: systemctl daemon-reload\nOpenVPN's configurations may still name mh-vpn-up.")?;
+        writeln!(
+            out,
+            "\nThen: systemctl stop multihome.timer && systemctl daemon-reload\n\
+             OpenVPN's configurations may still name mh-vpn-up."
+        )?;
     }
     let clean = !steps.iter().any(|step| matches!(step, Step::Foreign(_)));
     Ok(if clean { ExitCode::SUCCESS } else { crate::cli::FAILED.into() })
