@@ -4,7 +4,8 @@
 # make test-vm    all scenes with the real pppd, in emulated guests with Debian 12 and 13: half an hour
 # make man        man pages and shell completions, in target/man
 # make install    what `make build man` has made, below PREFIX (/usr/local); make uninstall takes it away again
-# make deb        a Debian package, in target/debian; make test-deb tries it
+# make deb        a Debian package, in target/debian
+# make test-deb   the package once more, with lintian; its hooks behind NetworkManager and networkd
 
 CARGO    ?= cargo
 PROGRAMS  = mh-ip-up mh-ip-down mh-vpn-up mhctl
@@ -22,7 +23,7 @@ SCRIPTS   = tests/run-as-root tests/install-tools tests/check-executables .ci/ru
             tests/vm/guest/scenes etc-ppp/ip-up.local etc-ppp/ip-down.local \
             packaging/install packaging/debian/rename packaging/debian/ip-up packaging/debian/ip-down \
             packaging/debian/scripts/preinst packaging/debian/scripts/prerm packaging/debian/scripts/postrm \
-            tests/install tests/deb
+            tests/install tests/deb tests/managers
 
 .PHONY: help build man install uninstall deb demo test test-deb test-vm lint tools clean
 
@@ -84,6 +85,7 @@ test-deb: tools deb
 	tests/install-tools lintian:lintian
 	lintian --fail-on error,warning $(DEB)
 	tests/run-as-root tests/deb $(DEB)
+	tests/managers $(DEB)
 
 test-vm: tools
 	tests/vm/run
