@@ -64,7 +64,8 @@ deb: build man $(CARGO_DEB)
 	$(CARGO_DEB) --no-build --no-strip --locked
 
 $(CARGO_DEB):
-	$(QUICKLY) $(CARGO) install --quiet --locked --no-default-features --root $(TARGET)/tools --version '^3.8' cargo-deb
+	$(QUICKLY) $(CARGO) install --quiet --locked --no-default-features --root $(TARGET)/tools \
+	    cargo-deb@3.8.0
 
 demo: build
 	@$(TARGET)/release/mhctl demo
