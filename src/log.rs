@@ -74,7 +74,8 @@ impl<'a> MakeWriter<'a> for Syslog {
     }
 
     fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Line<'a> {
-        // Severities of RFC 3164. What we inform of is "normal but significant": that routes were changed.
+        // Severities of RFC 3164. What we inform of, a line an event, is "normal but significant": a notice, which
+        // our unit's LogLevelMax lets through.
         self.line(match *meta.level() {
             Level::ERROR => 3,
             Level::WARN => 4,

@@ -99,6 +99,11 @@ fn what_somebody_else_took_away_is_seen_and_mended() {
     assert_eq!(applied["links_up"], serde_json::json!(["isp1"]));
     assert_eq!(json(&server, "plan --json")["changes"], serde_json::json!([]));
     assert_eq!(json(&server, "apply --json")["changes"], serde_json::json!([]));
+    // A timer may apply every minute: the log is told what was mended, and nothing else.
+    let logged = || String::from_utf8(ctl(&server, "apply -v").output().unwrap().stderr).unwrap();
+    assert_eq!(logged(), "");
+    ip("rule del priority 101");
+    assert!(logged().contains("applied; links up: isp1; 1 changes in "));
 }
 
 #[test]
