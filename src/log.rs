@@ -70,15 +70,16 @@ impl<'a> MakeWriter<'a> for Syslog {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        self.line(6)
+        self.line(5)
     }
 
     fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Line<'a> {
-        // Severities of RFC 3164.
+        // Severities of RFC 3164. What we inform of, a line an event, is "normal but significant": a notice, which
+        // our unit's LogLevelMax lets through.
         self.line(match *meta.level() {
             Level::ERROR => 3,
             Level::WARN => 4,
-            Level::INFO => 6,
+            Level::INFO => 5,
             Level::DEBUG | Level::TRACE => 7,
         })
     }

@@ -24,7 +24,7 @@ pub struct Common {
     /// Configuration file
     #[arg(long, help_heading = HEADING, global = true, value_name = "FILE", default_value = config::DEFAULT_PATH)]
     pub config: PathBuf,
-    /// Directory of the links' records and the lock
+    /// Links' records and the lock
     #[arg(long, help_heading = HEADING, global = true, value_name = "DIR", default_value = records::DEFAULT_DIR)]
     pub state_dir: PathBuf,
     /// Print what would be done, as commands, and do nothing

@@ -66,8 +66,8 @@ pub enum Problem {
     /// Somebody else's default route is where ours should be.
     #[error(
         "a default route that is not ours stands at metric {} of table {}: {}; it stays. Delete it \
-         (ip route del default {} metric {} table {}), keep its owner from adding it, or set `metric` in [settings]",
-        .0.metric, .0.table, .0.target, .0.target, .0.metric, .0.table
+         (ip route del {}), keep its owner from adding it, or set `metric` in [settings]",
+        .0.metric, .0.table, .0.target, .0.selection()
     )]
     ForeignDefault(FoundRoute),
     /// Somebody else uses a nexthop id of ours.
@@ -318,9 +318,7 @@ impl fmt::Display for Command<'_> {
             Change::Route(DefaultRoute { table, metric, target }) => {
                 write!(f, "ip route replace table {table} default metric {metric} protocol {protocol} {target}")
             }
-            Change::DeleteRoute(FoundRoute { table, metric, protocol, target }) => {
-                write!(f, "ip route del table {table} default metric {metric} protocol {protocol} {target}")
-            }
+            Change::DeleteRoute(route) => write!(f, "ip route del {}", route.selection()),
             Change::Rule(rule) => write!(f, "ip rule add {rule} protocol {protocol}"),
             Change::DeleteRule(rule) => write!(f, "ip rule del {rule} protocol {protocol}"),
         }

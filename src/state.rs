@@ -81,24 +81,61 @@ pub enum FoundTarget {
         /// Interface indices.
         devices: Vec<u32>,
     },
-    /// Legs that we could have written, sorted by device.
+    /// Legs that we could have written, in the kernel's order: a deletion has to name them so.
     Legs(Vec<WeightedLeg>),
     /// Anything else: unreachable, an IPv6 gateway, a device that we do not know.
     Other {
-        /// As ip-route(8) would show it, for messages.
+        /// Its type.
+        kind: RouteKind,
+        /// Its legs as ip-route(8) would show them; empty where there are none.
         text: String,
-        /// Interface indices, possibly none.
-        devices: Vec<u32>,
-        /// Gateway, where there is just one leg: it takes part in the match when the route is deleted.
-        gateway: Option<IpAddr>,
+        /// The same as the kernel compares them when the route is deleted.
+        hops: Vec<Hop>,
     },
+}
+
+/// Type of a route, `rtm_type` of rtnetlink(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteKind(pub u8);
+
+impl RouteKind {
+    /// `RTN_UNICAST`: leads somewhere.
+    pub const UNICAST: Self = Self(1);
+    /// `RTN_UNREACHABLE`.
+    pub const UNREACHABLE: Self = Self(7);
+
+    /// With a blank behind it, as ip-route(8) wants it right before the prefix; nothing where it can be left out.
+    fn before_prefix(self) -> &'static str {
+        match self.0 {
+            2 => "local ",
+            3 => "broadcast ",
+            4 => "anycast ",
+            5 => "multicast ",
+            6 => "blackhole ",
+            7 => "unreachable ",
+            8 => "prohibit ",
+            9 => "throw ",
+            10 => "nat ",
+            _ => "",
+        }
+    }
+}
+
+/// A leg of a route that we could not have written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hop {
+    /// Interface index.
+    pub device: u32,
+    /// Gateway.
+    pub gateway: Option<IpAddr>,
 }
 
 impl FoundTarget {
     /// Indices of the devices it leads to.
     pub fn devices(&self) -> Vec<u32> {
         match self {
-            Self::Nexthop { devices, .. } | Self::Other { devices, .. } => devices.clone(),
+            Self::Nexthop { devices, .. } => devices.clone(),
+            Self::Other { hops, .. } => hops.iter().map(|hop| hop.device).collect(),
             Self::Legs(legs) => legs.iter().map(|l| l.leg.device.index).collect(),
         }
     }
@@ -111,7 +148,11 @@ impl FoundTarget {
             (Self::Legs(found), Target::Legs(wanted)) if wanted.len() == 1 => {
                 found.len() == 1 && found[0].leg == wanted[0].leg
             }
-            (Self::Legs(found), Target::Legs(wanted)) => found == wanted,
+            (Self::Legs(found), Target::Legs(wanted)) => {
+                let mut found = found.clone();
+                found.sort();
+                found == *wanted
+            }
             _ => false,
         }
     }
@@ -243,8 +284,29 @@ impl fmt::Display for FoundTarget {
         match self {
             Self::Nexthop { id, .. } => write!(f, "nhid {id}"),
             Self::Legs(legs) => fmt_legs(legs, f),
-            Self::Other { text, .. } => f.write_str(text),
+            Self::Other { kind, text, .. } => f.write_str(format!("{}{text}", kind.before_prefix()).trim_end()),
         }
+    }
+}
+
+impl FoundRoute {
+    /// What ip(8) takes to delete just this route, after `ip route del`.
+    pub fn selection(&self) -> impl fmt::Display + '_ {
+        Selection(self)
+    }
+}
+
+struct Selection<'a>(&'a FoundRoute);
+
+impl fmt::Display for Selection<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let FoundRoute { table, metric, protocol, target } = self.0;
+        let (kind, legs) = match target {
+            FoundTarget::Other { kind, text, .. } => (kind.before_prefix(), text.clone()),
+            target => ("", target.to_string()),
+        };
+        let text = format!("table {table} {kind}default metric {metric} protocol {protocol} {legs}");
+        f.write_str(text.trim_end())
     }
 }
 

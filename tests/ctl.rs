@@ -54,6 +54,7 @@ fn without_privileges_a_change_is_an_error_that_says_its_cause_once() {
         assert_eq!(output.status.code(), Some(1));
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(error.matches("Operation not permitted").count(), 1, "{error}");
+        assert_eq!(error.contains("; run it as root"), error.starts_with("mhctl"), "{error}");
     }
 }
 
@@ -98,6 +99,11 @@ fn what_somebody_else_took_away_is_seen_and_mended() {
     assert_eq!(applied["links_up"], serde_json::json!(["isp1"]));
     assert_eq!(json(&server, "plan --json")["changes"], serde_json::json!([]));
     assert_eq!(json(&server, "apply --json")["changes"], serde_json::json!([]));
+    // A timer may apply every minute: the log is told what was mended, and nothing else.
+    let logged = || String::from_utf8(ctl(&server, "apply -v").output().unwrap().stderr).unwrap();
+    assert_eq!(logged(), "");
+    ip("rule del priority 101");
+    assert!(logged().contains("applied; links up: isp1; 1 changes in "));
 }
 
 #[test]
@@ -275,6 +281,31 @@ fn a_flush_leaves_what_was_there_before_and_one_default() {
 }
 
 #[test]
+fn a_flush_takes_our_chains_and_groups_and_no_others() {
+    let iptables_save = || {
+        let text = String::from_utf8(ok(&mut Command::new("iptables-save")).stdout).unwrap();
+        text.lines()
+            .filter(|l| l.starts_with("-A ") || l.starts_with(":MULTIHOME"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let groups = || [ISP1, ISP2].map(|line| ip(&format!("link show dev {}", line.device)).contains(" group default "));
+    let server = Server::new(&ARTICLE.replacen("weight    = 8", "weight    = 8\nmasquerade = true", 1));
+    for rule in ["mangle -A OUTPUT -p tcp", "nat -A POSTROUTING -o eth9 -j MASQUERADE", "filter -A INPUT -i ppp0"] {
+        ok(Command::new("iptables").arg("-t").args(rule.split(' ')));
+    }
+    let before = iptables_save();
+    assert_eq!(before.len(), 3);
+    server.up(ISP1);
+    server.up(ISP2);
+    assert!(iptables_save().len() > before.len() + 5);
+    assert_eq!(groups(), [false, false]);
+    ok(&mut ctl(&server, "flush"));
+    assert_eq!(iptables_save(), before);
+    assert_eq!(groups(), [true, true]);
+}
+
+#[test]
 fn a_flush_takes_the_next_best_line_or_nothing_at_all() {
     let server = Server::new(ARTICLE);
     server.up(ISP1);
@@ -338,4 +369,46 @@ fn a_static_link_is_taken_down_by_its_interface_only() {
     let (code, error) = refused(&server, "link down cable");
     assert_eq!(code, Some(1));
     assert!(error.contains("`ip link set ppp0 down`"), "{error}");
+}
+
+/// Runs mhctl with a syslog of the test's own at /dev/log; what it is sent.
+fn logged(server: &Server, args: &str) -> Vec<String> {
+    let dir = tempfile::TempDir::new().unwrap();
+    let socket = std::os::unix::net::UnixDatagram::bind(dir.path().join("socket")).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let script = "cd \"$1\" && shift && mkdir dev && touch dev/log dev/null && mount --bind socket dev/log && \
+                  mount --bind /dev/null dev/null && mount --rbind dev /dev && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(dir.path());
+    let asked = ctl(server, args);
+    command.arg(asked.get_program()).args(asked.get_args()).stdin(Stdio::null());
+    ok(&mut command);
+    let mut datagram = [0; 4096];
+    std::iter::from_fn(|| socket.recv(&mut datagram).ok().map(|n| String::from_utf8(datagram[..n].to_vec()).unwrap()))
+        .collect()
+}
+
+#[test]
+fn an_apply_logs_what_it_mended_and_is_silent_when_there_is_nothing_to_do() {
+    let server = Server::new(ARTICLE);
+    server.up(ISP1);
+    assert_eq!(logged(&server, "apply"), [""; 0]);
+    ip("rule del priority 101");
+    let log = logged(&server, "apply");
+    // <29>: facility daemon, severity notice, which the unit's LogLevelMax= lets through.
+    assert!(log.len() == 1 && log[0].starts_with("<29>mhctl["), "{log:?}");
+    assert!(
+        log[0].contains("made: ip rule add priority 101 fwmark 0x1/0x1 lookup 1 protocol 77; links up: isp1;"),
+        "{log:?}"
+    );
+    ok(Command::new("iptables").args(["-t", "mangle", "-F", "MULTIHOME-OUTPUT"]));
+    let log = logged(&server, "apply");
+    assert!(log.len() == 1 && log[0].contains("made: our chains in iptables' table mangle; "), "{log:?}");
+    ip("rule flush");
+    let log = logged(&server, "apply");
+    assert!(
+        log.len() == 1 && log[0].contains("lookup 2 protocol 77, ") && log[0].contains(" more; links up"),
+        "{log:?}"
+    );
+    assert_eq!(logged(&server, "apply"), [""; 0]);
 }

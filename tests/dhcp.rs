@@ -1,5 +1,6 @@
 //! `hooks/` as they are installed, run by the real dhclient, dhcpcd and wg-quick, with a real DHCP server behind the
-//! line; those of dispatchers that need a whole system, with the words that their manuals promise.
+//! line; those of dispatchers that need a whole system, with the words that their manuals promise (`tests/managers` has
+//! them called by the real ones).
 //!
 //! Each test has a mount namespace in which /etc and /usr may be written and nothing reaches the machine's own.
 

@@ -36,6 +36,8 @@ impl Host {
         }
         host.server.up(ISP1);
         host.server.up(ISP2);
+        // The article's policy is about this address; here it is our own.
+        ip("addr add 192.168.2.30/32 dev lo");
         host
     }
 
@@ -69,6 +71,13 @@ impl Host {
         all
     }
 
+    /// That the command of the first finding is right as it stands.
+    fn mends(&self) {
+        let report: serde_json::Value = serde_json::from_slice(&self.doctor(&["--json"]).stdout).unwrap();
+        ok(std::process::Command::new("sh").args(["-c", report["findings"][0]["mend"].as_str().unwrap()]));
+        assert_eq!(self.findings(), []);
+    }
+
     /// That the change leads to just this one finding.
     fn finds(&self, weight: &str, part: &str) {
         let all = self.findings();
@@ -97,6 +106,12 @@ fn hooks_that_do_not_run_are_found_and_the_command_mends_it() {
     fs::rename(host.at("etc/ppp/ip-up.d/multihome.sh"), &hook).unwrap();
     assert_eq!(host.findings(), []);
 
+    for (event, program) in [("ipv6-up", "mh-ip-up"), ("ipv6-down", "mh-ip-down")] {
+        let hook = host.at(&format!("etc/ppp/{event}.d/0multihome"));
+        fs::remove_file(&hook).unwrap();
+        host.finds("note", &format!("pppd does not run {program} for IPv6: nothing in /etc/ppp/{event}.d"));
+        symlink(format!("/usr/sbin/{program}"), &hook).unwrap();
+    }
     fs::set_permissions(host.at("usr/sbin/mh-ip-up"), fs::Permissions::from_mode(0o644)).unwrap();
     host.finds("trouble", "/usr/sbin/mh-ip-up is not executable");
     fs::set_permissions(host.at("usr/sbin/mh-ip-up"), fs::Permissions::from_mode(0o775)).unwrap();
@@ -123,6 +138,16 @@ fn default_routes_of_pppd_are_found() {
     }
     host.write("etc/ppp/peers/dsl", "ipparam isp1\nnodefaultroute\n#defaultroute\n");
     assert_eq!(host.findings(), []);
+    // What Debian's packages install to be filled in is nobody's line.
+    for (name, text) in [
+        ("provider", "connect \"/usr/sbin/chat -f /etc/chatscripts/pap -T ********\"\ndefaultroute\n"),
+        ("dsl-provider", "# MUST CHANGE: Uncomment\n#\n#user myusername@myprovider.net\ndefaultroute\n"),
+    ] {
+        host.write(&format!("etc/ppp/peers/{name}"), text);
+        assert_eq!(host.findings(), [], "{name}");
+        let init = ok(host.server.bare(CTL).args(["init", "--root"]).arg(host.root.path()));
+        assert!(!String::from_utf8(init.stdout).unwrap().contains("provider"), "{name}");
+    }
     host.write("etc/ppp/options", "defaultroute\n");
     host.finds("trouble", "for every peer");
 }
@@ -195,7 +220,12 @@ fn a_foreign_default_and_nexthop_are_found() {
     ip("link set other up");
     ip("route append default dev other");
     host.finds("trouble", "a default route that is not ours stands at metric 0");
-    ip("route del default dev other");
+    host.mends();
+    for kind in ["unreachable", "blackhole", "prohibit"] {
+        ip(&format!("route append {kind} default"));
+        host.finds("trouble", &format!("stands at metric 0 of table 254: {kind}"));
+        host.mends();
+    }
     host.server.configure(&format!("{ARTICLE}[settings]\nnexthop-id = 9000\n"));
     ip("nexthop add id 9001 dev other protocol 186");
     let all = host.findings();
@@ -211,6 +241,11 @@ fn forwarding_that_is_off_or_untranslated_is_found() {
     let host = Host::new(&lan);
     fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
     host.finds("trouble", "policy \"guests\" is about forwarded traffic, and nothing is forwarded");
+    host.server.configure(ARTICLE);
+    assert_eq!(host.findings(), []);
+    ip("addr del 192.168.2.30/32 dev lo");
+    host.finds("trouble", "policy \"one machine of the LAN\" is about forwarded traffic, and nothing is forwarded");
+    host.server.configure(&lan);
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
     let whats: Vec<_> = host.findings().into_iter().map(|(weight, what)| format!("{weight}: {what}")).collect();
     assert_eq!(
@@ -253,4 +288,56 @@ fn a_missing_or_wrong_configuration_is_the_first_finding() {
     let host = Host::new(ARTICLE);
     host.server.configure("[[uplink]]\nname = \"UP\"\n");
     host.finds("trouble", "name: \"UP\" is not valid");
+}
+
+#[test]
+fn rules_of_nft_are_read_as_well() {
+    let lan = format!("{ARTICLE}\n[[policy]]\nname = \"guests\"\niif = \"lan\"\nvia = [\"isp2\"]\n");
+    let host = Host::new(&lan);
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+    assert_eq!(host.findings().len(), 2, "neither line is translated");
+    nft::add_rule("nat", "oifname \"ppp*\" masquerade");
+    assert_eq!(host.findings(), []);
+    nft::delete_table();
+    nft::add_rule("nat", "oifname \"ppp0\" masquerade");
+    host.finds("note", "nothing translates addresses that leave by isp2");
+    nft::delete_table();
+    nft::add_rule("nat", "oifname \"ppp1\" ip saddr 192.168.0.0/16 snat ip to 203.0.113.10");
+    host.finds("note", "nothing translates addresses that leave by isp1");
+    nft::delete_table();
+    fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+    host.server.configure(ARTICLE);
+
+    let bits = "of chain c in table inet t";
+    for rule in [
+        "meta mark set 0x1",
+        "meta mark set mark and 0xfffffff8 or 0x2",
+        "mark and 0xff == 0x2 counter",
+        "ct mark set meta mark",
+    ] {
+        nft::add_rule("filter", rule);
+        host.finds("trouble", bits);
+        nft::delete_table();
+    }
+    for rule in [
+        "meta mark set mark and 0xff00ffff or 0x40000",
+        "mark and 0xff0000 == 0x40000 accept",
+        "ct mark set ct mark or 0x10000",
+        "tcp dport 80 counter accept",
+    ] {
+        nft::add_rule("filter", rule);
+        assert_eq!(host.findings(), [], "{rule}");
+        nft::delete_table();
+    }
+}
+
+#[test]
+fn what_only_root_may_see_is_said_not_to_have_been_looked_at() {
+    let host = Host::new(ARTICLE);
+    let mut command = std::process::Command::new("unshare");
+    let doctor = host.server.bare(CTL);
+    command.args(["--user"]).arg(doctor.get_program()).args(doctor.get_args()).args(["doctor", "--root"]);
+    let output = command.arg(host.root.path()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("the packet filter was not looked at: only root may"), "{text}");
 }

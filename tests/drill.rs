@@ -6,10 +6,15 @@ mod support;
 
 use std::process::Stdio;
 
+use std::net::UdpSocket;
+use std::thread::sleep;
+use std::time::Duration;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use support::ctl::*;
+use support::internet::*;
 use support::*;
 
 fn drill(server: &Server, args: &str) -> std::process::Child {
@@ -59,6 +64,7 @@ fn a_drill_takes_a_link_out_and_puts_it_back() {
     assert!(report["seconds"].as_f64().unwrap() >= 3.0);
     assert!(report["asked"].as_u64().unwrap() > 100, "{report}");
     assert_eq!(report["others"][0]["link"], "isp2");
+    assert_eq!(report["connections"]["pinned"], 0);
     assert!(default_route().starts_with(BOTH));
     assert_eq!(prober.stop().unreachable, 0);
     assert!(!server.state().join("isp1.hold").exists());
@@ -90,8 +96,8 @@ fn a_drill_that_is_killed_is_undone_by_its_guard() {
     child.wait().unwrap();
 }
 
-#[test]
-fn a_drill_that_is_killed_with_its_guard_is_undone_by_the_next_event() {
+/// Nobody is left to put isp1 back.
+fn killed_with_its_guard() -> Server {
     let server = two_lines();
     let mut child = drill(&server, "drill isp1 --for 10m");
     let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
@@ -101,8 +107,18 @@ fn a_drill_that_is_killed_with_its_guard_is_undone_by_the_next_event() {
     child.wait().unwrap();
     assert!(server.state().join("isp1.hold").exists(), "otherwise this shows nothing");
     assert_eq!(default_route(), "default nhid 7100 via 203.0.113.1 dev ppp1 proto 77");
+    server
+}
+
+#[test]
+fn a_drill_that_is_killed_with_its_guard_is_undone_by_the_next_event_or_apply() {
+    let server = killed_with_its_guard();
     ok(&mut server.hook(UP, ISP2));
     assert!(default_route().starts_with(BOTH), "{}", default_route());
+    let server = killed_with_its_guard();
+    server.apply();
+    assert!(default_route().starts_with(BOTH), "{}", default_route());
+    assert_eq!(json(&server, "status --json")["links"][0]["state"], "up");
 }
 
 #[test]
@@ -129,4 +145,89 @@ fn a_drill_is_only_shown_by_a_dry_run() {
     assert!(text.contains("ip nexthop replace id 7100 group 7002,2 protocol 77"), "{text}");
     assert_eq!(held_by_the_kernel(), before);
     assert!(refused(&server, "drill vpn").1.contains("vpn is not up"));
+}
+
+/// A TCP connection of the LAN by the first line.
+fn lan_tcp(internet: &Internet) -> std::net::TcpStream {
+    let by_isp1 = |n| {
+        let (stream, seen) = connect_tcp((&format!("100.64.9.{n}"), ECHO)).unwrap();
+        (seen.to_string() == ISP1.local).then_some(stream)
+    };
+    internet.lan.run(|| (1..200).find_map(by_isp1).unwrap())
+}
+
+#[test]
+fn a_drill_tells_what_became_of_each_connection() {
+    let links = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\nweight = 256\nmasquerade = true\n\
+                 [[uplink]]\nname = \"isp2\"\ninterface = \"ppp1\"\nmasquerade = true\n";
+    let server = Server::new(links);
+    let internet = Internet::new();
+    internet.server.serve_echo(ECHO);
+    for line in [ISP1, ISP2] {
+        internet.connect(line);
+        ok(&mut server.hook(UP, line));
+    }
+    let mut talking = lan_tcp(&internet);
+    let idle = lan_tcp(&internet);
+    let mut incoming = internet.world.run(|| connect_tcp((ISP1.local, ECHO)).unwrap().0);
+    let datagrams = internet.lan.run(|| {
+        // Two packets are a question and its answer, and no connection that a drill could break.
+        let by_isp1 = |to: &String| ask_udp((to, ECHO)).is_some_and(|seen| seen.to_string() == ISP1.local);
+        let to = (1..200).map(|n| format!("100.64.8.{n}")).find(by_isp1).unwrap();
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        assert_eq!(ask_again(&socket, (&to, ECHO)).unwrap().to_string(), ISP1.local);
+        // The kernel counts it as one when it goes on for two seconds (udp_packet()).
+        sleep(Duration::from_millis(2500));
+        ask_again(&socket, (&to, ECHO)).unwrap();
+        (socket, to)
+    });
+    let end = |stream: &std::net::TcpStream| stream.local_addr().unwrap().to_string();
+    let (broken, silent, back) = (end(&talking), end(&idle), end(&incoming));
+    let moved = format!("{LAN_HOST}:{}", datagrams.0.local_addr().unwrap().port());
+
+    let child = drill(&server, "drill isp1 --for 10m --json");
+    // That the far end knows nothing of it by the other line it says at once.
+    assert!(!talks(&mut talking));
+    assert_eq!(ask_again(&datagrams.0, (&datagrams.1, ECHO)).unwrap().to_string(), ISP2.local);
+    // What the far end sends still comes by the first line; no answer goes back there.
+    incoming.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert!(!talks(&mut incoming));
+    send(&child, Signal::SIGINT);
+    let output = child.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let connections = &report["connections"];
+    let fates: Vec<_> = connections["listed"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            [&one["fate"], &one["by"], &one["proto"], &one["from"]].map(|v| v.as_str().unwrap_or("-").to_owned())
+        })
+        .collect();
+    let expected = [
+        ["broken", "isp2", "tcp", &broken],
+        ["moved", "isp2", "udp", &moved],
+        ["back", "isp1", "tcp", &back],
+        ["silent", "-", "tcp", &silent],
+    ];
+    assert_eq!(fates, expected, "{connections:#}");
+    assert_eq!(connections["pinned"], 4);
+    for fate in ["broken", "moved", "back", "silent"] {
+        assert_eq!(connections[fate], 1, "{connections:#}");
+    }
+
+    // As it is read; and one more than fit.
+    let more: Vec<_> = (0..11).map(|_| lan_tcp(&internet)).collect();
+    let text = said(&server, "drill isp1 --for 1s");
+    assert!(text.contains("and ") && text.lines().last().unwrap().trim().starts_with("and "), "{text}");
+    drop(more);
+}
+
+#[test]
+fn a_drill_without_pins_says_so() {
+    let server = Server::new(&with_settings(ARTICLE, "firewall = \"none\""));
+    server.up(ISP1);
+    server.up(ISP2);
+    let text = said(&server, "drill isp1 --for 1s");
+    assert!(text.contains("  pinned   connections are not known: firewall = \"none\""), "{text}");
 }

@@ -43,6 +43,39 @@ fn the_default_route_that_pppd_set_before_ip_up_gives_way() {
     }
 }
 
+/// What bears our protocol and is not what we write goes, and with it nothing else: the kernel compares only what a
+/// deletion names, and one that names no device matches a route by a nexthop group (`fib_nh_match()`).
+#[test]
+fn a_default_route_by_our_number_goes_without_ours_whatever_its_form() {
+    for mode in MODES {
+        apart(move || {
+            let server = Server::new(&in_mode(mode));
+            other_device();
+            server.up(ISP1);
+            server.up(ISP2);
+            let both = held();
+            let prober = Prober::start();
+            for route in [
+                "append unreachable default proto 77",
+                "prepend prohibit default proto 77 metric 5",
+                "append blackhole default proto 77",
+                "append default proto 77 nexthop dev ppp0 nexthop via 192.0.2.1 dev eth9",
+                "append default proto 77 nexthop via 192.0.2.1 dev eth9 nexthop dev ppp0",
+                "append default proto 77 nexthop via 203.0.113.1 dev ppp1 nexthop via 198.51.100.1 dev ppp0",
+                "append default via inet6 fe80::1 dev eth9 proto 77",
+                "append default proto 77 nexthop via inet6 fe80::1 dev ppp1 nexthop dev ppp0",
+                "append default nexthop via 203.0.113.1 dev ppp1 nexthop via 198.51.100.1 dev ppp0",
+            ] {
+                ip(&format!("-4 route {route}"));
+                assert_ne!(held(), both, "{mode}: {route}");
+                ok(&mut server.hook(UP, ISP1));
+                assert_eq!(held(), both, "{mode}: {route}");
+            }
+            assert_eq!(prober.stop().unreachable, 0, "{mode}");
+        });
+    }
+}
+
 #[test]
 fn default_routes_that_pppd_puts_in_front_of_ours_or_behind_go_without_a_gap() {
     for mode in MODES {

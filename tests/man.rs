@@ -62,3 +62,22 @@ fn the_page_of_the_configuration_names_every_key() {
     }
     assert!(seen > 30);
 }
+
+/// A console has 80 columns, and clap does not wrap.
+#[test]
+fn every_help_fits_a_console() {
+    fn look(command: &mut clap::Command, path: &str) {
+        for line in command.render_long_help().to_string().lines() {
+            assert!(line.chars().count() <= 80, "{path}: {line}");
+        }
+        for sub in command.get_subcommands_mut() {
+            let path = format!("{path} {}", sub.get_name());
+            look(sub, &path);
+        }
+    }
+    for mut command in multihome::cli::all() {
+        command.build();
+        let name = command.get_name().to_owned();
+        look(&mut command, &name);
+    }
+}

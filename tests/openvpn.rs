@@ -105,6 +105,30 @@ fn a_tunnel_of_both_families_and_of_ipv6_alone() {
     assert_eq!(world.record("vpn"), None);
 }
 
+/// Behind a tap there is an Ethernet, and the default needs its router's address. OpenVPN 2.6 says it only where there is
+/// a route besides; otherwise the configuration has to.
+#[test]
+fn a_tap_device() {
+    let in_config = never_in_the_clear().replace("\"tun0\"", "\"tap0\"\ngateway = \"10.8.0.1\"");
+    let by_route = never_in_the_clear().replace("tun0", "tap0");
+    for (config, options) in [(in_config, ""), (by_route, "push 'route 10.99.0.0 255.255.255.0'")] {
+        apart(move || {
+            let world = World::new(&config);
+            world.up(ISP1);
+            let without = held();
+            let _server = world.far_end(PORT, &format!("dev-type tap\nserver 10.8.0.0 255.255.255.0\n{options}"));
+            let conf = CLIENT_CONF.replace("dev tun0", "dev tap0").replace("dev-type tun", "dev-type tap");
+            let client = world.client_of(&[], "company", &conf);
+            client.says(DONE);
+            assert_eq!(defaults("3"), ["default via 10.8.0.1 dev tap0 table 3 proto 77"]);
+            assert_eq!(ask().unwrap().to_string(), "10.8.0.2");
+            assert_quiet(&client.stop(), 2);
+            assert_down(&without);
+            assert_eq!(world.record("vpn"), None);
+        });
+    }
+}
+
 #[test]
 fn two_ends_without_a_server() {
     let world = world();
@@ -399,43 +423,4 @@ fn two_tunnels_at_once() {
     assert_eq!(defaults("4").len(), 1);
     lab.stop();
     assert_down(&without);
-}
-
-/// `CapabilityBoundingSet` and `LimitNPROC` of Debian 12's openvpn-client@.service, without systemd.
-const CONFINED: [&str; 5] = [
-    "prlimit",
-    "--nproc=10",
-    "--",
-    "setpriv",
-    "--bounding-set=-all,+ipc_lock,+net_admin,+net_raw,+setgid,+setuid,+setpcap,+sys_chroot,+dac_override",
-];
-
-/// What is started by `CONFINED` works. Its user is not nobody, whose processes on the whole machine the limit counts.
-fn assert_confined(world: &World, options: &str) {
-    let without = held();
-    let _server = world.openvpn_server("subnet", "10.8.0.0", PORT);
-    let client = world.client_under(&CONFINED, "company", options);
-    client.says(DONE);
-    assert_up(world, &without, "10.8.0.2", BY_DEVICE);
-    let log = client.stop();
-    // sudo may not write to the audit log, and says so.
-    let complaints = log.lines().filter(|l| l.starts_with("mh-vpn-up: ") || l.starts_with("sudo: "));
-    let complaints: Vec<_> = complaints.filter(|l| !l.contains("unable to send audit message")).collect();
-    assert_eq!(complaints, [""; 0], "{options}: {log}");
-    assert_down(&without);
-    assert_eq!(world.record("vpn"), None, "{options}: {log}");
-}
-
-#[test]
-fn under_systemds_confinement() {
-    let world = world();
-    assert_confined(&world, "");
-    assert_confined(&world, "config down-root.inc\nuser daemon\ngroup daemon");
-}
-
-#[test]
-fn under_systemds_confinement_by_sudo() {
-    let world = world();
-    world.allow_sudo("daemon");
-    assert_confined(&world, "config user-nobody.inc\nuser daemon\ngroup daemon");
 }

@@ -18,7 +18,7 @@ pub struct Args {
     pub link_mtu: Option<String>,
     /// Our address; otherwise `ifconfig_local`
     pub local: Option<String>,
-    /// The peer's address, or the netmask; `ifconfig_remote` goes before it
+    /// Peer's address, or the netmask; `ifconfig_remote` goes before it
     pub remote: Option<String>,
     /// init or restart (not used)
     pub context: Option<String>,

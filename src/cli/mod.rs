@@ -29,7 +29,14 @@ pub fn parse<Cli: clap::Parser>(program: &'static str) -> Result<Cli, ExitCode> 
             // There is nobody to tell that standard output is closed.
             let _ = error.print();
         } else {
-            Log::start(program, false).complain(&one_line(&error.to_string()));
+            let said = match error.kind() {
+                // clap would show all the help.
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                    format!("which command? `{program} --help` shows them")
+                }
+                _ => one_line(&error.to_string()),
+            };
+            Log::start(program, false).complain(&said);
         }
         if asked { DONE.into() } else { USAGE.into() }
     })

@@ -12,7 +12,7 @@ use crate::{ctl, pass};
 pppd calls it by a symlink: ln -s /usr/sbin/mh-ip-up /etc/ppp/ip-up.d/0multihome
 By hand, for a line on ppp0 with address 198.51.100.10 and gateway 198.51.100.1:
   mh-ip-up ppp0 '' '' 198.51.100.10 198.51.100.1
-  mh-ip-up --dry-run ppp0 '' '' 198.51.100.10 198.51.100.1    only print the commands")]
+With --dry-run it only prints the commands.")]
 pub struct IpUp {
     /// Those that all have.
     #[command(flatten)]
@@ -30,8 +30,10 @@ impl IpUp {
 /// Record a link as down, and bring the routes to what /etc/multihome.toml wants
 #[derive(Debug, Parser)]
 #[command(name = IpDown::PROGRAM, version, after_help = "\
-pppd calls it by a symlink: ln -s /usr/sbin/mh-ip-down /etc/ppp/ip-down.d/0multihome
-By hand, for the line on ppp0; it returns when the device is gone, or after settle-timeout:
+pppd calls it by a symlink:
+  ln -s /usr/sbin/mh-ip-down /etc/ppp/ip-down.d/0multihome
+By hand, for the line on ppp0; it returns when the device is gone, or after
+settle-timeout:
   mh-ip-down ppp0 '' '' '' ''
   mh-ip-down --dry-run ppp0 '' '' '' ''    only print the commands")]
 pub struct IpDown {
@@ -48,7 +50,7 @@ impl IpDown {
     pub const PROGRAM: &str = "mh-ip-down";
 }
 
-/// Record a tunnel as up or down, and bring the routes to what /etc/multihome.toml wants
+/// Record a tunnel as up or down, and bring the routes to what is configured
 #[derive(Debug, Parser)]
 #[command(name = VpnUp::PROGRAM, version, after_help = "\
 In OpenVPN's configuration:
@@ -61,7 +63,7 @@ pub struct VpnUp {
     /// Those that all have.
     #[command(flatten)]
     pub common: pass::Common,
-    /// Exit with 1 on failure and 2 on wrong use; otherwise with 0, since OpenVPN ends itself on anything else
+    /// Exit with 1 or 2 on failure, on which OpenVPN ends; not with 0
     #[arg(long)]
     pub strict: bool,
     /// What the caller says.

@@ -34,7 +34,7 @@ pub fn read(path: &Path) -> Result<String, Error> {
     let bytes = fs::read(path).map_err(|e| {
         let shown = path.display();
         let message = match e.kind() {
-            ErrorKind::NotFound => format!("no configuration at {shown}: write one, see multihome.toml(5)"),
+            ErrorKind::NotFound => format!("no configuration at {shown}: `mhctl init --write` makes one to begin with"),
             _ => format!("cannot read {shown}: {e}"),
         };
         Error::unread(path, &message)

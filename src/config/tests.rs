@@ -166,7 +166,7 @@ fn a_file_that_cannot_be_read_says_what_to_do() {
     let shown = path.display();
     let load_error = || load(&path).unwrap_err();
 
-    let missing = format!("no configuration at {shown}: write one, see multihome.toml(5)");
+    let missing = format!("no configuration at {shown}: `mhctl init --write` makes one to begin with");
     assert_eq!(load_error().to_string(), missing);
     assert_eq!(load_error().place, None);
     fs::write(&path, b"# \xc3\xa9\n[[uplink]]\nname = '\xe9'\n").unwrap();

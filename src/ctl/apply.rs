@@ -1,5 +1,6 @@
 //! `mhctl apply`: reconciles now, at boot, from a timer, or after somebody else has meddled.
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -8,15 +9,18 @@ use super::show::{self, ChangeJson};
 use super::{Error, complete, plan};
 use crate::config;
 use crate::pass::{Common, Pass};
+use crate::plan::Change;
 use crate::reconcile::Outcome;
 use crate::records::Store;
 use crate::types::LinkName;
 
 /// Options of `apply`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: mhctl apply --dry-run    what it would do;    mhctl apply    do it")]
+#[command(after_help = "What it has changed stands in the log; where there was nothing to do, nothing
+does.
+Example: mhctl apply --dry-run    what it would do;    mhctl apply    do it")]
 pub struct Args {
-    /// Print JSON: the changes that were made, what failed, and which links are up
+    /// Print JSON: what was changed, what failed, which links are up
     #[arg(long)]
     json: bool,
 }
@@ -41,6 +45,26 @@ impl<'a> OutcomeJson<'a> {
     }
 }
 
+/// What was made, as far as it fits a line of a log.
+fn headline(outcome: &Outcome, protocol: u8) -> String {
+    const SHOWN: usize = 3;
+    let made = &outcome.made;
+    let mut all: Vec<_> = made
+        .iter()
+        .take(SHOWN)
+        .map(|change| match change {
+            Change::Firewall(batch) => format!("our chains in iptables' table {}", batch.table.name()),
+            change => change.command(protocol).to_string(),
+        })
+        .collect();
+    match made.len() {
+        0 => return "nothing to change".to_owned(),
+        n if n > SHOWN => all.push(format!("{} more", n - SHOWN)),
+        _ => {}
+    }
+    format!("made: {}", all.join(", "))
+}
+
 pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     if common.dry_run {
         return plan::run(&plan::Args { json: args.json }, common);
@@ -48,7 +72,10 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     let config = config::load(&common.config)?;
     let pass = Pass { config: &config, store: Store::new(&common.state_dir), who: "mhctl apply".to_owned() };
     let outcome = pass.run(|_| {})?;
-    pass.report("applied", &outcome);
+    // The timer finds nothing to do each minute, and nobody wants to read that.
+    if !outcome.made.is_empty() || io::stderr().is_terminal() {
+        pass.report(&headline(&outcome, config.settings.protocol), &outcome);
+    }
     if args.json {
         show::json(&OutcomeJson::new(&outcome, config.settings.protocol))?;
     }

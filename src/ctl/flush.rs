@@ -4,10 +4,11 @@
 use std::cmp::Reverse;
 use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::ptr;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Error;
 use crate::config::{self, Config, LinkKind};
@@ -26,17 +27,24 @@ use crate::types::{TableId, Weight};
 /// device of ours, so that the next apply with that link up replaces it in place.
 const STATIC: u8 = 4;
 
+/// Starts the timer at boot, whoever has enabled it.
+const TIMER: &str = "/etc/systemd/system/timers.target.wants/multihome.timer";
+
 /// Other programs may change things meanwhile; after so many looks they win.
 const ROUNDS: usize = 16;
 
 /// No options of its own.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Goes: rules, routes and nexthops with our protocol number, our chains in the packet filter and our
-device groups, and the records of links that are up.
-Stays: a default route, of protocol static, through the best link that is up; a reverse path
-filter that was made loose, and a hash-policy that was set: what they were is not known.
+Goes:  rules, routes and nexthops with our protocol number, our chains in
+       iptables, our device groups, the records of links that are up.
+Comes: a plain default route, of protocol static, by the best uplink.
+Stays: what others made; marks of tracked connections, which nothing heeds any
+       more; a reverse path filter that was made loose and a hash-policy that
+       was set, since what they were is not known.
 Afterwards a link counts again at its next event, or with `mhctl link up`.
+Rules, and links with a gateway in the configuration, come back at any event or
+apply, so stop the timer before: systemctl stop multihome.timer
 Example: mhctl flush --dry-run    see it;    mhctl flush    do it")]
 pub struct Args {}
 
@@ -160,6 +168,9 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     drop(lock);
     kernel.flush_route_cache()?;
     info!("flushed: {made} changes, {} records", records.len());
+    if Path::new("/run/systemd/system").exists() && Path::new(TIMER).exists() {
+        warn!("multihome.timer brings our rules back within a minute: systemctl stop multihome.timer");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

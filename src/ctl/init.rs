@@ -28,10 +28,10 @@ Examples:
   mhctl init            see it
   mhctl init --write    write it to /etc/multihome.toml, if that is not there")]
 pub struct Args {
-    /// Write it to the configuration's file; one that is there is left alone
+    /// Write it to the configuration's file, unless there is one
     #[arg(long)]
     write: bool,
-    /// File tree to look at; routes are always this system's
+    /// File tree to look at; routes are always ours
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
 }
@@ -106,8 +106,8 @@ fn peers(tree: &Tree) -> Vec<Found> {
     for name in names {
         let Ok(text) = fs::read_to_string(tree.at(&format!("/etc/ppp/peers/{name}"))) else { continue };
         let words = pppd::words(&text);
-        // Debian's template dials a number that is not filled in; editors and dpkg leave copies.
-        if text.contains("********") || name.contains(['~', '.', '#']) || words.is_empty() {
+        // Editors and dpkg leave copies.
+        if pppd::is_example(&text) || name.contains(['~', '.', '#']) || words.is_empty() {
             continue;
         }
         let ipparam = pppd::value(&words, "ipparam").or(pppd::value(&words, "linkname")).map(str::to_owned);

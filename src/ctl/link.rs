@@ -33,16 +33,18 @@ enum LinkChange {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A DHCP client's hook:   mhctl link up --interface eth1 --local \"$ip\" --gateway \"$router\"
-wg0.conf of wg-quick:   PostUp = mhctl link up office --interface %i
-                        PreDown = mhctl link down office")]
+A DHCP client's hook:
+  mhctl link up --interface eth1 --local \"$ip\" --gateway \"$router\"
+wg0.conf of wg-quick:
+  PostUp = mhctl link up office --interface %i
+  PreDown = mhctl link down office")]
 struct UpArgs {
     #[command(flatten)]
     which: Which,
     /// Our address [default: the interface's first]
     #[arg(long, value_name = "ADDRESS")]
     local: Option<HostAddr>,
-    /// Router behind it [default: that of the configuration, else the interface itself]
+    /// Router behind it [default: as configured, else none]
     #[arg(long, value_name = "ADDRESS")]
     gateway: Option<HostAddr>,
 }
@@ -50,7 +52,7 @@ struct UpArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples: mhctl link down cable
-          mhctl link down --interface eth1    from a script that is run for every interface")]
+          mhctl link down --interface eth1    from a script for all interfaces")]
 struct DownArgs {
     #[command(flatten)]
     which: Which,
@@ -58,11 +60,10 @@ struct DownArgs {
 
 #[derive(Debug, clap::Args)]
 struct Which {
-    /// Name of the [[uplink]] or [[tunnel]] in the configuration; without it the interface tells, and
-    /// one that is no link's is none of our business
+    /// Link's name; without it --interface tells, and others' are passed over
     #[arg(required_unless_present = "interface")]
     name: Option<String>,
-    /// Interface it is on [default: that of the configuration]
+    /// Interface it is on [default: the configuration's]
     #[arg(long, value_name = "IF")]
     interface: Option<IfName>,
 }

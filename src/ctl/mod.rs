@@ -29,7 +29,7 @@ pub mod why;
 /// A command of mhctl.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Show what is up, where traffic goes, and whether the kernel is as it should be
+    /// Show what is up, where traffic goes, and what is not as it should be
     Status(status::Args),
     /// Check the configuration, and show which numbers come out of it
     Check(check::Args),
@@ -53,7 +53,7 @@ pub enum Command {
     Link(link::Args),
     /// Rehearse a failover: take a link out of use for a while
     Drill(drill::Args),
-    /// See it work, in a throwaway network namespace: this machine's network is not touched
+    /// See it work in a throwaway network namespace; nothing else is touched
     Demo(demo::Args),
 }
 
@@ -123,6 +123,24 @@ pub enum Error {
     /// Standard output is closed.
     #[error("cannot print: {0}")]
     Print(#[from] io::Error),
+    /// The reason is who we are.
+    #[error("{0}; run it as root")]
+    NotRoot(Box<Self>),
+}
+
+impl Error {
+    /// Whether a lack of privileges is the reason.
+    fn is_permission(&self) -> bool {
+        let denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;
+        match self {
+            Self::Pass(e) | Self::Hook(hook::Error::Pass(e)) => e.is_permission(),
+            Self::Kernel(e) | Self::Hook(hook::Error::Kernel(e)) => e.is_permission(),
+            Self::Setup(setup::Error::Io { source, .. }) | Self::Init(init::Error::Write { source, .. }) => {
+                denied(source)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Command {
@@ -147,6 +165,7 @@ impl Command {
         match done {
             // `mhctl status | head -1` has read enough.
             Err(Error::Print(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+            Err(e) if e.is_permission() => Err(Error::NotRoot(Box::new(e))),
             done => done,
         }
     }

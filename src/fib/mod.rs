@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 mod show;
 mod walk;
 
-pub use show::{Names, errno_text, protocol_name, rule_text};
+pub use show::{Names, errno_text, proto_text, protocol_name, rule_text};
 pub use walk::{End, Miss, Outcome, Step, Walk, walk};
 
 /// The first packet of a connection, as the lookup sees it (`struct flowi4`).

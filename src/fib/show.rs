@@ -103,7 +103,7 @@ pub fn rule_text(rule: &FibRule, names: &Names) -> String {
 }
 
 /// A protocol's usual name.
-fn proto_text(proto: u8) -> String {
+pub fn proto_text(proto: u8) -> String {
     match proto {
         1 => "icmp".to_owned(),
         6 => "tcp".to_owned(),

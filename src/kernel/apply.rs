@@ -1,9 +1,12 @@
 //! Changes as netlink requests.
 
+use std::net::IpAddr;
+
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteScope, RouteType,
+    RouteVia,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange, RuleUidRange};
 
@@ -107,12 +110,24 @@ fn found_route(route: &FoundRoute) -> RouteMessage {
     match &route.target {
         FoundTarget::Nexthop { id, .. } => message.attributes.push(RouteAttribute::NhId(*id)),
         FoundTarget::Legs(legs) => add_legs(&mut message, legs),
-        FoundTarget::Other { devices, gateway, .. } => {
-            if let Some(std::net::IpAddr::V4(gateway)) = gateway {
-                message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(*gateway)));
-            }
-            if let [device] = devices[..] {
-                message.attributes.push(RouteAttribute::Oif(device));
+        FoundTarget::Other { kind, hops, .. } => {
+            // A deletion without any leg matches whatever else is there, so the type has to.
+            message.header.kind = kind.0.into();
+            let gateway = |gateway| match gateway {
+                IpAddr::V4(gateway) => RouteAttribute::Gateway(RouteAddress::Inet(gateway)),
+                IpAddr::V6(gateway) => RouteAttribute::Via(RouteVia::Inet6(gateway)),
+            };
+            if let [hop] = hops[..] {
+                message.attributes.extend(hop.gateway.map(gateway));
+                message.attributes.push(RouteAttribute::Oif(hop.device));
+            } else if !hops.is_empty() {
+                let hops = hops.iter().map(|hop| {
+                    let mut message = RouteNextHop::default();
+                    message.interface_index = hop.device;
+                    message.attributes.extend(hop.gateway.map(gateway));
+                    message
+                });
+                message.attributes.push(RouteAttribute::MultiPath(hops.collect()));
             }
         }
     }

@@ -12,13 +12,13 @@ use crate::observed::{Observed, Scope};
 use crate::plan::Change;
 
 mod apply;
-mod conntrack;
+pub mod conntrack;
 pub mod counters;
 pub mod fib;
 mod link;
 mod netfilter;
 pub mod nexthop;
-mod nftables;
+pub mod nftables;
 pub mod notices;
 mod observe;
 pub mod probe;

@@ -9,10 +9,12 @@ use std::ops::ControlFlow;
 
 use netlink_packet_core::NlasIterator;
 
-use super::netfilter::{HEADER_LEN, Message, text};
+use super::netfilter::{Message, attribute, payload, string, text};
 use super::socket::{self, Socket};
 use super::{Error, read};
 use crate::firewall::{Found, FoundRule, Seal, Table, is_ours};
+
+pub mod others;
 
 const NFT_MSG_GETCHAIN: u16 = 10 << 8 | 4;
 const NFT_MSG_GETRULE: u16 = 10 << 8 | 7;
@@ -114,27 +116,4 @@ pub(super) fn jump(rule: &[u8]) -> Option<String> {
         }
     }
     to
-}
-
-fn payload(body: &[u8]) -> &[u8] {
-    body.get(HEADER_LEN..).unwrap_or_default()
-}
-
-fn attribute(nlas: &[u8], kind: u16) -> Option<&[u8]> {
-    // An attribute that cannot be read ends the list.
-    let mut rest = nlas;
-    while let Some(&[l0, l1, k0, k1]) = rest.first_chunk::<4>() {
-        let length = usize::from(u16::from_ne_bytes([l0, l1]));
-        let value = rest.get(4..length)?;
-        // The two upper bits are flags.
-        if u16::from_ne_bytes([k0, k1]) & 0x3fff == kind {
-            return Some(value);
-        }
-        rest = rest.get(length.next_multiple_of(4)..)?;
-    }
-    None
-}
-
-fn string(value: &[u8]) -> String {
-    String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
 }

@@ -17,7 +17,8 @@ use multihome::kernel::{self, Kernel, socket};
 use multihome::observed::{Address, Interface, Observed, Scope};
 use multihome::plan::Change;
 use multihome::state::{
-    Action, Device, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Leg, NexthopKind, Rule, Selector, WeightedLeg,
+    Action, Device, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Hop, Leg, NexthopKind, RouteKind, Rule, Selector,
+    WeightedLeg,
 };
 use multihome::types::{HostAddr, IfName, TableId, Weight};
 
@@ -264,18 +265,20 @@ impl Kernel for Fake {
                 id: *id,
                 devices: self.resolve(*id).into_iter().map(|(index, _)| index).collect(),
             },
-            Via::Legs(legs) if legs.iter().all(|l| known(&l.leg)) => {
-                let mut legs = legs.clone();
-                legs.sort();
-                FoundTarget::Legs(legs)
+            Via::Legs(legs) if legs.iter().all(|l| known(&l.leg)) => FoundTarget::Legs(legs.clone()),
+            Via::Legs(legs) => {
+                let hop = |l: &WeightedLeg| Hop {
+                    device: l.leg.device.index,
+                    gateway: l.leg.gateway.map(|gateway| gateway.get().into()),
+                };
+                FoundTarget::Other {
+                    kind: RouteKind::UNICAST,
+                    text: FoundTarget::Legs(legs.clone()).to_string(),
+                    hops: legs.iter().map(hop).collect(),
+                }
             }
-            Via::Legs(legs) => FoundTarget::Other {
-                text: FoundTarget::Legs(legs.clone()).to_string(),
-                devices: legs.iter().map(|l| l.leg.device.index).collect(),
-                gateway: if let [only] = &legs[..] { only.leg.gateway.map(|g| g.get().into()) } else { None },
-            },
             Via::Unreachable => {
-                FoundTarget::Other { text: "unreachable".to_owned(), devices: Vec::new(), gateway: None }
+                FoundTarget::Other { kind: RouteKind::UNREACHABLE, text: String::new(), hops: Vec::new() }
             }
         };
         let routes = self.routes.iter().filter(|r| tables.contains(&r.table)).map(|r| FoundRoute {

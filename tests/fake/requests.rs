@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use multihome::firewall::{self, Batch, Seal};
 use multihome::plan::Change;
 use multihome::state::{
-    Action, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Leg, Member, NexthopKind, Rule, Selector, Target,
+    Action, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Hop, Leg, Member, NexthopKind, RouteKind, Rule, Selector,
+    Target,
 };
 use multihome::types::{HostAddr, TableId, Weight};
 
@@ -216,12 +217,19 @@ fn is_deleted_by(held: &Held, wanted: &FoundRoute) -> bool {
             wanted.len() >= compared
                 && held.iter().zip(wanted).take(compared).all(|(h, w)| hop(&h.leg, w.leg.device.index, w.leg.gateway))
         }
-        (FoundTarget::Legs(_), _) => false,
-        (FoundTarget::Other { devices, .. }, via) => match (&devices[..], via) {
-            ([device], Via::Legs(held)) => held[0].leg.device.index == *device,
-            ([_], _) => false,
-            _ => true,
-        },
+        (FoundTarget::Other { kind, .. }, Via::Unreachable) => *kind == RouteKind::UNREACHABLE,
+        // Without any leg what is by a nexthop object matches as well as all else of the type.
+        (FoundTarget::Other { kind, hops, .. }, via) if hops.is_empty() => {
+            *kind == RouteKind::UNICAST && !matches!(via, Via::Unreachable)
+        }
+        (FoundTarget::Other { hops, .. }, Via::Legs(held)) => {
+            let gateway = |leg: &Leg| leg.gateway.map(|gateway| gateway.get().into());
+            let same =
+                |leg: &Leg, w: &Hop| leg.device.index == w.device && (w.gateway.is_none() || w.gateway == gateway(leg));
+            let compared = if hops.len() == 1 { 1 } else { held.len() };
+            hops.len() >= compared && held.iter().zip(hops).take(compared).all(|(h, w)| same(&h.leg, w))
+        }
+        (FoundTarget::Legs(_), _) | (FoundTarget::Other { .. }, Via::Nexthop(_)) => false,
     }
 }
 

@@ -10,6 +10,7 @@
 pub mod ctl;
 mod device;
 pub mod internet;
+pub mod nft;
 pub mod openvpn;
 pub mod strace;
 

@@ -29,7 +29,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::{ISP1, ISP2, Line, Server, UP, VPN, ip, ok, send};
+use super::{CTL, ISP1, ISP2, Line, Server, UP, VPN, ip, ok, send};
 
 /// Where OpenVPN's servers are, as in the article.
 pub const FAR_END: &str = "203.0.113.99";
@@ -42,16 +42,17 @@ pub const HOST: &str = "10.9.0.1";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a client sees instead of the machine's own files. `$1` is the directory of them, `$2` the
-/// configuration, `$3` the state directory, `$4` mh-vpn-up; the rest is the command.
+/// configuration, `$3` the state directory, `$4` mh-vpn-up, `$5` mhctl; the rest is the command.
 const VIEW: &str = r#"set -e
 mount -t overlay overlay -o lowerdir="$1/etc:/etc" /etc
 mount -t overlay overlay -o lowerdir="$1/sbin:/usr/sbin" /usr/sbin
 mount --bind "$2" /etc/multihome.toml
 mount --bind "$4" /usr/sbin/mh-vpn-up
+mount --bind "$5" /usr/sbin/mhctl
 mount --bind "$1/run" /run
 mount --bind "$3" /run/multihome
 [ ! -e "$1/tun" ] || mount --bind "$1/tun" /dev/net/tun
-shift 4
+shift 5
 cd /etc/openvpn/client
 exec "$@""#;
 
@@ -137,7 +138,9 @@ impl World {
             ok(Command::new("mknod").args(["-m", "666"]).arg(dir.join("tun")).args(["c", "10", "200"]));
         }
         fs::write(dir.join("etc/multihome.toml"), "").unwrap();
-        fs::write(dir.join("sbin/mh-vpn-up"), "").unwrap();
+        for program in ["mh-vpn-up", "mhctl"] {
+            fs::write(dir.join("sbin").join(program), "").unwrap();
+        }
         fs::create_dir_all(self.server.state()).unwrap();
         // OpenVPN as nobody has to see its way, whatever the umask here.
         for sub in ["etc", "etc/openvpn", "etc/openvpn/client", "etc/sudoers.d", "sbin", "run", "run/multihome"] {
@@ -216,6 +219,11 @@ impl World {
         openvpn
     }
 
+    /// What a client sees as /run, but for what is mounted there.
+    pub fn run_dir(&self) -> PathBuf {
+        self.dir.path().join("run")
+    }
+
     fn log(&self, name: &str) -> PathBuf {
         let log = self.dir.path().join("log");
         log.join(format!("{name}-{}", fs::read_dir(&log).unwrap().count()))
@@ -245,7 +253,7 @@ impl World {
     pub fn viewed(&self, command: &[&str]) -> Command {
         let mut unshare = Command::new("unshare");
         unshare.args(["--mount", "/bin/sh", "-c", VIEW, "view"]).arg(self.dir.path());
-        unshare.arg(self.server.config()).arg(self.server.state()).arg(VPN).args(command);
+        unshare.arg(self.server.config()).arg(self.server.state()).arg(VPN).arg(CTL).args(command);
         unshare
     }
 

@@ -1,52 +1,92 @@
 //! What other chains of the firewall do to marks, and whether the LAN's addresses are translated.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use super::Finding;
 use crate::config::{Config, LinkKind};
+use crate::firewall::is_ours;
+use crate::kernel;
+use crate::kernel::nftables::others::{Leaving, OtherRule, rules};
 
 /// Options of iptables(8) whose value is a mark and a mask.
 const MARK_OPTIONS: [&str; 8] =
     ["--mark", "--set-mark", "--set-xmark", "--or-mark", "--nfmask", "--ctmask", "--restore-mark", "--save-mark"];
 
-/// Looks through iptables-save(8); where that does not run there is nothing to say.
-pub(super) fn look(config: &Config, forwards: bool) -> Vec<Finding> {
+/// Looks through iptables-save(8), where that runs, and through what nft(8) has made.
+pub(super) fn look(config: &Config, forwards: bool) -> Result<Vec<Finding>, kernel::Error> {
     let output = ["/usr/sbin/iptables-save", "/sbin/iptables-save"].iter().find_map(|program| {
         let output = Command::new(program).env_clear().output().ok()?;
         output.status.success().then_some(output.stdout)
     });
-    output.map(|text| judge(config, forwards, &String::from_utf8_lossy(&text))).unwrap_or_default()
+    let saved = output.map(|text| String::from_utf8_lossy(&text).into_owned());
+    match (saved, rules()?) {
+        (saved, Some(nft)) => Ok(judge(config, forwards, &saved.unwrap_or_default(), &nft)),
+        (None, None) => Ok(vec![Finding::note(
+            "the packet filter was not looked at: only root may",
+            "other programs' marks may collide with ours, and the LAN's addresses may not be translated",
+            "run mhctl doctor as root",
+        )]),
+        (Some(saved), None) => Ok(judge(config, forwards, &saved, &[])),
+    }
 }
 
-/// What `saved`, the text of iptables-save(8), would do.
-fn judge(config: &Config, forwards: bool, saved: &str) -> Vec<Finding> {
-    let mut found = Vec::new();
-    let foreign: Vec<_> = saved.lines().filter(|l| l.starts_with("-A ") && !l.contains("MULTIHOME")).collect();
-    let union: u32 = config.links.iter().map(|l| l.mark.get()).fold(0, |all, mark| all | mark);
-    for line in &foreign {
-        let mask = mask(line);
-        if mask & union != 0 {
-            found.push(Finding::trouble(
-                format!("iptables: {line}"),
-                format!("it uses bits of our marks ({:#x}), and steers connections by them", mask & union),
-                "use a mask in that rule, or give the links other marks with `mark`",
-            ));
+/// The chains that iptables-save(8) has shown.
+fn shown(saved: &str) -> BTreeSet<(&str, &str)> {
+    let mut table = "";
+    let mut all = BTreeSet::new();
+    for line in saved.lines() {
+        if let Some(name) = line.strip_prefix('*') {
+            table = name;
+        } else if let Some(chain) = line.strip_prefix(':').and_then(|rest| rest.split(' ').next()) {
+            all.insert((table, chain));
         }
     }
+    all
+}
+
+/// What `saved`, the text of iptables-save(8), and the rules of `nf_tables` would do.
+fn judge(config: &Config, forwards: bool, saved: &str, nft: &[OtherRule]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let foreign: Vec<_> = saved.lines().filter(|l| l.starts_with("-A ") && !l.contains("MULTIHOME")).collect();
+    let shown = shown(saved);
+    let is_shown = |r: &OtherRule| r.family == "ip" && shown.contains(&(r.table.as_str(), r.chain.as_str()));
+    let nft: Vec<_> = nft.iter().filter(|r| !is_shown(r) && !is_ours(&r.chain)).collect();
+    let union: u32 = config.links.iter().map(|l| l.mark.get()).fold(0, |all, mark| all | mark);
+    let iptables = foreign.iter().map(|line| (format!("iptables: {line}"), mask(line), String::new()));
+    let tables = nft.iter().map(|r| {
+        let OtherRule { family, table, chain, handle, .. } = r;
+        let what = format!("nft: rule {handle} of chain {chain} in table {family} {table}");
+        (what, r.mark_bits, format!(" (nft -a list chain {family} {table} {chain} shows it)"))
+    });
+    for (what, bits, shows) in iptables.chain(tables).filter(|(_, bits, _)| bits & union != 0) {
+        found.push(Finding::trouble(
+            what,
+            format!("it uses bits of our marks ({:#x}), and steers connections by them", bits & union),
+            format!("use a mask in that rule{shows}, or give the links other marks with `mark`"),
+        ));
+    }
     for link in config.links.iter().filter(|l| forwards && !l.masquerade && matches!(l.kind, LinkKind::Uplink { .. })) {
-        let covers = |line: &&&str| {
+        let name = link.interface.as_str();
+        let covers = |line: &&str| {
             let words: Vec<_> = line.split_whitespace().collect();
             let out = words.iter().position(|w| *w == "-o").and_then(|at| words.get(at + 1));
             let translates = ["MASQUERADE", "SNAT"]
                 .iter()
                 .any(|t| words.ends_with(&["-j", t]) || line.contains(&format!("-j {t} ")));
             translates
-                && out.is_none_or(|name| match name.strip_suffix('+') {
-                    Some(start) => link.interface.as_str().starts_with(start),
-                    None => *name == link.interface.as_str(),
+                && out.is_none_or(|out| match out.strip_suffix('+') {
+                    Some(start) => name.starts_with(start),
+                    None => *out == name,
                 })
         };
-        if foreign.iter().find(covers).is_none() {
+        let nft_covers = |r: &&OtherRule| match &r.translates {
+            None => false,
+            Some(Leaving::Any) => true,
+            Some(Leaving::By(out)) => out == name,
+            Some(Leaving::ByPrefix(start)) => name.starts_with(start.as_str()),
+        };
+        if !foreign.iter().copied().any(|line| covers(&line)) && !nft.iter().any(nft_covers) {
             found.push(Finding::note(
                 format!("nothing translates addresses that leave by {} ({})", link.name, link.interface),
                 "what is forwarded from a LAN goes out with private addresses, and gets no answer",
@@ -105,14 +145,14 @@ mod tests {
     #[test]
     fn marks_that_are_not_ours_are_let_be() {
         let saved = "*mangle\n-A PREROUTING -j MARK --set-xmark 0x40000/0xff0000\n-A MULTIHOME-OUTPUT -j CONNMARK --restore-mark\n";
-        assert_eq!(judge(&config(), false, saved), []);
+        assert_eq!(judge(&config(), false, saved, &[]), []);
         let saved = "*mangle\n-A OUTPUT -p tcp -j MARK --set-xmark 0x2/0xffffffff\n";
-        assert_eq!(judge(&config(), false, saved).len(), 1);
+        assert_eq!(judge(&config(), false, saved, &[]).len(), 1);
     }
 
     #[test]
     fn each_uplink_of_a_router_needs_its_addresses_translated() {
-        let whats = |saved: &str| judge(&config(), true, saved).into_iter().map(|f| f.what).collect::<Vec<_>>();
+        let whats = |saved: &str| judge(&config(), true, saved, &[]).into_iter().map(|f| f.what).collect::<Vec<_>>();
         assert_eq!(whats("*nat\n-A POSTROUTING -o ppp+ -j MASQUERADE\n"), [""; 0]);
         assert_eq!(
             whats("*nat\n-A POSTROUTING -o ppp0 -j SNAT --to-source 198.51.100.10\n"),

@@ -20,7 +20,7 @@ pub(super) mod pppd;
 #[command(after_help = "\
 Example: mhctl doctor    exit status 1 if it finds trouble")]
 pub struct Args {
-    /// File tree to look at; routes and sysctls are always this system's
+    /// File tree to look at; the kernel is always ours
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
     /// Print JSON
@@ -72,7 +72,8 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
         }
         Err(error) => {
             let why = "an event with a wrong configuration does nothing";
-            findings.push(Finding::trouble(error.to_string(), why, "mhctl check"));
+            let mend = if error.place.is_some() { "mhctl check" } else { "mhctl init --write" };
+            findings.push(Finding::trouble(error.to_string(), why, mend));
             None
         }
     };
@@ -84,7 +85,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
         findings.extend(managers::network_manager(&tree, config));
         findings.extend(network::names(&tree, config));
         findings.extend(network::kernel(config, common)?);
-        findings.extend(firewall::look(config, network::forwards()));
+        findings.extend(firewall::look(config, network::forwards())?);
     }
     findings.sort_by_key(|finding| finding.weight);
     let troubles = findings.iter().filter(|f| f.weight == Weight::Trouble).count();

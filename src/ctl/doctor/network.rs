@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::{Finding, files, text};
-use crate::config::{Config, Firewall, LinkKind, NexthopMode};
+use crate::config::{Config, Firewall, LinkKind, NexthopMode, Policy};
 use crate::ctl::setup::manifest::Tree;
-use crate::fib::{FibRule, Masked, Names, RuleAction, protocol_name, rule_text};
+use crate::fib::{FibRoute, FibRule, Masked, Names, RouteKind, RuleAction, protocol_name, rule_text};
 use crate::kernel::fib::Fib;
 use crate::kernel::{self, Kernel, Linux, sysctl};
 use crate::links::{LinkState, live, state};
@@ -24,7 +24,8 @@ pub(super) fn forwards() -> bool {
 pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, kernel::Error> {
     let (records, errors) = Store::new(&common.state_dir).load(config);
     let observed = Linux::open()?.observe(&Scope::new(config, &records))?;
-    let rules = Fib::open()?.rules()?;
+    let mut fib = Fib::open()?;
+    let rules = fib.rules()?;
     let mut found: Vec<_> = errors
         .iter()
         .map(|e| Finding::trouble(e.to_string(), "the link counts as down", "bring the line up again"))
@@ -48,15 +49,15 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
             ));
         }
     }
-    let forwarded: Vec<_> = config
-        .policies
-        .iter()
-        .filter(|p| p.iif.iter().any(|iif| iif.as_str() != "lo"))
-        .map(|p| p.name.as_str())
-        .collect();
-    if let (Some(name), false) = (forwarded.first(), forwards()) {
+    let mut unforwarded = None;
+    for policy in config.policies.iter().filter(|_| !forwards()) {
+        if unforwarded.is_none() && is_about_others(policy, &mut fib)? {
+            unforwarded = Some(&policy.name);
+        }
+    }
+    if let Some(name) = unforwarded {
         found.push(Finding::trouble(
-            format!("policy {name:?} is about forwarded traffic, and nothing is forwarded"),
+            format!("policy {:?} is about forwarded traffic, and nothing is forwarded", name.as_str()),
             "net.ipv4.ip_forward is 0: what comes in from the LAN goes nowhere",
             "sysctl -w net.ipv4.ip_forward=1; echo net.ipv4.ip_forward=1 >/etc/sysctl.d/99-forward.conf",
         ));
@@ -66,11 +67,27 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
     Ok(found)
 }
 
+/// Whether a policy is about what other hosts send: by their interface, or by a private source that is
+/// no address of ours. (A public one may be that of a line that is down.)
+fn is_about_others(policy: &Policy, fib: &mut Fib) -> Result<bool, kernel::Error> {
+    const LOCAL: u32 = 255;
+    if policy.iif.iter().any(|iif| iif.as_str() != "lo") {
+        return Ok(true);
+    }
+    for net in policy.from.iter().filter(|net| net.addr().is_private()) {
+        let is_ours = |route: &FibRoute| route.kind == RouteKind::Local && route.prefix == *net;
+        if !fib.routes(LOCAL, net.addr())?.iter().any(is_ours) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn problem(problem: &Problem) -> Finding {
     let (why, mend) = match problem {
         Problem::ForeignDefault(route) => (
             "ours cannot stand there, so traffic is not shared and does not fail over",
-            format!("ip route del default {} metric {} table {}", route.target, route.metric, route.table),
+            format!("ip route del {}", route.selection()),
         ),
         Problem::ForeignNexthop { .. } => (
             "the default route is a plain multipath route: a gap at each failover",

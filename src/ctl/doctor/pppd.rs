@@ -4,18 +4,22 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use super::{Finding, files};
+use super::{Finding, Weight, files};
 use crate::config::{Config, Link};
 use crate::ctl::setup::distribution::Distribution;
 use crate::ctl::setup::manifest::Tree;
-
-/// Events, and whose executable they should run.
-const EVENTS: [(&str, &str); 2] = [("ip-up", "mh-ip-up"), ("ip-down", "mh-ip-down")];
+use crate::ctl::setup::wanted::EVENTS;
 
 /// The words of an options file, comments and quotes apart.
 pub(in crate::ctl) fn words(text: &str) -> Vec<&str> {
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
     lines.flat_map(str::split_whitespace).map(|word| word.trim_matches(|c| c == '"' || c == '\'')).collect()
+}
+
+/// Whether a peer is one of those that Debian's packages install to be filled in: `provider` dials no
+/// number, `dsl-provider` has its user commented out.
+pub(in crate::ctl) fn is_example(text: &str) -> bool {
+    text.contains("********") || text.contains("\n#user myusername@myprovider.net")
 }
 
 /// The word after `option`, of the last time that it is given.
@@ -41,6 +45,7 @@ pub(super) fn options(tree: &Tree, config: &Config) -> Vec<Finding> {
     let options = files(tree, "/etc/ppp").into_iter().filter(|(name, _)| name.starts_with("options"));
     let options = options.map(|(name, text)| (format!("/etc/ppp/{name}"), text));
     let peers = files(tree, "/etc/ppp/peers").into_iter().map(|(name, text)| (format!("/etc/ppp/peers/{name}"), text));
+    let peers = peers.filter(|(_, text)| !is_example(text));
     for (path, text) in options.chain(peers) {
         let words = words(&text);
         let Some(word) = ["replacedefaultroute", "defaultroute"].into_iter().find(|w| words.contains(w)) else {
@@ -72,8 +77,11 @@ pub(super) fn hooks(tree: &Tree, distribution: Distribution) -> Vec<Finding> {
         return found;
     }
     for (event, program) in EVENTS {
+        // Of IPv6 a line's addresses are recorded; its routes do not depend on it.
+        let v6 = event.starts_with("ipv6");
         if distribution == Distribution::Debian {
-            found.extend(shadow(tree, event, program));
+            let weight = if v6 { Weight::Note } else { Weight::Trouble };
+            found.extend(shadow(tree, event, program).map(|finding| Finding { weight, ..finding }));
         }
         let Some((path, _)) = distribution.hook(event) else { continue };
         let dir = format!("/etc/ppp/{event}.d");
@@ -89,7 +97,10 @@ pub(super) fn hooks(tree: &Tree, distribution: Distribution) -> Vec<Finding> {
             Distribution::Arch | Distribution::Gentoo => !super::ends(path, "sh"),
             _ => false,
         };
-        if ours.is_empty() {
+        if ours.is_empty() && v6 {
+            let what = format!("pppd does not run {program} for IPv6: nothing in {dir} leads to it");
+            found.push(Finding::note(what, "a line's IPv6 addresses are not recorded", "mhctl setup"));
+        } else if ours.is_empty() {
             let what = format!("pppd does not run {program}: nothing in {dir} leads to it");
             found.push(Finding::trouble(what, "a line that comes up or goes is not noticed", "mhctl setup"));
         } else if let Some(path) = ours.iter().find(|path| skipped(path))
@@ -100,7 +111,8 @@ pub(super) fn hooks(tree: &Tree, distribution: Distribution) -> Vec<Finding> {
             let why = "run-parts and the like run only names of a certain form, without a word";
             found.push(Finding::trouble(what, why, format!("mv {path} {good}")));
         } else if let Some(path) = ours.iter().find(|path| !skipped(path)) {
-            found.extend(permissions(tree, path));
+            // The same executable is behind two events.
+            found.extend(permissions(tree, path).filter(|finding| !found.contains(finding)));
         }
     }
     found

@@ -5,6 +5,7 @@
 //! by a second process, which waits for the end of this one, when it is killed or panics; and when both
 //! are killed, by the next event, since nobody vouches for the hold any more.
 
+mod connections;
 mod guard;
 mod probing;
 mod report;
@@ -13,6 +14,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use self::connections::Watched;
 use self::guard::Guard;
 use self::probing::Probing;
 use self::report::{Carried, Report};
@@ -35,8 +37,14 @@ use crate::types::{IfName, LinkName};
 /// Options of `drill`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The line itself stays up; only new routes leave it out. Ctrl-C ends the drill early.
-Exit status: 0 there was a route all the time, 1 there was none for a moment, or it failed.
+The line itself stays up; only new routes leave it out. Ctrl-C ends the drill.
+Of the connections that were pinned to the link it is told what became of them:
+  moved    it goes by another link, and is answered there
+  broke    it was reset there, or is not answered
+  back     its other end went on by the drilled link
+  silent   nothing has been sent since, so nobody knows
+Exit status: 0 there was a route all the time, 1 there was none for a moment,
+or it failed.
 Example: mhctl drill isp1 --for 30s")]
 pub struct Args {
     /// Link to take out of use
@@ -141,10 +149,12 @@ impl Drill<'_> {
         let mut notices = Notices::subscribe()?;
         let guard = Guard::start(&self.link.name, common).map_err(Error::NoGuard)?;
         let before = self.counters()?;
+        let mut watched = Watched::of(self.link, self.pass.config);
         let probing = Probing::start();
         let begin = Instant::now();
-        let rehearsed = self.take(hold).and_then(|()| self.wait(&mut notices, quiet, &probing));
+        let rehearsed = self.take(hold).and_then(|()| self.wait(&mut notices, quiet, &probing, &mut watched));
         let told = matches!(rehearsed, Ok(Woken::Told));
+        watched.look();
         probing.hurry(true);
         // Whatever came before, this is done.
         let back = self.put_back(hold);
@@ -159,8 +169,9 @@ impl Drill<'_> {
                 (after.received.saturating_sub(before.received), after.sent.saturating_sub(before.sent));
             Some(Carried { link: name.to_string(), received_bytes: received, sent_bytes: sent })
         });
-        let (own, others) = carried.partition(|carried| carried.link == self.link.name.as_str());
-        Ok(Report::new(&self.link.name, elapsed, told, back, probed, own, others))
+        let carried = carried.partition(|carried| carried.link == self.link.name.as_str());
+        let connections = watched.report();
+        Ok(Report::new(&self.link.name, elapsed, told, back, probed, connections, carried))
     }
 
     /// Takes the link out of use.
@@ -175,7 +186,13 @@ impl Drill<'_> {
         self.reconcile("is out of use for a drill").map(drop)
     }
 
-    fn wait(&self, notices: &mut Notices, quiet: bool, probing: &Probing) -> Result<Woken, CtlError> {
+    fn wait(
+        &self,
+        notices: &mut Notices,
+        quiet: bool,
+        probing: &Probing,
+        watched: &mut Watched<'_>,
+    ) -> Result<Woken, CtlError> {
         if !quiet {
             let time = humantime::format_duration(self.time);
             // If nobody can read it, that is no reason to end with the link out of use.
@@ -184,7 +201,8 @@ impl Drill<'_> {
         probing.hurry(false);
         let end = Instant::now() + self.time;
         while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            if notices.wait(left)? == Woken::Told {
+            watched.listen();
+            if notices.wait(left.min(connections::INTERVAL))? == Woken::Told {
                 return Ok(Woken::Told);
             }
         }

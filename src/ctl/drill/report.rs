@@ -1,13 +1,13 @@
-//! What a drill has shown. Which connections moved or broke belongs here as well, once conntrack is
-//! read.
+//! What a drill has shown.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::connections::{Connections, Listed, Summary};
 use super::probing::Probed;
-use crate::ctl::show::{Screen, Tone, bytes};
+use crate::ctl::show::{Align, Screen, Tone, bytes, table};
 use crate::types::LinkName;
 
 /// What a link has carried meanwhile.
@@ -34,6 +34,8 @@ pub(super) struct Report {
     asked: u64,
     /// Longest time between two answers.
     resolution_seconds: f64,
+    /// What became of those that were pinned to the link.
+    connections: Connections,
     /// What the link itself still carried: what was bound to it, or came in by it.
     own: Vec<Carried>,
     others: Vec<Carried>,
@@ -46,8 +48,8 @@ impl Report {
         cut_short: bool,
         back: bool,
         probed: Option<Probed>,
-        own: Vec<Carried>,
-        others: Vec<Carried>,
+        connections: Connections,
+        (own, others): (Vec<Carried>, Vec<Carried>),
     ) -> Self {
         Self {
             link: link.to_string(),
@@ -58,6 +60,7 @@ impl Report {
             longest_gap_seconds: probed.map(|p| p.longest.as_secs_f64()),
             asked: probed.map_or(0, |p| p.asked),
             resolution_seconds: probed.map_or(0.0, |p| p.blind.as_secs_f64()),
+            connections,
             own,
             others,
         }
@@ -100,6 +103,53 @@ impl Report {
             let (received, sent) = (bytes(*received_bytes), bytes(*sent_bytes));
             let _ = writeln!(out, "  {what:8} by {link:wide$}  {received} in, {sent} out");
         }
+        match &self.connections {
+            Connections::Known(summary) => self.add_connections(summary, screen, &mut out),
+            Connections::Unknown { unknown } => {
+                let _ = writeln!(out, "  pinned   connections are not known: {unknown}");
+            }
+        }
         out
+    }
+
+    fn add_connections(&self, summary: &Summary, screen: Screen, out: &mut String) {
+        let Summary { pinned, broken, moved, back, silent, missed, listed } = summary;
+        // Writing to a String cannot fail, here and below.
+        let _ = match pinned {
+            0 => writeln!(out, "  pinned   no connection"),
+            1 => write!(out, "  pinned   1 connection:"),
+            n => write!(out, "  pinned   {n} connections:"),
+        };
+        let counts = [
+            (broken, "broke"),
+            (moved, "moved"),
+            (back, "back"),
+            (silent, if *missed { "silent since or not seen" } else { "silent since" }),
+        ];
+        let counts: Vec<_> = counts
+            .iter()
+            .filter(|(n, _)| **n > 0)
+            .map(|(n, what)| if pinned == *n { format!(" {what}") } else { format!(" {n} {what}") })
+            .collect();
+        if !counts.is_empty() {
+            let _ = writeln!(out, "{}", counts.join(","));
+        }
+        let row = |Listed { fate, by, proto, from, to }: &Listed| {
+            let (fate, tone) = match (*fate, by) {
+                ("broken", Some(by)) => (format!("broke by {by}"), Some(Tone::Bad)),
+                ("broken", None) => ("broke".to_owned(), Some(Tone::Bad)),
+                ("moved", Some(by)) => (format!("moved to {by}"), Some(Tone::Good)),
+                ("back", _) => (format!("back by {}", self.link), Some(Tone::Odd)),
+                (fate, _) => (fate.to_owned(), None),
+            };
+            vec![(fate, tone), (format!("{proto} {from} to {to}"), None)]
+        };
+        let rows: Vec<_> = listed.iter().map(row).collect();
+        for line in table(&rows, &[Align::Left, Align::Left], screen) {
+            let _ = writeln!(out, "           {line}");
+        }
+        if let Some(more) = pinned.checked_sub(listed.len()).filter(|more| *more > 0) {
+            let _ = writeln!(out, "           and {more} more");
+        }
     }
 }

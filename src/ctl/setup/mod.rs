@@ -14,7 +14,7 @@ use crate::pass::Common;
 pub mod distribution;
 pub mod manifest;
 pub mod openvpn;
-mod wanted;
+pub(super) mod wanted;
 
 use distribution::Distribution;
 use manifest::{Content, Manifest, Tree};
@@ -25,10 +25,10 @@ use wanted::Item;
 #[command(after_help = "\
 Examples:
   mhctl setup --dry-run    what it would make
-  mhctl setup              make it; again after a change of the configuration's tables
+  mhctl setup              make it; again when the configuration has changed
   mhctl unsetup            take it back")]
 pub struct Args {
-    /// How pppd finds its hooks here; found out from os-release(5) and /etc/ppp if not given
+    /// How pppd finds its hooks here; if not given, it is found out
     #[arg(long, value_name = "NAME")]
     pub distribution: Option<Distribution>,
     /// File tree to work on
@@ -114,6 +114,7 @@ fn steps(tree: &Tree, manifest: &Manifest, wanted: Vec<Item>, keep: impl Fn(&str
             None if !tree.has(&item.path) => Step::Make(item),
             Some(found) if found == item.content => Step::There(item),
             Some(_) if ours => Step::Renew(item),
+            Some(found) if item.is_served_by(&found) => Step::There(item),
             _ => Step::Foreign(item),
         });
     }
@@ -215,7 +216,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     wanted.extend(config.iter().flat_map(wanted::names));
     let systemd = distribution.has_systemd(&args.root);
     if systemd {
-        wanted.extend(wanted::units(&bin));
+        wanted.extend(wanted::units(&tree, &bin));
     }
     let keep_names = config.is_none();
     let steps = steps(&tree, &manifest, wanted, |path| keep_names && wanted::is_names(path))?;
@@ -304,7 +305,11 @@ pub(super) fn undo(args: &UndoArgs, common: &Common) -> Result<ExitCode, CtlErro
         }
     }
     if reload && !common.dry_run {
-        writeln!(out, "\nThen: systemctl daemon-reload\nOpenVPN's configurations may still name mh-vpn-up.")?;
+        writeln!(
+            out,
+            "\nThen: systemctl stop multihome.timer && systemctl daemon-reload\n\
+             OpenVPN's configurations may still name mh-vpn-up."
+        )?;
     }
     let clean = !steps.iter().any(|step| matches!(step, Step::Foreign(_)));
     Ok(if clean { ExitCode::SUCCESS } else { crate::cli::FAILED.into() })

@@ -1,9 +1,10 @@
-//! What setup wants to be in the tree. Pure.
+//! What setup wants to be in the tree. Pure, but for looking whether a package has brought the units.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use super::distribution::{Distribution, Hook};
-use super::manifest::Content;
+use super::manifest::{Content, Tree};
 use crate::config::Config;
 
 /// Names of routing tables.
@@ -20,7 +21,7 @@ const UNIT_FILES: [(&str, &str, &str); 2] = [
 /// Directory of the executables that the unit files name.
 const SBIN: &str = "/usr/sbin";
 /// Events of pppd, and whose executable they run.
-pub(super) const EVENTS: [(&str, &str); 4] =
+pub(in crate::ctl) const EVENTS: [(&str, &str); 4] =
     [("ip-up", "mh-ip-up"), ("ip-down", "mh-ip-down"), ("ipv6-up", "mh-ip-up"), ("ipv6-down", "mh-ip-down")];
 
 /// A file or a link, and where.
@@ -28,6 +29,26 @@ pub(super) const EVENTS: [(&str, &str); 4] =
 pub(super) struct Item {
     pub path: String,
     pub content: Content,
+}
+
+impl Item {
+    /// Whether `found`, which is somebody else's, does what the item is for: a script that runs the executable, such as
+    /// a package's or one with the line that we said to add, or a unit that systemctl(1) has enabled.
+    pub fn is_served_by(&self, found: &Content) -> bool {
+        match (&self.content, found) {
+            (Content::Link(wanted), Content::Link(found)) => {
+                self.path.contains(".wants/") && Path::new(wanted).file_name() == Path::new(found).file_name()
+            }
+            (Content::Link(program), Content::Script(text)) => runs(text, program),
+            (Content::Script(wanted), Content::Script(text)) => wanted.lines().last().is_some_and(|l| runs(text, l)),
+            _ => false,
+        }
+    }
+}
+
+/// Whether a script has a line, other than a comment, with `command` in it.
+fn runs(script: &str, command: &str) -> bool {
+    script.lines().any(|line| !line.trim_start().starts_with('#') && line.contains(command))
 }
 
 /// The hooks of pppd.
@@ -61,13 +82,17 @@ pub(super) fn is_names(path: &str) -> bool {
     path == TABLES || path == PROTOCOLS
 }
 
-/// The units, enabled as systemctl(1) does.
-pub(super) fn units(bin: &str) -> Vec<Item> {
+/// The units, enabled as systemctl(1) does: those that a package or `make install` has put beside the executables, or
+/// else the administrator's own.
+pub(super) fn units(tree: &Tree, bin: &str) -> Vec<Item> {
+    let prefix = bin.rsplit_once('/').map_or("", |(prefix, _)| prefix);
     let unit = |(name, target, text): &(&str, &str, &str)| {
-        let text = text.replace(SBIN, bin);
-        let file = Item { path: format!("{UNITS}/{name}"), content: Content::Text(text) };
-        let link = Content::Link(format!("{UNITS}/{name}"));
-        [file, Item { path: format!("{UNITS}/{target}.wants/{name}"), content: link }]
+        let installed = format!("{prefix}/lib/systemd/system/{name}");
+        let is_installed = tree.has(&installed);
+        let path = if is_installed { installed } else { format!("{UNITS}/{name}") };
+        let link = Item { path: format!("{UNITS}/{target}.wants/{name}"), content: Content::Link(path.clone()) };
+        let file = Item { path, content: Content::Text(text.replace(SBIN, bin)) };
+        if is_installed { vec![link] } else { vec![file, link] }
     };
     UNIT_FILES.iter().flat_map(unit).collect()
 }

@@ -261,7 +261,7 @@ fn why_down(link: &Link, recorded: bool, usable: Option<bool>) -> String {
         _ if recorded => format!("{interface} has IPv6 only, which is not routed yet"),
         (None, None) => format!("nobody has said that it is up, and there is no {interface}"),
         (None, Some(_)) => {
-            format!("nobody has said that it is up, though {interface} exists; see `mhctl link up --help`")
+            format!("{interface} exists, but nobody has said that it is up: `mhctl link up {}`", link.name)
         }
         (Some(_), None) => format!("there is no {interface}"),
         (Some(_), Some(false)) => format!("{interface} is down, or has no carrier"),

@@ -42,7 +42,7 @@ pub struct Args {
     /// Its source; one that is not this host's is forwarded
     #[arg(long, value_name = "ADDRESS", value_parser = host)]
     from: Option<Ipv4Addr>,
-    /// Interface that it comes in by, if its source does not tell
+    /// Interface it comes in by, if its source does not tell
     #[arg(long, value_name = "IF", requires = "from")]
     iif: Option<IfName>,
     /// tcp, udp, icmp or a number
@@ -63,7 +63,7 @@ pub struct Args {
     /// Differentiated services code point, 0 to 63
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u8).range(0..64))]
     dscp: u8,
-    /// Answer as if this link were down; can be given several times
+    /// Answer as if this link were down; may be given again
     #[arg(long, value_name = "LINK")]
     if_down: Vec<LinkName>,
     /// Print JSON

@@ -14,7 +14,7 @@ use super::{parse, read};
 use crate::kernel::socket::Socket;
 use crate::kernel::{Error, link};
 use crate::observed::Interface;
-use crate::state::{Device, FoundRoute, FoundTarget, Leg, WeightedLeg};
+use crate::state::{Device, FoundRoute, FoundTarget, Hop, Leg, RouteKind, WeightedLeg};
 use crate::types::{HostAddr, IfName, TableId, Weight};
 
 const RTM_GETROUTE: u16 = 26;
@@ -134,10 +134,9 @@ pub(super) fn route(table: TableId, message: &RouteMessage, devices: &Devices) -
     let target = if let Some(id) = nexthop {
         FoundTarget::Nexthop { id, devices: indices }
     } else {
-        let mut legs: Vec<_> = hops.iter().filter_map(|hop| leg(hop, devices)).collect();
-        legs.sort();
+        let legs: Vec<_> = hops.iter().filter_map(|hop| leg(hop, devices)).collect();
         let expressible = message.header.kind == RouteType::Unicast && !hops.is_empty() && legs.len() == hops.len();
-        if expressible { FoundTarget::Legs(legs) } else { other(message, &hops, indices, devices) }
+        if expressible { FoundTarget::Legs(legs) } else { other(message, &hops, devices) }
     };
     FoundRoute { table, metric, protocol: message.header.protocol.into(), target }
 }
@@ -168,15 +167,8 @@ fn gateway(hop: &RouteNextHop) -> Option<IpAddr> {
 }
 
 /// A route that we could not have written.
-fn other(message: &RouteMessage, hops: &[RouteNextHop], devices: Vec<u32>, names: &Devices) -> FoundTarget {
-    let mut text = match message.header.kind {
-        RouteType::Unicast => String::new(),
-        RouteType::BlackHole => "blackhole ".to_owned(),
-        RouteType::Unreachable => "unreachable ".to_owned(),
-        RouteType::Prohibit => "prohibit ".to_owned(),
-        RouteType::Throw => "throw ".to_owned(),
-        other => format!("{other:?} ").to_lowercase(),
-    };
+fn other(message: &RouteMessage, hops: &[RouteNextHop], names: &Devices) -> FoundTarget {
+    let mut text = String::new();
     for hop in hops {
         if hops.len() > 1 {
             text.push_str("nexthop ");
@@ -189,6 +181,6 @@ fn other(message: &RouteMessage, hops: &[RouteNextHop], devices: Vec<u32>, names
         };
         let _ = write!(text, "dev {} ", names.name(hop.interface_index));
     }
-    let gateway = if let [only] = hops { gateway(only) } else { None };
-    FoundTarget::Other { text: text.trim_end().to_owned(), devices, gateway }
+    let hops = hops.iter().map(|hop| Hop { device: hop.interface_index, gateway: gateway(hop) }).collect();
+    FoundTarget::Other { kind: RouteKind(message.header.kind.into()), text: text.trim_end().to_owned(), hops }
 }

@@ -12,7 +12,7 @@ use crate::kernel::counters::Counters;
 use crate::links::live;
 use crate::observed::{Address, Interface, Observed};
 use crate::records::{Record, Records, V4};
-use crate::state::{Device, FoundNexthop, FoundRoute, FoundRule, FoundTarget, NexthopKind, Target};
+use crate::state::{Device, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Hop, NexthopKind, RouteKind, Target};
 use crate::types::HostAddr;
 
 const CONFIG: &str = r#"
@@ -158,7 +158,11 @@ fn each_trouble_has_its_words() {
 #[test]
 fn a_foreign_default_is_shown_with_what_to_do() {
     let mut server = Server::new();
-    let target = FoundTarget::Other { text: "via 192.168.1.1 dev eth9".to_owned(), devices: vec![9], gateway: None };
+    let target = FoundTarget::Other {
+        kind: RouteKind::UNICAST,
+        text: "via 192.168.1.1 dev eth9".to_owned(),
+        hops: vec![Hop { device: 9, gateway: Some("192.168.1.1".parse().unwrap()) }],
+    };
     server.observed.routes.retain(|route| route.table != crate::types::TableId::MAIN);
     let foreign = FoundRoute { table: crate::types::TableId::MAIN, metric: 0, protocol: 16, target };
     server.observed.routes.push(foreign);
