@@ -1,5 +1,5 @@
 //! Every point at which an event can be cut off: the process is killed before and after each request to the kernel, each
-//! file operation and each step of iptables-restore's run, in turn. At none of them is the default route missing where
+//! file operation and each step of running iptables-restore, in turn. At none of them is the default route missing where
 //! there was one, and the next event mends everything.
 //!
 //! `make test` takes the points around calls that change something; `make stress` takes all.
