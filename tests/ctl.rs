@@ -103,7 +103,8 @@ fn what_somebody_else_took_away_is_seen_and_mended() {
     let logged = || String::from_utf8(ctl(&server, "apply -v").output().unwrap().stderr).unwrap();
     assert_eq!(logged(), "");
     ip("rule del priority 101");
-    assert!(logged().contains("applied; links up: isp1; 1 changes in "));
+    let mended = logged();
+    assert!(mended.contains(&format!("made: {command}; links up: isp1; 1 changes in ")), "{mended}");
 }
 
 #[test]
