@@ -75,7 +75,9 @@ fn kill_at_every_point(
     for (n, call) in points.into_iter().enumerate() {
         before();
         let status = call.killed(&event()).output().unwrap().status;
-        assert_eq!(status.signal(), Some(9), "{what}, {n}: {call:?}");
+        // How often it waits for iptables-restore depends on how that ends: then the last time may not come.
+        let may_not_come = call.name.ends_with("poll") && status.success();
+        assert!(status.signal() == Some(9) || may_not_come, "{what}, {n}: {status}, {call:?}");
         after(n + 1, &format!("{what}, before {}", call.text));
     }
 }
