@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 use crate::config::{Config, FwMark, Link, LinkKind, Otherwise, Policy};
 use crate::layout::{GROUP_IDS, MAIN_RULE, SOURCE_RULES, policy_rules};
 use crate::links::LiveLink;
-use crate::state::{Action, DefaultRoute, Leg, Member, Rule, Selector, Target, WeightedLeg};
+use crate::state::{Action, DefaultRoute, FoundRule, Leg, Member, Rule, Selector, Target, WeightedLeg};
 use crate::types::{IfName, TableId, Tier, Weight};
 
 /// What the kernel should hold.
@@ -24,7 +24,7 @@ pub struct Desired {
     pub nexthops: BTreeMap<u32, Leg>,
     /// Nexthop groups by id, members sorted by id.
     pub groups: BTreeMap<u32, Vec<Member>>,
-    /// Rules by rising priority.
+    /// Rules by rising priority, each its own.
     pub rules: Vec<Rule>,
 }
 
@@ -65,6 +65,12 @@ impl Desired {
             desired.routes.push(DefaultRoute { table: TableId::MAIN, metric, target });
         }
         desired
+    }
+
+    /// Which of `rules` a found rule is. There can be thousands of both, so it is not looked for one by one.
+    pub fn place(&self, found: &FoundRule) -> Option<usize> {
+        let at = self.rules.binary_search_by_key(&found.rule.priority, |rule| rule.priority).ok()?;
+        (found.complete && self.rules[at] == found.rule).then_some(at)
     }
 
     /// Adds the nexthop objects of a tier and their group.

@@ -123,9 +123,9 @@ impl Plan {
         plan.make_nexthops(&desired, observed);
         let broken_routes = plan.make_routes(config, &desired, observed);
         // Rising priority: the rule for main's better routes is there before any policy is.
-        let missing =
-            desired.rules.iter().filter(|rule| !observed.rules.iter().any(|f| f.complete && f.rule == **rule));
-        plan.changes.extend(missing.cloned().map(Change::Rule));
+        let there: BTreeSet<_> = observed.rules.iter().filter_map(|found| desired.place(found)).collect();
+        let missing = desired.rules.iter().enumerate().filter(|(at, _)| !there.contains(at));
+        plan.changes.extend(missing.map(|(_, rule)| Change::Rule(rule.clone())));
 
         plan.changes.extend(broken_routes.into_iter().map(Change::DeleteRoute));
         plan.break_rules(&desired, &observed.rules, ours);
@@ -237,11 +237,8 @@ impl Plan {
         let mut gone: Vec<_> = found
             .iter()
             .filter(|f| f.protocol == ours)
-            .filter(|f| {
-                let wanted = f.complete.then(|| desired.rules.iter().position(|r| *r == f.rule)).flatten();
-                // The second of two equal rules of ours is one too many.
-                wanted.is_none_or(|at| !kept.insert(at))
-            })
+            // The second of two equal rules of ours is one too many.
+            .filter(|f| desired.place(f).is_none_or(|at| !kept.insert(at)))
             .map(|f| f.rule.clone())
             .collect();
         // An `unreachable` that has lost its place must not outlive the rules before it.
