@@ -88,7 +88,9 @@ impl Seal {
     /// Looks for a seal anywhere in `rule`, whose form differs between the ways to look at it.
     pub fn find(rule: &[u8]) -> Option<Self> {
         let after = |mark: &str| {
-            let at = rule.windows(mark.len()).position(|w| w == mark.as_bytes())? + mark.len();
+            let (mark, first) = (mark.as_bytes(), mark.as_bytes().first()?);
+            // The first byte by itself: comparing each place with the whole mark was a fifth of an event.
+            let at = rule.windows(mark.len()).position(|w| w[0] == *first && w == mark)? + mark.len();
             let digits = std::str::from_utf8(rule.get(at..at + Self::DIGITS)?).ok()?;
             u64::from_str_radix(digits, 16).ok()
         };

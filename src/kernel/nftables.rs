@@ -79,7 +79,8 @@ fn rules(socket: &mut Socket, table: Table, chain: &str) -> Result<Vec<FoundRule
         let body = payload(body);
         // Kernels before 4.20 do not filter by chain.
         if attribute(body, NFTA_RULE_CHAIN).is_some_and(|name| string(name) == chain) {
-            let seal = Seal::find(body).map(FoundRule::Sealed);
+            // The kernel's chains can hold hundreds of others' rules, and never a seal.
+            let seal = if is_ours(chain) { Seal::find(body).map(FoundRule::Sealed) } else { None };
             all.push(seal.or_else(|| jump(body).map(FoundRule::Jump)).unwrap_or(FoundRule::Other));
         }
         Ok(ControlFlow::Continue(()))
