@@ -9,8 +9,12 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use multihome::kernel::nexthop::NexthopMessage;
+use multihome::kernel::socket::Socket;
+use netlink_packet_core::NLM_F_CREATE;
 use support::*;
 
+const RTM_NEWNEXTHOP: u16 = 104;
 const MODES: [&str; 2] = ["objects", "multipath"];
 
 fn in_mode(mode: &str) -> String {
@@ -226,6 +230,26 @@ fn a_foreign_nexthop_with_an_id_of_ours_stays_and_a_multipath_route_carries() {
     assert!(said.contains("nexthop id 7001 belongs to protocol 186; it stays"), "{said}");
     assert_eq!(shown("nexthop"), ["id 7001 via 192.0.2.1 dev eth9 scope 253 proto 186"]);
     assert_eq!(defaults("main"), ["default via 198.51.100.1 dev ppp0 proto 77"]);
+}
+
+/// Routing daemons make groups that are larger than the parts in which the kernel gives its dumps,
+/// unless it is shown more room.
+#[test]
+fn a_foreign_nexthop_group_of_a_thousand_members_is_no_hindrance() {
+    let server = Server::new(ARTICLE);
+    server.up(ISP1);
+    other_device();
+    let shown = ip("-o link show dev eth9");
+    let index = shown.split(':').next().unwrap().parse().unwrap();
+    let (mut socket, members) = (Socket::open().unwrap(), 20_001..=21_000);
+    let mut make = |object| socket.change(RTM_NEWNEXTHOP, NLM_F_CREATE, &object).unwrap();
+    for id in members.clone() {
+        make(NexthopMessage::device(id, 11, index, None, false));
+    }
+    make(NexthopMessage::group(30_000, 11, &members.map(|id| (id, 1)).collect::<Vec<_>>()));
+    server.up(ISP2);
+    assert!(defaults("main")[0].starts_with("default nhid 7100 "));
+    server.lose(ISP2);
 }
 
 #[test]

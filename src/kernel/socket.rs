@@ -12,8 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use netlink_packet_core::{
-    Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
-    NLMSG_OVERRUN, NlasIterator, parse_i32,
+    Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
+    NLMSG_NOOP, NLMSG_OVERRUN, NlasIterator, parse_i32,
 };
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket as Netlink, SocketAddr};
@@ -27,6 +27,17 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 const ATTEMPTS: u32 = 20;
 /// Memory is not there the next instant.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// Room for an answer. The kernel makes the parts of a dump as large as the room it has seen
+/// (`netlink_recvmsg()`, `netlink_dump()`): with little of it, a dump that is left at its first part
+/// has cost little.
+const ROOM: usize = 4 << 10;
+/// Room where that was not enough: a nexthop group of others can have thousands of members. The
+/// kernel's parts end at 32 KiB.
+const MORE_ROOM: usize = 64 << 10;
+const EMSGSIZE: i32 = 90;
+/// recv(2): the length of the message comes back, though it be cut.
+const MSG_TRUNC: i32 = 0x20;
 
 /// Why a request failed.
 #[derive(Debug, Error)]
@@ -78,6 +89,7 @@ pub struct Socket {
     netlink: Netlink,
     protocol: isize,
     sequence: u32,
+    buffer: Vec<u8>,
 }
 
 /// One message of an answer.
@@ -100,7 +112,7 @@ impl Socket {
     }
 
     fn of(protocol: isize) -> io::Result<Self> {
-        Ok(Self { netlink: connect(protocol)?, protocol, sequence: 0 })
+        Ok(Self { netlink: connect(protocol)?, protocol, sequence: 0, buffer: Vec::with_capacity(ROOM) })
     }
 
     /// Sends `body` as a request of type `kind`; done when the kernel has acknowledged it.
@@ -114,11 +126,12 @@ impl Socket {
         const ENOENT: i32 = 2;
         const ENODEV: i32 = 19;
         let found = self.ask(|socket| {
-            socket.send(kind, NLM_F_REQUEST | NLM_F_ACK, body)?;
+            // The thing or an error comes: no need for an acknowledgement behind it.
+            socket.send(kind, NLM_F_REQUEST, body)?;
             let mut found = None;
             socket.receive(|body| {
                 found = Some(body.to_vec());
-                ControlFlow::Continue(())
+                ControlFlow::Break(())
             })?;
             Ok(found)
         });
@@ -161,6 +174,11 @@ impl Socket {
         for _ in 1..ATTEMPTS {
             match question(self) {
                 Err(Error::Interrupted) => {}
+                // A part of the answer may have come.
+                Err(e) if e.refused() == Some(EMSGSIZE) && self.buffer.capacity() < MORE_ROOM => {
+                    self.buffer = Vec::with_capacity(MORE_ROOM);
+                    self.netlink = connect(self.protocol)?;
+                }
                 Err(e) if e.is_passing() => {
                     thread::sleep(PAUSE);
                     // The old one may be in the middle of a dump, and would not begin another (EBUSY).
@@ -186,22 +204,47 @@ impl Socket {
         Ok(())
     }
 
-    /// Reads the answer to the last request. `false`: it was a dump that changes interrupted.
+    /// Reads the answer to the last request, or up to where `each` breaks off. `false`: it was a dump
+    /// that changes interrupted.
     fn receive(&mut self, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<bool, Error> {
         let mut whole = true;
         loop {
-            let (datagram, from) = self.netlink.recv_from_full()?;
+            self.buffer.clear();
+            let (length, from) = self.netlink.recv_from(&mut self.buffer, MSG_TRUNC)?;
             if from.port_number() != 0 {
                 continue; // Another process's, not the kernel's.
             }
-            match answers(&datagram, self.sequence, &mut whole, &mut each)? {
-                End::NotYet => {}
-                End::Done => return Ok(whole),
-                End::Enough => {
-                    // The rest of the dump would stand before the next answer.
-                    self.netlink = connect(self.protocol)?;
-                    return Ok(true);
+            let cut = || Error::Refused { source: io::Error::from_raw_os_error(EMSGSIZE), reason: None };
+            let mut rest = self.buffer.get(..length).ok_or_else(cut)?;
+            let mut broken_off = false;
+            while let Some((answer, after)) = split(rest)? {
+                rest = after;
+                if answer.sequence != self.sequence {
+                    continue;
                 }
+                let is_part = answer.flags & NLM_F_MULTIPART != 0;
+                match answer.kind {
+                    NLMSG_NOOP => {}
+                    // The end of a dump that was broken off and fitted into one datagram.
+                    NLMSG_ERROR | NLMSG_DONE if broken_off => return Ok(true),
+                    NLMSG_ERROR | NLMSG_DONE => {
+                        return verdict(&answer).map(|()| whole && answer.flags & NLM_F_DUMP_INTR == 0);
+                    }
+                    NLMSG_OVERRUN => return Err(Error::Decode("overrun".to_owned())),
+                    _ if broken_off => {}
+                    _ => {
+                        whole &= answer.flags & NLM_F_DUMP_INTR == 0;
+                        broken_off = each(answer.body).is_break();
+                        if broken_off && !is_part {
+                            return Ok(true);
+                        }
+                    }
+                }
+            }
+            if broken_off {
+                // The rest of the dump would stand before the next answer.
+                self.netlink = connect(self.protocol)?;
+                return Ok(true);
             }
         }
     }
@@ -248,8 +291,8 @@ pub(super) fn answers(
 }
 
 fn connect(protocol: isize) -> io::Result<Netlink> {
-    let mut netlink = Netlink::new(protocol)?;
-    netlink.bind_auto()?;
+    let netlink = Netlink::new(protocol)?;
+    // Gives it a port, too (netlink_connect()).
     netlink.connect(&SocketAddr::new(0, 0))?;
     // Older kernels lack these: then reasons are missing (before 4.12) and dumps are not filtered
     // (before 4.20), which costs time but changes no result, since every answer is filtered again.
