@@ -43,6 +43,7 @@ impl Scope {
             tables: config.links.iter().map(|link| link.table).collect(),
             protocol: config.settings.protocol,
             firewall: config.settings.firewall == Firewall::Iptables,
+            hash_policy: config.settings.hash_policy.is_some(),
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Scope {
     pub protocol: u8,
     /// Whether to look for our chains in the packet filter.
     pub firewall: bool,
+    /// Whether `net.ipv4.fib_multipath_hash_policy` matters.
+    pub hash_policy: bool,
 }
 
 /// What the kernel holds.
@@ -34,7 +36,7 @@ pub struct Observed {
     pub rules: Vec<FoundRule>,
     /// All nexthop objects by id; `None`: this kernel has none (before Linux 5.3).
     pub nexthops: Option<BTreeMap<u32, FoundNexthop>>,
-    /// `net.ipv4.fib_multipath_hash_policy`.
+    /// `net.ipv4.fib_multipath_hash_policy`, if it was looked at.
     pub hash_policy: Option<u8>,
     /// Our chains in the packet filter; empty where they were not looked for.
     pub firewall: firewall::Found,

@@ -3,7 +3,7 @@
 //! Not netlink-packet-route's link message: it reads all of the hundred attributes of a link, and
 //! fails where a newer kernel has changed one that nobody here looks at.
 
-use netlink_packet_core::{DefaultNla, Emitable, NlasIterator, parse_u32};
+use netlink_packet_core::{DefaultNla, Emitable, parse_u32};
 
 use super::socket::{self, Socket};
 use super::{Error, read};
@@ -15,6 +15,11 @@ const RTM_SETLINK: u16 = 19;
 const IFINFO_LEN: usize = 16;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_STATS64: u16 = 23;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_INET_CONF: u16 = 1;
+const AF_INET: u16 = 2;
+/// Place in `IFLA_INET_CONF` (`IPV4_DEVCONF_RP_FILTER`, less one).
+const RP_FILTER: usize = 7;
 const IFLA_GROUP: u16 = 27;
 const IFLA_EXT_MASK: u16 = 29;
 /// Leaves the counters out of the answer.
@@ -63,6 +68,8 @@ pub(super) struct Link {
     pub(super) group: u32,
     /// Administratively up and with carrier.
     pub(super) usable: bool,
+    /// `net.ipv4.conf.NAME.rp_filter`; none where the device has no IPv4 side.
+    pub(super) rp_filter: Option<u32>,
     /// Bytes in and out.
     pub(super) bytes: Option<(u64, u64)>,
 }
@@ -103,19 +110,21 @@ fn get(socket: &mut Socket, request: &Request) -> Result<Option<Link>, Error> {
 pub(super) fn parse(body: &[u8]) -> Option<Link> {
     let [_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, _, _, _, _] = *body.first_chunk::<IFINFO_LEN>()?;
     let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
-    let attribute = |kind| NlasIterator::new(&body[IFINFO_LEN..]).flatten().find(|nla| nla.kind() == kind);
+    let attribute = |kind| super::attribute(&body[IFINFO_LEN..], kind);
     let name = attribute(IFLA_IFNAME)?;
-    let name = name.value();
     // `struct rtnl_link_stats64` begins: rx_packets, tx_packets, rx_bytes, tx_bytes.
     let bytes = attribute(IFLA_STATS64).and_then(|stats| {
-        let number = |at: usize| stats.value().get(at * 8..)?.first_chunk().map(|n| u64::from_ne_bytes(*n));
+        let number = |at: usize| stats.get(at * 8..)?.first_chunk().map(|n| u64::from_ne_bytes(*n));
         Some((number(2)?, number(3)?))
     });
+    let inet = attribute(IFLA_AF_SPEC).and_then(|families| super::attribute(families, AF_INET));
+    let conf = inet.and_then(|inet| super::attribute(inet, IFLA_INET_CONF));
     Some(Link {
         index: u32::from_ne_bytes([i0, i1, i2, i3]),
         name: String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned(),
-        group: attribute(IFLA_GROUP).and_then(|nla| parse_u32(nla.value()).ok()).unwrap_or_default(),
+        group: attribute(IFLA_GROUP).and_then(|group| parse_u32(group).ok()).unwrap_or_default(),
         usable: flags & IFF_UP != 0 && flags & IFF_LOWER_UP != 0,
+        rp_filter: conf.and_then(|conf| conf.get(RP_FILTER * 4..)?.first_chunk().map(|n| u32::from_ne_bytes(*n))),
         bytes,
     })
 }

@@ -27,8 +27,9 @@ const RTM_GETADDR: u16 = 22;
 /// Looks at what `scope` names.
 pub(super) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Error> {
     let mut interfaces = BTreeMap::new();
+    let all = sysctl::rp_filter_of_all()?;
     for name in &scope.interfaces {
-        if let Some(found) = interface(socket, name)? {
+        if let Some(found) = interface(socket, name, all)? {
             interfaces.insert(name.clone(), found);
         }
     }
@@ -48,7 +49,8 @@ pub(super) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
     let firewall = if scope.firewall { firewall()? } else { Found::default() };
     let forwards = scope.firewall && !firewall.foreign_nat && sysctl::forwards()?;
     let private_lan = if forwards { private_lan(socket, &interfaces)? } else { None };
-    Ok(Observed { interfaces, routes, rules, nexthops, hash_policy: sysctl::hash_policy()?, firewall, private_lan })
+    let hash_policy = if scope.hash_policy { sysctl::hash_policy()? } else { None };
+    Ok(Observed { interfaces, routes, rules, nexthops, hash_policy, firewall, private_lan })
 }
 
 /// Our chains: over netlink, and by iptables-save only where there are none in `nf_tables`.
@@ -63,11 +65,14 @@ fn firewall() -> Result<Found, Error> {
     Ok(Found { foreign_nat: foreign_nat || found.foreign_nat, ..found })
 }
 
-fn interface(socket: &mut Socket, name: &IfName) -> Result<Option<Interface>, Error> {
-    let Some(Link { index, group, usable, .. }) = link::by_name(socket, name)? else { return Ok(None) };
+/// `all`: the reverse path filter of `conf.all`.
+fn interface(socket: &mut Socket, name: &IfName, all: Option<u32>) -> Result<Option<Interface>, Error> {
+    let Some(Link { index, group, usable, rp_filter, .. }) = link::by_name(socket, name)? else { return Ok(None) };
     let addresses = addresses(socket, index)?;
     let device = Device { index, name: name.clone() };
-    Ok(Some(Interface { device, usable, addresses, group, strict_rp_filter: sysctl::strict_rp_filter(name)? }))
+    // The kernel takes the larger of the two (`IN_DEV_RPFILTER`); 1 is strict.
+    let strict_rp_filter = rp_filter.max(all) == Some(1);
+    Ok(Some(Interface { device, usable, addresses, group, strict_rp_filter }))
 }
 
 /// A private network that an interface reaches which is not one of `links`.

@@ -1,17 +1,20 @@
 //! The few sysctls of the network namespace that routes depend on.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::PathBuf;
+use std::str::{self, FromStr};
 
 use super::Error;
 use crate::types::IfName;
 
 const IPV4: &str = "/proc/sys/net/ipv4";
 
-fn read(path: PathBuf) -> Result<Option<u8>, Error> {
-    match fs::read_to_string(&path) {
-        Ok(text) => Ok(text.trim().parse().ok()),
+fn read<T: FromStr>(path: PathBuf) -> Result<Option<T>, Error> {
+    // One number and a line end: no need to ask for the length, nor to read on for the end.
+    let mut text = [0; 16];
+    match File::open(&path).and_then(|mut file| file.read(&mut text)) {
+        Ok(length) => Ok(str::from_utf8(&text[..length]).ok().and_then(|text| text.trim().parse().ok())),
         // The interface is gone, or the kernel was built without it.
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Error::Sysctl { action: "read", path, source }),
@@ -26,12 +29,9 @@ fn rp_filter_path(interface: &str) -> PathBuf {
     PathBuf::from(format!("{IPV4}/conf/{interface}/rp_filter"))
 }
 
-/// Whether the reverse path filter of `interface` is strict. The kernel takes the larger of the
-/// interface's value and of `all`'s (`IN_DEV_RPFILTER`).
-pub fn strict_rp_filter(interface: &IfName) -> Result<bool, Error> {
-    let own = read(rp_filter_path(interface.as_str()))?;
-    let all = read(rp_filter_path("all"))?;
-    Ok(own.max(all) == Some(1))
+/// The reverse path filter of `conf.all`; an interface's own comes with its link.
+pub fn rp_filter_of_all() -> Result<Option<u32>, Error> {
+    read(rp_filter_path("all"))
 }
 
 /// Makes the reverse path filter of `interface` loose.
@@ -41,7 +41,7 @@ pub fn loosen_rp_filter(interface: &IfName) -> Result<(), Error> {
 
 /// Whether this host forwards packets.
 pub fn forwards() -> Result<bool, Error> {
-    Ok(read(PathBuf::from(format!("{IPV4}/ip_forward")))? == Some(1))
+    Ok(read::<u8>(PathBuf::from(format!("{IPV4}/ip_forward")))? == Some(1))
 }
 
 fn hash_policy_path() -> PathBuf {
