@@ -73,9 +73,10 @@ impl Lock {
         if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
             file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
         }
-        // Best effort: without it the lock is as good, only its holder is not named.
-        let _ =
-            file.set_len(0).and_then(|()| (&file).write_all(format!("{who}, pid {}\n", std::process::id()).as_bytes()));
+        // Best effort: without it the lock is as good, only its holder is not named. The first line is
+        // what counts. To cut off the rest takes longer than all else here: milliseconds where there is
+        // a journal.
+        let _ = (&file).write_all(format!("{who}, pid {}\n", std::process::id()).as_bytes());
         Ok(Self { _file: file })
     }
 }

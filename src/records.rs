@@ -209,10 +209,17 @@ impl Store {
 
     /// A file in the directory, which is made if it does not exist and checked if it does.
     pub fn prepare(&self) -> Result<&Path, Error> {
-        make_dir(&self.dir).map_err(Error::io("create directory", &self.dir))?;
-        let meta = fs::symlink_metadata(&self.dir).map_err(Error::io("look at", &self.dir))?;
-        let ours = meta.uid() == geteuid().as_raw() || meta.uid() == 0;
-        let safe = meta.is_dir() && ours && meta.mode() & 0o022 == 0;
+        let look = || fs::symlink_metadata(&self.dir);
+        let meta = match look() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                make_dir(&self.dir).map_err(Error::io("create directory", &self.dir))?;
+                look()
+            }
+            found => found,
+        };
+        let meta = meta.map_err(Error::io("look at", &self.dir))?;
+        let me = nix::unistd::geteuid().as_raw();
+        let safe = meta.is_dir() && (meta.uid() == me || meta.uid() == 0) && meta.mode() & 0o022 == 0;
         if safe { Ok(&self.dir) } else { Err(Error::Unsafe(self.dir.clone())) }
     }
 
