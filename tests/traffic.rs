@@ -8,10 +8,9 @@ mod support;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{setsockopt, sockopt};
+use support::flow::*;
 use support::internet::*;
 use support::*;
 
@@ -253,62 +252,6 @@ fn a_packet_too_big_for_the_line_is_told_to_the_lan_although_its_connection_is_p
         ip("route get 100.64.5.5")
     });
     assert!(learnt.contains("mtu 1400"), "{learnt}");
-}
-
-/// A flow of UDP packets, 10,000 a second, that an echo service sends back.
-struct Flow {
-    socket: UdpSocket,
-}
-
-const PER_SECOND: u64 = 10_000;
-
-impl Flow {
-    fn new() -> Self {
-        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        setsockopt(&socket, sockopt::RcvBufForce, &(16 << 20)).unwrap();
-        Self { socket }
-    }
-
-    /// Sends until `work` is done; how many were sent, how many came back, and who was seen.
-    fn during(&self, to: &str, work: impl FnOnce()) -> (u64, u64, Vec<Ipv4Addr>) {
-        let (over, sent) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
-        self.socket.connect((to, ECHO)).unwrap();
-        self.socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let start = Instant::now();
-                let mut n = 0_u64;
-                while !over.load(Ordering::Relaxed) {
-                    let due = u64::try_from(start.elapsed().as_micros()).unwrap() * PER_SECOND / 1_000_000;
-                    while n < due {
-                        // An error of the socket is a packet lost, and found missing below.
-                        let _ = self.socket.send(&n.to_be_bytes());
-                        n += 1;
-                    }
-                    std::thread::sleep(Duration::from_micros(200));
-                }
-                sent.store(n, Ordering::Relaxed);
-            });
-            let receiver = scope.spawn(|| {
-                let (mut back, mut seen, mut buffer) = (0, Vec::new(), [0; 64]);
-                while back < sent.load(Ordering::Relaxed) {
-                    if !matches!(self.socket.recv(&mut buffer), Ok(12)) {
-                        break;
-                    }
-                    back += 1;
-                    let from = Ipv4Addr::new(buffer[0], buffer[1], buffer[2], buffer[3]);
-                    if seen.last() != Some(&from) {
-                        seen.push(from);
-                    }
-                }
-                (back, seen)
-            });
-            work();
-            over.store(true, Ordering::Relaxed);
-            let (back, seen) = receiver.join().unwrap();
-            (sent.load(Ordering::Relaxed), back, seen)
-        })
-    }
 }
 
 #[test]
