@@ -62,8 +62,9 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     // Before anything else, so that no notice is missed.
     let going_down = event.change == Change::Down(Family::V4);
     let watch = if wait && going_down { watched(Watch::subscribe()) } else { None };
-    let index = index_if_up(event, link)?;
-    let noted = match hook.note(index) {
+    let mut kernel = Linux::open()?;
+    let index = index_if_up(event, link, &mut kernel)?;
+    let Noted { effect, unwritten, taken } = match hook.note(index) {
         // OpenVPN runs `down` after it has dropped root: when the device is gone the kernel has done
         // its part, and the record counts as stale.
         Err(e) if e.is_permission() && going_down && index.is_none() => {
@@ -79,12 +80,12 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     }
     // A late word is about a session that is over, and whose connections have been seen to.
     let about = if matches!(effect, Effect::Late(_)) { About::Nothing } else { About::Link(link.name.clone()) };
-    let mut failures = hook.reconcile(&hook.headline(effect), &noted, &about)?;
-    if let (Some(watch), Some(index)) = (watch, dying(effect, index).filter(|_| !noted.taken)) {
+    let mut failures = hook.reconcile(&hook.headline(&effect), &effect, &about, &mut kernel)?;
+    if let (Some(watch), Some(index)) = (watch, dying(&effect, index).filter(|_| !taken)) {
         let since = Instant::now();
         let settle = Settle::new(index, since, config.settings.settle_timeout);
         let outcome = watched(watch.wait(&settle, &event.interface, index)).unwrap_or(settle::Outcome::Stayed);
-        failures = hook.reconcile(&settled(event, outcome, since.elapsed()), &noted, &About::Nothing)?;
+        failures = hook.reconcile(&settled(event, outcome, since.elapsed()), &effect, &About::Nothing, &mut kernel)?;
     }
     match (failures.is_empty(), noted.unwritten) {
         (true, None) => Ok(()),
@@ -109,8 +110,8 @@ fn watched<T>(result: Result<T, watch::Error>) -> Option<T> {
 }
 
 /// Index of the event's interface, without which a link cannot be up.
-fn index_if_up(event: &Event, link: &Link) -> Result<Option<u32>, Error> {
-    let index = kernel::index(&event.interface)?;
+fn index_if_up(event: &Event, link: &Link, kernel: &mut Linux) -> Result<Option<u32>, Error> {
+    let index = kernel.index(&event.interface)?;
     if index.is_none() && matches!(event.change, Change::Up(_)) {
         return Err(Error::NoInterface { interface: event.interface.to_string(), link: link.name.clone() });
     }
@@ -132,10 +133,10 @@ fn dry_run(event: &Event, link: &Link, config: &Config, store: &Store) -> Result
     for error in errors {
         warn!("{error}");
     }
-    let index = index_if_up(event, link)?;
+    let mut kernel = Linux::open()?;
+    let index = index_if_up(event, link, &mut kernel)?;
     let effect = effect(event, records.get(&link.name), index);
     put(&mut records, link, event, &effect);
-    let mut kernel = Linux::open()?;
     let plan = preview(config, &records, &mut kernel)?;
     pass::print(&plan, config.settings.protocol)?;
     if plan.problems.is_empty() {
@@ -196,11 +197,16 @@ impl Hook<'_> {
 
     /// A pass in which `effect` stands in where it could not be written; logs its line, and returns
     /// what is not as it should be.
-    fn reconcile(&self, headline: &str, noted: &Noted, about: &About) -> Result<Vec<Failure>, Error> {
-        let outcome = self.pass.run_about(about, |records| {
-            // Unless somebody has overtaken us since.
-            if noted.unwritten.is_some() && records.get(&self.link.name) == noted.before.as_ref() {
-                put(records, self.link, self.event, &noted.effect);
+    fn reconcile(
+        &self,
+        headline: &str,
+        effect: &Effect,
+        about: &About,
+        kernel: &mut Linux,
+    ) -> Result<Vec<Failure>, Error> {
+        let outcome = self.pass.run_about(about, kernel, |records| {
+            if self.is_missing(records, effect) {
+                put(records, self.link, self.event, effect);
             }
         })?;
         self.pass.report(headline, &outcome);

@@ -89,16 +89,20 @@ impl Pass<'_> {
 
     /// Makes a pass; `patch` can amend the records as they were read.
     pub fn run(&self, patch: impl FnOnce(&mut Records)) -> Result<Outcome, Error> {
-        self.run_about(&About::All, patch)
+        self.run_about(&About::All, &mut Linux::open()?, patch)
     }
 
     /// Makes a pass for an event of the links that it is `about`.
-    pub fn run_about(&self, about: &About, patch: impl FnOnce(&mut Records)) -> Result<Outcome, Error> {
+    pub fn run_about(
+        &self,
+        about: &About,
+        kernel: &mut Linux,
+        patch: impl FnOnce(&mut Records),
+    ) -> Result<Outcome, Error> {
         let lock = self.lock("lock")?;
         let mut records = self.records();
         patch(&mut records);
-        let mut kernel = Linux::open()?;
-        let outcome = reconcile(self.config, &records, about, &mut kernel);
+        let outcome = reconcile(self.config, &records, about, kernel);
         drop(lock);
         let outcome = outcome?;
         if outcome.made.iter().any(Change::is_route) {

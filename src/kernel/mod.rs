@@ -10,6 +10,7 @@ use crate::config::FwMark;
 use crate::firewall::iptables;
 use crate::observed::{Observed, Scope};
 use crate::plan::Change;
+use crate::types::IfName;
 
 mod apply;
 pub mod conntrack;
@@ -101,6 +102,11 @@ impl Linux {
     pub fn open() -> Result<Self, Error> {
         Ok(Self { socket: socket::Socket::open().map_err(Error::Open)? })
     }
+
+    /// Index of an interface; `None`: there is none of that name.
+    pub fn index(&mut self, name: &IfName) -> Result<Option<u32>, Error> {
+        Ok(link::by_name(&mut self.socket, name)?.map(|found| found.index))
+    }
 }
 
 impl Kernel for Linux {
@@ -121,10 +127,9 @@ impl Kernel for Linux {
     }
 }
 
-/// Index of an interface; `None`: there is none of that name.
-pub fn index(name: &crate::types::IfName) -> Result<Option<u32>, Error> {
-    let mut socket = socket::Socket::open().map_err(Error::Open)?;
-    Ok(link::by_name(&mut socket, name)?.map(|found| found.index))
+/// [`Linux::index`] for those who ask nothing else.
+pub fn index(name: &IfName) -> Result<Option<u32>, Error> {
+    Linux::open()?.index(name)
 }
 
 /// Makes the error of a question that failed.

@@ -207,7 +207,7 @@ impl Socket {
     /// Reads the answer to the last request, or up to where `each` breaks off. `false`: it was a dump
     /// that changes interrupted.
     fn receive(&mut self, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<bool, Error> {
-        let mut whole = true;
+        let (mut whole, mut broken_off) = (true, false);
         loop {
             self.buffer.clear();
             let (length, from) = self.netlink.recv_from(&mut self.buffer, MSG_TRUNC)?;
@@ -216,7 +216,6 @@ impl Socket {
             }
             let cut = || Error::Refused { source: io::Error::from_raw_os_error(EMSGSIZE), reason: None };
             let mut rest = self.buffer.get(..length).ok_or_else(cut)?;
-            let mut broken_off = false;
             while let Some((answer, after)) = split(rest)? {
                 rest = after;
                 if answer.sequence != self.sequence {
@@ -225,7 +224,7 @@ impl Socket {
                 let is_part = answer.flags & NLM_F_MULTIPART != 0;
                 match answer.kind {
                     NLMSG_NOOP => {}
-                    // The end of a dump that was broken off and fitted into one datagram.
+                    // The end of a dump that was broken off.
                     NLMSG_ERROR | NLMSG_DONE if broken_off => return Ok(true),
                     NLMSG_ERROR | NLMSG_DONE => {
                         return verdict(&answer).map(|()| whole && answer.flags & NLM_F_DUMP_INTR == 0);
@@ -241,8 +240,9 @@ impl Socket {
                     }
                 }
             }
-            if broken_off {
-                // The rest of the dump would stand before the next answer.
+            // The rest of the dump would stand before the next answer. After a part that is not nearly full
+            // there comes but the end of it, and to read that is less than to begin with a new socket.
+            if broken_off && length > ROOM / 2 {
                 self.netlink = connect(self.protocol)?;
                 return Ok(true);
             }

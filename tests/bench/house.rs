@@ -1,4 +1,5 @@
-//! Servers with two lines in namespaces of their own, kept by multihome or by the article's scripts.
+//! Servers with two lines in namespaces of their own, kept by multihome, by the article's scripts or
+//! by Shorewall.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,16 +14,33 @@ pub enum Keeper {
     Objects,
     Multipath,
     Script,
+    Shorewall,
 }
 
 impl Keeper {
-    pub const ALL: [Self; 3] = [Self::Objects, Self::Multipath, Self::Script];
+    /// Shorewall where it is installed.
+    pub fn all() -> Vec<Self> {
+        let mut all = vec![Self::Objects, Self::Multipath, Self::Script];
+        all.extend(Path::new("/usr/share/shorewall").exists().then_some(Self::Shorewall));
+        all
+    }
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Objects => "multihome",
             Self::Multipath => "multihome, `nexthops = \"multipath\"`",
             Self::Script => "the article's script",
+            Self::Shorewall => "Shorewall",
+        }
+    }
+
+    /// Of what is compared: what runs when a line comes, and when it goes.
+    pub fn hooks(self) -> [&'static str; 2] {
+        match self {
+            Self::Objects => ["`mh-ip-up`, second line", "`mh-ip-down`, device gone"],
+            Self::Multipath => ["`mh-ip-up`, second line, multipath", "`mh-ip-down`, device gone, multipath"],
+            Self::Script => ["the script's ip-up, second line", "the script's ip-down, device gone"],
+            Self::Shorewall => ["Shorewall's `enable`, second line", "Shorewall's `disable`, device gone"],
         }
     }
 }
@@ -56,8 +74,13 @@ impl Hooks {
 
     /// What is set up once in the calling thread's namespace.
     pub fn prepare(&self) {
-        if self.keeper == Keeper::Script {
-            ok(&mut Command::new(script("setup")));
+        match self.keeper {
+            Keeper::Objects | Keeper::Multipath => {}
+            Keeper::Script => drop(ok(&mut Command::new(script("setup")))),
+            Keeper::Shorewall => {
+                ok(Command::new(script("shorewall")).arg(&self.dir));
+                ok(Command::new(self.dir.join("firewall")).arg("start"));
+            }
         }
     }
 
@@ -76,11 +99,24 @@ impl Hooks {
                 command.env_clear().env("LOCK", self.dir.join("lock")).current_dir("/");
                 command
             }
-            _ => self.ours(ours),
+            // What `shorewall enable` runs in the end, without the search for it.
+            Keeper::Shorewall => {
+                let mut command = Command::new(self.dir.join("firewall"));
+                command.args([if ours == "mh-ip-up" { "enable" } else { "disable" }, line.link]);
+                return command;
+            }
+            Keeper::Objects | Keeper::Multipath => self.ours(ours),
         };
         command.env("PPPD_PID", line.pid.to_string());
         command.args([line.device, "/dev/pts/7", "115200", line.local, line.remote, line.link]);
         command
+    }
+
+    /// Shorewall loses the other line when a device goes while it works: the next measurement begins anew.
+    pub fn mend(&self) {
+        if self.keeper == Keeper::Shorewall {
+            ok(Command::new(self.dir.join("firewall")).arg("restart"));
+        }
     }
 
     pub fn up(&self, line: Line) -> Command {
@@ -112,11 +148,34 @@ impl House {
         house
     }
 
-    /// Gone, as at the end of a pppd: device and all. In the calling thread's namespace.
-    pub fn gone(line: Line) {
+    /// The line is down and its device is there anew: the moment before ip-up.
+    pub fn lost(&self, line: Line) {
+        if is_there(line) {
+            self.going(line);
+            ok(&mut self.hooks.down(line));
+        }
+        line.create();
+    }
+
+    /// The line is up.
+    pub fn there(&self, line: Line) {
+        if !is_there(line) {
+            line.create();
+            ok(&mut self.hooks.up(line));
+        }
+    }
+
+    /// The line was up and its device is gone: the moment before an ip-down that is late.
+    pub fn going(&self, line: Line) {
+        self.there(line);
         line.hang_up();
         line.unregister();
     }
+}
+
+/// Whether the line's device is there, in the calling thread's namespace.
+fn is_there(line: Line) -> bool {
+    Path::new(&format!("/proc/sys/net/ipv4/conf/{}", line.device)).exists()
 }
 
 /// Runs `ip -batch` in the calling thread's namespace.

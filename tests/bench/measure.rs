@@ -55,7 +55,9 @@ impl fmt::Display for Spread {
 
 /// Two or three digits that say something.
 pub fn short(value: f64) -> String {
-    if value >= 100.0 {
+    if value.is_infinite() {
+        "for good".to_owned()
+    } else if value >= 100.0 {
         format!("{value:.0}")
     } else if value >= 10.0 {
         format!("{value:.1}")
@@ -122,7 +124,10 @@ pub fn anatomy(subject: &Subject<'_>, dir: &Path) -> Anatomy {
             let inner = (subject.command)();
             let mut outer = Command::new(tool);
             outer.args(options).arg("-o").arg(file).arg(inner.get_program()).args(inner.get_args());
-            outer.env_clear().envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?))));
+            outer
+                .env_clear()
+                .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+                .envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?))));
             let status = quiet(&mut outer).status().unwrap_or_else(|e| panic!("{tool}: {e}"));
             assert!(status.success(), "{}: {outer:?}: {status}", subject.name);
         });

@@ -100,19 +100,13 @@ pub fn scale(dir: &Path) -> String {
         all.push(up(&format!("{n} routes in main"), house));
     }
     for (n, house) in &with_connections {
-        all.push(up(&format!("{n} tracked connections"), house));
+        let before = Box::new(|| house.there(ISP2));
+        all.push(Subject { before, ..up(&format!("{n} tracked connections"), house) });
     }
     for (n, house) in &with_connections {
-        all.push(Subject {
-            name: format!("{n} tracked connections, `mh-ip-down`"),
-            namespace: &house.namespace,
-            before: Box::new(|| {
-                ISP2.create();
-                ok(&mut house.hooks.up(ISP2));
-                House::gone(ISP2);
-            }),
-            command: Box::new(|| house.hooks.down(ISP2)),
-        });
+        let name = format!("{n} tracked connections, `mh-ip-down`");
+        let plain = Subject::plain(&name, &house.namespace, || house.hooks.down(ISP2));
+        all.push(Subject { before: Box::new(|| house.going(ISP2)), ..plain });
     }
     let series = side_by_side(ROUNDS, &all);
     let mut text = format!(

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::missing_panics_doc, clippy::new_without_default, missing_docs)]
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ impl Flow {
         self.socket.connect((to, ECHO)).unwrap();
         self.socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let sender = scope.spawn(|| {
                 let start = Instant::now();
                 let mut n = 0_u64;
                 while !over.load(Ordering::Relaxed) {
@@ -47,10 +48,13 @@ impl Flow {
             let receiver = scope.spawn(|| {
                 let (mut back, mut seen, mut buffer) = (0, Vec::new(), [0; 64]);
                 while back < sent.load(Ordering::Relaxed) {
-                    if !matches!(self.socket.recv(&mut buffer), Ok(12)) {
-                        break;
+                    match self.socket.recv(&mut buffer) {
+                        Ok(12) => back += 1,
+                        // Nothing for a second: the rest is lost, if that was the end.
+                        Err(e) if e.kind() == ErrorKind::WouldBlock && over.load(Ordering::Relaxed) => break,
+                        // Word of a packet that was lost on its way (ICMP), and found missing as well.
+                        _ => continue,
                     }
-                    back += 1;
                     let from = Ipv4Addr::new(buffer[0], buffer[1], buffer[2], buffer[3]);
                     if seen.last() != Some(&from) {
                         seen.push(from);
@@ -60,6 +64,7 @@ impl Flow {
             });
             work();
             over.store(true, Ordering::Relaxed);
+            sender.join().unwrap();
             let (back, seen) = receiver.join().unwrap();
             (sent.load(Ordering::Relaxed), back, seen)
         })
