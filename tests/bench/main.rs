@@ -73,7 +73,7 @@ fn machine(_: &Path) -> String {
     format!("\nA {kind} with {processors} processors, Linux {}, iptables of the {iptables} kind.\n", kernel.join("."))
 }
 
-/// A program that only says hello: nothing that is linked statically starts faster.
+/// A program that only says hello: what a static one takes before it can do anything.
 fn hello(dir: &Path) -> PathBuf {
     let (source, program) = (dir.join("hello.rs"), dir.join("hello"));
     fs::write(&source, "fn main() { println!(\"hello\"); }").unwrap();
