@@ -86,7 +86,12 @@ fn lose(keeper: Keeper, dir: &Path) -> Loss {
         let host = |line: Line| {
             let mut hosts = (0..250).map(|n| format!("100.64.9.{n}"));
             let by = Some(line.local.parse().unwrap());
-            internet.lan.run(|| hosts.find(|host| ask_udp((host, ECHO)) == by)).unwrap()
+            let mut ask = |host: &String| {
+                let seen = ask_udp((host, ECHO));
+                assert!(seen.is_some(), "{}: the LAN has no way to {host}", keeper.name());
+                seen == by
+            };
+            internet.lan.run(|| hosts.find(&mut ask)).unwrap()
         };
         let (on_dying, on_staying) = (host(ISP2), host(ISP1));
         let (dying, staying) = internet.lan.run(|| (Flow::new(), Flow::new()));
