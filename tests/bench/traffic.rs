@@ -63,7 +63,9 @@ fn lose(keeper: Keeper, dir: &Path) -> Loss {
         let mut down = quiet(&mut hooks.down(ISP2)).spawn().unwrap();
         std::thread::sleep(race);
         ISP2.unregister();
-        assert!(down.wait().unwrap().success());
+        let status = down.wait().unwrap();
+        // Shorewall's may fail when the device goes under its hands.
+        assert!(status.success() || keeper == Keeper::Shorewall, "{}: {status}", keeper.name());
     };
     come(ISP1);
     let mut loss = Loss { gaps: Vec::new(), gaps_at_once: Vec::new(), dying: Vec::new(), staying: Vec::new() };
