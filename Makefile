@@ -3,6 +3,7 @@
 # make test       run everything that CI runs
 # make test-vm    all scenes with the real pppd, in emulated guests with Debian 12 and 13: half an hour
 # make bench      what an event costs, beside other ways: five minutes, figures into docs/figures.md
+# make stress     10,000 events at random, and every point at which a hook can be cut off: SEED=.. EVENTS=.. if you like
 # make man        man pages and shell completions, in target/man
 # make install    what `make build man` has made, below PREFIX (/usr/local); make uninstall takes it away again
 # make deb        a Debian package, in target/debian
@@ -21,10 +22,17 @@ DEB       = $(TARGET)/debian/*.deb
 SCRIPTS   = tests/run-as-root tests/install-tools tests/check-executables .ci/run hooks/dhclient hooks/dhcpcd \
             hooks/NetworkManager hooks/networkd-dispatcher \
             tests/vm/run tests/vm/fetch tests/vm/guest/init tests/vm/guest/scene tests/vm/guest/lib.sh \
-            tests/vm/guest/scenes tests/bench/ip-up tests/bench/ip-down tests/bench/setup tests/bench/shorewall \
-            tests/bench/install etc-ppp/ip-up.local etc-ppp/ip-down.local
+            tests/vm/guest/scenes etc-ppp/ip-up.local etc-ppp/ip-down.local \
+            packaging/install packaging/debian/rename packaging/debian/ip-up packaging/debian/ip-down \
+            packaging/debian/scripts/preinst packaging/debian/scripts/prerm packaging/debian/scripts/postrm \
+            tests/install tests/deb tests/managers \
+            tests/bench/ip-up tests/bench/ip-down tests/bench/setup tests/bench/shorewall tests/bench/install
+EVENTS   ?= 10000
+ifndef SEED
+SEED     := $(shell date +%s)
+endif
 
-.PHONY: help build man demo test test-vm bench lint tools clean
+.PHONY: help build man install uninstall deb demo test test-deb test-vm stress bench lint deny tools clean
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' $(firstword $(MAKEFILE_LIST))
@@ -101,6 +109,11 @@ test-vm: tools
 bench: build tools
 	tests/bench/install
 	MULTIHOME_BENCH=$(abspath $(TARGET))/release $(CARGO) test --locked --test bench -- --ignored --nocapture
+
+stress: tools
+	@echo 'Again: make stress SEED=$(SEED) EVENTS=$(EVENTS)'
+	STRESS_SEED=$(SEED) STRESS_EVENTS=$(EVENTS) PROPTEST_CASES=$(or $(PROPTEST_CASES),20000) $(CARGO) test --locked \
+		--lib --test fuzz --test stress --test crash --test faults --test crowd -- --nocapture
 
 tools:
 	tests/install-tools

@@ -64,7 +64,7 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     let watch = if wait && going_down { watched(Watch::subscribe()) } else { None };
     let mut kernel = Linux::open()?;
     let index = index_if_up(event, link, &mut kernel)?;
-    let Noted { effect, unwritten, taken } = match hook.note(index) {
+    let noted = match hook.note(index) {
         // OpenVPN runs `down` after it has dropped root: when the device is gone the kernel has done
         // its part, and the record counts as stale.
         Err(e) if e.is_permission() && going_down && index.is_none() => {
@@ -80,12 +80,12 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     }
     // A late word is about a session that is over, and whose connections have been seen to.
     let about = if matches!(effect, Effect::Late(_)) { About::Nothing } else { About::Link(link.name.clone()) };
-    let mut failures = hook.reconcile(&hook.headline(&effect), &effect, &about, &mut kernel)?;
-    if let (Some(watch), Some(index)) = (watch, dying(&effect, index).filter(|_| !taken)) {
+    let mut failures = hook.reconcile(&hook.headline(effect), &noted, &about, &mut kernel)?;
+    if let (Some(watch), Some(index)) = (watch, dying(effect, index).filter(|_| !noted.taken)) {
         let since = Instant::now();
         let settle = Settle::new(index, since, config.settings.settle_timeout);
         let outcome = watched(watch.wait(&settle, &event.interface, index)).unwrap_or(settle::Outcome::Stayed);
-        failures = hook.reconcile(&settled(event, outcome, since.elapsed()), &effect, &About::Nothing, &mut kernel)?;
+        failures = hook.reconcile(&settled(event, outcome, since.elapsed()), &noted, &About::Nothing, &mut kernel)?;
     }
     match (failures.is_empty(), noted.unwritten) {
         (true, None) => Ok(()),
@@ -200,13 +200,14 @@ impl Hook<'_> {
     fn reconcile(
         &self,
         headline: &str,
-        effect: &Effect,
+        noted: &Noted,
         about: &About,
         kernel: &mut Linux,
     ) -> Result<Vec<Failure>, Error> {
         let outcome = self.pass.run_about(about, kernel, |records| {
-            if self.is_missing(records, effect) {
-                put(records, self.link, self.event, effect);
+            // Unless somebody has overtaken us since.
+            if noted.unwritten.is_some() && records.get(&self.link.name) == noted.before.as_ref() {
+                put(records, self.link, self.event, &noted.effect);
             }
         })?;
         self.pass.report(headline, &outcome);

@@ -218,8 +218,8 @@ impl Store {
             found => found,
         };
         let meta = meta.map_err(Error::io("look at", &self.dir))?;
-        let me = nix::unistd::geteuid().as_raw();
-        let safe = meta.is_dir() && (meta.uid() == me || meta.uid() == 0) && meta.mode() & 0o022 == 0;
+        let ours = meta.uid() == geteuid().as_raw() || meta.uid() == 0;
+        let safe = meta.is_dir() && ours && meta.mode() & 0o022 == 0;
         if safe { Ok(&self.dir) } else { Err(Error::Unsafe(self.dir.clone())) }
     }
 

@@ -141,19 +141,3 @@ fn read(what: &'static str) -> impl Fn(socket::Error) -> Error {
 fn parse<T: Parseable<[u8]>>(body: &[u8]) -> Result<T, socket::Error> {
     T::parse(body).map_err(|e| socket::Error::Decode(e.to_string()))
 }
-
-/// Value of the first attribute of that kind.
-fn attribute(nlas: &[u8], kind: u16) -> Option<&[u8]> {
-    // An attribute that cannot be read ends the list.
-    let mut rest = nlas;
-    while let Some(&[l0, l1, k0, k1]) = rest.first_chunk::<4>() {
-        let length = usize::from(u16::from_ne_bytes([l0, l1]));
-        let value = rest.get(4..length)?;
-        // The two upper bits are flags.
-        if u16::from_ne_bytes([k0, k1]) & 0x3fff == kind {
-            return Some(value);
-        }
-        rest = rest.get(length.next_multiple_of(4)..)?;
-    }
-    None
-}

@@ -11,7 +11,7 @@ use netlink_packet_core::NlasIterator;
 
 use super::netfilter::{Message, attribute, payload, string, text};
 use super::socket::{self, Socket};
-use super::{Error, attribute, read};
+use super::{Error, read};
 use crate::firewall::{Found, FoundRule, Seal, Table, is_ours};
 
 pub mod others;
@@ -117,12 +117,4 @@ pub(super) fn jump(rule: &[u8]) -> Option<String> {
         }
     }
     to
-}
-
-fn payload(body: &[u8]) -> &[u8] {
-    body.get(HEADER_LEN..).unwrap_or_default()
-}
-
-fn string(value: &[u8]) -> String {
-    String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
 }

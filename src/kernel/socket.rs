@@ -207,7 +207,7 @@ impl Socket {
     /// Reads the answer to the last request, or up to where `each` breaks off. `false`: it was a dump
     /// that changes interrupted.
     fn receive(&mut self, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<bool, Error> {
-        let (mut whole, mut broken_off) = (true, false);
+        let (mut whole, mut enough) = (true, false);
         loop {
             self.buffer.clear();
             let (length, from) = self.netlink.recv_from(&mut self.buffer, MSG_TRUNC)?;
@@ -215,36 +215,20 @@ impl Socket {
                 continue; // Another process's, not the kernel's.
             }
             let cut = || Error::Refused { source: io::Error::from_raw_os_error(EMSGSIZE), reason: None };
-            let mut rest = self.buffer.get(..length).ok_or_else(cut)?;
-            while let Some((answer, after)) = split(rest)? {
-                rest = after;
-                if answer.sequence != self.sequence {
-                    continue;
+            let datagram = self.buffer.get(..length).ok_or_else(cut)?;
+            let mut each = |body: &[u8]| if enough { ControlFlow::Break(()) } else { each(body) };
+            match answers(datagram, self.sequence, &mut whole, &mut each) {
+                Err(_) if enough => return Ok(true),
+                Err(e) => return Err(e),
+                Ok(End::NotYet) => {}
+                Ok(End::Done) => return Ok(whole || enough),
+                // The rest of the dump would stand before the next answer. Behind a part that is far from
+                // full only its end comes: to read that takes less than to begin with a new socket.
+                Ok(End::Enough) if length < ROOM / 2 => enough = true,
+                Ok(End::Enough) => {
+                    self.netlink = connect(self.protocol)?;
+                    return Ok(true);
                 }
-                let is_part = answer.flags & NLM_F_MULTIPART != 0;
-                match answer.kind {
-                    NLMSG_NOOP => {}
-                    // The end of a dump that was broken off.
-                    NLMSG_ERROR | NLMSG_DONE if broken_off => return Ok(true),
-                    NLMSG_ERROR | NLMSG_DONE => {
-                        return verdict(&answer).map(|()| whole && answer.flags & NLM_F_DUMP_INTR == 0);
-                    }
-                    NLMSG_OVERRUN => return Err(Error::Decode("overrun".to_owned())),
-                    _ if broken_off => {}
-                    _ => {
-                        whole &= answer.flags & NLM_F_DUMP_INTR == 0;
-                        broken_off = each(answer.body).is_break();
-                        if broken_off && !is_part {
-                            return Ok(true);
-                        }
-                    }
-                }
-            }
-            // The rest of the dump would stand before the next answer. After a part that is not nearly full
-            // there comes but the end of it, and to read that is less than to begin with a new socket.
-            if broken_off && length > ROOM / 2 {
-                self.netlink = connect(self.protocol)?;
-                return Ok(true);
             }
         }
     }
@@ -257,7 +241,7 @@ pub(super) enum End {
     NotYet,
     /// That was all.
     Done,
-    /// Nobody wants the rest.
+    /// Nobody wants the rest, of which there is more.
     Enough,
 }
 
@@ -280,14 +264,24 @@ pub(super) fn answers(
             NLMSG_NOOP => {}
             NLMSG_ERROR | NLMSG_DONE => return verdict(&answer).map(|()| End::Done),
             NLMSG_OVERRUN => return Err(Error::Decode("overrun".to_owned())),
-            _ => {
-                if each(answer.body).is_break() {
-                    return Ok(End::Enough);
-                }
-            }
+            _ if each(answer.body).is_continue() => {}
+            // No part of anything, or the end stands behind it in the same datagram.
+            _ if answer.flags & NLM_F_MULTIPART == 0 || has_end(rest)? => return Ok(End::Done),
+            _ => return Ok(End::Enough),
         }
     }
     Ok(End::NotYet)
+}
+
+/// Whether the end of a dump is among these messages.
+fn has_end(mut rest: &[u8]) -> Result<bool, Error> {
+    while let Some((answer, after)) = split(rest)? {
+        if matches!(answer.kind, NLMSG_DONE | NLMSG_ERROR) {
+            return Ok(true);
+        }
+        rest = after;
+    }
+    Ok(false)
 }
 
 fn connect(protocol: isize) -> io::Result<Netlink> {

@@ -8,6 +8,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, missing_docs)]
 
 pub mod ctl;
+mod device;
 pub mod flow;
 pub mod internet;
 pub mod nft;

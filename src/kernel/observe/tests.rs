@@ -187,7 +187,7 @@ fn whatever_the_kernel_says_is_read_or_refused() {
     furnish();
     let real = real();
     let name: IfName = "ppp0".parse().unwrap();
-    let interface = interface(&mut Socket::open().unwrap(), &name).unwrap().unwrap();
+    let interface = interface(&mut Socket::open().unwrap(), &name, None).unwrap().unwrap();
     let devices = routes::Devices::new(&BTreeMap::from([(name, interface)]));
     let mut heard = 0;
     for answer in &real {
