@@ -1,12 +1,14 @@
 //! What setup has made, written down so that unsetup takes back just that.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use toml::de::{DeTable, DeValue};
+use toml_writer::{ToTomlKey, ToTomlValue};
 
 use super::Error;
 
@@ -14,8 +16,7 @@ use super::Error;
 pub const PATH: &str = "/var/lib/multihome/setup.toml";
 
 /// What is at a path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// A symbolic link to this.
     Link(String),
@@ -26,13 +27,11 @@ pub enum Content {
 }
 
 /// Everything that was made, by its path on the system (not under the root).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Manifest {
     /// Directories, parents first.
-    #[serde(default)]
     pub directories: Vec<String>,
     /// Files and links.
-    #[serde(default)]
     pub made: BTreeMap<String, Content>,
 }
 
@@ -142,7 +141,7 @@ impl Manifest {
     pub fn load(tree: &Tree) -> Result<Self, Error> {
         let at = tree.at(PATH);
         match fs::read_to_string(&at) {
-            Ok(text) => toml::from_str(&text).map_err(|e| Error::Manifest(at, e.message().to_owned())),
+            Ok(text) => Self::parse(&text).map_err(|why| Error::Manifest(at, why)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(Error::io("read", &at)(e)),
         }
@@ -150,10 +149,77 @@ impl Manifest {
 
     /// Writes it down; one that names nothing is taken away.
     pub fn save(&self, tree: &Tree) -> Result<(), Error> {
-        if self.made.is_empty() {
-            return tree.remove(PATH);
+        if self.made.is_empty() { tree.remove(PATH) } else { tree.put(PATH, &Content::Text(self.to_text())) }
+    }
+
+    fn to_text(&self) -> String {
+        let directories: Vec<_> = self.directories.iter().map(ToTomlValue::to_toml_value).collect();
+        let mut text = format!("directories = [{}]\n", directories.join(", "));
+        for (path, content) in &self.made {
+            let (kind, value) = match content {
+                Content::Link(target) => ("link", target),
+                Content::Text(text) => ("text", text),
+                Content::Script(text) => ("script", text),
+            };
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\n[made.{}]\n{kind} = {}\n", path.to_toml_key(), value.to_toml_value());
         }
-        let text = toml::to_string(self).map_err(|e| Error::Manifest(tree.at(PATH), e.to_string()))?;
-        tree.put(PATH, &Content::Text(text))
+        text
+    }
+
+    /// The error says what is wrong.
+    fn parse(text: &str) -> Result<Self, String> {
+        let table = DeTable::parse(text).map_err(|e| e.message().to_owned())?;
+        let table = table.get_ref();
+        let text = |value: &DeValue<'_>| value.as_str().map(str::to_owned);
+        let directories = || match table.get("directories") {
+            None => Some(Vec::new()),
+            Some(paths) => paths.get_ref().as_array()?.iter().map(|path| text(path.get_ref())).collect(),
+        };
+        let content = |value: &DeValue<'_>| {
+            let table = value.as_table().filter(|table| table.len() == 1)?;
+            let (kind, value) = table.iter().next()?;
+            let value = text(value.get_ref())?;
+            match &**kind.get_ref() {
+                "link" => Some(Content::Link(value)),
+                "text" => Some(Content::Text(value)),
+                "script" => Some(Content::Script(value)),
+                _ => None,
+            }
+        };
+        let made = || match table.get("made") {
+            None => Some(BTreeMap::new()),
+            Some(made) => {
+                let made = made.get_ref().as_table()?.iter();
+                made.map(|(path, value)| Some((path.get_ref().to_string(), content(value.get_ref())?))).collect()
+            }
+        };
+        Ok(Self {
+            directories: directories().ok_or("directories is no list of paths")?,
+            made: made().ok_or("made has something that is no link, text or script")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_reads_as_it_was_written() {
+        let made = [
+            ("/etc/ppp/ip-up.d/0multihome", Content::Link("/usr/sbin/mh-ip-up".to_owned())),
+            ("/etc/a file \"x\"", Content::Text("one\ntwo \\ 'three' \"\"\"\n".to_owned())),
+            ("/etc/ppp/ip-up.local", Content::Script(String::new())),
+        ];
+        let made = made.map(|(path, content)| (path.to_owned(), content)).into();
+        let manifest = Manifest { directories: vec!["/etc/ppp".to_owned(), "/x'y".to_owned()], made };
+        assert_eq!(Manifest::parse(&manifest.to_text()), Ok(manifest));
+        assert_eq!(Manifest::parse(""), Ok(Manifest::default()));
+        for wrong in
+            ["directories = 1", "directories = [1]", "made = 1", "[made]\nx = 1", "[made.x]\nlink = 1", "[made.x]"]
+        {
+            assert!(Manifest::parse(wrong).is_err(), "{wrong}");
+        }
     }
 }
