@@ -1,12 +1,13 @@
 //! Where messages go: standard error on a terminal, syslog (daemon facility) without one, since
 //! pppd gives its scripts no other place.
 
+use std::fmt::{Debug, Write as _};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::net::UnixDatagram;
 
-use tracing::{Level, Metadata};
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::writer::MakeWriterExt;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 /// A started log.
 #[derive(Debug)]
@@ -19,17 +20,17 @@ impl Log {
     /// Starts logging as `program`; `verbose` adds debug lines, and standard error to syslog.
     pub fn start(program: &'static str, verbose: bool) -> Self {
         let level = if verbose { Level::DEBUG } else { Level::INFO };
-        let builder = tracing_subscriber::fmt().without_time().with_target(false).with_max_level(level);
-        let builder = builder.log_internal_errors(false);
         let terminal = io::stderr().is_terminal();
-        let syslog = if terminal { None } else { Syslog::open(program).ok() };
+        let syslog = if terminal { None } else { syslog().ok() };
+        let on_stderr = terminal || verbose;
         // Only the first subscriber of a process counts, and an executable has just one.
-        let _ = match syslog {
-            None => builder.with_writer(io::stderr).try_init(),
-            Some(syslog) if verbose => builder.with_level(false).with_writer(syslog.and(io::stderr)).try_init(),
-            Some(syslog) => builder.with_level(false).with_writer(syslog).try_init(),
-        };
-        Self { program, on_stderr: terminal || verbose }
+        let _ = tracing::subscriber::set_global_default(Lines {
+            program,
+            level,
+            on_stderr: on_stderr || syslog.is_none(),
+            syslog,
+        });
+        Self { program, on_stderr }
     }
 
     /// Tells what went wrong, on one line: in the log and on standard error, wherever that leads.
@@ -42,71 +43,82 @@ impl Log {
     }
 }
 
-/// The system's log, as syslog(3) writes to it: a datagram a message (RFC 3164). Not syslog(3)
-/// itself, which would add 40 kB of C library to each hook.
-struct Syslog {
-    socket: UnixDatagram,
+/// The system's log, as syslog(3) writes to it. Not syslog(3) itself, which would add 40 kB of C
+/// library to each hook.
+fn syslog() -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    // Nobody may be listening, as in a container; then there is no log. Nor may one that does not
+    // read keep an event waiting.
+    let _ = socket.connect("/dev/log");
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Events of tracing, each a line. Not tracing-subscriber, whose registry of spans costs each hook 32 KiB and
+/// a tenth of its page faults: nothing here has a span.
+struct Lines {
     program: &'static str,
+    level: Level,
+    on_stderr: bool,
+    syslog: Option<UnixDatagram>,
 }
 
-impl Syslog {
-    fn open(program: &'static str) -> io::Result<Self> {
-        let socket = UnixDatagram::unbound()?;
-        // Nobody may be listening, as in a container; then there is no log. Nor may one that does not
-        // read keep an event waiting.
-        let _ = socket.connect("/dev/log");
-        socket.set_nonblocking(true)?;
-        Ok(Self { socket, program })
+impl Subscriber for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= self.level
     }
 
-    fn line(&self, severity: u8) -> Line<'_> {
-        const DAEMON: u8 = 3;
-        let text = format!("<{}>{}[{}]: ", DAEMON << 3 | severity, self.program, std::process::id()).into_bytes();
-        Line { socket: &self.socket, text }
+    fn event(&self, event: &Event<'_>) {
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        let (level, message) = (*event.metadata().level(), message.0);
+        // A log that is gone or full is no reason to fail, here and below.
+        if let Some(syslog) = &self.syslog {
+            let _ = syslog.send(datagram(self.program, level, &message).as_bytes());
+        }
+        if self.on_stderr {
+            // In one write: other processes may have the same terminal.
+            let _ = io::stderr().write_all(format!("{level:>5} {message}\n").as_bytes());
+        }
     }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
 }
 
-impl<'a> MakeWriter<'a> for Syslog {
-    type Writer = Line<'a>;
+/// The text of an event.
+struct Message(String);
 
-    fn make_writer(&'a self) -> Line<'a> {
-        self.line(5)
-    }
-
-    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Line<'a> {
-        // Severities of RFC 3164. What we inform of, a line an event, is "normal but significant": a notice, which
-        // our unit's LogLevelMax lets through.
-        self.line(match *meta.level() {
-            Level::ERROR => 3,
-            Level::WARN => 4,
-            Level::INFO => 5,
-            Level::DEBUG | Level::TRACE => 7,
-        })
-    }
-}
-
-/// A message in the making; it is sent when it is dropped.
-struct Line<'a> {
-    socket: &'a UnixDatagram,
-    text: Vec<u8>,
-}
-
-impl Write for Line<'_> {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.text.extend_from_slice(text);
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            // Writing to a String cannot fail.
+            let _ = write!(self.0, "{value:?}");
+        }
     }
 }
 
-impl Drop for Line<'_> {
-    fn drop(&mut self) {
-        // A log that is gone or full is no reason to fail.
-        let _ = self.socket.send(self.text.trim_ascii_end());
-    }
+/// A message as syslog takes it (RFC 3164).
+fn datagram(program: &str, level: Level, message: &str) -> String {
+    const DAEMON: u8 = 3;
+    // What we inform of, a line an event, is "normal but significant": a notice, which our unit's
+    // LogLevelMax lets through.
+    let severity = match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 5,
+        Level::DEBUG | Level::TRACE => 7,
+    };
+    format!("<{}>{program}[{}]: {}", DAEMON << 3 | severity, std::process::id(), message.trim_ascii_end())
 }
 
 #[cfg(test)]
@@ -116,14 +128,17 @@ mod tests {
     #[test]
     fn a_message_is_one_datagram_with_its_severity() {
         let (socket, log) = UnixDatagram::pair().unwrap();
-        let syslog = Syslog { socket, program: "mh-ip-up" };
-        let mut line = syslog.line(4);
-        line.write_all(b"isp1 up").unwrap();
-        line.write_all(b" on ppp0\n").unwrap();
-        drop(line);
+        let lines = Lines { program: "mh-ip-up", level: Level::INFO, on_stderr: false, syslog: Some(socket) };
+        tracing::subscriber::with_default(lines, || {
+            tracing::debug!("nobody wants to know");
+            let interface = "ppp0";
+            tracing::warn!("isp1 up on {interface}");
+        });
         let mut datagram = [0; 100];
         let length = log.recv(&mut datagram).unwrap();
         let expected = format!("<28>mh-ip-up[{}]: isp1 up on ppp0", std::process::id());
         assert_eq!(String::from_utf8_lossy(&datagram[..length]), expected);
+        log.set_nonblocking(true).unwrap();
+        assert_eq!(log.recv(&mut datagram).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }
