@@ -24,14 +24,17 @@ const IFLA_GROUP: u16 = 27;
 const IFLA_EXT_MASK: u16 = 29;
 /// Leaves the counters out of the answer.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
-const IFF_UP: u32 = 1;
+pub(super) const IFF_UP: u32 = 1;
 const IFF_LOWER_UP: u32 = 1 << 16;
 
 /// A request about one device.
-struct Request {
+#[derive(Default)]
+pub(super) struct Request {
     /// 0: the one that the attributes name.
-    index: u32,
-    attributes: Vec<DefaultNla>,
+    pub(super) index: u32,
+    /// Flags that it is to have; others stay as they are.
+    pub(super) flags: u32,
+    pub(super) attributes: Vec<DefaultNla>,
 }
 
 impl Emitable for Request {
@@ -43,15 +46,17 @@ impl Emitable for Request {
         let (header, attributes) = buffer.split_at_mut(IFINFO_LEN);
         header.fill(0);
         header[4..8].copy_from_slice(&self.index.to_ne_bytes());
+        header[8..12].copy_from_slice(&self.flags.to_ne_bytes());
+        header[12..].copy_from_slice(&self.flags.to_ne_bytes());
         self.attributes.as_slice().emit(attributes);
     }
 }
 
 impl Request {
-    fn by_name(name: &IfName) -> Self {
+    pub(super) fn by_name(name: &IfName) -> Self {
         let mut text = name.as_str().as_bytes().to_vec();
         text.push(0);
-        Self { index: 0, attributes: vec![DefaultNla::new(IFLA_IFNAME, text)] }
+        Self { attributes: vec![DefaultNla::new(IFLA_IFNAME, text)], ..Self::default() }
     }
 
     fn with(mut self, kind: u16, value: u32) -> Self {
@@ -86,12 +91,12 @@ pub(super) fn with_counters(socket: &mut Socket, name: &IfName) -> Result<Option
 
 /// The interface of that index.
 pub(super) fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>, Error> {
-    get(socket, &Request { index, attributes: Vec::new() }.with(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS))
+    get(socket, &Request { index, ..Request::default() }.with(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS))
 }
 
 /// Puts a device into a group.
 pub(super) fn set_group(socket: &mut Socket, index: u32, group: u32) -> Result<(), socket::Error> {
-    socket.change(RTM_SETLINK, 0, &Request { index, attributes: Vec::new() }.with(IFLA_GROUP, group))
+    socket.change(RTM_SETLINK, 0, &Request { index, ..Request::default() }.with(IFLA_GROUP, group))
 }
 
 fn named(socket: &mut Socket, name: &IfName, request: &Request) -> Result<Option<Link>, Error> {

@@ -3,55 +3,21 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use netlink_packet_core::{DefaultNla, Emitable};
+use netlink_packet_core::{DefaultNla, Emitable, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 
+use super::link::{IFF_UP, Request};
 use super::{Error, Linux, socket};
 use crate::types::IfName;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
-const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
-const IFF_UP: u32 = 1;
-
-/// `struct ifinfomsg`, of a device that is to be up, and attributes.
-#[derive(Default)]
-struct Device {
-    index: u32,
-    attributes: Vec<DefaultNla>,
-}
-
-impl Device {
-    fn named(name: &IfName) -> Self {
-        let mut text = name.as_str().as_bytes().to_vec();
-        text.push(0);
-        Self { index: 0, attributes: vec![DefaultNla::new(IFLA_IFNAME, text)] }
-    }
-}
-
-impl Emitable for Device {
-    fn buffer_len(&self) -> usize {
-        16 + self.attributes.as_slice().buffer_len()
-    }
-
-    fn emit(&self, buffer: &mut [u8]) {
-        let (header, attributes) = buffer.split_at_mut(16);
-        header[..4].fill(0);
-        header[4..8].copy_from_slice(&self.index.to_ne_bytes());
-        // The flags, and which of them are meant.
-        header[8..12].copy_from_slice(&IFF_UP.to_ne_bytes());
-        header[12..].copy_from_slice(&IFF_UP.to_ne_bytes());
-        self.attributes.as_slice().emit(attributes);
-    }
-}
 
 fn bytes(body: &impl Emitable) -> Vec<u8> {
     let mut bytes = vec![0; body.buffer_len()];
@@ -67,13 +33,8 @@ impl Linux {
     /// Makes a pair: `name`, which is up, and `far`, which [`Linux::set_up`] has to bring up: `veth_open()`
     /// of the kernel refuses a far end while the near one is not there yet.
     pub fn make_veth(&mut self, name: &IfName, far: &IfName) -> Result<(), Error> {
-        let mut device = Device::named(name);
-        let peer = [DefaultNla::new(VETH_INFO_PEER, {
-            // Neither up nor down is said of it.
-            let mut peer = bytes(&Device::named(far));
-            peer[8..16].fill(0);
-            peer
-        })];
+        let mut device = Request { flags: IFF_UP, ..Request::by_name(name) };
+        let peer = [DefaultNla::new(VETH_INFO_PEER, bytes(&Request::by_name(far)))];
         let info = [DefaultNla::new(IFLA_INFO_KIND, b"veth".to_vec()), nested(IFLA_INFO_DATA, &peer)];
         device.attributes.push(nested(IFLA_LINKINFO, &info));
         let done = self.socket.change(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &device);
@@ -82,7 +43,7 @@ impl Linux {
 
     /// Brings a device up.
     pub fn set_up(&mut self, index: u32) -> Result<(), Error> {
-        let done = self.socket.change(RTM_NEWLINK, 0, &Device { index, attributes: Vec::new() });
+        let done = self.socket.change(RTM_NEWLINK, 0, &Request { index, flags: IFF_UP, ..Request::default() });
         done.map_err(refused(|| format!("ip link set up index {index}")))
     }
 
@@ -100,7 +61,7 @@ impl Linux {
 
     /// Removes a device; a veth's far end goes with it.
     pub fn delete_device(&mut self, index: u32) -> Result<(), Error> {
-        let done = self.socket.change(RTM_DELLINK, 0, &Device { index, attributes: Vec::new() });
+        let done = self.socket.change(RTM_DELLINK, 0, &Request { index, ..Request::default() });
         done.map_err(refused(|| format!("ip link del index {index}")))
     }
 }
