@@ -176,6 +176,8 @@ impl World {
         assert!(root, "sudo belongs to the machine's root, and works for nobody else: run this test as root");
         let sudoers = include_str!("../../etc-openvpn/sudoers").replace("\nnobody ALL", &format!("\n{user} ALL"));
         self.install("sudoers.d/multihome", &sudoers, 0o440);
+        // Nobody who could be asked knows this machine's name.
+        self.install("hosts", "127.0.0.1 localhost\n", 0o644);
     }
 
     /// Brings a line up as pppd does, with its other end in the Internet.
