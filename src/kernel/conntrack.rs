@@ -21,7 +21,8 @@ use std::{fs, io};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket as Netlink, SocketAddr};
 
-use super::netfilter::{Message, attribute, number, payload};
+use super::netfilter::{Message, number, payload};
+use super::nla::attribute;
 use super::socket::{self, Socket, split};
 use super::{Error, read};
 use crate::config::FwMark;

@@ -6,7 +6,7 @@
 use netlink_packet_core::{DefaultNla, Emitable, parse_u32};
 
 use super::socket::{self, Socket};
-use super::{Error, netfilter, read};
+use super::{Error, nla, read};
 use crate::types::IfName;
 
 const RTM_GETLINK: u16 = 18;
@@ -54,9 +54,7 @@ impl Emitable for Request {
 
 impl Request {
     pub(super) fn by_name(name: &IfName) -> Self {
-        let mut text = name.as_str().as_bytes().to_vec();
-        text.push(0);
-        Self { attributes: vec![DefaultNla::new(IFLA_IFNAME, text)], ..Self::default() }
+        Self { attributes: vec![nla::text(IFLA_IFNAME, name.as_str())], ..Self::default() }
     }
 
     fn with(mut self, kind: u16, value: u32) -> Self {
@@ -115,18 +113,18 @@ fn get(socket: &mut Socket, request: &Request) -> Result<Option<Link>, Error> {
 pub(super) fn parse(body: &[u8]) -> Option<Link> {
     let [_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, _, _, _, _] = *body.first_chunk::<IFINFO_LEN>()?;
     let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
-    let attribute = |kind| netfilter::attribute(&body[IFINFO_LEN..], kind);
+    let attribute = |kind| nla::attribute(&body[IFINFO_LEN..], kind);
     let name = attribute(IFLA_IFNAME)?;
     // `struct rtnl_link_stats64` begins: rx_packets, tx_packets, rx_bytes, tx_bytes.
     let bytes = attribute(IFLA_STATS64).and_then(|stats| {
         let number = |at: usize| stats.get(at * 8..)?.first_chunk().map(|n| u64::from_ne_bytes(*n));
         Some((number(2)?, number(3)?))
     });
-    let inet = attribute(IFLA_AF_SPEC).and_then(|families| netfilter::attribute(families, AF_INET));
-    let conf = inet.and_then(|inet| netfilter::attribute(inet, IFLA_INET_CONF));
+    let inet = attribute(IFLA_AF_SPEC).and_then(|families| nla::attribute(families, AF_INET));
+    let conf = inet.and_then(|inet| nla::attribute(inet, IFLA_INET_CONF));
     Some(Link {
         index: u32::from_ne_bytes([i0, i1, i2, i3]),
-        name: String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned(),
+        name: nla::string(name),
         group: attribute(IFLA_GROUP).and_then(|group| parse_u32(group).ok()).unwrap_or_default(),
         usable: flags & IFF_UP != 0 && flags & IFF_LOWER_UP != 0,
         rp_filter: conf.and_then(|conf| conf.get(RP_FILTER * 4..)?.first_chunk().map(|n| u32::from_ne_bytes(*n))),

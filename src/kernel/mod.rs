@@ -20,6 +20,7 @@ mod link;
 mod netfilter;
 pub mod nexthop;
 pub mod nftables;
+mod nla;
 pub mod notices;
 mod observe;
 pub mod probe;

@@ -34,11 +34,6 @@ impl Emitable for Message {
     }
 }
 
-/// A string, NUL-terminated as `nf_tables` wants it.
-pub(super) fn text(kind: u16, text: &str) -> DefaultNla {
-    DefaultNla::new(kind, [text.as_bytes(), &[0]].concat())
-}
-
 /// A number.
 pub(super) fn number(kind: u16, n: u32) -> DefaultNla {
     DefaultNla::new(kind, n.to_be_bytes().to_vec())
@@ -47,25 +42,4 @@ pub(super) fn number(kind: u16, n: u32) -> DefaultNla {
 /// What follows the header of an answer.
 pub(super) fn payload(body: &[u8]) -> &[u8] {
     body.get(HEADER_LEN..).unwrap_or_default()
-}
-
-/// The value of the first attribute of that kind.
-pub(super) fn attribute(nlas: &[u8], kind: u16) -> Option<&[u8]> {
-    // An attribute that cannot be read ends the list.
-    let mut rest = nlas;
-    while let Some(&[l0, l1, k0, k1]) = rest.first_chunk::<4>() {
-        let length = usize::from(u16::from_ne_bytes([l0, l1]));
-        let value = rest.get(4..length)?;
-        // The two upper bits are flags.
-        if u16::from_ne_bytes([k0, k1]) & 0x3fff == kind {
-            return Some(value);
-        }
-        rest = rest.get(length.next_multiple_of(4)..)?;
-    }
-    None
-}
-
-/// A string, which ends with a NUL or not.
-pub(super) fn string(value: &[u8]) -> String {
-    String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
 }

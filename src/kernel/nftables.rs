@@ -9,7 +9,8 @@ use std::ops::ControlFlow;
 
 use netlink_packet_core::NlasIterator;
 
-use super::netfilter::{Message, attribute, payload, string, text};
+use super::netfilter::{Message, payload};
+use super::nla::{attribute, string, text};
 use super::socket::{self, Socket};
 use super::{Error, read};
 use crate::firewall::{Found, FoundRule, Seal, Table, is_ours};

@@ -38,8 +38,9 @@ impl Line {
         let name = |text: &str| text.parse().map_err(|_| Error::Vanished(self.device));
         let (near, far): (IfName, IfName) = (name(self.device)?, name(&format!("{}-far", self.device))?);
         kernel.make_veth(&near, &far)?;
-        kernel.set_up(kernel::index(&far)?.ok_or(Error::Vanished(self.device))?)?;
-        let index = kernel::index(&near)?.ok_or(Error::Vanished(self.device))?;
+        let far = kernel.index(&far)?.ok_or(Error::Vanished(self.device))?;
+        kernel.set_up(far)?;
+        let index = kernel.index(&near)?.ok_or(Error::Vanished(self.device))?;
         Ok(kernel.add_address(index, self.local, self.remote)?)
     }
 }

@@ -15,7 +15,8 @@ use super::{
     Message, NFPROTO_INET, NFPROTO_IPV4, NFT_MSG_GETRULE, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_LIST_ELEM,
     NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE,
 };
-use crate::kernel::netfilter::{attribute, payload, string};
+use crate::kernel::netfilter::payload;
+use crate::kernel::nla::{attribute, string};
 use crate::kernel::socket::Socket;
 use crate::kernel::{Error, read};
 
