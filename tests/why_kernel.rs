@@ -14,37 +14,12 @@ use std::process::{Command, Stdio};
 use multihome::fib::{Answer, End, Packet, RouteKind, Tables, difference, walk};
 use multihome::kernel::fib::Fib;
 use nix::sched::{CloneFlags, unshare};
+use support::random::Random;
 
 const CONFIGURATIONS: u64 = 120;
 const PACKETS: u32 = 60;
 /// Devices, each with an address in a /24 of its own.
 const DEVICES: [&str; 4] = ["e0", "e1", "e2", "e3"];
-
-/// splitmix64: the same numbers from the same seed, on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    /// True once in `n`.
-    fn once_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-
-    fn pick<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        &all[usize::try_from(self.below(all.len() as u64)).unwrap()]
-    }
-}
 
 /// Few addresses, so that prefixes and packets meet.
 const TARGETS: [&str; 6] = ["203.0.113.9", "203.0.113.200", "198.18.5.6", "198.18.77.1", "8.8.8.8", "172.16.3.4"];
@@ -99,7 +74,7 @@ fn configuration(random: &mut Random) -> Vec<String> {
     lines.push("nexthop add id 100 group 1,8/2,2".to_owned());
     lines.push("nexthop add id 101 group 3/4,3".to_owned());
     for _ in 0..4 + random.below(10) {
-        let leg = |n: u64, random: &mut Random| {
+        let leg = |n: usize, random: &mut Random| {
             let weight = if random.once_in(2) { format!(" weight {}", 1 + random.below(9)) } else { String::new() };
             format!("via 10.0.{n}.254 dev e{n}{weight}")
         };
@@ -111,8 +86,7 @@ fn configuration(random: &mut Random) -> Vec<String> {
             3 | 4 => format!("nexthop {} nexthop {}", leg(n, random), leg((n + 1) % 4, random)),
             _ => format!("via 10.0.{n}.254 dev e{n}"),
         };
-        let kind =
-            if random.once_in(7) { *random.pick(&["blackhole", "unreachable", "prohibit", "throw"]) } else { "" };
+        let kind = if random.once_in(7) { random.pick(&["blackhole", "unreachable", "prohibit", "throw"]) } else { "" };
         let target = if kind.is_empty() { target } else { String::new() };
         let prefix = random.pick(&PREFIXES);
         let tos = if random.once_in(8) { "tos 0x10" } else { "" };
@@ -138,7 +112,7 @@ fn rule(random: &mut Random) -> String {
     if random.once_in(10) {
         add("not".to_owned());
     }
-    let from = *random.pick(&["all", "10.0.0.1", "10.0.1.0/24", "192.168.7.0/24", "10.0.0.0/8"]);
+    let from = random.pick(&["all", "10.0.0.1", "10.0.1.0/24", "192.168.7.0/24", "10.0.0.0/8"]);
     add(format!("from {from}"));
     if random.once_in(4) {
         add(format!("to {}", random.pick(&["203.0.113.0/24", "198.18.0.0/15", "8.8.8.8", "0.0.0.0/1"])));
@@ -190,13 +164,13 @@ fn packet(random: &mut Random, fib: &mut Fib) -> Packet {
         (index, name)
     });
     let from = match (forwarded, random.below(3)) {
-        (true, n) => Some(["192.168.7.7", "10.0.1.77", "100.64.1.1"][usize::try_from(n).unwrap()]),
-        (false, 0) => Some(*random.pick(&["10.0.0.1", "10.0.1.1", "10.0.3.1"])),
+        (true, n) => Some(["192.168.7.7", "10.0.1.77", "100.64.1.1"][n]),
+        (false, 0) => Some(random.pick(&["10.0.0.1", "10.0.1.1", "10.0.3.1"])),
         (false, _) => None,
     };
     let to = if random.once_in(20) { "10.0.0.1" } else { random.pick(&TARGETS) };
-    let proto = *random.pick(&[6, 17, 1]);
-    let port = |random: &mut Random, all: &[u16]| if proto == 1 { 0 } else { *random.pick(all) };
+    let proto = random.pick(&[6, 17, 1]);
+    let port = |random: &mut Random, all: &[u16]| if proto == 1 { 0 } else { random.pick(all) };
     Packet {
         to: to.parse().unwrap(),
         from: from.map(|from| from.parse::<Ipv4Addr>().unwrap()),
@@ -204,9 +178,9 @@ fn packet(random: &mut Random, fib: &mut Fib) -> Packet {
         proto,
         sport: port(random, &[0, 1000, 40000]),
         dport: port(random, &[0, 25, 80, 8080]),
-        mark: *random.pick(&[0, 0, 1, 2, 5, 0x80000]),
-        uid: if forwarded { 0 } else { *random.pick(&[0, 500, 1000, 65534]) },
-        dscp: *random.pick(&[0, 0, 0, 4, 46]),
+        mark: random.pick(&[0, 0, 1, 2, 5, 0x80000]),
+        uid: if forwarded { 0 } else { random.pick(&[0, 500, 1000, 65534]) },
+        dscp: random.pick(&[0, 0, 0, 4, 46]),
     }
 }
 
@@ -215,7 +189,7 @@ fn the_walk_ends_where_the_kernels_does() {
     let seed = std::env::var("WHY_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
     let mut ends: BTreeMap<&str, u32> = BTreeMap::new();
     for n in 0..CONFIGURATIONS {
-        let mut random = Random(seed * 1_000_003 + n);
+        let mut random = Random::new(seed * 1_000_003 + n);
         let lines = configuration(&mut random);
         let outcomes = std::thread::spawn(move || {
             namespace();

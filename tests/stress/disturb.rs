@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::Random;
+use super::support::random::Random;
 use super::support::{send, strace};
 
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
-use super::Random;
+use super::support::random::Random;
 use super::support::{Server, held, ip, ok};
 
 /// What others have: each object as it is added and deleted, and as it is then shown.

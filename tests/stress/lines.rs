@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::Random;
+use super::support::random::Random;
 use super::support::{Line, ip};
 
 /// The links in the order of the configuration.

@@ -31,35 +31,8 @@ use nix::sys::signal::Signal;
 use disturb::Disturbance;
 use foreign::Foreign;
 use lines::{LINKS, Lines, Session, config, is_tunnel, normalised, wanted};
+use support::random::Random;
 use support::*;
-
-/// Splitmix64: a seed says it all, on every machine.
-pub struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From 0 to `end`, without that.
-    pub fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(end).unwrap()).unwrap()
-    }
-
-    /// Any of these.
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-
-    /// Once in `n` times.
-    pub fn once_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// A hook that runs.
 struct Running {
@@ -105,7 +78,7 @@ impl Stress {
         server.apply();
         Self {
             server,
-            random: Random(seed),
+            random: Random::new(seed),
             mode,
             lines: Lines::new(),
             foreign,
@@ -235,7 +208,7 @@ impl Stress {
                     if !is_tunnel(link) && self.random.once_in(3) {
                         self.stale.push(session.device);
                     } else {
-                        thread::sleep(Duration::from_micros(self.random.next() % 12_000));
+                        thread::sleep(Duration::from_micros(self.random.number() % 12_000));
                         session.line(link).unregister();
                     }
                 }
@@ -291,7 +264,7 @@ impl Stress {
             if self.random.once_in(3) {
                 self.go_on();
             }
-            let time = Duration::from_millis(self.random.next() % 40);
+            let time = Duration::from_millis(self.random.number() % 40);
             self.wait(time);
             if steady.is_some() && self.mode == "objects" {
                 assert!(has_default(), "{}\n{:#?}", self.history.join("\n"), held());

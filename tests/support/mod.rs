@@ -13,6 +13,7 @@ pub mod flow;
 pub mod internet;
 pub mod nft;
 pub mod openvpn;
+pub mod random;
 pub mod strace;
 
 use std::fs;
