@@ -1,17 +1,27 @@
 //! Runs iptables-restore(8) and iptables-save(8): no shell, no environment, no search by PATH, which
 //! pppd does not give.
 
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
+use std::time::Duration;
 
 use thiserror::Error;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
 
 use super::{Batch, Found, FoundChains, FoundRule, Seal, Table, is_ours};
 
 /// Add to what is there; wait this many seconds for other users of the legacy variant's lock.
 pub const RESTORE_OPTIONS: [&str; 3] = ["--noflush", "-w", "5"];
+
+/// How long the lock is held for one that hangs. Together with two looks by iptables-save(8) this is
+/// less than others wait for the lock.
+const RESTORE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The same for iptables-save(8), which waits for nobody.
+const SAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Where distributions have it.
 const DIRECTORIES: [&str; 5] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin"];
@@ -36,6 +46,14 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// It hung, and was killed.
+    #[error("{} had not ended after {} s and was killed: run it by hand to see what it waits for", path.display(), limit.as_secs())]
+    Hung {
+        /// Which.
+        path: PathBuf,
+        /// How long it had.
+        limit: Duration,
+    },
     /// It said no.
     #[error("{} has refused our rules ({status}): {stderr}", path.display())]
     Refused {
@@ -59,7 +77,7 @@ impl Error {
 
 /// Loads a batch: as a whole or not at all.
 pub fn restore(batch: &Batch) -> Result<(), Error> {
-    let (path, output) = run("iptables-restore", &RESTORE_OPTIONS, batch.text.as_bytes())?;
+    let (path, output) = run("iptables-restore", &RESTORE_OPTIONS, batch.text.as_bytes(), RESTORE_LIMIT)?;
     if output.status.success() { Ok(()) } else { Err(refused(path, &output)) }
 }
 
@@ -67,11 +85,7 @@ pub fn restore(batch: &Batch) -> Result<(), Error> {
 pub fn save() -> Result<Found, Error> {
     let mut found = Found::default();
     for table in Table::ALL {
-        let (path, output) = run("iptables-save", &["-t", table.name()], b"")?;
-        if !output.status.success() {
-            return Err(refused(path, &output));
-        }
-        let text = String::from_utf8_lossy(&output.stdout);
+        let text = saved(&["-t", table.name()])?;
         let rewrites = |line: &str| line.starts_with("-A POSTROUTING ") && !line.contains(super::PREFIX);
         found.foreign_nat |= table == Table::Nat && text.lines().any(rewrites);
         found.tables.insert(table, read(&text));
@@ -79,20 +93,40 @@ pub fn save() -> Result<Found, Error> {
     Ok(found)
 }
 
-fn run(program: &'static str, args: &[&str], input: &[u8]) -> Result<(PathBuf, Output), Error> {
+/// What iptables-save(8) writes with `options`.
+pub fn saved(options: &[&str]) -> Result<String, Error> {
+    let (path, output) = run("iptables-save", options, b"", SAVE_LIMIT)?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(refused(path, &output))
+    }
+}
+
+fn run(program: &'static str, args: &[&str], input: &[u8], limit: Duration) -> Result<(PathBuf, Output), Error> {
     let path = DIRECTORIES.iter().map(|dir| Path::new(dir).join(program)).find(|path| path.exists());
     let path = path.ok_or(Error::Missing { program })?;
     let failed = |source| Error::Run { path: path.clone(), source };
-    let mut command = Command::new(&path);
-    command.args(args).env_clear().current_dir("/");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(failed)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // If it does not read to the end, it says why on its standard error.
-        let _ = stdin.write_all(input);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(failed)?;
+    let ended = runtime.block_on(async {
+        let mut command = Command::new(&path);
+        command.args(args).env_clear().current_dir("/").kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let stdin = child.stdin.take();
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                // If it does not read to the end, it says why on its standard error.
+                let _ = stdin.write_all(input).await;
+            }
+        };
+        let both = async { tokio::join!(feed, child.wait_with_output()).1 };
+        tokio::time::timeout(limit, both).await.map_or(Ok(None), |output| output.map(Some))
+    });
+    match ended.map_err(failed)? {
+        Some(output) => Ok((path, output)),
+        None => Err(Error::Hung { path, limit }),
     }
-    let output = child.wait_with_output().map_err(failed)?;
-    Ok((path, output))
 }
 
 fn refused(path: PathBuf, output: &Output) -> Error {

@@ -1,11 +1,10 @@
 //! What other chains of the firewall do to marks, and whether the LAN's addresses are translated.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
 use super::Finding;
 use crate::config::{Config, LinkKind};
-use crate::firewall::is_ours;
+use crate::firewall::{iptables, is_ours};
 use crate::kernel;
 use crate::kernel::nftables::others::{Leaving, OtherRule, rules};
 
@@ -15,12 +14,7 @@ const MARK_OPTIONS: [&str; 8] =
 
 /// Looks through iptables-save(8), where that runs, and through what nft(8) has made.
 pub(super) fn look(config: &Config, forwards: bool) -> Result<Vec<Finding>, kernel::Error> {
-    let output = ["/usr/sbin/iptables-save", "/sbin/iptables-save"].iter().find_map(|program| {
-        let output = Command::new(program).env_clear().output().ok()?;
-        output.status.success().then_some(output.stdout)
-    });
-    let saved = output.map(|text| String::from_utf8_lossy(&text).into_owned());
-    match (saved, rules()?) {
+    match (iptables::saved(&[]).ok(), rules()?) {
         (saved, Some(nft)) => Ok(judge(config, forwards, &saved.unwrap_or_default(), &nft)),
         (None, None) => Ok(vec![Finding::note(
             "the packet filter was not looked at: only root may",
