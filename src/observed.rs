@@ -51,6 +51,9 @@ pub struct Interface {
     pub device: Device,
     /// Administratively up and with carrier: only then the kernel accepts a route by it.
     pub usable: bool,
+    /// Hosts behind it are found by ARP (neither `IFF_NOARP` nor `IFF_POINTOPOINT`): who leaves by it for
+    /// the Internet needs a router's address.
+    pub arp: bool,
     /// Its IPv4 addresses, first the first.
     pub addresses: Vec<Address>,
     /// Its device group (`IFLA_GROUP`), 0 unless somebody has set one.

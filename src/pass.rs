@@ -121,11 +121,8 @@ impl Pass<'_> {
             debug!("{}", change.command(self.config.settings.protocol));
         }
         // Not where nothing happened: a timer may call for a pass every minute.
-        for (link, net) in outcome.unmasqueraded.iter().filter(|_| !outcome.made.is_empty()) {
-            warn!(
-                "{net} is private, packets are forwarded, and nothing rewrites their source where they leave by {link}: \
-                 its provider will drop them; write masquerade = true there, or add rules of your own"
-            );
+        for warning in outcome.warnings.iter().filter(|_| !outcome.made.is_empty()) {
+            warn!("{warning}");
         }
     }
 }

@@ -48,6 +48,23 @@ pub enum Failure {
     Restless,
 }
 
+/// Something that the kernel holds as configured, and that will not work.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Warning {
+    /// A private network's packets leave by a link with their own source.
+    #[error(
+        "{1} is private, packets are forwarded, and nothing rewrites their source where they leave by {0}: \
+         its provider will drop them; write masquerade = true there, or add rules of your own"
+    )]
+    Unmasqueraded(LinkName, Ipv4Net),
+    /// An Ethernet without a router.
+    #[error(
+        "{0} has no gateway, and {1} is an Ethernet: each host of the Internet is looked for on it by ARP; \
+         have the caller say the router's address, or write gateway there"
+    )]
+    NoGateway(LinkName, IfName),
+}
+
 /// Failures on one line of a length that a log takes.
 pub fn summary(failures: &[Failure]) -> String {
     const SHOWN: usize = 3;
@@ -65,8 +82,8 @@ pub struct Outcome {
     pub made: Vec<Change>,
     /// What is not as it should be.
     pub failures: Vec<Failure>,
-    /// Links without `masquerade` that a private network's packets leave by with their own source.
-    pub unmasqueraded: Vec<(LinkName, Ipv4Net)>,
+    /// What is as it was configured, and will not work like that.
+    pub warnings: Vec<Warning>,
     /// Links that carry traffic now.
     pub live: Vec<LinkName>,
     /// Links that are recorded as up and cannot carry traffic.
@@ -134,10 +151,15 @@ pub enum About {
     Nothing,
 }
 
-/// What a log should warn of: each link with the network that it is about.
-fn unmasqueraded(live: &[LiveLink<'_>], observed: &Observed) -> Vec<(LinkName, Ipv4Net)> {
-    let links = firewall::unmasqueraded(live, observed).into_iter();
-    links.filter_map(|link| Some((link.name.clone(), observed.private_lan?))).collect()
+fn warnings(live: &[LiveLink<'_>], observed: &Observed) -> Vec<Warning> {
+    let unmasqueraded = firewall::unmasqueraded(live, observed).into_iter();
+    let unmasqueraded =
+        unmasqueraded.filter_map(|link| Some(Warning::Unmasqueraded(link.name.clone(), observed.private_lan?)));
+    let lost = live.iter().filter(|l| {
+        let interface = observed.interfaces.get(&l.leg.device.name);
+        l.leg.gateway.is_none() && interface.is_some_and(|interface| interface.arp)
+    });
+    unmasqueraded.chain(lost.map(|l| Warning::NoGateway(l.link.name.clone(), l.leg.device.name.clone()))).collect()
 }
 
 /// Links that are gone and whose connections others can take over. To look for their pins the kernel
@@ -198,7 +220,7 @@ pub fn reconcile(
         let mut observed = kernel.observe(&scope)?;
         let (plan, live) = refused.plan(config, records, &mut observed);
         outcome.live = live;
-        outcome.unmasqueraded = unmasqueraded(&links::live(config, records, &observed), &observed);
+        outcome.warnings = warnings(&links::live(config, records, &observed), &observed);
         let is_dead = |link: &&Link| state(link, records, &observed) == LinkState::Dead;
         outcome.dead = config.links.iter().filter(is_dead).map(|link| link.name.clone()).collect();
         let rest = plan.changes.is_empty();

@@ -25,6 +25,8 @@ const IFLA_EXT_MASK: u16 = 29;
 /// Leaves the counters out of the answer.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 pub(super) const IFF_UP: u32 = 1;
+const IFF_POINTOPOINT: u32 = 1 << 4;
+const IFF_NOARP: u32 = 1 << 7;
 const IFF_LOWER_UP: u32 = 1 << 16;
 
 /// A request about one device.
@@ -71,6 +73,8 @@ pub(super) struct Link {
     pub(super) group: u32,
     /// Administratively up and with carrier.
     pub(super) usable: bool,
+    /// Neighbours are found by ARP.
+    pub(super) arp: bool,
     /// `net.ipv4.conf.NAME.rp_filter`; none where the device has no IPv4 side.
     pub(super) rp_filter: Option<u32>,
     /// Bytes in and out.
@@ -127,6 +131,7 @@ pub(super) fn parse(body: &[u8]) -> Option<Link> {
         name: nla::string(name),
         group: attribute(IFLA_GROUP).and_then(|group| parse_u32(group).ok()).unwrap_or_default(),
         usable: flags & IFF_UP != 0 && flags & IFF_LOWER_UP != 0,
+        arp: flags & (IFF_POINTOPOINT | IFF_NOARP) == 0,
         rp_filter: conf.and_then(|conf| conf.get(RP_FILTER * 4..)?.first_chunk().map(|n| u32::from_ne_bytes(*n))),
         bytes,
     })

@@ -243,6 +243,7 @@ impl Kernel for Fake {
         let interface = |(name, nic): (&IfName, &Nic)| Interface {
             device: Device { index: nic.index, name: name.clone() },
             usable: nic.up && nic.carrier,
+            arp: false,
             addresses: nic.addresses.clone(),
             strict_rp_filter: nic.strict_rp_filter,
             group: nic.group,
