@@ -173,6 +173,9 @@ pub enum Error {
          remove it, or name another with --state-dir", .0.display()
     )]
     Unsafe(PathBuf),
+    /// One of another user in its place would keep root's hooks out.
+    #[error("there is no {} yet, and only root may make it: `mhctl apply` at boot does (multihome.service)", .0.display())]
+    Absent(PathBuf),
     /// Not a record of ours.
     #[error("{} is not a record of ours: {reason}; remove it", path.display())]
     Malformed {
@@ -191,7 +194,11 @@ impl Error {
 
     /// Whether the reason is a lack of privileges.
     pub fn is_permission(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+        match self {
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+            Self::Absent(_) => true,
+            Self::Unsafe(_) | Self::Malformed { .. } => false,
+        }
     }
 }
 
@@ -211,6 +218,14 @@ impl Store {
     pub fn prepare(&self) -> Result<&Path, Error> {
         let look = || fs::symlink_metadata(&self.dir);
         let meta = match look() {
+            // With CAP_DAC_OVERRIDE, which some distributions' units give to an OpenVPN that is not root, it could.
+            Err(e)
+                if e.kind() == io::ErrorKind::NotFound
+                    && self.dir == Path::new(DEFAULT_DIR)
+                    && !geteuid().is_root() =>
+            {
+                return Err(Error::Absent(self.dir.clone()));
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 make_dir(&self.dir).map_err(Error::io("create directory", &self.dir))?;
                 look()

@@ -5,12 +5,15 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use support::strace::log;
@@ -134,6 +137,33 @@ fn without_power_it_is_said_on_one_line() {
     let output = ok(as_nobody(&server, DOWN, ISP1, "").arg("-v"));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("without privileges there is nothing left to do"), "{said}");
+}
+
+#[test]
+fn who_is_not_root_does_not_make_the_state_directory_of_all() {
+    let server = open_to_others();
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
+    ISP1.create();
+    let state = server.state().to_str().unwrap().to_owned();
+    let in_run = |hook: &Command| {
+        let mut command = Command::new(hook.get_program());
+        command.args(hook.get_args().map(|arg| if *arg == *state { OsStr::new("/run/multihome") } else { arg }));
+        command.envs(hook.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir("/");
+        command
+    };
+    let said = fails(1, &mut in_run(&as_nobody(&server, UP, ISP1, ",+net_admin,+dac_override")));
+    assert!(said.contains("only root may make it") && said.lines().count() == 1, "{said}");
+    assert!(!Path::new("/run/multihome").exists());
+    ok(&mut in_run(&server.hook(UP, ISP1)));
+    // Once it is there, such a user can serve his line.
+    ISP2.create();
+    ok(&mut in_run(&as_nobody(&server, UP, ISP2, ",+net_admin,+dac_override")));
+    ok(&mut in_run(&server.hook(UP, ISP2)));
+    assert_eq!(defaults("main").len(), 1);
+    assert!(!defaults("2").is_empty());
 }
 
 /// Puts something in the place of a file that the hooks read.
