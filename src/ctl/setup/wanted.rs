@@ -19,7 +19,7 @@ const UNIT_FILES: [(&str, &str, &str); 2] = [
     ("multihome.timer", "timers.target", include_str!("../../../systemd/multihome.timer")),
 ];
 /// Directory of the executables that the unit files name.
-const SBIN: &str = "/usr/sbin";
+pub(super) const SBIN: &str = "/usr/sbin";
 /// Events of pppd, and whose executable they run.
 pub(in crate::ctl) const EVENTS: [(&str, &str); 4] =
     [("ip-up", "mh-ip-up"), ("ip-down", "mh-ip-down"), ("ipv6-up", "mh-ip-up"), ("ipv6-down", "mh-ip-down")];
