@@ -172,10 +172,12 @@ fn the_command_that_mends_pppds_options_does() {
 fn other_managers_of_routes_are_found() {
     let host = Host::new(ARTICLE);
     host.write("etc/systemd/network/eth0.network", "[Match]\nName=eth0\n");
-    host.finds("trouble", "ManageForeignRoutingPolicyRules and ManageForeignRoutes on");
+    host.finds("trouble", "ManageForeignRoutingPolicyRules and ManageForeignRoutes and ManageForeignNextHops on");
     host.write("etc/systemd/networkd.conf", "[Network]\nManageForeignRoutingPolicyRules=no\n");
-    host.finds("trouble", "systemd-networkd has ManageForeignRoutes on");
+    host.finds("trouble", "systemd-networkd has ManageForeignRoutes and ManageForeignNextHops on");
     host.write("usr/lib/systemd/networkd.conf.d/10.conf", "[Network]\nManageForeignRoutes=false\n");
+    host.finds("trouble", "systemd-networkd has ManageForeignNextHops on");
+    host.write("run/systemd/networkd.conf.d/20.conf", "[Network]\nManageForeignNextHops=0\n");
     assert_eq!(host.findings(), []);
 
     let profile = "etc/NetworkManager/system-connections/wired.nmconnection";

@@ -1,7 +1,7 @@
 //! Other programs that look after routes: systemd-networkd and NetworkManager.
 
 use super::{Finding, ends, files, ini, text};
-use crate::config::Config;
+use crate::config::{Config, NexthopMode};
 use crate::ctl::setup::manifest::Tree;
 
 /// Where drop-ins of networkd are, the weakest first.
@@ -9,7 +9,7 @@ const NETWORKD_DIRS: [&str; 3] =
     ["/usr/lib/systemd/networkd.conf.d", "/run/systemd/networkd.conf.d", "/etc/systemd/networkd.conf.d"];
 
 /// networkd that deletes what it does not know.
-pub(super) fn networkd(tree: &Tree) -> Option<Finding> {
+pub(super) fn networkd(tree: &Tree, config: &Config) -> Option<Finding> {
     let used = tree.has("/run/systemd/netif/state")
         || ["/etc/systemd/network", "/run/systemd/network"]
             .iter()
@@ -26,15 +26,19 @@ pub(super) fn networkd(tree: &Tree) -> Option<Finding> {
         let last = texts.iter().rev().find_map(|text| ini(text, "Network", key));
         last.is_some_and(|value| ["no", "false", "off", "0", "n", "f"].contains(&value.to_lowercase().as_str()))
     };
-    let on: Vec<_> =
-        ["ManageForeignRoutingPolicyRules", "ManageForeignRoutes"].into_iter().filter(|key| !off(key)).collect();
+    // The last is known since systemd 256; those before only warn of it.
+    let mut keys = vec!["ManageForeignRoutingPolicyRules", "ManageForeignRoutes"];
+    if config.settings.nexthops != NexthopMode::Multipath {
+        keys.push("ManageForeignNextHops");
+    }
+    let on: Vec<_> = keys.into_iter().filter(|key| !off(key)).collect();
     if on.is_empty() {
         return None;
     }
     let lines = on.join("=no\\n") + "=no\\n";
     Some(Finding::trouble(
         format!("systemd-networkd has {} on", on.join(" and ")),
-        "when it restarts, it deletes rules and routes that are not its own",
+        "when it restarts, it deletes rules, routes and nexthops that are not its own",
         format!(
             "mkdir -p /etc/systemd/networkd.conf.d; printf '[Network]\\n{lines}' \
              >/etc/systemd/networkd.conf.d/multihome.conf; systemctl restart systemd-networkd"

@@ -81,7 +81,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     findings.extend(pppd::hooks(&tree, distribution));
     if let Some(config) = &config {
         findings.extend(pppd::options(&tree, config));
-        findings.extend(managers::networkd(&tree));
+        findings.extend(managers::networkd(&tree, config));
         findings.extend(managers::network_manager(&tree, config));
         findings.extend(network::names(&tree, config));
         findings.extend(network::kernel(config, common)?);
