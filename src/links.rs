@@ -59,7 +59,12 @@ pub fn state<'a>(link: &'a Link, records: &Records, observed: &Observed) -> Link
 /// State of one link if nobody held it.
 fn ability<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkState<'a> {
     let interface = |name: &IfName| observed.interfaces.get(name);
-    let Some(record) = records.get(&link.name) else {
+    let record = records.get(&link.name).filter(|record| {
+        // What was said of another device, or of IPv6 alone, takes no static link down.
+        let present = interface(&record.interface).is_some_and(|found| found.device.index == record.index);
+        link.gateway.is_none() || present && record.v4.is_some()
+    });
+    let Some(record) = record else {
         // A static Ethernet link has no caller: it is up while its interface is.
         return match (link.gateway, interface(&link.interface)) {
             (Some(gateway), Some(found)) if found.usable && !found.addresses.is_empty() => {
@@ -78,7 +83,13 @@ fn ability<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkSt
         Some(found) if v4.local.is_some() && found.addresses.is_empty() => LinkState::Dead,
         Some(found) => {
             let gateway = v4.gateway.or(link.gateway);
-            LinkState::Up(LiveLink { link, leg: leg(gateway, found), local: v4.local })
+            // An address can change without a word, and nothing leaves by the old one any more.
+            let is_there = |local: &HostAddr| found.addresses.iter().any(|a| a.local == *local);
+            let local = v4.local.map(|local| {
+                let now = gateway.map_or(found.addresses.first().map(|a| a.local), |g| source_towards(g, found));
+                Some(local).filter(is_there).or(now).unwrap_or(local)
+            });
+            LinkState::Up(LiveLink { link, leg: leg(gateway, found), local })
         }
     }
 }

@@ -291,7 +291,9 @@ impl Kernel for Fake {
         let routes = routes.collect();
         let nexthops = self.nexthops.as_ref().map(|objects| {
             let seen = |object: &FoundNexthop| match &object.kind {
-                NexthopKind::Single(leg) if !known(leg) => FoundNexthop { kind: NexthopKind::Other, ..object.clone() },
+                NexthopKind::Single(leg) if !known(leg) => {
+                    FoundNexthop { kind: NexthopKind::Elsewhere, ..object.clone() }
+                }
                 _ => object.clone(),
             };
             objects.iter().map(|(id, object)| (*id, seen(object))).collect()

@@ -238,7 +238,7 @@ impl fmt::Display for Fake {
                     let members: Vec<_> = members.iter().map(|m| format!("{},{}", m.id, m.weight)).collect();
                     write!(f, "group {}", members.join("/"))?;
                 }
-                NexthopKind::Other => f.write_str("of a kind that the fake has not")?,
+                NexthopKind::Elsewhere | NexthopKind::Other => f.write_str("of a kind that the fake has not")?,
             }
             writeln!(f, " protocol {protocol}")?;
         }
