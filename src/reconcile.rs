@@ -221,7 +221,7 @@ pub fn reconcile(
         let (plan, live) = refused.plan(config, records, &mut observed);
         outcome.live = live;
         outcome.warnings = warnings(&links::live(config, records, &observed), &observed);
-        let is_dead = |link: &&Link| state(link, records, &observed) == LinkState::Dead;
+        let is_dead = |link: &&Link| state(link, config, records, &observed) == LinkState::Dead;
         outcome.dead = config.links.iter().filter(is_dead).map(|link| link.name.clone()).collect();
         let rest = plan.changes.is_empty();
         if rest || round == ROUNDS {
