@@ -90,8 +90,8 @@ pub enum Error {
     NoGuard(#[source] std::io::Error),
 }
 
-/// More changes of the kernel within this time are one: between the last other line's end and ours.
-const BURST: Duration = Duration::from_millis(5);
+/// Between two looks for other uplinks while the kernel changes things all the time; the first change has one at once.
+const BURST: Duration = Duration::from_millis(20);
 
 fn duration(text: &str) -> Result<Duration, String> {
     let limits = Duration::from_secs(1)..=Duration::from_hours(24);
@@ -207,12 +207,16 @@ impl Drill<'_> {
         let mut kernel = Linux::open()?;
         // Also at first: the other line may have gone while this one was being taken out of use.
         let mut changed = true;
+        let mut looked = Instant::now();
         while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             watched.listen();
-            if changed && self.is_alone(&mut kernel)? {
-                return Ok(End::Alone);
+            if changed {
+                looked = Instant::now();
+                if self.is_alone(&mut kernel)? {
+                    return Ok(End::Alone);
+                }
             }
-            match notices.wait(left.min(connections::INTERVAL), BURST)? {
+            match notices.wait(left.min(connections::INTERVAL), BURST.saturating_sub(looked.elapsed()))? {
                 Woken::Told => return Ok(End::Signal),
                 woken => changed = woken == Woken::Changed,
             }
