@@ -38,8 +38,8 @@ use crate::types::{IfName, LinkName};
 /// Options of `drill`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The line itself stays up; only new routes leave it out. Ctrl-C ends the drill, and
-so does the end of the last other uplink, unless --force is given.
+The line itself stays up; only new routes leave it out. Ctrl-C ends the drill,
+and so does the end of the last other uplink, unless --force is given.
 Of the connections that were pinned to the link it is told what became of them:
   moved    it goes by another link, and is answered there
   broke    it was reset there, or is not answered
