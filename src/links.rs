@@ -1,6 +1,6 @@
 //! Which links can carry traffic now: configuration, records and interfaces put together. Pure.
 
-use crate::config::{Config, Firewall, Link};
+use crate::config::{Config, Firewall, Link, LinkKind};
 use crate::hold::Hold;
 use crate::observed::{Interface, Observed, Scope};
 use crate::records::Records;
@@ -48,10 +48,17 @@ impl Scope {
     }
 }
 
-/// State of one link.
-pub fn state<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkState<'a> {
+/// State of one link. Where no uplink is left but those that are held, a hold that was not forced keeps none of them
+/// out of use: no rehearsal is worth the Internet.
+pub fn state<'a>(link: &'a Link, config: &Config, records: &Records, observed: &Observed) -> LinkState<'a> {
+    let is_uplink = |link: &Link| link.kind != LinkKind::Tunnel;
+    let carries = |l: &Link| {
+        is_uplink(l) && !records.held.contains_key(&l.name) && matches!(ability(l, records, observed), LinkState::Up(_))
+    };
     match (ability(link, records, observed), records.held.get(&link.name)) {
-        (LinkState::Up(_), Some(hold)) => LinkState::Held(*hold),
+        (LinkState::Up(_), Some(hold)) if hold.force || !is_uplink(link) || config.links.iter().any(carries) => {
+            LinkState::Held(*hold)
+        }
         (state, _) => state,
     }
 }
@@ -96,7 +103,7 @@ fn ability<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkSt
 
 /// All links that can carry traffic, in the order of the configuration.
 pub fn live<'a>(config: &'a Config, records: &Records, observed: &Observed) -> Vec<LiveLink<'a>> {
-    let states = config.links.iter().map(|link| state(link, records, observed));
+    let states = config.links.iter().map(|link| state(link, config, records, observed));
     states.filter_map(|s| if let LinkState::Up(live) = s { Some(live) } else { None }).collect()
 }
 

@@ -10,6 +10,7 @@ pub mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 
 use multihome::config::FwMark;
 use multihome::firewall::Found;
@@ -312,6 +313,11 @@ impl Kernel for Fake {
 
     fn apply(&mut self, change: &Change, protocol: u8) -> Result<(), kernel::Error> {
         self.change(change, protocol).map_err(|number| refusal(change, protocol, number))
+    }
+
+    fn in_groups(&mut self, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, kernel::Error> {
+        let all = self.nics.iter().filter(|(_, nic)| groups.contains(&nic.group));
+        Ok(all.map(|(name, nic)| (Device { index: nic.index, name: name.clone() }, nic.group)).collect())
     }
 
     fn is_pinned(&mut self, pin: FwMark) -> Result<bool, kernel::Error> {
