@@ -94,14 +94,9 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     }
 }
 
-/// The link that the event is about. At a *down* also the one that is recorded on the interface:
-/// its name may have changed since the configuration was written, and `ipparam` may be missing.
+/// The link that the event is about.
 fn link_of<'a>(event: &Event, config: &'a Config, store: &Store) -> Option<&'a Link> {
-    recognise(event, config).or_else(|| {
-        let (records, _) = store.load(config);
-        let (name, _) = records.iter().find(|(_, record)| record.interface == event.interface)?;
-        config.links.iter().find(|link| link.name == *name).filter(|_| matches!(event.change, Change::Down(_)))
-    })
+    recognise(event, config, || store.load(config).0.on(&event.interface, config))
 }
 
 /// Not to hear of a device's end is no reason to leave its routes as they are.

@@ -17,7 +17,7 @@ use nix::unistd::geteuid;
 use thiserror::Error;
 
 use crate::caller::{Addresses, Change, Event, Family};
-use crate::config::Config;
+use crate::config::{Config, Link};
 use crate::hold::Hold;
 use crate::types::{HostAddr, IfName, LinkName};
 use text::Stored;
@@ -72,6 +72,12 @@ impl Records {
     /// No link is up, and none is held.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The link that is recorded on `interface`.
+    pub fn on<'a>(&self, interface: &IfName, config: &'a Config) -> Option<&'a Link> {
+        let (name, _) = self.records.iter().find(|(_, record)| record.interface == *interface)?;
+        config.links.iter().find(|link| link.name == *name)
     }
 }
 
