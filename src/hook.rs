@@ -10,6 +10,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::caller::{Addresses, Change, Event, Family, recognise};
 use crate::config::{self, Config, Link};
+use crate::hold::Hold;
 use crate::kernel::{self, Linux, watch, watch::Watch};
 use crate::pass::{self, Common, Pass};
 use crate::reconcile::{About, Failure, preview, summary};
@@ -80,7 +81,7 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     }
     // A late word is about a session that is over, and whose connections have been seen to.
     let about = if matches!(effect, Effect::Late(_)) { About::Nothing } else { About::Link(link.name.clone()) };
-    let mut failures = hook.reconcile(&hook.headline(effect), &noted, &about, &mut kernel)?;
+    let mut failures = hook.reconcile(&hook.headline(&noted), &noted, &about, &mut kernel)?;
     if let (Some(watch), Some(index)) = (watch, dying(effect, index).filter(|_| !noted.taken)) {
         let since = Instant::now();
         let settle = Settle::new(index, since, config.settings.settle_timeout);
@@ -162,6 +163,8 @@ struct Noted {
     unwritten: Option<records::Error>,
     /// The interface is another link's by now.
     taken: bool,
+    /// The link is kept out of use.
+    held: Option<Hold>,
 }
 
 struct Hook<'a> {
@@ -187,7 +190,8 @@ impl Hook<'_> {
         });
         let taken = others.iter().any(|(_, other)| Some(other.index) == index);
         let before = records.get(&self.link.name).cloned();
-        Ok(Noted { effect, before, unwritten: written.err(), taken })
+        let held = records.held.get(&self.link.name).copied();
+        Ok(Noted { effect, before, unwritten: written.err(), taken, held })
     }
 
     /// A pass in which `effect` stands in where it could not be written; logs its line, and returns
@@ -214,19 +218,32 @@ impl Hook<'_> {
     }
 
     /// What the event says, in a few words.
-    fn headline(&self, effect: &Effect) -> String {
+    fn headline(&self, noted: &Noted) -> String {
         let Event { change, interface, .. } = self.event;
         let name = &self.link.name;
-        match (change, effect) {
+        match (change, &noted.effect) {
             (Change::Up(Addresses::V4 { local, gateway }), _) => {
                 let mut line = format!("{name} up on {interface}");
                 // Writing to a String cannot fail.
                 let _ = local.map(|a| write!(line, ", {a}"));
                 let _ = gateway.map(|a| write!(line, " via {a}"));
+                let _ = noted.held.map(|hold| write!(line, ", kept out of use by a drill (process {})", hold.pid));
                 line
             }
             (Change::Up(Addresses::V6 { local, remote }), _) => {
                 format!("{name} has IPv6 on {interface} ({local} to {remote}): recorded, IPv6 is not routed yet")
+            }
+            (Change::Down(Family::V4), Effect::NotUp) if self.link.gateway.is_some() => {
+                format!(
+                    "{name} was not recorded as up on {interface}: with its gateway configured it is up while {interface} is"
+                )
+            }
+            (Change::Down(family), Effect::NotUp) => {
+                let family = if *family == Family::V4 { "IPv4" } else { "IPv6" };
+                format!("{name} was not recorded as up with {family} on {interface}: nothing to take down")
+            }
+            (Change::Down(Family::V6), Effect::Late(now)) => {
+                format!("late word that {name} has no IPv6 on {interface}: it is up on {} since", now.interface)
             }
             (Change::Down(Family::V6), _) => format!("{name} has no IPv6 any more on {interface}"),
             (Change::Down(Family::V4), Effect::Late(now)) => {

@@ -263,6 +263,38 @@ fn output_goes_to_stderr_too_when_asked_for() {
     assert!(said.contains("isp1 up on ppp0, 198.51.100.10 via 198.51.100.1; links up: isp1; 0 changes in "), "{said}");
 }
 
+/// What a hook says of an event that changes nothing, in its one line.
+fn said_of(hook: &mut Command) -> String {
+    String::from_utf8(ok(hook.arg("-v")).stderr).unwrap().lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_line_of_an_event_that_changes_nothing_says_why_it_does_not() {
+    let cable = "[[uplink]]\nname = \"cable\"\ninterface = \"eth1\"\ngateway = \"192.0.2.1\"\n";
+    let server = Server::new(&with_settings(&format!("{ARTICLE}{cable}"), "settle-timeout = \"0s\""));
+    server.up(ISP1);
+    let six = Line { local: "fe80::2", remote: "fe80::1", ..ISP1 };
+    let said = said_of(&mut server.hook(DOWN, six));
+    assert!(said.contains("isp1 was not recorded as up with IPv6 on ppp0: nothing to take down; "), "{said}");
+    ok(&mut server.hook(UP, six));
+    let said = said_of(&mut server.hook(DOWN, Line { pid: 7, ..six }));
+    assert!(said.contains("late word that isp1 has no IPv6 on ppp0: it is up on ppp0 since; "), "{said}");
+    let said = said_of(&mut server.hook(DOWN, six));
+    assert!(said.contains("isp1 has no IPv6 any more on ppp0; "), "{said}");
+
+    let said = said_of(&mut server.hook(DOWN, ISP2));
+    assert!(said.contains("isp2 was not recorded as up with IPv4 on ppp1: nothing to take down; "), "{said}");
+    ok(&mut server.hook(DOWN, ISP1));
+    let said = said_of(&mut server.hook(DOWN, ISP1));
+    assert!(said.contains("isp1 was not recorded as up with IPv4 on ppp0: nothing to take down; "), "{said}");
+    let cable = Line { device: "eth1", local: "192.0.2.77", remote: "192.0.2.1", link: "cable", pid: 7 };
+    cable.create();
+    let said = said_of(&mut server.hook(DOWN, cable));
+    let why =
+        "cable was not recorded as up on eth1: with its gateway configured it is up while eth1 is; links up: cable";
+    assert!(said.contains(why), "{said}");
+}
+
 #[test]
 fn an_error_that_nobody_can_hear_is_an_error_like_any_other() {
     let server = Server::new(ARTICLE);
