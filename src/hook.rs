@@ -21,9 +21,17 @@ use crate::types::LinkName;
 /// Why an event was not, or not wholly, carried out.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The configuration.
+    /// The configuration, in a dry run: nothing is lost.
     #[error(transparent)]
     Config(#[from] config::Error),
+    /// The configuration, without which nobody knows whose record the event would go to.
+    #[error("{source}; {lost}")]
+    Unrecorded {
+        /// What is wrong with it.
+        source: Box<config::Error>,
+        /// What nobody knows of now, and how to say it again.
+        lost: String,
+    },
     /// There was no pass.
     #[error(transparent)]
     Pass(#[from] pass::Error),
@@ -49,7 +57,10 @@ pub enum Error {
 /// Carries out `event` for `program`. With `wait`, a link that goes down is waited for until its
 /// device is gone or the configured deadline has passed, and the kernel is looked at once more.
 pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result<(), Error> {
-    let config = config::load(&options.config)?;
+    let config = match config::load(&options.config) {
+        Err(source) if !options.dry_run => return Err(Error::Unrecorded { source: source.into(), lost: lost(event) }),
+        loaded => loaded?,
+    };
     let store = Store::new(&options.state_dir);
     let Some(link) = link_of(event, &config, &store) else {
         debug!("{} is no link of {}: nothing to do", event.interface, options.config.display());
@@ -92,6 +103,30 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
         (true, None) => Ok(()),
         (true, Some(error)) => Err(pass::Error::Records(error).into()),
         (false, _) => Err(Error::Incomplete(failures)),
+    }
+}
+
+/// What is not recorded of an event, and what to do about it. By the link's name, which nobody knows here: the
+/// interface may be another one's in the configuration.
+fn lost(event: &Event) -> String {
+    let interface = &event.interface;
+    match event.change {
+        Change::Up(Addresses::V4 { local, gateway }) => {
+            let mut line = format!(
+                "{interface} was not recorded as up: once that is mended, reconnect, or say \
+                 `mhctl link up LINK --interface {interface}"
+            );
+            // Writing to a String cannot fail.
+            let _ = local.map(|a| write!(line, " --local {a}"));
+            let _ = gateway.map(|a| write!(line, " --gateway {a}"));
+            line + "`"
+        }
+        Change::Down(Family::V4) => format!(
+            "{interface} was not recorded as down: once that is mended, say `mhctl link down LINK --interface {interface}`"
+        ),
+        Change::Up(Addresses::V6 { .. }) | Change::Down(Family::V6) => {
+            format!("what became of IPv6 on {interface} was not recorded: once that is mended, reconnect")
+        }
     }
 }
 

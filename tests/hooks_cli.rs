@@ -125,6 +125,37 @@ fn a_broken_configuration_is_one_line_with_file_and_line_and_status_1() {
 }
 
 #[test]
+fn an_event_that_a_broken_configuration_loses_can_be_said_again_as_the_line_tells() {
+    let server = Server::new("nonsense");
+    ISP1.create();
+    let six = Line { local: "fe80::2", remote: "fe80::1", ..ISP1 };
+    let nowhere = Line { local: "0.0.0.0", remote: "0.0.0.0", ..ISP1 };
+    for (program, line, lost) in [
+        (UP, nowhere, "say `mhctl link up LINK --interface ppp0`"),
+        (DOWN, ISP1, "not recorded as down: once that is mended, say `mhctl link down LINK --interface ppp0`"),
+        (UP, six, "what became of IPv6 on ppp0 was not recorded: once that is mended, reconnect"),
+        (DOWN, six, "what became of IPv6 on ppp0 was not recorded: once that is mended, reconnect"),
+    ] {
+        let said = fails(1, &mut server.hook(program, line));
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("multihome.toml:1: ") && said.trim_end().ends_with(lost), "{said}");
+        // A dry run loses nothing.
+        let said = fails(1, server.hook(program, line).arg("--dry-run"));
+        assert!(said.contains("multihome.toml:1: ") && !said.contains("recorded"), "{said}");
+    }
+    let said = fails(1, &mut server.with_args(CTL, &["link", "up", "--interface", "ppp0"]));
+    assert!(said.trim_end().ends_with("; nothing was recorded: once that is mended, say it again"), "{said}");
+
+    // As one would copy it.
+    let said = fails(1, &mut server.hook(UP, ISP1));
+    let (_, command) = said.trim_end().trim_end_matches('`').rsplit_once("`mhctl ").unwrap();
+    let command = command.replace("LINK", "isp1");
+    server.configure(ARTICLE);
+    ok(&mut server.with_args(CTL, &command.split(' ').collect::<Vec<_>>()));
+    assert_eq!(defaults("main"), ["default nhid 7100 via 198.51.100.1 dev ppp0 proto 77"], "{command}");
+}
+
+#[test]
 fn an_interface_that_does_not_exist_cannot_come_up() {
     let server = Server::new(ARTICLE);
     let said = fails(1, &mut server.hook(UP, ISP1));

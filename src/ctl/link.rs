@@ -80,7 +80,14 @@ impl Which {
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
-    let config = config::load(&common.config)?;
+    let config = match config::load(&common.config) {
+        // The script that called us for a DHCP client does not come again by itself.
+        Err(source) if !common.dry_run => {
+            let lost = "nothing was recorded: once that is mended, say it again".to_owned();
+            return Err(hook::Error::Unrecorded { source: source.into(), lost }.into());
+        }
+        loaded => loaded?,
+    };
     let event = match &args.change {
         LinkChange::Up(args) => match args.which.link(&config, None)? {
             Some(link) => up(link, args, &config)?,
