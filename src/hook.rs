@@ -212,7 +212,8 @@ impl Hook<'_> {
     /// Records the event. This has a lock of its own, held for an instant only: the event is
     /// recorded even when somebody sits on the other one, and whoever reconciles next sees it.
     fn note(&self, index: Option<u32>) -> Result<Noted, pass::Error> {
-        let _lock = self.pass.lock("records.lock")?;
+        let lock = self.pass.lock("records.lock")?;
+        self.pass.adopt(&lock);
         let records = self.pass.records();
         let effect = effect(self.event, records.get(&self.link.name), index);
         let others: Vec<_> = records
