@@ -135,6 +135,15 @@ fn nothing_that_is_left_under_an_old_name_brings_it_back() {
 }
 
 #[test]
+fn a_flush_forgets_what_it_had_under_its_old_name() {
+    let server = Server::new(ARTICLE);
+    server.up(ISP1);
+    server.configure(&renamed());
+    ok(&mut ctl(&server, "flush"));
+    assert_eq!((ours(), files(&server)), (vec![], vec![]));
+}
+
+#[test]
 fn a_record_is_nobodys_whose_interface_is_or_who_needs_none() {
     let server = Server::new(ARTICLE);
     server.up(ISP1);
