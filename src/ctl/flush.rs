@@ -227,7 +227,9 @@ fn flush(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result
 
 /// Removes the records as they were read: what was noted since is of an event that comes after us.
 fn forget(pass: &Pass<'_>, seen: &Records) -> Result<(), Error> {
-    let _lock = pass.lock("records.lock")?;
+    let lock = pass.lock("records.lock")?;
+    // Else what a renamed link had under its old name would bring it back.
+    pass.adopt(&lock);
     let now = pass.records();
     for (link, record) in seen.iter().filter(|(link, record)| now.get(*link) == Some(*record)) {
         pass.store.apply(link, &Effect::Remove(record.clone())).map_err(pass::Error::from)?;

@@ -12,7 +12,7 @@ use crate::hook;
 use crate::kernel::{Kernel, Linux};
 use crate::observed::{Interface, Scope};
 use crate::pass::Common;
-use crate::records::Store;
+use crate::records::{Records, Store};
 use crate::types::{HostAddr, IfName, LinkName};
 
 /// What happened to the link.
@@ -69,26 +69,38 @@ struct Which {
 }
 
 impl Which {
-    /// The link that is meant; `None`: the interface is no link's.
-    fn link<'a>(&self, config: &'a Config) -> Result<Option<&'a Link>, Error> {
+    /// The link that is meant, `recorded` being the one that is up on the interface; `None`: it is no link's.
+    fn link<'a>(&self, config: &'a Config, recorded: Option<&'a Link>) -> Result<Option<&'a Link>, Error> {
+        let configured = || config.links.iter().find(|link| Some(&link.interface) == self.interface.as_ref());
         match &self.name {
             Some(name) => find(name, config).map(Some),
-            None => Ok(config.links.iter().find(|link| Some(&link.interface) == self.interface.as_ref())),
+            None => Ok(recorded.or_else(configured)),
         }
     }
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
-    let config = config::load(&common.config)?;
+    let config = match config::load(&common.config) {
+        // The script that called us for a DHCP client does not come again by itself.
+        Err(source) if !common.dry_run => {
+            let lost = "nothing was recorded: once that is mended, say it again".to_owned();
+            return Err(hook::Error::Unrecorded { source: source.into(), lost }.into());
+        }
+        loaded => loaded?,
+    };
     let event = match &args.change {
-        LinkChange::Up(args) => match args.which.link(&config)? {
+        LinkChange::Up(args) => match args.which.link(&config, None)? {
             Some(link) => up(link, args, &config)?,
             None => return Ok(ExitCode::SUCCESS),
         },
-        LinkChange::Down(args) => match args.which.link(&config)? {
-            Some(link) => down(link, args, &config, &Store::new(&common.state_dir))?,
-            None => return Ok(ExitCode::SUCCESS),
-        },
+        LinkChange::Down(args) => {
+            let (records, _) = Store::new(&common.state_dir).load(&config);
+            let recorded = args.which.interface.as_ref().and_then(|interface| records.on(interface, &config));
+            match args.which.link(&config, recorded)? {
+                Some(link) => down(link, args, &records)?,
+                None => return Ok(ExitCode::SUCCESS),
+            }
+        }
     };
     // What DHCP and Ethernet take down stays as a device: there is nothing to wait for.
     hook::run("mhctl link", &event, common, false)?;
@@ -130,8 +142,7 @@ fn doubt(link: &Link, args: &UpArgs, found: &Interface) {
     }
 }
 
-fn down(link: &Link, args: &DownArgs, config: &Config, store: &Store) -> Result<Event, Error> {
-    let (records, _) = store.load(config);
+fn down(link: &Link, args: &DownArgs, records: &Records) -> Result<Event, Error> {
     let record = records.get(&link.name);
     if record.is_none() && link.gateway.is_some() {
         return Err(Error::Static { link: link.name.clone(), interface: link.interface.clone() });
