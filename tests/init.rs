@@ -58,6 +58,11 @@ fn what_the_system_has_becomes_a_configuration() {
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
 
     let file = root.path().join("etc/multihome.toml");
+    let dry = ok(init.args(["--write", "--dry-run"]));
+    assert_eq!(String::from_utf8(dry.stdout).unwrap(), text);
+    assert!(!file.exists(), "a dry run touches nothing");
+    let mut init = std::process::Command::new(CTL);
+    init.env_clear().args(["init", "--root"]).arg(root.path());
     ok(init.arg("--write"));
     assert_eq!(fs::read_to_string(&file).unwrap(), text);
     fs::write(&file, "mine").unwrap();

@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     let text = render(found);
     // What is offered has to be right.
     config::parse(&text, &path)?;
-    if !args.write {
+    if !args.write || common.dry_run {
         write!(io::stdout().lock(), "{text}")?;
         return Ok(ExitCode::SUCCESS);
     }
