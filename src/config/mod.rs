@@ -12,6 +12,7 @@ mod validate;
 
 use std::fs;
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use ipnet::Ipv4Net;
 
 pub use error::{Error, Place};
 
+use crate::layout::policy_rules;
 use crate::types::{HostAddr, IfName, LinkName, Mark, TableId, Tier, Weight};
 
 /// Where the configuration is, unless `--config` says otherwise.
@@ -68,6 +70,19 @@ pub struct Config {
     pub policies: Vec<Policy>,
     /// `[settings]`.
     pub settings: Settings,
+}
+
+impl Config {
+    /// Priorities of each policy's rules, in the order of the policies.
+    pub fn policy_priorities(&self) -> impl Iterator<Item = Range<u32>> {
+        let uplinks = self.links.iter().filter(|link| matches!(link.kind, LinkKind::Uplink { .. })).count();
+        let mut next = self.settings.rule_priority.saturating_add(policy_rules(uplinks));
+        self.policies.iter().map(move |policy| {
+            let first = next;
+            next = next.saturating_add(u32::try_from(policy.rule_count()).unwrap_or(u32::MAX));
+            first..next
+        })
+    }
 }
 
 /// A connection out of the server.

@@ -136,16 +136,9 @@ impl Naming<'_> {
         if rule.protocol != config.settings.protocol {
             return None;
         }
-        let uplinks = config.links.iter().filter(|l| matches!(l.kind, config::LinkKind::Uplink { .. })).count();
-        let mut first = config.settings.rule_priority + crate::layout::policy_rules(uplinks);
-        for policy in &config.policies {
-            let next = first.saturating_add(u32::try_from(policy.rule_count()).unwrap_or(u32::MAX));
-            if (first..next).contains(&rule.priority) {
-                return Some(format!("policy \"{}\"", policy.name));
-            }
-            first = next;
-        }
-        None
+        let mut policies = config.policies.iter().zip(config.policy_priorities());
+        let (policy, _) = policies.find(|(_, priorities)| priorities.contains(&rule.priority))?;
+        Some(format!("policy \"{}\"", policy.name))
     }
 }
 
