@@ -98,6 +98,15 @@ fn a_machine_of_the_lan_is_forwarded_from_where_it_is() {
 }
 
 #[test]
+fn a_broadcast_that_comes_in_stays_here_and_one_of_our_own_goes_out() {
+    let server = article();
+    let told = text(&server, "192.168.2.255 --from 192.168.2.30 --iif lan");
+    assert!(told.contains("It stays    on this host\nThe kernel  says the same\n"), "{told}");
+    let told = text(&server, "192.168.2.255");
+    assert!(told.contains("Leaves by   lan\nThe kernel  says the same"), "{told}");
+}
+
+#[test]
 fn what_cannot_be_told_is_said() {
     let server = article();
     ip("rule add l3mdev priority 50");
@@ -119,6 +128,11 @@ fn wrong_use_is_refused_with_2() {
     {
         assert_eq!(why(&server, args).status.code(), Some(2), "{args}");
     }
+    // What another host sends has no user here, whether --iif is said or found out.
+    for iif in ["", "--iif lan"] {
+        assert_eq!(why(&server, &format!("8.8.8.8 --from 192.168.2.30 --uid 1000 {iif}")).status.code(), Some(2));
+    }
+    assert!(why(&server, "8.8.8.8 --from 198.51.100.10 --uid 1000").status.success());
     assert_eq!(why(&server, "8.8.8.8 --if-down isp9").status.code(), Some(1));
 }
 

@@ -129,6 +129,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether what was asked makes no sense, which showed only when the kernel was looked at.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Why(why::Error::ForeignUser(_)))
+    }
+
     /// Whether a lack of privileges is the reason.
     fn is_permission(&self) -> bool {
         let denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;

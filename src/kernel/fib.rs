@@ -128,7 +128,8 @@ impl Fib {
         Ok(Ok(Answer::Way {
             table: table_of(&way),
             prefix_len: matched.map(|m| m.header.destination_prefix_length),
-            local: way.header.kind == RouteType::Local,
+            local: way.header.kind == RouteType::Local
+                || way.header.kind == RouteType::Broadcast && packet.iif.is_some(),
             name: self.device(device)?.name,
             device,
             gateway: gateway(&way.attributes),

@@ -77,6 +77,9 @@ pub enum Error {
     /// Nobody knows where the source is.
     #[error("{0} is no address of this host, and no route leads to it: say --iif, the interface that it comes in by")]
     NoSource(Ipv4Addr),
+    /// A user of another host.
+    #[error("{0} is no address of this host: what it sends is forwarded, and has no user here; leave --uid out")]
+    ForeignUser(Ipv4Addr),
     /// There is no such interface.
     #[error("interface {0} does not exist")]
     NoInterface(IfName),
@@ -206,6 +209,9 @@ fn packet(args: &Args, fib: &mut Fib) -> Result<Packet, CtlError> {
         Some(from) if args.iif.is_some() || !fib.is_own(from)? => Some(from),
         _ => None,
     };
+    if let (Some(from), Some(_)) = (foreign, args.uid) {
+        return Err(Error::ForeignUser(from).into());
+    }
     let iif = match (&args.iif, foreign) {
         (Some(name), _) => Some((fib.index(name)?.ok_or_else(|| Error::NoInterface(name.clone()))?, name.to_string())),
         (None, Some(from)) => Some(towards(from, fib)?.ok_or(Error::NoSource(from))?),
