@@ -177,6 +177,35 @@ fn check_needs_nothing_but_the_file() {
 }
 
 #[test]
+fn a_configuration_is_read_from_whatever_is_no_trap() {
+    let server = Server::new(ARTICLE);
+    assert_eq!(refused(&server, "check /dev/zero").0, Some(1));
+    assert!(said_by(ctl(&server, "check /dev/zero")).contains("it is longer than 1 MiB"));
+    let fifo = server.config().with_file_name("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Nobody writes: it has an end, which timeout(1) would otherwise make.
+    let mut timeout = Command::new("timeout");
+    timeout.args(["20", CTL, "check"]).arg(&fifo);
+    assert_eq!(timeout.output().unwrap().status.code(), Some(1));
+    let slowly = "{ sleep 0.2; head -c 100 \"$1\"; sleep 0.3; tail -c +101 \"$1\"; }";
+    for script in [
+        format!("{slowly} | \"$0\" check /dev/stdin"),
+        format!("\"$0\" check <({slowly})"),
+        format!("{slowly} >\"$2\" & \"$0\" check \"$2\""),
+        "\"$0\" check /dev/stdin <\"$1\"".to_owned(),
+    ] {
+        let mut bash = Command::new("timeout");
+        bash.args(["20", "bash", "-c", &script, CTL]).arg(server.config()).arg(&fifo).stdin(Stdio::null());
+        assert!(said_by(bash).contains("no errors, no warnings"), "{script}");
+    }
+}
+
+/// What a command says, however it ends.
+fn said_by(mut command: Command) -> String {
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
+}
+
+#[test]
 fn numbers_of_check_are_those_that_the_kernel_gets() {
     let server = Server::new(ARTICLE);
     server.up(ISP1);
