@@ -396,9 +396,18 @@ fn a_static_link_is_taken_down_by_its_interface_only() {
     let server = Server::new("[[uplink]]\nname = 'cable'\ninterface = 'ppp0'\ngateway = '198.51.100.1'\n");
     ISP1.create();
     ok(&mut ctl(&server, "apply"));
-    let (code, error) = refused(&server, "link down cable");
-    assert_eq!(code, Some(1));
-    assert!(error.contains("`ip link set ppp0 down`"), "{error}");
+    for told in [false, true] {
+        if told {
+            said(&server, "link up cable --gateway 198.51.100.1");
+        }
+        said(&server, "link down cable --dry-run");
+        let (code, error) = refused(&server, "link down cable");
+        assert_eq!(code, Some(1), "told to be up: {told}");
+        assert!(error.contains("`ip link set ppp0 down`"), "{error}");
+    }
+    ip("link set ppp0 down");
+    said(&server, "link down cable");
+    assert_eq!(json(&server, "status --json")["links"][0]["state"], "down");
 }
 
 /// Runs mhctl with a syslog of the test's own at /dev/log; what it is sent.

@@ -10,6 +10,7 @@ use crate::caller::{Addresses, Change, Event, Family};
 use crate::config::{self, Config, Link, LinkKind};
 use crate::hook;
 use crate::kernel::{Kernel, Linux};
+use crate::links::{LinkState, state};
 use crate::observed::{Interface, Scope};
 use crate::pass::Common;
 use crate::records::Store;
@@ -80,18 +81,22 @@ impl Which {
 
 pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     let config = config::load(&common.config)?;
+    let which = match &args.change {
+        LinkChange::Up(args) => &args.which,
+        LinkChange::Down(args) => &args.which,
+    };
+    let Some(link) = which.link(&config)? else { return Ok(ExitCode::SUCCESS) };
+    let store = Store::new(&common.state_dir);
     let event = match &args.change {
-        LinkChange::Up(args) => match args.which.link(&config)? {
-            Some(link) => up(link, args, &config)?,
-            None => return Ok(ExitCode::SUCCESS),
-        },
-        LinkChange::Down(args) => match args.which.link(&config)? {
-            Some(link) => down(link, args, &config, &Store::new(&common.state_dir))?,
-            None => return Ok(ExitCode::SUCCESS),
-        },
+        LinkChange::Up(args) => up(link, args, &config)?,
+        LinkChange::Down(args) => down(link, args, &config, &store),
     };
     // What DHCP and Ethernet take down stays as a device: there is nothing to wait for.
     hook::run("mhctl link", &event, common, false)?;
+    let is_down = matches!(args.change, LinkChange::Down(_));
+    if is_down && link.gateway.is_some() && !common.dry_run && is_live(link, &config, &store)? {
+        return Err(Error::Static { link: link.name.clone(), interface: link.interface.clone() });
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -130,15 +135,19 @@ fn doubt(link: &Link, args: &UpArgs, found: &Interface) {
     }
 }
 
-fn down(link: &Link, args: &DownArgs, config: &Config, store: &Store) -> Result<Event, Error> {
+/// Whether the link carries traffic now.
+fn is_live(link: &Link, config: &Config, store: &Store) -> Result<bool, Error> {
     let (records, _) = store.load(config);
-    let record = records.get(&link.name);
-    if record.is_none() && link.gateway.is_some() {
-        return Err(Error::Static { link: link.name.clone(), interface: link.interface.clone() });
-    }
-    let recorded = record.map_or(&link.interface, |record| &record.interface);
+    let scope = Scope { interfaces: [link.interface.clone()].into(), ..Scope::default() };
+    let observed = Linux::open()?.observe(&scope)?;
+    Ok(matches!(state(link, &records, &observed), LinkState::Up(_)))
+}
+
+fn down(link: &Link, args: &DownArgs, config: &Config, store: &Store) -> Event {
+    let (records, _) = store.load(config);
+    let recorded = records.get(&link.name).map_or(&link.interface, |record| &record.interface);
     let interface = args.which.interface.as_ref().unwrap_or(recorded).clone();
-    Ok(event(link, interface, Change::Down(Family::V4)))
+    event(link, interface, Change::Down(Family::V4))
 }
 
 /// Recognised by what the link is called by its callers.
