@@ -9,7 +9,7 @@ use crate::config::{Config, FwMark, Link, LinkKind, Otherwise, Policy};
 use crate::layout::{GROUP_IDS, MAIN_RULE, SOURCE_RULES, policy_rules};
 use crate::links::LiveLink;
 use crate::state::{Action, DefaultRoute, FoundRule, Leg, Member, Rule, Selector, Target, WeightedLeg};
-use crate::types::{IfName, TableId, Tier, Weight};
+use crate::types::{HostAddr, IfName, TableId, Tier, Weight};
 
 /// What the kernel should hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -151,7 +151,12 @@ fn rules(config: &Config, live: &[LiveLink<'_>]) -> Vec<Rule> {
     // An uplink's priority does not depend on which others are up.
     for (priority, uplink) in (sources..).zip(&uplinks) {
         let local = live.iter().find(|l| l.link.name == uplink.name).and_then(|l| l.local);
-        if let Some(local) = local {
+        // Two modems may give the same: then the address says nothing, and the first would get all of the server's own.
+        let is_shared = |local: HostAddr| {
+            let has = |l: &&LiveLink<'_>| uplinks.iter().any(|u| u.name == l.link.name) && l.local == Some(local);
+            live.iter().filter(has).count() > 1
+        };
+        if let Some(local) = local.filter(|local| !is_shared(*local)) {
             let from = Some(Ipv4Net::from(local.get()));
             let selector = Selector { from, fwmark: unmarked, ..Selector::default() };
             rules.push(lookup(priority, selector, uplink.table));

@@ -1,6 +1,7 @@
 //! A link that is kept out of use for a while although it is up (`mhctl drill`). The hold names the
 //! process that wants it and an end: when either has come, it counts for nothing, so that no way of
-//! dying leaves a link out of use for longer than until the next event.
+//! dying leaves a link out of use for longer than until the next event. Nor does it count while it
+//! would leave the server without any uplink (see [`crate::links::state`]), unless it was forced.
 
 use std::fs;
 use std::path::Path;
@@ -15,13 +16,15 @@ pub struct Hold {
     pub started: u64,
     /// Its end, in seconds since boot: nobody sets that clock.
     pub until: u64,
+    /// Even while no other uplink is up.
+    pub force: bool,
 }
 
 impl Hold {
     /// A hold by this process for `seconds` from now; `None`: there is no `/proc` to vouch for it.
-    pub fn by_me(seconds: u64) -> Option<Self> {
+    pub fn by_me(seconds: u64, force: bool) -> Option<Self> {
         let pid = std::process::id();
-        Some(Self { pid, started: started(pid)?, until: uptime()?.saturating_add(seconds) })
+        Some(Self { pid, started: started(pid)?, until: uptime()?.saturating_add(seconds), force })
     }
 
     /// Whether it counts at `uptime`, `started` being when the process of its pid started, if there is one.
@@ -61,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_hold_ends_with_its_time_or_with_its_process() {
-        let hold = Hold { pid: 7, started: 500, until: 100 };
+        let hold = Hold { pid: 7, started: 500, until: 100, force: false };
         assert!(hold.counts(99, Some(500)));
         assert!(!hold.counts(100, Some(500)));
         assert!(!hold.counts(99, None));
@@ -70,9 +73,9 @@ mod tests {
 
     #[test]
     fn mine_is_in_force() {
-        assert!(Hold::by_me(60).unwrap().is_in_force());
-        assert!(!Hold::by_me(0).unwrap().is_in_force());
-        let mine = Hold::by_me(60).unwrap();
+        assert!(Hold::by_me(60, false).unwrap().is_in_force());
+        assert!(!Hold::by_me(0, false).unwrap().is_in_force());
+        let mine = Hold::by_me(60, false).unwrap();
         assert!(!Hold { started: mine.started + 1, ..mine }.is_in_force());
     }
 

@@ -10,6 +10,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::caller::{Addresses, Change, Event, Family, recognise};
 use crate::config::{self, Config, Link};
+use crate::hold::Hold;
 use crate::kernel::{self, Linux, watch, watch::Watch};
 use crate::pass::{self, Common, Pass};
 use crate::reconcile::{About, Failure, preview, summary};
@@ -20,9 +21,17 @@ use crate::types::LinkName;
 /// Why an event was not, or not wholly, carried out.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The configuration.
+    /// The configuration, in a dry run: nothing is lost.
     #[error(transparent)]
     Config(#[from] config::Error),
+    /// The configuration, without which nobody knows whose record the event would go to.
+    #[error("{source}; {lost}")]
+    Unrecorded {
+        /// What is wrong with it.
+        source: Box<config::Error>,
+        /// What nobody knows of now, and how to say it again.
+        lost: String,
+    },
     /// There was no pass.
     #[error(transparent)]
     Pass(#[from] pass::Error),
@@ -48,7 +57,10 @@ pub enum Error {
 /// Carries out `event` for `program`. With `wait`, a link that goes down is waited for until its
 /// device is gone or the configured deadline has passed, and the kernel is looked at once more.
 pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result<(), Error> {
-    let config = config::load(&options.config)?;
+    let config = match config::load(&options.config) {
+        Err(source) if !options.dry_run => return Err(Error::Unrecorded { source: source.into(), lost: lost(event) }),
+        loaded => loaded?,
+    };
     let store = Store::new(&options.state_dir);
     let Some(link) = link_of(event, &config, &store) else {
         debug!("{} is no link of {}: nothing to do", event.interface, options.config.display());
@@ -80,7 +92,7 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     }
     // A late word is about a session that is over, and whose connections have been seen to.
     let about = if matches!(effect, Effect::Late(_)) { About::Nothing } else { About::Link(link.name.clone()) };
-    let mut failures = hook.reconcile(&hook.headline(effect), &noted, &about, &mut kernel)?;
+    let mut failures = hook.reconcile(&hook.headline(&noted), &noted, &about, &mut kernel)?;
     if let (Some(watch), Some(index)) = (watch, dying(effect, index).filter(|_| !noted.taken)) {
         let since = Instant::now();
         let settle = Settle::new(index, since, config.settings.settle_timeout);
@@ -94,14 +106,33 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     }
 }
 
-/// The link that the event is about. At a *down* also the one that is recorded on the interface:
-/// its name may have changed since the configuration was written, and `ipparam` may be missing.
+/// What is not recorded of an event, and what to do about it. By the link's name, which nobody knows here: the
+/// interface may be another one's in the configuration.
+fn lost(event: &Event) -> String {
+    let interface = &event.interface;
+    match event.change {
+        Change::Up(Addresses::V4 { local, gateway }) => {
+            let mut line = format!(
+                "{interface} was not recorded as up: once that is mended, reconnect, or say \
+                 `mhctl link up LINK --interface {interface}"
+            );
+            // Writing to a String cannot fail.
+            let _ = local.map(|a| write!(line, " --local {a}"));
+            let _ = gateway.map(|a| write!(line, " --gateway {a}"));
+            line + "`"
+        }
+        Change::Down(Family::V4) => format!(
+            "{interface} was not recorded as down: once that is mended, say `mhctl link down LINK --interface {interface}`"
+        ),
+        Change::Up(Addresses::V6 { .. }) | Change::Down(Family::V6) => {
+            format!("what became of IPv6 on {interface} was not recorded: once that is mended, reconnect")
+        }
+    }
+}
+
+/// The link that the event is about.
 fn link_of<'a>(event: &Event, config: &'a Config, store: &Store) -> Option<&'a Link> {
-    recognise(event, config).or_else(|| {
-        let (records, _) = store.load(config);
-        let (name, _) = records.iter().find(|(_, record)| record.interface == event.interface)?;
-        config.links.iter().find(|link| link.name == *name).filter(|_| matches!(event.change, Change::Down(_)))
-    })
+    recognise(event, config, || store.load(config).0.on(&event.interface, config))
 }
 
 /// Not to hear of a device's end is no reason to leave its routes as they are.
@@ -167,6 +198,8 @@ struct Noted {
     unwritten: Option<records::Error>,
     /// The interface is another link's by now.
     taken: bool,
+    /// The link is kept out of use.
+    held: Option<Hold>,
 }
 
 struct Hook<'a> {
@@ -179,7 +212,8 @@ impl Hook<'_> {
     /// Records the event. This has a lock of its own, held for an instant only: the event is
     /// recorded even when somebody sits on the other one, and whoever reconciles next sees it.
     fn note(&self, index: Option<u32>) -> Result<Noted, pass::Error> {
-        let _lock = self.pass.lock("records.lock")?;
+        let lock = self.pass.lock("records.lock")?;
+        self.pass.adopt(&lock);
         let records = self.pass.records();
         let effect = effect(self.event, records.get(&self.link.name), index);
         let others: Vec<_> = records
@@ -192,7 +226,8 @@ impl Hook<'_> {
         });
         let taken = others.iter().any(|(_, other)| Some(other.index) == index);
         let before = records.get(&self.link.name).cloned();
-        Ok(Noted { effect, before, unwritten: written.err(), taken })
+        let held = records.held.get(&self.link.name).copied();
+        Ok(Noted { effect, before, unwritten: written.err(), taken, held })
     }
 
     /// A pass in which `effect` stands in where it could not be written; logs its line, and returns
@@ -219,19 +254,32 @@ impl Hook<'_> {
     }
 
     /// What the event says, in a few words.
-    fn headline(&self, effect: &Effect) -> String {
+    fn headline(&self, noted: &Noted) -> String {
         let Event { change, interface, .. } = self.event;
         let name = &self.link.name;
-        match (change, effect) {
+        match (change, &noted.effect) {
             (Change::Up(Addresses::V4 { local, gateway }), _) => {
                 let mut line = format!("{name} up on {interface}");
                 // Writing to a String cannot fail.
                 let _ = local.map(|a| write!(line, ", {a}"));
                 let _ = gateway.map(|a| write!(line, " via {a}"));
+                let _ = noted.held.map(|hold| write!(line, ", kept out of use by a drill (process {})", hold.pid));
                 line
             }
             (Change::Up(Addresses::V6 { local, remote }), _) => {
                 format!("{name} has IPv6 on {interface} ({local} to {remote}): recorded, IPv6 is not routed yet")
+            }
+            (Change::Down(Family::V4), Effect::NotUp) if self.link.gateway.is_some() => {
+                format!(
+                    "{name} was not recorded as up on {interface}: with its gateway configured it is up while {interface} is"
+                )
+            }
+            (Change::Down(family), Effect::NotUp) => {
+                let family = if *family == Family::V4 { "IPv4" } else { "IPv6" };
+                format!("{name} was not recorded as up with {family} on {interface}: nothing to take down")
+            }
+            (Change::Down(Family::V6), Effect::Late(now)) => {
+                format!("late word that {name} has no IPv6 on {interface}: it is up on {} since", now.interface)
             }
             (Change::Down(Family::V6), _) => format!("{name} has no IPv6 any more on {interface}"),
             (Change::Down(Family::V4), Effect::Late(now)) => {

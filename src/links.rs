@@ -1,6 +1,6 @@
 //! Which links can carry traffic now: configuration, records and interfaces put together. Pure.
 
-use crate::config::{Config, Firewall, Link};
+use crate::config::{Config, Firewall, Link, LinkKind};
 use crate::hold::Hold;
 use crate::observed::{Interface, Observed, Scope};
 use crate::records::Records;
@@ -48,10 +48,17 @@ impl Scope {
     }
 }
 
-/// State of one link.
-pub fn state<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkState<'a> {
+/// State of one link. Where no uplink is left but those that are held, a hold that was not forced keeps none of them
+/// out of use: no rehearsal is worth the Internet.
+pub fn state<'a>(link: &'a Link, config: &Config, records: &Records, observed: &Observed) -> LinkState<'a> {
+    let is_uplink = |link: &Link| link.kind != LinkKind::Tunnel;
+    let carries = |l: &Link| {
+        is_uplink(l) && !records.held.contains_key(&l.name) && matches!(ability(l, records, observed), LinkState::Up(_))
+    };
     match (ability(link, records, observed), records.held.get(&link.name)) {
-        (LinkState::Up(_), Some(hold)) => LinkState::Held(*hold),
+        (LinkState::Up(_), Some(hold)) if hold.force || !is_uplink(link) || config.links.iter().any(carries) => {
+            LinkState::Held(*hold)
+        }
         (state, _) => state,
     }
 }
@@ -59,7 +66,12 @@ pub fn state<'a>(link: &'a Link, records: &Records, observed: &Observed) -> Link
 /// State of one link if nobody held it.
 fn ability<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkState<'a> {
     let interface = |name: &IfName| observed.interfaces.get(name);
-    let Some(record) = records.get(&link.name) else {
+    let record = records.get(&link.name).filter(|record| {
+        // What was said of another device, or of IPv6 alone, takes no static link down.
+        let present = interface(&record.interface).is_some_and(|found| found.device.index == record.index);
+        link.gateway.is_none() || present && record.v4.is_some()
+    });
+    let Some(record) = record else {
         // A static Ethernet link has no caller: it is up while its interface is.
         return match (link.gateway, interface(&link.interface)) {
             (Some(gateway), Some(found)) if found.usable && !found.addresses.is_empty() => {
@@ -78,14 +90,20 @@ fn ability<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkSt
         Some(found) if v4.local.is_some() && found.addresses.is_empty() => LinkState::Dead,
         Some(found) => {
             let gateway = v4.gateway.or(link.gateway);
-            LinkState::Up(LiveLink { link, leg: leg(gateway, found), local: v4.local })
+            // An address can change without a word, and nothing leaves by the old one any more.
+            let is_there = |local: &HostAddr| found.addresses.iter().any(|a| a.local == *local);
+            let local = v4.local.map(|local| {
+                let now = gateway.map_or(found.addresses.first().map(|a| a.local), |g| source_towards(g, found));
+                Some(local).filter(is_there).or(now).unwrap_or(local)
+            });
+            LinkState::Up(LiveLink { link, leg: leg(gateway, found), local })
         }
     }
 }
 
 /// All links that can carry traffic, in the order of the configuration.
 pub fn live<'a>(config: &'a Config, records: &Records, observed: &Observed) -> Vec<LiveLink<'a>> {
-    let states = config.links.iter().map(|link| state(link, records, observed));
+    let states = config.links.iter().map(|link| state(link, config, records, observed));
     states.filter_map(|s| if let LinkState::Up(live) = s { Some(live) } else { None }).collect()
 }
 

@@ -87,8 +87,25 @@ impl Pass<'_> {
         records
     }
 
+    /// Writes down which links go on with another's record ([`Store::adopt`]); under the records' lock. Where that
+    /// cannot be done it is done at every load once more.
+    pub fn adopt(&self, _records: &Lock) {
+        for adopted in self.store.adopt(self.config) {
+            match adopted {
+                Ok(adopted) => info!("{adopted}"),
+                Err(error) => warn!("{error}"),
+            }
+        }
+    }
+
     /// Makes a pass; `patch` can amend the records as they were read.
     pub fn run(&self, patch: impl FnOnce(&mut Records)) -> Result<Outcome, Error> {
+        if self.store.has_orphans(self.config) {
+            match self.lock("records.lock") {
+                Ok(lock) => self.adopt(&lock),
+                Err(error) => warn!("{error}"),
+            }
+        }
         self.run_about(&About::All, &mut Linux::open()?, patch)
     }
 

@@ -7,13 +7,13 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::config::{Config, FwMark, Link, LinkKind, NexthopMode};
+use crate::config::{Config, Firewall, FwMark, Link, LinkKind, NexthopMode};
 use crate::desired::{Desired, Make, nexthop_ids};
 use crate::firewall::{self, Batch};
-use crate::layout::GROUP_IDS;
+use crate::layout::{GROUP_IDS, SOURCE_RULES, policy_rules};
 use crate::links::LiveLink;
 use crate::observed::Observed;
-use crate::state::{Action, DefaultRoute, Device, FoundRoute, FoundRule, Leg, Member, NexthopKind, Rule};
+use crate::state::{Action, DefaultRoute, Device, FoundRoute, FoundRule, Leg, Member, NexthopKind, Rule, Selector};
 use crate::types::{IfName, TableId};
 
 /// One change of what the kernel holds.
@@ -120,15 +120,21 @@ impl Plan {
             let device = observed.interfaces.get(&name).map(|i| i.device.clone());
             plan.changes.extend(device.map(|device| Change::DeviceGroup { device, group }));
         }
-        plan.make_nexthops(&desired, observed);
-        let broken_routes = plan.make_routes(config, &desired, observed);
         // Rising priority: the rule for main's better routes is there before any policy is.
         let there: BTreeSet<_> = observed.rules.iter().filter_map(|found| desired.place(found)).collect();
-        let missing = desired.rules.iter().enumerate().filter(|(at, _)| !there.contains(at));
-        plan.changes.extend(missing.map(|(_, rule)| Change::Rule(rule.clone())));
+        let missing = desired.rules.iter().enumerate().filter(|(at, _)| !there.contains(at)).map(|(_, rule)| rule);
+        let tables = Tables {
+            misleading: misleading(config, &desired, observed),
+            awaited: missing.clone().filter_map(|rule| rule.action.table()).collect(),
+        };
+        plan.forget_moved_pins(config, live, observed, &tables.misleading);
+        plan.make_nexthops(&desired, observed);
+        let Routes { broken, put_off } = plan.make_routes(config, &desired, observed, &tables);
+        plan.changes.extend(missing.map(|rule| Change::Rule(rule.clone())));
 
-        plan.changes.extend(broken_routes.into_iter().map(Change::DeleteRoute));
+        plan.changes.extend(broken.into_iter().map(Change::DeleteRoute));
         plan.break_rules(&desired, &observed.rules, ours);
+        plan.changes.extend(put_off.into_iter().map(Change::Route));
         plan.break_nexthops(&desired, observed, ours);
         // Last: a packet filter that cannot be changed, or is locked, must not keep routes waiting.
         if let Some(wanted) = firewall::rulesets(config, live, observed).filter(|_| !observed.firewall.hidden) {
@@ -162,10 +168,40 @@ impl Plan {
         let shaped = |id: &u32| match found.get(id).map(|n| &n.kind) {
             None => true,
             Some(NexthopKind::Group(_)) => group_ids.contains(id),
-            Some(NexthopKind::Single(_)) => !group_ids.contains(id),
+            Some(NexthopKind::Single(_) | NexthopKind::Elsewhere) => !group_ids.contains(id),
             Some(NexthopKind::Other) => false,
         };
         if taken || !ids.iter().all(shaped) { Make::Multipath } else { Make::Objects }
+    }
+
+    /// Tables and marks go by the place in the configuration. A pin that was one link's must not lead by another
+    /// link, nor by that one's table: what it kept on its line would go on in the clear.
+    fn forget_moved_pins(
+        &mut self,
+        config: &Config,
+        live: &[LiveLink<'_>],
+        observed: &Observed,
+        misleading: &BTreeSet<TableId>,
+    ) {
+        if config.settings.firewall == Firewall::None {
+            return;
+        }
+        let mask = config.links.iter().fold(0, |mask, link| mask | link.mark.get());
+        for found in observed.rules.iter().filter(|f| f.protocol == config.settings.protocol) {
+            let (Some(bit), Action::Lookup { table, .. }) = (found.rule.selector.fwmark, found.rule.action) else {
+                continue;
+            };
+            let is_link = |l: &&LiveLink<'_>| l.link.mark.get() == bit.value && l.link.table == table;
+            let now = live.iter().find(is_link).map(|l| l.leg.device.index);
+            let routes = observed.routes.iter().filter(|r| r.table == table && r.protocol == found.protocol);
+            let before: Vec<_> = routes.flat_map(|r| r.target.devices()).collect();
+            let elsewhere = live.iter().any(|l| before.contains(&l.leg.device.index));
+            let moved = now.is_some_and(|now| !before.contains(&now)) && (elsewhere || misleading.contains(&table));
+            let mark_rule = Selector { fwmark: Some(bit), ..Selector::default() } == found.rule.selector;
+            if mark_rule && bit.value == bit.mask && moved {
+                self.changes.push(Change::Forget(FwMark { value: bit.value, mask: mask | bit.mask }));
+            }
+        }
     }
 
     fn make_nexthops(&mut self, desired: &Desired, observed: &Observed) {
@@ -182,8 +218,8 @@ impl Plan {
         }
     }
 
-    /// Plans the routes that are wanted; returns those that have to go after all is made.
-    fn make_routes(&mut self, config: &Config, desired: &Desired, observed: &Observed) -> Vec<FoundRoute> {
+    /// Plans the routes that are wanted; returns what has to wait until rules are made, and until others are gone.
+    fn make_routes(&mut self, config: &Config, desired: &Desired, observed: &Observed, tables: &Tables) -> Routes {
         let ours = config.settings.protocol;
         let mut places: BTreeMap<(TableId, u32), Vec<&FoundRoute>> = BTreeMap::new();
         for route in &observed.routes {
@@ -195,16 +231,25 @@ impl Plan {
             !devices.is_empty() && devices.iter().all(|d| links.contains(d))
         };
         let mut later = Vec::new();
+        let mut put_off = Vec::new();
         for route in &desired.routes {
-            let found = places.remove(&(route.table, route.metric)).unwrap_or_default();
-            if let Some(foreign) = found.iter().find(|f| f.protocol != ours && !on_links(f)) {
-                self.problems.push(Problem::ForeignDefault((*foreign).clone()));
-                continue;
+            let mut found = places.remove(&(route.table, route.metric)).unwrap_or_default();
+            let is_foreign = |f: &&FoundRoute| f.protocol != ours && !on_links(f);
+            if let Some(foreign) = found.iter().copied().find(is_foreign) {
+                self.problems.push(Problem::ForeignDefault(foreign.clone()));
+                // Behind ours it carries nothing.
+                if found.first().is_some_and(is_foreign) {
+                    continue;
+                }
+                found.retain(|f| !is_foreign(f));
             }
             let same = found.iter().position(|f| f.protocol == ours && f.target.is(&route.target));
             // RTM_NEWROUTE with REPLACE acts on the first alias only, and says EEXIST where a later
             // one is already what is wanted (fib_table_insert()).
-            if let Some(at) = same {
+            if same.is_none() && tables.misleading.contains(&route.table) {
+                self.changes.extend(found.into_iter().map(|f| Change::DeleteRoute(f.clone())));
+                put_off.push(route.clone());
+            } else if let Some(at) = same {
                 // Those before ours, such as what pppd's `defaultroute` left: ours carries meanwhile.
                 self.changes.extend(found[..at].iter().map(|f| Change::DeleteRoute((*f).clone())));
                 later.extend(found[at + 1..].iter().map(|f| (*f).clone()));
@@ -228,8 +273,10 @@ impl Plan {
         // The highest metric first: the route that carries until now is the last to go, and none
         // that it has hidden, by a line without carrier perhaps, comes to light.
         let unwanted = places.into_values().rev().flatten().filter(|f| f.protocol == ours || in_the_way(f));
-        later.extend(unwanted.cloned());
-        later
+        let (at_once, broken): (Vec<_>, Vec<_>) = unwanted.partition(|f| tables.awaited.contains(&f.table));
+        self.changes.extend(at_once.into_iter().map(|f| Change::DeleteRoute(f.clone())));
+        later.extend(broken.into_iter().cloned());
+        Routes { broken: later, put_off }
     }
 
     fn break_rules(&mut self, desired: &Desired, found: &[FoundRule], ours: u8) {
@@ -258,6 +305,33 @@ impl Plan {
         gone.sort_by_key(|(_, n)| !matches!(n.kind, NexthopKind::Group(_)));
         self.changes.extend(gone.into_iter().map(|(id, _)| Change::DeleteNexthop(*id)));
     }
+}
+
+/// Routes that cannot be changed at once.
+struct Routes {
+    /// To be deleted, when all is made.
+    broken: Vec<FoundRoute>,
+    /// To be made, when old rules are gone.
+    put_off: Vec<DefaultRoute>,
+}
+
+/// Tables of links that may be another link's than they were. Between the old rules and the new ones such a table is
+/// better empty, and what looks it up goes on to the next rule, than with a route that the rule was not made for: a
+/// policy's `unreachable` may stand behind it.
+struct Tables {
+    /// Rules look them up that have to go: a new route waits for that.
+    misleading: BTreeSet<TableId>,
+    /// Rules will look them up that are not there yet: an old route goes before that.
+    awaited: BTreeSet<TableId>,
+}
+
+fn misleading(config: &Config, desired: &Desired, observed: &Observed) -> BTreeSet<TableId> {
+    let first = config.settings.rule_priority;
+    // The rule of an address that a line no longer has misleads nobody.
+    let uplinks = config.links.iter().filter(|l| matches!(l.kind, LinkKind::Uplink { .. })).count();
+    let sources = first.saturating_add(SOURCE_RULES)..first.saturating_add(policy_rules(uplinks));
+    let gone = observed.rules.iter().filter(|f| f.protocol == config.settings.protocol && desired.place(f).is_none());
+    gone.filter(|f| !sources.contains(&f.rule.priority)).filter_map(|f| f.rule.action.table()).collect()
 }
 
 /// Metrics of main's default routes, whatever is up.

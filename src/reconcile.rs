@@ -12,6 +12,7 @@ use crate::links::{self, LinkState, LiveLink, live, state};
 use crate::observed::{Observed, Scope};
 use crate::plan::{Change, Plan, Problem};
 use crate::records::Records;
+use crate::state::Device;
 use crate::types::{IfName, LinkName, TableId};
 
 /// A plan is made anew at most this often: each time the world has moved, or a change was refused.
@@ -100,6 +101,8 @@ struct Refused {
     /// Device groups are not known to this iptables or kernel.
     device_groups: bool,
     firewall: bool,
+    /// The devices in our groups cannot be told.
+    grouped: bool,
 }
 
 impl Refused {
@@ -129,12 +132,36 @@ impl Refused {
         plan.changes.retain(|change| !(refused(change) || keep_old && breaks(change)));
         (plan, live.into_iter().map(|l| l.link.name.clone()).collect())
     }
+
+    /// Where `plan` changes what our device groups mean, or who is in them, takes those that have strayed out of them:
+    /// before that, so that whoever comes after a crash finds the rest of the plan, and so asks again. The kernel
+    /// goes through all its devices for it, which an event that changes nothing is spared.
+    fn add_strays(
+        &self,
+        plan: &mut Plan,
+        config: &Config,
+        records: &Records,
+        kernel: &mut impl Kernel,
+    ) -> Result<(), kernel::Error> {
+        let concerned = |c: &Change| matches!(c, Change::DeviceGroup { .. } | Change::Firewall(_));
+        let Some(at) = plan.changes.iter().position(concerned).filter(|_| !self.grouped) else { return Ok(()) };
+        let grouped = kernel.in_groups(&firewall::our_groups(config))?;
+        let moves = |c: &Change, gone: &Device| matches!(c, Change::DeviceGroup { device, .. } if device == gone);
+        let strays = firewall::strays(config, records, grouped).into_iter();
+        let strays = strays.filter(|stray| !plan.changes.iter().any(|change| moves(change, stray)));
+        let leave = strays.map(|device| Change::DeviceGroup { device, group: 0 });
+        let leave: Vec<_> = leave.filter(|change| !self.changes.contains(change)).collect();
+        plan.changes.splice(at..at, leave);
+        Ok(())
+    }
 }
 
 /// What would be changed now.
 pub fn preview(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result<Plan, kernel::Error> {
     let mut observed = kernel.observe(&Scope::new(config, records))?;
-    let (mut plan, live) = Refused::default().plan(config, records, &mut observed);
+    let refused = Refused::default();
+    let (mut plan, live) = refused.plan(config, records, &mut observed);
+    refused.add_strays(&mut plan, config, records, kernel)?;
     let gone = gone(config, records, &live, &About::All);
     plan.changes.extend(forgets(config, &gone, kernel)?);
     Ok(plan)
@@ -218,10 +245,15 @@ pub fn reconcile(
     let mut failed_once: Vec<Change> = Vec::new();
     for round in 0.. {
         let mut observed = kernel.observe(&scope)?;
-        let (plan, live) = refused.plan(config, records, &mut observed);
+        let (mut plan, live) = refused.plan(config, records, &mut observed);
+        // No reason to leave the routes as they are.
+        if let Err(error) = refused.add_strays(&mut plan, config, records, kernel) {
+            refused.grouped = true;
+            outcome.failures.push(Failure::Refused { error, link: None });
+        }
         outcome.live = live;
         outcome.warnings = warnings(&links::live(config, records, &observed), &observed);
-        let is_dead = |link: &&Link| state(link, records, &observed) == LinkState::Dead;
+        let is_dead = |link: &&Link| state(link, config, records, &observed) == LinkState::Dead;
         outcome.dead = config.links.iter().filter(is_dead).map(|link| link.name.clone()).collect();
         let rest = plan.changes.is_empty();
         if rest || round == ROUNDS {

@@ -1,9 +1,10 @@
 //! The record of which link is up on which interface: one small file per link in the state
 //! directory, replaced atomically.
 
+mod adopt;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::net::Ipv6Addr;
@@ -17,9 +18,10 @@ use nix::unistd::geteuid;
 use thiserror::Error;
 
 use crate::caller::{Addresses, Change, Event, Family};
-use crate::config::Config;
+use crate::config::{Config, Link};
 use crate::hold::Hold;
 use crate::types::{HostAddr, IfName, LinkName};
+pub use adopt::Adopted;
 use text::Stored;
 
 /// Default state directory.
@@ -72,6 +74,12 @@ impl Records {
     /// No link is up, and none is held.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The link that is recorded on `interface`.
+    pub fn on<'a>(&self, interface: &IfName, config: &'a Config) -> Option<&'a Link> {
+        let (name, _) = self.records.iter().find(|(_, record)| record.interface == *interface)?;
+        config.links.iter().find(|link| link.name == *name)
     }
 }
 
@@ -247,16 +255,30 @@ impl Store {
         self.dir.join(format!("{link}.hold"))
     }
 
-    /// The records of the configured links. One that cannot be read counts as none, and is told
+    /// The records of the configured links, with those that renamed ones had under their old names: see
+    /// [`Store::adopt`], which writes that down. One that cannot be read counts as none, and is told
     /// of beside the others: it must not keep the other links from being served.
     pub fn load(&self, config: &Config) -> (Records, Vec<Error>) {
+        // Before the others: one that is being adopted meanwhile is then seen under one name at least.
+        let orphans = self.orphans(config);
+        let (mut records, unread, errors) = self.own(config);
+        adopt::adopt(config, &mut records, &unread, orphans);
+        (records, errors)
+    }
+
+    /// What the configured links have under their own names; whose record cannot be read; and why.
+    fn own(&self, config: &Config) -> (Records, BTreeSet<LinkName>, Vec<Error>) {
         let mut records = Records::new();
+        let mut unread = BTreeSet::new();
         let mut errors = Vec::new();
         for link in &config.links {
             match read(self.path(&link.name)) {
                 Ok(Some(record)) => drop(records.insert(link.name.clone(), record)),
                 Ok(None) => {}
-                Err(e) => errors.push(e),
+                Err(e) => {
+                    unread.insert(link.name.clone());
+                    errors.push(e);
+                }
             }
             match read(self.hold_path(&link.name)) {
                 Ok(Some(hold)) if Hold::is_in_force(&hold) => drop(records.held.insert(link.name.clone(), hold)),
@@ -264,8 +286,9 @@ impl Store {
                 Err(e) => errors.push(e),
             }
         }
-        (records, errors)
+        (records, unread, errors)
     }
+
     /// Carries out `effect` for `link`: the file is there as a whole or not at all at every instant.
     pub fn apply(&self, link: &LinkName, effect: &Effect) -> Result<(), Error> {
         match effect {

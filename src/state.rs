@@ -172,6 +172,8 @@ pub struct FoundNexthop {
 pub enum NexthopKind {
     /// One way out.
     Single(Leg),
+    /// One way out, by a device that is no link's: of a line that was on it before.
+    Elsewhere,
     /// A group of single objects.
     Group(Vec<Member>),
     /// Anything that we never write.
@@ -233,6 +235,16 @@ pub enum Action {
     },
     /// Refuse with "network unreachable".
     Unreachable,
+}
+
+impl Action {
+    /// The table, other than main, that is looked up.
+    pub fn table(self) -> Option<TableId> {
+        match self {
+            Self::Lookup { table, .. } => Some(table).filter(|table| *table != TableId::MAIN),
+            Self::Unreachable => None,
+        }
+    }
 }
 
 /// A rule as the kernel holds it.

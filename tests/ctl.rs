@@ -330,9 +330,17 @@ fn a_flush_takes_our_chains_and_groups_and_no_others() {
     server.up(ISP2);
     assert!(iptables_save().len() > before.len() + 5);
     assert_eq!(groups(), [false, false]);
+    // One that some earlier configuration has left, and one of the administrator's.
+    ip("link add eth8 type veth peer eth9");
+    ip("link set eth8 group 7005");
+    ip("link set eth9 group 42");
+    let shown = said(&server, "flush --dry-run");
+    assert!(shown.contains("\nip link set dev eth8 group 0\n") && !shown.contains("eth9 group"), "{shown}");
     ok(&mut ctl(&server, "flush"));
     assert_eq!(iptables_save(), before);
     assert_eq!(groups(), [true, true]);
+    assert!(ip("link show dev eth8").contains(" group default ") && ip("link show dev eth9").contains(" group 42 "));
+    assert_eq!(said(&server, "flush --dry-run"), "# nothing to take away\n");
 }
 
 #[test]

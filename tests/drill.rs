@@ -44,6 +44,10 @@ fn a_drill_takes_a_link_out_and_puts_it_back() {
     ok(&mut ctl(&server, "apply"));
     ok(&mut server.hook(UP, ISP2));
     assert_eq!(default_route(), "default nhid 7100 via 203.0.113.1 dev ppp1 proto 77");
+    // One of its own says why it is not used.
+    let said = String::from_utf8(ok(server.hook(UP, ISP1).arg("-v")).stderr).unwrap();
+    let why = format!("via 198.51.100.1, kept out of use by a drill (process {}); links up: isp2;", child.id());
+    assert!(said.contains(&why), "{said}");
     let (code, error) = refused(&server, "drill isp1");
     assert_eq!(code, Some(1));
     assert!(error.contains("isp1 is held by process"), "{error}");
@@ -122,9 +126,9 @@ fn a_drill_that_is_killed_with_its_guard_is_undone_by_the_next_event_or_apply() 
 }
 
 #[test]
-fn a_drill_whose_other_line_goes_says_how_long_there_was_no_route() {
+fn a_forced_drill_whose_other_line_goes_says_how_long_there_was_no_route() {
     let server = two_lines();
-    let child = drill(&server, "drill isp1 --for 2s --json");
+    let child = drill(&server, "drill isp1 --for 2s --force --json");
     let down = server.down(ISP2);
     ISP2.hang_up();
     ISP2.unregister();
@@ -134,7 +138,58 @@ fn a_drill_whose_other_line_goes_says_how_long_there_was_no_route() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(report["no_route_seconds"].as_f64().unwrap() > 0.1, "{report}");
     assert_eq!(report["back"], true);
+    assert_eq!(report["cut_short"], false);
     assert_eq!(default_route(), "default nhid 7100 via 198.51.100.1 dev ppp0 proto 77");
+}
+
+/// The other line's end is an event, and the drill's process does nothing for now: whoever makes the next pass puts
+/// the link back.
+#[test]
+fn any_event_ends_a_drill_that_would_leave_no_uplink() {
+    let server = two_lines();
+    let child = drill(&server, "drill isp1 --for 10m");
+    send(&child, Signal::SIGSTOP);
+    server.lose(ISP2);
+    assert_eq!(default_route(), "default nhid 7100 via 198.51.100.1 dev ppp0 proto 77");
+    let status = json(&server, "status --json");
+    assert_eq!((&status["links"][0]["state"], &status["kernel"]["as_wanted"]), (&"up".into(), &true.into()));
+    assert!(server.state().join("isp1.hold").exists(), "otherwise this shows nothing");
+    send(&child, Signal::SIGCONT);
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("s, ended early since no other uplink was up, and is in use again\n"), "{text}");
+    assert!(!server.state().join("isp1.hold").exists());
+}
+
+/// A modem is pulled out: nobody runs a hook.
+#[test]
+fn a_drill_ends_when_the_other_lines_device_vanishes() {
+    let server = two_lines();
+    let child = drill(&server, "drill isp1 --for 10m --json");
+    ISP2.unregister();
+    until("isp1 carries", || default_route() == "default nhid 7100 via 198.51.100.1 dev ppp0 proto 77");
+    let output = child.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!([&report["back"], &report["cut_short"], &report["no_other_uplink"]], [true; 3]);
+}
+
+/// The same while a third line carries: the drill goes on.
+#[test]
+fn a_drill_goes_on_while_any_other_uplink_is_up() {
+    let server = Server::new(&format!("{ARTICLE}\n[[uplink]]\nname = \"lte\"\ninterface = \"ppp2\"\ntier = 2\n"));
+    let lte = Line { device: "ppp2", local: "192.0.2.10", remote: "192.0.2.1", link: "lte", pid: 1004 };
+    for line in [ISP1, ISP2, lte] {
+        server.up(line);
+    }
+    let child = ctl(&server, "drill isp1 --for 3s --json").stdout(Stdio::piped()).spawn().unwrap();
+    until("isp1 is out of use", || json(&server, "status --json")["links"][0]["state"] == "held");
+    ISP2.unregister();
+    server.apply();
+    assert_eq!(json(&server, "status --json")["links"][0]["state"], "held");
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!([&report["back"], &report["cut_short"]], [&true.into(), &Value::from(false)]);
 }
 
 #[test]

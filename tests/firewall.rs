@@ -303,6 +303,59 @@ fn with_firewall_none_nothing_is_looked_at_or_touched() {
     assert!(!ip("-d link show ppp0").contains("group 7000"));
 }
 
+/// Group of each of these Ethernets.
+fn groups(devices: [&str; 3]) -> [String; 3] {
+    let group = |name| {
+        let shown = ip(&format!("-N link show dev {name}"));
+        shown.split_once(" group ").unwrap().1.split(' ').next().unwrap().to_owned()
+    };
+    devices.map(group)
+}
+
+/// Whoever is on a device that is no link's any more would be taken for the Internet.
+#[test]
+fn a_device_that_is_no_links_any_more_leaves_its_group() {
+    let uplink = |name, device: &str| {
+        format!("[[uplink]]\nname = \"{name}\"\ninterface = \"{device}\"\ngateway = \"10.{}.0.1\"\n", &device[3..])
+    };
+    let server = Server::new(&(uplink("isp1", "eth1") + &uplink("isp2", "eth2")));
+    let devices = ["eth1", "eth2", "eth3"];
+    for device in devices {
+        ip(&format!("link add {device} type veth peer far-{device}"));
+        ip(&format!("link set far-{device} up"));
+        ip(&format!("addr add 10.{}.0.2/24 dev {device}", &device[3..]));
+        ip(&format!("link set {device} up"));
+    }
+    let said = |args: &str| String::from_utf8(ok(server.bare(CTL).args(args.split(' '))).stdout).unwrap();
+    server.apply();
+    assert_eq!(groups(devices), ["7000", "7001", "0"]);
+
+    // Its group becomes the other's.
+    server.configure(&uplink("isp2", "eth2"));
+    let shown = said("plan");
+    assert!(shown.contains("ip link set dev eth1 group 0\nip link set dev eth2 group 7000\n"), "{shown}");
+    assert_eq!(said("apply --dry-run"), shown);
+    assert_eq!(groups(devices), ["7000", "7001", "0"], "a plan changes nothing");
+    server.apply();
+    assert_eq!(groups(devices), ["0", "7000", "0"]);
+    assert_eq!(said("plan"), "# nothing to change\n");
+
+    // The link is on another interface, and the administrator's group of the first stays.
+    ip("link set eth1 group 42");
+    server.configure(&uplink("isp2", "eth3"));
+    server.apply();
+    assert_eq!(groups(devices), ["42", "0", "7000"]);
+
+    // No device is put into a group: only rules change.
+    server.configure(&(uplink("isp2", "eth3") + &uplink("isp1", "eth2")));
+    server.apply();
+    assert_eq!(groups(devices), ["42", "7001", "7000"]);
+    server.configure(&uplink("isp2", "eth3"));
+    server.apply();
+    assert_eq!(groups(devices), ["42", "0", "7000"]);
+    assert_eq!(said("plan"), "# nothing to change\n");
+}
+
 #[test]
 fn another_group_of_the_administrators_stays_and_the_rules_name_the_interface() {
     let server = Server::new(LINKS);

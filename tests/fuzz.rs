@@ -270,12 +270,15 @@ proptest! {
         let config = config::parse(ARTICLE, Path::new("x")).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path());
-        let write = |name: &str, base| {
+        let orphan = record.replace("ppp0", "tun0");
+        let write = |name: &str, base: &str| {
             let text = rubbish.clone().unwrap_or_else(|| edited(base, &edits).into_bytes());
             fs::write(dir.path().join(name), text).unwrap();
         };
         write("isp1.toml", record);
         write("isp1.hold", hold);
+        // Of a link that is not there any more.
+        write("office.toml", &orphan);
         fs::write(dir.path().join("isp2.toml"), record).unwrap();
         let (records, errors) = store.load(&config);
         for error in &errors {
@@ -284,5 +287,10 @@ proptest! {
         // One that is right is read whatever stands beside it.
         prop_assert!(records.keys().any(|name| name.as_str() == "isp2"));
         prop_assert!(errors.len() <= 2);
+        // To write down whose it is now changes nothing for who reads.
+        for adopted in store.adopt(&config) {
+            prop_assert!(adopted.is_ok());
+        }
+        prop_assert_eq!(store.load(&config).0, records);
     }
 }

@@ -125,6 +125,37 @@ fn a_broken_configuration_is_one_line_with_file_and_line_and_status_1() {
 }
 
 #[test]
+fn an_event_that_a_broken_configuration_loses_can_be_said_again_as_the_line_tells() {
+    let server = Server::new("nonsense");
+    ISP1.create();
+    let six = Line { local: "fe80::2", remote: "fe80::1", ..ISP1 };
+    let nowhere = Line { local: "0.0.0.0", remote: "0.0.0.0", ..ISP1 };
+    for (program, line, lost) in [
+        (UP, nowhere, "say `mhctl link up LINK --interface ppp0`"),
+        (DOWN, ISP1, "not recorded as down: once that is mended, say `mhctl link down LINK --interface ppp0`"),
+        (UP, six, "what became of IPv6 on ppp0 was not recorded: once that is mended, reconnect"),
+        (DOWN, six, "what became of IPv6 on ppp0 was not recorded: once that is mended, reconnect"),
+    ] {
+        let said = fails(1, &mut server.hook(program, line));
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("multihome.toml:1: ") && said.trim_end().ends_with(lost), "{said}");
+        // A dry run loses nothing.
+        let said = fails(1, server.hook(program, line).arg("--dry-run"));
+        assert!(said.contains("multihome.toml:1: ") && !said.contains("recorded"), "{said}");
+    }
+    let said = fails(1, &mut server.with_args(CTL, &["link", "up", "--interface", "ppp0"]));
+    assert!(said.trim_end().ends_with("; nothing was recorded: once that is mended, say it again"), "{said}");
+
+    // As one would copy it.
+    let said = fails(1, &mut server.hook(UP, ISP1));
+    let (_, command) = said.trim_end().trim_end_matches('`').rsplit_once("`mhctl ").unwrap();
+    let command = command.replace("LINK", "isp1");
+    server.configure(ARTICLE);
+    ok(&mut server.with_args(CTL, &command.split(' ').collect::<Vec<_>>()));
+    assert_eq!(defaults("main"), ["default nhid 7100 via 198.51.100.1 dev ppp0 proto 77"], "{command}");
+}
+
+#[test]
 fn an_interface_that_does_not_exist_cannot_come_up() {
     let server = Server::new(ARTICLE);
     let said = fails(1, &mut server.hook(UP, ISP1));
@@ -261,6 +292,38 @@ fn output_goes_to_stderr_too_when_asked_for() {
     let verbose = ok(server.hook(UP, ISP1).arg("-v"));
     let said = String::from_utf8_lossy(&verbose.stderr).into_owned();
     assert!(said.contains("isp1 up on ppp0, 198.51.100.10 via 198.51.100.1; links up: isp1; 0 changes in "), "{said}");
+}
+
+/// What a hook says of an event that changes nothing, in its one line.
+fn said_of(hook: &mut Command) -> String {
+    String::from_utf8(ok(hook.arg("-v")).stderr).unwrap().lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_line_of_an_event_that_changes_nothing_says_why_it_does_not() {
+    let cable = "[[uplink]]\nname = \"cable\"\ninterface = \"eth1\"\ngateway = \"192.0.2.1\"\n";
+    let server = Server::new(&with_settings(&format!("{ARTICLE}{cable}"), "settle-timeout = \"0s\""));
+    server.up(ISP1);
+    let six = Line { local: "fe80::2", remote: "fe80::1", ..ISP1 };
+    let said = said_of(&mut server.hook(DOWN, six));
+    assert!(said.contains("isp1 was not recorded as up with IPv6 on ppp0: nothing to take down; "), "{said}");
+    ok(&mut server.hook(UP, six));
+    let said = said_of(&mut server.hook(DOWN, Line { pid: 7, ..six }));
+    assert!(said.contains("late word that isp1 has no IPv6 on ppp0: it is up on ppp0 since; "), "{said}");
+    let said = said_of(&mut server.hook(DOWN, six));
+    assert!(said.contains("isp1 has no IPv6 any more on ppp0; "), "{said}");
+
+    let said = said_of(&mut server.hook(DOWN, ISP2));
+    assert!(said.contains("isp2 was not recorded as up with IPv4 on ppp1: nothing to take down; "), "{said}");
+    ok(&mut server.hook(DOWN, ISP1));
+    let said = said_of(&mut server.hook(DOWN, ISP1));
+    assert!(said.contains("isp1 was not recorded as up with IPv4 on ppp0: nothing to take down; "), "{said}");
+    let cable = Line { device: "eth1", local: "192.0.2.77", remote: "192.0.2.1", link: "cable", pid: 7 };
+    cable.create();
+    let said = said_of(&mut server.hook(DOWN, cable));
+    let why =
+        "cable was not recorded as up on eth1: with its gateway configured it is up while eth1 is; links up: cable";
+    assert!(said.contains(why), "{said}");
 }
 
 #[test]

@@ -99,6 +99,22 @@ fn a_down_by_hand_without_names_finds_the_line_on_its_interface() {
 }
 
 #[test]
+fn a_down_without_names_is_about_the_line_that_is_up_on_the_interface_not_the_one_that_could_be() {
+    let server = Server::new(&with_settings(ARTICLE, "settle-timeout = \"0s\""));
+    let elsewhere = Line { device: "ppp0", ..ISP2 };
+    elsewhere.create();
+    let by_hook = ["ppp0", "", "", "", ""];
+    let by_mhctl = ["link", "down", "--interface", "ppp0"];
+    for (program, args) in [(DOWN, &by_hook[..]), (CTL, &by_mhctl)] {
+        ok(&mut server.hook(UP, elsewhere));
+        assert_eq!(defaults("main"), ["default nhid 7100 via 203.0.113.1 dev ppp0 proto 77"]);
+        ok(&mut server.with_args(program, args));
+        assert_eq!(defaults("main"), [""; 0], "{args:?}");
+        assert!(!server.state().join("isp2.toml").exists(), "{args:?}");
+    }
+}
+
+#[test]
 fn a_record_of_a_device_that_is_gone_does_not_count_for_the_next_one_of_its_name() {
     let server = Server::new(ARTICLE);
     server.up(ISP1);

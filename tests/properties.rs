@@ -72,6 +72,16 @@ fn assert_default_is_shared_out(live: &[LiveLink<'_>], fake: &Fake) {
     assert!(carriers == wanted, "{carriers:?} instead of {wanted:?}\n{fake}");
 }
 
+/// In our groups, of which each is a link's by its place, there is no device but that link's. In scenes a link is on
+/// the interface that it is configured for.
+fn assert_no_device_has_strayed(config: &Config, fake: &Fake) {
+    let ours = config.settings.device_group..config.settings.device_group + 32;
+    for (name, nic) in fake.nics.iter().filter(|(_, nic)| ours.contains(&nic.group)) {
+        let place = usize::try_from(nic.group - ours.start).unwrap();
+        assert!(config.links.get(place).is_some_and(|link| link.interface == *name), "{name} {}\n{fake}", nic.group);
+    }
+}
+
 /// Everything of others, except default routes by links where ours go.
 fn foreign(config: &Config, fake: &Fake) -> Vec<String> {
     let metrics: Vec<_> = config
@@ -124,6 +134,9 @@ proptest! {
             assert!(!defaults.contains(&false), "{before}{made:#?}{defaults:?}");
         }
         assert_settled(&config, &records, &mut fake, &outcome);
+        if outcome.made.iter().any(|change| matches!(change, Change::DeviceGroup { .. } | Change::Firewall(_))) {
+            assert_no_device_has_strayed(&config, &fake);
+        }
     }
 
     /// A crash anywhere, and the next event ends where the first would have.

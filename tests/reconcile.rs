@@ -4,15 +4,19 @@
 
 mod fake;
 
+use std::ops::Range;
 use std::path::Path;
 
-use multihome::config;
+use multihome::config::{self, FwMark};
+use multihome::kernel::{self, Kernel};
+use multihome::observed::{Observed, Scope};
 use multihome::plan::Change;
 use multihome::reconcile::{About, Failure, reconcile};
 use multihome::records::Records;
+use multihome::state::Device;
 
 use fake::watched::Watched;
-use fake::{EINVAL, Fake};
+use fake::{EINVAL, Fake, refusal};
 
 const LINE: &str = "link 11 ppp0 up address 198.51.100.10 peer 198.51.100.1\n";
 const UPLINK: &str = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\n";
@@ -99,4 +103,61 @@ fn a_rule_of_ours_that_cannot_be_deleted_is_told_of() {
         outcome.failures
     );
     assert!(outcome.made.len() < 20, "{:?}", outcome.made);
+}
+
+/// A kernel that counts who asks for all its devices, or tells nobody.
+struct Asked {
+    fake: Fake,
+    questions: usize,
+    silent: bool,
+}
+
+impl Kernel for Asked {
+    fn observe(&mut self, scope: &Scope) -> Result<Observed, kernel::Error> {
+        self.fake.observe(scope)
+    }
+
+    fn apply(&mut self, change: &Change, protocol: u8) -> Result<(), kernel::Error> {
+        self.fake.apply(change, protocol)
+    }
+
+    fn in_groups(&mut self, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, kernel::Error> {
+        self.questions += 1;
+        if self.silent { Err(refusal(&Change::HashPolicy(0), 77, EINVAL)) } else { self.fake.in_groups(groups) }
+    }
+
+    fn is_pinned(&mut self, pin: FwMark) -> Result<bool, kernel::Error> {
+        self.fake.is_pinned(pin)
+    }
+
+    fn flush_route_cache(&mut self) -> Result<(), kernel::Error> {
+        Ok(())
+    }
+}
+
+/// There may be thousands of devices: only where groups or their meaning change they are gone through.
+#[test]
+fn an_event_that_changes_no_group_does_not_go_through_all_devices() {
+    let config = config::parse(UPLINK, Path::new("test.toml")).unwrap();
+    let stray = "link 12 eth1 up group 7000\n";
+    let mut kernel = Asked { fake: Fake::parse(&format!("{LINE}{stray}")), questions: 0, silent: false };
+    reconcile(&config, &records(), &About::All, &mut kernel).unwrap();
+    assert_eq!(kernel.questions, 1);
+    let groups: Vec<_> = kernel.fake.nics.iter().map(|(name, nic)| (name.as_str(), nic.group)).collect();
+    assert_eq!(groups, [("eth1", 0), ("ppp0", 7000)]);
+    let other_metric = config::parse(&format!("{UPLINK}[settings]\nmetric = 50\n"), Path::new("test.toml")).unwrap();
+    let outcome = reconcile(&other_metric, &records(), &About::All, &mut kernel).unwrap();
+    assert!(!outcome.made.is_empty());
+    assert_eq!(kernel.questions, 1);
+}
+
+/// All else is made all the same.
+#[test]
+fn that_devices_are_not_told_keeps_nothing_back() {
+    let config = config::parse(UPLINK, Path::new("test.toml")).unwrap();
+    let mut kernel = Asked { fake: Fake::parse(LINE), questions: 0, silent: true };
+    let outcome = reconcile(&config, &records(), &About::All, &mut kernel).unwrap();
+    assert!(matches!(&outcome.failures[..], [Failure::Refused { link: None, .. }]), "{:?}", outcome.failures);
+    assert!(kernel.fake.has_default());
+    assert!(kernel.fake.nics.values().all(|nic| nic.group == 7000));
 }

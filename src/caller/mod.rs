@@ -90,11 +90,17 @@ impl Addresses {
 }
 
 /// The link that the event is about: by the caller's names for it, best first, and then by
-/// interface. `None`: it is no link of ours.
-pub fn recognise<'a>(event: &Event, config: &'a Config) -> Option<&'a Link> {
+/// interface. `None`: it is no link of ours. At a *down* the link that is `recorded` on the interface goes before
+/// the one that is configured on it: by its names another may have come up there, and only that one can go down.
+pub fn recognise<'a>(
+    event: &Event,
+    config: &'a Config,
+    recorded: impl FnOnce() -> Option<&'a Link>,
+) -> Option<&'a Link> {
     let by_name = |name: &String| config.links.iter().find(|link| link.ipparam == *name);
+    let by_record = || if matches!(event.change, Change::Down(_)) { recorded() } else { None };
     let by_interface = || config.links.iter().find(|link| link.interface == event.interface);
-    event.names.iter().find_map(by_name).or_else(by_interface)
+    event.names.iter().find_map(by_name).or_else(by_record).or_else(by_interface)
 }
 
 /// A variable of the environment; an empty one says as little as a missing one.
@@ -173,6 +179,7 @@ mod tests {
     fn a_link_is_recognised_by_the_callers_names_and_then_by_interface() {
         let links = vec![link(1, "isp1", "ppp0", "isp1"), link(2, "isp2", "ppp1", "second")];
         let config = Config { links, policies: vec![], settings: Settings::default() };
+        let (up, down) = (Change::Up(v4("198.51.100.10", "198.51.100.1")), Change::Down(Family::V4));
         for (names, interface, expected) in [
             (&[][..], "ppp0", Some("isp1")),
             (&[], "ppp1", Some("isp2")),
@@ -188,14 +195,25 @@ mod tests {
             (&["isp2"], "ppp9", None),
             (&["unknown"], "ppp9", None),
         ] {
-            let event = Event {
-                change: Change::Down(Family::V4),
+            let event = |change| Event {
+                change,
                 interface: interface.parse().unwrap(),
                 names: names.iter().map(|&name| name.to_owned()).collect(),
                 session: None,
             };
-            let found = recognise(&event, &config).map(|link| link.name.as_str());
-            assert_eq!(found, expected, "{names:?} {interface}");
+            let found = |change, recorded: Option<usize>| {
+                let recorded = || recorded.map(|n| &config.links[n]);
+                recognise(&event(change), &config, recorded).map(|link| link.name.as_str())
+            };
+            for change in [up, down] {
+                assert_eq!(found(change, None), expected, "{change:?} {names:?} {interface}");
+            }
+            // A record says nothing to who comes up; of who goes down it says more than the configuration does.
+            let named = names.iter().any(|name| ["isp1", "second"].contains(name));
+            for (n, name) in ["isp1", "isp2"].into_iter().enumerate() {
+                assert_eq!(found(up, Some(n)), expected, "{names:?} {interface}");
+                assert_eq!(found(down, Some(n)), if named { expected } else { Some(name) }, "{names:?} {interface}");
+            }
         }
     }
 

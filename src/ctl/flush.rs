@@ -13,13 +13,13 @@ use tracing::{info, warn};
 use super::Error;
 use crate::config::{self, Config, LinkKind};
 use crate::firewall;
-use crate::kernel::{Kernel, Linux};
+use crate::kernel::{self, Kernel, Linux};
 use crate::links::{LiveLink, live};
 use crate::observed::{Observed, Scope};
 use crate::pass::{self, Common, Pass};
 use crate::plan::Change;
 use crate::records::{Effect, Records, Store};
-use crate::state::{Action, DefaultRoute, FoundRoute, FoundTarget, Leg, NexthopKind, Target, WeightedLeg};
+use crate::state::{Action, DefaultRoute, Device, FoundRoute, FoundTarget, Leg, NexthopKind, Target, WeightedLeg};
 use crate::types::{TableId, Weight};
 
 /// The plain default route is the administrator's from here on: `RTPROT_STATIC`, which daemons leave
@@ -59,10 +59,31 @@ struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct CutOff;
 
+/// What the kernel holds.
+struct Seen {
+    observed: Observed,
+    /// Devices in our groups.
+    grouped: Vec<Device>,
+}
+
+impl Seen {
+    /// Looks: with `firewall = "none"` too there may be chains of a time when it was not.
+    fn by(kernel: &mut impl Kernel, config: &Config, records: &Records) -> Result<Self, kernel::Error> {
+        let observed = kernel.observe(&Scope { firewall: true, ..Scope::new(config, records) })?;
+        let grouped = kernel.in_groups(&firewall::our_groups(config))?;
+        Ok(Self { observed, grouped: grouped.into_iter().map(|(device, _)| device).collect() })
+    }
+}
+
 /// What to do so that nothing of ours is left, in an order that makes before it breaks: at no prefix
 /// is there no default route where there was one. `refused` are the ways that the kernel would not
 /// take. Pure.
-fn steps(config: &Config, live: &[LiveLink<'_>], observed: &Observed, refused: &[Leg]) -> Result<Vec<Step>, CutOff> {
+fn steps(
+    config: &Config,
+    live: &[LiveLink<'_>],
+    Seen { observed, grouped }: &Seen,
+    refused: &[Leg],
+) -> Result<Vec<Step>, CutOff> {
     let ours = config.settings.protocol;
     let plain = plain_default(config, live, observed, refused)?;
     // It takes the place of the first of its metric.
@@ -85,7 +106,7 @@ fn steps(config: &Config, live: &[LiveLink<'_>], observed: &Observed, refused: &
     for (id, _) in nexthops {
         add(Change::DeleteNexthop(*id));
     }
-    for device in firewall::our_groups(config, observed) {
+    for device in grouped {
         add(Change::DeviceGroup { device: device.clone(), group: 0 });
     }
     // Last: what else is ours goes even where iptables fails.
@@ -154,9 +175,9 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     let pass = Pass { config: &config, store: Store::new(&common.state_dir), who: "mhctl flush".to_owned() };
     if common.dry_run {
         let records = pass.records();
-        let observed = Linux::open()?.observe(&scope(&config, &records))?;
+        let seen = Seen::by(&mut Linux::open()?, &config, &records)?;
         let steps =
-            steps(&config, &live(&config, &records, &observed), &observed, &[]).map_err(|CutOff| Error::CutOff)?;
+            steps(&config, &live(&config, &records, &seen.observed), &seen, &[]).map_err(|CutOff| Error::CutOff)?;
         print(&steps, &records, &pass.store)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -174,20 +195,14 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where to look: with `firewall = "none"` too there may be chains of a time when it was not.
-fn scope(config: &Config, records: &Records) -> Scope {
-    Scope { firewall: true, ..Scope::new(config, records) }
-}
-
 /// Makes the changes, and looks again until there is nothing left; how many there were.
 fn flush(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result<usize, Error> {
-    let scope = scope(config, records);
     let mut refused = Vec::new();
     let mut refusal = None;
     let mut made = 0;
     for _ in 0..ROUNDS {
-        let observed = kernel.observe(&scope)?;
-        let steps = match steps(config, &live(config, records, &observed), &observed, &refused) {
+        let seen = Seen::by(kernel, config, records)?;
+        let steps = match steps(config, &live(config, records, &seen.observed), &seen, &refused) {
             Ok(steps) if steps.is_empty() => return Ok(made),
             Ok(steps) => steps,
             Err(CutOff) => return Err(refusal.map_or(Error::CutOff, Error::Kernel)),
@@ -212,7 +227,9 @@ fn flush(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result
 
 /// Removes the records as they were read: what was noted since is of an event that comes after us.
 fn forget(pass: &Pass<'_>, seen: &Records) -> Result<(), Error> {
-    let _lock = pass.lock("records.lock")?;
+    let lock = pass.lock("records.lock")?;
+    // Else what a renamed link had under its old name would bring it back.
+    pass.adopt(&lock);
     let now = pass.records();
     for (link, record) in seen.iter().filter(|(link, record)| now.get(*link) == Some(*record)) {
         pass.store.apply(link, &Effect::Remove(record.clone())).map_err(pass::Error::from)?;

@@ -13,7 +13,7 @@ use crate::kernel::{Kernel, Linux};
 use crate::links::{LinkState, state};
 use crate::observed::{Interface, Scope};
 use crate::pass::Common;
-use crate::records::Store;
+use crate::records::{Records, Store};
 use crate::types::{HostAddr, IfName, LinkName};
 
 /// What happened to the link.
@@ -70,33 +70,47 @@ struct Which {
 }
 
 impl Which {
-    /// The link that is meant; `None`: the interface is no link's.
-    fn link<'a>(&self, config: &'a Config) -> Result<Option<&'a Link>, Error> {
+    /// The link that is meant, `recorded` being the one that is up on the interface; `None`: it is no link's.
+    fn link<'a>(&self, config: &'a Config, recorded: Option<&'a Link>) -> Result<Option<&'a Link>, Error> {
+        let configured = || config.links.iter().find(|link| Some(&link.interface) == self.interface.as_ref());
         match &self.name {
             Some(name) => find(name, config).map(Some),
-            None => Ok(config.links.iter().find(|link| Some(&link.interface) == self.interface.as_ref())),
+            None => Ok(recorded.or_else(configured)),
         }
     }
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
-    let config = config::load(&common.config)?;
-    let which = match &args.change {
-        LinkChange::Up(args) => &args.which,
-        LinkChange::Down(args) => &args.which,
+    let config = match config::load(&common.config) {
+        // The script that called us for a DHCP client does not come again by itself.
+        Err(source) if !common.dry_run => {
+            let lost = "nothing was recorded: once that is mended, say it again".to_owned();
+            return Err(hook::Error::Unrecorded { source: source.into(), lost }.into());
+        }
+        loaded => loaded?,
     };
-    let Some(link) = which.link(&config)? else { return Ok(ExitCode::SUCCESS) };
-    let store = Store::new(&common.state_dir);
-    let event = match &args.change {
-        LinkChange::Up(args) => up(link, args, &config)?,
-        LinkChange::Down(args) => down(link, args, &config, &store),
-    };
-    // What DHCP and Ethernet take down stays as a device: there is nothing to wait for.
-    hook::run("mhctl link", &event, common, false)?;
-    let is_down = matches!(args.change, LinkChange::Down(_));
-    if is_down && link.gateway.is_some() && !common.dry_run && is_live(link, &config, &store)? {
-        return Err(Error::Static { link: link.name.clone(), interface: link.interface.clone() });
+    match &args.change {
+        LinkChange::Up(args) => match args.which.link(&config, None)? {
+            Some(link) => tell(&up(link, args, &config)?, common),
+            None => Ok(ExitCode::SUCCESS),
+        },
+        LinkChange::Down(args) => {
+            let store = Store::new(&common.state_dir);
+            let (records, _) = store.load(&config);
+            let recorded = args.which.interface.as_ref().and_then(|interface| records.on(interface, &config));
+            let Some(link) = args.which.link(&config, recorded)? else { return Ok(ExitCode::SUCCESS) };
+            let told = tell(&down(link, args, &records), common)?;
+            if link.gateway.is_some() && !common.dry_run && is_live(link, &config, &store)? {
+                return Err(Error::Static { link: link.name.clone(), interface: link.interface.clone() });
+            }
+            Ok(told)
+        }
     }
+}
+
+fn tell(event: &Event, common: &Common) -> Result<ExitCode, Error> {
+    // What DHCP and Ethernet take down stays as a device: there is nothing to wait for.
+    hook::run("mhctl link", event, common, false)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -138,13 +152,12 @@ fn doubt(link: &Link, args: &UpArgs, found: &Interface) {
 /// Whether the link carries traffic now.
 fn is_live(link: &Link, config: &Config, store: &Store) -> Result<bool, Error> {
     let (records, _) = store.load(config);
-    let scope = Scope { interfaces: [link.interface.clone()].into(), ..Scope::default() };
+    let scope = Scope { firewall: false, ..Scope::new(config, &records) };
     let observed = Linux::open()?.observe(&scope)?;
-    Ok(matches!(state(link, &records, &observed), LinkState::Up(_)))
+    Ok(matches!(state(link, config, &records, &observed), LinkState::Up(_)))
 }
 
-fn down(link: &Link, args: &DownArgs, config: &Config, store: &Store) -> Event {
-    let (records, _) = store.load(config);
+fn down(link: &Link, args: &DownArgs, records: &Records) -> Event {
     let recorded = records.get(&link.name).map_or(&link.interface, |record| &record.interface);
     let interface = args.which.interface.as_ref().unwrap_or(recorded).clone();
     event(link, interface, Change::Down(Family::V4))

@@ -12,7 +12,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 pub mod iptables;
 mod render;
 
-pub use render::{LINK_GROUPS, device_groups, our_groups, rulesets, unmasqueraded};
+pub use render::{LINK_GROUPS, device_groups, our_groups, rulesets, strays, unmasqueraded};
 
 /// All our chains begin so; no other chain is ever touched, but for the jumps to ours.
 pub const PREFIX: &str = "MULTIHOME";

@@ -1,11 +1,13 @@
 //! What our chains should be for a configuration. Pure.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::{Chain, Ruleset, Table};
 use crate::config::{Config, Firewall, Link, LinkKind};
 use crate::links::LiveLink;
-use crate::observed::{Interface, Observed};
+use crate::observed::Observed;
+use crate::records::Records;
 use crate::state::Device;
 use crate::types::IfName;
 
@@ -32,14 +34,25 @@ fn group(config: &Config, link: &Link) -> u32 {
 
 /// Whether we may give the device of this group another: it has none, or one of ours.
 fn is_free(config: &Config, found: u32) -> bool {
-    let first = config.settings.device_group;
-    found == 0 || (first..first.saturating_add(LINK_GROUPS)).contains(&found)
+    found == 0 || our_groups(config).contains(&found)
 }
 
-/// Interfaces that are in a device group of ours.
-pub fn our_groups<'a>(config: &Config, observed: &'a Observed) -> Vec<&'a Device> {
-    let ours = |i: &&Interface| i.group != 0 && is_free(config, i.group);
-    observed.interfaces.values().filter(ours).map(|i| &i.device).collect()
+/// The device groups that are ours, whatever the links are.
+pub fn our_groups(config: &Config) -> Range<u32> {
+    let first = config.settings.device_group;
+    first..first.saturating_add(LINK_GROUPS)
+}
+
+/// Of the devices in groups of ours those whose group is not that of a link which they are, by record or by name:
+/// their link has left the configuration, or is on another interface now, and the group may mean another link.
+pub fn strays(config: &Config, records: &Records, grouped: Vec<(Device, u32)>) -> Vec<Device> {
+    let is_on = |link: &Link, device: &Device| {
+        link.interface == device.name || records.get(&link.name).is_some_and(|record| record.index == device.index)
+    };
+    let is_right = |(device, found): &(Device, u32)| {
+        config.links.iter().any(|link| group(config, link) == *found && is_on(link, device))
+    };
+    grouped.into_iter().filter(|one| !is_right(one)).map(|(device, _)| device).collect()
 }
 
 /// Live uplinks by which packets of a private network behind us would leave with their own source,

@@ -75,8 +75,11 @@ pub(super) fn any(pin: FwMark) -> Result<bool, Error> {
     }
 }
 
-/// Forgets all IPv4 connections that bear this mark, and no other.
+/// Forgets all IPv4 connections that bear this mark, and no other. A kernel without connection tracking has none.
 pub(super) fn forget(pin: FwMark) -> Result<(), socket::Error> {
+    if !Path::new(COUNT).exists() {
+        return Ok(());
+    }
     let mut socket = Socket::open_netfilter()?;
     socket.change(IPCTNL_MSG_CT_DELETE, 0, &marked(pin))
 }

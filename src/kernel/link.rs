@@ -1,12 +1,15 @@
-//! Network devices: asked for by name or index, and put into groups.
+//! Network devices: asked for by name, index or group, and put into groups.
 //!
 //! Not netlink-packet-route's link message: it reads all of the hundred attributes of a link, and
 //! fails where a newer kernel has changed one that nobody here looks at.
+
+use std::ops::{ControlFlow, Range};
 
 use netlink_packet_core::{DefaultNla, Emitable, parse_u32};
 
 use super::socket::{self, Socket};
 use super::{Error, nla, read};
+use crate::state::Device;
 use crate::types::IfName;
 
 const RTM_GETLINK: u16 = 18;
@@ -96,6 +99,22 @@ pub(super) fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>, 
     get(socket, &Request { index, ..Request::default() }.with(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS))
 }
 
+/// All devices in these groups, and the group of each. The kernel filters by none: it dumps all devices.
+pub(super) fn in_groups(socket: &mut Socket, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, Error> {
+    let each = |all: &mut Vec<_>, body: &[u8]| {
+        let Link { index, name, group, .. } = parse(body).ok_or_else(cut_short)?;
+        // A name that no configuration can say is not that of a device that we have put into a group.
+        if let Ok(name) = name.parse()
+            && groups.contains(&group)
+        {
+            all.push((Device { index, name }, group));
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    let request = Request::default().with(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+    socket.dump(RTM_GETLINK, &request, Vec::new, each).map_err(read("interfaces"))
+}
+
 /// Puts a device into a group.
 pub(super) fn set_group(socket: &mut Socket, index: u32, group: u32) -> Result<(), socket::Error> {
     socket.change(RTM_SETLINK, 0, &Request { index, ..Request::default() }.with(IFLA_GROUP, group))
@@ -108,10 +127,11 @@ fn named(socket: &mut Socket, name: &IfName, request: &Request) -> Result<Option
 
 fn get(socket: &mut Socket, request: &Request) -> Result<Option<Link>, Error> {
     let answer = socket.get(RTM_GETLINK, request).map_err(read("an interface"))?;
-    let parsed = answer.map(|body| {
-        parse(&body).ok_or_else(|| read("an interface")(socket::Error::Decode("a link that is cut short".to_owned())))
-    });
-    parsed.transpose()
+    answer.map(|body| parse(&body).ok_or_else(|| read("an interface")(cut_short()))).transpose()
+}
+
+fn cut_short() -> socket::Error {
+    socket::Error::Decode("a link that is cut short".to_owned())
 }
 
 pub(super) fn parse(body: &[u8]) -> Option<Link> {

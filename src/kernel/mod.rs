@@ -1,6 +1,7 @@
 //! The only code that knows netlink and sysctl: looks at what the kernel holds, and changes it.
 
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use netlink_packet_core::Parseable;
@@ -10,6 +11,7 @@ use crate::config::FwMark;
 use crate::firewall::iptables;
 use crate::observed::{Observed, Scope};
 use crate::plan::Change;
+use crate::state::Device;
 use crate::types::IfName;
 
 mod apply;
@@ -36,6 +38,9 @@ pub trait Kernel {
 
     /// Makes one change; `protocol` marks it as ours. What is there or gone already is a success.
     fn apply(&mut self, change: &Change, protocol: u8) -> Result<(), Error>;
+
+    /// All devices in these device groups, and the group of each.
+    fn in_groups(&mut self, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, Error>;
 
     /// Whether any tracked connection bears this mark.
     fn is_pinned(&mut self, pin: FwMark) -> Result<bool, Error>;
@@ -117,6 +122,10 @@ impl Kernel for Linux {
 
     fn apply(&mut self, change: &Change, protocol: u8) -> Result<(), Error> {
         apply::apply(&mut self.socket, change, protocol)
+    }
+
+    fn in_groups(&mut self, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, Error> {
+        link::in_groups(&mut self.socket, groups)
     }
 
     fn is_pinned(&mut self, pin: FwMark) -> Result<bool, Error> {

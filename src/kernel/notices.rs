@@ -14,9 +14,6 @@ use super::watch::Error;
 /// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV4_RULE` and `_NEXTHOP`; the kernel leaves out those
 /// that it does not have.
 const GROUPS: u32 = 1 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 31;
-/// A full routing table being loaded sends thousands of notices a second: more are one.
-const BURST: Duration = Duration::from_millis(100);
-
 /// Why waiting ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Woken {
@@ -49,8 +46,9 @@ impl Notices {
         Ok(Self { runtime, socket, ends, resized })
     }
 
-    /// Waits for at most `time`; what comes close together is told of once.
-    pub fn wait(&mut self, time: Duration) -> Result<Woken, Error> {
+    /// Waits for at most `time`. What comes within `burst` is told of once: a full routing table being loaded sends
+    /// thousands of notices a second.
+    pub fn wait(&mut self, time: Duration, burst: Duration) -> Result<Woken, Error> {
         let mut woken = Woken::Time;
         let mut until = Instant::now() + time;
         loop {
@@ -63,7 +61,7 @@ impl Notices {
                 Woken::Told => return Ok(Woken::Told),
                 Woken::Changed if woken == Woken::Time => {
                     woken = Woken::Changed;
-                    until = until.min(Instant::now() + BURST);
+                    until = until.min(Instant::now() + burst);
                 }
                 Woken::Changed => {}
             }

@@ -70,7 +70,8 @@ impl Stored for Record {
 
 impl Stored for Hold {
     fn to_text(&self) -> String {
-        [line("pid", self.pid), line("started", self.started), line("until", self.until)].concat()
+        let Self { pid, started, until, force } = self;
+        [line("pid", pid), line("started", started), line("until", until), line("force", force)].concat()
     }
 
     fn from_table(table: &DeTable<'_>) -> Result<Self, Wrong> {
@@ -78,6 +79,8 @@ impl Stored for Hold {
             pid: required(table, "pid", number)?,
             started: required(table, "started", number)?,
             until: required(table, "until", number)?,
+            // Older ones lack it.
+            force: optional(table, "force", DeValue::as_bool)?.unwrap_or_default(),
         })
     }
 }
@@ -132,8 +135,10 @@ mod tests {
     fn a_record_reads_as_it_was_written() {
         let record: Record = read(RECORD).unwrap();
         assert_eq!(record.to_text(), RECORD);
-        let hold = "pid = 7\nstarted = 500\nuntil = 100\n";
+        let hold = "pid = 7\nstarted = 500\nuntil = 100\nforce = true\n";
         assert_eq!(read::<Hold>(hold).unwrap().to_text(), hold);
+        let older = read::<Hold>(hold.strip_suffix("force = true\n").unwrap());
+        assert_eq!(older, Ok(Hold { pid: 7, started: 500, until: 100, force: false }));
     }
 
     #[test]

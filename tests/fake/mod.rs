@@ -10,6 +10,7 @@ pub mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 
 use multihome::config::FwMark;
 use multihome::firewall::Found;
@@ -291,7 +292,9 @@ impl Kernel for Fake {
         let routes = routes.collect();
         let nexthops = self.nexthops.as_ref().map(|objects| {
             let seen = |object: &FoundNexthop| match &object.kind {
-                NexthopKind::Single(leg) if !known(leg) => FoundNexthop { kind: NexthopKind::Other, ..object.clone() },
+                NexthopKind::Single(leg) if !known(leg) => {
+                    FoundNexthop { kind: NexthopKind::Elsewhere, ..object.clone() }
+                }
                 _ => object.clone(),
             };
             objects.iter().map(|(id, object)| (*id, seen(object))).collect()
@@ -310,6 +313,11 @@ impl Kernel for Fake {
 
     fn apply(&mut self, change: &Change, protocol: u8) -> Result<(), kernel::Error> {
         self.change(change, protocol).map_err(|number| refusal(change, protocol, number))
+    }
+
+    fn in_groups(&mut self, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, kernel::Error> {
+        let all = self.nics.iter().filter(|(_, nic)| groups.contains(&nic.group));
+        Ok(all.map(|(name, nic)| (Device { index: nic.index, name: name.clone() }, nic.group)).collect())
     }
 
     fn is_pinned(&mut self, pin: FwMark) -> Result<bool, kernel::Error> {

@@ -1,7 +1,7 @@
 //! What the kernel holds, as text in the words of ip(8), one thing a line:
 //!
 //! ```text
-//! link 11 ppp0 up address 198.51.100.10 peer 198.51.100.1    # or: down, no-carrier; strict-rp-filter
+//! link 11 ppp0 up address 198.51.100.10 peer 198.51.100.1    # or: down, no-carrier; strict-rp-filter; group 7000
 //! route table 254 default metric 0 protocol 4 via 198.51.100.1 dev ppp0
 //! route table 254 default metric 0 protocol 77 nexthop dev ppp0 dead weight 8 nexthop dev ppp1 weight 2
 //! rule priority 100 fwmark 0x4/0x4 lookup 3 protocol 77      # `and more`: selectors that we have no word for
@@ -89,6 +89,7 @@ impl Fake {
         let state = words.word();
         assert!(["up", "down", "no-carrier"].contains(&state), "{state:?} is no state of a link");
         let strict_rp_filter = words.is("strict-rp-filter");
+        let group = words.after("group").unwrap_or_default();
         let mut addresses = Vec::new();
         while let Some(net) = words.after::<String>("address") {
             let net: Ipv4Net = net.parse().unwrap_or_else(|_| Ipv4Net::from(net.parse::<Ipv4Addr>().unwrap()));
@@ -96,7 +97,7 @@ impl Fake {
             addresses.push(Address { local: HostAddr::new(net.addr()).unwrap(), reaches });
         }
         let (up, carrier) = (state != "down", state == "up");
-        self.nics.insert(name, Nic { index, up, carrier, strict_rp_filter, group: 0, addresses });
+        self.nics.insert(name, Nic { index, up, carrier, strict_rp_filter, group, addresses });
     }
 
     fn read_route(&mut self, words: &mut Words<'_>) {
@@ -212,6 +213,9 @@ impl fmt::Display for Fake {
             };
             let strict = if nic.strict_rp_filter { " strict-rp-filter" } else { "" };
             write!(f, "link {} {name} {state}{strict}", nic.index)?;
+            if nic.group != 0 {
+                write!(f, " group {}", nic.group)?;
+            }
             for Address { local, reaches } in &nic.addresses {
                 if reaches.contains(&local.get()) {
                     write!(f, " address {local}/{}", reaches.prefix_len())?;
@@ -238,7 +242,7 @@ impl fmt::Display for Fake {
                     let members: Vec<_> = members.iter().map(|m| format!("{},{}", m.id, m.weight)).collect();
                     write!(f, "group {}", members.join("/"))?;
                 }
-                NexthopKind::Other => f.write_str("of a kind that the fake has not")?,
+                NexthopKind::Elsewhere | NexthopKind::Other => f.write_str("of a kind that the fake has not")?,
             }
             writeln!(f, " protocol {protocol}")?;
         }

@@ -1,10 +1,13 @@
 //! The fake kernel with somebody beside it, who sees each change before it is made, and may refuse it
 //! or have something happen.
 
+use std::ops::Range;
+
 use multihome::config::FwMark;
 use multihome::kernel::{self, Kernel};
 use multihome::observed::{Observed, Scope};
 use multihome::plan::Change;
+use multihome::state::Device;
 
 use super::{Fake, refusal};
 
@@ -30,6 +33,10 @@ impl<F: FnMut(usize, &Change, &mut Fake) -> Result<(), i32>> Kernel for Watched<
         (self.before)(self.made, change, self.fake).map_err(|number| refusal(change, protocol, number))?;
         self.made += 1;
         self.fake.apply(change, protocol)
+    }
+
+    fn in_groups(&mut self, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, kernel::Error> {
+        self.fake.in_groups(groups)
     }
 
     fn is_pinned(&mut self, pin: FwMark) -> Result<bool, kernel::Error> {

@@ -87,6 +87,11 @@ enum Step {
         link: usize,
     },
     Strict(usize),
+    /// Somebody has put a link's device, or the LAN's, into a group: one of ours, or another.
+    Group {
+        link: Option<usize>,
+        group: u32,
+    },
     /// One of our hooks ran, with the old or the new configuration, and perhaps was killed.
     Hook {
         old: bool,
@@ -116,7 +121,9 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => (0..20_usize, protocol.clone()).prop_map(|(which, protocol)| Step::SameRule { which, protocol }),
         1 => (ids, protocol, any::<bool>()).prop_map(|(id, protocol, group)| Step::Nexthop { id, protocol, group }),
         1 => (metric, link.clone()).prop_map(|(metric, link)| Step::OwnDefault { metric, link }),
-        1 => link.prop_map(Step::Strict),
+        1 => link.clone().prop_map(Step::Strict),
+        1 => (proptest::option::of(link), select(vec![7000, 7001, 7006, 7031, 7032, 42]))
+            .prop_map(|(link, group)| Step::Group { link, group }),
         6 => (any::<bool>(), proptest::option::of(0..12_usize)).prop_map(|(old, until)| Step::Hook { old, until }),
     ]
 }
@@ -279,6 +286,12 @@ impl World {
             Step::Strict(link) => {
                 if let Some(nic) = self.fake.nics.get_mut(&self.interface(link)) {
                     nic.strict_rp_filter = true;
+                }
+            }
+            Step::Group { link, group } => {
+                let name = link.map_or_else(|| LAN.parse().unwrap(), |link| self.interface(link));
+                if let Some(nic) = self.fake.nics.get_mut(&name) {
+                    nic.group = group;
                 }
             }
             Step::Hook { old, until } => {

@@ -227,7 +227,7 @@ fn observed(args: &str, observed: &Observed) -> Vec<String> {
                     let members: Vec<_> = members.iter().map(|m| format!("{},{}", m.id, m.weight)).collect();
                     format!("id {id} group {}", members.join("/"))
                 }
-                NexthopKind::Other => format!("id {id}"),
+                NexthopKind::Elsewhere | NexthopKind::Other => format!("id {id}"),
             })
             .collect(),
     }

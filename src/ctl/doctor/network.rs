@@ -34,7 +34,7 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
     found.extend(Plan::new(config, &live, &observed).problems.iter().map(problem));
     for link in &config.links {
         let interface = records.get(&link.name).map_or(&link.interface, |record| &record.interface);
-        if state(link, &records, &observed) == LinkState::Stale {
+        if state(link, config, &records, &observed) == LinkState::Stale {
             found.push(Finding::note(
                 format!("the record of {} is stale: the {interface} that it names is gone", link.name),
                 "nothing has told that the line went down; it counts as down until it comes up again",

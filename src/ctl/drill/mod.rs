@@ -3,7 +3,8 @@
 //!
 //! The link is held (see [`crate::hold`]). Put back it is by this process at the end and at a signal;
 //! by a second process, which waits for the end of this one, when it is killed or panics; and when both
-//! are killed, by the next event, since nobody vouches for the hold any more.
+//! are killed, by the next event, since nobody vouches for the hold any more. Where no other uplink is left, the hold
+//! counts for nothing, so any event puts the link back, and this process does so itself where a line goes without one.
 
 mod connections;
 mod guard;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use self::connections::Watched;
 use self::guard::Guard;
 use self::probing::Probing;
-use self::report::{Carried, Report};
+use self::report::{Carried, End, Report};
 use super::link::find;
 use super::show::{self, Screen};
 use super::{Error as CtlError, complete};
@@ -37,7 +38,8 @@ use crate::types::{IfName, LinkName};
 /// Options of `drill`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The line itself stays up; only new routes leave it out. Ctrl-C ends the drill.
+The line itself stays up; only new routes leave it out. Ctrl-C ends the drill,
+and so does the end of the last other uplink, unless --force is given.
 Of the connections that were pinned to the link it is told what became of them:
   moved    it goes by another link, and is answered there
   broke    it was reset there, or is not answered
@@ -52,7 +54,7 @@ pub struct Args {
     /// For how long: 1s to 24h
     #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = duration)]
     time: Duration,
-    /// Even when no other uplink is up
+    /// Even while no other uplink is up
     #[arg(long)]
     force: bool,
     /// Print the report as JSON
@@ -88,6 +90,9 @@ pub enum Error {
     NoGuard(#[source] std::io::Error),
 }
 
+/// Between two looks for other uplinks while the kernel changes things all the time; the first change has one at once.
+const BURST: Duration = Duration::from_millis(20);
+
 fn duration(text: &str) -> Result<Duration, String> {
     let limits = Duration::from_secs(1)..=Duration::from_hours(24);
     humantime::parse_duration(text)
@@ -106,7 +111,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     }
     check(&pass, link, args.force)?;
     // A hold counts in whole seconds; the drill itself ends on time, and never after it.
-    let hold = Hold::by_me(args.time.as_secs() + 1).ok_or(Error::NoProc)?;
+    let hold = Hold::by_me(args.time.as_secs() + 1, args.force).ok_or(Error::NoProc)?;
     if common.dry_run {
         let mut records = pass.records();
         records.held.insert(link.name.clone(), hold);
@@ -127,7 +132,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
 fn check(pass: &Pass<'_>, link: &Link, force: bool) -> Result<(), CtlError> {
     let records = pass.records();
     let observed = Linux::open()?.observe(&Scope::new(pass.config, &records))?;
-    match state(link, &records, &observed) {
+    match state(link, pass.config, &records, &observed) {
         LinkState::Up(_) => {}
         LinkState::Held(hold) => return Err(Error::Held { link: link.name.clone(), pid: hold.pid }.into()),
         _ => return Err(Error::NotUp(link.name.clone()).into()),
@@ -153,7 +158,6 @@ impl Drill<'_> {
         let probing = Probing::start();
         let begin = Instant::now();
         let rehearsed = self.take(hold).and_then(|()| self.wait(&mut notices, quiet, &probing, &mut watched));
-        let told = matches!(rehearsed, Ok(Woken::Told));
         watched.look();
         probing.hurry(true);
         // Whatever came before, this is done.
@@ -161,7 +165,7 @@ impl Drill<'_> {
         let elapsed = begin.elapsed();
         let probed = probing.stop();
         guard.dismiss();
-        rehearsed?;
+        let end = rehearsed?;
         let back = back?;
         let carried = self.counters()?.into_iter().filter_map(|(name, _, after)| {
             let (_, _, before) = before.iter().find(|(n, _, before)| *n == name && before.index == after.index)?;
@@ -171,7 +175,7 @@ impl Drill<'_> {
         });
         let carried = carried.partition(|carried| carried.link == self.link.name.as_str());
         let connections = watched.report();
-        Ok(Report::new(&self.link.name, elapsed, told, back, probed, connections, carried))
+        Ok(Report::new(&self.link.name, elapsed, end, back, probed, connections, carried))
     }
 
     /// Takes the link out of use.
@@ -192,7 +196,7 @@ impl Drill<'_> {
         quiet: bool,
         probing: &Probing,
         watched: &mut Watched<'_>,
-    ) -> Result<Woken, CtlError> {
+    ) -> Result<End, CtlError> {
         if !quiet {
             let time = humantime::format_duration(self.time);
             // If nobody can read it, that is no reason to end with the link out of use.
@@ -200,13 +204,33 @@ impl Drill<'_> {
         }
         probing.hurry(false);
         let end = Instant::now() + self.time;
+        let mut kernel = Linux::open()?;
+        // Also at first: the other line may have gone while this one was being taken out of use.
+        let mut changed = true;
+        let mut looked = Instant::now();
         while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             watched.listen();
-            if notices.wait(left.min(connections::INTERVAL))? == Woken::Told {
-                return Ok(Woken::Told);
+            if changed {
+                looked = Instant::now();
+                if self.is_alone(&mut kernel)? {
+                    return Ok(End::Alone);
+                }
+            }
+            match notices.wait(left.min(connections::INTERVAL), BURST.saturating_sub(looked.elapsed()))? {
+                Woken::Told => return Ok(End::Signal),
+                woken => changed = woken == Woken::Changed,
             }
         }
-        Ok(Woken::Time)
+        Ok(End::Time)
+    }
+
+    /// Whether our hold counts for nothing, since no other uplink is left.
+    fn is_alone(&self, kernel: &mut Linux) -> Result<bool, CtlError> {
+        // What cannot be read is told of by the passes.
+        let (records, _) = self.pass.store.load(self.pass.config);
+        let scope = Scope { firewall: false, ..Scope::new(self.pass.config, &records) };
+        let is_up = matches!(state(self.link, self.pass.config, &records, &kernel.observe(&scope)?), LinkState::Up(_));
+        Ok(is_up && records.held.contains_key(&self.link.name))
     }
 
     /// Puts the link back; whether it carries traffic then.

@@ -10,6 +10,17 @@ use super::probing::Probed;
 use crate::ctl::show::{Align, Screen, Tone, bytes, table};
 use crate::types::LinkName;
 
+/// Why a drill ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its time was over.
+    Time,
+    /// Somebody ended it.
+    Signal,
+    /// The last other uplink was lost.
+    Alone,
+}
+
 /// What a link has carried meanwhile.
 #[derive(Debug, Serialize)]
 pub(super) struct Carried {
@@ -23,8 +34,9 @@ pub(super) struct Carried {
 pub(super) struct Report {
     link: String,
     seconds: f64,
-    /// Ended by a signal.
+    /// Ended by a signal, or for want of another uplink.
     cut_short: bool,
+    no_other_uplink: bool,
     /// Whether the link is in use again.
     back: bool,
     /// None: it could not be found out.
@@ -45,7 +57,7 @@ impl Report {
     pub(super) fn new(
         link: &LinkName,
         elapsed: Duration,
-        cut_short: bool,
+        end: End,
         back: bool,
         probed: Option<Probed>,
         connections: Connections,
@@ -54,7 +66,8 @@ impl Report {
         Self {
             link: link.to_string(),
             seconds: elapsed.as_secs_f64(),
-            cut_short,
+            cut_short: end != End::Time,
+            no_other_uplink: end == End::Alone,
             back,
             no_route_seconds: probed.map(|p| p.without.as_secs_f64()),
             longest_gap_seconds: probed.map(|p| p.longest.as_secs_f64()),
@@ -75,7 +88,11 @@ impl Report {
     pub(super) fn text(&self, screen: Screen) -> String {
         let Self { link, seconds, asked, .. } = self;
         let mut out = String::new();
-        let early = if self.cut_short { ", ended early" } else { "" };
+        let early = match (self.cut_short, self.no_other_uplink) {
+            (false, _) => "",
+            (true, false) => ", ended early",
+            (true, true) => ", ended early since no other uplink was up",
+        };
         let back = if self.back {
             screen.paint(Tone::Good, "is in use again")
         } else {

@@ -158,7 +158,7 @@ impl Seen<'_> {
         let interface = record.map_or(&link.interface, |record| &record.interface);
         let found = self.observed.interfaces.get(interface);
         let there = found.map(|found| found.usable);
-        let (state, reason) = match state(link, self.records, self.observed) {
+        let (state, reason) = match state(link, self.config, self.records, self.observed) {
             LinkState::Up(_) => (State::Up, None),
             LinkState::Down => (State::Down, Some(why_down(link, record.is_some(), there))),
             LinkState::Stale if there.is_none() => (State::Stale, Some(format!("{interface} is gone"))),

@@ -14,6 +14,8 @@ use crate::kernel::notices::{Notices, Woken};
 use crate::pass::Common;
 
 const TICK: Duration = Duration::from_secs(1);
+/// Nobody reads faster.
+const BURST: Duration = Duration::from_millis(100);
 
 /// Bytes received and sent, by index of the interface.
 type Counted = HashMap<u32, (u64, u64)>;
@@ -113,7 +115,7 @@ pub(super) fn run(json: bool, common: &Common) -> Result<ExitCode, Error> {
             out.write_all([between, &frame].concat().as_bytes()).and_then(|()| out.flush())?;
         }
         shown = frame;
-        if notices.wait(TICK)? == Woken::Told {
+        if notices.wait(TICK, BURST)? == Woken::Told {
             break;
         }
         facts = look(common, &mut meter);

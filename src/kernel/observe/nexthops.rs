@@ -34,13 +34,17 @@ pub(super) fn nexthops(socket: &mut Socket, devices: &Devices) -> Result<Option<
 pub(super) fn nexthop(message: &NexthopMessage, devices: &Devices) -> Option<(u32, FoundNexthop)> {
     let mut id = None;
     let mut device = None;
+    let mut elsewhere = false;
     let mut gateway = Ok(None);
     let mut members = None;
     let mut plain = true;
     for attribute in &message.attributes {
         match attribute {
             NexthopAttribute::Id(n) => id = Some(*n),
-            NexthopAttribute::Oif(index) => device = devices.get(*index).cloned(),
+            NexthopAttribute::Oif(index) => {
+                device = devices.get(*index).cloned();
+                elsewhere = device.is_none();
+            }
             NexthopAttribute::Gateway(IpAddr::V4(addr)) => gateway = HostAddr::new(*addr).map(Some),
             NexthopAttribute::Group(entries) => members = Some(entries),
             NexthopAttribute::GroupType(0) | NexthopAttribute::OpFlags(_) => {}
@@ -57,6 +61,7 @@ pub(super) fn nexthop(message: &NexthopMessage, devices: &Devices) -> Option<(u3
             let onlink = message.header.flags.contains(RouteFlags::Onlink);
             Some(NexthopKind::Single(Leg { device, gateway, onlink }))
         }
+        (None, None, _) if elsewhere => Some(NexthopKind::Elsewhere),
         _ => None,
     };
     let protocol = message.header.protocol.into();

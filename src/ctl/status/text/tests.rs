@@ -147,7 +147,7 @@ fn each_trouble_has_its_words() {
     let mut server = Server::new();
     let name = |name: &str| name.parse().unwrap();
     // fibre is held, cable has lost its carrier, lte's interface is another one, office is not up.
-    server.records.held.insert(name("fibre"), Hold { pid: 4711, started: 0, until: 90 * 86400 + 25 });
+    server.records.held.insert(name("fibre"), Hold { pid: 4711, started: 0, until: 90 * 86400 + 25, force: true });
     server.observed.interfaces.get_mut(&"eth1".parse().unwrap()).unwrap().usable = false;
     server.observed.interfaces.get_mut(&"wwan0".parse().unwrap()).unwrap().device.index = 33;
     server.records.remove(&name("office"));
@@ -178,6 +178,26 @@ fn a_policy_whose_rules_somebody_has_deleted_holds_nothing() {
             assert_eq!((policy.link.as_ref(), policy.rules, policy.rules_missing), (None, 2, missing));
         }
     }
+}
+
+#[test]
+fn a_hold_that_would_leave_no_uplink_counts_for_nothing() {
+    let mut server = Server::new();
+    let name = |name: &str| name.parse::<crate::types::LinkName>().unwrap();
+    let states = |server: &Server| server.facts().links.iter().map(|link| link.state).collect::<Vec<_>>();
+    let hold = Hold { pid: 4711, started: 0, until: 90 * 86400 + 25, force: false };
+    for link in ["fibre", "lte", "office"] {
+        server.records.held.insert(name(link), hold);
+    }
+    // cable carries.
+    assert_eq!(states(&server), [State::Held, State::Up, State::Held, State::Held]);
+    server.observed.interfaces.get_mut(&"eth1".parse().unwrap()).unwrap().usable = false;
+    assert_eq!(states(&server), [State::Up, State::Down, State::Up, State::Held]);
+    server.apply();
+    assert!(server.facts().kernel.as_wanted);
+    // A forced one counts, and is no uplink that another hold could rely on.
+    server.records.held.insert(name("fibre"), Hold { force: true, ..hold });
+    assert_eq!(states(&server), [State::Held, State::Down, State::Up, State::Held]);
 }
 
 #[test]
