@@ -125,7 +125,9 @@ fn a_watch_shows_a_change_at_once_and_ends_at_a_signal() {
 
 #[test]
 fn a_watch_leaves_the_terminal_as_it_was() {
-    for (colour, variables) in [(true, vec![]), (false, vec![("NO_COLOR", "1")])] {
+    for (colour, variables, signal) in
+        [(true, vec![], Signal::SIGINT), (false, vec![("NO_COLOR", "1")], Signal::SIGQUIT)]
+    {
         let server = Server::new(ARTICLE);
         server.up(ISP1);
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
@@ -148,7 +150,7 @@ fn a_watch_leaves_the_terminal_as_it_was() {
             }
         });
         thread::sleep(Duration::from_millis(1500));
-        kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
         assert!(child.wait().unwrap().success());
         drop(pty.slave);
         let all = reader.join().unwrap();
