@@ -109,7 +109,8 @@ pub enum Error {
     },
     /// A link that nobody can take down by a word.
     #[error(
-        "{link} has a gateway in the configuration, so it is up while {interface} is: `ip link set {interface} down`"
+        "{link} has a gateway in the configuration, so it is up while {interface} is: `ip link set {} down`",
+        interface.quoted()
     )]
     Static {
         /// The link.
@@ -169,7 +170,9 @@ impl Command {
         };
         match done {
             // `mhctl status | head -1` has read enough.
-            Err(Error::Print(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+            Err(Error::Print(e) | Error::Demo(demo::Error::Print(e))) if e.kind() == io::ErrorKind::BrokenPipe => {
+                Ok(ExitCode::SUCCESS)
+            }
             Err(e) if e.is_permission() => Err(Error::NotRoot(Box::new(e))),
             done => done,
         }
