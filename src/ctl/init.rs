@@ -25,8 +25,8 @@ use crate::types::{HostAddr, IfName, LinkName};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  mhctl init            see it
-  mhctl init --write    write it to /etc/multihome.toml, if that is not there")]
+  mhctl init          # see it
+  mhctl init --write  # write it to /etc/multihome.toml, if that is not there")]
 pub struct Args {
     /// Write it to the configuration's file, unless there is one
     #[arg(long)]

@@ -52,8 +52,9 @@ struct UpArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Examples: mhctl link down cable
-          mhctl link down --interface eth1    from a script for all interfaces")]
+Examples:
+  mhctl link down cable
+  mhctl link down --interface eth1  # from a script for all interfaces")]
 struct DownArgs {
     #[command(flatten)]
     which: Which,

@@ -18,7 +18,7 @@ pub(super) mod pppd;
 /// Options of doctor.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example: mhctl doctor    exit status 1 if it finds trouble")]
+Example: mhctl doctor  # exit status 1 if it finds trouble")]
 pub struct Args {
     /// File tree to look at; the kernel is always ours
     #[arg(long, value_name = "DIR", default_value = "/")]

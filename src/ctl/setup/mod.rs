@@ -27,9 +27,9 @@ const DPKG_LIST: &str = "/var/lib/dpkg/info/multihome.list";
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  mhctl setup --dry-run    what it would make
-  mhctl setup              make it; again when the configuration has changed
-  mhctl unsetup            take it back")]
+  mhctl setup --dry-run  # what it would make
+  mhctl setup            # make it; again when the configuration has changed
+  mhctl unsetup          # take it back")]
 pub struct Args {
     /// How pppd finds its hooks here; if never given, it is found out
     #[arg(long, value_name = "NAME")]
@@ -44,7 +44,7 @@ pub struct Args {
 
 /// Options of unsetup.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: mhctl unsetup --dry-run    what it would take away")]
+#[command(after_help = "Example: mhctl unsetup --dry-run  # what it would take away")]
 pub struct UndoArgs {
     /// File tree to work on
     #[arg(long, value_name = "DIR", default_value = "/")]

@@ -31,9 +31,9 @@ use without::Without;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  mhctl why 203.0.113.99 --proto udp --dport 1130    from this host
-  mhctl why 8.8.8.8 --from 192.168.2.30              from a machine behind it
-  mhctl why 8.8.8.8 --if-down isp1                   were isp1 down
+  mhctl why 203.0.113.99 --proto udp --dport 1130  # from this host
+  mhctl why 8.8.8.8 --from 192.168.2.30            # from a machine behind it
+  mhctl why 8.8.8.8 --if-down isp1                 # were isp1 down
 Firewall rules are not gone through: say the mark that they give with --mark.")]
 pub struct Args {
     /// Address that the connection goes to
