@@ -1,6 +1,6 @@
 //! What is wrong about pppd's options and hooks.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -150,24 +150,27 @@ fn shadow(tree: &Tree, event: &str, program: &str) -> Option<Finding> {
     })
 }
 
+/// The executable as a script calls it, where that is by its whole path.
+fn called<'a>(script: &'a str, program: &str) -> Option<&'a str> {
+    let lines = script.lines().filter(|line| wanted::runs(line, program));
+    let mut words = lines.flat_map(|line| line.split(|c: char| c.is_whitespace() || "\"';&|".contains(c)));
+    words.find(|word| word.starts_with('/') && Path::new(word).file_name().is_some_and(|name| name == program))
+}
+
 /// What keeps the hook at `path` from being run: it cannot be, or pppd 2.5.3 refuses it.
 fn fault(tree: &Tree, path: &str, program: &str, hook: Hook) -> Option<Finding> {
     const PASSES: &str = "pppd's script passes over it";
-    let mut target = path.to_owned();
-    if let Ok(link) = fs::read_link(tree.at(path)) {
-        target = link.to_str()?.to_owned();
-    } else if let Ok(text) = fs::read_to_string(tree.at(path)) {
+    let at = tree.at(path);
+    let is_executable = |meta: &Metadata| meta.permissions().mode() & 0o111 != 0;
+    let target = if let Ok(link) = fs::read_link(&at) {
+        link.to_str()?.to_owned()
+    } else {
         // What is sourced need not be executable.
-        if hook == Hook::Link && fs::metadata(tree.at(path)).is_ok_and(|m| m.permissions().mode() & 0o111 == 0) {
+        if hook == Hook::Link && fs::metadata(&at).is_ok_and(|meta| !is_executable(&meta)) {
             return Some(Finding::trouble(format!("{path} is not executable"), PASSES, format!("chmod 755 {path}")));
         }
-        // Where it calls the executable by its whole path, that is what has to be there.
-        let lines = text.lines().filter(|line| wanted::runs(line, program));
-        let mut words = lines.flat_map(|line| line.split(|c: char| c.is_whitespace() || "\"';&|".contains(c)));
-        let called =
-            words.find(|word| word.starts_with('/') && Path::new(word).file_name().is_some_and(|n| n == program));
-        target = called.unwrap_or(path).to_owned();
-    }
+        called(&fs::read_to_string(&at).unwrap_or_default(), program).unwrap_or(path).to_owned()
+    };
     // Within a scratch tree a path such as /usr/sbin leads out of it; what is meant is inside.
     let inside = tree.at(&target);
     let real = if inside.exists() { inside } else { PathBuf::from(&target) };
@@ -175,7 +178,7 @@ fn fault(tree: &Tree, path: &str, program: &str, hook: Hook) -> Option<Finding> 
         let what = format!("{path} leads to {target}, which does not exist");
         return Some(Finding::trouble(what, PASSES, "make install, or mhctl setup --bin-dir DIR"));
     };
-    if meta.permissions().mode() & 0o111 == 0 && (hook == Hook::Link || target != path) {
+    if !is_executable(&meta) && (hook == Hook::Link || target != path) {
         let what = format!("{target} is not executable");
         return Some(Finding::trouble(what, PASSES, format!("chmod 755 {target}")));
     }
