@@ -51,6 +51,11 @@ fn a_drill_takes_a_link_out_and_puts_it_back() {
     let (code, error) = refused(&server, "drill isp1");
     assert_eq!(code, Some(1));
     assert!(error.contains("isp1 is held by process"), "{error}");
+    let before = ours();
+    let (code, error) = refused(&server, "flush");
+    assert_eq!(code, Some(1));
+    assert!(error.contains(&format!("end it first (kill {})", child.id())), "{error}");
+    assert_eq!(ours(), before);
     let (code, error) = refused(&server, "drill isp2");
     assert_eq!(code, Some(1));
     assert!(error.contains("no other uplink is up"), "{error}");
@@ -174,6 +179,17 @@ fn a_drill_ends_when_the_other_lines_device_vanishes() {
 }
 
 /// The same while a third line carries: the drill goes on.
+#[test]
+fn a_drill_whose_own_line_goes_says_so_and_fails() {
+    let server = two_lines();
+    let child = drill(&server, "drill isp1 --for 2s");
+    ok(&mut ctl(&server, "link down isp1"));
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("and is NOT in use again"), "{said}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+}
+
 #[test]
 fn a_drill_goes_on_while_any_other_uplink_is_up() {
     let server = Server::new(&format!("{ARTICLE}\n[[uplink]]\nname = \"lte\"\ninterface = \"ppp2\"\ntier = 2\n"));

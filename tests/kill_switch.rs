@@ -74,7 +74,7 @@ fn machine() -> Fake {
     Fake::parse(&text)
 }
 
-/// Devices by which a packet of the policy leaves that bears `mark`: rules as fib_rules_lookup() tries them.
+/// Devices by which a packet of the policy leaves that bears `mark`: rules as `fib_rules_lookup()` tries them.
 fn leaves_by(fake: &Fake, mark: u32) -> Vec<u32> {
     let from = Ipv4Addr::new(192, 168, 7, 9);
     for found in &fake.rules {

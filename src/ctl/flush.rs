@@ -174,7 +174,7 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     let config = config::load(&common.config)?;
     let pass = Pass { config: &config, store: Store::new(&common.state_dir), who: "mhctl flush".to_owned() };
     if common.dry_run {
-        let records = pass.records();
+        let records = undrilled(&pass)?;
         let seen = Seen::by(&mut Linux::open()?, &config, &records)?;
         let steps =
             steps(&config, &live(&config, &records, &seen.observed), &seen, &[]).map_err(|CutOff| Error::CutOff)?;
@@ -182,7 +182,7 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
     let lock = pass.lock("lock")?;
-    let records = pass.records();
+    let records = undrilled(&pass)?;
     let mut kernel = Linux::open()?;
     let made = flush(&config, &records, &mut kernel)?;
     forget(&pass, &records)?;
@@ -193,6 +193,15 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
         warn!("multihome.timer brings our rules back within a minute: systemctl stop multihome.timer");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The records, if no link is held.
+fn undrilled(pass: &Pass<'_>) -> Result<Records, Error> {
+    let records = pass.records();
+    match records.held.iter().next() {
+        Some((link, hold)) => Err(Error::Drilled { link: link.clone(), pid: hold.pid }),
+        None => Ok(records),
+    }
 }
 
 /// Makes the changes, and looks again until there is nothing left; how many there were.

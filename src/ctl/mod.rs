@@ -99,6 +99,14 @@ pub enum Error {
          add one first (ip route replace default via GATEWAY dev DEVICE)"
     )]
     CutOff,
+    /// A flush in the midst of a drill, which puts its link back.
+    #[error("a drill keeps {link} out of use, and at its end everything would come back: end it first (kill {pid})")]
+    Drilled {
+        /// The link.
+        link: LinkName,
+        /// The drill's process.
+        pid: u32,
+    },
     /// No such link.
     #[error("{name:?} is no link: write one of {known}")]
     NoLink {

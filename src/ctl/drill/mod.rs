@@ -125,7 +125,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     } else {
         std::io::stdout().lock().write_all(report.text(Screen::stdout()).as_bytes())?;
     }
-    Ok(if report.never_without() { cli::DONE } else { cli::FAILED }.into())
+    Ok(if report.is_good() { cli::DONE } else { cli::FAILED }.into())
 }
 
 /// Whether there can be a drill.

@@ -79,9 +79,9 @@ impl Report {
         }
     }
 
-    /// Whether there was a route all the time.
-    pub(super) fn never_without(&self) -> bool {
-        self.no_route_seconds == Some(0.0)
+    /// Whether there was a route all the time, and the link is in use again.
+    pub(super) fn is_good(&self) -> bool {
+        self.no_route_seconds == Some(0.0) && self.back
     }
 
     /// The report as people read it.
