@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Error;
 use multihome::cli;
 use multihome::cli::Mhctl;
+use multihome::ctl;
 use multihome::log::Log;
 
 const PROGRAM: &str = Mhctl::PROGRAM;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
     cli.command.run(&cli.common).map_err(Error::new).unwrap_or_else(|error| {
         // A message of the library holds that of its source.
         log.complain(&error.to_string());
-        cli::FAILED.into()
+        let is_usage = error.downcast_ref().is_some_and(ctl::Error::is_usage);
+        if is_usage { cli::USAGE } else { cli::FAILED }.into()
     })
 }

@@ -16,13 +16,25 @@ fn main() -> Result<()> {
     for program in cli::all() {
         let name = program.get_name().to_owned();
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-            generate_to(shell, &mut program.clone(), &name, &dir)?;
+            generate_to(shell, &mut shown(&program), &name, &dir)?;
         }
         pages(program, &name, &dir)?;
     }
     let by_hand = include_str!("../man/multihome.toml.5");
     fs::write(dir.join("multihome.toml.5"), by_hand)?;
     Ok(())
+}
+
+/// A command without what it hides, which completions would offer.
+fn shown(command: &Command) -> Command {
+    // clap wants names that live as long as the process does.
+    let name: &'static str = command.get_name().to_owned().leak();
+    let mut shown = Command::new(name).args(command.get_arguments().filter(|arg| !arg.is_hide_set()));
+    shown = shown.subcommands(command.get_subcommands().filter(|sub| !sub.is_hide_set()).map(self::shown));
+    if command.get_version().is_some() {
+        shown = shown.version(env!("CARGO_PKG_VERSION"));
+    }
+    command.get_about().cloned().into_iter().fold(shown, Command::about)
 }
 
 /// A page for a command, and for each of its own: mhctl.8, mhctl-why.8, mhctl-link-up.8 ...

@@ -372,9 +372,11 @@ impl fmt::Display for Command<'_> {
         let protocol = self.protocol;
         match self.change {
             // Not sysctl(8), which reads the dot of a VLAN's name as a separator.
-            Change::LooseRpFilter(name) => write!(f, "echo 2 > /proc/sys/net/ipv4/conf/{name}/rp_filter"),
+            Change::LooseRpFilter(name) => write!(f, "echo 2 > /proc/sys/net/ipv4/conf/{}/rp_filter", name.quoted()),
             Change::HashPolicy(n) => write!(f, "sysctl -w net.ipv4.fib_multipath_hash_policy={n}"),
-            Change::DeviceGroup { device, group } => write!(f, "ip link set dev {} group {group}", device.name),
+            Change::DeviceGroup { device, group } => {
+                write!(f, "ip link set dev {} group {group}", device.name.quoted())
+            }
             Change::Firewall(batch) => write!(f, "{batch}"),
             Change::Forget(FwMark { value, mask }) => write!(f, "conntrack -D -f ipv4 --mark {value:#x}/{mask:#x}"),
             Change::Nexthop { id, leg } => write!(f, "ip nexthop replace id {id} {leg} protocol {protocol}"),

@@ -263,7 +263,7 @@ impl fmt::Display for Leg {
         if let Some(gateway) = self.gateway {
             write!(f, "via {gateway} ")?;
         }
-        write!(f, "dev {}", self.device.name)?;
+        write!(f, "dev {}", self.device.name.quoted())?;
         if self.onlink { f.write_str(" onlink") } else { Ok(()) }
     }
 }
@@ -345,7 +345,7 @@ impl fmt::Display for Selector {
             write!(f, " to {to}")?;
         }
         if let Some(iif) = &self.iif {
-            write!(f, " iif {iif}")?;
+            write!(f, " iif {}", iif.quoted())?;
         }
         if let Some(FwMark { value, mask }) = self.fwmark {
             write!(f, " fwmark {value:#x}/{mask:#x}")?;

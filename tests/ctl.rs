@@ -125,7 +125,9 @@ fn a_watch_shows_a_change_at_once_and_ends_at_a_signal() {
 
 #[test]
 fn a_watch_leaves_the_terminal_as_it_was() {
-    for (colour, variables) in [(true, vec![]), (false, vec![("NO_COLOR", "1")])] {
+    for (colour, variables, signal) in
+        [(true, vec![], Signal::SIGINT), (false, vec![("NO_COLOR", "1")], Signal::SIGQUIT)]
+    {
         let server = Server::new(ARTICLE);
         server.up(ISP1);
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
@@ -148,7 +150,7 @@ fn a_watch_leaves_the_terminal_as_it_was() {
             }
         });
         thread::sleep(Duration::from_millis(1500));
-        kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
         assert!(child.wait().unwrap().success());
         drop(pty.slave);
         let all = reader.join().unwrap();
@@ -174,6 +176,35 @@ fn check_needs_nothing_but_the_file() {
     let (code, _) = refused(&server, "check /nonexistent.toml");
     assert_eq!(code, Some(1));
     assert_eq!(refused(&server, "check --unknown").0, Some(2));
+}
+
+#[test]
+fn a_configuration_is_read_from_whatever_is_no_trap() {
+    let server = Server::new(ARTICLE);
+    assert_eq!(refused(&server, "check /dev/zero").0, Some(1));
+    assert!(said_by(ctl(&server, "check /dev/zero")).contains("it is longer than 1 MiB"));
+    let fifo = server.config().with_file_name("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Nobody writes: it has an end, which timeout(1) would otherwise make.
+    let mut timeout = Command::new("timeout");
+    timeout.args(["20", CTL, "check"]).arg(&fifo);
+    assert_eq!(timeout.output().unwrap().status.code(), Some(1));
+    let slowly = "{ sleep 0.2; head -c 100 \"$1\"; sleep 0.3; tail -c +101 \"$1\"; }";
+    for script in [
+        format!("{slowly} | \"$0\" check /dev/stdin"),
+        format!("\"$0\" check <({slowly})"),
+        format!("{slowly} >\"$2\" & \"$0\" check \"$2\""),
+        "\"$0\" check /dev/stdin <\"$1\"".to_owned(),
+    ] {
+        let mut bash = Command::new("timeout");
+        bash.args(["20", "bash", "-c", &script, CTL]).arg(server.config()).arg(&fifo).stdin(Stdio::null());
+        assert!(said_by(bash).contains("no errors, no warnings"), "{script}");
+    }
+}
+
+/// What a command says, however it ends.
+fn said_by(mut command: Command) -> String {
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
 }
 
 #[test]
@@ -375,9 +406,18 @@ fn a_static_link_is_taken_down_by_its_interface_only() {
     let server = Server::new("[[uplink]]\nname = 'cable'\ninterface = 'ppp0'\ngateway = '198.51.100.1'\n");
     ISP1.create();
     ok(&mut ctl(&server, "apply"));
-    let (code, error) = refused(&server, "link down cable");
-    assert_eq!(code, Some(1));
-    assert!(error.contains("`ip link set ppp0 down`"), "{error}");
+    for told in [false, true] {
+        if told {
+            said(&server, "link up cable --gateway 198.51.100.1");
+        }
+        said(&server, "link down cable --dry-run");
+        let (code, error) = refused(&server, "link down cable");
+        assert_eq!(code, Some(1), "told to be up: {told}");
+        assert!(error.contains("`ip link set ppp0 down`"), "{error}");
+    }
+    ip("link set ppp0 down");
+    said(&server, "link down cable");
+    assert_eq!(json(&server, "status --json")["links"][0]["state"], "down");
 }
 
 /// Runs mhctl with a syslog of the test's own at /dev/log; what it is sent.

@@ -55,6 +55,15 @@ impl Installed {
     }
 }
 
+#[test]
+fn who_has_read_enough_ends_it_without_a_word() {
+    let installed = Installed::new();
+    let output = installed.demo(&["bash", "-c", "set -o pipefail; \"$0\" \"$@\" | head -1"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert_eq!(installed.left_behind(), 0);
+}
+
 fn assert_shown(output: &Output) {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));

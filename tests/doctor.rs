@@ -125,6 +125,47 @@ fn hooks_that_do_not_run_are_found_and_the_command_mends_it() {
 }
 
 #[test]
+fn a_script_that_pppd_does_not_run_is_no_hook() {
+    let host = Host::new(ARTICLE);
+    let hook = "etc/ppp/ip-up.d/0multihome";
+    fs::remove_file(host.at(hook)).unwrap();
+    host.write(hook, "#!/bin/sh\nexec /usr/sbin/mh-ip-up \"$@\"\n");
+    host.finds("trouble", "/etc/ppp/ip-up.d/0multihome is not executable");
+    host.executable(hook);
+    assert_eq!(host.findings(), []);
+    host.write(hook, "#!/bin/sh\n# /usr/sbin/mh-ip-up \"$@\"\n");
+    host.finds("trouble", "pppd does not run mh-ip-up: nothing in /etc/ppp/ip-up.d leads to it");
+    host.write(hook, "#!/bin/sh\nexec /opt/none/mh-ip-up \"$@\"\n");
+    host.finds("trouble", "0multihome leads to /opt/none/mh-ip-up, which does not exist");
+    // Another one that does is enough.
+    symlink("/usr/sbin/mh-ip-up", host.at("etc/ppp/ip-up.d/1mine")).unwrap();
+    assert_eq!(host.findings(), []);
+}
+
+#[test]
+fn hooks_are_looked_for_where_this_pppd_looks() {
+    let host = Host::new(ARTICLE);
+    let said = |distribution: &str| {
+        host.write("etc/os-release", &format!("ID={distribution}\n"));
+        host.findings().into_iter().map(|(_, what)| what).collect::<Vec<_>>()
+    };
+    // What the setup of a Debian has made is in directories that neither knows.
+    for (distribution, suffix) in [("fedora", ".local"), ("suse", ".local"), ("alpine", "")] {
+        let all = said(distribution);
+        assert_eq!(all.len(), 4, "{all:?}");
+        let first = format!("pppd does not run mh-ip-up: /etc/ppp/ip-up{suffix} does not lead to it");
+        assert_eq!(all[0], first);
+    }
+    for event in ["ip-up", "ip-down", "ipv6-up", "ipv6-down"] {
+        let program = if event.ends_with("up") { "mh-ip-up" } else { "mh-ip-down" };
+        host.write(&format!("etc/ppp/{event}.d/0multihome.sh"), &format!("/usr/sbin/{program} \"$@\"\n"));
+    }
+    assert_eq!(said("gentoo"), [""; 0], "it is sourced");
+    fs::remove_file(host.at("usr/sbin/mh-ip-up")).unwrap();
+    assert!(said("gentoo")[0].contains("ip-up.d/0multihome.sh leads to /usr/sbin/mh-ip-up, which does not exist"));
+}
+
+#[test]
 fn default_routes_of_pppd_are_found() {
     let host = Host::new(ARTICLE);
     for (text, weight) in [
@@ -150,6 +191,9 @@ fn default_routes_of_pppd_are_found() {
     }
     host.write("etc/ppp/options", "defaultroute\n");
     host.finds("trouble", "for every peer");
+    // That of one peer, or of one terminal, is not.
+    fs::rename(host.at("etc/ppp/options"), host.at("etc/ppp/options.ttyS0")).unwrap();
+    host.finds("note", "options.ttyS0 has `defaultroute`; should it be a link");
 }
 
 #[test]
@@ -304,8 +348,21 @@ fn rules_of_nft_are_read_as_well() {
     nft::add_rule("nat", "oifname \"ppp0\" masquerade");
     host.finds("note", "nothing translates addresses that leave by isp2");
     nft::delete_table();
+    ip("link add lan type veth peer name lan-far");
+    ip("addr add 192.168.7.1/24 dev lan");
     nft::add_rule("nat", "oifname \"ppp1\" ip saddr 192.168.0.0/16 snat ip to 203.0.113.10");
     host.finds("note", "nothing translates addresses that leave by isp1");
+    nft::delete_table();
+    nft::add_rule("nat", "oifname != \"ppp0\" masquerade");
+    host.finds("note", "nothing translates addresses that leave by isp1");
+    nft::delete_table();
+    nft::add_rule("nat", "ip daddr 192.168.0.0/16 masquerade");
+    assert_eq!(host.findings().len(), 2, "it is about that destination only");
+    nft::delete_table();
+    nft::add_rule("nat", "ip saddr 192.168.0.0/16 masquerade");
+    assert_eq!(host.findings(), []);
+    ip("addr del 192.168.7.1/24 dev lan");
+    assert_eq!(host.findings().len(), 2, "no such source is here");
     nft::delete_table();
     fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
     host.server.configure(ARTICLE);

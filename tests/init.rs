@@ -58,6 +58,11 @@ fn what_the_system_has_becomes_a_configuration() {
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
 
     let file = root.path().join("etc/multihome.toml");
+    let dry = ok(init.args(["--write", "--dry-run"]));
+    assert_eq!(String::from_utf8(dry.stdout).unwrap(), text);
+    assert!(!file.exists(), "a dry run touches nothing");
+    let mut init = std::process::Command::new(CTL);
+    init.env_clear().args(["init", "--root"]).arg(root.path());
     ok(init.arg("--write"));
     assert_eq!(fs::read_to_string(&file).unwrap(), text);
     fs::write(&file, "mine").unwrap();
@@ -65,4 +70,40 @@ fn what_the_system_has_becomes_a_configuration() {
     assert_eq!(again.status.code(), Some(1));
     assert!(String::from_utf8(again.stderr).unwrap().contains("is there already, and stays as it is"));
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+}
+
+#[test]
+fn a_line_that_pppd_or_openvpn_has_is_offered_once() {
+    let _server = Server::new("");
+    let root = TempDir::new().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("etc/ppp/peers/dsl", "plugin rp-pppoe.so eth1\nifname wan0\n");
+    write("etc/openvpn/client/office.conf", "client\ndev tun0\nremote 203.0.113.99 1130\n");
+    for (metric, device) in [(10, "wan0"), (20, "tun0"), (30, "eth7")] {
+        ip(&format!("link add {device} type veth peer name {device}-far"));
+        ip(&format!("link set {device} up"));
+        ip(&format!("route add default dev {device} metric {metric}"));
+    }
+    let mut init = std::process::Command::new(CTL);
+    init.env_clear().args(["init", "--root"]).arg(root.path());
+    let text = String::from_utf8(ok(&mut init).stdout).unwrap();
+    let links: Vec<_> = text.lines().filter(|l| l.starts_with(['n', 'i', '['])).collect();
+    assert_eq!(
+        links,
+        [
+            "[[uplink]]",
+            "name      = \"dsl\"",
+            "interface = \"wan0\"",
+            "[[uplink]]",
+            "name      = \"eth7\"",
+            "interface = \"eth7\"",
+            "[[tunnel]]",
+            "name      = \"office\"",
+            "interface = \"tun0\"",
+        ]
+    );
 }

@@ -41,6 +41,12 @@ fn every_command_has_a_page_that_groff_takes() {
     found.sort();
     expected.sort();
     assert_eq!(found, expected);
+    for name in ["mhctl.bash", "_mhctl", "mhctl.fish", "mhctl-drill.8"] {
+        let text = fs::read_to_string(dir.path().join(name)).unwrap().replace("\\-", "-");
+        // Of fish the dashes go without saying.
+        let has = |option: &str| text.contains(&format!("--{option}")) || text.contains(&format!(" -l {option}"));
+        assert!(has("force") && !has("guard"), "{name}");
+    }
     for name in found.iter().filter(|n| n.ends_with(".8") || n.ends_with(".5")) {
         let (text, warnings) = groff(&dir.path().join(name));
         assert_eq!(warnings, "", "{name}");
@@ -61,6 +67,46 @@ fn the_page_of_the_configuration_names_every_key() {
         assert!(heads.iter().any(named), "{key}");
     }
     assert!(seen > 30);
+}
+
+/// Every line of the examples that is a command, pasted into a shell, is one that its program takes.
+#[test]
+fn every_example_can_be_pasted() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let all = cli::all();
+    // What follows with `&&` is not run, since this says 1.
+    let tells = "#!/bin/sh\nprintf '%s\\n' \"${0##*/}\" \"$@\"\nexit 1\n";
+    let programs = all.iter().map(|program| (program.get_name(), tells));
+    for (name, script) in programs.chain([("less", "#!/bin/sh\nexec /bin/cat\n")]) {
+        let path = dir.path().join(name);
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let mut helps = Vec::new();
+    for program in &all {
+        afters(program, &mut helps);
+    }
+    let mut seen = 0;
+    for line in helps.iter().flat_map(|help| help.lines()) {
+        let command = line.split_once("Example: ").map_or(line, |(_, command)| command).trim();
+        if !all.iter().any(|program| command.split(' ').next() == Some(program.get_name())) {
+            continue;
+        }
+        seen += 1;
+        let mut sh = Command::new("/bin/sh");
+        sh.args(["-ec", command]).env_clear().env("PATH", dir.path()).env("ip", "192.0.2.2").env("router", "192.0.2.1");
+        let said = String::from_utf8(sh.output().unwrap().stdout).unwrap();
+        let mut program = all.iter().find(|program| said.lines().next() == Some(program.get_name())).unwrap().clone();
+        if let Err(error) = program.try_get_matches_from_mut(said.lines()) {
+            panic!("{line}: {error}");
+        }
+    }
+    assert!(seen > 25, "{seen}");
+}
+
+fn afters(command: &clap::Command, into: &mut Vec<String>) {
+    into.extend(command.get_after_help().map(ToString::to_string));
+    command.get_subcommands().for_each(|sub| afters(sub, into));
 }
 
 /// A console has 80 columns, and clap does not wrap.

@@ -221,6 +221,32 @@ fn another_distribution_moves_the_hooks() {
 }
 
 #[test]
+fn what_was_said_of_the_distribution_holds_until_something_else_is_said() {
+    for name in ["arch", "fedora", "suse", "gentoo", "plain"] {
+        let root = Root::new(&[("etc/multihome.toml", ARTICLE)]);
+        for program in ["mh-ip-up", "mh-ip-down", "mh-vpn-up", "mhctl"] {
+            root.write(&format!("usr/sbin/{program}"), "");
+            fs::set_permissions(root.at("usr/sbin").join(program), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        root.setup(&["--distribution", name]);
+        let before = root.all();
+        let again = root.setup(&[]);
+        assert!(again.contains(&format!("as on: {name} (as was said before)")), "{again}");
+        assert!(again.contains("nothing to do"), "{name}: {again}");
+        assert_eq!(root.all(), before, "{name}");
+        let doctor = String::from_utf8(root.run(&["doctor"]).stdout).unwrap();
+        assert!(!doctor.contains("/etc/ppp"), "{name}: {doctor}");
+        // Manifests of before did not have it; saying it again writes it down, although all else is there.
+        let manifest = fs::read_to_string(root.at("var/lib/multihome/setup.toml")).unwrap();
+        let line = format!("distribution = \"{name}\"\n");
+        assert!(manifest.contains(&line), "{manifest}");
+        root.write("var/lib/multihome/setup.toml", &manifest.replace(&line, ""));
+        root.setup(&["--distribution", name]);
+        assert_eq!(root.all(), before, "{name}");
+    }
+}
+
+#[test]
 fn what_is_somebody_elses_stays() {
     let root = Root::new(&[("etc/ppp/ip-up.local", "#!/bin/sh\necho mine\n")]);
     let output = root.run(&["setup", "--distribution", "fedora", "--bin-dir", "/usr/sbin"]);

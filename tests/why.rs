@@ -98,6 +98,15 @@ fn a_machine_of_the_lan_is_forwarded_from_where_it_is() {
 }
 
 #[test]
+fn a_broadcast_that_comes_in_stays_here_and_one_of_our_own_goes_out() {
+    let server = article();
+    let told = text(&server, "192.168.2.255 --from 192.168.2.30 --iif lan");
+    assert!(told.contains("It stays    on this host\nThe kernel  says the same\n"), "{told}");
+    let told = text(&server, "192.168.2.255");
+    assert!(told.contains("Leaves by   lan\nThe kernel  says the same"), "{told}");
+}
+
+#[test]
 fn what_cannot_be_told_is_said() {
     let server = article();
     ip("rule add l3mdev priority 50");
@@ -119,14 +128,27 @@ fn wrong_use_is_refused_with_2() {
     {
         assert_eq!(why(&server, args).status.code(), Some(2), "{args}");
     }
+    // What another host sends has no user here, whether --iif is said or found out.
+    for iif in ["", "--iif lan"] {
+        assert_eq!(why(&server, &format!("8.8.8.8 --from 192.168.2.30 --uid 1000 {iif}")).status.code(), Some(2));
+    }
+    assert!(why(&server, "8.8.8.8 --from 198.51.100.10 --uid 1000").status.success());
     assert_eq!(why(&server, "8.8.8.8 --if-down isp9").status.code(), Some(1));
 }
 
 /// Where each of many connections ends, as JSON.
 fn ends(server: &Server, more: &str) -> Vec<serde_json::Value> {
     let mut ends = Vec::new();
-    for to in ["8.8.8.8", "203.0.113.99", "203.0.113.80", "192.168.2.9", "198.51.100.1", "203.0.113.1", "203.0.113.10"]
-    {
+    for to in [
+        "8.8.8.8",
+        "203.0.113.99",
+        "203.0.113.80",
+        "192.168.2.9",
+        "198.51.100.1",
+        "203.0.113.1",
+        "203.0.113.10",
+        "192.0.2.9",
+    ] {
         for keys in [
             "",
             "--proto tcp --dport 25",
@@ -151,6 +173,8 @@ fn if_down_foretells_what_is_so_then() {
         let server = article();
         server.configure(&format!("{ARTICLE}\n[settings]\nnexthops = \"{nexthops}\"\n"));
         ok(server.bare(CTL).arg("apply"));
+        // Somebody else's multipath route: the kernel deletes it whole when one of its devices goes.
+        ip("route add 192.0.2.0/24 nexthop via 198.51.100.1 dev ppp0 nexthop via 203.0.113.1 dev ppp1");
         let before = ends(&server, "");
         let one = ends(&server, "--if-down isp1");
         let both = ends(&server, "--if-down isp1 --if-down isp2");
@@ -164,5 +188,22 @@ fn if_down_foretells_what_is_so_then() {
                 assert_eq!(now, foretold, "{nexthops}, {} down", line.link);
             }
         }
+    }
+}
+
+#[test]
+fn if_down_of_static_ethernet_leaves_the_other_legs() {
+    let config = "[[uplink]]\nname = 'isp1'\ninterface = 'ppp0'\n\
+                  [[uplink]]\nname = 'isp2'\ninterface = 'ppp1'\ngateway = '203.0.113.1'\n";
+    let server = Server::new(config);
+    server.up(ISP1);
+    ISP2.create();
+    server.apply();
+    ip("route add 192.0.2.0/24 nexthop via 198.51.100.1 dev ppp0 nexthop via 203.0.113.1 dev ppp1");
+    let foretold = ends(&server, "--if-down isp2");
+    ip("link set ppp1 down");
+    server.apply();
+    for (now, foretold) in ends(&server, "").into_iter().zip(foretold) {
+        assert_eq!(now, foretold);
     }
 }

@@ -35,7 +35,7 @@ pppd calls it by a symlink:
 By hand, for the line on ppp0; it returns when the device is gone, or after
 settle-timeout:
   mh-ip-down ppp0 '' '' '' ''
-  mh-ip-down --dry-run ppp0 '' '' '' ''    only print the commands")]
+  mh-ip-down --dry-run ppp0 '' '' '' ''  # only print the commands")]
 pub struct IpDown {
     /// Those that all have.
     #[command(flatten)]
@@ -79,15 +79,15 @@ impl VpnUp {
 /// Look after the routes of a server with several Internet lines
 #[derive(Debug, Parser)]
 #[command(name = Mhctl::PROGRAM, version, subcommand_required = true, arg_required_else_help = true, after_help = "\
-mhctl init      write a configuration
-mhctl check     is it right?
-mhctl setup     have pppd and the boot call us
-mhctl status    what is up, and where does traffic go?
-mhctl why       which way does a connection take?
-mhctl plan      what would be changed now
-mhctl apply     change it
-mhctl doctor    what would bite?
-mhctl demo      see it work, in a throwaway network namespace")]
+mhctl init         # write a configuration
+mhctl check        # is it right?
+mhctl setup        # have pppd and the boot call us
+mhctl status       # what is up, and where does traffic go?
+mhctl why 8.8.8.8  # which way does a connection take?
+mhctl plan         # what would be changed now
+mhctl apply        # change it
+mhctl doctor       # what would bite?
+mhctl demo         # see it work, in a throwaway network namespace")]
 pub struct Mhctl {
     /// Those that all have.
     #[command(flatten)]

@@ -10,28 +10,35 @@ mod raw;
 mod tests;
 mod validate;
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind, Read};
+use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 pub use error::{Error, Place};
 
+use crate::layout::policy_rules;
 use crate::types::{HostAddr, IfName, LinkName, Mark, TableId, Tier, Weight};
 
 /// Where the configuration is, unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/multihome.toml";
+
+/// In bytes; all the rules that the kernel has room for need less.
+const LONGEST: u64 = 1 << 20;
 
 /// Reads and checks the file at `path`.
 pub fn load(path: &Path) -> Result<Config, Error> {
     parse(&read(path)?, path)
 }
 
-/// The text of the file at `path`.
+/// The text of the file at `path`, which may be a pipe.
 pub fn read(path: &Path) -> Result<String, Error> {
-    let bytes = fs::read(path).map_err(|e| {
+    let bytes = bytes(path).map_err(|e| {
         let shown = path.display();
         let message = match e.kind() {
             ErrorKind::NotFound => format!("no configuration at {shown}: `mhctl init --write` makes one to begin with"),
@@ -45,6 +52,19 @@ pub fn read(path: &Path) -> Result<String, Error> {
         let fault = error::Fault { key: None, span: at..at + 1, message };
         Error::new(fault, &String::from_utf8_lossy(e.as_bytes()), path)
     })
+}
+
+/// What is in the file. A pipe that nobody writes to is empty, where an open(2) that blocks would wait for ever;
+/// then it is read to its end, as late as its writer makes that (fifo(7)).
+fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?;
+    let mut bytes = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(io::Error::other("it is longer than 1 MiB, which no configuration is"));
+    }
+    Ok(bytes)
 }
 
 /// Checks `text`; errors call it `file`.
@@ -68,6 +88,19 @@ pub struct Config {
     pub policies: Vec<Policy>,
     /// `[settings]`.
     pub settings: Settings,
+}
+
+impl Config {
+    /// Priorities of each policy's rules, in the order of the policies.
+    pub fn policy_priorities(&self) -> impl Iterator<Item = Range<u32>> {
+        let uplinks = self.links.iter().filter(|link| matches!(link.kind, LinkKind::Uplink { .. })).count();
+        let mut next = self.settings.rule_priority.saturating_add(policy_rules(uplinks));
+        self.policies.iter().map(move |policy| {
+            let first = next;
+            next = next.saturating_add(u32::try_from(policy.rule_count()).unwrap_or(u32::MAX));
+            first..next
+        })
+    }
 }
 
 /// A connection out of the server.

@@ -2,6 +2,8 @@
 
 mod cases;
 
+use std::fs;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -18,7 +18,7 @@ use crate::types::LinkName;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "What it has changed stands in the log; where there was nothing to do, nothing
 does.
-Example: mhctl apply --dry-run    what it would do;    mhctl apply    do it")]
+Example: mhctl apply --dry-run  # what it would do")]
 pub struct Args {
     /// Print JSON: what was changed, what failed, which links are up
     #[arg(long)]

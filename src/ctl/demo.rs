@@ -32,7 +32,7 @@ const FLAPS: u64 = 20;
 
 /// No options of its own.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: mhctl demo    takes a few seconds, and needs neither root nor a setup")]
+#[command(after_help = "Example: mhctl demo  # takes a few seconds, and needs neither root nor a setup")]
 pub struct Args {}
 
 /// Why the demo could not be shown.

@@ -45,7 +45,7 @@ Stays: what others made; marks of tracked connections, which nothing heeds any
 Afterwards a link counts again at its next event, or with `mhctl link up`.
 Rules, and links with a gateway in the configuration, come back at any event or
 apply, so stop the timer before: systemctl stop multihome.timer
-Example: mhctl flush --dry-run    see it;    mhctl flush    do it")]
+Example: mhctl flush --dry-run  # see it; without --dry-run do it")]
 pub struct Args {}
 
 /// A change, and the protocol number that it bears.

@@ -25,8 +25,8 @@ use crate::types::{HostAddr, IfName, LinkName};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  mhctl init            see it
-  mhctl init --write    write it to /etc/multihome.toml, if that is not there")]
+  mhctl init          # see it
+  mhctl init --write  # write it to /etc/multihome.toml, if that is not there")]
 pub struct Args {
     /// Write it to the configuration's file, unless there is one
     #[arg(long)]
@@ -74,12 +74,16 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     let tree = Tree::new(&args.root);
     let mut found = peers(&tree);
     let defaults = Fib::open()?.routes(254, Ipv4Addr::UNSPECIFIED)?;
-    found.extend(static_lines(&defaults));
-    found.extend(tunnels(&args.root));
+    let tunnels = tunnels(&args.root);
+    // A default route by the interface of a peer or a tunnel is that one's.
+    let is_known = |line: &Found| found.iter().chain(&tunnels).any(|known| known.interface == line.interface);
+    let lines: Vec<_> = static_lines(&defaults).into_iter().filter(|line| !is_known(line)).collect();
+    found.extend(lines);
+    found.extend(tunnels);
     let text = render(found);
     // What is offered has to be right.
     config::parse(&text, &path)?;
-    if !args.write {
+    if !args.write || common.dry_run {
         write!(io::stdout().lock(), "{text}")?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -10,6 +10,7 @@ use crate::caller::{Addresses, Change, Event, Family};
 use crate::config::{self, Config, Link, LinkKind};
 use crate::hook;
 use crate::kernel::{Kernel, Linux};
+use crate::links::{LinkState, state};
 use crate::observed::{Interface, Scope};
 use crate::pass::Common;
 use crate::records::{Records, Store};
@@ -51,8 +52,9 @@ struct UpArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Examples: mhctl link down cable
-          mhctl link down --interface eth1    from a script for all interfaces")]
+Examples:
+  mhctl link down cable
+  mhctl link down --interface eth1  # from a script for all interfaces")]
 struct DownArgs {
     #[command(flatten)]
     which: Which,
@@ -88,22 +90,28 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
         }
         loaded => loaded?,
     };
-    let event = match &args.change {
+    match &args.change {
         LinkChange::Up(args) => match args.which.link(&config, None)? {
-            Some(link) => up(link, args, &config)?,
-            None => return Ok(ExitCode::SUCCESS),
+            Some(link) => tell(&up(link, args, &config)?, common),
+            None => Ok(ExitCode::SUCCESS),
         },
         LinkChange::Down(args) => {
-            let (records, _) = Store::new(&common.state_dir).load(&config);
+            let store = Store::new(&common.state_dir);
+            let (records, _) = store.load(&config);
             let recorded = args.which.interface.as_ref().and_then(|interface| records.on(interface, &config));
-            match args.which.link(&config, recorded)? {
-                Some(link) => down(link, args, &records)?,
-                None => return Ok(ExitCode::SUCCESS),
+            let Some(link) = args.which.link(&config, recorded)? else { return Ok(ExitCode::SUCCESS) };
+            let told = tell(&down(link, args, &records), common)?;
+            if link.gateway.is_some() && !common.dry_run && is_live(link, &config, &store)? {
+                return Err(Error::Static { link: link.name.clone(), interface: link.interface.clone() });
             }
+            Ok(told)
         }
-    };
+    }
+}
+
+fn tell(event: &Event, common: &Common) -> Result<ExitCode, Error> {
     // What DHCP and Ethernet take down stays as a device: there is nothing to wait for.
-    hook::run("mhctl link", &event, common, false)?;
+    hook::run("mhctl link", event, common, false)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -142,14 +150,18 @@ fn doubt(link: &Link, args: &UpArgs, found: &Interface) {
     }
 }
 
-fn down(link: &Link, args: &DownArgs, records: &Records) -> Result<Event, Error> {
-    let record = records.get(&link.name);
-    if record.is_none() && link.gateway.is_some() {
-        return Err(Error::Static { link: link.name.clone(), interface: link.interface.clone() });
-    }
-    let recorded = record.map_or(&link.interface, |record| &record.interface);
+/// Whether the link carries traffic now.
+fn is_live(link: &Link, config: &Config, store: &Store) -> Result<bool, Error> {
+    let (records, _) = store.load(config);
+    let scope = Scope { firewall: false, ..Scope::new(config, &records) };
+    let observed = Linux::open()?.observe(&scope)?;
+    Ok(matches!(state(link, config, &records, &observed), LinkState::Up(_)))
+}
+
+fn down(link: &Link, args: &DownArgs, records: &Records) -> Event {
+    let recorded = records.get(&link.name).map_or(&link.interface, |record| &record.interface);
     let interface = args.which.interface.as_ref().unwrap_or(recorded).clone();
-    Ok(event(link, interface, Change::Down(Family::V4)))
+    event(link, interface, Change::Down(Family::V4))
 }
 
 /// Recognised by what the link is called by its callers.

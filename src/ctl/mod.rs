@@ -117,7 +117,8 @@ pub enum Error {
     },
     /// A link that nobody can take down by a word.
     #[error(
-        "{link} has a gateway in the configuration, so it is up while {interface} is: `ip link set {interface} down`"
+        "{link} has a gateway in the configuration, so it is up while {interface} is: `ip link set {} down`",
+        interface.quoted()
     )]
     Static {
         /// The link.
@@ -137,6 +138,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether what was asked makes no sense, which showed only when the kernel was looked at.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Why(why::Error::ForeignUser(_)))
+    }
+
     /// Whether a lack of privileges is the reason.
     fn is_permission(&self) -> bool {
         let denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;
@@ -172,7 +178,9 @@ impl Command {
         };
         match done {
             // `mhctl status | head -1` has read enough.
-            Err(Error::Print(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+            Err(Error::Print(e) | Error::Demo(demo::Error::Print(e))) if e.kind() == io::ErrorKind::BrokenPipe => {
+                Ok(ExitCode::SUCCESS)
+            }
             Err(e) if e.is_permission() => Err(Error::NotRoot(Box::new(e))),
             done => done,
         }

@@ -12,7 +12,7 @@ use crate::records::Store;
 
 /// Options of `plan`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: mhctl plan | less    see it;    mhctl apply    do it")]
+#[command(after_help = "Example: mhctl plan | less  # see it; `mhctl apply` does it")]
 pub struct Args {
     /// Print JSON: the changes, and what stands against more
     #[arg(long)]

@@ -186,6 +186,11 @@ pub struct FibLeg {
 pub type Tables = BTreeMap<u32, Vec<FibRoute>>;
 
 impl FibRoute {
+    /// Whether `packet`, which takes it, ends on this host (`ip_route_input_slow()`).
+    pub fn delivers(&self, packet: &Packet) -> bool {
+        self.kind == RouteKind::Local || self.kind == RouteKind::Broadcast && packet.iif.is_some()
+    }
+
     /// The legs that carry, with their shares in percent.
     pub fn shares(&self) -> Vec<(&FibLeg, f64)> {
         let live = || self.legs.iter().filter(|leg| !leg.dead);
@@ -243,6 +248,8 @@ pub fn difference(end: &End<'_>, answer: &Answer, rules: &[FibRule]) -> Option<S
             Answer::Way { prefix_len: Some(len), .. } if *len != route.prefix.prefix_len() => {
                 Some(format!("it takes a route of prefix length {len}"))
             }
+            // A broadcast that comes in is delivered here, one of this host's own goes out.
+            Answer::Way { local: true, .. } if route.kind == RouteKind::Broadcast => None,
             Answer::Way { local, .. } if *local != (route.kind == RouteKind::Local) => {
                 Some(if *local { "it keeps it here".to_owned() } else { "it sends it out".to_owned() })
             }

@@ -14,7 +14,7 @@ use netlink_packet_route::rule::RuleMessage;
 
 use super::nexthop::{NexthopAttribute, NexthopMessage};
 use super::socket::Socket;
-use super::{Error, link, parse, read};
+use super::{Error, link, observe, parse, read};
 use crate::fib::{Answer, FibLeg, FibRoute, FibRule, Packet, Refusal, RouteKind, Tables, walk};
 
 mod rules;
@@ -128,7 +128,8 @@ impl Fib {
         Ok(Ok(Answer::Way {
             table: table_of(&way),
             prefix_len: matched.map(|m| m.header.destination_prefix_length),
-            local: way.header.kind == RouteType::Local,
+            local: way.header.kind == RouteType::Local
+                || way.header.kind == RouteType::Broadcast && packet.iif.is_some(),
             name: self.device(device)?.name,
             device,
             gateway: gateway(&way.attributes),
@@ -179,6 +180,16 @@ impl Fib {
     pub fn is_own(&mut self, addr: Ipv4Addr) -> Result<bool, Error> {
         const LOCAL: u32 = 255;
         Ok(self.routes(LOCAL, addr)?.iter().any(|route| route.kind == RouteKind::Local))
+    }
+
+    /// Subnets of interfaces other than `links` and the loopback.
+    pub fn lans(&mut self, links: &[&crate::types::IfName]) -> Result<Vec<Ipv4Net>, Error> {
+        let mut lans = observe::subnets(&mut self.socket)?;
+        for link in links {
+            let index = self.index(link)?;
+            lans.retain(|(found, _)| Some(*found) != index);
+        }
+        Ok(lans.into_iter().map(|(_, net)| net.trunc()).filter(|net| !net.addr().is_loopback()).collect())
     }
 
     fn device(&mut self, index: u32) -> Result<Device, Error> {

@@ -21,7 +21,7 @@ pub enum Woken {
     Changed,
     /// The time is over.
     Time,
-    /// SIGINT, SIGTERM or SIGHUP.
+    /// SIGINT, SIGTERM, SIGHUP or SIGQUIT.
     Told,
 }
 
@@ -29,7 +29,7 @@ pub enum Woken {
 pub struct Notices {
     runtime: Runtime,
     socket: TokioSocket,
-    ends: [Signal; 3],
+    ends: [Signal; 4],
     resized: Signal,
 }
 
@@ -40,7 +40,9 @@ impl Notices {
         let entered = runtime.enter();
         let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
         socket.socket_mut().bind(&SocketAddr::new(0, GROUPS))?;
-        let ends = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
+        let kinds = [SignalKind::interrupt, SignalKind::terminate, SignalKind::hangup, SignalKind::quit];
+        let [interrupt, terminate, hangup, quit] = kinds.map(|kind| signal(kind()));
+        let ends = [interrupt?, terminate?, hangup?, quit?];
         let resized = signal(SignalKind::window_change())?;
         drop(entered);
         Ok(Self { runtime, socket, ends, resized })
@@ -69,12 +71,13 @@ impl Notices {
     }
 
     fn next(&mut self, left: Duration) -> io::Result<Woken> {
-        let Self { runtime, socket, ends: [interrupt, terminate, hangup], resized } = self;
+        let Self { runtime, socket, ends: [interrupt, terminate, hangup, quit], resized } = self;
         let next = async {
             tokio::select! {
                 _ = interrupt.recv() => Ok(Woken::Told),
                 _ = terminate.recv() => Ok(Woken::Told),
                 _ = hangup.recv() => Ok(Woken::Told),
+                _ = quit.recv() => Ok(Woken::Told),
                 _ = resized.recv() => Ok(Woken::Changed),
                 received = socket.recv_from_full() => match received {
                     // ENOBUFS: so much has changed that some notices were dropped.

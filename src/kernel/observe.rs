@@ -77,20 +77,26 @@ fn interface(socket: &mut Socket, name: &IfName, all: Option<u32>) -> Result<Opt
 
 /// A private network that an interface reaches which is not one of `links`.
 fn private_lan(socket: &mut Socket, links: &BTreeMap<IfName, Interface>) -> Result<Option<Ipv4Net>, Error> {
+    let is_link = |index| links.values().any(|i| i.device.index == index);
+    let mut lans = subnets(socket)?.into_iter().filter(|(index, net)| net.addr().is_private() && !is_link(*index));
+    Ok(lans.next().map(|(_, net)| net.trunc()))
+}
+
+/// What interfaces reach that have more than one neighbour, by their index.
+pub(super) fn subnets(socket: &mut Socket) -> Result<Vec<(u32, Ipv4Net)>, Error> {
     let mut request = AddressMessage::default();
     request.header.family = AddressFamily::Inet;
-    let each = |lan: &mut Option<Ipv4Net>, body: &[u8]| {
+    let each = |all: &mut Vec<(u32, Ipv4Net)>, body: &[u8]| {
         let message: AddressMessage = parse(body)?;
-        let is_link = links.values().any(|i| i.device.index == message.header.index);
         let address = message.attributes.iter().find_map(|a| match a {
-            AddressAttribute::Address(IpAddr::V4(addr)) if addr.is_private() => Some(*addr),
+            AddressAttribute::Address(IpAddr::V4(addr)) => Some(*addr),
             _ => None,
         });
         let net = address.and_then(|addr| Ipv4Net::new(addr, message.header.prefix_len).ok());
-        *lan = lan.or(net.filter(|net| !is_link && net.prefix_len() < 31).map(|net| net.trunc()));
+        all.extend(net.filter(|net| net.prefix_len() < 31).map(|net| (message.header.index, net)));
         Ok(ControlFlow::Continue(()))
     };
-    socket.dump(RTM_GETADDR, &request, || None, each).map_err(read("addresses"))
+    socket.dump(RTM_GETADDR, &request, Vec::new, each).map_err(read("addresses"))
 }
 
 fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<Address>, Error> {

@@ -9,7 +9,6 @@ use serde::Serialize;
 use crate::config::{Config, Link, LinkKind, NexthopMode};
 use crate::ctl::show::{Align, Screen, Tone, table};
 use crate::desired::{Desired, Make};
-use crate::layout::policy_rules;
 use crate::links::LiveLink;
 use crate::state::{Action, Device, Leg, Target};
 use crate::types::{HostAddr, TableId};
@@ -92,13 +91,11 @@ impl Numbers {
             |rule| matches!(rule.action, Action::Lookup { table, suppress_prefixlength: Some(_) } if table == TableId::MAIN),
         );
         let main_rule = main_rule.map(|rule| rule.priority);
-        let uplinks = config.links.iter().filter(|link| link.kind != LinkKind::Tunnel).count();
-        let mut next = config.settings.rule_priority + policy_rules(uplinks);
-        let policies = config.policies.iter().map(|policy| {
-            let first_rule = next;
-            // As many as there is room for below 32766: the configuration has been checked.
-            next = next.saturating_add(u32::try_from(policy.rule_count()).unwrap_or(u32::MAX));
-            PolicyNumbers { policy: policy.name.clone(), first_rule, last_rule: next - 1 }
+        let policies = config.policies.iter().zip(config.policy_priorities());
+        let policies = policies.map(|(policy, rules)| PolicyNumbers {
+            policy: policy.name.clone(),
+            first_rule: rules.start,
+            last_rule: rules.end - 1,
         });
         let policies = policies.collect();
         let defaults = desired.routes.iter().filter(|route| route.table == TableId::MAIN).map(|route| {

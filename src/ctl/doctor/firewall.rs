@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use ipnet::Ipv4Net;
+
 use super::Finding;
 use crate::config::{Config, LinkKind};
 use crate::firewall::{iptables, is_ours};
 use crate::kernel;
+use crate::kernel::fib::Fib;
 use crate::kernel::nftables::others::{Leaving, OtherRule, rules};
 
 /// Options of iptables(8) whose value is a mark and a mask.
@@ -14,14 +17,17 @@ const MARK_OPTIONS: [&str; 8] =
 
 /// Looks through iptables-save(8), where that runs, and through what nft(8) has made.
 pub(super) fn look(config: &Config, forwards: bool) -> Result<Vec<Finding>, kernel::Error> {
+    let links: Vec<_> = config.links.iter().map(|link| &link.interface).collect();
+    let lans = if forwards { Some(Fib::open()?.lans(&links)?) } else { None };
+    let lans = lans.as_deref();
     match (iptables::saved(&[]).ok(), rules()?) {
-        (saved, Some(nft)) => Ok(judge(config, forwards, &saved.unwrap_or_default(), &nft)),
+        (saved, Some(nft)) => Ok(judge(config, lans, &saved.unwrap_or_default(), &nft)),
         (None, None) => Ok(vec![Finding::note(
             "the packet filter was not looked at: only root may",
             "other programs' marks may collide with ours, and the LAN's addresses may not be translated",
             "run mhctl doctor as root",
         )]),
-        (Some(saved), None) => Ok(judge(config, forwards, &saved, &[])),
+        (Some(saved), None) => Ok(judge(config, lans, &saved, &[])),
     }
 }
 
@@ -39,8 +45,9 @@ fn shown(saved: &str) -> BTreeSet<(&str, &str)> {
     all
 }
 
-/// What `saved`, the text of iptables-save(8), and the rules of `nf_tables` would do.
-fn judge(config: &Config, forwards: bool, saved: &str, nft: &[OtherRule]) -> Vec<Finding> {
+/// What `saved`, the text of iptables-save(8), and the rules of `nf_tables` would do, the latter to what comes from
+/// `lans` if that is forwarded.
+fn judge(config: &Config, lans: Option<&[Ipv4Net]>, saved: &str, nft: &[OtherRule]) -> Vec<Finding> {
     let mut found = Vec::new();
     let foreign: Vec<_> = saved.lines().filter(|l| l.starts_with("-A ") && !l.contains("MULTIHOME")).collect();
     let shown = shown(saved);
@@ -60,27 +67,12 @@ fn judge(config: &Config, forwards: bool, saved: &str, nft: &[OtherRule]) -> Vec
             format!("use a mask in that rule{shows}, or give the links other marks with `mark`"),
         ));
     }
-    for link in config.links.iter().filter(|l| forwards && !l.masquerade && matches!(l.kind, LinkKind::Uplink { .. })) {
+    let Some(lans) = lans else { return found };
+    for link in config.links.iter().filter(|l| !l.masquerade && matches!(l.kind, LinkKind::Uplink { .. })) {
         let name = link.interface.as_str();
-        let covers = |line: &&str| {
-            let words: Vec<_> = line.split_whitespace().collect();
-            let out = words.iter().position(|w| *w == "-o").and_then(|at| words.get(at + 1));
-            let translates = ["MASQUERADE", "SNAT"]
-                .iter()
-                .any(|t| words.ends_with(&["-j", t]) || line.contains(&format!("-j {t} ")));
-            translates
-                && out.is_none_or(|out| match out.strip_suffix('+') {
-                    Some(start) => name.starts_with(start),
-                    None => *out == name,
-                })
-        };
-        let nft_covers = |r: &&OtherRule| match &r.translates {
-            None => false,
-            Some(Leaving::Any) => true,
-            Some(Leaving::By(out)) => out == name,
-            Some(Leaving::ByPrefix(start)) => name.starts_with(start.as_str()),
-        };
-        if !foreign.iter().copied().any(|line| covers(&line)) && !nft.iter().any(nft_covers) {
+        if !translates(saved, name, lans)
+            && !nft.iter().filter_map(|r| r.translates.as_ref()).any(|l| l.covers(name, lans))
+        {
             found.push(Finding::note(
                 format!("nothing translates addresses that leave by {} ({})", link.name, link.interface),
                 "what is forwarded from a LAN goes out with private addresses, and gets no answer",
@@ -89,6 +81,50 @@ fn judge(config: &Config, forwards: bool, saved: &str, nft: &[OtherRule]) -> Vec
         }
     }
     found
+}
+
+/// Whether iptables' rules translate what comes from `lans` and leaves by `name`: those of POSTROUTING, and of the
+/// chains that it goes through from there.
+fn translates(saved: &str, name: &str, lans: &[Ipv4Net]) -> bool {
+    let nat: Vec<_> = saved.lines().skip_while(|l| *l != "*nat").take_while(|l| *l != "COMMIT").collect();
+    let mut chains = vec!["POSTROUTING"];
+    let mut at = 0;
+    while let Some(chain) = chains.get(at).copied() {
+        at += 1;
+        for target in nat.iter().filter_map(|line| target(line, chain, name, lans)) {
+            if ["MASQUERADE", "SNAT"].contains(&target) {
+                return true;
+            }
+            // Not ours: whether they translate is the configuration's to say.
+            if !chains.contains(&target) && !is_ours(target) {
+                chains.push(target);
+            }
+        }
+    }
+    false
+}
+
+/// Where a rule of `chain` sends what comes from `lans` and leaves by `name`.
+fn target<'a>(line: &'a str, chain: &str, name: &str, lans: &[Ipv4Net]) -> Option<&'a str> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    if words.first() != Some(&"-A") || words.get(1) != Some(&chain) {
+        return None;
+    }
+    let target = words.iter().rposition(|word| ["-j", "-g"].contains(word)).and_then(|at| words.get(at + 1))?;
+    // These stand before all matches, whose values may be anything.
+    let plain: Vec<_> = words.iter().copied().take_while(|word| !["-m", "-j", "-g"].contains(word)).collect();
+    let option = |option: &str| {
+        let at = plain.iter().position(|word| *word == option)?;
+        Some((plain[at - 1] != "!", *plain.get(at + 1)?))
+    };
+    // What is about one destination is not about the Internet.
+    if option("-d").is_some_and(|(is, _)| is) {
+        return None;
+    }
+    let (is, out) = option("-o").unwrap_or((true, "+"));
+    let by = out.trim_end_matches('+').to_owned();
+    let from = option("-s").filter(|(is, _)| *is).and_then(|(_, net)| net.parse().ok());
+    Leaving { whole: by == out, by, not: !is, from }.covers(name, lans).then_some(*target)
 }
 
 /// The bits that a rule sets or compares.
@@ -139,19 +175,43 @@ mod tests {
     #[test]
     fn marks_that_are_not_ours_are_let_be() {
         let saved = "*mangle\n-A PREROUTING -j MARK --set-xmark 0x40000/0xff0000\n-A MULTIHOME-OUTPUT -j CONNMARK --restore-mark\n";
-        assert_eq!(judge(&config(), false, saved, &[]), []);
+        assert_eq!(judge(&config(), None, saved, &[]), []);
         let saved = "*mangle\n-A OUTPUT -p tcp -j MARK --set-xmark 0x2/0xffffffff\n";
-        assert_eq!(judge(&config(), false, saved, &[]).len(), 1);
+        assert_eq!(judge(&config(), None, saved, &[]).len(), 1);
     }
 
     #[test]
     fn each_uplink_of_a_router_needs_its_addresses_translated() {
-        let whats = |saved: &str| judge(&config(), true, saved, &[]).into_iter().map(|f| f.what).collect::<Vec<_>>();
+        let lans = ["192.168.2.0/24".parse().unwrap()];
+        let whats =
+            |saved: &str| judge(&config(), Some(&lans), saved, &[]).into_iter().map(|f| f.what).collect::<Vec<_>>();
         assert_eq!(whats("*nat\n-A POSTROUTING -o ppp+ -j MASQUERADE\n"), [""; 0]);
         assert_eq!(
             whats("*nat\n-A POSTROUTING -o ppp0 -j SNAT --to-source 198.51.100.10\n"),
             ["nothing translates addresses that leave by isp2 (ppp1)"]
         );
         assert_eq!(whats("").len(), 2);
+        let isp1 = ["nothing translates addresses that leave by isp1 (ppp0)"];
+        assert_eq!(whats("*nat\n-A POSTROUTING ! -o ppp0 -j MASQUERADE\n"), isp1);
+        for all in [
+            "! -o lan -j MASQUERADE",
+            "-s 192.168.0.0/16 -j MASQUERADE",
+            "-s 192.168.2.30/32 -j MASQUERADE --random",
+            "-s 192.168.2.0/24 ! -d 192.168.2.0/24 -j MASQUERADE",
+            "! -s 10.0.0.0/8 -j MASQUERADE",
+            "-m comment --comment \"-o eth9 -d here\" -j MASQUERADE",
+            "-o ppp+ -g mine\n-A mine -j two\n-A two ! -o lo -j MASQUERADE",
+        ] {
+            assert_eq!(whats(&format!("*nat\n-A POSTROUTING {all}\nCOMMIT\n")), [""; 0], "{all}");
+        }
+        for none in [
+            "-d 10.0.0.0/8 -j MASQUERADE",
+            "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE",
+            "-o eth9 -j mine\n-A mine -j MASQUERADE",
+            "-j mine\n-A mine -j POSTROUTING",
+            "-j ACCEPT\n-A mine -j MASQUERADE",
+        ] {
+            assert_eq!(whats(&format!("*nat\n-A POSTROUTING {none}\nCOMMIT\n")).len(), 2, "{none}");
+        }
     }
 }

@@ -82,7 +82,7 @@ pub(super) fn network_manager(tree: &Tree, config: &Config) -> Vec<Finding> {
             found.push(Finding::note(
                 format!("NetworkManager runs, and does not leave {interface} alone"),
                 "it may set the interface up by itself, with a default route of its own",
-                format!("nmcli device set {interface} managed no"),
+                format!("nmcli device set {} managed no", link.interface.quoted()),
             ));
         }
     }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::Error;
-use super::setup::{self, distribution::Distribution, manifest::Tree};
+use super::setup::{self, distribution::Distribution, manifest::Manifest, manifest::Tree};
 use crate::pass::Common;
 
 mod firewall;
@@ -18,7 +18,7 @@ pub(super) mod pppd;
 /// Options of doctor.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example: mhctl doctor    exit status 1 if it finds trouble")]
+Example: mhctl doctor  # exit status 1 if it finds trouble")]
 pub struct Args {
     /// File tree to look at; the kernel is always ours
     #[arg(long, value_name = "DIR", default_value = "/")]
@@ -77,7 +77,9 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
             None
         }
     };
-    let distribution = Distribution::detect(&args.root).unwrap_or(Distribution::Plain);
+    // A manifest that cannot be read is setup's to tell.
+    let manifest = Manifest::load(&tree).unwrap_or_default();
+    let distribution = setup::distribution(&manifest, &args.root).unwrap_or(Distribution::Plain);
     findings.extend(pppd::hooks(&tree, distribution));
     if let Some(config) = &config {
         findings.extend(pppd::options(&tree, config));

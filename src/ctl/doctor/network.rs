@@ -45,7 +45,7 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
             found.push(Finding::trouble(
                 format!("the reverse path filter of {interface} is strict"),
                 "it drops what comes in by one line while the best way back is another",
-                format!("echo 2 > /proc/sys/net/ipv4/conf/{interface}/rp_filter"),
+                format!("echo 2 > /proc/sys/net/ipv4/conf/{}/rp_filter", interface.quoted()),
             ));
         }
     }

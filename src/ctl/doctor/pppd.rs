@@ -1,14 +1,14 @@
 //! What is wrong about pppd's options and hooks.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Finding, Weight, files};
 use crate::config::{Config, Link};
-use crate::ctl::setup::distribution::Distribution;
+use crate::ctl::setup::distribution::{Distribution, Hook};
 use crate::ctl::setup::manifest::Tree;
-use crate::ctl::setup::wanted::EVENTS;
+use crate::ctl::setup::wanted::{self, EVENTS};
 
 /// The words of an options file, comments and quotes apart.
 pub(in crate::ctl) fn words(text: &str) -> Vec<&str> {
@@ -61,7 +61,7 @@ pub(super) fn options(tree: &Tree, config: &Config) -> Vec<Finding> {
                 let what = format!("{path} has `{word}`, and is the link {}", link.name);
                 found.push(Finding::trouble(what, why, mend));
             }
-            None if path.starts_with("/etc/ppp/options") => {
+            None if path == "/etc/ppp/options" => {
                 found.push(Finding::trouble(format!("{path} has `{word}`, for every peer"), why, mend));
             }
             None => found.push(Finding::note(format!("{path} has `{word}`; should it be a link:"), why, mend)),
@@ -83,10 +83,13 @@ pub(super) fn hooks(tree: &Tree, distribution: Distribution) -> Vec<Finding> {
             let weight = if v6 { Weight::Note } else { Weight::Trouble };
             found.extend(shadow(tree, event, program).map(|finding| Finding { weight, ..finding }));
         }
-        let Some((path, _)) = distribution.hook(event) else { continue };
+        let Some((path, hook)) = distribution.hook(event) else { continue };
         let dir = format!("/etc/ppp/{event}.d");
-        let mut candidates = vec![path];
-        candidates.extend(entries(tree, &dir).into_iter().map(|name| format!("{dir}/{name}")));
+        let mut candidates = vec![path.clone()];
+        // Where the hook is a file by itself, pppd's script knows of no directory.
+        let has_dir = path.starts_with(&dir);
+        let others = if has_dir { entries(tree, &dir) } else { Vec::new() };
+        candidates.extend(others.into_iter().map(|name| format!("{dir}/{name}")).filter(|other| *other != path));
         let ours: Vec<_> = candidates.iter().filter(|path| runs(tree, path, program)).collect();
         let skipped = |path: &str| match distribution {
             // run-parts(8): upper and lower case letters, digits, '_' and '-'.
@@ -97,22 +100,23 @@ pub(super) fn hooks(tree: &Tree, distribution: Distribution) -> Vec<Finding> {
             Distribution::Arch | Distribution::Gentoo => !super::ends(path, "sh"),
             _ => false,
         };
+        let faults = ours.iter().filter(|path| !skipped(path)).map(|path| fault(tree, path, program, hook));
+        let faults: Vec<_> = faults.collect();
+        let no_way =
+            if has_dir { format!("nothing in {dir} leads to it") } else { format!("{path} does not lead to it") };
         if ours.is_empty() && v6 {
-            let what = format!("pppd does not run {program} for IPv6: nothing in {dir} leads to it");
+            let what = format!("pppd does not run {program} for IPv6: {no_way}");
             found.push(Finding::note(what, "a line's IPv6 addresses are not recorded", "mhctl setup"));
         } else if ours.is_empty() {
-            let what = format!("pppd does not run {program}: nothing in {dir} leads to it");
+            let what = format!("pppd does not run {program}: {no_way}");
             found.push(Finding::trouble(what, "a line that comes up or goes is not noticed", "mhctl setup"));
-        } else if let Some(path) = ours.iter().find(|path| skipped(path))
-            && ours.iter().all(|path| skipped(path))
-        {
-            let good = distribution.hook(event).map_or_else(|| "0multihome".to_owned(), |(path, _)| path);
-            let what = format!("{path} has a name that is passed over");
+        } else if let (true, Some(bad)) = (faults.is_empty(), ours.first()) {
+            let what = format!("{bad} has a name that is passed over");
             let why = "run-parts and the like run only names of a certain form, without a word";
-            found.push(Finding::trouble(what, why, format!("mv {path} {good}")));
-        } else if let Some(path) = ours.iter().find(|path| !skipped(path)) {
+            found.push(Finding::trouble(what, why, format!("mv {bad} {path}")));
+        } else if faults.iter().all(Option::is_some) {
             // The same executable is behind two events.
-            found.extend(permissions(tree, path).filter(|finding| !found.contains(finding)));
+            found.extend(faults.into_iter().flatten().next().filter(|finding| !found.contains(finding)));
         }
     }
     found
@@ -131,7 +135,7 @@ fn runs(tree: &Tree, path: &str, program: &str) -> bool {
     let at = tree.at(path);
     match fs::read_link(&at) {
         Ok(target) => target.file_name().is_some_and(|name| name == program),
-        Err(_) => fs::read_to_string(&at).is_ok_and(|text| text.contains(program)),
+        Err(_) => fs::read_to_string(&at).is_ok_and(|text| wanted::runs(&text, program)),
     }
 }
 
@@ -146,24 +150,37 @@ fn shadow(tree: &Tree, event: &str, program: &str) -> Option<Finding> {
     })
 }
 
-/// A hook that cannot be run, or that pppd 2.5.3 refuses.
-fn permissions(tree: &Tree, path: &str) -> Option<Finding> {
-    let link = fs::read_link(tree.at(path)).ok()?;
-    let target = link.to_str()?;
-    // Within a scratch tree a link to /usr/sbin leads out of it; what is meant is inside.
-    let inside = tree.at(target);
-    let real = if inside.exists() { inside } else { link.clone() };
+/// The executable as a script calls it, where that is by its whole path.
+fn called<'a>(script: &'a str, program: &str) -> Option<&'a str> {
+    let lines = script.lines().filter(|line| wanted::runs(line, program));
+    let mut words = lines.flat_map(|line| line.split(|c: char| c.is_whitespace() || "\"';&|".contains(c)));
+    words.find(|word| word.starts_with('/') && Path::new(word).file_name().is_some_and(|name| name == program))
+}
+
+/// What keeps the hook at `path` from being run: it cannot be, or pppd 2.5.3 refuses it.
+fn fault(tree: &Tree, path: &str, program: &str, hook: Hook) -> Option<Finding> {
+    const PASSES: &str = "pppd's script passes over it";
+    let at = tree.at(path);
+    let is_executable = |meta: &Metadata| meta.permissions().mode() & 0o111 != 0;
+    let target = if let Ok(link) = fs::read_link(&at) {
+        link.to_str()?.to_owned()
+    } else {
+        // What is sourced need not be executable.
+        if hook == Hook::Link && fs::metadata(&at).is_ok_and(|meta| !is_executable(&meta)) {
+            return Some(Finding::trouble(format!("{path} is not executable"), PASSES, format!("chmod 755 {path}")));
+        }
+        called(&fs::read_to_string(&at).unwrap_or_default(), program).unwrap_or(path).to_owned()
+    };
+    // Within a scratch tree a path such as /usr/sbin leads out of it; what is meant is inside.
+    let inside = tree.at(&target);
+    let real = if inside.exists() { inside } else { PathBuf::from(&target) };
     let Ok(meta) = fs::metadata(&real) else {
         let what = format!("{path} leads to {target}, which does not exist");
-        return Some(Finding::trouble(
-            what,
-            "pppd's script passes over it",
-            "make install, or mhctl setup --bin-dir DIR",
-        ));
+        return Some(Finding::trouble(what, PASSES, "make install, or mhctl setup --bin-dir DIR"));
     };
-    if meta.permissions().mode() & 0o111 == 0 {
+    if !is_executable(&meta) && (hook == Hook::Link || target != path) {
         let what = format!("{target} is not executable");
-        return Some(Finding::trouble(what, "pppd's script passes over it", format!("chmod 755 {target}")));
+        return Some(Finding::trouble(what, PASSES, format!("chmod 755 {target}")));
     }
     let unsafe_ = |path: &Path| fs::metadata(path).is_ok_and(|m| m.uid() != 0 || m.permissions().mode() & 0o022 != 0);
     // Only what is in the tree: above a scratch one there may be /tmp.

@@ -7,10 +7,12 @@ use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use toml::de::{DeTable, DeValue};
 use toml_writer::{ToTomlKey, ToTomlValue};
 
 use super::Error;
+use super::distribution::Distribution;
 
 /// Where it is written down.
 pub const PATH: &str = "/var/lib/multihome/setup.toml";
@@ -29,6 +31,8 @@ pub enum Content {
 /// Everything that was made, by its path on the system (not under the root).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Manifest {
+    /// How pppd finds its hooks here, where it was said with `--distribution`.
+    pub distribution: Option<Distribution>,
     /// Directories, parents first.
     pub directories: Vec<String>,
     /// Files and links.
@@ -155,13 +159,16 @@ impl Manifest {
     fn to_text(&self) -> String {
         let directories: Vec<_> = self.directories.iter().map(ToTomlValue::to_toml_value).collect();
         let mut text = format!("directories = [{}]\n", directories.join(", "));
+        if let Some(distribution) = self.distribution {
+            // Writing to a String cannot fail, here and below.
+            let _ = writeln!(text, "distribution = \"{}\"", distribution.name());
+        }
         for (path, content) in &self.made {
             let (kind, value) = match content {
                 Content::Link(target) => ("link", target),
                 Content::Text(text) => ("text", text),
                 Content::Script(text) => ("script", text),
             };
-            // Writing to a String cannot fail.
             let _ = write!(text, "\n[made.{}]\n{kind} = {}\n", path.to_toml_key(), value.to_toml_value());
         }
         text
@@ -172,6 +179,10 @@ impl Manifest {
         let table = DeTable::parse(text).map_err(|e| e.message().to_owned())?;
         let table = table.get_ref();
         let text = |value: &DeValue<'_>| value.as_str().map(str::to_owned);
+        let distribution = || match table.get("distribution") {
+            None => Some(None),
+            Some(name) => Distribution::from_str(name.get_ref().as_str()?, false).ok().map(Some),
+        };
         let directories = || match table.get("directories") {
             None => Some(Vec::new()),
             Some(paths) => paths.get_ref().as_array()?.iter().map(|path| text(path.get_ref())).collect(),
@@ -195,6 +206,7 @@ impl Manifest {
             }
         };
         Ok(Self {
+            distribution: distribution().ok_or("distribution is none that is known")?,
             directories: directories().ok_or("directories is no list of paths")?,
             made: made().ok_or("made has something that is no link, text or script")?,
         })
@@ -212,13 +224,23 @@ mod tests {
             ("/etc/a file \"x\"", Content::Text("one\ntwo \\ 'three' \"\"\"\n".to_owned())),
             ("/etc/ppp/ip-up.local", Content::Script(String::new())),
         ];
-        let made = made.map(|(path, content)| (path.to_owned(), content)).into();
-        let manifest = Manifest { directories: vec!["/etc/ppp".to_owned(), "/x'y".to_owned()], made };
-        assert_eq!(Manifest::parse(&manifest.to_text()), Ok(manifest));
+        let made: BTreeMap<_, _> = made.map(|(path, content)| (path.to_owned(), content)).into();
+        let directories = vec!["/etc/ppp".to_owned(), "/x'y".to_owned()];
+        for distribution in Distribution::value_variants().iter().copied().map(Some).chain([None]) {
+            let manifest = Manifest { distribution, directories: directories.clone(), made: made.clone() };
+            assert_eq!(Manifest::parse(&manifest.to_text()), Ok(manifest));
+        }
         assert_eq!(Manifest::parse(""), Ok(Manifest::default()));
-        for wrong in
-            ["directories = 1", "directories = [1]", "made = 1", "[made]\nx = 1", "[made.x]\nlink = 1", "[made.x]"]
-        {
+        for wrong in [
+            "distribution = 1",
+            "distribution = \"x\"",
+            "directories = 1",
+            "directories = [1]",
+            "made = 1",
+            "[made]\nx = 1",
+            "[made.x]\nlink = 1",
+            "[made.x]",
+        ] {
             assert!(Manifest::parse(wrong).is_err(), "{wrong}");
         }
     }

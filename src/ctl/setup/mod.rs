@@ -27,11 +27,11 @@ const DPKG_LIST: &str = "/var/lib/dpkg/info/multihome.list";
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  mhctl setup --dry-run    what it would make
-  mhctl setup              make it; again when the configuration has changed
-  mhctl unsetup            take it back")]
+  mhctl setup --dry-run  # what it would make
+  mhctl setup            # make it; again when the configuration has changed
+  mhctl unsetup          # take it back")]
 pub struct Args {
-    /// How pppd finds its hooks here; if not given, it is found out
+    /// How pppd finds its hooks here; if never given, it is found out
     #[arg(long, value_name = "NAME")]
     pub distribution: Option<Distribution>,
     /// File tree to work on
@@ -44,7 +44,7 @@ pub struct Args {
 
 /// Options of unsetup.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: mhctl unsetup --dry-run    what it would take away")]
+#[command(after_help = "Example: mhctl unsetup --dry-run  # what it would take away")]
 pub struct UndoArgs {
     /// File tree to work on
     #[arg(long, value_name = "DIR", default_value = "/")]
@@ -209,11 +209,13 @@ impl Step {
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
-    let distribution = args.distribution.or_else(|| Distribution::detect(&args.root)).ok_or(Error::Distribution)?;
     let bin = bin_dir(args)?;
     let config = load_config(&args.root, common)?;
     let tree = Tree::new(&args.root);
     let mut manifest = Manifest::load(&tree)?;
+    let said_before = manifest.distribution;
+    manifest.distribution = args.distribution.or(said_before);
+    let distribution = distribution(&manifest, &args.root).ok_or(Error::Distribution)?;
 
     let mut wanted = wanted::hooks(distribution, &bin);
     wanted.extend(config.iter().flat_map(wanted::names));
@@ -227,12 +229,16 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     let keep_names = config.is_none();
     let steps = steps(&tree, &manifest, wanted, |path| keep_names && wanted::is_names(path))?;
     let changes = steps.iter().any(Step::is_change);
-    if changes && !common.dry_run {
+    if (changes || manifest.distribution != said_before) && !common.dry_run {
         carry_out(&tree, &mut manifest, &steps)?;
     }
 
     let mut out = io::stdout().lock();
-    let how = if args.distribution.is_some() { "" } else { " (found out)" };
+    let how = match (args.distribution, said_before) {
+        (Some(_), _) => "",
+        (None, Some(_)) => " (as was said before)",
+        (None, None) => " (found out)",
+    };
     writeln!(out, "pppd's hooks as on: {}{how}", distribution.name())?;
     for step in &steps {
         step.print(common.dry_run, &mut out)?;
@@ -319,6 +325,12 @@ pub(super) fn undo(args: &UndoArgs, common: &Common) -> Result<ExitCode, CtlErro
     }
     let clean = !steps.iter().any(|step| matches!(step, Step::Foreign(_)));
     Ok(if clean { ExitCode::SUCCESS } else { crate::cli::FAILED.into() })
+}
+
+/// How pppd finds its hooks: as was said, since a guess may be taken in by what setup itself has made, or else as the
+/// tree looks.
+pub(super) fn distribution(manifest: &Manifest, root: &Path) -> Option<Distribution> {
+    manifest.distribution.or_else(|| Distribution::detect(root))
 }
 
 /// Directory of the executables as the system at the root sees it.

@@ -47,7 +47,7 @@ impl Item {
 }
 
 /// Whether a script has a line, other than a comment, with `command` in it.
-fn runs(script: &str, command: &str) -> bool {
+pub(in crate::ctl) fn runs(script: &str, command: &str) -> bool {
     script.lines().any(|line| !line.trim_start().starts_with('#') && line.contains(command))
 }
 

@@ -1,6 +1,6 @@
 //! What there is to tell, put together from configuration, records and kernel. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::config::{Config, Link, LinkKind, Otherwise, Policy};
 use crate::kernel::counters::Counters;
 use crate::links::{LinkState, live, state};
 use crate::observed::Observed;
-use crate::plan::Plan;
+use crate::plan::{Change, Plan};
 use crate::records::Records;
 use crate::state::{FoundRoute, FoundTarget, Leg, NexthopKind};
 use crate::types::{HostAddr, IfName, TableId};
@@ -102,9 +102,12 @@ pub(super) struct LegFacts {
 pub(super) struct PolicyFacts {
     pub(super) name: String,
     pub(super) via: Vec<String>,
-    /// Link that its traffic takes now; none: what `otherwise` says.
+    /// Link that its traffic takes now; none: what `otherwise` says, or that cannot be told since rules are missing.
     pub(super) link: Option<String>,
     pub(super) otherwise: &'static str,
+    /// How many rules it has, and how many of them the kernel does not hold.
+    pub(super) rules: usize,
+    pub(super) rules_missing: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -123,12 +126,21 @@ impl Facts {
         let Seen { config, records, observed, .. } = seen;
         let plan = Plan::new(config, &live(config, records, observed), observed);
         let mut defaults: Vec<_> = observed.routes.iter().filter(|route| route.table == TableId::MAIN).collect();
+        let missing =
+            plan.changes.iter().filter_map(|c| if let Change::Rule(rule) = c { Some(rule.priority) } else { None });
+        let missing: BTreeSet<_> = missing.collect();
+        let missing = config.policy_priorities().map(|priorities| missing.range(priorities).count());
         // The kernel's order is kept within a metric: there the first is in use.
         defaults.sort_by_key(|route| route.metric);
         Self {
             links: config.links.iter().map(|link| seen.link(link, clock)).collect(),
             default_routes: defaults.into_iter().map(|route| seen.default_route(route)).collect(),
-            policies: config.policies.iter().map(|policy| seen.policy(policy)).collect(),
+            policies: config
+                .policies
+                .iter()
+                .zip(missing)
+                .map(|(policy, missing)| seen.policy(policy, missing))
+                .collect(),
             kernel: KernelFacts {
                 firewall_hidden: observed.firewall.hidden,
                 as_wanted: plan.changes.is_empty() && plan.problems.is_empty(),
@@ -239,18 +251,20 @@ impl Seen<'_> {
     }
 
     /// Where a policy leads: to the first of its links whose table has a default route, as the kernel
-    /// itself finds it.
-    fn policy(&self, policy: &Policy) -> PolicyFacts {
+    /// itself finds it, if it holds the rules of the policy.
+    fn policy(&self, policy: &Policy, missing: usize) -> PolicyFacts {
         let leads = |link: &&Link| self.observed.routes.iter().any(|route| route.table == link.table);
         let mut via = policy.via.iter().filter_map(|name| self.config.links.iter().find(|link| link.name == *name));
         PolicyFacts {
             name: policy.name.clone(),
             via: policy.via.iter().map(ToString::to_string).collect(),
-            link: via.find(leads).map(|link| link.name.to_string()),
+            link: via.find(leads).filter(|_| missing == 0).map(|link| link.name.to_string()),
             otherwise: match policy.otherwise {
                 Otherwise::Default => "default",
                 Otherwise::Unreachable => "unreachable",
             },
+            rules: policy.rule_count(),
+            rules_missing: missing,
         }
     }
 }

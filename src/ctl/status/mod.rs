@@ -29,7 +29,7 @@ No privileges are needed. States of a link:
   stale  it was said to be up, and its interface is gone
   dead   it was said to be up, and its interface is down or without address
   held   a drill keeps it out of use
-Example: mhctl status --watch    until Ctrl-C")]
+Example: mhctl status --watch  # until Ctrl-C")]
 pub struct Args {
     /// Show it again whenever something changes, and every second
     #[arg(long)]

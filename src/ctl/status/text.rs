@@ -154,6 +154,10 @@ fn lead(policy: &PolicyFacts) -> Cell {
         format!("{} {verb} not up", policy.via.join(", "))
     };
     match &policy.link {
+        None if policy.rules_missing == policy.rules => {
+            ("not in the kernel: by the default route".to_owned(), Some(Tone::Bad))
+        }
+        None if policy.rules_missing > 0 => ("only in part in the kernel".to_owned(), Some(Tone::Bad)),
         Some(link) if policy.via.first() == Some(link) => (format!("by {link}"), Some(Tone::Good)),
         Some(link) => {
             let better: Vec<_> = policy.via.iter().take_while(|name| *name != link).map(String::as_str).collect();

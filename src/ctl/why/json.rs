@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Report;
 use super::text::outcome;
-use crate::fib::{Answer, End, FibRoute, Outcome, Refusal, RouteKind, Step, Walk, errno_text, rule_text};
+use crate::fib::{Answer, End, FibRoute, Outcome, Refusal, Step, Walk, errno_text, rule_text};
 
 /// The report as one object.
 pub(super) fn report(report: &Report<'_>) -> Value {
@@ -72,7 +72,7 @@ fn way(route: &FibRoute, report: &Report<'_>) -> Value {
         })
     });
     json!({
-        "kind": if route.kind == RouteKind::Local { "local" } else { "route" },
+        "kind": if route.delivers(report.packet) { "local" } else { "route" },
         "table": route.table,
         "table_name": report.naming.tables.get(&route.table),
         "prefix": route.prefix.to_string(),

@@ -31,9 +31,9 @@ use without::Without;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  mhctl why 203.0.113.99 --proto udp --dport 1130    from this host
-  mhctl why 8.8.8.8 --from 192.168.2.30              from a machine behind it
-  mhctl why 8.8.8.8 --if-down isp1                   were isp1 down
+  mhctl why 203.0.113.99 --proto udp --dport 1130  # from this host
+  mhctl why 8.8.8.8 --from 192.168.2.30            # from a machine behind it
+  mhctl why 8.8.8.8 --if-down isp1                 # were isp1 down
 Firewall rules are not gone through: say the mark that they give with --mark.")]
 pub struct Args {
     /// Address that the connection goes to
@@ -77,6 +77,9 @@ pub enum Error {
     /// Nobody knows where the source is.
     #[error("{0} is no address of this host, and no route leads to it: say --iif, the interface that it comes in by")]
     NoSource(Ipv4Addr),
+    /// A user of another host.
+    #[error("{0} is no address of this host: what it sends is forwarded, and has no user here; leave --uid out")]
+    ForeignUser(Ipv4Addr),
     /// There is no such interface.
     #[error("interface {0} does not exist")]
     NoInterface(IfName),
@@ -136,16 +139,9 @@ impl Naming<'_> {
         if rule.protocol != config.settings.protocol {
             return None;
         }
-        let uplinks = config.links.iter().filter(|l| matches!(l.kind, config::LinkKind::Uplink { .. })).count();
-        let mut first = config.settings.rule_priority + crate::layout::policy_rules(uplinks);
-        for policy in &config.policies {
-            let next = first.saturating_add(u32::try_from(policy.rule_count()).unwrap_or(u32::MAX));
-            if (first..next).contains(&rule.priority) {
-                return Some(format!("policy \"{}\"", policy.name));
-            }
-            first = next;
-        }
-        None
+        let mut policies = config.policies.iter().zip(config.policy_priorities());
+        let (policy, _) = policies.find(|(_, priorities)| priorities.contains(&rule.priority))?;
+        Some(format!("policy \"{}\"", policy.name))
     }
 }
 
@@ -176,7 +172,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
             }
         }
         if !args.if_down.is_empty() {
-            without = Without::new(config, live, &observed, &args.if_down);
+            without = Without::new(config, &records, live, &observed, &args.if_down);
             without.rules(&mut rules);
         }
     }
@@ -213,6 +209,9 @@ fn packet(args: &Args, fib: &mut Fib) -> Result<Packet, CtlError> {
         Some(from) if args.iif.is_some() || !fib.is_own(from)? => Some(from),
         _ => None,
     };
+    if let (Some(from), Some(_)) = (foreign, args.uid) {
+        return Err(Error::ForeignUser(from).into());
+    }
     let iif = match (&args.iif, foreign) {
         (Some(name), _) => Some((fib.index(name)?.ok_or_else(|| Error::NoInterface(name.clone()))?, name.to_string())),
         (None, Some(from)) => Some(towards(from, fib)?.ok_or(Error::NoSource(from))?),

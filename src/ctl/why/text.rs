@@ -4,9 +4,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 
 use super::{Naming, Report};
-use crate::fib::{
-    Answer, End, FibLeg, FibRoute, Outcome, Packet, Refusal, RouteKind, Step, Walk, errno_text, rule_text,
-};
+use crate::fib::{Answer, End, FibLeg, FibRoute, Outcome, Packet, Refusal, Step, errno_text, rule_text};
 
 /// Longest rule that has its outcome on the same line.
 const RULE_WIDTH: usize = 38;
@@ -30,7 +28,7 @@ pub(super) fn print(report: &Report<'_>, out: &mut impl Write) -> io::Result<()>
         }
     }
     writeln!(out)?;
-    end(walk, naming, out)?;
+    end(report, out)?;
     if let Some(purpose) = walk.steps.last().and_then(|step| naming.purpose(step.rule)) {
         writeln!(out, "Because of  {purpose}")?;
     }
@@ -85,9 +83,9 @@ pub(super) fn outcome(step: &Step<'_>) -> String {
     }
 }
 
-fn end(walk: &Walk<'_>, naming: &Naming<'_>, out: &mut impl Write) -> io::Result<()> {
-    match &walk.end {
-        End::Route(route) => way(route, naming, out),
+fn end(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
+    match &report.walk.end {
+        End::Route(route) => way(route, report, out),
         End::Refused { how, by_route } => {
             let how = match how {
                 Refusal::Blackhole => "dropped without a word",
@@ -101,13 +99,14 @@ fn end(walk: &Walk<'_>, naming: &Naming<'_>, out: &mut impl Write) -> io::Result
     }
 }
 
-fn way(route: &FibRoute, naming: &Naming<'_>, out: &mut impl Write) -> io::Result<()> {
+fn way(route: &FibRoute, report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
+    let naming = &report.naming;
     let table = naming.tables.get(&route.table).cloned().unwrap_or_else(|| route.table.to_string());
     let prefix = if route.prefix.prefix_len() == 0 { "default".to_owned() } else { route.prefix.to_string() };
     let object = route.nexthop.map(|id| format!(" nhid {id}")).unwrap_or_default();
     let metric = if route.metric == 0 { String::new() } else { format!(" metric {}", route.metric) };
     writeln!(out, "Route       {prefix}{object}{metric} in table {table}")?;
-    if route.kind == RouteKind::Local {
+    if route.delivers(report.packet) {
         return writeln!(out, "It stays    on this host");
     }
     match &route.shares()[..] {

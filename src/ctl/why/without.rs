@@ -10,6 +10,7 @@ use crate::fib::{FibLeg, FibRoute, FibRule, Masked, Ports, Refusal, RouteKind, R
 use crate::links::LiveLink;
 use crate::observed::Observed;
 use crate::plan::{Change, Plan};
+use crate::records::Records;
 use crate::state::{Action, DefaultRoute, FoundTarget, Leg, Member, NexthopKind, Rule, Target, WeightedLeg};
 use crate::types::LinkName;
 
@@ -18,15 +19,23 @@ use crate::types::LinkName;
 pub(super) struct Without {
     protocol: u8,
     changes: Vec<Change>,
-    /// Indices of the devices that are gone.
+    /// Indices of the devices that nothing leaves by any more.
     devices: BTreeSet<u32>,
+    /// Of these, those that do not exist any more.
+    unregistered: BTreeSet<u32>,
     /// Nexthop objects as they are then.
     objects: BTreeMap<u32, NexthopKind>,
 }
 
 impl Without {
     /// Without the links of `down`.
-    pub(super) fn new(config: &Config, live: Vec<LiveLink<'_>>, observed: &Observed, down: &[LinkName]) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        records: &Records,
+        live: Vec<LiveLink<'_>>,
+        observed: &Observed,
+        down: &[LinkName],
+    ) -> Self {
         let (gone, left): (Vec<_>, Vec<_>) = live.into_iter().partition(|l| down.contains(&l.link.name));
         let changes = Plan::new(config, &left, observed).changes;
         let found = observed.nexthops.iter().flatten().map(|(id, found)| (*id, found.kind.clone()));
@@ -40,7 +49,10 @@ impl Without {
             };
         }
         let devices = gone.iter().map(|l| l.leg.device.index).collect();
-        Self { protocol: config.settings.protocol, changes, devices, objects }
+        // Static Ethernet, which nobody tells of, loses its carrier or is set down, and stays as a device.
+        let is_static = |l: &&LiveLink<'_>| l.link.gateway.is_some() && records.get(&l.link.name).is_none();
+        let unregistered = gone.iter().filter(|l| !is_static(l)).map(|l| l.leg.device.index).collect();
+        Self { protocol: config.settings.protocol, changes, devices, unregistered, objects }
     }
 
     /// The rules as they are then.
@@ -94,7 +106,13 @@ impl Without {
         }
         routes.retain_mut(|route| {
             let had = !route.legs.is_empty();
-            route.legs.retain(|leg| !self.devices.contains(&leg.device));
+            // fib_sync_down_dev(): a multipath route goes whole with a device, however many of its legs are left.
+            if route.nexthop.is_none() && route.legs.iter().any(|leg| self.unregistered.contains(&leg.device)) {
+                return false;
+            }
+            // The same: a device that stays, although it is down, keeps the routes to this host.
+            let gone = if route.kind == RouteKind::Local { &self.unregistered } else { &self.devices };
+            route.legs.retain(|leg| !gone.contains(&leg.device));
             !had || !route.legs.is_empty()
         });
         routes

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
+use ipnet::Ipv4Net;
 use netlink_packet_core::NlasIterator;
 
 use super::{
@@ -26,7 +27,6 @@ const NFTA_META_DREG: u16 = 1;
 const NFTA_META_KEY: u16 = 2;
 const NFTA_META_SREG: u16 = 3;
 const NFT_META_MARK: u32 = 3;
-const NFT_META_OIF: u32 = 5;
 const NFT_META_OIFNAME: u32 = 7;
 const NFTA_CT_DREG: u16 = 1;
 const NFTA_CT_KEY: u16 = 2;
@@ -44,6 +44,10 @@ const NFTA_CMP_OP: u16 = 2;
 const NFTA_CMP_DATA: u16 = 3;
 const NFTA_IMMEDIATE_DREG: u16 = 1;
 const NFTA_NAT_TYPE: u16 = 1;
+const NFTA_PAYLOAD_DREG: u16 = 1;
+const NFTA_PAYLOAD_BASE: u16 = 2;
+const NFTA_PAYLOAD_OFFSET: u16 = 3;
+const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
 
 /// A rule, as far as it is about marks or sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,15 +66,26 @@ pub struct OtherRule {
     pub translates: Option<Leaving>,
 }
 
-/// Interfaces by which packets leave.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Leaving {
-    /// Any, as far as is understood.
-    Any,
-    /// The one of that name.
-    By(String),
-    /// All whose names begin so.
-    ByPrefix(String),
+/// Packets that leave, as far as is understood: by default all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Leaving {
+    /// Name of the interface, or how it begins.
+    pub by: String,
+    /// `by` is the whole name.
+    pub whole: bool,
+    /// By any other than that.
+    pub not: bool,
+    /// From this network only.
+    pub from: Option<Ipv4Net>,
+}
+
+impl Leaving {
+    /// Whether it is so of what leaves by `name` and comes from one of `lans`.
+    pub fn covers(&self, name: &str, lans: &[Ipv4Net]) -> bool {
+        let named = if self.whole { name == self.by } else { name.starts_with(&self.by) };
+        let meets = |net: Ipv4Net| lans.iter().any(|lan| net.contains(lan) || lan.contains(&net));
+        named != self.not && self.from.is_none_or(meets)
+    }
 }
 
 /// Rules of all tables that are about marks or sources; `None`: only root may look.
@@ -104,7 +119,8 @@ fn rule(body: &[u8]) -> Option<OtherRule> {
             registers.run(&name, attribute(element.value(), NFTA_EXPR_DATA).unwrap_or_default());
         }
     }
-    let translates = registers.translates.then(|| registers.leaving.unwrap_or(Leaving::Any));
+    // What is about one destination is not about the Internet.
+    let translates = (registers.translates && !registers.to_some).then_some(registers.leaving);
     (registers.mark_bits != 0 || translates.is_some()).then(|| OtherRule {
         family,
         table: attribute(nlas, NFTA_RULE_TABLE).map(string).unwrap_or_default(),
@@ -125,7 +141,8 @@ enum Value {
         xor: u32,
     },
     OutName,
-    OutIndex,
+    Source,
+    Destination,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -139,7 +156,8 @@ enum Of {
 struct Registers {
     values: HashMap<u32, Value>,
     mark_bits: u32,
-    leaving: Option<Leaving>,
+    leaving: Leaving,
+    to_some: bool,
     translates: bool,
 }
 
@@ -153,7 +171,6 @@ impl Registers {
                 match number(NFTA_META_KEY) {
                     Some(NFT_META_MARK) => Some(whole_mark(Of::Packet)),
                     Some(NFT_META_OIFNAME) => Some(Value::OutName),
-                    Some(NFT_META_OIF) => Some(Value::OutIndex),
                     _ => None,
                 },
             ),
@@ -176,10 +193,23 @@ impl Registers {
                 };
                 self.set(number(NFTA_BITWISE_DREG), value);
             }
+            "payload" => {
+                let at = (number(NFTA_PAYLOAD_BASE), number(NFTA_PAYLOAD_OFFSET));
+                let value = match at {
+                    (Some(NFT_PAYLOAD_NETWORK_HEADER), Some(12)) => Some(Value::Source),
+                    (Some(NFT_PAYLOAD_NETWORK_HEADER), Some(16)) => Some(Value::Destination),
+                    _ => None,
+                };
+                self.set(number(NFTA_PAYLOAD_DREG), value);
+            }
             "cmp" => {
-                let equal = number(NFTA_CMP_OP) == Some(0);
-                let name = attribute(data, NFTA_CMP_DATA).and_then(|data| attribute(data, NFTA_DATA_VALUE));
-                self.compare(number(NFTA_CMP_SREG), name.filter(|_| equal));
+                let equal = match number(NFTA_CMP_OP) {
+                    Some(0) => Some(true),
+                    Some(1) => Some(false),
+                    _ => None,
+                };
+                let with = attribute(data, NFTA_CMP_DATA).and_then(|data| attribute(data, NFTA_DATA_VALUE));
+                self.compare(number(NFTA_CMP_SREG), equal.zip(with));
             }
             "range" => self.compare(number(NFTA_CMP_SREG), None),
             "lookup" => self.compare(number(NFTA_LOOKUP_SREG), None),
@@ -212,20 +242,27 @@ impl Registers {
         }
     }
 
-    /// A register is compared; `with` is what it has to be equal to, if it is that simple.
-    fn compare(&mut self, register: Option<u32>, with: Option<&[u8]>) {
-        match register.and_then(|register| self.values.get(&register)) {
-            Some(Value::Mark { mask, .. }) => self.mark_bits |= mask,
-            Some(Value::OutName) => {
-                let name = with.map(|name| match name.iter().position(|c| *c == 0) {
-                    Some(end) => Leaving::By(String::from_utf8_lossy(&name[..end]).into_owned()),
-                    // A whole name is padded; without an end it is what comes before `*`.
-                    None => Leaving::ByPrefix(String::from_utf8_lossy(name).into_owned()),
-                });
-                self.leaving = Some(name.unwrap_or(Leaving::Any));
+    /// A register is compared; `with` is what it has to be equal (true) or not equal to, if it is that simple.
+    fn compare(&mut self, register: Option<u32>, with: Option<(bool, &[u8])>) {
+        match (register.and_then(|register| self.values.get(&register)), with) {
+            (Some(Value::Mark { mask, .. }), _) => self.mark_bits |= mask,
+            (Some(Value::OutName), Some((equal, name))) => {
+                // A whole name is padded; without an end it is what comes before `*`.
+                let end = name.iter().position(|c| *c == 0);
+                self.leaving.by = String::from_utf8_lossy(&name[..end.unwrap_or(name.len())]).into_owned();
+                self.leaving.whole = end.is_some();
+                self.leaving.not = !equal;
             }
-            Some(Value::OutIndex) => self.leaving = Some(Leaving::Any),
-            None => {}
+            // Of a prefix of whole bytes only these are loaded.
+            (Some(Value::Source), Some((true, net))) if net.len() <= 4 => {
+                let mut addr = [0; 4];
+                addr[..net.len()].copy_from_slice(net);
+                // At most 32 bits.
+                let length = u8::try_from(net.len() * 8).unwrap_or(32);
+                self.leaving.from = Ipv4Net::new(addr.into(), length).ok();
+            }
+            (Some(Value::Destination), with) => self.to_some |= with.is_none_or(|(equal, _)| equal),
+            _ => {}
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::kernel::socket::Socket;
 use crate::kernel::{Error, link};
 use crate::observed::Interface;
 use crate::state::{Device, FoundRoute, FoundTarget, Hop, Leg, RouteKind, WeightedLeg};
-use crate::types::{HostAddr, IfName, TableId, Weight};
+use crate::types::{HostAddr, IfName, TableId, Weight, quoted};
 
 const RTM_GETROUTE: u16 = 26;
 
@@ -179,7 +179,7 @@ fn other(message: &RouteMessage, hops: &[RouteNextHop], names: &Devices) -> Foun
             Some(IpAddr::V6(gateway)) => write!(text, "via inet6 {gateway} "),
             None => Ok(()),
         };
-        let _ = write!(text, "dev {} ", names.name(hop.interface_index));
+        let _ = write!(text, "dev {} ", quoted(&names.name(hop.interface_index)));
     }
     let hops = hops.iter().map(|hop| Hop { device: hop.interface_index, gateway: gateway(hop) }).collect();
     FoundTarget::Other { kind: RouteKind(message.header.kind.into()), text: text.trim_end().to_owned(), hops }

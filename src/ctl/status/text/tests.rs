@@ -157,6 +157,30 @@ fn each_trouble_has_its_words() {
 }
 
 #[test]
+fn a_policy_whose_rules_somebody_has_deleted_holds_nothing() {
+    for up in [true, false] {
+        let mut server = Server::new();
+        if !up {
+            server.records.remove(&"office".parse().unwrap());
+            server.apply();
+        }
+        let work = server.config.policy_priorities().last().unwrap();
+        assert_eq!(work.len(), 2);
+        let last = |shown: &str| shown.lines().find(|line| line.contains("work ")).unwrap().to_owned();
+        assert!(last(&server.wide(80)).ends_with(if up { "by office" } else { "refused: office is not up" }));
+        for (rule, missing, words) in [
+            (work.end - 1, 1, "only in part in the kernel"),
+            (work.start, 2, "not in the kernel: by the default route"),
+        ] {
+            server.observed.rules.retain(|found| found.rule.priority != rule);
+            assert!(last(&server.wide(80)).ends_with(words), "{}", server.wide(80));
+            let policy = &server.facts().policies[2];
+            assert_eq!((policy.link.as_ref(), policy.rules, policy.rules_missing), (None, 2, missing));
+        }
+    }
+}
+
+#[test]
 fn a_hold_that_would_leave_no_uplink_counts_for_nothing() {
     let mut server = Server::new();
     let name = |name: &str| name.parse::<crate::types::LinkName>().unwrap();
