@@ -255,6 +255,8 @@ pub fn reconcile(
         outcome.warnings = warnings(&links::live(config, records, &observed), &observed);
         let is_dead = |link: &&Link| state(link, config, records, &observed) == LinkState::Dead;
         outcome.dead = config.links.iter().filter(is_dead).map(|link| link.name.clone()).collect();
+        // Once is enough for what has no trace in the kernel.
+        plan.changes.retain(|c| !(matches!(c, Change::Forget(_)) && outcome.made.contains(c)));
         let rest = plan.changes.is_empty();
         if rest || round == ROUNDS {
             outcome.failures.extend(plan.problems.into_iter().map(Failure::Problem));
@@ -271,8 +273,8 @@ pub fn reconcile(
                 // kernels skip what they do not know. What they made of it is deleted by this plan.
                 Change::Rule(_) => made >= 1,
                 // The kernel deletes the first rule that matches what is given, which can be another
-                // one; the next plan adds that again, behind.
-                Change::DeleteRule(_) => made >= 2,
+                // one, or one of several; the next plan adds again, behind, what was wanted.
+                Change::DeleteRule(_) => made >= 4,
                 _ => false,
             };
             if no_effect {

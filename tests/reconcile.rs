@@ -161,3 +161,36 @@ fn that_devices_are_not_told_keeps_nothing_back() {
     assert!(kernel.fake.has_default());
     assert!(kernel.fake.nics.values().all(|nic| nic.group == 7000));
 }
+
+/// A rule that was an older configuration's, twice, with the one that is wanted between them, which a deletion of the
+/// second hits first.
+#[test]
+fn copies_of_a_rule_go_although_a_wanted_one_stands_between_them() {
+    let policy = "[[policy]]\nname = \"p\"\nfwmark = \"0x10000/0x30000\"\nvia = \"isp1\"\n";
+    let config = config::parse(&format!("{UPLINK}{policy}"), Path::new("test.toml")).unwrap();
+    let old = "rule priority 191 from 198.51.100.10/32 lookup 1 protocol 77\n";
+    let wanted = "rule priority 191 from 198.51.100.10/32 fwmark 0x0/0x10000 lookup 1 protocol 77\n";
+    let mut fake = Fake::parse(&format!("{LINE}{old}{wanted}{old}"));
+    let outcome = reconcile(&config, &records(), &About::All, &mut fake).unwrap();
+    assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+    let sources: Vec<_> = fake.rules.iter().filter(|r| r.rule.priority == 191).map(|r| r.rule.to_string()).collect();
+    assert_eq!(sources, ["priority 191 from 198.51.100.10/32 fwmark 0x0/0x10000 lookup 1"]);
+}
+
+/// Somebody else's route in a link's table, and a rule that will not go: pins are forgotten once, not for ever.
+#[test]
+fn pins_are_forgotten_once() {
+    let config = config::parse(UPLINK, Path::new("test.toml")).unwrap();
+    let mut fake = Fake::parse(&format!(
+        "{LINE}route table 1 default metric 0 protocol 4 unreachable\nrule priority 100 fwmark 0x1/0x1 lookup 1 protocol 77\n\
+         rule priority 200 from 192.0.2.7/32 lookup 1 protocol 77\n"
+    ));
+    let mut forgotten = 0;
+    let stubborn = |_, change: &Change, _: &mut Fake| {
+        forgotten += usize::from(matches!(change, Change::Forget(_)));
+        if matches!(change, Change::DeleteRule(_)) { Err(EINVAL) } else { Ok(()) }
+    };
+    let outcome = reconcile(&config, &records(), &About::All, &mut Watched::new(&mut fake, stubborn)).unwrap();
+    assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::Restless)), "{:?}", outcome.failures);
+    assert_eq!(forgotten, 1);
+}
