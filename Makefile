@@ -113,7 +113,8 @@ bench: build tools
 stress: tools
 	@echo 'Again: make stress SEED=$(SEED) EVENTS=$(EVENTS)'
 	STRESS_SEED=$(SEED) STRESS_EVENTS=$(EVENTS) PROPTEST_CASES=$(or $(PROPTEST_CASES),20000) $(CARGO) test --locked \
-		--lib --test fuzz --test stress --test crash --test faults --test crowd -- --nocapture
+		--lib --test fuzz --test properties --test kill_switch --test stress --test crash --test faults --test crowd \
+		-- --nocapture
 
 tools:
 	tests/install-tools
