@@ -20,8 +20,8 @@ use distribution::Distribution;
 use manifest::{Content, Manifest, Tree};
 use wanted::Item;
 
-/// There where the executables are a Debian package's, and with them hooks and units.
-const DPKG_LIST: &str = "/var/lib/dpkg/info/multihome.list";
+/// There where the executables are a Debian package's, and with them hooks and units: `make install` has no such file.
+const PACKAGED: &str = "/usr/share/doc/multihome/copyright";
 
 /// Options of setup.
 #[derive(Debug, clap::Args)]
@@ -224,7 +224,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
         wanted.extend(wanted::units(&tree, &bin));
     }
     // What the administrator has deleted of a package's, or disabled, he has his reasons for.
-    let packaged = bin == wanted::SBIN && tree.has(DPKG_LIST);
+    let packaged = bin == wanted::SBIN && tree.has(PACKAGED);
     wanted.retain(|item| !packaged || wanted::is_names(&item.path) || tree.has(&item.path));
     let keep_names = config.is_none();
     let steps = steps(&tree, &manifest, wanted, |path| keep_names && wanted::is_names(path))?;
