@@ -5,34 +5,46 @@
 mod support;
 
 use std::fs;
+use std::process::Command;
 
 use support::*;
 use tempfile::TempDir;
 
-#[test]
-fn what_the_system_has_becomes_a_configuration() {
-    let _server = Server::new("");
+/// A system with these files.
+fn system(files: &[(&str, &str)]) -> TempDir {
     let root = TempDir::new().unwrap();
-    let write = |path: &str, text: &str| {
+    for (path, text) in files {
         let path = root.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
-    };
-    write("etc/ppp/peers/provider", "connect \"/usr/sbin/chat -v -f /etc/chatscripts/pap -T ********\"\n");
-    write("etc/ppp/peers/isp1", "plugin rp-pppoe.so eth1\nunit 3\nipparam telekom\n");
-    write("etc/ppp/peers/isp2", "plugin rp-pppoe.so eth2\ndefaultroute\n");
-    write("etc/openvpn/client/office.conf", "client\ndev tun\nremote 203.0.113.99 1130\n");
-    write("etc/openvpn/server/road.conf", "server 10.8.0.0 255.255.255.0\ndev tun7\n");
+    }
+    root
+}
+
+/// For the real default path, under the root.
+fn init(root: &TempDir) -> Command {
+    let mut init = Command::new(CTL);
+    init.env_clear().args(["init", "--root"]).arg(root.path());
+    init
+}
+
+#[test]
+fn what_the_system_has_becomes_a_configuration() {
+    let _server = Server::new("");
+    let root = system(&[
+        ("etc/ppp/peers/provider", "connect \"/usr/sbin/chat -v -f /etc/chatscripts/pap -T ********\"\n"),
+        ("etc/ppp/peers/isp1", "plugin rp-pppoe.so eth1\nunit 3\nipparam telekom\n"),
+        ("etc/ppp/peers/isp2", "plugin rp-pppoe.so eth2\ndefaultroute\n"),
+        ("etc/openvpn/client/office.conf", "client\ndev tun\nremote 203.0.113.99 1130\n"),
+        ("etc/openvpn/server/road.conf", "server 10.8.0.0 255.255.255.0\ndev tun7\n"),
+    ]);
     ip("link add lte0 type veth peer name lte0-far");
     ip("link set lte0-far up");
     ip("link set lte0 up");
     ip("addr add 192.0.2.10/24 dev lte0");
     ip("route add default via 192.0.2.1 dev lte0 metric 700");
 
-    let mut init = std::process::Command::new(CTL);
-    // The real default path, under the root.
-    init.env_clear().args(["init", "--root"]).arg(root.path());
-    let text = String::from_utf8(ok(&mut init).stdout).unwrap();
+    let text = String::from_utf8(ok(&mut init(&root)).stdout).unwrap();
     let links: Vec<_> = text.lines().filter(|l| !l.starts_with('#') && !l.is_empty()).collect();
     assert_eq!(
         links,
@@ -58,11 +70,10 @@ fn what_the_system_has_becomes_a_configuration() {
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
 
     let file = root.path().join("etc/multihome.toml");
-    let dry = ok(init.args(["--write", "--dry-run"]));
+    let dry = ok(init(&root).args(["--write", "--dry-run"]));
     assert_eq!(String::from_utf8(dry.stdout).unwrap(), text);
     assert!(!file.exists(), "a dry run touches nothing");
-    let mut init = std::process::Command::new(CTL);
-    init.env_clear().args(["init", "--root"]).arg(root.path());
+    let mut init = init(&root);
     ok(init.arg("--write"));
     assert_eq!(fs::read_to_string(&file).unwrap(), text);
     fs::write(&file, "mine").unwrap();
@@ -75,22 +86,16 @@ fn what_the_system_has_becomes_a_configuration() {
 #[test]
 fn a_line_that_pppd_or_openvpn_has_is_offered_once() {
     let _server = Server::new("");
-    let root = TempDir::new().unwrap();
-    let write = |path: &str, text: &str| {
-        let path = root.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    };
-    write("etc/ppp/peers/dsl", "plugin rp-pppoe.so eth1\nifname wan0\n");
-    write("etc/openvpn/client/office.conf", "client\ndev tun0\nremote 203.0.113.99 1130\n");
+    let root = system(&[
+        ("etc/ppp/peers/dsl", "plugin rp-pppoe.so eth1\nifname wan0\n"),
+        ("etc/openvpn/client/office.conf", "client\ndev tun0\nremote 203.0.113.99 1130\n"),
+    ]);
     for (metric, device) in [(10, "wan0"), (20, "tun0"), (30, "eth7")] {
         ip(&format!("link add {device} type veth peer name {device}-far"));
         ip(&format!("link set {device} up"));
         ip(&format!("route add default dev {device} metric {metric}"));
     }
-    let mut init = std::process::Command::new(CTL);
-    init.env_clear().args(["init", "--root"]).arg(root.path());
-    let text = String::from_utf8(ok(&mut init).stdout).unwrap();
+    let text = String::from_utf8(ok(&mut init(&root)).stdout).unwrap();
     let links: Vec<_> = text.lines().filter(|l| l.starts_with(['n', 'i', '['])).collect();
     assert_eq!(
         links,
