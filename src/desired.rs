@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::config::{Config, FwMark, Link, LinkKind, Otherwise, Policy};
-use crate::layout::{GROUP_IDS, MAIN_RULE, SOURCE_RULES, policy_rules};
+use crate::layout::{GROUP_IDS, MAIN_RULE, SOURCE_RULES};
 use crate::links::LiveLink;
 use crate::state::{Action, DefaultRoute, FoundRule, Leg, Member, Rule, Selector, Target, WeightedLeg};
 use crate::types::{HostAddr, IfName, TableId, Tier, Weight};
@@ -153,7 +153,7 @@ fn rules(config: &Config, live: &[LiveLink<'_>]) -> Vec<Rule> {
         let local = live.iter().find(|l| l.link.name == uplink.name).and_then(|l| l.local);
         // Two modems may give the same: then the address says nothing, and the first would get all of the server's own.
         let is_shared = |local: HostAddr| {
-            let has = |l: &&LiveLink<'_>| uplinks.iter().any(|u| u.name == l.link.name) && l.local == Some(local);
+            let has = |l: &&LiveLink<'_>| is_uplink(&l.link) && l.local == Some(local);
             live.iter().filter(has).count() > 1
         };
         if let Some(local) = local.filter(|local| !is_shared(*local)) {
@@ -162,7 +162,7 @@ fn rules(config: &Config, live: &[LiveLink<'_>]) -> Vec<Rule> {
             rules.push(lookup(priority, selector, uplink.table));
         }
     }
-    let mut priority = first + policy_rules(uplinks.len());
+    let mut priority = config.first_policy();
     for policy in &config.policies {
         for selector in selectors(policy) {
             let tables = policy.via.iter().filter_map(|name| config.links.iter().find(|l| l.name == *name));

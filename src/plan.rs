@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::config::{Config, Firewall, FwMark, Link, LinkKind, NexthopMode};
 use crate::desired::{Desired, Make, nexthop_ids};
 use crate::firewall::{self, Batch};
-use crate::layout::{GROUP_IDS, SOURCE_RULES, policy_rules};
+use crate::layout::{GROUP_IDS, SOURCE_RULES};
 use crate::links::LiveLink;
 use crate::observed::Observed;
 use crate::state::{Action, DefaultRoute, Device, FoundRoute, FoundRule, Leg, Member, NexthopKind, Rule, Selector};
@@ -186,19 +186,20 @@ impl Plan {
         if config.settings.firewall == Firewall::None {
             return;
         }
-        let mask = config.links.iter().fold(0, |mask, link| mask | link.mark.get());
+        let mask = config.marks();
         for found in observed.rules.iter().filter(|f| f.protocol == config.settings.protocol) {
-            let (Some(bit), Action::Lookup { table, .. }) = (found.rule.selector.fwmark, found.rule.action) else {
+            let (Some(bit), Some(table)) = (found.rule.selector.fwmark, found.rule.action.table()) else { continue };
+            // Not those of policies, of which there can be thousands.
+            if bit.value != bit.mask || found.rule.selector != (Selector { fwmark: Some(bit), ..Selector::default() }) {
                 continue;
-            };
+            }
             let is_link = |l: &&LiveLink<'_>| l.link.mark.get() == bit.value && l.link.table == table;
             let now = live.iter().find(is_link).map(|l| l.leg.device.index);
             let routes = observed.routes.iter().filter(|r| r.table == table && r.protocol == found.protocol);
             let before: Vec<_> = routes.flat_map(|r| r.target.devices()).collect();
             let elsewhere = live.iter().any(|l| before.contains(&l.leg.device.index));
             let moved = now.is_some_and(|now| !before.contains(&now)) && (elsewhere || misleading.contains(&table));
-            let mark_rule = Selector { fwmark: Some(bit), ..Selector::default() } == found.rule.selector;
-            if mark_rule && bit.value == bit.mask && moved {
+            if moved {
                 self.changes.push(Change::Forget(FwMark { value: bit.value, mask: mask | bit.mask }));
             }
         }
@@ -328,8 +329,7 @@ struct Tables {
 fn misleading(config: &Config, desired: &Desired, observed: &Observed) -> BTreeSet<TableId> {
     let first = config.settings.rule_priority;
     // The rule of an address that a line no longer has misleads nobody.
-    let uplinks = config.links.iter().filter(|l| matches!(l.kind, LinkKind::Uplink { .. })).count();
-    let sources = first.saturating_add(SOURCE_RULES)..first.saturating_add(policy_rules(uplinks));
+    let sources = first.saturating_add(SOURCE_RULES)..config.first_policy();
     let gone = observed.rules.iter().filter(|f| f.protocol == config.settings.protocol && desired.place(f).is_none());
     gone.filter(|f| !sources.contains(&f.rule.priority)).filter_map(|f| f.rule.action.table()).collect()
 }

@@ -213,7 +213,7 @@ fn gone<'a>(config: &'a Config, records: &Records, live: &[LinkName], about: &Ab
 
 /// The changes that free the connections of links that are gone, where there are such connections.
 fn forgets(config: &Config, gone: &[&Link], kernel: &mut impl Kernel) -> Result<Vec<Change>, kernel::Error> {
-    let mask = config.links.iter().fold(0, |mask, link| mask | link.mark.get());
+    let mask = config.marks();
     let mut changes = Vec::new();
     for link in gone {
         let pin = FwMark { value: link.mark.get(), mask };

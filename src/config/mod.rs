@@ -91,10 +91,20 @@ pub struct Config {
 }
 
 impl Config {
+    /// The union of the links' marks: no other bit is read or written.
+    pub fn marks(&self) -> u32 {
+        self.links.iter().fold(0, |all, link| all | link.mark.get())
+    }
+
+    /// Priority of the first policy's first rule.
+    pub fn first_policy(&self) -> u32 {
+        let uplinks = self.links.iter().filter(|link| matches!(link.kind, LinkKind::Uplink { .. })).count();
+        self.settings.rule_priority.saturating_add(policy_rules(uplinks))
+    }
+
     /// Priorities of each policy's rules, in the order of the policies.
     pub fn policy_priorities(&self) -> impl Iterator<Item = Range<u32>> {
-        let uplinks = self.links.iter().filter(|link| matches!(link.kind, LinkKind::Uplink { .. })).count();
-        let mut next = self.settings.rule_priority.saturating_add(policy_rules(uplinks));
+        let mut next = self.first_policy();
         self.policies.iter().map(move |policy| {
             let first = next;
             next = next.saturating_add(u32::try_from(policy.rule_count()).unwrap_or(u32::MAX));

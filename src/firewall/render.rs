@@ -140,8 +140,7 @@ fn is_plain(name: &IfName) -> bool {
 }
 
 fn mangle(config: &Config, sides: &[Side<'_>], by_name: bool) -> Ruleset {
-    // The union of the links' marks: no other bit is read or written.
-    let mask = config.links.iter().fold(0, |mask, link| mask | link.mark.get());
+    let mask = config.marks();
     let unpinned = format!("-m connmark --mark 0x0/{mask:#x}");
     let pinned = format!("-m connmark ! --mark 0x0/{mask:#x}");
     let new = format!("-m conntrack --ctstate NEW {unpinned}");

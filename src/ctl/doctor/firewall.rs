@@ -53,7 +53,7 @@ fn judge(config: &Config, lans: Option<&[Ipv4Net]>, saved: &str, nft: &[OtherRul
     let shown = shown(saved);
     let is_shown = |r: &OtherRule| r.family == "ip" && shown.contains(&(r.table.as_str(), r.chain.as_str()));
     let nft: Vec<_> = nft.iter().filter(|r| !is_shown(r) && !is_ours(&r.chain)).collect();
-    let union: u32 = config.links.iter().map(|l| l.mark.get()).fold(0, |all, mark| all | mark);
+    let union = config.marks();
     let iptables = foreign.iter().map(|line| (format!("iptables: {line}"), mask(line), String::new()));
     let tables = nft.iter().map(|r| {
         let OtherRule { family, table, chain, handle, .. } = r;

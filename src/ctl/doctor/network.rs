@@ -145,12 +145,9 @@ fn owner(rule: &FibRule) -> Option<&'static str> {
 fn rules_of_others(config: &Config, rules: &[FibRule]) -> Vec<Finding> {
     let settings = &config.settings;
     let mut found = Vec::new();
-    let union: u32 = config.links.iter().map(|l| l.mark.get()).fold(0, |all, mark| all | mark);
+    let union = config.marks();
     let first = settings.rule_priority;
-    let uplinks = config.links.iter().filter(|l| matches!(l.kind, LinkKind::Uplink { .. })).count();
-    let count: usize = config.policies.iter().map(crate::config::Policy::rule_count).sum();
-    let last =
-        first + crate::layout::policy_rules(uplinks) + u32::try_from(count).unwrap_or(u32::MAX).saturating_sub(1);
+    let last = config.policy_priorities().last().map_or(config.first_policy(), |rules| rules.end - 1);
     for rule in rules.iter().filter(|rule| rule.protocol != settings.protocol) {
         let whose = owner(rule).map(|name| format!(" (as of {name})")).unwrap_or_default();
         let text = format!("rule {}: {}{whose}", rule.priority, rule_text(rule, &Names::new()));

@@ -98,7 +98,7 @@ impl<'a> Watched<'a> {
 impl<'a> Pinned<'a> {
     /// None: no connections are tracked.
     fn of(link: &'a Link, config: &'a Config) -> Result<Option<Self>, kernel::Error> {
-        let mask = config.links.iter().fold(0, |mask, link| mask | link.mark.get());
+        let mask = config.marks();
         let Some(ends) = Ends::listen()? else { return Ok(None) };
         let pinned = connections(|c| c.mark & mask == link.mark.get() && c.is_established())?;
         let fates = pinned.into_iter().map(|c| (c.tuple, Fate::Silent)).collect();
