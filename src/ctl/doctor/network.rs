@@ -5,14 +5,15 @@ use std::fs;
 
 use super::{Finding, files, text};
 use crate::config::{Config, Firewall, LinkKind, NexthopMode, Policy};
+use crate::ctl::detours;
 use crate::ctl::setup::manifest::Tree;
-use crate::fib::{FibRoute, FibRule, Masked, Names, RouteKind, RuleAction, protocol_name, rule_text};
+use crate::fib::{FibRoute, FibRule, Masked, Names, RouteKind, RuleAction, owner, protocol_name, rule_text};
 use crate::kernel::fib::Fib;
 use crate::kernel::{self, Kernel, Linux, sysctl};
 use crate::links::{LinkState, live, state};
 use crate::observed::{Observed, Scope};
 use crate::pass::Common;
-use crate::plan::{Plan, Problem};
+use crate::plan::{Change, Plan, Problem};
 use crate::records::Store;
 
 /// Whether this host forwards IPv4.
@@ -31,7 +32,12 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
         .map(|e| Finding::trouble(e.to_string(), "the link counts as down", "bring the line up again"))
         .collect();
     let live = live(config, &records, &observed);
-    found.extend(Plan::new(config, &live, &observed).problems.iter().map(problem));
+    let plan = Plan::new(config, &live, &observed);
+    found.extend(plan.problems.iter().map(problem));
+    found.extend(pending(&plan, config));
+    found.extend(detours::look(config, &live)?.into_iter().map(|detour| {
+        Finding::trouble(detour.what, "policies, shares and failover are only where our routes are asked", detour.mend)
+    }));
     for link in &config.links {
         let interface = records.get(&link.name).map_or(&link.interface, |record| &record.interface);
         if state(link, config, &records, &observed) == LinkState::Stale {
@@ -41,7 +47,8 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
                 format!("mhctl link down {}", link.name),
             ));
         }
-        if observed.interfaces.get(interface).is_some_and(|i| i.strict_rp_filter) {
+        let is_live = live.iter().any(|l| l.link.name == link.name);
+        if is_live && observed.interfaces.get(interface).is_some_and(|i| i.strict_rp_filter) {
             found.push(Finding::trouble(
                 format!("the reverse path filter of {interface} is strict"),
                 "it drops what comes in by one line while the best way back is another",
@@ -65,6 +72,23 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
     found.extend(features(config, &observed)?);
     found.extend(rules_of_others(config, &rules));
     Ok(found)
+}
+
+/// What an apply would change. The reverse path filter has a finding of its own.
+fn pending(plan: &Plan, config: &Config) -> Option<Finding> {
+    let pending = || plan.changes.iter().filter(|c| !matches!(c, Change::LooseRpFilter(_)));
+    let first = pending().next()?;
+    let what = match pending().count() {
+        1 => "1 change is due".to_owned(),
+        n => format!("{n} changes are due"),
+    };
+    let first = first.command(config.settings.protocol).to_string();
+    let first = first.lines().next().unwrap_or_default().to_owned();
+    Some(Finding::trouble(
+        format!("{what}: {first}{}", if pending().count() > 1 { ", ..." } else { "" }),
+        "the kernel does not hold what is configured: the file was edited, or another program has meddled",
+        "mhctl apply (mhctl plan shows what that changes)",
+    ))
 }
 
 /// Whether a policy is about what other hosts send: by their interface, or by a private source that is
@@ -129,16 +153,6 @@ fn features(config: &Config, observed: &Observed) -> Result<Vec<Finding>, kernel
         ));
     }
     Ok(found)
-}
-
-/// Who is known to make such a rule.
-fn owner(rule: &FibRule) -> Option<&'static str> {
-    match rule.mark {
-        Some(Masked { mask: 0x00ff_0000, .. }) => Some("tailscale"),
-        Some(Masked { value: 51820, .. }) => Some("wg-quick"),
-        Some(Masked { value: 0x4000 | 0x8000, .. }) => Some("kube-proxy"),
-        _ => protocol_name(rule.protocol).filter(|name| !["kernel", "boot", "static"].contains(name)),
-    }
 }
 
 /// Marks, tables and priorities that somebody else's rules use as well.
