@@ -121,7 +121,7 @@ fn peers(tree: &Tree) -> Vec<Found> {
         if ipparam.is_none() {
             comments.push(format!("Add to /etc/ppp/peers/{name}: ipparam {}", link_name(&name, &BTreeSet::new())));
         }
-        if ["defaultroute", "replacedefaultroute"].iter().any(|w| words.contains(w)) {
+        if pppd::DefaultRoute::after(words.iter().copied()) != pppd::DefaultRoute::None {
             comments.push(format!("Write nodefaultroute in /etc/ppp/peers/{name}: see mhctl doctor"));
         }
         found.push(Found {

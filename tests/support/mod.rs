@@ -10,6 +10,7 @@
 pub mod ctl;
 mod device;
 pub mod flow;
+pub mod host;
 pub mod internet;
 pub mod nft;
 pub mod openvpn;
