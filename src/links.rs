@@ -1,10 +1,12 @@
 //! Which links can carry traffic now: configuration, records and interfaces put together. Pure.
 
+use ipnet::Ipv4Net;
+
 use crate::config::{Config, Firewall, Link, LinkKind};
 use crate::hold::Hold;
 use crate::observed::{Interface, Observed, Scope};
 use crate::records::Records;
-use crate::state::Leg;
+use crate::state::{ArpKey, Leg};
 use crate::types::{HostAddr, IfName};
 
 /// A link that can carry traffic.
@@ -105,6 +107,27 @@ fn ability<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkSt
 pub fn live<'a>(config: &'a Config, records: &Records, observed: &Observed) -> Vec<LiveLink<'a>> {
     let states = config.links.iter().map(|link| state(link, config, records, observed));
     states.filter_map(|s| if let LinkState::Up(live) = s { Some(live) } else { None }).collect()
+}
+
+/// Interfaces of links that share an Ethernet segment with another link's, and what has to be set so that each answers
+/// ARP for its own addresses only: else what is sent to one line's address comes in by the other.
+pub fn lax_arp<'a>(live: &[LiveLink<'_>], observed: &'a Observed) -> Vec<(&'a IfName, ArpKey)> {
+    let found = live.iter().filter_map(|l| observed.interfaces.get(&l.leg.device.name)).filter(|found| found.arp);
+    let found: Vec<_> = found.collect();
+    let mut lax = Vec::new();
+    for interface in &found {
+        let shares = |other: &&Interface| other.device != interface.device && is_reached(other, interface);
+        if found.iter().copied().any(|other| shares(&other)) {
+            lax.extend(interface.lax_arp.iter().map(|key| (&interface.device.name, *key)));
+        }
+    }
+    lax
+}
+
+/// Whether a subnet of one interface is, in part, another's.
+fn is_reached(one: &Interface, other: &Interface) -> bool {
+    let overlap = |a: Ipv4Net, b: Ipv4Net| a.contains(&b) || b.contains(&a);
+    one.addresses.iter().any(|a| other.addresses.iter().any(|b| overlap(a.reaches, b.reaches)))
 }
 
 fn leg(gateway: Option<HostAddr>, interface: &Interface) -> Leg {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::Ipv4Net;
 
 use crate::firewall;
-use crate::state::{Device, FoundNexthop, FoundRoute, FoundRule};
+use crate::state::{ArpKey, Device, FoundNexthop, FoundRoute, FoundRule};
 use crate::types::{HostAddr, IfName, TableId};
 
 /// What to look at, so that the cost of looking does not depend on what else the kernel holds.
@@ -60,6 +60,8 @@ pub struct Interface {
     pub group: u32,
     /// Reverse path filter as it is in force: the larger of `conf.all` and the interface's own.
     pub strict_rp_filter: bool,
+    /// What would have to be set for it to keep its addresses to itself.
+    pub lax_arp: Vec<ArpKey>,
 }
 
 /// An IPv4 address of an interface.

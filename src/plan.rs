@@ -11,9 +11,11 @@ use crate::config::{Config, Firewall, FwMark, Link, LinkKind, NexthopMode};
 use crate::desired::{Desired, Make, nexthop_ids};
 use crate::firewall::{self, Batch};
 use crate::layout::{GROUP_IDS, SOURCE_RULES};
-use crate::links::LiveLink;
+use crate::links::{self, LiveLink};
 use crate::observed::Observed;
-use crate::state::{Action, DefaultRoute, Device, FoundRoute, FoundRule, Leg, Member, NexthopKind, Rule, Selector};
+use crate::state::{
+    Action, ArpKey, DefaultRoute, Device, FoundRoute, FoundRule, Leg, Member, NexthopKind, Rule, Selector,
+};
 use crate::types::{IfName, TableId};
 
 /// One change of what the kernel holds.
@@ -21,6 +23,8 @@ use crate::types::{IfName, TableId};
 pub enum Change {
     /// Loosen the reverse path filter of an interface.
     LooseRpFilter(IfName),
+    /// Have an interface keep its addresses to itself.
+    OwnArp(IfName, ArpKey),
     /// Set `net.ipv4.fib_multipath_hash_policy`.
     HashPolicy(u8),
     /// Put a link's device into the group by which our firewall rules know it.
@@ -111,6 +115,9 @@ impl Plan {
             if observed.interfaces.get(name).is_some_and(|i| i.strict_rp_filter) {
                 plan.changes.push(Change::LooseRpFilter(name.clone()));
             }
+        }
+        for (name, key) in links::lax_arp(live, observed) {
+            plan.changes.push(Change::OwnArp(name.clone(), key));
         }
         if let Some(policy) = desired.hash_policy.filter(|p| observed.hash_policy != Some(*p)) {
             plan.changes.push(Change::HashPolicy(policy));
@@ -353,7 +360,8 @@ fn link_devices(config: &Config, desired: &Desired, observed: &Observed) -> BTre
 impl Change {
     /// Whether packets may take another way after it.
     pub fn is_route(&self) -> bool {
-        !matches!(self, Self::LooseRpFilter(_) | Self::DeviceGroup { .. } | Self::Firewall(_) | Self::Forget(_))
+        let is_other = matches!(self, Self::LooseRpFilter(_) | Self::OwnArp(..) | Self::DeviceGroup { .. });
+        !is_other && !matches!(self, Self::Firewall(_) | Self::Forget(_))
     }
 
     /// The change as a command of ip(8) that can be pasted; `protocol` marks what is ours.
@@ -373,6 +381,10 @@ impl fmt::Display for Command<'_> {
         match self.change {
             // Not sysctl(8), which reads the dot of a VLAN's name as a separator.
             Change::LooseRpFilter(name) => write!(f, "echo 2 > /proc/sys/net/ipv4/conf/{}/rp_filter", name.quoted()),
+            Change::OwnArp(name, key) => {
+                let (value, name, key) = (key.value(), name.quoted(), key.name());
+                write!(f, "echo {value} > /proc/sys/net/ipv4/conf/{name}/{key}")
+            }
             Change::HashPolicy(n) => write!(f, "sysctl -w net.ipv4.fib_multipath_hash_policy={n}"),
             Change::DeviceGroup { device, group } => {
                 write!(f, "ip link set dev {} group {group}", device.name.quoted())

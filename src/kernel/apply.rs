@@ -37,6 +37,7 @@ const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
 pub(super) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Result<(), Error> {
     let done = match change {
         Change::LooseRpFilter(name) => return sysctl::loosen_rp_filter(name),
+        Change::OwnArp(name, key) => return sysctl::set_arp(name, *key),
         Change::HashPolicy(policy) => return sysctl::set_hash_policy(*policy),
         Change::Firewall(batch) => return Ok(iptables::restore(batch)?),
         Change::Forget(pin) => conntrack::forget(*pin),

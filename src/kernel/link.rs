@@ -9,7 +9,7 @@ use netlink_packet_core::{DefaultNla, Emitable, parse_u32};
 
 use super::socket::{self, Socket};
 use super::{Error, nla, read};
-use crate::state::Device;
+use crate::state::{ArpKey, Device};
 use crate::types::IfName;
 
 const RTM_GETLINK: u16 = 18;
@@ -21,8 +21,10 @@ const IFLA_STATS64: u16 = 23;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_INET_CONF: u16 = 1;
 const AF_INET: u16 = 2;
-/// Place in `IFLA_INET_CONF` (`IPV4_DEVCONF_RP_FILTER`, less one).
+/// Places in `IFLA_INET_CONF` (`IPV4_DEVCONF_RP_FILTER` and so on, less one).
 const RP_FILTER: usize = 7;
+const ARP_ANNOUNCE: usize = 17;
+const ARP_IGNORE: usize = 18;
 const IFLA_GROUP: u16 = 27;
 const IFLA_EXT_MASK: u16 = 29;
 /// Leaves the counters out of the answer.
@@ -80,6 +82,8 @@ pub(super) struct Link {
     pub(super) arp: bool,
     /// `net.ipv4.conf.NAME.rp_filter`; none where the device has no IPv4 side.
     pub(super) rp_filter: Option<u32>,
+    /// What of these is below the value that keeps its addresses to itself.
+    pub(super) lax_arp: Vec<ArpKey>,
     /// Bytes in and out.
     pub(super) bytes: Option<(u64, u64)>,
 }
@@ -146,13 +150,21 @@ pub(super) fn parse(body: &[u8]) -> Option<Link> {
     });
     let inet = attribute(IFLA_AF_SPEC).and_then(|families| nla::attribute(families, AF_INET));
     let conf = inet.and_then(|inet| nla::attribute(inet, IFLA_INET_CONF));
+    let setting = |at: usize| conf.and_then(|conf| conf.get(at * 4..)?.first_chunk().map(|n| u32::from_ne_bytes(*n)));
+    let mut lax_arp = Vec::new();
+    for (key, at) in [(ArpKey::Ignore, ARP_IGNORE), (ArpKey::Announce, ARP_ANNOUNCE)] {
+        if setting(at).is_some_and(|value| value < key.value()) {
+            lax_arp.push(key);
+        }
+    }
     Some(Link {
         index: u32::from_ne_bytes([i0, i1, i2, i3]),
         name: nla::string(name),
         group: attribute(IFLA_GROUP).and_then(|group| parse_u32(group).ok()).unwrap_or_default(),
         usable: flags & IFF_UP != 0 && flags & IFF_LOWER_UP != 0,
         arp: flags & (IFF_POINTOPOINT | IFF_NOARP) == 0,
-        rp_filter: conf.and_then(|conf| conf.get(RP_FILTER * 4..)?.first_chunk().map(|n| u32::from_ne_bytes(*n))),
+        rp_filter: setting(RP_FILTER),
+        lax_arp,
         bytes,
     })
 }

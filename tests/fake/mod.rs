@@ -247,6 +247,7 @@ impl Kernel for Fake {
             arp: false,
             addresses: nic.addresses.clone(),
             strict_rp_filter: nic.strict_rp_filter,
+            lax_arp: vec![],
             group: nic.group,
         };
         let interfaces: BTreeMap<_, _> = self

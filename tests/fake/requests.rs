@@ -28,6 +28,8 @@ impl Fake {
                 Some(nic) => nic.strict_rp_filter = false,
                 None => return Err(ENOENT),
             },
+            // Devices of the fake do no ARP.
+            Change::OwnArp(..) => return Err(ENOENT),
             Change::DeviceGroup { device, group } => {
                 self.nics.values_mut().find(|nic| nic.index == device.index).ok_or(ENODEV)?.group = *group;
             }
