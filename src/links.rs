@@ -1,7 +1,5 @@
 //! Which links can carry traffic now: configuration, records and interfaces put together. Pure.
 
-use ipnet::Ipv4Net;
-
 use crate::config::{Config, Firewall, Link, LinkKind};
 use crate::hold::Hold;
 use crate::observed::{Interface, Observed, Scope};
@@ -116,8 +114,7 @@ pub fn lax_arp<'a>(live: &[LiveLink<'_>], observed: &'a Observed) -> Vec<(&'a If
     let found: Vec<_> = found.collect();
     let mut lax = Vec::new();
     for interface in &found {
-        let shares = |other: &&Interface| other.device != interface.device && is_reached(other, interface);
-        if found.iter().copied().any(|other| shares(&other)) {
+        if found.iter().any(|other| other.device != interface.device && overlap(other, interface)) {
             lax.extend(interface.lax_arp.iter().map(|key| (&interface.device.name, *key)));
         }
     }
@@ -125,9 +122,9 @@ pub fn lax_arp<'a>(live: &[LiveLink<'_>], observed: &'a Observed) -> Vec<(&'a If
 }
 
 /// Whether a subnet of one interface is, in part, another's.
-fn is_reached(one: &Interface, other: &Interface) -> bool {
-    let overlap = |a: Ipv4Net, b: Ipv4Net| a.contains(&b) || b.contains(&a);
-    one.addresses.iter().any(|a| other.addresses.iter().any(|b| overlap(a.reaches, b.reaches)))
+fn overlap(one: &Interface, other: &Interface) -> bool {
+    let nets = |of: &Interface| of.addresses.iter().map(|a| a.reaches).collect::<Vec<_>>();
+    nets(one).iter().any(|a| nets(other).iter().any(|b| a.contains(b) || b.contains(a)))
 }
 
 fn leg(gateway: Option<HostAddr>, interface: &Interface) -> Leg {
