@@ -230,11 +230,8 @@ fn each_kind_of_policy_is_asked_about() {
 fn a_thousand_policies_are_asked_about_in_no_time() {
     let mut config = ARTICLE.split("[[policy]]").next().unwrap().to_owned();
     for n in 0..1000 {
-        config.push_str(&format!(
-            "[[policy]]\nname = 'p{n}'\nto = '198.18.{}.{}'\nvia = ['isp1', 'isp2']\n",
-            n / 250,
-            n % 250
-        ));
+        let to = format!("198.18.{}.{}", n / 250, n % 250);
+        config = format!("{config}[[policy]]\nname = 'p{n}'\nto = '{to}'\nvia = ['isp1', 'isp2']\n");
     }
     let server = server(&config);
     well(&server, "as configured");

@@ -7,11 +7,10 @@ use super::samples::{Sample, Traffic};
 use crate::config::{Config, LinkKind};
 use crate::desired::{Desired, Make};
 use crate::fib::{
-    End, FibLeg, FibRoute, FibRule, Masked, Names, Packet, Ports, RouteKind, RuleAction, Tables, Walk, owner,
-    protocol_name, rule_deletion, rule_text, walk,
+    End, FibLeg, FibRoute, FibRule, Names, Packet, Ports, RouteKind, RuleAction, Tables, Walk, owner, protocol_name,
+    rule_deletion, rule_text, walk,
 };
 use crate::links::LiveLink;
-use crate::state::Selector;
 use crate::types::TableId;
 
 /// A rule or a route for a network that is narrower is somebody's own way to a destination, and wins by right.
@@ -63,7 +62,7 @@ impl<'a> Judge<'a> {
         if best.is_some() {
             tables.insert(TableId::MAIN.get(), vec![default(TableId::MAIN.get())]);
         }
-        rules.push(main_rule());
+        rules.push(FibRule::lookup(32766, TableId::MAIN.get()));
         Self { config, rules, tables, metric, devices }
     }
 
@@ -128,14 +127,7 @@ fn is_main(rule: &FibRule) -> bool {
 }
 
 fn leads_to_main(rule: &FibRule) -> bool {
-    let main = RuleAction::Lookup { table: TableId::MAIN.get(), suppress_prefixlength: None, suppress_ifgroup: None };
-    rule.action == main
-}
-
-fn main_rule() -> FibRule {
-    use crate::state::{Action, Rule};
-    let action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: None };
-    FibRule::of(&Rule { priority: 32766, selector: Selector::default(), action }, 2)
+    rule.action == FibRule::lookup(0, TableId::MAIN.get()).action
 }
 
 /// A default route that carries.
@@ -158,29 +150,35 @@ fn default(table: u32) -> FibRoute {
 /// the administrator's own for some of it.
 fn takes_all(rule: &FibRule, sample: &Sample) -> bool {
     let s = &sample.selector;
-    let net = |rule: Option<Ipv4Net>, of: Option<Ipv4Net>| {
-        rule.is_none_or(|rule| rule.prefix_len() < NARROW || of.is_some_and(|of| rule.contains(&of)))
-    };
-    let ports = |rule: Option<Ports>, of: Option<crate::config::PortRange>| match (rule, of) {
-        (None, _) => true,
-        (Some(Ports::Range(start, end)), Some(of)) => start <= of.start && of.end <= end,
-        _ => false,
-    };
-    let iif = rule.iif.as_ref().is_none_or(|iif| iif == "lo" || s.iif.as_ref().is_some_and(|of| of.as_str() == iif));
-    let unmarked = |m: Masked<u32>| m.value == 0 || s.fwmark.is_some_and(|of| of.mask & m.mask == m.mask);
-    let users =
-        |(start, end)| start == 0 && end >= u32::MAX - 1 || s.uid.is_some_and(|of| start <= of.start && of.end <= end);
     rule.invert
-        || net(rule.from, s.from)
-            && net(rule.to, s.to)
-            && iif
-            && rule.mark.is_none_or(unmarked)
-            && rule.uid.is_none_or(users)
+        || covers_net(rule.from, s.from)
+            && covers_net(rule.to, s.to)
+            && rule.iif.as_ref().is_none_or(|iif| iif == "lo" || s.iif.as_ref() == Some(iif))
+            && rule.mark.is_none_or(|m| m.value == 0 || s.mark.is_some_and(|of| of.mask & m.mask == m.mask))
+            && covers_users(rule.uid, s.uid)
             && rule.proto.is_none_or(|proto| s.proto == Some(proto))
-            && ports(rule.sport, s.sport)
-            && ports(rule.dport, s.dport)
+            && covers_ports(rule.sport, s.sport)
+            && covers_ports(rule.dport, s.dport)
             && rule.dscp.is_none_or(|m| m.value == 0 || s.dscp.is_some())
             && rule.tos == 0
+}
+
+fn covers_net(rule: Option<Ipv4Net>, of: Option<Ipv4Net>) -> bool {
+    rule.is_none_or(|rule| rule.prefix_len() < NARROW || of.is_some_and(|of| rule.contains(&of)))
+}
+
+fn covers_users(rule: Option<(u32, u32)>, of: Option<(u32, u32)>) -> bool {
+    let everyone = (0, u32::MAX - 1);
+    let (first, last) = of.unwrap_or(everyone);
+    rule.is_none_or(|(start, end)| start <= first && last <= end)
+}
+
+fn covers_ports(rule: Option<Ports>, of: Option<Ports>) -> bool {
+    match (rule, of) {
+        (None, _) => true,
+        (Some(Ports::Range(start, end)), Some(Ports::Range(first, last))) => start <= first && last <= end,
+        _ => false,
+    }
 }
 
 /// The devices that a route leads to.
@@ -293,12 +291,13 @@ fn route_mend(route: &FibRoute) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fib::Masked;
 
     #[test]
     fn a_rule_for_some_of_the_traffic_does_not_take_all_of_it() {
         let sample = super::super::samples::internet().remove(0);
         let rule = |change: fn(&mut FibRule)| {
-            let mut rule = main_rule();
+            let mut rule = FibRule::lookup(50, 52);
             change(&mut rule);
             rule
         };

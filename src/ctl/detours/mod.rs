@@ -72,8 +72,8 @@ fn suspect(
     fib: &mut Fib,
 ) -> Result<Option<Sample>, kernel::Error> {
     let has_uplink = live.iter().any(|l| matches!(l.link.kind, LinkKind::Uplink { .. }));
-    let via = policy.into_iter().flat_map(|policy| &policy.via);
-    let link = via.filter_map(|name| live.iter().find(|l| l.link.name == *name)).next();
+    let mut via = policy.into_iter().flat_map(|policy| &policy.via);
+    let link = via.find_map(|name| live.iter().find(|l| l.link.name == *name));
     let wanted = match (link, policy) {
         (Some(live), _) => Some(live.link.table.get()),
         (None, Some(policy)) if policy.otherwise == Otherwise::Unreachable => None,

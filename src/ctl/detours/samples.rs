@@ -5,9 +5,8 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::config::Policy;
-use crate::fib::{Answer, Packet};
+use crate::fib::{Answer, FibRule, Masked, Packet, Ports};
 use crate::kernel::{self, fib::Fib};
-use crate::state::Selector;
 
 /// Well-known addresses, one in each quarter of all: VPN programs take the Internet in halves or quarters.
 const INTERNET: [Ipv4Addr; 4] = [
@@ -32,13 +31,14 @@ pub(super) enum Traffic {
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
     pub(super) traffic: Traffic,
-    pub(super) selector: Selector,
+    /// Its action says nothing.
+    pub(super) selector: FibRule,
     pub(super) packet: Packet,
 }
 
 /// Connections of this host to the Internet.
 pub(super) fn internet() -> Vec<Sample> {
-    let sample = |to| Sample { traffic: Traffic::Internet, selector: Selector::default(), packet: own(to) };
+    let sample = |to| Sample { traffic: Traffic::Internet, selector: FibRule::lookup(0, 0), packet: own(to) };
     INTERNET.into_iter().map(sample).collect()
 }
 
@@ -50,27 +50,30 @@ fn own(to: Ipv4Addr) -> Packet {
 /// is missing.
 pub(super) fn of_policy(policy: &Policy, fib: &mut Fib) -> Result<Option<Sample>, kernel::Error> {
     let any = |net: &&Ipv4Net| net.prefix_len() > 0;
-    let selector = Selector {
+    let iif = policy.iif.first();
+    let (sport, dport) = (policy.sport.first(), policy.dport.first());
+    let selector = FibRule {
         from: policy.from.first().filter(any).copied(),
         to: policy.to.first().filter(any).copied(),
-        iif: policy.iif.first().cloned(),
-        fwmark: policy.fwmark,
-        uid: policy.uid.first().copied(),
+        iif: iif.map(ToString::to_string),
+        mark: policy.fwmark.map(|m| Masked { value: m.value, mask: m.mask }),
+        uid: policy.uid.first().map(|range| (range.start, range.end)),
         proto: policy.proto,
-        sport: policy.sport.first().copied(),
-        dport: policy.dport.first().copied(),
-        dscp: policy.dscp,
+        sport: sport.map(|ports| Ports::Range(ports.start, ports.end)),
+        dport: dport.map(|ports| Ports::Range(ports.start, ports.end)),
+        dscp: policy.dscp.map(|value| Masked { value, mask: 0x3f }),
+        ..FibRule::lookup(0, 0)
     };
     let mut packet = own(selector.to.map_or(INTERNET[0], |net| hosts(net)[0]));
     if let Some(proto) = selector.proto {
         packet.proto = proto;
         packet.dport = 0;
     }
-    packet.sport = selector.sport.map_or(0, |ports| ports.start);
-    packet.dport = selector.dport.map_or(packet.dport, |ports| ports.start);
-    packet.mark = selector.fwmark.map_or(0, |mark| mark.value);
-    packet.dscp = selector.dscp.unwrap_or_default();
-    packet.uid = selector.uid.map_or(0, |range| range.start);
+    packet.sport = sport.map_or(0, |ports| ports.start);
+    packet.dport = dport.map_or(packet.dport, |ports| ports.start);
+    packet.mark = policy.fwmark.map_or(0, |mark| mark.value);
+    packet.dscp = policy.dscp.unwrap_or_default();
+    packet.uid = policy.uid.first().map_or(0, |range| range.start);
     let mut foreign = None;
     for addr in selector.from.map(hosts).unwrap_or_default() {
         if !fib.is_own(addr)? {
@@ -79,7 +82,7 @@ pub(super) fn of_policy(policy: &Policy, fib: &mut Fib) -> Result<Option<Sample>
         }
     }
     packet.from = foreign.or(selector.from.map(|net| hosts(net)[0]));
-    packet.iif = match (&selector.iif, foreign) {
+    packet.iif = match (iif, foreign) {
         (Some(name), _) if name.as_str() != "lo" => match fib.index(name)? {
             Some(index) => Some((index, name.to_string())),
             None => return Ok(None),

@@ -235,8 +235,8 @@ fn glob(pattern: &str, text: &str) -> bool {
 /// NetworkManager that makes default routes before ours on our links, or sets them up by itself.
 pub(super) fn network_manager(tree: &Tree, config: &Config) -> Vec<Finding> {
     let Some(manager) = NetworkManager::read(tree) else { return Vec::new() };
-    let managed = config.links.iter().filter(|link| !manager.leaves_alone(link.interface.as_str(), tree));
-    managed.flat_map(|link| manager.link(link, config)).collect()
+    let links = config.links.iter().filter(|link| !manager.leaves_alone(link.interface.as_str(), tree));
+    links.flat_map(|link| manager.link(link, config)).collect()
 }
 
 #[cfg(test)]

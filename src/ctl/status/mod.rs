@@ -32,10 +32,10 @@ No privileges are needed. States of a link:
   stale  it was said to be up, and its interface is gone
   dead   it was said to be up, and its interface is down or without address
   held   a drill keeps it out of use
-SHARE is what an uplink carries now of new connections that no policy is about: 0 %
-where it waits for a better tier to go, - where it is not up.
-The kernel is asked for the way of some packets, too: what takes traffic elsewhere
-is a problem, whoever made it.
+SHARE is what an uplink carries now of new connections that no policy is about:
+0 % where it waits for a better tier to go, - where it is not up.
+The kernel is asked for the way of some packets, too: what takes traffic
+elsewhere is a problem, whoever made it.
 Example: mhctl status --watch  # until Ctrl-C")]
 pub struct Args {
     /// Show it again whenever something changes, and every second
