@@ -35,9 +35,9 @@ enum LinkChange {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A DHCP client's hook:
-  mhctl link up --interface eth1 --local \"$ip\" --gateway \"$router\"
+  mhctl link up --interface=eth1 --local=\"$ip\" --gateway=\"$router\"
 wg0.conf of wg-quick:
-  PostUp = mhctl link up office --interface %i
+  PostUp = mhctl link up office --interface=%i
   PreDown = mhctl link down office")]
 struct UpArgs {
     #[command(flatten)]
@@ -99,6 +99,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
             let store = Store::new(&common.state_dir);
             let (records, _) = store.load(&config);
             let recorded = args.which.interface.as_ref().and_then(|interface| records.on(interface, &config));
+            let recorded = recorded.map(|occupant| occupant.link);
             let Some(link) = args.which.link(&config, recorded)? else { return Ok(ExitCode::SUCCESS) };
             let told = tell(&down(link, args, &records), common)?;
             if link.gateway.is_some() && !common.dry_run && is_live(link, &config, &store)? {
