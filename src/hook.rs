@@ -116,20 +116,21 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
 /// interface may be another one's in the configuration.
 fn lost(event: &Event) -> String {
     let interface = &event.interface;
+    // In one word with its option: a name may begin with a dash.
+    let option = format!("--interface={}", interface.quoted());
     match event.change {
         Change::Up(Addresses::V4 { local, gateway }) => {
             let mut line = format!(
-                "{interface} was not recorded as up: once that is mended, reconnect, or say \
-                 `mhctl link up LINK --interface {interface}"
+                "{interface} was not recorded as up: once that is mended, reconnect, or say `mhctl link up LINK {option}"
             );
             // Writing to a String cannot fail.
-            let _ = local.map(|a| write!(line, " --local {a}"));
-            let _ = gateway.map(|a| write!(line, " --gateway {a}"));
+            let _ = local.map(|a| write!(line, " --local={a}"));
+            let _ = gateway.map(|a| write!(line, " --gateway={a}"));
             line + "`"
         }
-        Change::Down(Family::V4) => format!(
-            "{interface} was not recorded as down: once that is mended, say `mhctl link down LINK --interface {interface}`"
-        ),
+        Change::Down(Family::V4) => {
+            format!("{interface} was not recorded as down: once that is mended, say `mhctl link down LINK {option}`")
+        }
         Change::Up(Addresses::V6 { .. }) | Change::Down(Family::V6) => {
             format!("what became of IPv6 on {interface} was not recorded: once that is mended, reconnect")
         }

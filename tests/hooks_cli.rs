@@ -137,8 +137,8 @@ fn an_event_that_a_broken_configuration_loses_can_be_said_again_as_the_line_tell
     let six = Line { local: "fe80::2", remote: "fe80::1", ..ISP1 };
     let nowhere = Line { local: "0.0.0.0", remote: "0.0.0.0", ..ISP1 };
     for (program, line, lost) in [
-        (UP, nowhere, "say `mhctl link up LINK --interface ppp0`"),
-        (DOWN, ISP1, "not recorded as down: once that is mended, say `mhctl link down LINK --interface ppp0`"),
+        (UP, nowhere, "say `mhctl link up LINK --interface=ppp0`"),
+        (DOWN, ISP1, "not recorded as down: once that is mended, say `mhctl link down LINK --interface=ppp0`"),
         (UP, six, "what became of IPv6 on ppp0 was not recorded: once that is mended, reconnect"),
         (DOWN, six, "what became of IPv6 on ppp0 was not recorded: once that is mended, reconnect"),
     ] {

@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 

@@ -19,6 +19,7 @@ use crate::observed::{Observed, Scope};
 use crate::pass::{self, Common, Pass};
 use crate::plan::Change;
 use crate::records::{Effect, Records, Store};
+use crate::sh::quoted;
 use crate::state::{Action, DefaultRoute, Device, FoundRoute, FoundTarget, Leg, NexthopKind, Target, WeightedLeg};
 use crate::types::{TableId, Weight};
 
@@ -253,8 +254,7 @@ fn print(steps: &[Step], records: &Records, store: &Store) -> io::Result<()> {
     }
     for link in records.keys() {
         let path = store.path(link);
-        // A path that needs quotes in a shell is nobody's state directory.
-        writeln!(out, "rm -f {}", fs::canonicalize(&path).unwrap_or(path).display())?;
+        writeln!(out, "rm -f {}", quoted(&fs::canonicalize(&path).unwrap_or(path)))?;
     }
     let nothing = steps.is_empty() && records.is_empty();
     writeln!(out, "{}", if nothing { "# nothing to take away" } else { "ip route flush cache" })

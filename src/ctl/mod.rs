@@ -117,7 +117,7 @@ pub enum Error {
     },
     /// A link that nobody can take down by a word.
     #[error(
-        "{link} has a gateway in the configuration, so it is up while {interface} is: `ip link set {} down`",
+        "{link} has a gateway in the configuration, so it is up while {interface} is: `ip link set dev {} down`",
         interface.quoted()
     )]
     Static {
