@@ -104,7 +104,7 @@ fn what_somebody_else_took_away_is_seen_and_mended() {
     assert_eq!(logged(), "");
     ip("rule del priority 101");
     let mended = logged();
-    assert!(mended.contains(&format!("made: {command}; links up: isp1; 1 changes in ")), "{mended}");
+    assert!(mended.contains(&format!("made: {command}; links up: isp1; 1 change in ")), "{mended}");
 }
 
 #[test]

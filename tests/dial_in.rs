@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use support::*;
+use tempfile::TempDir;
 
 /// Both lines as they are after isp1 has reconnected, and found ppp0 taken.
 const RECONNECTED: Line = Line { device: "ppp2", ..ISP1 };
@@ -146,6 +147,34 @@ fn a_link_that_loses_its_device_to_another_is_named() {
     ISP1.unregister();
     elsewhere.create();
     assert!(!told(&server, UP, elsewhere).contains("WARN"));
+}
+
+#[test]
+fn doctor_names_a_peer_whose_events_are_nobodys() {
+    let server = Server::new(ARTICLE);
+    let root = TempDir::new().unwrap();
+    let peers = root.path().join("etc/ppp/peers");
+    fs::create_dir_all(&peers).unwrap();
+    let found = |peer: &str| {
+        fs::write(peers.join("dsl"), peer).unwrap();
+        let output = server.bare(CTL).args(["doctor", "--json", "--root"]).arg(root.path()).output().unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let all = report["findings"].as_array().unwrap().clone();
+        all.into_iter().find(|finding| finding["what"].as_str().unwrap().contains("is no link's"))
+    };
+    for peer in ["ipparam provider\nunit 0\n", "linkname \"provider\"\nifname ppp0\n"] {
+        let finding = found(peer).unwrap();
+        assert_eq!(finding["weight"], "note");
+        let what = "/etc/ppp/peers/dsl has the interface of isp1 (ppp0), and its name \"provider\" is no link's";
+        assert_eq!(finding["what"], what);
+        let mend = "write ipparam \"isp1\" in it, or give isp1 in multihome.toml that `ipparam`";
+        assert_eq!(finding["mend"], mend);
+    }
+    for peer in
+        ["unit 0\n", "ipparam provider\nunit 7\n", "ipparam provider\nlinkname isp1\nunit 0\n", "ipparam isp1\n"]
+    {
+        assert_eq!(found(peer), None, "{peer}");
+    }
 }
 
 /// The last line of pppd's script on Debian, which runs every hook with all six arguments.

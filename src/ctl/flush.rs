@@ -189,7 +189,8 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     forget(&pass, &records)?;
     drop(lock);
     kernel.flush_route_cache()?;
-    info!("flushed: {made} changes, {} records", records.len());
+    let lines = if records.len() == 1 { "1 record".to_owned() } else { format!("{} records", records.len()) };
+    info!("flushed: {}, {lines}", pass::changes(made));
     if Path::new("/run/systemd/system").exists() && Path::new(TIMER).exists() {
         warn!("multihome.timer brings our rules back within a minute: systemctl stop multihome.timer");
     }

@@ -29,15 +29,15 @@ pub(in crate::ctl) fn value<'a>(words: &[&'a str], option: &str) -> Option<&'a s
     words.get(at + 1).copied()
 }
 
-/// The link that a peer is, by what tells its hooks so.
+/// The link that a peer is, by what tells its hooks so: as an event is recognised.
 fn link_of<'a>(words: &[&str], config: &'a Config) -> Option<&'a Link> {
     let unit = value(words, "unit").map(|n| format!("ppp{n}"));
-    let named = [value(words, "ipparam"), value(words, "linkname")];
-    let interface = value(words, "ifname").or(unit.as_deref());
-    config.links.iter().find(|link| {
-        named.iter().flatten().any(|n| *n == link.ipparam || *n == link.name.as_str())
-            || interface == Some(link.interface.as_str())
-    })
+    let names: Vec<_> = ["ipparam", "linkname"].iter().filter_map(|option| value(words, option)).collect();
+    let interface = value(words, "ifname").or(unit.as_deref()).filter(|_| names.is_empty());
+    config
+        .links
+        .iter()
+        .find(|link| names.iter().any(|name| *name == link.ipparam) || interface == Some(link.interface.as_str()))
 }
 
 /// `defaultroute` in options and peers.
