@@ -158,6 +158,12 @@ impl Error {
 }
 
 impl Command {
+    /// Whether the log is to know of what happens: other programs run these, and they change something. The rest is
+    /// between mhctl and who has typed it.
+    pub fn is_logged(&self) -> bool {
+        matches!(self, Self::Apply(_) | Self::Link(_) | Self::Flush(_) | Self::Drill(_))
+    }
+
     /// Carries the command out. The exit status is not 0 where the command has found what it was
     /// asked to find and that is bad; an error says that it could not do its work.
     pub fn run(&self, common: &Common) -> Result<ExitCode, Error> {
