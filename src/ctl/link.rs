@@ -1,6 +1,7 @@
 //! `mhctl link up` and `mhctl link down`: the way in for callers without a hook of their own, such as
 //! DHCP clients, static Ethernet and wg-quick.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use tracing::warn;
@@ -63,7 +64,7 @@ struct DownArgs {
 #[derive(Debug, clap::Args)]
 struct Which {
     /// Link's name; without it --interface tells, and others' are passed over
-    #[arg(required_unless_present = "interface")]
+    #[arg(value_name = "LINK", required_unless_present = "interface")]
     name: Option<String>,
     /// Interface it is on [default: the configuration's]
     #[arg(long, value_name = "IF")]
@@ -108,6 +109,15 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
             Ok(told)
         }
     }
+}
+
+/// Prints the names of all links.
+pub(super) fn names(common: &Common) -> Result<ExitCode, Error> {
+    let mut out = io::stdout().lock();
+    for link in config::load(&common.config)?.links {
+        writeln!(out, "{}", link.name)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn tell(event: &Event, common: &Common) -> Result<ExitCode, Error> {

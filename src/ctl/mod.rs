@@ -51,6 +51,9 @@ pub enum Command {
     Flush(flush::Args),
     /// Tell that a link is up or down, where no hook does
     Link(link::Args),
+    /// Print the names of the links, one a line: for shell completions
+    #[command(hide = true)]
+    LinkNames,
     /// Rehearse a failover: take a link out of use for a while
     Drill(drill::Args),
     /// See it work in a throwaway network namespace; nothing else is touched
@@ -179,6 +182,7 @@ impl Command {
             Self::Why(args) => why::run(args, common),
             Self::Flush(args) => flush::run(args, common),
             Self::Link(args) => link::run(args, common),
+            Self::LinkNames => link::names(common),
             Self::Drill(args) => drill::run(args, common),
             Self::Demo(args) => demo::run(args),
         };

@@ -50,6 +50,7 @@ or it failed.
 Example: mhctl drill isp1 --for 30s")]
 pub struct Args {
     /// Link to take out of use
+    #[arg(value_name = "LINK")]
     link: String,
     /// For how long: 1s to 24h
     #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = duration)]
