@@ -31,7 +31,7 @@ pub fn write(program: &Command, name: &str, dir: &Path) -> Result<()> {
 
 const FISH: &str = "(mhctl link-names 2>/dev/null)";
 
-/// What clap_complete leaves out for fish: arguments that are no options.
+/// What `clap_complete` leaves out for fish: arguments that are no options.
 fn positions(command: &Command, program: &str, path: &[&str]) -> String {
     let mut lines = String::new();
     if let ([first, rest @ ..], true) = (path, command.get_positionals().any(is_link)) {

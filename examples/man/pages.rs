@@ -1,4 +1,4 @@
-//! Man pages of section 8: what clap_mangen makes of a definition, and the sections that it does not know.
+//! Man pages of section 8: what `clap_mangen` makes of a definition, and the sections that it does not know.
 
 use std::fmt::Write;
 use std::fs;
