@@ -1,4 +1,4 @@
-//! What `mhctl drill` tells of sockets whose address changes with the link, as that of an OpenVPN or WireGuard does.
+//! What `mhctl drill` tells of sockets whose address changes with the link, as that of an OpenVPN does.
 
 #![allow(clippy::unwrap_used)]
 
