@@ -76,7 +76,7 @@ fn doctors_mend_for_pppds_options_names_the_file_and_runs_nothing_else() {
     }
 }
 
-/// An interface may be called almost anything (dev_valid_name()), and who calls one so may not be root here.
+/// An interface may be called almost anything (`dev_valid_name()`).
 #[test]
 fn a_lost_event_is_said_again_for_the_interface_that_it_was_about() {
     let server = Server::new("nonsense");
