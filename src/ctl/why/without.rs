@@ -36,9 +36,10 @@ impl Without {
         let mut unregistered = BTreeSet::new();
         for gone in routed(config, records, observed).iter().filter(|l| down.contains(&l.link.name)) {
             let Device { index, name } = &gone.leg.device;
-            let is_static = gone.link.gateway.is_some() && records.get(&gone.link.name).is_none();
+            // A device that a daemon has made goes with it.
+            let made = records.get(&gone.link.name).is_some_and(|record| record.session.is_some());
             match then.interfaces.get_mut(name) {
-                Some(interface) if interface.arp || is_static => {
+                Some(interface) if (interface.arp || gone.link.gateway.is_some()) && !made => {
                     interface.state = InterfaceState::NoCarrier;
                     without_carrier.insert(*index);
                 }
