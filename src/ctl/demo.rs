@@ -157,11 +157,11 @@ fn both_come_up(_: &Stage, screen: &mut Screen, server: &Server) -> Result<(), E
         screen.ran(&ran.command, ran.took)?;
     }
     screen.tell(
-        "Now the default route leads by both lines, 8 to 2. Behind it each line has a spare,\n\
-         which carries only while all before it are lost:",
+        "Now the default route leads by both lines, 8 to 2. Behind it each line has a\n\
+         spare, which carries only while all before it are lost:",
     )?;
     screen.ip("route", server)?;
-    screen.tell("It points to a group of nexthops that the kernel itself looks after (step 4):")?;
+    screen.tell("The first points to a group of nexthops that the kernel itself looks after (step 4):")?;
     screen.ip("nexthop", server)?;
     screen.tell(
         "Rules keep on a line what belongs to it: connections with its mark, and replies\n\

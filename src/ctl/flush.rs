@@ -41,7 +41,8 @@ Goes:  rules, routes and nexthops with our protocol number, our chains in
 Comes: a plain default route, of protocol static, by the best uplink.
 Stays: what others made; marks of tracked connections, which nothing heeds any
        more; a reverse path filter that was made loose, a hash-policy and
-       ignore_routes_with_linkdown that were set, since what they were is not known.
+       ignore_routes_with_linkdown that were set, since what they were is not
+       known.
 Afterwards a link counts again at its next event, or with `mhctl link up`.
 Rules, and links with a gateway in the configuration, come back at any event or
 apply, so stop the timer before: systemctl stop multihome.timer

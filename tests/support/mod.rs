@@ -205,7 +205,7 @@ pub fn spares() -> Vec<String> {
 }
 
 fn is_spare(line: &str) -> bool {
-    line.contains(" proto 77 metric 40000")
+    line.contains(" proto 77 metric 4000")
 }
 
 /// The default routes of a table, one a line, but for spares behind others.
