@@ -241,7 +241,7 @@ fn connections_of_a_line_that_has_lost_its_carrier_are_forgotten_once_another_ca
     server.apply();
     let entry = "-I -p udp -s 198.51.100.10 -d 192.0.2.1 --sport 9 --dport 9 -t 60 -m 0x1";
     ok(std::process::Command::new("conntrack").args(entry.split(' ')));
-    let pinned = || ok(std::process::Command::new("conntrack").args(["-L", "--mark", "0x1/0x3"])).stdout.len() > 0;
+    let pinned = || !ok(std::process::Command::new("conntrack").args(["-L", "--mark", "0x1/0x3"])).stdout.is_empty();
     ISP1.lose_carrier();
     ISP2.lose_carrier();
     server.apply();

@@ -23,8 +23,8 @@ const MAX_RULE_PRIORITY: u32 = LAST_PRIORITY + 1 - 123;
 /// As many metrics follow that of tier 1, itself included.
 const TIERS: u32 = Tier::MAX as u32;
 
-/// From the first uplink's spare to that of the last one there can be, and one more for those who count.
-const LAST_LINK: u32 = MAX_LINKS as u32;
+/// As many metrics follow that of the first spare, itself included.
+const SPARES: u32 = 32;
 
 /// Last priority before the kernel's own rule for the main table.
 const LAST_PRIORITY: u32 = 32765;
@@ -193,12 +193,12 @@ fn settings(raw: &RawSettings<'_>) -> Result<Settings, Fault> {
 /// Metrics of the first tier and of the first spare. Spares come after all tiers, of which each adds one, or they
 /// would carry everything.
 fn metrics(raw: &RawSettings<'_>, default: &Settings) -> Result<(u32, u32), Fault> {
-    let last = u32::MAX - LAST_LINK;
-    let metric = optional("metric", &raw.metric, |f| f.within(0..=last - TIERS))?.unwrap_or(default.metric);
-    let least = metric + TIERS;
+    let highest = u32::MAX - SPARES;
+    let metric = optional("metric", &raw.metric, |f| f.within(0..=highest - TIERS))?.unwrap_or(default.metric);
+    let lowest = metric + TIERS;
     let spare =
-        optional("spare-metric", &raw.spare_metric, |f| f.within(least..=last))?.unwrap_or(default.spare_metric);
-    if spare < least {
+        optional("spare-metric", &raw.spare_metric, |f| f.within(lowest..=highest))?.unwrap_or(default.spare_metric);
+    if spare < lowest {
         let message =
             format!("{metric} leaves the spares no room: write at most {}, or spare-metric as well", spare - TIERS);
         refused("metric", &raw.metric, &message)?;

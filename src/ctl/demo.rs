@@ -161,7 +161,7 @@ fn both_come_up(_: &Stage, screen: &mut Screen, server: &Server) -> Result<(), E
          spare, which carries only while all before it are lost:",
     )?;
     screen.ip("route", server)?;
-    screen.tell("The first points to a group of nexthops that the kernel itself looks after (step 4):")?;
+    screen.tell("The first is a group of nexthops that the kernel itself looks after (step 4):")?;
     screen.ip("nexthop", server)?;
     screen.tell(
         "Rules keep on a line what belongs to it: connections with its mark, and replies\n\

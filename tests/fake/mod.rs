@@ -27,6 +27,8 @@ pub const EPERM: i32 = 1;
 pub const EINVAL: i32 = 22;
 
 /// A network interface.
+// Each is one word of ip(8).
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nic {
     pub index: u32,

@@ -42,7 +42,7 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
                 format!("mhctl link down {}", link.name),
             )),
             LinkState::NoGateway(_) => {
-                found.push(no_gateway(link, interface, "it is not used while another uplink is up"))
+                found.push(no_gateway(link, interface, "it is not used while another uplink is up"));
             }
             LinkState::Up(live) if link.tier().is_some() && live.lacks_gateway(&observed) => {
                 found.push(no_gateway(link, interface, "each host of the Internet is looked for on it by ARP"));

@@ -20,7 +20,7 @@ pub(super) struct Without {
     protocol: u8,
     changes: Vec<Change>,
     /// Indices of the devices that have lost their carrier, and whose routes lookups pass over.
-    without_carrier: BTreeSet<u32>,
+    carrierless: BTreeSet<u32>,
     /// Of the devices that do not exist any more.
     unregistered: BTreeSet<u32>,
     /// Nexthop objects as they are then.
@@ -32,7 +32,7 @@ impl Without {
     /// unregistered.
     pub(super) fn new(config: &Config, records: &Records, observed: &Observed, down: &[LinkName]) -> Self {
         let mut then = observed.clone();
-        let mut without_carrier = BTreeSet::new();
+        let mut carrierless = BTreeSet::new();
         let mut unregistered = BTreeSet::new();
         for gone in routed(config, records, observed).iter().filter(|l| down.contains(&l.link.name)) {
             let Device { index, name } = &gone.leg.device;
@@ -41,7 +41,7 @@ impl Without {
             match then.interfaces.get_mut(name) {
                 Some(interface) if (interface.arp || gone.link.gateway.is_some()) && !made => {
                     interface.state = InterfaceState::NoCarrier;
-                    without_carrier.insert(*index);
+                    carrierless.insert(*index);
                 }
                 _ => {
                     then.interfaces.remove(name);
@@ -61,7 +61,7 @@ impl Without {
                 _ => None,
             };
         }
-        Self { protocol: config.settings.protocol, changes, without_carrier, unregistered, objects }
+        Self { protocol: config.settings.protocol, changes, carrierless, unregistered, objects }
     }
 
     /// The rules as they are then.
@@ -123,7 +123,7 @@ impl Without {
             route.legs.retain(|leg| !self.unregistered.contains(&leg.device));
             // The same: without its carrier a device keeps the routes to this host.
             for leg in route.legs.iter_mut().filter(|_| route.kind != RouteKind::Local) {
-                leg.dead |= self.without_carrier.contains(&leg.device);
+                leg.dead |= self.carrierless.contains(&leg.device);
             }
             !had || !route.legs.is_empty()
         });
