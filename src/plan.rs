@@ -5,8 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use thiserror::Error;
-
 use crate::config::{Config, Firewall, FwMark, Link, NexthopMode};
 use crate::desired::{Desired, Make, nexthop_ids};
 use crate::firewall::{self, Batch};
@@ -17,8 +15,10 @@ use crate::state::{Action, DefaultRoute, Device, FoundRoute, FoundRule, Leg, Mem
 use crate::types::{IfName, TableId};
 
 mod kernel_rules;
+mod problem;
 
 pub use kernel_rules::KERNEL;
+pub use problem::Problem;
 
 /// One change of what the kernel holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,42 +66,6 @@ pub enum Change {
     Firewall(Batch),
     /// Forget the tracked connections that are pinned to a link, which have its mark under the mask of all.
     Forget(FwMark),
-}
-
-/// Something that keeps the kernel from being as wanted, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Problem {
-    /// Somebody else's default route is where ours should be.
-    #[error(
-        "a default route that is not ours stands at metric {} of table {}: {}; it stays. Delete it \
-         (ip route del {}), keep its owner from adding it, or set `metric` in [settings]",
-        .0.metric, .0.table, .0.target, .0.selection()
-    )]
-    ForeignDefault(FoundRoute),
-    /// Somebody else's default route is where a spare should be.
-    #[error(
-        "a default route that is not ours stands at metric {} of table {}, where a spare belongs: {}; it stays. \
-         Delete it (ip route del {}), or set `spare-metric` in [settings]",
-        .0.metric, .0.table, .0.target, .0.selection()
-    )]
-    ForeignSpare(FoundRoute),
-    /// Somebody else uses a nexthop id of ours.
-    #[error(
-        "nexthop id {id} belongs to protocol {protocol}; it stays, and the default route is a multipath route \
-         instead of a nexthop group. Set `nexthop-id` in [settings] to a range that is free"
-    )]
-    ForeignNexthop {
-        /// The id.
-        id: u32,
-        /// Whose it is.
-        protocol: u8,
-    },
-    /// The configuration wants what the kernel has not.
-    #[error(
-        "this kernel has no nexthop objects (Linux 5.3 has); the default route is a multipath route. \
-         Write nexthops = \"auto\" in [settings]"
-    )]
-    NoNexthopObjects,
 }
 
 /// Changes in the order in which they have to be made, and what stands against more.
