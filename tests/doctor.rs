@@ -152,7 +152,7 @@ fn other_managers_of_routes_are_found() {
 
     let profile = "etc/NetworkManager/system-connections/wired.nmconnection";
     host.write(profile, "[connection]\nid=Wired 1\ninterface-name=ppp0\n[ipv4]\nmethod=auto\nroute-metric=0\n");
-    host.finds("trouble", "connection 'Wired 1' makes a default route of metric 0 on ppp0");
+    host.finds("trouble", "connection \"Wired 1\" makes a default route of metric 0 on ppp0");
     host.write(profile, "[connection]\nid=Wired 1\ninterface-name=ppp0\n[ipv4]\nmethod=auto\nnever-default=true\n");
     assert_eq!(host.findings(), []);
     host.write(profile, "[connection]\nid=Lan\ninterface-name=eth7\n[ipv4]\nmethod=auto\n");

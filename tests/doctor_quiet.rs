@@ -103,8 +103,8 @@ fn networkmanager_as_the_readme_has_it_is_no_trouble() {
         assert_eq!(host.findings(), [], "{ipv4}");
     }
     profile("method=auto\nroute-metric=0");
-    host.finds("trouble", "NetworkManager's connection '$(reboot)' makes a default route of metric 0 on ppp0");
-    assert_eq!(mend(&host), "nmcli connection modify '$(reboot)' ipv4.never-default yes");
+    host.finds("trouble", "NetworkManager's connection \"$(reboot)\" makes a default route of metric 0 on ppp0");
+    assert_eq!(mend(&host), "nmcli connection modify id '$(reboot)' ipv4.never-default yes");
     // Before ours.
     profile("method=auto");
     host.server.configure(&with_settings(ARTICLE, "metric = 200"));
@@ -248,7 +248,7 @@ fn hooks_do_not_warn_of_a_lan_that_nft_translates() {
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
     let warned = || {
         ISP1.create();
-        let output = ok(server.hook(UP, ISP1).arg("-v"));
+        let output = ok(server.hook(UP, ISP1).env("OPTIONS", "-v"));
         server.lose(ISP1);
         String::from_utf8(output.stderr).unwrap().contains("nothing rewrites their source")
     };

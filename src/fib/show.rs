@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::io;
 
 use super::{FibRule, Masked, Ports, Refusal, RuleAction};
-use crate::types::quoted;
+use crate::sh::quoted;
 
 /// Names of tables.
 pub type Names = BTreeMap<u32, String>;

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::str::{self, FromStr};
 
 use super::Error;
-use crate::state::ArpKey;
 use crate::types::IfName;
 
 const IPV4: &str = "/proc/sys/net/ipv4";
@@ -38,11 +37,6 @@ pub fn rp_filter_of_all() -> Result<Option<u32>, Error> {
 /// Makes the reverse path filter of `interface` loose.
 pub fn loosen_rp_filter(interface: &IfName) -> Result<(), Error> {
     write(rp_filter_path(interface.as_str()), "2")
-}
-
-/// Has an interface keep its addresses to itself.
-pub fn set_arp(interface: &IfName, key: ArpKey) -> Result<(), Error> {
-    write(PathBuf::from(format!("{IPV4}/conf/{}/{}", interface.as_str(), key.name())), &key.value().to_string())
 }
 
 /// Whether this host forwards packets.

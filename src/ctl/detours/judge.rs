@@ -277,7 +277,7 @@ fn route_mend(route: &FibRoute) -> String {
         if let Some(gateway) = gateway {
             delete = format!("{delete} via {gateway}");
         }
-        delete = format!("{delete} dev {}", crate::types::quoted(name));
+        delete = format!("{delete} dev {}", crate::sh::quoted(name));
     }
     let delete = format!("{delete} protocol {}", route.protocol);
     if route.prefix.prefix_len() > 0 {

@@ -10,7 +10,7 @@ use crate::firewall::{iptables, is_ours};
 use crate::kernel;
 use crate::kernel::fib::Fib;
 use crate::kernel::nftables::others::{Leaving, OtherRule, rules};
-use crate::types::quoted;
+use crate::sh::quoted;
 
 /// Looks through iptables-save(8), where that runs, and through what nft(8) has made.
 pub(super) fn look(config: &Config, forwards: bool) -> Result<Vec<Finding>, kernel::Error> {

@@ -1,18 +1,21 @@
 //! ifupdown's `gateway` lines, which add a default route beside ours.
 
+use std::net::Ipv4Addr;
+
 use super::{Finding, files, text};
 use crate::config::{Config, LinkKind};
 use crate::ctl::setup::manifest::Tree;
+use crate::types::IfName;
 
 const MAIN: &str = "/etc/network/interfaces";
 const MORE: &str = "/etc/network/interfaces.d";
 
 /// An `iface` stanza of a static address.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 struct Stanza {
     file: String,
-    interface: String,
-    gateway: Option<String>,
+    interface: IfName,
+    gateway: Option<Ipv4Addr>,
     metric: u32,
 }
 
@@ -27,16 +30,18 @@ fn stanzas(file: &str, text: &str) -> Vec<Stanza> {
         let words: Vec<_> = line.split_whitespace().collect();
         match words[..] {
             ["iface", interface, "inet", "static", ..] => {
-                let (file, interface) = (file.to_owned(), interface.to_owned());
-                all.push(Stanza { file, interface, ..Stanza::default() });
-                inside = true;
+                inside = false;
+                if let Ok(interface) = interface.parse() {
+                    all.push(Stanza { file: file.to_owned(), interface, gateway: None, metric: 0 });
+                    inside = true;
+                }
             }
             [first, ..] if KEYWORDS.contains(&first) || first.starts_with("allow-") || first.starts_with("no-") => {
                 inside = false;
             }
             ["gateway", gateway, ..] if inside => {
                 if let Some(stanza) = all.last_mut() {
-                    stanza.gateway = Some(gateway.to_owned());
+                    stanza.gateway = gateway.parse().ok();
                 }
             }
             ["metric", metric, ..] if inside => {
@@ -70,12 +75,12 @@ pub(super) fn gateways(tree: &Tree, config: &Config) -> Vec<Finding> {
     let mut found = Vec::new();
     for Stanza { file, interface, gateway, metric } in texts(tree).iter().flat_map(|(file, text)| stanzas(file, text)) {
         let (Some(gateway), true) = (gateway, metric <= highest_metric(config)) else { continue };
-        let mend = match config.links.iter().find(|link| link.interface.as_str() == interface) {
+        let mend = match config.links.iter().find(|link| link.interface == interface) {
             Some(link) if link.gateway.is_some() => {
                 format!("take the line `gateway {gateway}` out of {file}: multihome.toml has it")
             }
             Some(link) => format!(
-                "take the line `gateway {gateway}` out of {file}, and write gateway = {gateway:?} for {} in multihome.toml",
+                "take the line `gateway {gateway}` out of {file}, and write gateway = \"{gateway}\" for {} in multihome.toml",
                 link.name
             ),
             None => format!("write `metric 1000` below it, or take it out and make {interface} an [[uplink]]"),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Finding, ends, files, ifupdown, ini, ini_all, text};
 use crate::config::{Config, Link, NexthopMode};
 use crate::ctl::setup::manifest::Tree;
-use crate::types::quoted;
+use crate::sh::quoted;
 
 /// Where systemd looks for configuration, the strongest first (systemd.unit(5), networkd.conf(5)).
 const SYSTEMD: [&str; 4] = ["/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd"];
@@ -176,11 +176,18 @@ impl NetworkManager {
             has_profile = true;
             // Behind ours it carries only while none of ours is there.
             if let Some(metric) = self.metric(text).filter(|metric| *metric <= highest) {
-                let id = quoted(ini(text, "connection", "id").unwrap_or(name.as_str()));
+                let id = ini(text, "connection", "id").unwrap_or(name.as_str());
+                // The id is the network's SSID unless somebody has changed it.
+                let which = match ini(text, "connection", "uuid") {
+                    Some(uuid) => format!("uuid {}", quoted(uuid)),
+                    None => format!("id {}", quoted(id)),
+                };
                 found.push(Finding::trouble(
-                    format!("NetworkManager's connection {id} makes a default route of metric {metric} on {interface}"),
+                    format!(
+                        "NetworkManager's connection {id:?} makes a default route of metric {metric} on {interface}"
+                    ),
                     format!("it is not behind ours, and takes the traffic that {} should share", link.name),
-                    format!("nmcli connection modify {id} ipv4.never-default yes"),
+                    format!("nmcli connection modify {which} ipv4.never-default yes"),
                 ));
             }
         }
@@ -188,7 +195,7 @@ impl NetworkManager {
             found.push(Finding::note(
                 format!("NetworkManager runs, and does not leave {interface} alone"),
                 "it may set the interface up by itself, with addresses of its own",
-                format!("nmcli device set {} managed no", link.interface.quoted()),
+                format!("nmcli device set ifname {} managed no", link.interface.quoted()),
             ));
         }
         found

@@ -15,6 +15,7 @@ mod ifupdown;
 mod managers;
 mod marks;
 mod network;
+mod peers;
 pub(super) mod pppd;
 
 /// Options of doctor.
@@ -85,6 +86,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     findings.extend(pppd::hooks(&tree, distribution));
     if let Some(config) = &config {
         findings.extend(pppd::options(&tree, config));
+        findings.extend(peers::unknown(&tree, config));
         findings.extend(managers::networkd(&tree, config));
         findings.extend(managers::network_manager(&tree, config));
         findings.extend(ifupdown::gateways(&tree, config));

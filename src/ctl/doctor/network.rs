@@ -13,11 +13,12 @@ use crate::fib::{
 };
 use crate::kernel::fib::Fib;
 use crate::kernel::{self, Kernel, Linux, sysctl};
-use crate::links::{LinkState, LiveLink, live, state};
+use crate::links::{LinkState, LiveLink, live, routed, state};
 use crate::observed::{Observed, Scope};
 use crate::pass::Common;
 use crate::plan::{Change, Plan, Problem};
 use crate::records::Store;
+use crate::types::IfName;
 
 /// Whether this host forwards IPv4.
 pub(super) fn forwards() -> bool {
@@ -34,8 +35,9 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
         .iter()
         .map(|e| Finding::trouble(e.to_string(), "the link counts as down", "bring the line up again"))
         .collect();
+    let routed = routed(config, &records, &observed);
     let live = live(config, &records, &observed);
-    let plan = Plan::new(config, &live, &observed);
+    let plan = Plan::new(config, &routed, &observed);
     found.extend(plan.problems.iter().map(problem));
     found.extend(pending(&plan, config));
     found.extend(detours::look(config, &live)?.into_iter().map(|detour| {
@@ -43,12 +45,19 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
     }));
     for link in &config.links {
         let interface = records.get(&link.name).map_or(&link.interface, |record| &record.interface);
-        if state(link, config, &records, &observed) == LinkState::Stale {
-            found.push(Finding::note(
+        match state(link, config, &records, &observed) {
+            LinkState::Stale => found.push(Finding::note(
                 format!("the record of {} is stale: the {interface} that it names is gone", link.name),
                 "nothing has told that the line went down; it counts as down until it comes up again",
                 format!("mhctl link down {}", link.name),
-            ));
+            )),
+            LinkState::NoGateway(_) => {
+                found.push(no_gateway(link, interface, "it is not used while another uplink is up"));
+            }
+            LinkState::Up(live) if link.tier().is_some() && live.lacks_gateway(&observed) => {
+                found.push(no_gateway(link, interface, "each host of the Internet is looked for on it by ARP"));
+            }
+            _ => {}
         }
         let is_live = live.iter().any(|l| l.link.name == link.name);
         if is_live && observed.interfaces.get(interface).is_some_and(|i| i.strict_rp_filter) {
@@ -73,7 +82,7 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
         ));
     }
     found.extend(features(config, &observed)?);
-    found.extend(rules_of_others(config, &live, &rules));
+    found.extend(rules_of_others(config, &routed, &rules));
     Ok(found)
 }
 
@@ -94,6 +103,17 @@ fn pending(plan: &Plan, config: &Config) -> Option<Finding> {
         "the kernel does not hold what is configured: the file was edited, or another program has meddled",
         "mhctl apply (mhctl plan shows what that changes)",
     ))
+}
+
+fn no_gateway(link: &Link, interface: &IfName, why: &str) -> Finding {
+    Finding::trouble(
+        format!("{interface} of {} is an Ethernet, and no router is known", link.name),
+        why,
+        format!(
+            "have its caller say the router's address (mhctl link up {} --gateway ADDRESS), or write gateway",
+            link.name
+        ),
+    )
 }
 
 /// Whether a policy is about what other hosts send: by their interface, or by a private source that is
@@ -118,8 +138,12 @@ fn problem(problem: &Problem) -> Finding {
             "ours cannot stand there, so traffic is not shared and does not fail over",
             format!("ip route del {}", route.selection()),
         ),
+        Problem::ForeignSpare(route) => (
+            "a spare cannot stand there, so there may be a gap when its line is all that is left",
+            format!("ip route del {}", route.selection()),
+        ),
         Problem::ForeignNexthop { .. } => (
-            "the default route is a plain multipath route: a gap at each failover",
+            "the default route is a plain multipath route: when a line dies, one of the others carries all until the hook has run",
             "set nexthop-id in [settings]".into(),
         ),
         Problem::NoNexthopObjects => ("", "write nexthops = \"auto\" in [settings]".to_owned()),
@@ -136,7 +160,7 @@ fn features(config: &Config, observed: &Observed) -> Result<Vec<Finding>, kernel
     if observed.nexthops.is_none() && config.settings.nexthops != NexthopMode::Multipath {
         found.push(Finding::note(
             "this kernel has no nexthop objects (Linux 5.3 has)",
-            "when a line dies there is no default route until the hook has run",
+            "when a line dies, one of the others carries all until the hook has run",
             "install a newer kernel",
         ));
     }
