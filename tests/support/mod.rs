@@ -9,6 +9,7 @@
 
 pub mod ctl;
 mod device;
+pub mod files;
 pub mod flow;
 pub mod internet;
 pub mod nft;
