@@ -191,7 +191,7 @@ fn what_is_left_to_do_is_the_last_line() {
         ip("link set far up");
         ip("link set eth1 up");
         ip("addr add 192.0.2.10/24 dev eth1");
-        let command = "\n  mhctl link up cable --interface eth1 --local 192.0.2.10 --gateway ROUTER\n";
+        let command = "\n  mhctl link up cable --interface=eth1 --local=192.0.2.10 --gateway=ROUTER\n";
         for said in [mhctl("apply"), setup()] {
             assert!(said.ends_with(command), "{said}");
             assert!(
@@ -202,7 +202,7 @@ fn what_is_left_to_do_is_the_last_line() {
         ip("route add default via 192.0.2.1 dev eth1 metric 100");
         let said = mhctl("apply");
         assert!(
-            said.ends_with("\n  mhctl link up cable --interface eth1 --local 192.0.2.10 --gateway 192.0.2.1\n"),
+            said.ends_with("\n  mhctl link up cable --interface=eth1 --local=192.0.2.10 --gateway=192.0.2.1\n"),
             "{said}"
         );
         assert_eq!(defaults("1"), [""; 0], "apply tells, and takes up nothing");

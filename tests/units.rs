@@ -96,15 +96,16 @@ fn under(unit: &str, absent: &str, command: &[&str]) -> Vec<String> {
                 let known = ["/mhctl apply", "/openvpn --suppress-timestamps --nobind --config %i.conf"];
                 assert!(known.iter().any(|known| start.ends_with(known)), "{start}");
             }
-            // What `MOUNTS` does for both; the view that a client has; what systemd does before and after.
+            // What `MOUNTS` does for both; the view that a client has; what systemd does before and after; what takes away
+            // no file, or goes with those capabilities. Which calls are made is looked at below, and tests/boot has
+            // systemd itself forbid all others.
             ("ProtectHome" | "PrivateTmp", "true" | "yes")
             | ("WorkingDirectory", "/etc/openvpn/client")
-            | ("Type" | "KillMode" | "Restart" | "RestartSec" | "LogLevelMax" | "StandardOutput", _) => {}
-            // Which calls are made is looked at below, and tests/boot has systemd itself forbid all others.
-            ("SystemCallFilter", _) => {}
-            // What they take away is no file, or goes with those capabilities.
-            (key, "yes" | "no" | "native") if key == "SystemCallArchitectures" || PROCESS.contains(&key) => {}
-            ("RestrictAddressFamilies", "AF_UNIX AF_NETLINK AF_INET AF_INET6") => {}
+            | ("Type" | "KillMode" | "Restart" | "RestartSec" | "LogLevelMax" | "StandardOutput", _)
+            | ("SystemCallFilter", _)
+            | ("SystemCallArchitectures", "native")
+            | ("RestrictAddressFamilies", "AF_UNIX AF_NETLINK AF_INET AF_INET6") => {}
+            (key, "yes" | "no") if PROCESS.contains(&key) => {}
             _ => panic!("{unit} says {line}, which nothing here does"),
         }
     }

@@ -15,7 +15,7 @@ use crate::fib::{FibRoute, RouteKind};
 use crate::kernel::fib::Fib;
 use crate::kernel::{Kernel, Linux};
 use crate::links::{LinkState, state};
-use crate::observed::{Interface, Observed, Scope};
+use crate::observed::{Interface, InterfaceState, Observed, Scope};
 use crate::records::Records;
 use crate::types::{HostAddr, IfName};
 
@@ -68,7 +68,7 @@ fn find<'a>(
     let configured = config.links.iter().map(|link| &link.interface);
     let interfaces: BTreeSet<_> = configured.chain(sessions.keys()).collect();
     for name in interfaces {
-        let Some(interface) = observed.interfaces.get(name).filter(|interface| interface.usable) else { continue };
+        let Some(interface) = observed.interfaces.get(name).filter(|i| i.state == InterfaceState::Up) else { continue };
         let Some((local, next_hop)) = way(interface, defaults) else { continue };
         // As the hook would: by what pppd calls the link, and by the interface where it calls it nothing.
         let names = sessions.get(name).map(|session| session.names.clone()).unwrap_or_default();
@@ -126,11 +126,12 @@ impl Untold<'_> {
     /// The command that tells of it.
     pub fn command(&self) -> String {
         let Self { link, interface, local, next_hop } = self;
-        let told = format!("mhctl link up {} --interface {} --local {local}", link.name, interface.quoted());
+        // In one word with its option: a name may begin with a dash.
+        let told = format!("mhctl link up {} --interface={} --local={local}", link.name, interface.quoted());
         match next_hop {
-            NextHop::Address(gateway) => format!("{told} --gateway {gateway}"),
+            NextHop::Address(gateway) => format!("{told} --gateway={gateway}"),
             NextHop::Interface => told,
-            NextHop::Unknown => format!("{told} --gateway ROUTER"),
+            NextHop::Unknown => format!("{told} --gateway=ROUTER"),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::ctl::setup::openvpn;
 use crate::ctl::{Error, take_up};
 use crate::fib::FibRoute;
 use crate::kernel::{Kernel, Linux};
-use crate::observed::{Interface, Scope};
+use crate::observed::{Interface, InterfaceState, Scope};
 use crate::types::{HostAddr, IfName};
 
 /// Something that looks like a link.
@@ -136,12 +136,16 @@ fn by_dhcp() -> [String; 2] {
     ]
 }
 
+fn is_up(interface: &Interface) -> bool {
+    interface.state == InterfaceState::Up
+}
+
 /// The lines that dhclient has leases for: of two, only one gets a default route.
 fn leased(leases: Vec<dhclient::Lease>, kernel: &mut Linux) -> Result<Vec<Found>, Error> {
     let interfaces = leases.iter().map(|lease| lease.interface.clone()).collect();
     let observed = kernel.observe(&Scope { interfaces, ..Scope::default() })?;
     let is_held = |lease: &dhclient::Lease| {
-        let interface = observed.interfaces.get(&lease.interface).filter(|interface| interface.usable);
+        let interface = observed.interfaces.get(&lease.interface).filter(|interface| is_up(interface));
         interface.is_some_and(|interface| interface.addresses.iter().any(|a| a.local == lease.address))
     };
     let held = leases.into_iter().filter(is_held).map(|lease| {
@@ -161,11 +165,12 @@ fn dialled(sessions: &BTreeMap<IfName, Session>, kernel: &mut Linux) -> Result<V
         name.as_str().starts_with("ppp") && sessions.get(name).is_none_or(|session| session.peer.is_some())
     };
     let observed = kernel.observe(&Scope { interfaces: all.filter(is_line).collect(), ..Scope::default() })?;
-    let is_up = |interface: &&Interface| interface.usable && !interface.addresses.is_empty();
-    let up = observed.interfaces.values().filter(is_up).map(|interface| {
-        let name = &interface.device.name;
-        Found { comments: vec![format!("{name} is up, and no peer's in /etc/ppp/peers.")], ..Found::on(name) }
-    });
+    let up = observed.interfaces.values().filter(|interface| is_up(interface) && !interface.addresses.is_empty()).map(
+        |interface| {
+            let name = &interface.device.name;
+            Found { comments: vec![format!("{name} is up, and no peer's in /etc/ppp/peers.")], ..Found::on(name) }
+        },
+    );
     Ok(up.collect())
 }
 

@@ -13,6 +13,9 @@ const PROGRAMS: [&str; 2] = ["/usr/lib/systemd/systemd-networkd", "/lib/systemd/
 /// Where the files are that say what it has to look after.
 const NETWORKS: [&str; 2] = ["/etc/systemd/network", "/run/systemd/network"];
 
+/// A key since systemd 256; an older one complains of what it does not know.
+const NEXTHOPS: &str = "ManageForeignNextHops";
+
 /// What setup wants where networkd is there, whether it is in use yet or not.
 pub(super) fn drop_in(tree: &Tree) -> Option<Item> {
     let program = PROGRAMS.into_iter().find_map(|path| fs::read(tree.at(path)).ok());
@@ -26,8 +29,6 @@ ManageForeignRoutes=no
 ManageForeignRoutingPolicyRules=no
 "
     .to_owned();
-    // Since systemd 256; an older one complains of a key that it does not know.
-    const NEXTHOPS: &str = "ManageForeignNextHops";
     if program.is_some_and(|program| program.windows(NEXTHOPS.len()).any(|part| part == NEXTHOPS.as_bytes())) {
         text += NEXTHOPS;
         text += "=no\n";

@@ -31,11 +31,12 @@ fn interface(index: u32, name: &str, arp: bool, address: &str) -> Interface {
         .map(|(local, reaches)| Address { local: local.parse().unwrap(), reaches: reaches.parse().unwrap() });
     Interface {
         device: Device { index, name: name.parse().unwrap() },
-        usable: true,
+        state: InterfaceState::Up,
         arp,
         addresses: addresses.into_iter().collect(),
         group: 0,
         strict_rp_filter: false,
+        ignores_linkdown: Some(true),
     }
 }
 
@@ -55,14 +56,14 @@ fn default(device: u32, gateway: Option<&str>, dead: bool) -> FibRoute {
     }
 }
 
-fn observed(interfaces: &[Interface]) -> Observed {
-    let interfaces = interfaces.iter().map(|interface| (interface.device.name.clone(), interface.clone())).collect();
+fn observed(interfaces: &[&Interface]) -> Observed {
+    let interfaces = interfaces.iter().map(|&interface| (interface.device.name.clone(), interface.clone())).collect();
     Observed { interfaces, ..Observed::default() }
 }
 
 /// The commands that come out.
 fn commands(
-    interfaces: &[Interface],
+    interfaces: &[&Interface],
     defaults: &[FibRoute],
     records: &[(&str, Record)],
     sessions: &[(&str, &[&str])],
@@ -79,52 +80,49 @@ fn commands(
 fn the_next_hop_is_a_default_routes_gateway_or_the_other_end_or_the_interface_itself() {
     let ppp = interface(3, "ppp0", false, "198.51.100.10 198.51.100.1/32");
     assert_eq!(
-        commands(&[ppp.clone()], &[default(3, None, false)], &[], &[]),
-        ["isp1 --interface ppp0 --local 198.51.100.10 --gateway 198.51.100.1"]
+        commands(&[&ppp], &[default(3, None, false)], &[], &[]),
+        ["isp1 --interface=ppp0 --local=198.51.100.10 --gateway=198.51.100.1"]
     );
     let cable = interface(4, "eth1", true, "192.0.2.10 192.0.2.0/24");
     let router = default(4, Some("192.0.2.1"), false);
     assert_eq!(
-        commands(&[cable.clone(), ppp], &[router], &[], &[]),
+        commands(&[&cable, &ppp], &[router], &[], &[]),
         [
-            "isp1 --interface ppp0 --local 198.51.100.10 --gateway 198.51.100.1",
-            "cable --interface eth1 --local 192.0.2.10 --gateway 192.0.2.1"
+            "isp1 --interface=ppp0 --local=198.51.100.10 --gateway=198.51.100.1",
+            "cable --interface=eth1 --local=192.0.2.10 --gateway=192.0.2.1"
         ]
     );
     for unknown in [vec![], vec![default(4, Some("192.0.2.1"), true)], vec![default(9, Some("192.0.2.1"), false)]] {
         assert_eq!(
-            commands(&[cable.clone()], &unknown, &[], &[]),
-            ["cable --interface eth1 --local 192.0.2.10 --gateway ROUTER"]
+            commands(&[&cable], &unknown, &[], &[]),
+            ["cable --interface=eth1 --local=192.0.2.10 --gateway=ROUTER"]
         );
     }
     let tunnel = interface(5, "tun0", false, "10.8.0.2 10.8.0.0/24");
-    assert_eq!(commands(&[tunnel], &[], &[], &[]), ["vpn --interface tun0 --local 10.8.0.2"]);
+    assert_eq!(commands(&[&tunnel], &[], &[], &[]), ["vpn --interface=tun0 --local=10.8.0.2"]);
     let peerless = interface(5, "ppp0", false, "198.51.100.10 198.51.100.10/32");
-    assert_eq!(commands(&[peerless], &[], &[], &[]), ["isp1 --interface ppp0 --local 198.51.100.10"]);
+    assert_eq!(commands(&[&peerless], &[], &[], &[]), ["isp1 --interface=ppp0 --local=198.51.100.10"]);
 }
 
 #[test]
 fn whose_a_line_is_pppd_says_before_its_interface_does() {
     let [first, second] = [(3, "ppp0", "198.51.100.10 198.51.100.1/32"), (4, "ppp7", "203.0.113.10 203.0.113.1/32")]
         .map(|(index, name, address)| interface(index, name, false, address));
-    let second_is = ["isp1 --interface ppp7 --local 203.0.113.10 --gateway 203.0.113.1"];
-    assert_eq!(
-        commands(&[first.clone(), second.clone()], &[], &[], &[("ppp7", &["isp1"]), ("ppp0", &["vpn"])])[0],
-        second_is[0]
-    );
+    let second_is = ["isp1 --interface=ppp7 --local=203.0.113.10 --gateway=203.0.113.1"];
+    assert_eq!(commands(&[&first, &second], &[], &[], &[("ppp7", &["isp1"]), ("ppp0", &["vpn"])])[0], second_is[0]);
     // One that pppd knows nothing of, and is nobody's by its interface.
-    assert_eq!(commands(&[second.clone()], &[], &[], &[]), [""; 0]);
-    assert_eq!(commands(&[second], &[], &[], &[("ppp7", &[])]), [""; 0]);
+    assert_eq!(commands(&[&second], &[], &[], &[]), [""; 0]);
+    assert_eq!(commands(&[&second], &[], &[], &[("ppp7", &[])]), [""; 0]);
 }
 
 #[test]
 fn what_is_down_or_told_or_needs_no_word_is_left_as_it_is() {
     let ppp = interface(3, "ppp0", false, "198.51.100.10 198.51.100.1/32");
-    let down = Interface { usable: false, ..ppp.clone() };
+    let down = Interface { state: InterfaceState::NoCarrier, ..ppp.clone() };
     let bare = interface(3, "ppp0", false, "");
     let fixed = interface(5, "eth2", true, "192.0.2.10 192.0.2.0/24");
-    assert_eq!(commands(&[down, fixed], &[], &[], &[]), [""; 0]);
-    assert_eq!(commands(&[bare], &[], &[], &[]), [""; 0]);
+    assert_eq!(commands(&[&down, &fixed], &[], &[], &[]), [""; 0]);
+    assert_eq!(commands(&[&bare], &[], &[], &[]), [""; 0]);
     let record = |index| Record {
         interface: "ppp0".parse().unwrap(),
         index,
@@ -133,8 +131,16 @@ fn what_is_down_or_told_or_needs_no_word_is_left_as_it_is() {
         v4: Some(V4 { local: None, gateway: None }),
         v6: None,
     };
-    assert_eq!(commands(&[ppp.clone()], &[], &[("isp1", record(3))], &[]), [""; 0]);
-    assert_eq!(commands(&[ppp.clone()], &[], &[("vpn", record(3))], &[]), [""; 0]);
+    assert_eq!(commands(&[&ppp], &[], &[("isp1", record(3))], &[]), [""; 0]);
+    assert_eq!(commands(&[&ppp], &[], &[("vpn", record(3))], &[]), [""; 0]);
     // Of an interface that is gone.
-    assert_eq!(commands(&[ppp], &[], &[("isp1", record(2))], &[]).len(), 1);
+    assert_eq!(commands(&[&ppp], &[], &[("isp1", record(2))], &[]).len(), 1);
+}
+
+/// Whoever dials in is nobody's, whichever interface he gets: a server's pppd says his name.
+#[test]
+fn a_client_that_has_dialled_in_is_no_link() {
+    let ppp = interface(3, "ppp0", false, "10.0.0.1 203.0.113.77/32");
+    assert_eq!(commands(&[&ppp], &[], &[], &[("ppp0", &["203.0.113.77"])]), [""; 0]);
+    assert_eq!(commands(&[&ppp], &[], &[], &[("ppp0", &[])]).len(), 1);
 }
