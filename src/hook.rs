@@ -16,7 +16,7 @@ use crate::config::{self, Config, Link};
 use crate::hold::Hold;
 use crate::kernel::{self, Linux, watch, watch::Watch};
 use crate::pass::{self, Common, Pass};
-use crate::reconcile::{About, Failure, preview, summary};
+use crate::reconcile::{About, Failure, Warning, preview, summary};
 use crate::records::{self, Effect, Record, Records, Store, effect};
 use crate::settle::{self, Settle};
 use crate::types::LinkName;
@@ -265,8 +265,14 @@ impl Hook<'_> {
         })?;
         self.pass.report(headline, &outcome);
         let mut failures = outcome.failures;
-        if matches!(self.event.change, Change::Up(Addresses::V4 { .. })) && outcome.dead.contains(&self.link.name) {
-            failures.push(Failure::Dead(self.link.name.clone(), self.event.interface.clone()));
+        if matches!(self.event.change, Change::Up(Addresses::V4 { .. })) {
+            let unused = Warning::Unused(self.link.name.clone(), self.event.interface.clone());
+            if outcome.made.is_empty() && outcome.warnings.contains(&unused) {
+                warn!("{unused}");
+            }
+            if outcome.dead.contains(&self.link.name) {
+                failures.push(Failure::Dead(self.link.name.clone(), self.event.interface.clone()));
+            }
         }
         Ok(failures)
     }

@@ -155,6 +155,9 @@ impl Mark {
 pub struct Weight(u16);
 
 impl Weight {
+    /// The largest that a nexthop group takes before Linux 6.12 (`nh_check_attr_group()`).
+    pub const HEAVIEST_MEMBER: Self = Self(255);
+
     /// 1 to 256.
     pub fn new(n: u16) -> Result<Self, Invalid> {
         if (1..=256).contains(&n) {

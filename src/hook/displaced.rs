@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::{Hook, Noted};
 use crate::caller::Change;
 use crate::kernel::{Kernel, Linux};
-use crate::observed::Scope;
+use crate::observed::{InterfaceState, Scope};
 use crate::records::{Effect, Record};
 use crate::types::{IfName, LinkName};
 
@@ -62,7 +62,7 @@ impl Hook<'_> {
         // An event is not lost because of a warning.
         kernel.observe(&scope).is_ok_and(|observed| {
             let found = observed.interfaces.get(&record.interface);
-            found.is_some_and(|found| found.device.index == record.index && found.usable)
+            found.is_some_and(|found| found.device.index == record.index && found.state == InterfaceState::Up)
         })
     }
 }

@@ -155,6 +155,18 @@ impl Line {
         ip(&format!("addr flush dev {}", self.device));
     }
 
+    /// Somebody pulls the plug; returns when routes by the device know it.
+    pub fn lose_carrier(&self) {
+        ip(&format!("link set {}-far down", self.device));
+        until("the carrier is lost", || ip(&format!("-4 route show dev {}", self.device)).contains("linkdown"));
+    }
+
+    /// The plug is in again.
+    pub fn regain_carrier(&self) {
+        ip(&format!("link set {}-far up", self.device));
+        until("the carrier is back", || !ip(&format!("-4 route show dev {}", self.device)).contains("linkdown"));
+    }
+
     /// What closing /dev/ppp does.
     pub fn unregister(&self) {
         device::delete(self.device);
@@ -202,8 +214,27 @@ pub fn ours() -> Vec<String> {
     held().into_iter().filter(|line| line.contains(" proto 77")).collect()
 }
 
-/// The default routes of a table, one a line.
+/// The spares, one a line.
+pub fn spares() -> Vec<String> {
+    all_defaults("main").into_iter().filter(|line| is_spare(line)).collect()
+}
+
+fn is_spare(line: &str) -> bool {
+    line.contains(" proto 77 metric 4000")
+}
+
+/// The default routes of a table, one a line, but for spares behind others.
 pub fn defaults(table: &str) -> Vec<String> {
+    without_spares(all_defaults(table))
+}
+
+/// Routes but for spares behind others.
+pub fn without_spares(all: Vec<String>) -> Vec<String> {
+    let others: Vec<_> = all.iter().filter(|line| !is_spare(line)).cloned().collect();
+    if others.is_empty() { all } else { others }
+}
+
+fn all_defaults(table: &str) -> Vec<String> {
     let of_table = |line: &String| match line.split_once(" table ") {
         Some((_, rest)) => rest.split(' ').next() == Some(table),
         None => table == "main",

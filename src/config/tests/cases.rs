@@ -47,7 +47,7 @@ const FILE: Cases<'_> = &[
     ),
     (
         "[settings]\ntimeout = 1\n",
-        "f:2: unknown key `timeout`, expected one of `rule-priority`, `metric`, `protocol`, `nexthop-id`, `nexthops`, `settle-timeout`, `lock-timeout`, `firewall`, `device-group`, `hash-policy`",
+        "f:2: unknown key `timeout`, expected one of `rule-priority`, `metric`, `spare-metric`, `protocol`, `nexthop-id`, `nexthops`, `settle-timeout`, `lock-timeout`, `firewall`, `device-group`, `hash-policy`",
     ),
     ("[uplink]\nname = 'a'\n", "f:1: write each in double brackets, [[uplink]]"),
     ("uplink = 3", "f:1: write each in double brackets, [[uplink]]"),
@@ -261,7 +261,13 @@ const POLICIES: Cases<'_> = &[
 const SETTINGS_CASES: Cases<'_> = &[
     ("rule-priority = 0\n", "f:5: rule-priority: 0 is not valid: write a number from 1 to 32643"),
     ("rule-priority = 32644\n", "f:5: rule-priority: 32644 is not valid: write a number from 1 to 32643"),
-    ("metric = 4294967265\n", "f:5: metric: 4294967265 is not valid: write a number from 0 to 4294967264"),
+    ("metric = 4294967232\n", "f:5: metric: 4294967232 is not valid: write a number from 0 to 4294967231"),
+    (
+        "metric = 3999969\n",
+        "f:5: metric: 3999969 leaves the spares no room: write at most 3999968, or spare-metric as well",
+    ),
+    ("metric = 50\nspare-metric = 81\n", "f:6: spare-metric: 81 is not valid: write a number from 82 to 4294967263"),
+    ("spare-metric = 4294967264\n", "f:5: spare-metric: 4294967264 is not valid: write a number from 32 to 4294967263"),
     ("protocol = 4\n", "f:5: protocol: 4 is not valid: write a number from 5 to 255"),
     ("nexthop-id = 0\n", "f:5: nexthop-id: 0 is not valid: write a number from 1 to 4294967095"),
     ("nexthop-id = 4294967096\n", "f:5: nexthop-id: 4294967096 is not valid: write a number from 1 to 4294967095"),
