@@ -246,6 +246,7 @@ impl Kernel for Fake {
             usable: nic.up && nic.carrier,
             arp: false,
             addresses: nic.addresses.clone(),
+            routes: Vec::new(),
             strict_rp_filter: nic.strict_rp_filter,
             group: nic.group,
         };

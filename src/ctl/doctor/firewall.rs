@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 
 use super::Finding;
 use crate::config::{Config, LinkKind};
-use crate::firewall::{iptables, is_ours};
+use crate::firewall::{Variant, iptables, is_ours};
 use crate::kernel;
 use crate::kernel::fib::Fib;
 use crate::kernel::nftables::others::{Leaving, OtherRule, rules};
@@ -20,7 +20,7 @@ pub(super) fn look(config: &Config, forwards: bool) -> Result<Vec<Finding>, kern
     let links: Vec<_> = config.links.iter().map(|link| &link.interface).collect();
     let lans = if forwards { Some(Fib::open()?.lans(&links)?) } else { None };
     let lans = lans.as_deref();
-    match (iptables::saved(&[]).ok(), rules()?) {
+    match (iptables::saved(Variant::Usual, &[]).ok(), rules()?) {
         (saved, Some(nft)) => Ok(judge(config, lans, &saved.unwrap_or_default(), &nft)),
         (None, None) => Ok(vec![Finding::note(
             "the packet filter was not looked at: only root may",

@@ -78,7 +78,7 @@ impl Server {
             let addresses =
                 vec![Address { local, reaches: format!("{address}/24").parse::<ipnet::Ipv4Net>().unwrap().trunc() }];
             let interface =
-                Interface { device, usable: true, arp: false, addresses, strict_rp_filter: false, group: 0 };
+                Interface { device, usable: true, arp: false, addresses, routes: vec![], strict_rp_filter: false, group: 0 };
             server.observed.interfaces.insert(name.clone(), interface);
             server.counters.insert(name, Counters { index, received: bytes, sent: bytes / 10 });
         }
