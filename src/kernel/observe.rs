@@ -58,7 +58,7 @@ pub(super) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
 
 /// Our chains: over netlink, and by iptables-save only where there are none in `nf_tables`, or where the machine's
 /// iptables is the legacy variant.
-fn firewall() -> Result<Found, Error> {
+pub(super) fn firewall() -> Result<Found, Error> {
     let nft = nftables::found()?;
     if nft.hidden {
         return Ok(nft);
