@@ -377,7 +377,10 @@ fn without_device_groups_the_rules_name_interfaces_and_that_is_not_tried_at_ever
     let server = Server::new(LINKS);
     up(&server, ISP1);
     let rules = ours().join("\n");
-    assert!(rules.contains("-A MULTIHOME-PREROUTING -i ppp0 -g MULTIHOME-isp1") && !rules.contains("devgroup"), "{rules}");
+    assert!(
+        rules.contains("-A MULTIHOME-PREROUTING -i ppp0 -g MULTIHOME-isp1") && !rules.contains("devgroup"),
+        "{rules}"
+    );
     assert_eq!(programs_run(&server, ISP1), [""; 0]);
     // The link comes back by another name.
     let renamed = Line { device: "ppp7", pid: 1007, ..ISP1 };

@@ -5,8 +5,9 @@
 
 mod support;
 
+use std::io::Write;
 use std::net::{Ipv4Addr, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use support::internet::*;
@@ -271,7 +272,9 @@ fn a_tunnels_clients_stay_on_the_uplink_that_their_connections_leave_by() {
     let client = Namespace::new();
     TUN.create();
     client.adopt("tun0-far");
-    for args in ["link set tun0-far up", "addr add 10.8.0.1 peer 10.8.0.2 dev tun0-far", "route add default via 10.8.0.2"] {
+    for args in
+        ["link set tun0-far up", "addr add 10.8.0.1 peer 10.8.0.2 dev tun0-far", "route add default via 10.8.0.2"]
+    {
         client.ip(args);
     }
     ok(&mut server.openvpn(TUN, "up"));
@@ -348,6 +351,45 @@ fn connections_that_began_while_our_rules_were_away_are_sticky_from_their_next_p
     assert_eq!(talking(&mut streams), 40);
 }
 
+/// What an earlier release has loaded: marks of new connections by the link that they came in by, then by that they left by.
+const EARLIER: &str = "\
+*mangle
+:MULTIHOME-PREROUTING - [0:0]
+:MULTIHOME-OUTPUT - [0:0]
+:MULTIHOME-POSTROUTING - [0:0]
+-A PREROUTING -j MULTIHOME-PREROUTING
+-A OUTPUT -j MULTIHOME-OUTPUT
+-A POSTROUTING -j MULTIHOME-POSTROUTING
+-A MULTIHOME-PREROUTING -m devgroup --src-group 7000 -m conntrack --ctstate NEW -m connmark --mark 0/7 -j CONNMARK --set-xmark 1/7
+-A MULTIHOME-PREROUTING -m devgroup --src-group 7000 -j RETURN
+-A MULTIHOME-PREROUTING -m connmark ! --mark 0/7 -j CONNMARK --restore-mark --nfmask 7 --ctmask 7
+-A MULTIHOME-OUTPUT -m connmark ! --mark 0/7 -j CONNMARK --restore-mark --nfmask 7 --ctmask 7
+-A MULTIHOME-POSTROUTING -m devgroup --dst-group 7000 -m conntrack --ctstate NEW -m connmark --mark 0/7 -j CONNMARK --set-xmark 1/7
+COMMIT
+";
+
+#[test]
+fn connections_that_an_earlier_release_has_pinned_stay_where_they_are() {
+    let (server, internet) = scene(&[ISP1]);
+    iptables("-t mangle -F");
+    iptables("-t mangle -X");
+    let mut old = Command::new("iptables-restore").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
+    old.stdin.take().unwrap().write_all(EARLIER.as_bytes()).unwrap();
+    assert!(old.wait().unwrap().success());
+    internet.lan.serve_echo(ECHO);
+    iptables(&format!("-t nat -A PREROUTING -d {} -p tcp --dport 8080 -j DNAT --to {LAN_HOST}:7", ISP1.local));
+
+    let mut streams = connect_all(&internet.lan, 1, 20);
+    streams.extend(connect_all(&internet.server, 2, 4));
+    let client = || connect_tcp((ISP1.local, 8080)).expect("a port forward");
+    streams.extend(internet.world.run(|| (0..8).map(|_| client()).collect::<Vec<_>>()));
+    ok(&mut server.hook(UP, ISP1));
+    internet.connect(ISP2);
+    ok(&mut server.hook(UP, ISP2));
+    turn(&server, MASQUERADED);
+    assert_eq!(talking(&mut streams), 32);
+}
+
 /// One event loads the rules and changes the routes: connections under way have to be marked in between.
 #[test]
 fn rules_are_loaded_before_another_line_can_take_a_connection_and_after_the_first_default() {
@@ -357,7 +399,8 @@ fn rules_are_loaded_before_another_line_can_take_a_connection_and_after_the_firs
         let mut hook = server.bare(UP);
         hook.args(["--dry-run", line.device, "/dev/pts/7", "115200", line.local, line.remote, line.link]);
         let said = String::from_utf8(ok(&mut hook).stdout).unwrap();
-        let at = |what: &str| said.lines().position(|l| l.starts_with(what)).unwrap_or_else(|| panic!("{what}: {said}"));
+        let at =
+            |what: &str| said.lines().position(|l| l.starts_with(what)).unwrap_or_else(|| panic!("{what}: {said}"));
         (at("iptables-restore"), at("ip nexthop replace"))
     };
     // Nobody is kept waiting by a packet filter that is locked.

@@ -55,7 +55,9 @@ fn chains_in_legacy_tables_go_when_the_machines_iptables_is_nft_now() {
     assert!(said(&server, "plan").contains("nothing to change"));
 
     // A flush takes both.
-    with_legacy(|| feed_legacy(":MULTIHOME-OUTPUT - [0:0]\n-A MULTIHOME-OUTPUT -j RETURN\n-A OUTPUT -j MULTIHOME-OUTPUT\n"));
+    with_legacy(|| {
+        feed_legacy(":MULTIHOME-OUTPUT - [0:0]\n-A MULTIHOME-OUTPUT -j RETURN\n-A OUTPUT -j MULTIHOME-OUTPUT\n");
+    });
     assert_eq!(ours("legacy"), 3);
     ok(&mut ctl(&server, "flush"));
     assert_eq!((ours("legacy"), ours("nft")), (0, 0));
@@ -64,7 +66,8 @@ fn chains_in_legacy_tables_go_when_the_machines_iptables_is_nft_now() {
 fn feed_legacy(lines: &str) {
     let mut child =
         Command::new("iptables-legacy-restore").arg("-n").stdin(std::process::Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), format!("*mangle\n{lines}COMMIT\n").as_bytes()).unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), format!("*mangle\n{lines}COMMIT\n").as_bytes())
+        .unwrap();
     assert!(child.wait().unwrap().success());
 }
 

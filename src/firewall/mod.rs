@@ -14,8 +14,8 @@ mod render;
 mod rule;
 mod sticky;
 
-pub use rule::{LinkMatch, Match, Rule, Verdict};
 pub use render::{LINK_GROUPS, device_groups, our_groups, rulesets, strays, unmasqueraded};
+pub use rule::{LinkMatch, Match, Rule, Verdict};
 
 /// All our chains begin so; no other chain is ever touched, but for the jumps to ours.
 pub const PREFIX: &str = "MULTIHOME";
@@ -233,7 +233,8 @@ pub fn batches(wanted: &[Ruleset], found: &Found) -> Vec<Batch> {
     }
     // Last, so that there is no time without any.
     if let Some(leftover) = &found.leftover {
-        batches.extend(leftover.tables.iter().filter_map(|(table, found)| batch(leftover.variant, *table, None, found)));
+        batches
+            .extend(leftover.tables.iter().filter_map(|(table, found)| batch(leftover.variant, *table, None, found)));
     }
     batches
 }

@@ -103,8 +103,7 @@ pub fn rulesets(config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> 
     if !rules.is_empty() {
         // Where it is among others does not matter: the administrator's own rules come first, since
         // they were there first, and the first that matches decides.
-        let chain =
-            Chain { name: "MULTIHOME-POSTROUTING".to_owned(), hook: Some("POSTROUTING"), last: false, rules };
+        let chain = Chain { name: "MULTIHOME-POSTROUTING".to_owned(), hook: Some("POSTROUTING"), last: false, rules };
         rulesets.push(Ruleset { table: Table::Nat, chains: vec![chain], by_name });
     }
     Some(rulesets)

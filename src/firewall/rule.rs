@@ -113,7 +113,7 @@ impl fmt::Display for Verdict {
             Self::Return => f.write_str("-j RETURN"),
             Self::Goto(chain) => write!(f, "-g {chain}"),
             Self::Restore(mask) => write!(f, "-j CONNMARK --restore-mark --nfmask {mask:#x} --ctmask {mask:#x}"),
-            Self::Pin(mark, mask) => write!(f, "-j CONNMARK --set-xmark {mark:#x}/{mask:#x}"),
+            Self::Pin(value, mask) => write!(f, "-j CONNMARK --set-xmark {value:#x}/{mask:#x}"),
             Self::Unmark(mask) => write!(f, "-j MARK --set-xmark 0x0/{mask:#x}"),
             Self::Masquerade => f.write_str("-j MASQUERADE"),
         }

@@ -33,30 +33,34 @@ pub(super) fn mangle(config: &Config, sides: &[Side<'_>], by_name: bool) -> Rule
     let uplinks = config.links.iter().filter(|link| link.kind != LinkKind::Tunnel);
     let uplinks = uplinks.fold(0, |all, link| all | link.mark.get());
     let marks = Marks { sides, mask: config.marks(), uplinks };
-    let chain = |name: &str, hook, last, rules| Chain { name: name.to_owned(), hook, last, rules };
-    let mut chains = Vec::new();
-    // Marks of connections come after the marks of the administrator, whose rules decide over a connection's first
-    // packet and no further.
-    chains.push(chain(PREROUTING, Some("PREROUTING"), true, marks.prerouting()));
-    chains.push(chain(OUTPUT, Some("OUTPUT"), true, marks.output()));
+    let mut chains = vec![
+        // Marks of connections come after the marks of the administrator, whose rules decide over a connection's first
+        // packet and no further.
+        Chain { last: true, ..chain(PREROUTING, Some("PREROUTING"), marks.prerouting()) },
+        Chain { last: true, ..chain(OUTPUT, Some("OUTPUT"), marks.output()) },
+    ];
     if !sides.is_empty() {
-        chains.push(chain(INPUT, Some("INPUT"), false, marks.input()));
-        chains.push(chain(FORWARD, Some("FORWARD"), false, marks.forward()));
-        chains.push(chain(POSTROUTING, Some("POSTROUTING"), false, marks.postrouting()));
+        chains.push(chain(INPUT, Some("INPUT"), marks.input()));
+        chains.push(chain(FORWARD, Some("FORWARD"), marks.forward()));
+        chains.push(chain(POSTROUTING, Some("POSTROUTING"), marks.postrouting()));
     }
-    chains.extend(sides.iter().map(|side| chain(&marks.arriving(side), None, false, marks.from_link(side))));
+    chains.extend(sides.iter().map(|side| chain(&arriving(side), None, marks.arriving_by(side))));
     if marks.any_near() {
-        chains.push(chain(RESTORE, None, false, marks.restoring()));
+        chains.push(chain(RESTORE, None, marks.restoring()));
     }
     Ruleset { table: Table::Mangle, chains, by_name }
 }
 
-impl Marks<'_> {
-    /// Name of the chain of what comes in by a link.
-    fn arriving(&self, side: &Side<'_>) -> String {
-        format!("{PREFIX}-{}", side.link.name)
-    }
+fn chain(name: &str, hook: Option<&'static str>, rules: Vec<Rule>) -> Chain {
+    Chain { name: name.to_owned(), hook, last: false, rules }
+}
 
+/// Name of the chain of what comes in by a link. No link's name has capitals, as our other chains' have.
+fn arriving(side: &Side<'_>) -> String {
+    format!("{PREFIX}-{}", side.link.name)
+}
+
+impl Marks<'_> {
     fn any_near(&self) -> bool {
         self.sides.iter().any(|side| !side.near.is_empty())
     }
@@ -81,14 +85,14 @@ impl Marks<'_> {
     fn prerouting(&self) -> Vec<Rule> {
         let mut rules = vec![Rule::new([self.unmarked()], Verdict::Return)];
         for side in self.sides {
-            rules.push(Rule::new([from(side)], Verdict::Goto(self.arriving(side))));
+            rules.push(Rule::new([from(side)], Verdict::Goto(arriving(side))));
         }
         rules.push(Rule::new([], self.restore()));
         rules
     }
 
     /// What comes in by a link, of connections that have a mark.
-    fn from_link(&self, side: &Side<'_>) -> Vec<Rule> {
+    fn arriving_by(&self, side: &Side<'_>) -> Vec<Rule> {
         let mut rules = Vec::new();
         // An error of the gateway is about a packet that we sent there.
         if let Some(gateway) = side.gateway.filter(|_| !side.near.is_empty()) {
@@ -126,13 +130,13 @@ impl Marks<'_> {
         // With the mark the packet would go by the link's table, hence by its gateway, which need not pass it on.
         // When the mark was set does not matter so, or whether the route was there by then.
         for side in self.sides {
-            let towards = |net: Ipv4Net, verdict| Rule::new([self.marked_by(side), Match::Destination(net)], verdict);
             // Here a masquerade's address may still stand for the real one. A mark does no harm to what is for us.
             for own in &side.own {
-                rules.push(towards(own.get().into(), Verdict::Restore(self.mask)));
+                let destination = Match::Destination(own.get().into());
+                rules.push(Rule::new([self.marked_by(side), destination], Verdict::Restore(self.mask)));
             }
             for net in &side.near {
-                rules.push(towards(*net, Verdict::Return));
+                rules.push(Rule::new([self.marked_by(side), Match::Destination(*net)], Verdict::Return));
             }
         }
         rules.push(Rule::new([], Verdict::Restore(self.mask)));
@@ -141,10 +145,7 @@ impl Marks<'_> {
 
     /// What is marked already, and what cannot be the way that a connection has taken.
     fn settled(&self) -> Vec<Rule> {
-        vec![
-            Rule::new([Match::NotMarked(0, self.mask)], Verdict::Return),
-            Rule::new([Match::Reply], Verdict::Return),
-        ]
+        vec![Rule::new([Match::NotMarked(0, self.mask)], Verdict::Return), Rule::new([Match::Reply], Verdict::Return)]
     }
 
     fn input(&self) -> Vec<Rule> {
@@ -160,24 +161,24 @@ impl Marks<'_> {
     }
 
     fn forward(&self) -> Vec<Rule> {
-        let arrived = || Verdict::Goto(INPUT.to_owned());
+        let arrived = Verdict::Goto(INPUT.to_owned());
         let mut rules = self.settled();
         for side in self.sides {
             for net in &side.near {
-                rules.push(Rule::new([to(side), Match::Destination(*net)], arrived()));
+                rules.push(Rule::new([to(side), Match::Destination(*net)], arrived.clone()));
             }
         }
         // A tunnel's clients whose DNS is redirected are no port forward: what counts is the uplink that they leave by.
         let (tunnels, uplinks): (Vec<_>, Vec<_>) = self.sides.iter().partition(|s| s.link.kind == LinkKind::Tunnel);
         for sides in [uplinks, tunnels] {
             for side in &sides {
-                rules.push(Rule::new([from(side), Match::Forwarded], arrived()));
+                rules.push(Rule::new([from(side), Match::Forwarded], arrived.clone()));
             }
             for side in &sides {
                 rules.push(Rule::new([to(side)], Verdict::Return));
             }
         }
-        rules.push(Rule::new([], arrived()));
+        rules.push(Rule::new([], arrived));
         rules
     }
 

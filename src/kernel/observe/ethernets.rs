@@ -31,7 +31,7 @@ const RTNEXTHOP_LEN: usize = 8;
 
 /// So many routes are read of main: with a full table an event would take longer than all else. They come by rising
 /// destination, so 10.0.0.0/8 comes early. The subnets of an interface are known by its addresses in any case.
-const READ_LIMIT: usize = 2000;
+const READ_LIMIT: usize = 1000;
 
 /// Adds to the interfaces the routes of main by them, if they are Ethernets. Where there is none, nothing is asked.
 pub(super) fn add_routes(socket: &mut Socket, interfaces: &mut BTreeMap<IfName, Interface>) -> Result<(), Error> {
@@ -62,7 +62,7 @@ pub(super) fn add_routes(socket: &mut Socket, interfaces: &mut BTreeMap<IfName, 
 }
 
 /// Adds a route to those of its interfaces that are among `routes`.
-fn add(routes: &mut BTreeMap<u32, Vec<RouteBy>>, message: &[u8]) {
+pub(super) fn add(routes: &mut BTreeMap<u32, Vec<RouteBy>>, message: &[u8]) {
     let Some((header, nlas)) = message.split_at_checked(RTMSG_LEN) else { return };
     let table = attribute(nlas, RTA_TABLE).and_then(number).unwrap_or(header[4].into());
     if header[1] == 0 || table != TableId::MAIN.get() || header[7] != RTN_UNICAST {

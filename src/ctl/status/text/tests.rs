@@ -77,8 +77,15 @@ impl Server {
             let device = Device { index, name: name.clone() };
             let addresses =
                 vec![Address { local, reaches: format!("{address}/24").parse::<ipnet::Ipv4Net>().unwrap().trunc() }];
-            let interface =
-                Interface { device, usable: true, arp: false, addresses, routes: vec![], strict_rp_filter: false, group: 0 };
+            let interface = Interface {
+                device,
+                usable: true,
+                arp: false,
+                addresses,
+                routes: vec![],
+                strict_rp_filter: false,
+                group: 0,
+            };
             server.observed.interfaces.insert(name.clone(), interface);
             server.counters.insert(name, Counters { index, received: bytes, sent: bytes / 10 });
         }
