@@ -11,13 +11,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use support::internet::*;
+use support::segment::*;
 use support::*;
-
-/// The server's only Ethernet, a LAN's and its DSL router's: addresses.
-const OWN: &str = "192.168.1.2";
-const ROUTER: &str = "192.168.1.1";
-const SECOND_ROUTER: &str = "192.168.1.254";
-const HOST: &str = "192.168.1.30";
 
 fn iptables(args: &str) {
     ok(Command::new("iptables").args(args.split_whitespace()));
@@ -26,33 +21,6 @@ fn iptables(args: &str) {
 fn tracked(mark: &str) -> usize {
     let output = ok(Command::new("conntrack").args(["-L", "-p", "tcp", "--mark", mark]));
     String::from_utf8(output.stdout).unwrap().lines().count()
-}
-
-/// An Ethernet with these hosts on it, each a namespace with one device, `eth0`; the server's is `device`.
-struct Segment {
-    _switch: Namespace,
-    hosts: Vec<Namespace>,
-}
-
-impl Segment {
-    fn new(device: &str, own: &str, hosts: &[&str]) -> Self {
-        let switch = Namespace::new();
-        switch.ip("link add br0 type bridge");
-        switch.ip("link set br0 up");
-        let plug = |from: &Namespace, device: &str, address: &str, n: usize| {
-            from.ip(&format!("link add {device} type veth peer name port{n}"));
-            from.run(|| switch.adopt(&format!("port{n}")));
-            switch.ip(&format!("link set port{n} up master br0"));
-            from.ip(&format!("addr add {address}/24 dev {device}"));
-            from.ip(&format!("link set {device} up"));
-        };
-        plug(&Namespace::here(), device, own, 0);
-        let hosts: Vec<_> = hosts.iter().map(|_| Namespace::new()).zip(hosts).collect();
-        for (n, (host, address)) in hosts.iter().enumerate() {
-            plug(host, "eth0", address, n + 1);
-        }
-        Self { _switch: switch, hosts: hosts.into_iter().map(|(host, _)| host).collect() }
-    }
 }
 
 /// A connection to each of some hosts of the Internet.
@@ -76,39 +44,9 @@ fn turn(server: &Server, config: &str) {
     server.apply();
 }
 
-const ONE_ARMED: &str = "[[uplink]]\nname = \"dsl\"\ninterface = \"eth0\"\ngateway = \"192.168.1.1\"\nmasquerade = true\n\
-                         [[uplink]]\nname = \"isp2\"\ninterface = \"ppp1\"\nweight = 1\nmasquerade = true\n";
-
-/// The router of the segment, at `host`, leads to the Internet: the line of the first provider.
-fn uplink(internet: &Internet, segment: &Segment) {
-    let router = &segment.hosts[0];
-    internet.world.ip("link add dsl type veth peer name wan");
-    internet.world.run(|| router.adopt("wan"));
-    internet.world.ip("addr add 10.5.0.2/30 dev dsl");
-    internet.world.ip("link set dsl up");
-    internet.world.ip("route add 192.168.1.0/24 via 10.5.0.1");
-    router.ip("addr add 10.5.0.1/30 dev wan");
-    router.ip("link set wan up");
-    router.ip("route add default via 10.5.0.2");
-    router.sysctl("ipv4/ip_forward", "1");
-}
-
-fn one_armed(more: &str) -> (Server, Internet, Segment) {
-    let server = Server::new(&format!("{ONE_ARMED}{more}"));
-    let internet = Internet::new();
-    let segment = Segment::new("eth0", OWN, &[ROUTER, SECOND_ROUTER, HOST]);
-    uplink(&internet, &segment);
-    // The hosts' way is the server's to choose, and it does not send them elsewhere.
-    for device in ["all", "eth0"] {
-        sysctl(&format!("ipv4/conf/{device}/send_redirects"), "0");
-    }
-    segment.hosts[2].ip(&format!("route add default via {OWN}"));
-    (server, internet, segment)
-}
-
 #[test]
 fn a_lan_on_the_routers_own_ethernet_stays_where_its_connections_began() {
-    let (server, internet, segment) = one_armed("");
+    let (server, internet, segment) = one_armed();
     let host = &segment.hosts[2];
     server.apply();
     let mut streams = connect_all(host, 1, 30);
@@ -147,7 +85,7 @@ fn a_lan_on_the_routers_own_ethernet_stays_where_its_connections_began() {
 
 #[test]
 fn the_gateways_own_errors_reach_the_host_that_they_are_about() {
-    let (server, internet, segment) = one_armed("");
+    let (server, internet, segment) = one_armed();
     server.apply();
     segment.hosts[0].ip("link set wan mtu 1400");
     let learnt = segment.hosts[2].run(|| {
@@ -164,7 +102,7 @@ fn the_gateways_own_errors_reach_the_host_that_they_are_about() {
 /// A line, its gateway, a second router behind which 10.77.0.0/16 is, and a route to that in main.
 #[test]
 fn a_route_of_main_by_another_router_on_an_uplinks_ethernet_holds_for_every_packet() {
-    let (server, internet, segment) = one_armed("");
+    let (server, internet, segment) = one_armed();
     let (second, server_side) = (&segment.hosts[1], Namespace::here());
     let beyond = Namespace::new();
     second.ip("link add far type veth peer name near");

@@ -13,7 +13,7 @@ use super::read;
 use crate::kernel::Error;
 use crate::kernel::nla::attribute;
 use crate::kernel::socket::Socket;
-use crate::observed::{Interface, RouteBy};
+use crate::observed::{Interface, InterfaceState, RouteBy};
 use crate::types::{IfName, TableId};
 
 const RTM_GETROUTE: u16 = 26;
@@ -36,7 +36,7 @@ const READ_LIMIT: usize = 1000;
 /// Adds to the interfaces the routes of main by them, if they are Ethernets. Where there is none, nothing is asked.
 pub(super) fn add_routes(socket: &mut Socket, interfaces: &mut BTreeMap<IfName, Interface>) -> Result<(), Error> {
     let mut routes: BTreeMap<u32, Vec<RouteBy>> = BTreeMap::new();
-    for interface in interfaces.values().filter(|interface| interface.arp && interface.usable) {
+    for interface in interfaces.values().filter(|interface| interface.arp && interface.state != InterfaceState::Down) {
         routes.insert(interface.device.index, Vec::new());
     }
     if routes.is_empty() {
