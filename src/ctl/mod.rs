@@ -21,9 +21,11 @@ mod flush;
 mod init;
 mod link;
 mod plan;
+mod sessions;
 pub mod setup;
 mod show;
 mod status;
+mod take_up;
 pub mod why;
 
 /// A command of mhctl.
@@ -41,7 +43,7 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Write a configuration from what this system has
     Init(init::Args),
-    /// Link the hooks, name the tables, start at boot
+    /// Link the hooks, name the tables, start at boot, take up what is up already
     Setup(setup::Args),
     /// Take back what setup made
     Unsetup(setup::UndoArgs),
