@@ -101,8 +101,10 @@ fn under(unit: &str, absent: &str, command: &[&str]) -> Vec<String> {
             // systemd itself forbid all others.
             ("ProtectHome" | "PrivateTmp", "true" | "yes")
             | ("WorkingDirectory", "/etc/openvpn/client")
-            | ("Type" | "KillMode" | "Restart" | "RestartSec" | "LogLevelMax" | "StandardOutput", _)
-            | ("SystemCallFilter", _)
+            | (
+                "Type" | "KillMode" | "Restart" | "RestartSec" | "LogLevelMax" | "StandardOutput" | "SystemCallFilter",
+                _,
+            )
             | ("SystemCallArchitectures", "native")
             | ("RestrictAddressFamilies", "AF_UNIX AF_NETLINK AF_INET AF_INET6") => {}
             (key, "yes" | "no") if PROCESS.contains(&key) => {}

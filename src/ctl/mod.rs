@@ -166,7 +166,7 @@ impl Command {
     /// Whether the log is to know of what happens: other programs run these, and they change something. The rest is
     /// between mhctl and who has typed it.
     pub fn is_logged(&self) -> bool {
-        matches!(self, Self::Apply(_) | Self::Link(_) | Self::Flush(_) | Self::Drill(_))
+        matches!(self, Self::Apply(_) | Self::Setup(_) | Self::Link(_) | Self::Flush(_) | Self::Drill(_))
     }
 
     /// Carries the command out. The exit status is not 0 where the command has found what it was
