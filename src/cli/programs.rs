@@ -12,7 +12,8 @@ use crate::{ctl, pass};
 pppd calls it by a symlink: ln -s /usr/sbin/mh-ip-up /etc/ppp/ip-up.d/0multihome
 By hand, for a line on ppp0 with address 198.51.100.10 and gateway 198.51.100.1:
   mh-ip-up ppp0 '' '' 198.51.100.10 198.51.100.1
-With --dry-run it only prints the commands.")]
+With --dry-run it only prints the commands. Options stand before the interface;
+whatever comes after it is none.")]
 pub struct IpUp {
     /// Those that all have.
     #[command(flatten)]
@@ -35,7 +36,8 @@ pppd calls it by a symlink:
 By hand, for the line on ppp0; it returns when the device is gone, or after
 settle-timeout:
   mh-ip-down ppp0 '' '' '' ''
-  mh-ip-down --dry-run ppp0 '' '' '' ''  # only print the commands")]
+  mh-ip-down --dry-run ppp0 '' '' '' ''  # only print the commands
+Options stand before the interface; whatever comes after it is none.")]
 pub struct IpDown {
     /// Those that all have.
     #[command(flatten)]
@@ -58,7 +60,8 @@ In OpenVPN's configuration:
   up /usr/sbin/mh-vpn-up
   route-pre-down /usr/sbin/mh-vpn-up
 By hand, for a tunnel on tun0:
-  mh-vpn-up --strict tun0")]
+  mh-vpn-up --strict tun0
+Options stand before the interface; whatever comes after it is none.")]
 pub struct VpnUp {
     /// Those that all have.
     #[command(flatten)]

@@ -34,6 +34,7 @@ fn interface(index: u32, name: &str, arp: bool, address: &str) -> Interface {
         state: InterfaceState::Up,
         arp,
         addresses: addresses.into_iter().collect(),
+        routes: vec![],
         group: 0,
         strict_rp_filter: false,
         ignores_linkdown: Some(true),
