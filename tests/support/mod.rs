@@ -10,6 +10,7 @@
 pub mod alternatives;
 pub mod ctl;
 mod device;
+pub mod files;
 pub mod flow;
 pub mod internet;
 pub mod nft;
