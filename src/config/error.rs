@@ -30,13 +30,37 @@ pub struct Place {
 
 impl Place {
     pub(super) fn new(span: Range<usize>, text: &str) -> Self {
-        let before = text.get(..span.start).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        Self {
-            line: before.matches('\n').count() + 1,
-            column: before.chars().count() - before.get(..line_start).map_or(0, |s| s.chars().count()) + 1,
-            span,
+        Places::new(text).place(span)
+    }
+}
+
+/// Finds the places of spans. Each search goes on where the last one has ended, so that thousands of them in the order
+/// of the text read it once.
+pub(super) struct Places<'a> {
+    text: &'a str,
+    /// What has been passed over: its length, and the line and column behind it.
+    at: usize,
+    line: usize,
+    column: usize,
+}
+
+impl<'a> Places<'a> {
+    pub fn new(text: &'a str) -> Self {
+        Self { text, at: 0, line: 1, column: 1 }
+    }
+
+    pub fn place(&mut self, span: Range<usize>) -> Place {
+        if span.start < self.at {
+            *self = Self::new(self.text);
         }
+        let passed = self.text.get(self.at..span.start).unwrap_or_else(|| self.text.get(self.at..).unwrap_or_default());
+        self.line += passed.matches('\n').count();
+        self.column = match passed.rsplit_once('\n') {
+            Some((_, begun)) => begun.chars().count() + 1,
+            None => self.column + passed.chars().count(),
+        };
+        self.at += passed.len();
+        Place { line: self.line, column: self.column, span }
     }
 }
 
@@ -77,15 +101,30 @@ impl Fault {
     /// What is no TOML at all.
     pub fn from_toml(error: &toml::de::Error, text: &str) -> Self {
         let span = error.span().unwrap_or_default();
-        let message = match error.message() {
-            "duplicate key" => {
+        let message = match (error.message(), unquoted(text, span.start)) {
+            ("duplicate key", _) => {
                 let key = text.get(span.clone()).unwrap_or_default();
                 format!("duplicate key {:?}: keep one of them", key.chars().take(64).collect::<String>())
             }
-            message => message.chars().take(500).collect(),
+            (_, Some(word)) => format!("text needs quotes: write {:?}", word.chars().take(64).collect::<String>()),
+            (message, None) => message.chars().take(500).collect(),
         };
         Self { key: None, span, message }
     }
+}
+
+/// The value at `at` if it is a word without quotes, and no number gone wrong. TOML's parser takes `isp1` for a fraction
+/// that is infinite.
+fn unquoted(text: &str, at: usize) -> Option<&str> {
+    const AROUND: &str = "=,[]{}#\"'";
+    let is_outside = |c: char| c.is_whitespace() || AROUND.contains(c);
+    let (before, after) = text.split_at_checked(at)?;
+    let start = before.rfind(is_outside).map_or(0, |at| at + before[at..].chars().next().map_or(0, char::len_utf8));
+    let end = at + after.find(is_outside).unwrap_or(after.len());
+    let word = &text[start..end];
+    let is_value = text[..start].trim_end().ends_with(['=', ',', '[']);
+    let is_number = word.chars().all(|c| c.is_ascii_digit() || c == '_');
+    (is_value && !is_number).then_some(word)
 }
 
 /// Escapes what would break the line or play tricks on a terminal.

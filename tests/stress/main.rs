@@ -101,7 +101,7 @@ impl Stress {
         let told = session.line(link);
         if is_tunnel(link) {
             let mut hook = self.server.openvpn(told, if program == UP { "up" } else { "down" });
-            hook.arg("--strict");
+            hook.option("--strict");
             hook
         } else {
             self.server.hook(program, told)

@@ -7,13 +7,16 @@
 // Not every test file uses everything.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, missing_docs)]
 
+pub mod alternatives;
 pub mod ctl;
 mod device;
+pub mod files;
 pub mod flow;
 pub mod internet;
 pub mod nft;
 pub mod openvpn;
 pub mod random;
+pub mod segment;
 pub mod strace;
 
 use std::fs;
@@ -92,7 +95,8 @@ impl Server {
     /// Any of our executables with this server's configuration, state and an empty environment.
     pub fn bare(&self, program: &str) -> Command {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", "umask 077; exec \"$0\" \"$@\"", program, "--config"]).arg(self.config());
+        let script = "umask 077; options=${OPTIONS-}; unset OPTIONS; exec \"$0\" $options \"$@\"";
+        command.args(["-c", script, program, "--config"]).arg(self.config());
         command.arg("--state-dir").arg(self.state());
         command.env_clear().current_dir("/").stdin(Stdio::null());
         command
@@ -169,6 +173,20 @@ impl Line {
     /// What closing /dev/ppp does.
     pub fn unregister(&self) {
         device::delete(self.device);
+    }
+}
+
+/// More options for one of our executables, whose caller's words are there already.
+pub trait Options {
+    /// In front of them.
+    fn option(&mut self, option: &str) -> &mut Self;
+}
+
+impl Options for Command {
+    fn option(&mut self, option: &str) -> &mut Self {
+        let given = self.get_envs().find(|(name, _)| *name == "OPTIONS").and_then(|(_, value)| value?.to_str());
+        let options = format!("{} {option}", given.unwrap_or_default());
+        self.env("OPTIONS", options)
     }
 }
 
