@@ -90,6 +90,7 @@ impl Server {
                 state: InterfaceState::Up,
                 arp: false,
                 addresses,
+                routes: vec![],
                 strict_rp_filter: false,
                 ignores_linkdown: Some(true),
                 lax_arp: vec![],
