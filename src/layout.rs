@@ -4,6 +4,12 @@
 /// From the first rule, that of a mark, to the rule that looks into main without its default.
 pub const MAIN_RULE: u32 = 90;
 
+/// From the first rule to those that lead what is a kill switch's past the rules of addresses.
+pub const GUARD_RULES: u32 = MAIN_RULE - 1;
+
+/// From the first rule to that of [`MAIN_RULE`] once more, since guards would lead past it, too.
+pub const GUARDED_MAIN_RULE: u32 = GUARD_RULES - 1;
+
 /// From the first rule to those of the uplinks' addresses.
 pub const SOURCE_RULES: u32 = MAIN_RULE + 1;
 

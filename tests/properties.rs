@@ -48,9 +48,9 @@ fn assert_settled(config: &Config, records: &Records, fake: &mut Fake, outcome: 
     for rule in &wanted {
         assert!(fake.rules.iter().any(|r| r.complete && r.rule == *rule), "no {rule}\n{fake}");
     }
-    let own: Vec<_> = fake.rules.iter().filter(|r| r.protocol == OURS).map(|r| r.rule.to_string()).collect();
+    let own: Vec<_> = fake.rules.iter().filter(|r| r.protocol == OURS).map(|r| &r.rule).collect();
     let distinct: BTreeSet<_> = own.iter().collect();
-    assert!(own.len() == distinct.len() && own.iter().all(|r| wanted.iter().any(|w| w.to_string() == *r)), "{fake}");
+    assert!(own.len() == distinct.len() && own.iter().all(|r| wanted.contains(r)), "{fake}");
     assert!(live.iter().all(|l| !fake.nics[&l.leg.device.name].strict_rp_filter));
 }
 

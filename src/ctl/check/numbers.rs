@@ -19,6 +19,8 @@ pub(super) struct Numbers {
     links: Vec<LinkNumbers>,
     /// Rule that looks into the main table for anything better than its default.
     main_rule: Option<u32>,
+    /// Rules that lead what is a kill switch's past the rules of addresses.
+    guard_rule: Option<u32>,
     policies: Vec<PolicyNumbers>,
     defaults: Vec<DefaultNumbers>,
     protocol: u8,
@@ -72,7 +74,7 @@ impl Numbers {
                         && if marked {
                             mark == Some(live.link.mark.get())
                         } else {
-                            address.is_some() && address == live.local.map(HostAddr::get)
+                            address.is_some() && address == live.local.map(|local| local.get().into())
                         }
                 });
                 found.map(|rule| rule.priority)
@@ -87,10 +89,13 @@ impl Numbers {
             }
         });
         let links = links.collect();
-        let main_rule = desired.rules.iter().find(
+        // Guards have one of their own before them.
+        let main_rule = desired.rules.iter().rfind(
             |rule| matches!(rule.action, Action::Lookup { table, suppress_prefixlength: Some(_) } if table == TableId::MAIN),
         );
         let main_rule = main_rule.map(|rule| rule.priority);
+        let guard_rule = desired.rules.iter().find(|rule| matches!(rule.action, Action::Goto(_)));
+        let guard_rule = guard_rule.map(|rule| rule.priority);
         let policies = config.policies.iter().zip(config.policy_priorities());
         let policies = policies.map(|(policy, rules)| PolicyNumbers {
             policy: policy.name.clone(),
@@ -108,7 +113,7 @@ impl Numbers {
             }
         });
         let defaults = defaults.collect();
-        Self { links, main_rule, policies, defaults, protocol: config.settings.protocol }
+        Self { links, main_rule, guard_rule, policies, defaults, protocol: config.settings.protocol }
     }
 
     /// The numbers as people read them.
@@ -133,6 +138,9 @@ impl Numbers {
         out.push('\n');
         let mut rows = vec![["RULES", "OF"].map(|title| (title.to_owned(), Some(Tone::Faint))).to_vec()];
         let mut rule = |numbers: String, of: String| rows.push(vec![(numbers, None), (of, None)]);
+        if let Some(guard) = self.guard_rule {
+            rule(guard.to_string(), "kill switches: what is bound to an address goes on at its policy".to_owned());
+        }
         if let Some(main) = self.main_rule {
             rule(main.to_string(), "what main knows better than its default route".to_owned());
         }
