@@ -377,3 +377,30 @@ fn guards_lead_past_the_rules_of_addresses_however_many_uplinks_there_are() {
         assert_safe(&fake, "in the end");
     }
 }
+
+/// The kernel has no memory for a moment: any one rule is refused once, at the first event, or when all are gone.
+#[test]
+fn what_waits_for_a_rule_waits_for_its_second_try() {
+    let choice = Choice { order: vec![2, 3, 0], more: true, web: true, second: true, rule_priority: 100 };
+    for selector in SELECTORS {
+        let config = choice.config(selector);
+        for which in 0..60 {
+            let records = records(&[(true, true); 5]);
+            let mut fake = machine();
+            if which % 2 == 1 {
+                reconcile(&config, &records, &About::All, &mut fake).unwrap();
+                Since::RulesFlushed.happens(&mut fake, 100);
+            }
+            let mut watch = Watch::new(&fake, &kill_selectors(&config));
+            let mut rules = 0;
+            let each = |_, change: &Change, fake: &mut Fake| {
+                watch.look(fake, "on the way");
+                rules += usize::from(matches!(change, Change::Rule(_)));
+                if matches!(change, Change::Rule(_)) && rules == which / 2 { Err(105) } else { Ok(()) }
+            };
+            let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut fake, each)).unwrap();
+            assert!(outcome.failures.is_empty(), "{selector}: {:?}", outcome.failures);
+            assert!(fake.has_default());
+        }
+    }
+}
