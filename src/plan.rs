@@ -7,13 +7,13 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::config::{Config, Firewall, FwMark, Link, LinkKind, NexthopMode};
+use crate::config::{Config, FwMark, Link, LinkKind, NexthopMode};
 use crate::desired::{Desired, Make, nexthop_ids};
 use crate::firewall::{self, Batch};
 use crate::layout::GROUP_IDS;
 use crate::links::LiveLink;
 use crate::observed::Observed;
-use crate::state::{DefaultRoute, Device, FoundRoute, Leg, Member, NexthopKind, Rule, Selector};
+use crate::state::{DefaultRoute, Device, FoundRoute, Leg, Member, NexthopKind, Rule};
 use crate::types::{Family, IfName, TableId};
 
 mod rules;
@@ -180,37 +180,6 @@ impl Plan {
             Some(NexthopKind::Other) => false,
         };
         if taken || !ids.iter().all(shaped) { Make::Multipath } else { Make::Objects }
-    }
-
-    /// Tables and marks go by the place in the configuration. A pin that was one link's must not lead by another
-    /// link, nor by that one's table: what it kept on its line would go on in the clear.
-    fn forget_moved_pins(
-        &mut self,
-        config: &Config,
-        live: &[LiveLink<'_>],
-        observed: &Observed,
-        misleading: &BTreeSet<TableId>,
-    ) {
-        if config.settings.firewall == Firewall::None {
-            return;
-        }
-        let mask = config.marks();
-        for found in observed.rules.iter().filter(|f| f.protocol == config.settings.protocol) {
-            let (Some(bit), Some(table)) = (found.rule.selector.fwmark, found.rule.action.table()) else { continue };
-            // Not those of policies, of which there can be thousands.
-            if bit.value != bit.mask || found.rule.selector != (Selector { fwmark: Some(bit), ..Selector::default() }) {
-                continue;
-            }
-            let is_link = |l: &&LiveLink<'_>| l.link.mark.get() == bit.value && l.link.table == table;
-            let now = live.iter().find(is_link).map(|l| l.leg.device.index);
-            let routes = observed.routes.iter().filter(|r| r.table == table && r.protocol == found.protocol);
-            let before: Vec<_> = routes.flat_map(|r| r.target.devices()).collect();
-            let elsewhere = live.iter().any(|l| before.contains(&l.leg.device.index));
-            let moved = now.is_some_and(|now| !before.contains(&now)) && (elsewhere || misleading.contains(&table));
-            if moved {
-                self.changes.push(Change::Forget(FwMark { value: bit.value, mask: mask | bit.mask }));
-            }
-        }
     }
 
     fn make_nexthops(&mut self, desired: &Desired, observed: &Observed) {

@@ -8,11 +8,12 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::{Change, Plan};
-use crate::config::Config;
+use crate::config::{Config, Firewall, FwMark};
 use crate::desired::Desired;
 use crate::layout::{SOURCE_RULES, policy_rules};
+use crate::links::LiveLink;
 use crate::observed::Observed;
-use crate::state::{Action, FoundRule, Rule};
+use crate::state::{Action, FoundRule, Rule, Selector};
 use crate::types::TableId;
 
 /// Rules that are not there, in the order in which they are made.
@@ -93,5 +94,36 @@ impl Plan {
 
     pub(super) fn break_rules(&mut self, rules: &[&Rule]) {
         self.changes.extend(rules.iter().map(|rule| Change::DeleteRule((*rule).clone())));
+    }
+
+    /// Tables and marks go by the place in the configuration. A pin that was one link's must not lead by another
+    /// link, nor by that one's table: what it kept on its line would go on in the clear.
+    pub(super) fn forget_moved_pins(
+        &mut self,
+        config: &Config,
+        live: &[LiveLink<'_>],
+        observed: &Observed,
+        misleading: &BTreeSet<TableId>,
+    ) {
+        if config.settings.firewall == Firewall::None {
+            return;
+        }
+        let mask = config.marks();
+        for found in observed.rules.iter().filter(|f| f.protocol == config.settings.protocol) {
+            let (Some(bit), Some(table)) = (found.rule.selector.fwmark, found.rule.action.table()) else { continue };
+            // Not those of policies, of which there can be thousands.
+            if bit.value != bit.mask || found.rule.selector != (Selector { fwmark: Some(bit), ..Selector::default() }) {
+                continue;
+            }
+            let is_link = |l: &&LiveLink<'_>| l.link.mark.get() == bit.value && l.link.table == table;
+            let now = live.iter().find(is_link).map(|l| l.leg.device.index);
+            let routes = observed.routes.iter().filter(|r| r.table == table && r.protocol == found.protocol);
+            let before: Vec<_> = routes.flat_map(|r| r.target.devices()).collect();
+            let elsewhere = live.iter().any(|l| before.contains(&l.leg.device.index));
+            let moved = now.is_some_and(|now| !before.contains(&now)) && (elsewhere || misleading.contains(&table));
+            if moved {
+                self.changes.push(Change::Forget(FwMark { value: bit.value, mask: mask | bit.mask }));
+            }
+        }
     }
 }
