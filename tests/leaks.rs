@@ -144,9 +144,7 @@ impl Probe {
 
     fn until_tunnelled_ones_arrive(&self) {
         let before = self.seen.tunnelled.load(Ordering::Relaxed);
-        until("the kill switches' arrive by the tunnel", || {
-            self.seen.tunnelled.load(Ordering::Relaxed) > before + 20
-        });
+        until("the kill switches' arrive by the tunnel", || self.seen.tunnelled.load(Ordering::Relaxed) > before + 20);
     }
 }
 

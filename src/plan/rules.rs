@@ -1,8 +1,7 @@
 //! The rules of a plan: what is missing, what is obsolete, and what of it comes first. Pure.
 //!
-//! What is a kill switch's leaves by no other line at any step. So kill switches are made before any route, each from
-//! its first rule to its `unreachable`, and then their guards, which lead to rules that are there by then. The rules of
-//! addresses, which guards jump over, are made after them and deleted before them.
+//! What is a kill switch's leaves by no other line at any step. So kill switches are made before any route, with their
+//! guards. The rules of addresses, which guards jump over, are made after them and deleted before them.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -29,9 +28,7 @@ impl<'a> Missing<'a> {
         let there: BTreeSet<_> = observed.rules.iter().filter_map(|found| desired.place(found)).collect();
         // Rising priority: the rule for main's better routes is there before any policy is.
         let missing = desired.rules.iter().enumerate().filter(|(at, _)| !there.contains(at)).map(|(_, rule)| rule);
-        let (mut kill_switches, others): (Vec<_>, Vec<_>) =
-            missing.partition(|rule| desired.kill_switches.contains(&rule.priority));
-        kill_switches.sort_by_key(|rule| is_guard(rule));
+        let (kill_switches, others) = missing.partition(|rule| desired.kill_switches.contains(&rule.priority));
         Self { kill_switches, others }
     }
 

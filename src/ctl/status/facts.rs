@@ -6,12 +6,13 @@ use std::net::Ipv4Addr;
 use serde::Serialize;
 
 use crate::config::{Config, Link, LinkKind, Otherwise, Policy};
+use crate::desired::{Desired, Make};
 use crate::kernel::counters::Counters;
 use crate::links::{LinkState, live, state};
 use crate::observed::Observed;
 use crate::plan::{Change, Plan};
 use crate::records::Records;
-use crate::state::{FoundRoute, FoundTarget, Leg, NexthopKind};
+use crate::state::{FoundRoute, FoundTarget, Leg, NexthopKind, Rule};
 use crate::types::{HostAddr, IfName, TableId};
 
 /// What was looked at.
@@ -126,10 +127,10 @@ impl Facts {
         let Seen { config, records, observed, .. } = seen;
         let plan = Plan::new(config, &live(config, records, observed), observed);
         let mut defaults: Vec<_> = observed.routes.iter().filter(|route| route.table == TableId::MAIN).collect();
-        let missing =
-            plan.changes.iter().filter_map(|c| if let Change::Rule(rule) = c { Some(rule.priority) } else { None });
+        let desired = Desired::new(config, &live(config, records, observed), Make::Objects);
+        let desired = if observed.has_ipv6() { desired } else { desired.without_ipv6() };
+        let missing = plan.changes.iter().filter_map(|c| if let Change::Rule(rule) = c { Some(rule) } else { None });
         let missing: BTreeSet<_> = missing.collect();
-        let missing = config.policy_priorities().map(|priorities| missing.range(priorities).count());
         // The kernel's order is kept within a metric: there the first is in use.
         defaults.sort_by_key(|route| route.metric);
         Self {
@@ -138,8 +139,8 @@ impl Facts {
             policies: config
                 .policies
                 .iter()
-                .zip(missing)
-                .map(|(policy, missing)| seen.policy(policy, missing))
+                .zip(desired.policy_rules(config))
+                .map(|(policy, rules)| seen.policy(policy, &rules, &missing))
                 .collect(),
             kernel: KernelFacts {
                 firewall_hidden: observed.firewall.hidden,
@@ -252,7 +253,8 @@ impl Seen<'_> {
 
     /// Where a policy leads: to the first of its links whose table has a default route, as the kernel
     /// itself finds it, if it holds the rules of the policy.
-    fn policy(&self, policy: &Policy, missing: usize) -> PolicyFacts {
+    fn policy(&self, policy: &Policy, rules: &[&Rule], missing: &BTreeSet<&Rule>) -> PolicyFacts {
+        let missing = rules.iter().filter(|rule| missing.contains(*rule)).count();
         let leads = |link: &&Link| self.observed.routes.iter().any(|route| route.table == link.table);
         let mut via = policy.via.iter().filter_map(|name| self.config.links.iter().find(|link| link.name == *name));
         PolicyFacts {
@@ -263,7 +265,7 @@ impl Seen<'_> {
                 Otherwise::Default => "default",
                 Otherwise::Unreachable => "unreachable",
             },
-            rules: policy.rule_count(),
+            rules: rules.len(),
             rules_missing: missing,
         }
     }
