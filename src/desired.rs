@@ -7,9 +7,9 @@ mod rules;
 pub use rules::selectors;
 
 use crate::config::{Config, Link, LinkKind, Otherwise};
-use crate::layout::{GROUP_IDS, GUARD_RULES};
+use crate::layout::GROUP_IDS;
 use crate::links::LiveLink;
-use crate::state::{DefaultRoute, FoundRule, Leg, Member, Rule, Selector, Target, WeightedLeg};
+use crate::state::{DefaultRoute, FoundRule, Leg, Member, Rule, Target, WeightedLeg};
 use crate::types::{Family, IfName, TableId, Tier, Weight};
 
 /// What the kernel should hold.
@@ -84,13 +84,11 @@ impl Desired {
     /// The rules without which each policy does not do what it says: its own, in both families, and its guards.
     pub fn policy_rules<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = Vec<&'a Rule>> {
         let from = |priority: u32| self.rules.partition_point(|rule| rule.priority < priority);
-        let guard = config.settings.rule_priority + GUARD_RULES;
-        let guards = &self.rules[from(guard)..from(guard + 1)];
         config.policies.iter().zip(config.policy_priorities()).map(move |(policy, priorities)| {
             let mut all: Vec<_> = self.rules[from(priorities.start)..from(priorities.end)].iter().collect();
             if policy.otherwise == Otherwise::Unreachable {
-                let find = |selector: &Selector| guards.binary_search_by(|guard| guard.selector.cmp(selector)).ok();
-                all.extend(rules::selectors(policy).iter().filter_map(find).map(|at| &guards[at]));
+                let find = |selector| self.rules.binary_search(&rules::guard(config, selector)).ok();
+                all.extend(rules::selectors(policy).iter().filter_map(find).map(|at| &self.rules[at]));
             }
             all
         })

@@ -274,7 +274,7 @@ pub fn reconcile(
                 Change::Rule(_) => made >= 1,
                 // The kernel deletes the first rule that matches what is given, which can be another
                 // one, or one of several; the next plan adds again, behind, what was wanted.
-                Change::DeleteRule(_) => made >= 4,
+                Change::DeleteRule(_) => made >= 4 && round >= 4,
                 _ => false,
             };
             if no_effect {

@@ -6,7 +6,9 @@ use std::net::Ipv4Addr;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::config::{Config, FwMark, Link, LinkKind, Otherwise, Policy};
-use crate::layout::{GUARD_RULES, GUARDED_MAIN_RULE, MAIN_RULE, SOURCE_RULES};
+use crate::layout::{
+    GUARD_RULES, GUARD_RULES_WITH_DSCP, GUARD_RULES_WITH_PORTS, GUARDED_MAIN_RULE, MAIN_RULE, SOURCE_RULES,
+};
 use crate::links::LiveLink;
 use crate::state::{Action, Rule, Selector};
 use crate::types::{Family, HostAddr, TableId};
@@ -32,7 +34,7 @@ pub(super) fn rules(config: &Config, live: &[LiveLink<'_>]) -> (Vec<Rule>, BTree
             let links = policy.via.iter().filter_map(|name| config.links.iter().find(|l| l.name == *name));
             rules.extend(links.zip(&mut priorities).map(|(link, at)| lookup(at, selector.clone(), link.table)));
             if is_kill_switch && let Some(priority) = priorities.next() {
-                guards.extend(guard(config, &selector, &sources));
+                guards.extend(Some(guard(config, &selector)).filter(|_| can_be_bound(&selector, &sources)));
                 ipv6.extend(in_ipv6(&selector).map(|selector| unreachable(Family::V6, priority, selector)));
                 rules.push(unreachable(Family::V4, priority, selector));
             }
@@ -40,7 +42,8 @@ pub(super) fn rules(config: &Config, live: &[LiveLink<'_>]) -> (Vec<Rule>, BTree
     }
     if !guards.is_empty() {
         rules.push(main(Family::V4, first + GUARDED_MAIN_RULE));
-        kill_switches.extend([first + GUARDED_MAIN_RULE, first + GUARD_RULES, config.first_policy()]);
+        kill_switches.extend(guards.iter().map(|guard: &Rule| guard.priority));
+        kill_switches.extend([first + GUARDED_MAIN_RULE, config.first_policy()]);
     }
     if !ipv6.is_empty() {
         rules.push(main(Family::V6, first + MAIN_RULE));
@@ -112,19 +115,31 @@ fn sources(config: &Config, live: &[LiveLink<'_>]) -> Vec<Rule> {
     rules
 }
 
-/// What leads a kill switch's packets past the rules of addresses (`sources`), where they could match one: on to the
-/// policies, which they meet in their order.
-fn guard(config: &Config, selector: &Selector, sources: &[Rule]) -> Option<Rule> {
-    // Those rules leave out what bears a mark of a policy. What comes in by an interface with an address of ours is a
+/// Whether packets of a kill switch can match one of the rules of addresses, which come before policies.
+fn can_be_bound(selector: &Selector, sources: &[Rule]) -> bool {
+    // Those leave out what bears a mark of a policy. What comes in by an interface with an address of ours is a
     // martian (fib_validate_source()).
     let is_own = selector.fwmark.is_none() && selector.iif.as_ref().is_none_or(|iif| iif.as_str() == "lo");
-    let is_bound = |net: &IpNet| sources.iter().filter_map(|rule| rule.selector.from).any(|from| net.contains(&from));
-    (is_own && selector.from.as_ref().is_none_or(is_bound)).then(|| Rule {
-        priority: config.settings.rule_priority + GUARD_RULES,
+    let is_local = |net: &IpNet| sources.iter().filter_map(|rule| rule.selector.from).any(|from| net.contains(&from));
+    is_own && selector.from.as_ref().is_none_or(is_local)
+}
+
+/// What leads a kill switch's packets past the rules of addresses, to the policies, which they meet in their order.
+pub(super) fn guard(config: &Config, selector: &Selector) -> Rule {
+    let Selector { proto, sport, dport, dscp, .. } = selector;
+    let distance = if dscp.is_some() {
+        GUARD_RULES_WITH_DSCP
+    } else if proto.is_some() || sport.is_some() || dport.is_some() {
+        GUARD_RULES_WITH_PORTS
+    } else {
+        GUARD_RULES
+    };
+    Rule {
+        priority: config.settings.rule_priority + distance,
         family: Family::V4,
         selector: selector.clone(),
         action: Action::Goto(config.first_policy()),
-    })
+    }
 }
 
 /// What the selector is in IPv6; nothing where it names addresses, which are IPv4's.
