@@ -18,6 +18,7 @@ use crate::types::{Family, IfName, TableId};
 
 mod rules;
 
+pub use rules::PolicyRules;
 use rules::{Missing, Obsolete, misleading};
 
 /// One change of what the kernel holds.

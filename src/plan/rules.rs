@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::{Change, Plan};
 use crate::config::{Config, Firewall, FwMark};
-use crate::desired::Desired;
+use crate::desired::{Desired, Make};
 use crate::layout::{SOURCE_RULES, policy_rules};
 use crate::links::LiveLink;
 use crate::observed::Observed;
@@ -84,7 +84,30 @@ pub(super) fn misleading(config: &Config, obsolete: &Obsolete<'_>) -> BTreeSet<T
     all().filter(|rule| !is_source(rule)).filter_map(|rule| rule.action.table()).collect()
 }
 
+/// Rules that a policy needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyRules {
+    /// How many there are.
+    pub all: usize,
+    /// How many of them the kernel does not hold.
+    pub missing: usize,
+}
+
 impl Plan {
+    /// What this plan, for the same arguments, says of each policy.
+    pub fn policy_rules(&self, config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Vec<PolicyRules> {
+        let missing = self.changes.iter().filter_map(|c| if let Change::Rule(rule) = c { Some(rule) } else { None });
+        let missing: BTreeSet<_> = missing.collect();
+        // How default routes are made does not matter to rules.
+        let desired = Desired::new(config, live, Make::Multipath);
+        let desired = if observed.has_ipv6() { desired } else { desired.without_ipv6() };
+        let of_policy = |rules: Vec<&Rule>| PolicyRules {
+            all: rules.len(),
+            missing: rules.iter().filter(|rule| missing.contains(*rule)).count(),
+        };
+        desired.policy_rules(config).map(of_policy).collect()
+    }
+
     pub(super) fn make_rules(&mut self, rules: &[&Rule]) {
         self.changes.extend(rules.iter().map(|rule| Change::Rule((*rule).clone())));
     }

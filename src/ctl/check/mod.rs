@@ -14,6 +14,7 @@ use super::Error;
 use super::show::{self, Screen, Tone};
 use crate::cli;
 use crate::config::advice::{About, advice};
+use crate::config::uncovered::{Uncovered, uncovered};
 use crate::config::{self, Place};
 use crate::pass::Common;
 
@@ -58,6 +59,8 @@ struct Report {
     file: PathBuf,
     error: Option<Remark>,
     warnings: Vec<Remark>,
+    /// What kill switches do not cover.
+    uncovered: Vec<String>,
     numbers: Option<Numbers>,
 }
 
@@ -91,14 +94,16 @@ fn report(text: &str, file: &Path) -> Report {
         Remark { at: place.map(|place| At::new(place, text)), key: None, message: advice.message }
     });
     let warnings = warnings.collect();
-    Report { file: file.to_owned(), error: None, warnings, numbers: Some(Numbers::new(&config)) }
+    let uncovered = uncovered(&config).into_iter().map(|Uncovered { what, mend, .. }| format!("{what} ({mend})"));
+    let (uncovered, numbers) = (uncovered.collect(), Some(Numbers::new(&config)));
+    Report { file: file.to_owned(), error: None, warnings, uncovered, numbers }
 }
 
 impl Report {
     fn error(error: &config::Error, text: &str, file: &Path) -> Self {
         let at = error.place.as_ref().map(|place| At::new(place, text));
         let error = Remark { at, key: error.key.clone(), message: error.message.clone() };
-        Self { file: file.to_owned(), error: Some(error), warnings: vec![], numbers: None }
+        Self { file: file.to_owned(), error: Some(error), warnings: vec![], uncovered: vec![], numbers: None }
     }
 }
 
@@ -140,6 +145,12 @@ fn text(report: &Report, screen: Screen) -> String {
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(out, "{file}: {verdict}\n");
         out.push_str(&numbers.text(screen));
+        if !report.uncovered.is_empty() {
+            out.push_str("\notherwise = \"unreachable\" does not cover:\n");
+        }
+        for line in &report.uncovered {
+            let _ = writeln!(out, "- {line}");
+        }
     }
     out
 }

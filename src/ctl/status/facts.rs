@@ -1,18 +1,17 @@
 //! What there is to tell, put together from configuration, records and kernel. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
 use crate::config::{Config, Link, LinkKind, Otherwise, Policy};
-use crate::desired::{Desired, Make};
 use crate::kernel::counters::Counters;
 use crate::links::{LinkState, live, state};
 use crate::observed::Observed;
-use crate::plan::{Change, Plan};
+use crate::plan::{Plan, PolicyRules};
 use crate::records::Records;
-use crate::state::{FoundRoute, FoundTarget, Leg, NexthopKind, Rule};
+use crate::state::{FoundRoute, FoundTarget, Leg, NexthopKind};
 use crate::types::{HostAddr, IfName, TableId};
 
 /// What was looked at.
@@ -125,23 +124,16 @@ pub(super) struct KernelFacts {
 impl Facts {
     pub(super) fn new(seen: &Seen<'_>, clock: Clock, warnings: Vec<String>) -> Self {
         let Seen { config, records, observed, .. } = seen;
-        let plan = Plan::new(config, &live(config, records, observed), observed);
+        let live = live(config, records, observed);
+        let plan = Plan::new(config, &live, observed);
+        let rules = plan.policy_rules(config, &live, observed);
         let mut defaults: Vec<_> = observed.routes.iter().filter(|route| route.table == TableId::MAIN).collect();
-        let desired = Desired::new(config, &live(config, records, observed), Make::Objects);
-        let desired = if observed.has_ipv6() { desired } else { desired.without_ipv6() };
-        let missing = plan.changes.iter().filter_map(|c| if let Change::Rule(rule) = c { Some(rule) } else { None });
-        let missing: BTreeSet<_> = missing.collect();
         // The kernel's order is kept within a metric: there the first is in use.
         defaults.sort_by_key(|route| route.metric);
         Self {
             links: config.links.iter().map(|link| seen.link(link, clock)).collect(),
             default_routes: defaults.into_iter().map(|route| seen.default_route(route)).collect(),
-            policies: config
-                .policies
-                .iter()
-                .zip(desired.policy_rules(config))
-                .map(|(policy, rules)| seen.policy(policy, &rules, &missing))
-                .collect(),
+            policies: config.policies.iter().zip(rules).map(|(policy, rules)| seen.policy(policy, rules)).collect(),
             kernel: KernelFacts {
                 firewall_hidden: observed.firewall.hidden,
                 as_wanted: plan.changes.is_empty() && plan.problems.is_empty(),
@@ -253,20 +245,19 @@ impl Seen<'_> {
 
     /// Where a policy leads: to the first of its links whose table has a default route, as the kernel
     /// itself finds it, if it holds the rules of the policy.
-    fn policy(&self, policy: &Policy, rules: &[&Rule], missing: &BTreeSet<&Rule>) -> PolicyFacts {
-        let missing = rules.iter().filter(|rule| missing.contains(*rule)).count();
+    fn policy(&self, policy: &Policy, rules: PolicyRules) -> PolicyFacts {
         let leads = |link: &&Link| self.observed.routes.iter().any(|route| route.table == link.table);
         let mut via = policy.via.iter().filter_map(|name| self.config.links.iter().find(|link| link.name == *name));
         PolicyFacts {
             name: policy.name.clone(),
             via: policy.via.iter().map(ToString::to_string).collect(),
-            link: via.find(leads).filter(|_| missing == 0).map(|link| link.name.to_string()),
+            link: via.find(leads).filter(|_| rules.missing == 0).map(|link| link.name.to_string()),
             otherwise: match policy.otherwise {
                 Otherwise::Default => "default",
                 Otherwise::Unreachable => "unreachable",
             },
-            rules: rules.len(),
-            rules_missing: missing,
+            rules: rules.all,
+            rules_missing: rules.missing,
         }
     }
 }
