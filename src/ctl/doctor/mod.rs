@@ -11,6 +11,7 @@ use super::setup::{self, distribution::Distribution, manifest::Manifest, manifes
 use crate::pass::Common;
 
 mod firewall;
+mod kill_switch;
 mod managers;
 mod network;
 mod peers;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::{Finding, files, text};
+use super::{Finding, files, kill_switch, text};
 use crate::config::{Config, Firewall, Link, LinkKind, NexthopMode, Policy};
 use crate::ctl::setup::manifest::Tree;
 use crate::fib::{FibRoute, FibRule, Masked, Names, RouteKind, RuleAction, protocol_name, rule_text};
@@ -32,7 +32,9 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
         .map(|e| Finding::trouble(e.to_string(), "the link counts as down", "bring the line up again"))
         .collect();
     let routed = routed(config, &records, &observed);
-    found.extend(Plan::new(config, &routed, &observed).problems.iter().map(problem));
+    let plan = Plan::new(config, &routed, &observed);
+    found.extend(plan.problems.iter().map(problem));
+    found.extend(kill_switch::look(config, &routed, &observed, &plan, &mut fib)?);
     for link in &config.links {
         let interface = records.get(&link.name).map_or(&link.interface, |record| &record.interface);
         match state(link, config, &records, &observed) {

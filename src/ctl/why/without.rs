@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::config::Config;
 use crate::fib::{FibLeg, FibRoute, FibRule, Masked, Ports, Refusal, RouteKind, RuleAction};
@@ -12,7 +12,7 @@ use crate::observed::{InterfaceState, Observed};
 use crate::plan::{Change, KERNEL, Plan};
 use crate::records::Records;
 use crate::state::{Action, DefaultRoute, Device, FoundTarget, Leg, Member, NexthopKind, Rule, Target, WeightedLeg};
-use crate::types::LinkName;
+use crate::types::{Family, LinkName};
 
 /// What changes; nothing by default.
 #[derive(Debug, Default)]
@@ -68,14 +68,14 @@ impl Without {
     pub(super) fn rules(&self, rules: &mut Vec<FibRule>) {
         for change in &self.changes {
             match change {
-                Change::Rule(new) | Change::KernelRule(new) => {
+                Change::Rule(new) | Change::KernelRule(new) if new.family == Family::V4 => {
                     let kernels = matches!(change, Change::KernelRule(_));
                     let new = rule(new, if kernels { KERNEL } else { self.protocol });
                     // After its equals, as fib_nl_newrule() does.
                     let at = rules.iter().position(|r| r.priority > new.priority).unwrap_or(rules.len());
                     rules.insert(at, new);
                 }
-                Change::DeleteRule(old) => {
+                Change::DeleteRule(old) if old.family == Family::V4 => {
                     let old = rule(old, self.protocol);
                     if let Some(at) = rules.iter().position(|r| *r == old) {
                         rules.remove(at);
@@ -189,15 +189,15 @@ fn leg(leg: &Leg, weight: u16, known: &[FibLeg]) -> FibLeg {
     }
 }
 
-/// A rule of ours as the kernel gives it back.
+/// An IPv4 rule of ours as the kernel gives it back.
 fn rule(rule: &Rule, protocol: u8) -> FibRule {
     let s = &rule.selector;
     FibRule {
         priority: rule.priority,
         protocol,
         invert: false,
-        from: s.from,
-        to: s.to,
+        from: s.from.and_then(ipv4),
+        to: s.to.and_then(ipv4),
         iif: s.iif.as_ref().map(ToString::to_string),
         oif: None,
         mark: s.fwmark.map(|m| Masked { value: m.value, mask: m.mask }),
@@ -215,6 +215,11 @@ fn rule(rule: &Rule, protocol: u8) -> FibRule {
                 RuleAction::Lookup { table: table.get(), suppress_prefixlength, suppress_ifgroup: None }
             }
             Action::Unreachable => RuleAction::Refuse(Refusal::Unreachable),
+            Action::Goto(priority) => RuleAction::Goto(priority),
         },
     }
+}
+
+fn ipv4(net: IpNet) -> Option<Ipv4Net> {
+    if let IpNet::V4(net) = net { Some(net) } else { None }
 }
