@@ -41,7 +41,7 @@ pub enum Error {
     /// There is no place to show it in.
     #[error(
         "cannot make a network namespace: {0}. Run it as root; an ordinary user needs user namespaces \
-         (sysctl user.max_user_namespaces not 0, and where they exist kernel.unprivileged_userns_clone = 1, \
+         (none in a chroot; sysctl user.max_user_namespaces not 0, and where they exist kernel.unprivileged_userns_clone = 1, \
          kernel.apparmor_restrict_unprivileged_userns = 0)"
     )]
     Namespace(#[source] io::Error),
@@ -114,7 +114,7 @@ pub(super) fn run(_: &Args) -> Result<ExitCode, super::Error> {
 }
 
 fn show(stage: &Stage, screen: &mut Screen) -> Result<(), Error> {
-    let server = Server::new(&stage.dir().join("objects"), "objects")?;
+    let server = Server::new(stage, "objects")?;
     if server.observe()?.nexthops.is_none() {
         return Err(Error::NoNexthopObjects);
     }
@@ -230,7 +230,7 @@ fn one_dies(stage: &Stage, screen: &mut Screen, server: &Server) -> Result<(), E
 /// The death of the same line, in a namespace of the thread's own, where default routes are classic.
 fn classic(stage: &Stage) -> Result<Seen, Error> {
     stage::another_namespace()?;
-    let server = Server::new(&stage.dir().join("multipath"), "multipath")?;
+    let server = Server::new(stage, "multipath")?;
     for line in [&ISP1, &ISP2] {
         line.appear()?;
         server.ip_up(line)?;
