@@ -5,14 +5,14 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use multihome::caller::{self, pppd};
-use multihome::cli::IpDown;
+use multihome::cli::{Call, IpDown};
 use multihome::log::Log;
 use multihome::{cli, hook};
 
 const PROGRAM: &str = IpDown::PROGRAM;
 
 fn main() -> ExitCode {
-    let cli = match cli::parse::<IpDown>(PROGRAM) {
+    let cli = match Call::here::<IpDown>().parse::<IpDown>(PROGRAM) {
         Ok(cli) => cli,
         Err(status) => return status,
     };
@@ -28,6 +28,6 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &IpDown) -> Result<()> {
-    let event = pppd::event(&cli.args, false, &|name| std::env::var(name).ok())?;
+    let event = pppd::event(&cli.args, false, &caller::environment)?;
     Ok(hook::run(PROGRAM, &event, &cli.common, true)?)
 }

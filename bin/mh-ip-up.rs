@@ -4,14 +4,14 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use multihome::caller::{self, pppd};
-use multihome::cli::IpUp;
+use multihome::cli::{Call, IpUp};
 use multihome::log::Log;
 use multihome::{cli, hook};
 
 const PROGRAM: &str = IpUp::PROGRAM;
 
 fn main() -> ExitCode {
-    let cli = match cli::parse::<IpUp>(PROGRAM) {
+    let cli = match Call::here::<IpUp>().parse::<IpUp>(PROGRAM) {
         Ok(cli) => cli,
         Err(status) => return status,
     };
@@ -27,6 +27,6 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &IpUp) -> Result<()> {
-    let event = pppd::event(&cli.args, true, &|name| std::env::var(name).ok())?;
+    let event = pppd::event(&cli.args, true, &caller::environment)?;
     Ok(hook::run(PROGRAM, &event, &cli.common, false)?)
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use multihome::caller::{self, openvpn};
-use multihome::cli::VpnUp;
+use multihome::cli::{Call, VpnUp};
 use multihome::log::Log;
 use multihome::{cli, hook};
 
@@ -13,10 +13,11 @@ const PROGRAM: &str = VpnUp::PROGRAM;
 const STRICT: &str = "--strict";
 
 fn main() -> ExitCode {
-    let cli = match cli::parse::<VpnUp>(PROGRAM) {
+    let call = Call::here::<VpnUp>();
+    let cli = match call.parse::<VpnUp>(PROGRAM) {
         Ok(cli) => cli,
         // What could not be parsed may still say what is to come of it.
-        Err(_) if !std::env::args_os().any(|arg| arg == STRICT) => return cli::DONE.into(),
+        Err(_) if !call.has(STRICT) => return cli::DONE.into(),
         Err(status) => return status,
     };
     let log = Log::start(PROGRAM, cli.common.verbose);
@@ -35,6 +36,6 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &VpnUp) -> Result<()> {
-    let event = openvpn::event(&cli.args, &|name| std::env::var(name).ok())?;
+    let event = openvpn::event(&cli.args, &caller::environment)?;
     Ok(hook::run(PROGRAM, &event, &cli.common, false)?)
 }

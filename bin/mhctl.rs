@@ -15,7 +15,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(status) => return status,
     };
-    let log = Log::start(PROGRAM, cli.common.verbose);
+    let start = if cli.command.is_logged() { Log::start } else { Log::on_stderr };
+    let log = start(PROGRAM, cli.common.verbose);
     cli.command.run(&cli.common).map_err(Error::new).unwrap_or_else(|error| {
         // A message of the library holds that of its source.
         log.complain(&error.to_string());

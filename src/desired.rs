@@ -14,12 +14,16 @@ use crate::types::{HostAddr, IfName, TableId, Tier, Weight};
 /// What the kernel should hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
-    /// Interfaces whose strict reverse path filter has to become loose.
-    pub loose_rp_filter: Vec<IfName>,
+    /// Interfaces of links that have routes: their reverse path filter has to be loose, and lookups have to pass over
+    /// their routes while they have no carrier.
+    pub interfaces: Vec<IfName>,
     /// `net.ipv4.fib_multipath_hash_policy`; `None`: whatever it is.
     pub hash_policy: Option<u8>,
-    /// Default routes: those of the links' tables, then main's by rising metric.
+    /// Default routes: those of the links' tables, then main's: the spares, which carry whatever becomes of those
+    /// after them, then those of the tiers. Both by rising metric.
     pub routes: Vec<DefaultRoute>,
+    /// Whether an uplink can carry traffic now.
+    pub carries: bool,
     /// Nexthop objects by id.
     pub nexthops: BTreeMap<u32, Leg>,
     /// Nexthop groups by id, members sorted by id.
@@ -38,22 +42,33 @@ pub enum Make {
 }
 
 impl Desired {
-    /// What `config` wants while `live` are the links that can carry traffic.
+    /// What `config` wants while `live` are the links that have routes.
     pub fn new(config: &Config, live: &[LiveLink<'_>], make: Make) -> Self {
         let mut desired = Self {
-            loose_rp_filter: live.iter().map(|l| l.leg.device.name.clone()).collect(),
+            interfaces: live.iter().map(|l| l.leg.device.name.clone()).collect(),
+            carries: live.iter().any(LiveLink::carries_default),
             hash_policy: config.settings.hash_policy,
             rules: rules(config, live),
             ..Self::default()
         };
         for l in live {
-            let leg = WeightedLeg { leg: l.leg.clone(), weight: Weight::default() };
-            desired.routes.push(DefaultRoute { table: l.link.table, metric: 0, target: Target::Legs(vec![leg]) });
+            desired.routes.push(plain(l.link.table, 0, l));
         }
-        for (tier, members) in tiers(live) {
+        for (link, metric) in spares(config) {
+            let live = live.iter().find(|l| l.link.name == link.name);
+            desired.routes.extend(live.map(|l| plain(TableId::MAIN, metric, l)));
+        }
+        for (tier, mut members) in tiers(live) {
             let rank = u32::from(tier.get()) - 1;
             let target = match make {
-                Make::Objects => desired.group(config, rank, &members),
+                Make::Objects => {
+                    // The kernel takes no object without carrier.
+                    members.retain(|(l, _)| l.carrier);
+                    if members.is_empty() {
+                        continue;
+                    }
+                    desired.group(config, rank, &members)
+                }
                 Make::Multipath => {
                     let mut legs: Vec<_> =
                         members.iter().map(|(l, weight)| WeightedLeg { leg: l.leg.clone(), weight: *weight }).collect();
@@ -80,13 +95,26 @@ impl Desired {
         for (l, weight) in members {
             let id = nexthop_id(config, l.link);
             self.nexthops.insert(id, l.leg.clone());
-            group.push(Member { id, weight: *weight });
+            group.push(Member { id, weight: (*weight).min(Weight::HEAVIEST_MEMBER) });
         }
         group.sort();
         let id = first.saturating_add(GROUP_IDS).saturating_add(rank);
         self.groups.insert(id, group);
         Target::Group(id)
     }
+}
+
+/// A default route by one link alone.
+fn plain(table: TableId, metric: u32, l: &LiveLink<'_>) -> DefaultRoute {
+    let leg = WeightedLeg { leg: l.leg.clone(), weight: Weight::default() };
+    DefaultRoute { table, metric, target: Target::Legs(vec![leg]) }
+}
+
+/// Uplinks and the metrics of their spares, whatever is up: those of a lower tier first, then by place.
+pub fn spares(config: &Config) -> impl Iterator<Item = (&Link, u32)> {
+    let mut uplinks: Vec<_> = config.links.iter().filter_map(|link| Some((link.tier()?, link))).collect();
+    uplinks.sort_by_key(|(tier, _)| *tier);
+    uplinks.into_iter().map(|(_, link)| link).zip(config.settings.spare_metric..)
 }
 
 /// Ids of nexthop objects that `config` can need, whatever is up.

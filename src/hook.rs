@@ -1,8 +1,11 @@
 //! The life of an event, from the caller's words to a kernel that holds what is wanted: what
 //! `mh-ip-up`, `mh-ip-down` and `mh-vpn-up` have in common.
 
+mod displaced;
+
 use std::fmt::Write;
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -13,7 +16,7 @@ use crate::config::{self, Config, Link};
 use crate::hold::Hold;
 use crate::kernel::{self, Linux, watch, watch::Watch};
 use crate::pass::{self, Common, Pass};
-use crate::reconcile::{About, Failure, preview, summary};
+use crate::reconcile::{About, Failure, Warning, preview, summary};
 use crate::records::{self, Effect, Record, Records, Store, effect};
 use crate::settle::{self, Settle};
 use crate::types::LinkName;
@@ -63,7 +66,7 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     };
     let store = Store::new(&options.state_dir);
     let Some(link) = link_of(event, &config, &store) else {
-        debug!("{} is no link of {}: nothing to do", event.interface, options.config.display());
+        debug!("{}", unknown(event, &options.config));
         return Ok(());
     };
     if options.dry_run {
@@ -90,6 +93,9 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     if let Some(error) = &noted.unwritten {
         error!("{error}; until that is mended, the next event will not know of this one");
     }
+    for displaced in hook.displaced(&noted, index, &mut kernel) {
+        warn!("{displaced}");
+    }
     // A late word is about a session that is over, and whose connections have been seen to.
     let about = if matches!(effect, Effect::Late(_)) { About::Nothing } else { About::Link(link.name.clone()) };
     let mut failures = hook.reconcile(&hook.headline(&noted), &noted, &about, &mut kernel)?;
@@ -110,24 +116,33 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
 /// interface may be another one's in the configuration.
 fn lost(event: &Event) -> String {
     let interface = &event.interface;
+    // In one word with its option: a name may begin with a dash.
+    let option = format!("--interface={}", interface.quoted());
     match event.change {
         Change::Up(Addresses::V4 { local, gateway }) => {
             let mut line = format!(
-                "{interface} was not recorded as up: once that is mended, reconnect, or say \
-                 `mhctl link up LINK --interface {interface}"
+                "{interface} was not recorded as up: once that is mended, reconnect, or say `mhctl link up LINK {option}"
             );
             // Writing to a String cannot fail.
-            let _ = local.map(|a| write!(line, " --local {a}"));
-            let _ = gateway.map(|a| write!(line, " --gateway {a}"));
+            let _ = local.map(|a| write!(line, " --local={a}"));
+            let _ = gateway.map(|a| write!(line, " --gateway={a}"));
             line + "`"
         }
-        Change::Down(Family::V4) => format!(
-            "{interface} was not recorded as down: once that is mended, say `mhctl link down LINK --interface {interface}`"
-        ),
+        Change::Down(Family::V4) => {
+            format!("{interface} was not recorded as down: once that is mended, say `mhctl link down LINK {option}`")
+        }
         Change::Up(Addresses::V6 { .. }) | Change::Down(Family::V6) => {
             format!("what became of IPv6 on {interface} was not recorded: once that is mended, reconnect")
         }
     }
+}
+
+/// That the event is none of our business. Its caller's names may be anything, and of any length.
+fn unknown(event: &Event, config: &Path) -> String {
+    let shown = |name: &String| format!("{:?}", name.chars().take(64).collect::<String>());
+    let names: Vec<_> = event.names.iter().map(shown).collect();
+    let called = if names.is_empty() { String::new() } else { format!(", called {}", names.join(" and ")) };
+    format!("{}{called}, is no link of {}: nothing to do", event.interface, config.display())
 }
 
 /// The link that the event is about.
@@ -196,7 +211,9 @@ struct Noted {
     before: Option<Record>,
     /// Why the record could not be written, if it could not: then the effect holds for this hook.
     unwritten: Option<records::Error>,
-    /// The interface is another link's by now.
+    /// The other links that are recorded on the interface.
+    others: Vec<(LinkName, Record)>,
+    /// The interface is one of theirs by now.
     taken: bool,
     /// The link is kept out of use.
     held: Option<Hold>,
@@ -219,15 +236,16 @@ impl Hook<'_> {
         let others: Vec<_> = records
             .iter()
             .filter(|(name, other)| **name != self.link.name && other.interface == self.event.interface)
+            .map(|(name, other)| (name.clone(), other.clone()))
             .collect();
         let written = self.pass.store.apply(&self.link.name, &effect).and_then(|()| {
             let mut gone = others.iter().filter(|_| matches!(effect, Effect::Put(_)));
-            gone.try_for_each(|(name, other)| self.pass.store.apply(name, &Effect::Remove((*other).clone())))
+            gone.try_for_each(|(name, other)| self.pass.store.apply(name, &Effect::Remove(other.clone())))
         });
         let taken = others.iter().any(|(_, other)| Some(other.index) == index);
         let before = records.get(&self.link.name).cloned();
         let held = records.held.get(&self.link.name).copied();
-        Ok(Noted { effect, before, unwritten: written.err(), taken, held })
+        Ok(Noted { effect, before, unwritten: written.err(), others, taken, held })
     }
 
     /// A pass in which `effect` stands in where it could not be written; logs its line, and returns
@@ -247,8 +265,14 @@ impl Hook<'_> {
         })?;
         self.pass.report(headline, &outcome);
         let mut failures = outcome.failures;
-        if matches!(self.event.change, Change::Up(Addresses::V4 { .. })) && outcome.dead.contains(&self.link.name) {
-            failures.push(Failure::Dead(self.link.name.clone(), self.event.interface.clone()));
+        if matches!(self.event.change, Change::Up(Addresses::V4 { .. })) {
+            let unused = Warning::Unused(self.link.name.clone(), self.event.interface.clone());
+            if outcome.made.is_empty() && outcome.warnings.contains(&unused) {
+                warn!("{unused}");
+            }
+            if outcome.dead.contains(&self.link.name) {
+                failures.push(Failure::Dead(self.link.name.clone(), self.event.interface.clone()));
+            }
         }
         Ok(failures)
     }

@@ -24,5 +24,6 @@ pub mod plan;
 pub mod reconcile;
 pub mod records;
 pub mod settle;
+pub mod sh;
 pub mod state;
 pub mod types;

@@ -2,12 +2,12 @@
 
 use crate::config::{Config, Firewall, Link, LinkKind};
 use crate::hold::Hold;
-use crate::observed::{Interface, Observed, Scope};
+use crate::observed::{Interface, InterfaceState, Observed, Scope};
 use crate::records::Records;
 use crate::state::Leg;
 use crate::types::{HostAddr, IfName};
 
-/// A link that can carry traffic.
+/// A link with a way out: it can carry traffic, or could if it had its carrier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveLink<'a> {
     /// As configured.
@@ -16,6 +16,25 @@ pub struct LiveLink<'a> {
     pub leg: Leg,
     /// Its own address, if it is known.
     pub local: Option<HostAddr>,
+    /// Whether its interface has its carrier.
+    pub carrier: bool,
+}
+
+impl LiveLink<'_> {
+    fn is_uplink(&self) -> bool {
+        self.link.kind != LinkKind::Tunnel
+    }
+
+    /// Whether it carries a part of the default route now.
+    pub fn carries_default(&self) -> bool {
+        self.is_uplink() && self.carrier
+    }
+
+    /// Whether it is an Ethernet without a router: each host of the Internet is looked for on it by ARP.
+    pub fn lacks_gateway(&self, observed: &Observed) -> bool {
+        let interface = observed.interfaces.get(&self.leg.device.name);
+        self.leg.gateway.is_none() && interface.is_some_and(|interface| interface.arp)
+    }
 }
 
 /// Why a link does not carry traffic, or that it does.
@@ -27,10 +46,27 @@ pub enum LinkState<'a> {
     Down,
     /// Said to be up, but its interface is gone, or another one bears its name.
     Stale,
-    /// Said to be up, but its interface is down, or has lost its carrier or its address.
+    /// Said to be up, but its interface is down, or has lost its address.
     Dead,
+    /// It has lost its carrier, and nothing else: its routes stay, since the kernel itself takes them up again in the
+    /// instant in which the carrier is back, and passes over them until then.
+    NoCarrier(LiveLink<'a>),
+    /// An Ethernet uplink without a router, not used while another uplink can carry traffic.
+    NoGateway(LiveLink<'a>),
     /// It could, and is kept out of use for a while.
     Held(Hold),
+}
+
+impl<'a> LinkState<'a> {
+    /// The link, if it can carry traffic.
+    pub fn live(&self) -> Option<&LiveLink<'a>> {
+        if let Self::Up(live) = self { Some(live) } else { None }
+    }
+
+    /// Whether it was said to be up, and no packet can leave by it.
+    pub fn is_dead(&self) -> bool {
+        matches!(self, Self::Dead | Self::NoCarrier(_))
+    }
 }
 
 impl Scope {
@@ -49,21 +85,25 @@ impl Scope {
 }
 
 /// State of one link. Where no uplink is left but those that are held, a hold that was not forced keeps none of them
-/// out of use: no rehearsal is worth the Internet.
+/// out of use: no rehearsal is worth the Internet. Nor is an uplink without a router passed over where it is all there is.
 pub fn state<'a>(link: &'a Link, config: &Config, records: &Records, observed: &Observed) -> LinkState<'a> {
-    let is_uplink = |link: &Link| link.kind != LinkKind::Tunnel;
-    let carries = |l: &Link| {
-        is_uplink(l) && !records.held.contains_key(&l.name) && matches!(ability(l, records, observed), LinkState::Up(_))
-    };
-    match (ability(link, records, observed), records.held.get(&link.name)) {
-        (LinkState::Up(_), Some(hold)) if hold.force || !is_uplink(link) || config.links.iter().any(carries) => {
-            LinkState::Held(*hold)
-        }
-        (state, _) => state,
+    let ability = ability(link, records, observed);
+    let (LinkState::Up(live) | LinkState::NoCarrier(live)) = &ability else { return ability };
+    let another = || config.links.iter().any(|other| is_in_full_use(other, records, observed));
+    match records.held.get(&link.name) {
+        Some(hold) if hold.force || !live.is_uplink() || another() => LinkState::Held(*hold),
+        None if live.is_uplink() && live.lacks_gateway(observed) && another() => LinkState::NoGateway(live.clone()),
+        _ => ability,
     }
 }
 
-/// State of one link if nobody held it.
+/// Whether `link` is an uplink that can carry traffic, whatever the others do.
+fn is_in_full_use(link: &Link, records: &Records, observed: &Observed) -> bool {
+    let LinkState::Up(live) = ability(link, records, observed) else { return false };
+    live.is_uplink() && !records.held.contains_key(&link.name) && !live.lacks_gateway(observed)
+}
+
+/// State of one link if nobody held it, and it were the only one.
 fn ability<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkState<'a> {
     let interface = |name: &IfName| observed.interfaces.get(name);
     let record = records.get(&link.name).filter(|record| {
@@ -74,9 +114,8 @@ fn ability<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkSt
     let Some(record) = record else {
         // A static Ethernet link has no caller: it is up while its interface is.
         return match (link.gateway, interface(&link.interface)) {
-            (Some(gateway), Some(found)) if found.usable && !found.addresses.is_empty() => {
-                let local = source_towards(gateway, found);
-                LinkState::Up(LiveLink { link, leg: leg(Some(gateway), found), local })
+            (Some(gateway), Some(found)) if found.state != InterfaceState::Down && !found.addresses.is_empty() => {
+                with_way_out(link, Some(gateway), source_towards(gateway, found), found)
             }
             _ => LinkState::Down,
         };
@@ -85,7 +124,7 @@ fn ability<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkSt
     match interface(&record.interface) {
         Some(found) if found.device.index != record.index => LinkState::Stale,
         None => LinkState::Stale,
-        Some(found) if !found.usable => LinkState::Dead,
+        Some(found) if found.state == InterfaceState::Down => LinkState::Dead,
         // pppd clears the address before it runs ip-down: a numbered line without any is going.
         Some(found) if v4.local.is_some() && found.addresses.is_empty() => LinkState::Dead,
         Some(found) => {
@@ -96,15 +135,33 @@ fn ability<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkSt
                 let now = gateway.map_or(found.addresses.first().map(|a| a.local), |g| source_towards(g, found));
                 Some(local).filter(is_there).or(now).unwrap_or(local)
             });
-            LinkState::Up(LiveLink { link, leg: leg(gateway, found), local })
+            with_way_out(link, gateway, local, found)
         }
     }
 }
 
+/// A link by an interface that is not down.
+fn with_way_out<'a>(
+    link: &'a Link,
+    gateway: Option<HostAddr>,
+    local: Option<HostAddr>,
+    interface: &Interface,
+) -> LinkState<'a> {
+    let carrier = interface.state == InterfaceState::Up;
+    let live = LiveLink { link, leg: leg(gateway, interface), local, carrier };
+    if carrier { LinkState::Up(live) } else { LinkState::NoCarrier(live) }
+}
+
 /// All links that can carry traffic, in the order of the configuration.
 pub fn live<'a>(config: &'a Config, records: &Records, observed: &Observed) -> Vec<LiveLink<'a>> {
+    routed(config, records, observed).into_iter().filter(|l| l.carrier).collect()
+}
+
+/// All links that have routes, in the order of the configuration: those that can carry traffic, and those that lack
+/// only their carrier.
+pub fn routed<'a>(config: &'a Config, records: &Records, observed: &Observed) -> Vec<LiveLink<'a>> {
     let states = config.links.iter().map(|link| state(link, config, records, observed));
-    states.filter_map(|s| if let LinkState::Up(live) = s { Some(live) } else { None }).collect()
+    states.filter_map(|s| if let LinkState::Up(l) | LinkState::NoCarrier(l) = s { Some(l) } else { None }).collect()
 }
 
 fn leg(gateway: Option<HostAddr>, interface: &Interface) -> Leg {

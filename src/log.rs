@@ -1,5 +1,5 @@
 //! Where messages go: standard error on a terminal, syslog (daemon facility) without one, since
-//! pppd gives its scripts no other place.
+//! pppd gives its scripts no other place. Of mhctl that holds for what changes something.
 
 use std::fmt::{Debug, Write as _};
 use std::io::{self, IsTerminal, Write};
@@ -19,10 +19,18 @@ pub struct Log {
 impl Log {
     /// Starts logging as `program`; `verbose` adds debug lines, and standard error to syslog.
     pub fn start(program: &'static str, verbose: bool) -> Self {
-        let level = if verbose { Level::DEBUG } else { Level::INFO };
         let terminal = io::stderr().is_terminal();
         let syslog = if terminal { None } else { syslog().ok() };
-        let on_stderr = terminal || verbose;
+        Self::set(program, verbose, terminal || verbose, syslog)
+    }
+
+    /// Starts logging on standard error alone: for a command that changes nothing, and answers who has typed it.
+    pub fn on_stderr(program: &'static str, verbose: bool) -> Self {
+        Self::set(program, verbose, true, None)
+    }
+
+    fn set(program: &'static str, verbose: bool, on_stderr: bool, syslog: Option<UnixDatagram>) -> Self {
+        let level = if verbose { Level::DEBUG } else { Level::INFO };
         // Only the first subscriber of a process counts, and an executable has just one.
         let _ = tracing::subscriber::set_global_default(Lines {
             program,

@@ -49,8 +49,8 @@ pub struct Observed {
 pub struct Interface {
     /// Name and index.
     pub device: Device,
-    /// Administratively up and with carrier: only then the kernel accepts a route by it.
-    pub usable: bool,
+    /// Whether packets can leave by it.
+    pub state: InterfaceState,
     /// Hosts behind it are found by ARP (neither `IFF_NOARP` nor `IFF_POINTOPOINT`): who leaves by it for
     /// the Internet needs a router's address.
     pub arp: bool,
@@ -60,6 +60,20 @@ pub struct Interface {
     pub group: u32,
     /// Reverse path filter as it is in force: the larger of `conf.all` and the interface's own.
     pub strict_rp_filter: bool,
+    /// Its own `ignore_routes_with_linkdown`: whether lookups pass over its routes while it has no carrier;
+    /// `None`: the kernel has no such thing (before Linux 4.2).
+    pub ignores_linkdown: Option<bool>,
+}
+
+/// Whether packets can leave by an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InterfaceState {
+    /// Administratively down: the kernel accepts no route by it.
+    Down,
+    /// Administratively up, and without carrier: the kernel accepts routes by it, but no nexthop object.
+    NoCarrier,
+    /// Administratively up, and with carrier.
+    Up,
 }
 
 /// An IPv4 address of an interface.

@@ -133,7 +133,7 @@ impl Pass<'_> {
         let live: Vec<_> = outcome.live.iter().map(LinkName::as_str).collect();
         let live = if live.is_empty() { "none".to_owned() } else { live.join(" ") };
         let ms = outcome.elapsed.as_secs_f64() * 1e3;
-        info!("{headline}; links up: {live}; {} changes in {ms:.1} ms", outcome.made.len());
+        info!("{headline}; links up: {live}; {} in {ms:.1} ms", changes(outcome.made.len()));
         for change in &outcome.made {
             debug!("{}", change.command(self.config.settings.protocol));
         }
@@ -142,6 +142,11 @@ impl Pass<'_> {
             warn!("{warning}");
         }
     }
+}
+
+/// That many changes, in words.
+pub fn changes(n: usize) -> String {
+    if n == 1 { "1 change".to_owned() } else { format!("{n} changes") }
 }
 
 /// Prints a plan as commands that can be pasted, one a line.

@@ -5,9 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use thiserror::Error;
-
-use crate::config::{Config, Firewall, FwMark, Link, LinkKind, NexthopMode};
+use crate::config::{Config, Firewall, FwMark, Link, NexthopMode};
 use crate::desired::{Desired, Make, nexthop_ids};
 use crate::firewall::{self, Batch};
 use crate::layout::{GROUP_IDS, SOURCE_RULES};
@@ -16,11 +14,19 @@ use crate::observed::Observed;
 use crate::state::{Action, DefaultRoute, Device, FoundRoute, FoundRule, Leg, Member, NexthopKind, Rule, Selector};
 use crate::types::{IfName, TableId};
 
+mod kernel_rules;
+mod problem;
+
+pub use kernel_rules::KERNEL;
+pub use problem::Problem;
+
 /// One change of what the kernel holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Loosen the reverse path filter of an interface.
     LooseRpFilter(IfName),
+    /// Have lookups pass over the routes by a device while it has no carrier.
+    IgnoreLinkdown(Device),
     /// Set `net.ipv4.fib_multipath_hash_policy`.
     HashPolicy(u8),
     /// Put a link's device into the group by which our firewall rules know it.
@@ -52,41 +58,14 @@ pub enum Change {
     DeleteRoute(FoundRoute),
     /// Add a rule.
     Rule(Rule),
+    /// Put back a rule that the kernel starts with. It bears the kernel's protocol number: it is nobody's.
+    KernelRule(Rule),
     /// Delete a rule of ours.
     DeleteRule(Rule),
     /// Load our chains of a table of the packet filter.
     Firewall(Batch),
     /// Forget the tracked connections that are pinned to a link, which have its mark under the mask of all.
     Forget(FwMark),
-}
-
-/// Something that keeps the kernel from being as wanted, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Problem {
-    /// Somebody else's default route is where ours should be.
-    #[error(
-        "a default route that is not ours stands at metric {} of table {}: {}; it stays. Delete it \
-         (ip route del {}), keep its owner from adding it, or set `metric` in [settings]",
-        .0.metric, .0.table, .0.target, .0.selection()
-    )]
-    ForeignDefault(FoundRoute),
-    /// Somebody else uses a nexthop id of ours.
-    #[error(
-        "nexthop id {id} belongs to protocol {protocol}; it stays, and the default route is a multipath route \
-         instead of a nexthop group. Set `nexthop-id` in [settings] to a range that is free"
-    )]
-    ForeignNexthop {
-        /// The id.
-        id: u32,
-        /// Whose it is.
-        protocol: u8,
-    },
-    /// The configuration wants what the kernel has not.
-    #[error(
-        "this kernel has no nexthop objects (Linux 5.3 has); the default route is a multipath route. \
-         Write nexthops = \"auto\" in [settings]"
-    )]
-    NoNexthopObjects,
 }
 
 /// Changes in the order in which they have to be made, and what stands against more.
@@ -100,16 +79,19 @@ pub struct Plan {
 
 impl Plan {
     /// What to change so that the kernel, which holds `observed`, holds what `config` wants while
-    /// `live` are the links that can carry traffic.
+    /// `live` are the links that have routes ([`crate::links::routed`]).
     pub fn new(config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Self {
         let mut plan = Self::default();
         let make = plan.make(config, observed);
         let desired = Desired::new(config, live, make);
         let ours = config.settings.protocol;
 
-        for name in &desired.loose_rp_filter {
-            if observed.interfaces.get(name).is_some_and(|i| i.strict_rp_filter) {
-                plan.changes.push(Change::LooseRpFilter(name.clone()));
+        for interface in desired.interfaces.iter().filter_map(|name| observed.interfaces.get(name)) {
+            if interface.strict_rp_filter {
+                plan.changes.push(Change::LooseRpFilter(interface.device.name.clone()));
+            }
+            if interface.ignores_linkdown == Some(false) {
+                plan.changes.push(Change::IgnoreLinkdown(interface.device.clone()));
             }
         }
         if let Some(policy) = desired.hash_policy.filter(|p| observed.hash_policy != Some(*p)) {
@@ -131,6 +113,8 @@ impl Plan {
         plan.make_nexthops(&desired, observed);
         let Routes { broken, put_off } = plan.make_routes(config, &desired, observed, &tables);
         plan.changes.extend(missing.map(|rule| Change::Rule(rule.clone())));
+        // After ours, or what they refuse would be let through in between.
+        plan.changes.extend(kernel_rules::lost(&observed.rules, ours).into_iter().map(Change::KernelRule));
 
         plan.changes.extend(broken.into_iter().map(Change::DeleteRoute));
         plan.break_rules(&desired, &observed.rules, ours);
@@ -237,7 +221,9 @@ impl Plan {
             let mut found = places.remove(&(route.table, route.metric)).unwrap_or_default();
             let is_foreign = |f: &&FoundRoute| f.protocol != ours && !on_links(f);
             if let Some(foreign) = found.iter().copied().find(is_foreign) {
-                self.problems.push(Problem::ForeignDefault(foreign.clone()));
+                let is_spare = route.metric >= config.settings.spare_metric;
+                let problem = if is_spare { Problem::ForeignSpare } else { Problem::ForeignDefault };
+                self.problems.push(problem(foreign.clone()));
                 // Behind ours it carries nothing.
                 if found.first().is_some_and(is_foreign) {
                     continue;
@@ -268,9 +254,8 @@ impl Plan {
         // What pppd's `defaultroute` or a DHCP client put at the metric of a tier that is down would
         // win over the tiers that are up. Without any it stays: better than no default.
         let metrics = tier_metrics(config);
-        let carried = desired.routes.iter().any(|r| r.table == TableId::MAIN);
         let in_the_way =
-            |f: &FoundRoute| carried && f.table == TableId::MAIN && metrics.contains(&f.metric) && on_links(f);
+            |f: &FoundRoute| desired.carries && f.table == TableId::MAIN && metrics.contains(&f.metric) && on_links(f);
         // The highest metric first: the route that carries until now is the last to go, and none
         // that it has hidden, by a line without carrier perhaps, comes to light.
         let unwanted = places.into_values().rev().flatten().filter(|f| f.protocol == ours || in_the_way(f));
@@ -336,17 +321,14 @@ fn misleading(config: &Config, desired: &Desired, observed: &Observed) -> BTreeS
 
 /// Metrics of main's default routes, whatever is up.
 fn tier_metrics(config: &Config) -> BTreeSet<u32> {
-    let metric = |link: &Link| match link.kind {
-        LinkKind::Uplink { tier, .. } => Some(config.settings.metric.saturating_add(u32::from(tier.get()) - 1)),
-        LinkKind::Tunnel => None,
-    };
+    let metric = |link: &Link| Some(config.settings.metric.saturating_add(u32::from(link.tier()?.get()) - 1));
     config.links.iter().filter_map(metric).collect()
 }
 
 /// Indices of the devices that belong to links, up or not.
 fn link_devices(config: &Config, desired: &Desired, observed: &Observed) -> BTreeSet<u32> {
     let configured = config.links.iter().filter_map(|l| observed.interfaces.get(&l.interface));
-    let live = desired.loose_rp_filter.iter().filter_map(|name| observed.interfaces.get(name));
+    let live = desired.interfaces.iter().filter_map(|name| observed.interfaces.get(name));
     configured.chain(live).map(|i| i.device.index).collect()
 }
 
@@ -373,6 +355,9 @@ impl fmt::Display for Command<'_> {
         match self.change {
             // Not sysctl(8), which reads the dot of a VLAN's name as a separator.
             Change::LooseRpFilter(name) => write!(f, "echo 2 > /proc/sys/net/ipv4/conf/{}/rp_filter", name.quoted()),
+            Change::IgnoreLinkdown(device) => {
+                write!(f, "echo 1 > /proc/sys/net/ipv4/conf/{}/ignore_routes_with_linkdown", device.name.quoted())
+            }
             Change::HashPolicy(n) => write!(f, "sysctl -w net.ipv4.fib_multipath_hash_policy={n}"),
             Change::DeviceGroup { device, group } => {
                 write!(f, "ip link set dev {} group {group}", device.name.quoted())
@@ -392,6 +377,7 @@ impl fmt::Display for Command<'_> {
                 write!(f, "ip route replace table {table} default metric {metric} protocol {protocol} {target}")
             }
             Change::DeleteRoute(route) => write!(f, "ip route del {}", route.selection()),
+            Change::KernelRule(rule) => write!(f, "ip rule add {rule} protocol {KERNEL}"),
             Change::Rule(rule) => write!(f, "ip rule add {rule} protocol {protocol}"),
             Change::DeleteRule(rule) => write!(f, "ip rule del {rule} protocol {protocol}"),
         }

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::config::{Config, Firewall, FwMark, Link, LinkKind, NexthopMode};
 use crate::firewall;
 use crate::kernel::{self, Kernel};
-use crate::links::{self, LinkState, LiveLink, live, state};
+use crate::links::{LinkState, LiveLink, routed, state};
 use crate::observed::{Observed, Scope};
 use crate::plan::{Change, Plan, Problem};
 use crate::records::Records;
@@ -64,6 +64,12 @@ pub enum Warning {
          have the caller say the router's address, or write gateway there"
     )]
     NoGateway(LinkName, IfName),
+    /// The same, where another uplink can carry traffic.
+    #[error(
+        "{0} is not used: it has no gateway, and {1} is an Ethernet; \
+         have the caller say the router's address, or write gateway there"
+    )]
+    Unused(LinkName, IfName),
 }
 
 /// Failures on one line of a length that a log takes.
@@ -87,7 +93,7 @@ pub struct Outcome {
     pub warnings: Vec<Warning>,
     /// Links that carry traffic now.
     pub live: Vec<LinkName>,
-    /// Links that are recorded as up and cannot carry traffic.
+    /// Links that are recorded as up and cannot carry traffic: down, or without carrier or address.
     pub dead: Vec<LinkName>,
     /// How long it took.
     pub elapsed: Duration,
@@ -110,16 +116,15 @@ impl Refused {
         observed.firewall.no_groups |= self.device_groups;
         let observed = &*observed;
         let usable = |l: &LiveLink<'_>| !self.links.contains(&l.link.name);
-        let live: Vec<_> = live(config, records, observed).into_iter().filter(usable).collect();
-        // Without its group no default route can be made of nexthop objects. Linux before 6.12
-        // refuses a weight of 256 in one, which a multipath route can have.
+        let routed: Vec<_> = routed(config, records, observed).into_iter().filter(usable).collect();
+        // Without its group no default route can be made of nexthop objects.
         let no_group = self.changes.iter().any(|c| matches!(c, Change::Group { .. }));
         let classic = no_group.then(|| {
             let mut config = config.clone();
             config.settings.nexthops = NexthopMode::Multipath;
             config
         });
-        let mut plan = Plan::new(classic.as_ref().unwrap_or(config), &live, observed);
+        let mut plan = Plan::new(classic.as_ref().unwrap_or(config), &routed, observed);
         // Where the new default cannot be made the old one is better than none.
         let is_main = |c: &Change| matches!(c, Change::Route(route) if route.table == TableId::MAIN);
         let keep_old = self.changes.iter().any(is_main);
@@ -130,7 +135,7 @@ impl Refused {
         };
         let refused = |c: &Change| self.changes.contains(c) || self.firewall && matches!(c, Change::Firewall(_));
         plan.changes.retain(|change| !(refused(change) || keep_old && breaks(change)));
-        (plan, live.into_iter().map(|l| l.link.name.clone()).collect())
+        (plan, routed.into_iter().filter(|l| l.carrier).map(|l| l.link.name.clone()).collect())
     }
 
     /// Where `plan` changes what our device groups mean, or who is in them, takes those that have strayed out of them:
@@ -178,15 +183,21 @@ pub enum About {
     Nothing,
 }
 
-fn warnings(live: &[LiveLink<'_>], observed: &Observed) -> Vec<Warning> {
-    let unmasqueraded = firewall::unmasqueraded(live, observed).into_iter();
-    let unmasqueraded =
-        unmasqueraded.filter_map(|link| Some(Warning::Unmasqueraded(link.name.clone(), observed.private_lan?)));
-    let lost = live.iter().filter(|l| {
-        let interface = observed.interfaces.get(&l.leg.device.name);
-        l.leg.gateway.is_none() && interface.is_some_and(|interface| interface.arp)
-    });
-    unmasqueraded.chain(lost.map(|l| Warning::NoGateway(l.link.name.clone(), l.leg.device.name.clone()))).collect()
+fn warnings(states: &[LinkState<'_>], observed: &Observed) -> Vec<Warning> {
+    let live: Vec<_> = states.iter().filter_map(LinkState::live).cloned().collect();
+    let unmasqueraded = firewall::unmasqueraded(&live, observed).into_iter();
+    let mut warnings: Vec<_> = unmasqueraded
+        .filter_map(|link| Some(Warning::Unmasqueraded(link.name.clone(), observed.private_lan?)))
+        .collect();
+    for state in states {
+        let (LinkState::Up(l) | LinkState::NoGateway(l)) = state else { continue };
+        if l.lacks_gateway(observed) {
+            let (link, interface) = (l.link.name.clone(), l.leg.device.name.clone());
+            let used = matches!(state, LinkState::Up(_));
+            warnings.push(if used { Warning::NoGateway(link, interface) } else { Warning::Unused(link, interface) });
+        }
+    }
+    warnings
 }
 
 /// Links that are gone and whose connections others can take over. To look for their pins the kernel
@@ -252,9 +263,10 @@ pub fn reconcile(
             outcome.failures.push(Failure::Refused { error, link: None });
         }
         outcome.live = live;
-        outcome.warnings = warnings(&links::live(config, records, &observed), &observed);
-        let is_dead = |link: &&Link| state(link, config, records, &observed) == LinkState::Dead;
-        outcome.dead = config.links.iter().filter(is_dead).map(|link| link.name.clone()).collect();
+        let states: Vec<_> = config.links.iter().map(|link| state(link, config, records, &observed)).collect();
+        outcome.warnings = warnings(&states, &observed);
+        let dead = config.links.iter().zip(&states).filter(|(_, state)| state.is_dead());
+        outcome.dead = dead.map(|(link, _)| link.name.clone()).collect();
         // Once is enough for what has no trace in the kernel.
         plan.changes.retain(|c| !(matches!(c, Change::Forget(_)) && outcome.made.contains(c)));
         let rest = plan.changes.is_empty();
@@ -271,7 +283,7 @@ pub fn reconcile(
             let no_effect = match change {
                 // A rule that is wanted again after it was added lost a selector on the way: old
                 // kernels skip what they do not know. What they made of it is deleted by this plan.
-                Change::Rule(_) => made >= 1,
+                Change::Rule(_) | Change::KernelRule(_) => made >= 1,
                 // The kernel deletes the first rule that matches what is given, which can be another
                 // one, or one of several; the next plan adds again, behind, what was wanted.
                 Change::DeleteRule(_) => made >= 4,
@@ -283,7 +295,7 @@ pub fn reconcile(
                 continue;
             }
             // Nothing depends on a rule, and there may be more of them than rounds.
-            let is_rule = matches!(change, Change::Rule(_) | Change::DeleteRule(_));
+            let is_rule = matches!(change, Change::Rule(_) | Change::KernelRule(_) | Change::DeleteRule(_));
             match kernel.apply(&change, protocol) {
                 Ok(()) => outcome.made.push(change),
                 Err(error) if error.is_permission() => return Err(error),
@@ -332,11 +344,11 @@ pub fn reconcile(
 /// in the link's other routes and rules either.
 fn link_of(change: &Change, config: &Config, records: &Records, observed: &Observed) -> Option<LinkName> {
     use crate::state::{DefaultRoute, Target};
-    let live = live(config, records, observed);
+    let routed = routed(config, records, observed);
     let device = match change {
         Change::Nexthop { leg, .. } => &leg.device,
         Change::Route(DefaultRoute { target: Target::Legs(legs), .. }) if legs.len() == 1 => &legs[0].leg.device,
         _ => return None,
     };
-    live.iter().find(|l| l.leg.device == *device).map(|l| l.link.name.clone())
+    routed.iter().find(|l| l.leg.device == *device).map(|l| l.link.name.clone())
 }

@@ -17,8 +17,8 @@ use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 use thiserror::Error;
 
-use crate::caller::{Addresses, Change, Event, Family};
-use crate::config::{Config, Link};
+use crate::caller::{Addresses, Change, Event, Family, Occupant};
+use crate::config::Config;
 use crate::hold::Hold;
 use crate::types::{HostAddr, IfName, LinkName};
 pub use adopt::Adopted;
@@ -77,9 +77,10 @@ impl Records {
     }
 
     /// The link that is recorded on `interface`.
-    pub fn on<'a>(&self, interface: &IfName, config: &'a Config) -> Option<&'a Link> {
-        let (name, _) = self.records.iter().find(|(_, record)| record.interface == *interface)?;
-        config.links.iter().find(|link| link.name == *name)
+    pub fn on<'a>(&self, interface: &IfName, config: &'a Config) -> Option<Occupant<'a>> {
+        let (name, record) = self.records.iter().find(|(_, record)| record.interface == *interface)?;
+        let link = config.links.iter().find(|link| link.name == *name)?;
+        Some(Occupant { link, session: record.session })
     }
 }
 

@@ -134,7 +134,7 @@ fn without_power_it_is_said_on_one_line() {
     ok(&mut server.hook(UP, ISP1));
     ISP1.hang_up();
     ISP1.unregister();
-    let output = ok(as_nobody(&server, DOWN, ISP1, "").arg("-v"));
+    let output = ok(as_nobody(&server, DOWN, ISP1, "").option("-v"));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("without privileges there is nothing left to do"), "{said}");
 }
@@ -189,7 +189,7 @@ fn what_stands_in_the_place_of_a_record_holds_nobody_up() {
             let _ = fs::remove_file(&path);
             obstacle(&path);
             let started = Instant::now();
-            let output = ok(server.hook(UP, ISP1).arg("-v"));
+            let output = ok(server.hook(UP, ISP1).option("-v"));
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(said.contains(name) || name == ".isp2.new", "{what}: {said}");
             assert!(!said.contains("root:"), "{what}: {said}");

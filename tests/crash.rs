@@ -208,20 +208,20 @@ fn a_tunnel_comes_up() {
         server.up(ISP1);
         VPN0.create();
         let without = State::now(server);
-        ok(server.openvpn(VPN0, "up").arg("--strict"));
+        ok(server.openvpn(VPN0, "up").option("--strict"));
         let done = State::now(server);
         kill_at_every_point(
             server,
             &format!("vpn up, {mode}"),
             || server.openvpn(VPN0, "up"),
             || {
-                ok(server.openvpn(VPN0, "route-pre-down").arg("--strict"));
+                ok(server.openvpn(VPN0, "route-pre-down").option("--strict"));
                 assert_eq!(State::now(server), without);
             },
             |n, at| {
                 assert!(has_default(), "{at}: {:#?}", held());
                 next_event(server, n, ISP1);
-                ok(server.openvpn(VPN0, "up").arg("--strict"));
+                ok(server.openvpn(VPN0, "up").option("--strict"));
                 assert_eq!(State::now(server), done, "{at}");
             },
         );

@@ -104,7 +104,7 @@ fn what_somebody_else_took_away_is_seen_and_mended() {
     assert_eq!(logged(), "");
     ip("rule del priority 101");
     let mended = logged();
-    assert!(mended.contains(&format!("made: {command}; links up: isp1; 1 changes in ")), "{mended}");
+    assert!(mended.contains(&format!("made: {command}; links up: isp1; 1 change in ")), "{mended}");
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn a_static_link_is_taken_down_by_its_interface_only() {
         said(&server, "link down cable --dry-run");
         let (code, error) = refused(&server, "link down cable");
         assert_eq!(code, Some(1), "told to be up: {told}");
-        assert!(error.contains("`ip link set ppp0 down`"), "{error}");
+        assert!(error.contains("`ip link set dev ppp0 down`"), "{error}");
     }
     ip("link set ppp0 down");
     said(&server, "link down cable");

@@ -75,14 +75,16 @@ fn assert_shown(output: &Output) {
         "    +     nexthop via 203.0.113.1 dev ppp1 weight 2\n",
         " group 7001,8/7002,2 ",
         "    + default nhid 7100 via 203.0.113.1 dev ppp1 proto ",
-        "      classic multipath ",
+        "    + default via 203.0.113.1 dev ppp1 proto ",
+        "      multipath and spares ",
+        "      multipath alone ",
         "  ok: no default while a line was up: 0 times\n",
         "  ok: afterwards everything is as in step 2\n",
     ] {
         assert!(text.contains(part), "{part:?} is missing in:\n{text}");
     }
     assert!(!text.contains("NOT AS PROMISED") && !text.contains('\x1b'), "{text}");
-    assert!(text.lines().last().unwrap().starts_with("All 9 promises kept"), "{text}");
+    assert!(text.lines().last().unwrap().starts_with("All 10 promises kept"), "{text}");
     assert_eq!(text.lines().find(|line| line.len() > 80), None);
 }
 

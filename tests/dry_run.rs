@@ -120,7 +120,7 @@ fn by_hooks(config: &str) -> Vec<(String, Vec<String>)> {
     let steps = STEPS.iter().map(|step| {
         (step.devices)();
         let (before, records) = (everything(), files(&server));
-        let printed = ok((step.hook)(&server).arg("--dry-run")).stdout;
+        let printed = ok((step.hook)(&server).option("--dry-run")).stdout;
         assert_eq!((everything(), files(&server)), (before, records), "a dry run touched something");
         ok(&mut (step.hook)(&server));
         (String::from_utf8(printed).unwrap(), everything())
@@ -164,13 +164,13 @@ fn a_dry_run_touches_nothing_and_needs_nothing() {
     ISP1.create();
     let before = everything();
     for program in [UP, DOWN] {
-        let printed = ok(server.hook(program, ISP1).arg("--dry-run")).stdout;
+        let printed = ok(server.hook(program, ISP1).option("--dry-run")).stdout;
         assert!(
             String::from_utf8(printed).unwrap().contains("ip rule add priority 190 lookup 254 suppress_prefixlength 0")
         );
     }
     VPN0.create();
-    ok(server.openvpn(VPN0, "up").args(["--strict", "--dry-run"]));
+    ok(server.openvpn(VPN0, "up").option("--strict --dry-run"));
     VPN0.unregister();
     for command in [&["plan"][..], &["apply", "--dry-run"]] {
         ok(&mut server.with_args(CTL, command));
@@ -183,6 +183,6 @@ fn a_dry_run_touches_nothing_and_needs_nothing() {
 fn a_selector_that_this_ip_may_not_know_is_printed_in_the_terms_of_a_newer_one() {
     let server = Server::new(&format!("{ARTICLE}[[policy]]\nname = \"voice\"\ndscp = 46\nvia = [\"isp2\"]\n"));
     ISP1.create();
-    let printed = String::from_utf8(ok(server.hook(UP, ISP1).arg("--dry-run")).stdout).unwrap();
+    let printed = String::from_utf8(ok(server.hook(UP, ISP1).option("--dry-run")).stdout).unwrap();
     assert!(printed.contains("ip rule add priority 207 dscp 46 lookup 2 protocol 77\n"), "{printed}");
 }

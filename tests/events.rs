@@ -34,6 +34,8 @@ const RULE2: &str = "192:\tfrom 203.0.113.10 lookup 2 proto 77";
 const TABLE1: &str = "default via 198.51.100.1 dev ppp0 table 1 proto 77";
 const TABLE2: &str = "default via 203.0.113.1 dev ppp1 table 2 proto 77";
 const TABLE3: &str = "default via 10.8.0.5 dev tun0 table 3 proto 77";
+const SPARE1: &str = "default via 198.51.100.1 dev ppp0 proto 77 metric 4000000";
+const SPARE2: &str = "default via 203.0.113.1 dev ppp1 proto 77 metric 4000001";
 const NEXTHOP1: &str = "id 7001 via 198.51.100.1 dev ppp0 scope 253 proto 77";
 const NEXTHOP2: &str = "id 7002 via 203.0.113.1 dev ppp1 scope 253 proto 77";
 // Routes of the kernel that come with an address.
@@ -60,22 +62,28 @@ fn the_articles_listing_comes_out_of_the_articles_file_step_by_step() {
     let server = Server::new(ARTICLE);
     server.up(ISP1);
     let group1 = "id 7100 group 7001,8 proto 77";
-    assert_held(&[RULE1], &[NEXTHOP1, group1, TABLE1, ONLY1, PEER1]);
+    assert_held(&[RULE1], &[NEXTHOP1, group1, TABLE1, SPARE1, ONLY1, PEER1]);
 
     let prober = Prober::start();
     server.up(ISP2);
     let group = "id 7100 group 7001,8/7002,2 proto 77";
-    assert_held(&[RULE1, RULE2], &[NEXTHOP1, NEXTHOP2, group, TABLE1, TABLE2, BOTH, PEER1, PEER2]);
+    assert_held(&[RULE1, RULE2], &[NEXTHOP1, NEXTHOP2, group, TABLE1, TABLE2, SPARE1, SPARE2, BOTH, PEER1, PEER2]);
 
     VPN0.create();
     ok(&mut server.openvpn(VPN0, "up"));
-    assert_held(&[RULE1, RULE2], &[NEXTHOP1, NEXTHOP2, group, TABLE1, TABLE2, TABLE3, BOTH, PEER1, PEER2, PEER3]);
+    assert_held(
+        &[RULE1, RULE2],
+        &[NEXTHOP1, NEXTHOP2, group, TABLE1, TABLE2, TABLE3, SPARE1, SPARE2, BOTH, PEER1, PEER2, PEER3],
+    );
 
     server.lose(ISP2);
-    assert_held(&[RULE1], &[NEXTHOP1, group1, TABLE1, TABLE3, ONLY1, PEER1, PEER3]);
+    assert_held(&[RULE1], &[NEXTHOP1, group1, TABLE1, TABLE3, SPARE1, ONLY1, PEER1, PEER3]);
 
     server.up(ISP2);
-    assert_held(&[RULE1, RULE2], &[NEXTHOP1, NEXTHOP2, group, TABLE1, TABLE2, TABLE3, BOTH, PEER1, PEER2, PEER3]);
+    assert_held(
+        &[RULE1, RULE2],
+        &[NEXTHOP1, NEXTHOP2, group, TABLE1, TABLE2, TABLE3, SPARE1, SPARE2, BOTH, PEER1, PEER2, PEER3],
+    );
     let seen = prober.stop();
     assert!(seen.asked > 1000, "{seen:?}");
     assert_eq!(seen.unreachable, 0, "{seen:?}");
@@ -84,7 +92,10 @@ fn the_articles_listing_comes_out_of_the_articles_file_step_by_step() {
     ok(&mut server.openvpn(VPN0, "down"));
     server.lose(ISP1);
     let group2 = "id 7100 group 7002,2 proto 77";
-    assert_held(&[RULE2], &[NEXTHOP2, group2, TABLE2, "default nhid 7100 via 203.0.113.1 dev ppp1 proto 77", PEER2]);
+    assert_held(
+        &[RULE2],
+        &[NEXTHOP2, group2, TABLE2, SPARE2, "default nhid 7100 via 203.0.113.1 dev ppp1 proto 77", PEER2],
+    );
     // No default is left, and nothing of any link; the rules stay.
     server.lose(ISP2);
     assert_held(&[], &[]);
@@ -95,12 +106,12 @@ fn a_multipath_route_carries_where_nexthop_objects_are_not_wanted() {
     let server = Server::new(&with_settings(ARTICLE, "nexthops = \"multipath\""));
     server.up(ISP1);
     let only1 = "default via 198.51.100.1 dev ppp0 proto 77";
-    assert_held(&[RULE1], &[TABLE1, only1, PEER1]);
+    assert_held(&[RULE1], &[TABLE1, SPARE1, only1, PEER1]);
     server.up(ISP2);
     let both = "default proto 77 nexthop via 198.51.100.1 dev ppp0 weight 8 nexthop via 203.0.113.1 dev ppp1 weight 2";
-    assert_held(&[RULE1, RULE2], &[TABLE1, TABLE2, both, PEER1, PEER2]);
+    assert_held(&[RULE1, RULE2], &[TABLE1, TABLE2, SPARE1, SPARE2, both, PEER1, PEER2]);
     server.lose(ISP2);
-    assert_held(&[RULE1], &[TABLE1, only1, PEER1]);
+    assert_held(&[RULE1], &[TABLE1, SPARE1, only1, PEER1]);
     server.lose(ISP1);
     assert_held(&[], &[]);
 }
@@ -219,6 +230,8 @@ fn a_gateway_outside_of_every_subnet_and_none_at_all_are_taken() {
     ok(&mut server.hook(UP, Line { remote: "192.0.2.254", ..ISP1 }));
     assert_eq!(defaults("main"), ["default nhid 7100 via 192.0.2.254 dev ppp0 proto 77 onlink"]);
     ISP2.create();
+    // As a device of pppd is, and no veth.
+    ip("link set ppp1 arp off");
     ok(&mut server.hook(UP, Line { remote: "0.0.0.0", ..ISP2 }));
     assert_eq!(defaults("2"), ["default dev ppp1 table 2 proto 77 scope 253"]);
 }

@@ -144,7 +144,7 @@ fn a_foreign_default_route_stays_and_the_error_names_it_and_the_way_out() {
             // Everything else is there.
             assert_eq!(defaults("1"), ["default via 198.51.100.1 dev ppp0 table 1 proto 77"]);
             assert_eq!(held().iter().filter(|line| line.contains(" lookup ")).count(), 3 + 12);
-            assert_eq!(fails(1, server.hook(UP, ISP1).arg("--dry-run")), said);
+            assert_eq!(fails(1, server.hook(UP, ISP1).option("--dry-run")), said);
             // With no line up nothing stands against anything.
             server.lose(ISP1);
             assert_eq!(defaults("main"), [foreign], "{mode}");

@@ -29,10 +29,13 @@ fn an_interface_that_is_no_link_is_none_of_our_business() {
     for program in [UP, DOWN] {
         let output = ok(server.hook(program, other).env_remove("LINKNAME"));
         assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
-        let output = ok(server.hook(program, other).env_remove("LINKNAME").arg("-v"));
-        assert!(String::from_utf8_lossy(&output.stderr).contains("ppp7 is no link of "), "{output:?}");
+        let output = ok(server.hook(program, other).env_remove("LINKNAME").option("-v"));
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains("ppp7, called \"provider\", is no link of "),
+            "{output:?}"
+        );
     }
-    ok(server.openvpn(Line { device: "tun7", ..VPN0 }, "up").arg("--strict"));
+    ok(server.openvpn(Line { device: "tun7", ..VPN0 }, "up").option("--strict"));
     assert_eq!(held(), before);
     assert_untouched(&server);
 }
@@ -46,9 +49,9 @@ fn wrong_arguments_are_one_line_and_status_2_and_touch_nothing() {
         (&["ppp0"], "<REMOTE>"),
         (&["ppp0", "", "", "198.51.100.10"], "<REMOTE>"),
         (&["ppp0", "", "", "198.51.100.10", "198.51.100.1", "isp1", "more"], "more"),
-        (&["ppp0", "", "", "198.51.100.10", "198.51.100.1", "isp1", "--fast"], "--fast"),
+        (&["ppp0", "", "", "198.51.100.10", "198.51.100.1", "isp1", "--help"], "--help"),
         (&["--fast", "ppp0", "", "", "198.51.100.10", "198.51.100.1"], "--fast"),
-        (&["ppp0", "", "", "198.51.100.10", "198.51.100.1", "isp1", "--state-dir"], "--state-dir"),
+        (&["ppp0", "", "", "--state-dir", "198.51.100.1"], "write an IPv4 address"),
         (&["", "", "", "198.51.100.10", "198.51.100.1"], "interface name"),
         (&["ppp0/../x", "", "", "198.51.100.10", "198.51.100.1"], "interface name"),
         (&["ppp0 ppp1 ppp2 ppp3", "", "", "198.51.100.10", "198.51.100.1"], "interface name"),
@@ -72,13 +75,16 @@ fn wrong_arguments_are_one_line_and_status_2_and_touch_nothing() {
     for (args, why) in [
         (&["tun0", "1500", "0", "10.8.0.6", "10.8.0.5", "init", "more"][..], "more"),
         (&["tun0", "1500", "0", "10.8.0.x", "10.8.0.5", "init"], "local address"),
-        (&["tun0", "--fast"], "--fast"),
+        (&["--fast", "tun0"], "--fast"),
+        (&["tun0", "1500", "0", "--config=/x", "10.8.0.5", "init"], "local address"),
         (&[], "interface name"),
     ] {
         one_line(&fails(2, server.with_args(VPN, &["--strict"]).args(args)), why);
         // OpenVPN would end itself.
         one_line(&fails(0, &mut server.with_args(VPN, args)), why);
     }
+    // What OpenVPN says is no option of ours.
+    fails(0, &mut server.with_args(VPN, &["tun0", "--strict", "--strict", "10.8.0.x", "10.8.0.5", "init"]));
     for args in [&["aply"][..], &["apply", "--fast"]] {
         one_line(&fails(2, &mut server.with_args(CTL, args)), args[args.len() - 1]);
     }
@@ -106,7 +112,7 @@ fn a_broken_configuration_is_one_line_with_file_and_line_and_status_1() {
     ISP1.create();
     let broken = |server: &Server, place: &str| {
         let mut strict = server.openvpn(VPN0, "up");
-        strict.arg("--strict");
+        strict.option("--strict");
         for mut hook in [server.hook(UP, ISP1), server.hook(DOWN, ISP1), strict] {
             let said = fails(1, &mut hook);
             assert_eq!(said.lines().count(), 1, "{said}");
@@ -131,8 +137,8 @@ fn an_event_that_a_broken_configuration_loses_can_be_said_again_as_the_line_tell
     let six = Line { local: "fe80::2", remote: "fe80::1", ..ISP1 };
     let nowhere = Line { local: "0.0.0.0", remote: "0.0.0.0", ..ISP1 };
     for (program, line, lost) in [
-        (UP, nowhere, "say `mhctl link up LINK --interface ppp0`"),
-        (DOWN, ISP1, "not recorded as down: once that is mended, say `mhctl link down LINK --interface ppp0`"),
+        (UP, nowhere, "say `mhctl link up LINK --interface=ppp0`"),
+        (DOWN, ISP1, "not recorded as down: once that is mended, say `mhctl link down LINK --interface=ppp0`"),
         (UP, six, "what became of IPv6 on ppp0 was not recorded: once that is mended, reconnect"),
         (DOWN, six, "what became of IPv6 on ppp0 was not recorded: once that is mended, reconnect"),
     ] {
@@ -140,7 +146,7 @@ fn an_event_that_a_broken_configuration_loses_can_be_said_again_as_the_line_tell
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(said.contains("multihome.toml:1: ") && said.trim_end().ends_with(lost), "{said}");
         // A dry run loses nothing.
-        let said = fails(1, server.hook(program, line).arg("--dry-run"));
+        let said = fails(1, server.hook(program, line).option("--dry-run"));
         assert!(said.contains("multihome.toml:1: ") && !said.contains("recorded"), "{said}");
     }
     let said = fails(1, &mut server.with_args(CTL, &["link", "up", "--interface", "ppp0"]));
@@ -289,14 +295,14 @@ fn output_goes_to_stderr_too_when_asked_for() {
     ISP1.create();
     let quiet = server.hook(UP, ISP1).stdout(Stdio::piped()).output().unwrap();
     assert!(quiet.stdout.is_empty() && quiet.stderr.is_empty(), "{quiet:?}");
-    let verbose = ok(server.hook(UP, ISP1).arg("-v"));
+    let verbose = ok(server.hook(UP, ISP1).option("-v"));
     let said = String::from_utf8_lossy(&verbose.stderr).into_owned();
     assert!(said.contains("isp1 up on ppp0, 198.51.100.10 via 198.51.100.1; links up: isp1; 0 changes in "), "{said}");
 }
 
 /// What a hook says of an event that changes nothing, in its one line.
 fn said_of(hook: &mut Command) -> String {
-    String::from_utf8(ok(hook.arg("-v")).stderr).unwrap().lines().next().unwrap_or_default().to_owned()
+    String::from_utf8(ok(hook.option("-v")).stderr).unwrap().lines().next().unwrap_or_default().to_owned()
 }
 
 #[test]
@@ -337,7 +343,7 @@ fn an_error_that_nobody_can_hear_is_an_error_like_any_other() {
             server.configure("nonsense");
             assert_eq!(hook.status().unwrap().code(), Some(1), "{hook:?}");
             server.configure(ARTICLE);
-            hook.arg("--what").stderr(File::create("/dev/full").unwrap());
+            hook.args(["--what"; 4]).stderr(File::create("/dev/full").unwrap());
             assert_eq!(hook.status().unwrap().code(), Some(2), "{hook:?}");
         }
     }
@@ -362,5 +368,10 @@ fn bytes_that_are_no_text_are_an_error_like_any_other() {
         ok(server.hook(UP, ISP1).env(name, long));
     }
     VPN0.create();
-    ok(server.openvpn(VPN0, "up").arg("--strict").env("trusted_ip", bytes).env("daemon_pid", bytes).env("dev", bytes));
+    ok(server
+        .openvpn(VPN0, "up")
+        .option("--strict")
+        .env("trusted_ip", bytes)
+        .env("daemon_pid", bytes)
+        .env("dev", bytes));
 }

@@ -10,11 +10,13 @@ use std::process::Command;
 use multihome::cli;
 
 // Not by cargo: it would build as root, in a directory that may be somebody else's.
-#[path = "../examples/man.rs"]
+#[path = "../examples/man/main.rs"]
 #[allow(dead_code)]
 mod example;
 
 const BY_HAND: &str = "man/multihome.toml.5";
+/// Pages of others that ours name.
+const OTHERS: [&str; 5] = ["ip-nexthop(8)", "ip-route(8)", "ip-rule(8)", "openvpn(8)", "pppd(8)"];
 
 fn groff(page: &Path) -> (String, String) {
     let output =
@@ -30,10 +32,28 @@ fn pages(command: &clap::Command, name: &str, into: &mut Vec<String>) {
     }
 }
 
-#[test]
-fn every_command_has_a_page_that_groff_takes() {
+/// Makes pages and completions.
+fn made() -> tempfile::TempDir {
     let dir = tempfile::TempDir::new().unwrap();
     example::write_all(dir.path()).unwrap();
+    dir
+}
+
+/// The pages that a page names, as name(section).
+fn named(page: &str) -> Vec<String> {
+    let text = page.replace("\\-", "-").replace(" (", "(").replace("\\f", " \\f");
+    let outside = |c: char| !c.is_ascii_alphanumeric() && !"()._-".contains(c);
+    let words = text.split(outside).map(|word| word.trim_end_matches(['.', ',']));
+    let is_page = |word: &&str| {
+        let section = word.strip_suffix(')').and_then(|word| word.split_once('('));
+        section.is_some_and(|(name, section)| !name.is_empty() && section.len() == 1 && "12345678".contains(section))
+    };
+    words.filter(is_page).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_command_has_a_page_that_groff_takes() {
+    let dir = made();
     let mut expected = vec!["multihome.toml.5".to_owned()];
     for program in cli::all() {
         let name = program.get_name().to_owned();
@@ -51,10 +71,61 @@ fn every_command_has_a_page_that_groff_takes() {
         let has = |option: &str| text.contains(&format!("--{option}")) || text.contains(&format!(" -l {option}"));
         assert!(has("force") && !has("guard"), "{name}");
     }
-    for name in found.iter().filter(|n| n.ends_with(".8") || n.ends_with(".5")) {
+    let pages: Vec<_> = found.iter().filter(|n| n.ends_with(".8") || n.ends_with(".5")).collect();
+    let ours: Vec<_> = pages.iter().map(|n| n.replace(".8", "(8)").replace(".5", "(5)")).collect();
+    let mut seen = 0;
+    for name in pages {
         let (text, warnings) = groff(&dir.path().join(name));
         assert_eq!(warnings, "", "{name}");
-        assert!(text.contains("NAME") && text.lines().count() > 10, "{name}: {text}");
+        assert!(text.lines().count() > 10, "{name}: {text}");
+        let of_commands = ["SYNOPSIS", "EXIT STATUS"].map(|section| (section, name.ends_with(".8")));
+        for (section, wanted) in [("NAME", true), ("FILES", true), ("SEE ALSO", true)].into_iter().chain(of_commands) {
+            assert!(!wanted || text.lines().any(|line| line == section), "{name}: {section}");
+        }
+        for page in named(&fs::read_to_string(dir.path().join(name)).unwrap()) {
+            assert!(ours.contains(&page) || OTHERS.contains(&page.as_str()), "{name}: {page}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "{seen}");
+}
+
+/// What bash offers at the end of a command line, which begins with mhctl.
+fn offered(completions: &Path, mhctl: &Path, line: &str) -> Vec<String> {
+    let script = "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); \
+                  _mhctl \"$1\" \"${!#}\" \"${COMP_WORDS[COMP_CWORD - 1]}\"; printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let mut bash = Command::new("bash");
+    bash.args(["-c", script, "bash"]).arg(completions.join("mhctl.bash")).arg(mhctl).args(line.split(' '));
+    let output = bash.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{line:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn tab_offers_the_names_of_the_links() {
+    let dir = made();
+    let mhctl = dir.path().join("mhctl");
+    let config = dir.path().join("multihome.toml");
+    let script = format!("#!/bin/sh\nexec {} --config {} \"$@\"\n", env!("CARGO_BIN_EXE_mhctl"), config.display());
+    fs::write(&mhctl, script).unwrap();
+    fs::set_permissions(&mhctl, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::write(&config, include_str!("../src/config/tests/article.toml")).unwrap();
+    for line in ["drill ", "link up ", "link down ", "why 8.8.8.8 --if-down "] {
+        let offered = offered(dir.path(), &mhctl, line);
+        for name in ["isp1", "isp2", "vpn"] {
+            assert!(offered.contains(&name.to_owned()), "{line:?}: {offered:?}");
+        }
+    }
+    assert_eq!(offered(dir.path(), &mhctl, "drill i"), ["isp1", "isp2"]);
+    assert_eq!(offered(dir.path(), &mhctl, "link up isp1 --interface=ppp0 v"), ["vpn"]);
+    assert!(offered(dir.path(), &mhctl, "drill --f").contains(&"--force".to_owned()));
+    assert!(!offered(dir.path(), &mhctl, "").contains(&"link-names".to_owned()));
+    // No names are no noise either.
+    fs::write(&config, "nonsense").unwrap();
+    assert_eq!(offered(dir.path(), &mhctl, "drill i"), [""]);
+    for name in ["_mhctl", "mhctl.fish"] {
+        let text = fs::read_to_string(dir.path().join(name)).unwrap();
+        assert_eq!(text.matches("(mhctl link-names 2>/dev/null)").count(), 4, "{name}");
     }
 }
 

@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -171,13 +170,16 @@ fn an_interface_is_one_lines_at_a_time() {
 fn hostile_names_are_only_compared() {
     let server = Server::new(ARTICLE);
     ISP1.create();
+    let before = held();
     let long = "x".repeat(50_000);
     for name in ["../../etc/passwd", "isp1\n", "$(reboot)", "isp2.toml", long.as_str(), "\u{1b}[2J"] {
-        let mut hook = server.with_args(UP, &["ppp0", "/dev/pts/7", "115200", ISP1.local, ISP1.remote, name]);
-        ok(hook.env("LINKNAME", name).env("PEERNAME", name).env("PPPD_PID", name));
-        // Then it is the interface that counts.
-        let mut files: Vec<_> = fs::read_dir(server.state()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        files.sort();
-        assert_eq!(files, ["isp1.toml", "lock", "records.lock"], "{name:?}");
+        let words = ["ppp0", "/dev/pts/7", "115200", ISP1.local, ISP1.remote, name];
+        for program in [UP, DOWN] {
+            let mut hook = server.with_args(program, &words);
+            let output = ok(hook.option("-v").env("LINKNAME", name).env("PEERNAME", name).env("PPPD_PID", name));
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(said.lines().count() == 1 && said.len() < 400 && !said.contains('\u{1b}'), "{said:?}");
+            assert!(!server.state().exists() && held() == before, "{name:?}");
+        }
     }
 }

@@ -11,13 +11,13 @@ use std::collections::BTreeSet;
 use multihome::config::{Config, LinkKind};
 use multihome::desired::{Desired, Make};
 use multihome::kernel::Kernel;
-use multihome::links::{LiveLink, live};
+use multihome::links::{LiveLink, live, routed};
 use multihome::observed::Scope;
-use multihome::plan::Change;
+use multihome::plan::{Change, KERNEL};
 use multihome::reconcile::{About, Failure, Outcome, preview, reconcile};
 use multihome::records::Records;
-use multihome::state::{Target, WeightedLeg};
-use multihome::types::TableId;
+use multihome::state::{Action, FoundRule, Selector, Target, WeightedLeg};
+use multihome::types::{IfName, TableId, Weight};
 use proptest::prelude::*;
 
 use fake::watched::Watched;
@@ -33,7 +33,8 @@ fn assert_settled(config: &Config, records: &Records, fake: &mut Fake, outcome: 
     assert!(again.made.is_empty(), "made again: {:?}\n{fake}", again.made);
 
     let observed = fake.observe(&Scope::new(config, records)).unwrap();
-    let live = live(config, records, &observed);
+    let routed = routed(config, records, &observed);
+    let live: Vec<_> = routed.iter().filter(|l| l.carrier).cloned().collect();
     for link in &config.links {
         let up = live.iter().find(|l| l.link.name == link.name).map(|l| l.leg.device.index);
         let foreign = fake.routes.iter().any(|r| r.table == link.table && r.protocol != OURS);
@@ -41,17 +42,35 @@ fn assert_settled(config: &Config, records: &Records, fake: &mut Fake, outcome: 
         assert!(foreign || carriers == up.into_iter().collect::<Vec<_>>(), "{link:?}\n{fake}");
     }
     // Somebody's default at a better metric, or at ours, is theirs to have.
-    if fake.routes.iter().find(|r| r.table == TableId::MAIN).is_none_or(|r| r.protocol == OURS) {
+    if fake.in_use(TableId::MAIN).is_none_or(|r| r.protocol == OURS) {
         assert_default_is_shared_out(&live, fake);
     }
-    let wanted = Desired::new(config, &live, Make::Objects).rules;
+    assert_spares(config, &routed, fake);
+    let wanted = Desired::new(config, &routed, Make::Objects).rules;
     for rule in &wanted {
         assert!(fake.rules.iter().any(|r| r.complete && r.rule == *rule), "no {rule}\n{fake}");
     }
     let own: Vec<_> = fake.rules.iter().filter(|r| r.protocol == OURS).map(|r| r.rule.to_string()).collect();
     let distinct: BTreeSet<_> = own.iter().collect();
     assert!(own.len() == distinct.len() && own.iter().all(|r| wanted.iter().any(|w| w.to_string() == *r)), "{fake}");
-    assert!(live.iter().all(|l| !fake.nics[&l.leg.device.name].strict_rp_filter));
+    for nic in routed.iter().map(|l| &fake.nics[&l.leg.device.name]) {
+        assert!(!nic.strict_rp_filter && nic.ignores_linkdown);
+    }
+}
+
+/// Each uplink has its spare, with carrier or without, and no other is ours: those of a lower tier first.
+fn assert_spares(config: &Config, routed: &[LiveLink<'_>], fake: &Fake) {
+    let mut uplinks: Vec<_> = config.links.iter().filter(|l| l.kind != LinkKind::Tunnel).collect();
+    uplinks.sort_by_key(|l| l.tier());
+    for (metric, link) in (config.settings.spare_metric..).zip(uplinks) {
+        let at: Vec<_> = fake.routes.iter().filter(|r| r.table == TableId::MAIN && r.metric == metric).collect();
+        let own: Vec<_> = at.iter().filter(|r| r.protocol == OURS).map(|r| r.via.clone()).collect();
+        let wanted = routed.iter().find(|l| l.link.name == link.name);
+        let wanted = wanted.map(|l| Via::Legs(vec![WeightedLeg { leg: l.leg.clone(), weight: Weight::default() }]));
+        // Behind somebody else's ours is left as it is.
+        let foreign = at.first().is_some_and(|r| r.protocol != OURS);
+        assert!(foreign || own == wanted.into_iter().collect::<Vec<_>>(), "{link:?}\n{fake}");
+    }
 }
 
 /// The uplinks of the lowest tier that is up carry, by weight.
@@ -63,6 +82,11 @@ fn assert_default_is_shared_out(live: &[LiveLink<'_>], fake: &Fake) {
     let first = uplinks.clone().map(|(tier, _)| tier).min();
     let mut wanted: Vec<_> = uplinks.filter(|(tier, _)| Some(*tier) == first).map(|(_, share)| share).collect();
     let mut carriers = fake.carriers(TableId::MAIN);
+    // No group takes more than this before Linux 6.12.
+    let group = fake.in_use(TableId::MAIN).is_some_and(|r| matches!(r.via, Via::Nexthop(_)));
+    for (_, weight) in wanted.iter_mut().filter(|_| group) {
+        *weight = (*weight).min(Weight::HEAVIEST_MEMBER);
+    }
     // The kernel knows no weight of a single leg.
     if let ([(_, wanted)], [(_, found)]) = (&mut wanted[..], &carriers[..]) {
         *wanted = *found;
@@ -72,6 +96,18 @@ fn assert_default_is_shared_out(live: &[LiveLink<'_>], fake: &Fake) {
     assert!(carriers == wanted, "{carriers:?} instead of {wanted:?}\n{fake}");
 }
 
+/// What no rule of ours takes is looked up in main, or somebody else's rule has it.
+fn leads_to_main(fake: &Fake) -> bool {
+    let takes_all = |r: &&FoundRule| r.protocol != OURS && r.rule.selector == Selector::default();
+    let ends = |r: &FoundRule| match r.rule.action {
+        Action::Lookup { table, suppress_prefixlength } => {
+            r.complete && suppress_prefixlength.is_none() && ![253, 255].contains(&table.get())
+        }
+        Action::Unreachable => true,
+    };
+    fake.rules.iter().filter(takes_all).any(ends)
+}
+
 /// In our groups, of which each is a link's by its place, there is no device but that link's. In scenes a link is on
 /// the interface that it is configured for.
 fn assert_no_device_has_strayed(config: &Config, fake: &Fake) {
@@ -79,6 +115,28 @@ fn assert_no_device_has_strayed(config: &Config, fake: &Fake) {
     for (name, nic) in fake.nics.iter().filter(|(_, nic)| ours.contains(&nic.group)) {
         let place = usize::try_from(nic.group - ours.start).unwrap();
         assert!(config.links.get(place).is_some_and(|link| link.interface == *name), "{name} {}\n{fake}", nic.group);
+    }
+}
+
+/// How a line goes.
+#[derive(Debug, Clone, Copy)]
+enum Loss {
+    HangUp,
+    Carrier,
+    Down,
+}
+
+fn losses() -> impl Strategy<Value = Loss> {
+    prop_oneof![Just(Loss::HangUp), Just(Loss::Carrier), Just(Loss::Down)]
+}
+
+impl Loss {
+    fn befall(self, name: &IfName, fake: &mut Fake) {
+        match self {
+            Self::HangUp => fake.unregister(name),
+            Self::Carrier => fake.carrier(name, false),
+            Self::Down => fake.down(name),
+        }
     }
 }
 
@@ -93,13 +151,13 @@ fn foreign(config: &Config, fake: &Fake) -> Vec<String> {
         })
         .collect();
     let ours = |r: &Held| match r.table {
-        TableId::MAIN => metrics.contains(&r.metric),
+        TableId::MAIN => metrics.contains(&r.metric) || r.metric >= config.settings.spare_metric,
         table => r.metric == 0 && config.links.iter().any(|l| l.table == table),
     };
     let is_link = |l: &WeightedLeg| config.links.iter().any(|link| link.interface == l.leg.device.name);
     let by_links = |r: &Held| matches!(&r.via, Via::Legs(legs) if legs.iter().all(is_link));
     let routes = fake.routes.iter().filter(|r| r.protocol != OURS && !(ours(r) && by_links(r)));
-    let rules = fake.rules.iter().filter(|r| r.protocol != OURS).map(|r| format!("{r:?}"));
+    let rules = fake.rules.iter().filter(|r| ![OURS, KERNEL].contains(&r.protocol)).map(|r| format!("{r:?}"));
     let objects = fake.nexthops.iter().flatten().filter(|(_, o)| o.protocol != OURS).map(|o| format!("{o:?}"));
     routes.map(ToString::to_string).chain(rules).chain(objects).collect()
 }
@@ -121,6 +179,8 @@ proptest! {
         let Scene { config, records, mut fake, .. } = scene;
         let before = fake.to_string();
         let others = foreign(&config, &fake);
+        let kernels = |fake: &Fake| fake.rules.iter().filter(|r| r.protocol == KERNEL).count();
+        let had = kernels(&fake);
         let mut defaults = vec![];
         let mut made = vec![];
         let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut fake, |_, change, fake| {
@@ -134,6 +194,7 @@ proptest! {
             assert!(!defaults.contains(&false), "{before}{made:#?}{defaults:?}");
         }
         assert_settled(&config, &records, &mut fake, &outcome);
+        assert!(kernels(&fake) >= had && leads_to_main(&fake), "{fake}");
         if outcome.made.iter().any(|change| matches!(change, Change::DeviceGroup { .. } | Change::Firewall(_))) {
             assert_no_device_has_strayed(&config, &fake);
         }
@@ -153,25 +214,15 @@ proptest! {
         prop_assert_eq!(lines(&crashed), lines(&whole));
     }
 
-    /// With nexthop objects: a device that goes in the midst of it takes no other with it.
+    /// A line that goes in the midst of it takes no other with it: where there is a default then, there is one ever since.
     #[test]
-    fn a_device_may_go_at_any_instant(scene in scenes(), at in 0..30_usize, which in 0..7_usize) {
+    fn a_line_may_go_at_any_instant(scene in scenes(), at in 0..30_usize, which in 0..7_usize, loss in losses()) {
         let Scene { config, records, mut fake, .. } = scene;
         let link = &config.links[which % config.links.len()];
-        // Whether another link carries on when the device has gone, and the default ever since.
-        let mut carried = false;
         let mut defaults = vec![];
         let goes = |made, _: &Change, fake: &mut Fake| {
             if made == at && defaults.is_empty() {
-                let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
-                let others = live(&config, &records, &observed).into_iter().filter(|l| l.link.name != link.name);
-                let others: BTreeSet<_> = others.map(|l| l.leg.device.index).collect();
-                // A multipath route, a foreign nexthop id's fault perhaps, goes as a whole.
-                let main = fake.routes.iter().filter(|r| r.table == TableId::MAIN && r.protocol == OURS);
-                carried = main.clone().count() > 0
-                    && main.clone().all(|r| matches!(r.via, Via::Nexthop(_)))
-                    && fake.carriers(TableId::MAIN).iter().any(|(index, _)| others.contains(index));
-                fake.unregister(&link.interface);
+                loss.befall(&link.interface, fake);
                 defaults.push(fake.has_default());
             } else if !defaults.is_empty() {
                 defaults.push(fake.has_default());
@@ -179,7 +230,63 @@ proptest! {
             Ok(())
         };
         let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut fake, goes)).unwrap();
+        let carried = defaults.first() == Some(&true);
         prop_assert!(!carried || !fake.has_default() || !defaults.contains(&false), "{defaults:?}\n{fake}");
+        assert_settled(&config, &records, &mut fake, &outcome);
+    }
+
+    /// In every mode: one line goes, and the kernel has another way at once, before any program runs. Nor does the
+    /// event that comes then leave a gap.
+    #[test]
+    fn where_another_line_is_up_the_kernel_has_a_way_at_once(scene in scenes(), which in 0..7_usize, loss in losses()) {
+        let Scene { config, records, mut fake, .. } = scene;
+        reconcile(&config, &records, &About::All, &mut fake).unwrap();
+        let link = &config.links[which % config.links.len()];
+        let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
+        let live = live(&config, &records, &observed);
+        let others = live.iter().any(|l| l.carries_default() && l.link.name != link.name);
+        loss.befall(&link.interface, &mut fake);
+        // Somebody's own default is theirs to have, and to lose.
+        let ours = fake.routes.iter().filter(|r| r.table == TableId::MAIN).all(|r| r.protocol == OURS);
+        prop_assert!(!ours || fake.has_default() == others, "{loss:?} of {}\n{fake}", link.name);
+        let look = |_, _: &Change, fake: &mut Fake| {
+            assert!(!ours || !others || fake.has_default(), "{fake}");
+            Ok(())
+        };
+        let about = About::Link(link.name.clone());
+        let outcome = reconcile(&config, &records, &about, &mut Watched::new(&mut fake, look)).unwrap();
+        assert_settled(&config, &records, &mut fake, &outcome);
+    }
+
+    /// All lines lose their carrier, there may be an event meanwhile, and one has it back: with it the default and the
+    /// line's own table, before any program runs.
+    #[test]
+    fn a_carrier_that_is_back_carries_at_once(scene in scenes(), which in 0..7_usize, event in any::<bool>()) {
+        let Scene { config, records, mut fake, .. } = scene;
+        reconcile(&config, &records, &About::All, &mut fake).unwrap();
+        let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
+        let live = live(&config, &records, &observed);
+        prop_assume!(!live.is_empty());
+        let back = &live[which % live.len()];
+        for link in &config.links {
+            fake.carrier(&link.interface, false);
+        }
+        if event {
+            let about = About::Link(back.link.name.clone());
+            let outcome = reconcile(&config, &records, &about, &mut fake).unwrap();
+            assert_settled(&config, &records, &mut fake, &outcome);
+        }
+        let others = |r: &&Held| r.table == TableId::MAIN || r.table == back.link.table;
+        let ours = fake.routes.iter().filter(others).all(|r| r.protocol == OURS);
+        fake.carrier(&back.link.interface, true);
+        let index = back.leg.device.index;
+        prop_assert!(!ours || fake.carriers(back.link.table).iter().any(|(by, _)| *by == index), "{fake}");
+        prop_assert!(!ours || fake.has_default() == back.carries_default(), "{fake}");
+        let look = |_, _: &Change, fake: &mut Fake| {
+            assert!(!ours || fake.has_default() == back.carries_default(), "{fake}");
+            Ok(())
+        };
+        let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut fake, look)).unwrap();
         assert_settled(&config, &records, &mut fake, &outcome);
     }
 
@@ -244,7 +351,7 @@ proptest! {
         let outcome = reconcile(&config, &records, &About::All, &mut fake).unwrap();
         prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::Restless)), "{}", fake);
         let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
-        let desired = Desired::new(&config, &live(&config, &records, &observed), Make::Multipath);
+        let desired = Desired::new(&config, &routed(&config, &records, &observed), Make::Multipath);
         for rule in &desired.rules {
             let s = &rule.selector;
             let unknown = s.proto.is_some() || s.sport.is_some() || s.dport.is_some() || s.dscp.is_some();

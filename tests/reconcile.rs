@@ -59,19 +59,28 @@ fn any_number_of_rules_may_be_refused() {
     assert!(fake.has_default());
 }
 
-/// Linux before 6.12 refuses a weight of 256 in a nexthop group (`nh_check_attr_group`).
 #[test]
 fn a_group_that_is_refused_becomes_a_multipath_route() {
-    let config = config::parse(&format!("{UPLINK}weight = 256\n"), Path::new("test.toml")).unwrap();
+    let config = config::parse(UPLINK, Path::new("test.toml")).unwrap();
     let mut fake = Fake::parse(LINE);
     let refuse = |_, change: &Change, _: &mut Fake| match change {
-        Change::Group { members, .. } if members.iter().any(|m| m.weight.get() == 256) => Err(EINVAL),
+        Change::Group { .. } => Err(EINVAL),
         _ => Ok(()),
     };
     let outcome = reconcile(&config, &records(), &About::All, &mut Watched::new(&mut fake, refuse)).unwrap();
     assert!(matches!(&outcome.failures[..], [Failure::Refused { link: None, .. }]), "{:?}", outcome.failures);
     assert!(fake.has_default(), "{fake}");
     assert_eq!(fake.nexthops, Some(std::collections::BTreeMap::new()));
+}
+
+/// Linux before 6.12 refuses a weight of 256 in a nexthop group (`nh_check_attr_group()`), which is 255 there.
+#[test]
+fn the_largest_weight_is_one_that_every_kernel_takes() {
+    let config = config::parse(&format!("{UPLINK}weight = 256\n"), Path::new("test.toml")).unwrap();
+    let mut fake = Fake::parse(LINE);
+    let outcome = reconcile(&config, &records(), &About::All, &mut fake).unwrap();
+    assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+    assert!(fake.to_string().contains("group 7001,255 "), "{fake}");
 }
 
 /// The new metric cannot be had: the default at the old one stays.

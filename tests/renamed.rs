@@ -33,7 +33,7 @@ fn files(server: &Server) -> Vec<String> {
 
 /// What a command says with `-v`.
 fn told(command: &mut Command) -> String {
-    String::from_utf8(ok(command.arg("-v")).stderr).unwrap()
+    String::from_utf8(ok(command.option("-v")).stderr).unwrap()
 }
 
 const ADOPTED: &str = "wan1 goes on with the record of isp1, which is no link any more: it is up on ppp0\n";
@@ -49,7 +49,7 @@ fn it_keeps_its_routes_and_goes_down_by_its_new_name() {
     // Who only looks writes nothing.
     assert_eq!(said(&server, "plan"), "# nothing to change\n");
     assert_eq!(json(&server, "status --json")["links"][0]["state"], "up");
-    ok(server.hook(UP, ISP1).arg("--dry-run"));
+    ok(server.hook(UP, ISP1).option("--dry-run"));
     assert_eq!(files(&server), ["isp1.toml"]);
 
     let line = told(&mut ctl(&server, "apply"));

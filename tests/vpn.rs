@@ -41,20 +41,20 @@ fn a_tunnel_comes_and_goes_in_every_topology() {
         };
         for down in ["down", "route-pre-down"] {
             VPN0.create();
-            ok(hook("up").arg("--strict"));
+            ok(hook("up").option("--strict"));
             assert_eq!(defaults("3"), [wanted]);
             // The tunnel is no part of the default route.
             assert_eq!(defaults("main"), ["default nhid 7100 via 198.51.100.1 dev ppp0 proto 77"]);
             assert!(held().contains(&RULE3.to_owned()));
             if down == "down" {
                 VPN0.unregister();
-                ok(hook(down).arg("--strict"));
+                ok(hook(down).option("--strict"));
             } else {
                 // The device is there, and stays for a while.
-                ok(hook(down).arg("--strict"));
+                ok(hook(down).option("--strict"));
                 assert_eq!(defaults("3"), [""; 0]);
                 VPN0.unregister();
-                ok(hook("down").arg("--strict"));
+                ok(hook("down").option("--strict"));
             }
             assert!(!server.state().join("vpn.toml").exists());
             assert_eq!(held(), without, "{topology}, {down}");
@@ -107,13 +107,13 @@ fn only_strict_fails() {
     for script_type in ["up", "route-up"] {
         let lenient = fails(0, &mut server.openvpn(VPN0, script_type));
         let status = if script_type == "up" { 1 } else { 2 };
-        let strict = fails(status, server.openvpn(VPN0, script_type).arg("--strict"));
+        let strict = fails(status, server.openvpn(VPN0, script_type).option("--strict"));
         assert_eq!(lenient, strict);
         assert_eq!(lenient.lines().count(), 1, "{lenient}");
     }
     server.configure("[[tunnel]]\n");
     fails(0, &mut server.openvpn(VPN0, "up"));
-    fails(1, server.openvpn(VPN0, "up").arg("--strict"));
+    fails(1, server.openvpn(VPN0, "up").option("--strict"));
 }
 
 /// Runs a hook as OpenVPN does after `user nobody`.
@@ -138,8 +138,8 @@ fn without_privileges_down_is_done_when_the_device_is_gone() {
     VPN0.create();
     ok(&mut server.openvpn(VPN0, "up"));
     VPN0.unregister();
-    for strict in [&[][..], &["--strict"]] {
-        let output = as_nobody(&server, server.openvpn(VPN0, "down").arg("-v").args(strict));
+    for options in ["-v", "-v --strict"] {
+        let output = as_nobody(&server, server.openvpn(VPN0, "down").option(options));
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(0), "{said}");
         let clear = "vpn is down: tun0 is gone, and without privileges there is nothing left to do";
@@ -162,7 +162,7 @@ fn without_privileges_nothing_else_works_and_the_error_says_so() {
     VPN0.create();
     ok(&mut server.openvpn(VPN0, "up"));
     for script_type in ["up", "down"] {
-        let output = as_nobody(&server, server.openvpn(VPN0, script_type).arg("--strict"));
+        let output = as_nobody(&server, server.openvpn(VPN0, script_type).option("--strict"));
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("Permission denied") && said.lines().count() == 1, "{said}");

@@ -20,7 +20,7 @@ fn iptables(args: &str) {
 fn a_private_network_whose_source_nobody_rewrites_is_warned_of_and_no_other() {
     let server = Server::new(LINKS);
     let warned = |line: Line| {
-        let output = ok(server.hook(UP, line).arg("-v"));
+        let output = ok(server.hook(UP, line).option("-v"));
         String::from_utf8(output.stderr).unwrap().contains("192.168.2.0/24 is private")
     };
     ISP1.create();
@@ -50,7 +50,7 @@ fn an_ethernet_without_a_gateway_is_warned_of_and_what_needs_none_is_not() {
     ISP2.create();
     // As of a tun, a ppp or a WireGuard device.
     ip("link set ppp1 arp off");
-    let said = |args: &[&str]| String::from_utf8(ok(server.with_args(UP, args).arg("-v")).stderr).unwrap();
+    let said = |args: &[&str]| String::from_utf8(ok(server.with_args(UP, args).option("-v")).stderr).unwrap();
     let warned = "isp1 has no gateway, and ppp0 is an Ethernet";
     let text = said(&["ppp0", "", "", "198.51.100.10", ""]);
     assert!(text.contains(warned), "{text}");

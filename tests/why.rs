@@ -192,18 +192,40 @@ fn if_down_foretells_what_is_so_then() {
 }
 
 #[test]
-fn if_down_of_static_ethernet_leaves_the_other_legs() {
-    let config = "[[uplink]]\nname = 'isp1'\ninterface = 'ppp0'\n\
-                  [[uplink]]\nname = 'isp2'\ninterface = 'ppp1'\ngateway = '203.0.113.1'\n";
-    let server = Server::new(config);
-    server.up(ISP1);
-    ISP2.create();
-    server.apply();
-    ip("route add 192.0.2.0/24 nexthop via 198.51.100.1 dev ppp0 nexthop via 203.0.113.1 dev ppp1");
-    let foretold = ends(&server, "--if-down isp2");
-    ip("link set ppp1 down");
-    server.apply();
-    for (now, foretold) in ends(&server, "").into_iter().zip(foretold) {
-        assert_eq!(now, foretold);
+fn if_down_of_an_ethernet_is_the_loss_of_its_carrier() {
+    for (nexthops, gateway) in [("objects", true), ("multipath", true), ("objects", false), ("multipath", false)] {
+        apart(move || {
+            let config = "[[uplink]]\nname = 'isp1'\ninterface = 'ppp0'\n\
+                          [[uplink]]\nname = 'isp2'\ninterface = 'ppp1'\n";
+            let gateway = if gateway { "gateway = '203.0.113.1'\n" } else { "" };
+            let policy = "[[policy]]\nname = 'udp'\nproto = 'udp'\nvia = ['isp2']\notherwise = 'unreachable'\n";
+            let settings = format!("nexthops = \"{nexthops}\"");
+            let server = Server::new(&with_settings(&format!("{config}{gateway}{policy}"), &settings));
+            server.up(ISP1);
+            ISP2.create();
+            // A DHCP client says the same of a line that nothing is configured of.
+            if gateway.is_empty() {
+                let said = "link up isp2 --local 203.0.113.10 --gateway 203.0.113.1";
+                ok(server.bare(CTL).args(said.split(' ')));
+            }
+            server.apply();
+            ip("route add 192.0.2.0/24 nexthop via 198.51.100.1 dev ppp0 nexthop via 203.0.113.1 dev ppp1");
+            let before = ends(&server, "");
+            let foretold = ends(&server, "--if-down isp2");
+            assert_ne!(before, foretold);
+            ISP2.lose_carrier();
+            // At once, and after the event that comes some time.
+            for event in [false, true] {
+                if event {
+                    server.apply();
+                }
+                for ((now, foretold), before) in ends(&server, "").into_iter().zip(&foretold).zip(&before) {
+                    assert_eq!(now, *foretold, "{nexthops}, {gateway:?}, event: {event}, before: {before}");
+                }
+            }
+            ISP2.regain_carrier();
+            server.apply();
+            assert_eq!(ends(&server, ""), before);
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! OpenVPN's up, down and route-pre-down scripts: which of them it is and most of what they say is in
 //! the environment.
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{Addresses, Change, Env, Error, Event, Family, arg_or_var, host4, host6, session, var};
@@ -13,15 +14,15 @@ pub struct Args {
     /// Interface, such as tun0; otherwise the environment's `dev`
     pub dev: Option<String>,
     /// MTU of the interface (not used)
-    pub tun_mtu: Option<String>,
+    pub tun_mtu: Option<OsString>,
     /// MTU of the line (not used)
-    pub link_mtu: Option<String>,
+    pub link_mtu: Option<OsString>,
     /// Our address; otherwise `ifconfig_local`
     pub local: Option<String>,
     /// Peer's address, or the netmask; `ifconfig_remote` goes before it
     pub remote: Option<String>,
     /// init or restart (not used)
-    pub context: Option<String>,
+    pub context: Option<OsString>,
 }
 
 /// What OpenVPN says by `args` and `env`. By hand, with nothing of OpenVPN's in `env`, a tunnel came up.
@@ -118,8 +119,10 @@ mod tests {
     fn none_to_six_arguments_are_openvpns() {
         for n in 0..=NET30.len() {
             let args = args(&NET30[..n]);
-            let given = [&args.dev, &args.tun_mtu, &args.link_mtu, &args.local, &args.remote, &args.context];
-            for (i, value) in given.into_iter().enumerate() {
+            let Args { dev, tun_mtu, link_mtu, local, remote, context } = args;
+            let unused = [tun_mtu, link_mtu, context].map(|value| value.map(|value| value.into_string().unwrap()));
+            let [tun_mtu, link_mtu, context] = unused;
+            for (i, value) in [dev, tun_mtu, link_mtu, local, remote, context].into_iter().enumerate() {
                 assert_eq!(value.as_deref(), NET30[..n].get(i).copied());
             }
         }
@@ -285,7 +288,8 @@ mod tests {
             vars in proptest::array::uniform9(proptest::option::of("t[au][np]0?|10\\.8\\.0\\.1|fe80::1|[0-9]{1,12}||(?s).*")),
         ) {
             let [dev, local, remote, other] = argv;
-            let args = Args { dev, local, remote, tun_mtu: other.clone(), link_mtu: other.clone(), context: other };
+            let unused = other.map(OsString::from);
+            let args = Args { dev, local, remote, tun_mtu: unused.clone(), link_mtu: unused.clone(), context: unused };
             let names = [
                 "dev",
                 "dev_type",

@@ -1,15 +1,17 @@
 //! What the executables have in common at their edge: arguments in, one line and an exit status
 //! out.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
 use crate::log::Log;
 
+mod call;
 mod programs;
 
+pub use call::Call;
 pub use programs::{IpDown, IpUp, Mhctl, VpnUp, all};
 
 /// Everything was done.
@@ -19,27 +21,42 @@ pub const FAILED: u8 = 1;
 /// The caller said something that makes no sense; nothing was touched.
 pub const USAGE: u8 = 2;
 
-/// Parses the process's arguments; an error or `--help` has been answered when this returns an exit
-/// status instead. Without a terminal an error is one line, in the log as well: under pppd standard
-/// error leads nowhere.
+/// Where an error in the arguments is told, besides a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In the log, too.
+    Log,
+    /// On standard error alone.
+    Stderr,
+}
+
+/// Parses the arguments of mhctl; an error or `--help` has been answered when this returns an exit status instead.
+/// A slip of the keyboard is nothing for the log.
 pub fn parse<Cli: clap::Parser>(program: &'static str) -> Result<Cli, ExitCode> {
-    Cli::try_parse().map_err(|error| {
-        let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-        if asked || io::stderr().is_terminal() {
-            // There is nobody to tell that standard output is closed.
-            let _ = error.print();
-        } else {
-            let said = match error.kind() {
-                // clap would show all the help.
-                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                    format!("which command? `{program} --help` shows them")
-                }
-                _ => one_line(&error.to_string()),
-            };
-            Log::start(program, false).complain(&said);
+    Cli::try_parse().map_err(|error| answer(&error, program, Place::Stderr))
+}
+
+/// Answers what clap calls an error; the exit status. Without a terminal it is one line.
+fn answer(error: &clap::Error, program: &'static str, place: Place) -> ExitCode {
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if asked || io::stderr().is_terminal() {
+        // There is nobody to tell that standard output is closed.
+        let _ = error.print();
+    } else {
+        let said = match error.kind() {
+            // clap would show all the help.
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                format!("which command? `{program} --help` shows them")
+            }
+            _ => one_line(&error.to_string()),
+        };
+        match place {
+            Place::Log => Log::start(program, false).complain(&said),
+            // Nor is standard error that is closed or full, which would have `eprintln!` panic.
+            Place::Stderr => drop(writeln!(io::stderr(), "{program}: {said}")),
         }
-        if asked { DONE.into() } else { USAGE.into() }
-    })
+    }
+    if asked { DONE.into() } else { USAGE.into() }
 }
 
 /// clap's first paragraph says what is wrong, usage and hints follow. An argument may hold what it

@@ -77,15 +77,30 @@ impl Fault {
     /// What is no TOML at all.
     pub fn from_toml(error: &toml::de::Error, text: &str) -> Self {
         let span = error.span().unwrap_or_default();
-        let message = match error.message() {
-            "duplicate key" => {
+        let message = match (error.message(), unquoted(text, span.start)) {
+            ("duplicate key", _) => {
                 let key = text.get(span.clone()).unwrap_or_default();
                 format!("duplicate key {:?}: keep one of them", key.chars().take(64).collect::<String>())
             }
-            message => message.chars().take(500).collect(),
+            (_, Some(word)) => format!("text needs quotes: write {:?}", word.chars().take(64).collect::<String>()),
+            (message, None) => message.chars().take(500).collect(),
         };
         Self { key: None, span, message }
     }
+}
+
+/// The value at `at` if it is a word without quotes, and no number gone wrong. TOML's parser takes `isp1` for a fraction
+/// that is infinite.
+fn unquoted(text: &str, at: usize) -> Option<&str> {
+    const AROUND: &str = "=,[]{}#\"'";
+    let is_outside = |c: char| c.is_whitespace() || AROUND.contains(c);
+    let (before, after) = text.split_at_checked(at)?;
+    let start = before.rfind(is_outside).map_or(0, |at| at + before[at..].chars().next().map_or(0, char::len_utf8));
+    let end = at + after.find(is_outside).unwrap_or(after.len());
+    let word = &text[start..end];
+    let is_value = text[..start].trim_end().ends_with(['=', ',', '[']);
+    let is_number = word.chars().all(|c| c.is_ascii_digit() || c == '_');
+    (is_value && !is_number).then_some(word)
 }
 
 /// Escapes what would break the line or play tricks on a terminal.

@@ -134,6 +134,16 @@ pub struct Link {
     pub gateway: Option<HostAddr>,
 }
 
+impl Link {
+    /// Its tier; `None`: it is a tunnel.
+    pub fn tier(&self) -> Option<Tier> {
+        match self.kind {
+            LinkKind::Uplink { tier, .. } => Some(tier),
+            LinkKind::Tunnel => None,
+        }
+    }
+}
+
 /// What a link is part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkKind {
@@ -233,6 +243,8 @@ pub struct Settings {
     pub rule_priority: u32,
     /// Metric of the default route of tier 1.
     pub metric: u32,
+    /// Metric of the first uplink's spare; each further uplink adds 1.
+    pub spare_metric: u32,
     /// Protocol number that marks routes, rules and nexthops as ours.
     pub protocol: u8,
     /// First of our nexthop ids.
@@ -278,6 +290,7 @@ impl Default for Settings {
         Self {
             rule_priority: 100,
             metric: 0,
+            spare_metric: 4_000_000,
             protocol: 77,
             nexthop_id: 7000,
             nexthops: NexthopMode::default(),

@@ -79,6 +79,7 @@ tables! {
     RawSettings {
         rule_priority: "rule-priority",
         metric: "metric",
+        spare_metric: "spare-metric",
         protocol: "protocol",
         nexthop_id: "nexthop-id",
         nexthops: "nexthops",

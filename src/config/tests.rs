@@ -149,6 +149,7 @@ fn every_key_is_read() {
         Settings {
             rule_priority: 1,
             metric: 5,
+            spare_metric: 37,
             protocol: 255,
             nexthop_id: 1,
             nexthops: NexthopMode::Multipath,

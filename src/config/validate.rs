@@ -20,6 +20,12 @@ const MAX_LINKS: usize = 32;
 /// Highest `rule-priority`: with 32 uplinks the rules of their addresses end 123 further on.
 const MAX_RULE_PRIORITY: u32 = LAST_PRIORITY + 1 - 123;
 
+/// As many metrics follow that of tier 1, itself included.
+const TIERS: u32 = Tier::MAX as u32;
+
+/// As many metrics follow that of the first spare, itself included.
+const SPARES: u32 = 32;
+
 /// Last priority before the kernel's own rule for the main table.
 const LAST_PRIORITY: u32 = 32765;
 
@@ -160,11 +166,12 @@ fn settings(raw: &RawSettings<'_>) -> Result<Settings, Fault> {
     let nexthops =
         [("auto", NexthopMode::Auto), ("objects", NexthopMode::Objects), ("multipath", NexthopMode::Multipath)];
     let firewall = [("iptables", Firewall::Iptables), ("none", Firewall::None)];
+    let (metric, spare_metric) = metrics(raw, &default)?;
     Ok(Settings {
         rule_priority: optional("rule-priority", &raw.rule_priority, |f| f.within(1..=MAX_RULE_PRIORITY))?
             .unwrap_or(default.rule_priority),
-        // Each further tier adds one.
-        metric: optional("metric", &raw.metric, |f| f.within(0..=u32::MAX - 31))?.unwrap_or(default.metric),
+        metric,
+        spare_metric,
         // 0 to 4 are the kernel's and the administrator's own routes.
         protocol: optional("protocol", &raw.protocol, |f| f.within(5..=255))?.unwrap_or(default.protocol),
         // Links' nexthops, then groups from 100 on.
@@ -181,6 +188,22 @@ fn settings(raw: &RawSettings<'_>) -> Result<Settings, Fault> {
             .unwrap_or(default.device_group),
         hash_policy: optional("hash-policy", &raw.hash_policy, |f| f.within(0..=3))?,
     })
+}
+
+/// Metrics of the first tier and of the first spare. Spares come after all tiers, of which each adds one, or they
+/// would carry everything.
+fn metrics(raw: &RawSettings<'_>, default: &Settings) -> Result<(u32, u32), Fault> {
+    let highest = u32::MAX - SPARES;
+    let metric = optional("metric", &raw.metric, |f| f.within(0..=highest - TIERS))?.unwrap_or(default.metric);
+    let lowest = metric + TIERS;
+    let spare =
+        optional("spare-metric", &raw.spare_metric, |f| f.within(lowest..=highest))?.unwrap_or(default.spare_metric);
+    if spare < lowest {
+        let message =
+            format!("{metric} leaves the spares no room: write at most {}, or spare-metric as well", spare - TIERS);
+        refused("metric", &raw.metric, &message)?;
+    }
+    Ok((metric, spare))
 }
 
 /// The policies' rules must all come before the kernel's rule for the main table.

@@ -41,8 +41,8 @@ pub enum Error {
     /// There is no place to show it in.
     #[error(
         "cannot make a network namespace: {0}. Run it as root; an ordinary user needs user namespaces \
-         (none in a chroot; sysctl user.max_user_namespaces not 0, and where they exist kernel.unprivileged_userns_clone = 1, \
-         kernel.apparmor_restrict_unprivileged_userns = 0)"
+         (none in a chroot; sysctl user.max_user_namespaces not 0, and where they exist \
+         kernel.unprivileged_userns_clone = 1, kernel.apparmor_restrict_unprivileged_userns = 0)"
     )]
     Namespace(#[source] io::Error),
     /// The hooks are not installed together with mhctl.
@@ -114,7 +114,7 @@ pub(super) fn run(_: &Args) -> Result<ExitCode, super::Error> {
 }
 
 fn show(stage: &Stage, screen: &mut Screen) -> Result<(), Error> {
-    let server = Server::new(stage, "objects")?;
+    let server = Server::new(stage, "objects", "objects")?;
     if server.observe()?.nexthops.is_none() {
         return Err(Error::NoNexthopObjects);
     }
@@ -156,9 +156,12 @@ fn both_come_up(_: &Stage, screen: &mut Screen, server: &Server) -> Result<(), E
         let ran = server.ip_up(line)?;
         screen.ran(&ran.command, ran.took)?;
     }
-    screen.tell("Now there is one default route, and it leads by both lines, 8 to 2:")?;
+    screen.tell(
+        "Now the default route leads by both lines, 8 to 2. Behind it each line has a\n\
+         spare, which carries only while all before it are lost:",
+    )?;
     screen.ip("route", server)?;
-    screen.tell("It points to a group of nexthops that the kernel itself looks after (step 4):")?;
+    screen.tell("The first is a group of nexthops that the kernel itself looks after (step 4):")?;
     screen.ip("nexthop", server)?;
     screen.tell(
         "Rules keep on a line what belongs to it: connections with its mark, and replies\n\
@@ -208,32 +211,44 @@ fn one_dies(stage: &Stage, screen: &mut Screen, server: &Server) -> Result<(), E
     let right = server.leads_by(&[&ISP2])? && server.is_right()?;
     screen.promise(right, "after the hook, too, and everything of isp1 is tidied up")?;
 
+    compare(stage, screen, &seen)
+}
+
+/// The same where there are no nexthop objects; `group` is what was seen of them.
+fn compare(stage: &Stage, screen: &mut Screen, group: &Seen) -> Result<(), Error> {
     stage.go_on()?;
     screen.tell(
-        "For comparison the same death on a second server with a classic multipath route\n\
-         (\"ip route add default nexthop ... nexthop ...\"). The kernel drops it as a\n\
-         whole; there is no way until a hook has mended it. Here the hook is started as\n\
-         soon as the removal of the device has returned:",
+        "For comparison the same death on a server with a classic multipath route (\"ip\n\
+         route add default nexthop ... nexthop ...\"), which kernels before 5.3 get. The\n\
+         kernel drops it as a whole. Here the spare carries until the hook has mended it;\n\
+         where spares are taken away there is no way until then, although the hook is\n\
+         started as soon as the removal of the device has returned:",
     )?;
-    let classic = thread::scope(|scope| joined(scope.spawn(|| classic(stage)).join()))?;
+    let spared = thread::scope(|scope| joined(scope.spawn(|| classic(stage, true)).join()))?;
+    let alone = thread::scope(|scope| joined(scope.spawn(|| classic(stage, false)).join()))?;
     screen.say("")?;
     screen.say("      default route            asked      no way   without a default")?;
-    for (what, seen) in [("nexthop group (ours)", &seen), ("classic multipath", &classic)] {
+    for (what, seen) in [("nexthop group", group), ("multipath and spares", &spared), ("multipath alone", &alone)] {
         let (asked, lost) = (count(seen.asked), count(seen.lost));
         screen.say(&format!("      {what:<20} {asked:>9} {lost:>11}   {:>17}", ms(seen.without)))?;
     }
-    let text = format!("asked {} times, no default: {}", count(seen.asked), ms(seen.without));
-    screen.promise(seen.lost == 0 && seen.while_up == seen.asked, &text)?;
+    for (what, seen) in [("nexthop group", group), ("multipath and spares", &spared)] {
+        let text = format!("{what}: asked {} times, no default: {}", count(seen.asked), ms(seen.without));
+        screen.promise(seen.lost == 0 && seen.while_up == seen.asked, &text)?;
+    }
     Ok(())
 }
 
 /// The death of the same line, in a namespace of the thread's own, where default routes are classic.
-fn classic(stage: &Stage) -> Result<Seen, Error> {
+fn classic(stage: &Stage, spares: bool) -> Result<Seen, Error> {
     stage::another_namespace()?;
-    let server = Server::new(stage, "multipath")?;
+    let server = Server::new(stage, if spares { "multipath" } else { "alone" }, "multipath")?;
     for line in [&ISP1, &ISP2] {
         line.appear()?;
         server.ip_up(line)?;
+    }
+    if !spares {
+        server.drop_spares()?;
     }
     let prober = Prober::start(&server.uptime)?;
     server.vanish(&ISP1)?;

@@ -14,11 +14,12 @@ use super::Error;
 use crate::config::{self, Config, LinkKind};
 use crate::firewall;
 use crate::kernel::{self, Kernel, Linux};
-use crate::links::{LiveLink, live};
+use crate::links::{LiveLink, routed};
 use crate::observed::{Observed, Scope};
 use crate::pass::{self, Common, Pass};
 use crate::plan::Change;
 use crate::records::{Effect, Records, Store};
+use crate::sh::quoted;
 use crate::state::{Action, DefaultRoute, Device, FoundRoute, FoundTarget, Leg, NexthopKind, Target, WeightedLeg};
 use crate::types::{TableId, Weight};
 
@@ -40,8 +41,9 @@ Goes:  rules, routes and nexthops with our protocol number, our chains in
        iptables, our device groups, the records of links that are up.
 Comes: a plain default route, of protocol static, by the best uplink.
 Stays: what others made; marks of tracked connections, which nothing heeds any
-       more; a reverse path filter that was made loose and a hash-policy that
-       was set, since what they were is not known.
+       more; a reverse path filter that was made loose, a hash-policy and
+       ignore_routes_with_linkdown that were set, since what they were is not
+       known.
 Afterwards a link counts again at its next event, or with `mhctl link up`.
 Rules, and links with a gateway in the configuration, come back at any event or
 apply, so stop the timer before: systemctl stop multihome.timer
@@ -134,11 +136,11 @@ fn plain_default(
     if first(observed, metric).is_some_and(|f| f.protocol != ours) {
         return Ok(None);
     }
-    // Of the lowest tier the one of the largest share, and of those the first.
+    // Of those with a carrier, and of the lowest tier, the one of the largest share, and of those the first.
     let mut ranked: Vec<_> = live
         .iter()
         .filter_map(|l| match l.link.kind {
-            LinkKind::Uplink { weight, tier } => Some(((tier, Reverse(weight)), &l.leg)),
+            LinkKind::Uplink { weight, tier } => Some(((!l.carrier, tier, Reverse(weight)), &l.leg)),
             LinkKind::Tunnel => None,
         })
         .collect();
@@ -177,7 +179,7 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
         let records = undrilled(&pass)?;
         let seen = Seen::by(&mut Linux::open()?, &config, &records)?;
         let steps =
-            steps(&config, &live(&config, &records, &seen.observed), &seen, &[]).map_err(|CutOff| Error::CutOff)?;
+            steps(&config, &routed(&config, &records, &seen.observed), &seen, &[]).map_err(|CutOff| Error::CutOff)?;
         print(&steps, &records, &pass.store)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -188,7 +190,8 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     forget(&pass, &records)?;
     drop(lock);
     kernel.flush_route_cache()?;
-    info!("flushed: {made} changes, {} records", records.len());
+    let lines = if records.len() == 1 { "1 record".to_owned() } else { format!("{} records", records.len()) };
+    info!("flushed: {}, {lines}", pass::changes(made));
     if Path::new("/run/systemd/system").exists() && Path::new(TIMER).exists() {
         warn!("multihome.timer brings our rules back within a minute: systemctl stop multihome.timer");
     }
@@ -211,7 +214,7 @@ fn flush(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result
     let mut made = 0;
     for _ in 0..ROUNDS {
         let seen = Seen::by(kernel, config, records)?;
-        let steps = match steps(config, &live(config, records, &seen.observed), &seen, &refused) {
+        let steps = match steps(config, &routed(config, records, &seen.observed), &seen, &refused) {
             Ok(steps) if steps.is_empty() => return Ok(made),
             Ok(steps) => steps,
             Err(CutOff) => return Err(refusal.map_or(Error::CutOff, Error::Kernel)),
@@ -253,8 +256,7 @@ fn print(steps: &[Step], records: &Records, store: &Store) -> io::Result<()> {
     }
     for link in records.keys() {
         let path = store.path(link);
-        // A path that needs quotes in a shell is nobody's state directory.
-        writeln!(out, "rm -f {}", fs::canonicalize(&path).unwrap_or(path).display())?;
+        writeln!(out, "rm -f {}", quoted(&fs::canonicalize(&path).unwrap_or(path)))?;
     }
     let nothing = steps.is_empty() && records.is_empty();
     writeln!(out, "{}", if nothing { "# nothing to take away" } else { "ip route flush cache" })

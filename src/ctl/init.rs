@@ -243,7 +243,7 @@ fn render(mut found: Vec<Found>) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text);
         for comment in &f.comments {
-            let _ = writeln!(text, "# {}", comment.replace("{interface}", &interface));
+            let _ = writeln!(text, "# {}", comment.replace("{interface}", &interface).replace(char::is_control, "?"));
         }
         let _ = writeln!(text, "[[{}]]", if f.tunnel { "tunnel" } else { "uplink" });
         let _ = writeln!(text, "name      = \"{name}\"");

@@ -1,6 +1,7 @@
 //! `mhctl link up` and `mhctl link down`: the way in for callers without a hook of their own, such as
 //! DHCP clients, static Ethernet and wg-quick.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use tracing::warn;
@@ -35,9 +36,9 @@ enum LinkChange {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A DHCP client's hook:
-  mhctl link up --interface eth1 --local \"$ip\" --gateway \"$router\"
+  mhctl link up --interface=eth1 --local=\"$ip\" --gateway=\"$router\"
 wg0.conf of wg-quick:
-  PostUp = mhctl link up office --interface %i
+  PostUp = mhctl link up office --interface=%i
   PreDown = mhctl link down office")]
 struct UpArgs {
     #[command(flatten)]
@@ -63,7 +64,7 @@ struct DownArgs {
 #[derive(Debug, clap::Args)]
 struct Which {
     /// Link's name; without it --interface tells, and others' are passed over
-    #[arg(required_unless_present = "interface")]
+    #[arg(value_name = "LINK", required_unless_present = "interface")]
     name: Option<String>,
     /// Interface it is on [default: the configuration's]
     #[arg(long, value_name = "IF")]
@@ -99,6 +100,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
             let store = Store::new(&common.state_dir);
             let (records, _) = store.load(&config);
             let recorded = args.which.interface.as_ref().and_then(|interface| records.on(interface, &config));
+            let recorded = recorded.map(|occupant| occupant.link);
             let Some(link) = args.which.link(&config, recorded)? else { return Ok(ExitCode::SUCCESS) };
             let told = tell(&down(link, args, &records), common)?;
             if link.gateway.is_some() && !common.dry_run && is_live(link, &config, &store)? {
@@ -107,6 +109,15 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
             Ok(told)
         }
     }
+}
+
+/// Prints the names of all links.
+pub(super) fn names(common: &Common) -> Result<ExitCode, Error> {
+    let mut out = io::stdout().lock();
+    for link in config::load(&common.config)?.links {
+        writeln!(out, "{}", link.name)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn tell(event: &Event, common: &Common) -> Result<ExitCode, Error> {

@@ -51,6 +51,9 @@ pub enum Command {
     Flush(flush::Args),
     /// Tell that a link is up or down, where no hook does
     Link(link::Args),
+    /// Print the names of the links, one a line: for shell completions
+    #[command(hide = true)]
+    LinkNames,
     /// Rehearse a failover: take a link out of use for a while
     Drill(drill::Args),
     /// See it work in a throwaway network namespace; nothing else is touched
@@ -117,7 +120,7 @@ pub enum Error {
     },
     /// A link that nobody can take down by a word.
     #[error(
-        "{link} has a gateway in the configuration, so it is up while {interface} is: `ip link set {} down`",
+        "{link} has a gateway in the configuration, so it is up while {interface} is: `ip link set dev {} down`",
         interface.quoted()
     )]
     Static {
@@ -158,6 +161,12 @@ impl Error {
 }
 
 impl Command {
+    /// Whether the log is to know of what happens: other programs run these, and they change something. The rest is
+    /// between mhctl and who has typed it.
+    pub fn is_logged(&self) -> bool {
+        matches!(self, Self::Apply(_) | Self::Link(_) | Self::Flush(_) | Self::Drill(_))
+    }
+
     /// Carries the command out. The exit status is not 0 where the command has found what it was
     /// asked to find and that is bad; an error says that it could not do its work.
     pub fn run(&self, common: &Common) -> Result<ExitCode, Error> {
@@ -173,6 +182,7 @@ impl Command {
             Self::Why(args) => why::run(args, common),
             Self::Flush(args) => flush::run(args, common),
             Self::Link(args) => link::run(args, common),
+            Self::LinkNames => link::names(common),
             Self::Drill(args) => drill::run(args, common),
             Self::Demo(args) => demo::run(args),
         };

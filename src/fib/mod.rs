@@ -178,7 +178,7 @@ pub struct FibLeg {
     pub gateway: Option<IpAddr>,
     /// Share of the flows.
     pub weight: u16,
-    /// The kernel passes over it: its device is down.
+    /// The kernel passes over it: its device is down, or has no carrier and `ignore_routes_with_linkdown`.
     pub dead: bool,
 }
 

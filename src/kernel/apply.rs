@@ -14,7 +14,7 @@ use super::nexthop::NexthopMessage;
 use super::socket::{self, Socket};
 use super::{Error, conntrack, link, sysctl};
 use crate::firewall::iptables;
-use crate::plan::Change;
+use crate::plan::{Change, KERNEL};
 use crate::state::{Action, DefaultRoute, FoundRoute, FoundTarget, Leg, Rule, Selector, Target, WeightedLeg};
 use crate::types::{HostAddr, TableId};
 
@@ -37,6 +37,7 @@ const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
 pub(super) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Result<(), Error> {
     let done = match change {
         Change::LooseRpFilter(name) => return sysctl::loosen_rp_filter(name),
+        Change::IgnoreLinkdown(device) => gone(link::ignore_linkdown(socket, device.index)),
         Change::HashPolicy(policy) => return sysctl::set_hash_policy(*policy),
         Change::Firewall(batch) => return Ok(iptables::restore(batch)?),
         Change::Forget(pin) => conntrack::forget(*pin),
@@ -54,6 +55,7 @@ pub(super) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
         Change::Route(route) => socket.change(RTM_NEWROUTE, REPLACE, &new_route(route, protocol)),
         Change::DeleteRoute(route) => gone(socket.change(RTM_DELROUTE, 0, &found_route(route))),
         Change::Rule(new) => there(socket.change(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, &rule(new, protocol))),
+        Change::KernelRule(new) => there(socket.change(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, &rule(new, KERNEL))),
         Change::DeleteRule(old) => gone(socket.change(RTM_DELRULE, 0, &rule(old, protocol))),
     };
     done.map_err(|source| Error::Change { command: change.command(protocol).to_string(), source })

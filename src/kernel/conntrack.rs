@@ -34,6 +34,7 @@ const IPCTNL_MSG_CT_DELETE: u16 = 1 << 8 | 2;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_STATUS: u16 = 3;
 const CTA_PROTOINFO: u16 = 4;
+const CTA_TIMEOUT: u16 = 7;
 const CTA_MARK: u16 = 8;
 const CTA_MARK_MASK: u16 = 21;
 const CTA_TUPLE_IP: u16 = 1;
@@ -106,6 +107,8 @@ pub struct Connection {
     pub tuple: Tuple,
     /// Its mark, pin and all.
     pub mark: u32,
+    /// Seconds after which it is forgotten; each packet begins them anew.
+    pub timeout: u32,
     status: u32,
     tcp_state: Option<u8>,
     gone: bool,
@@ -144,6 +147,7 @@ impl Connection {
             },
             // A kernel without CONFIG_NF_CONNTRACK_MARK has none.
             mark: number(CTA_MARK).unwrap_or_default(),
+            timeout: number(CTA_TIMEOUT).unwrap_or_default(),
             status: number(CTA_STATUS)?,
             tcp_state,
             gone: false,

@@ -9,6 +9,7 @@ use netlink_packet_core::{DefaultNla, Emitable, parse_u32};
 
 use super::socket::{self, Socket};
 use super::{Error, nla, read};
+use crate::observed::InterfaceState;
 use crate::state::Device;
 use crate::types::IfName;
 
@@ -21,8 +22,10 @@ const IFLA_STATS64: u16 = 23;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_INET_CONF: u16 = 1;
 const AF_INET: u16 = 2;
-/// Place in `IFLA_INET_CONF` (`IPV4_DEVCONF_RP_FILTER`, less one).
-const RP_FILTER: usize = 7;
+/// `IPV4_DEVCONF_RP_FILTER`: counted from 1, as all in `IFLA_INET_CONF` are.
+const RP_FILTER: u16 = 8;
+/// `IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN`.
+const IGNORE_LINKDOWN: u16 = 29;
 const IFLA_GROUP: u16 = 27;
 const IFLA_EXT_MASK: u16 = 29;
 /// Leaves the counters out of the answer.
@@ -74,12 +77,14 @@ pub(super) struct Link {
     pub(super) index: u32,
     pub(super) name: String,
     pub(super) group: u32,
-    /// Administratively up and with carrier.
-    pub(super) usable: bool,
+    /// Whether packets can leave by it.
+    pub(super) state: InterfaceState,
     /// Neighbours are found by ARP.
     pub(super) arp: bool,
     /// `net.ipv4.conf.NAME.rp_filter`; none where the device has no IPv4 side.
     pub(super) rp_filter: Option<u32>,
+    /// `net.ipv4.conf.NAME.ignore_routes_with_linkdown`; none likewise, and before Linux 4.2.
+    pub(super) ignores_linkdown: Option<bool>,
     /// Bytes in and out.
     pub(super) bytes: Option<(u64, u64)>,
 }
@@ -120,6 +125,15 @@ pub(super) fn set_group(socket: &mut Socket, index: u32, group: u32) -> Result<(
     socket.change(RTM_SETLINK, 0, &Request { index, ..Request::default() }.with(IFLA_GROUP, group))
 }
 
+/// Has lookups pass over the routes by a device while it has no carrier. Not by /proc/sys, which containers and
+/// confined services mount read-only.
+pub(super) fn ignore_linkdown(socket: &mut Socket, index: u32) -> Result<(), socket::Error> {
+    let on = DefaultNla::new(IGNORE_LINKDOWN, 1_u32.to_ne_bytes().to_vec());
+    let conf = nla::nested(IFLA_INET_CONF, &[on]);
+    let attributes = vec![nla::nested(IFLA_AF_SPEC, &[nla::nested(AF_INET, &[conf])])];
+    socket.change(RTM_SETLINK, 0, &Request { index, attributes, ..Request::default() })
+}
+
 fn named(socket: &mut Socket, name: &IfName, request: &Request) -> Result<Option<Link>, Error> {
     // The kernel also finds an interface by an alternative name; a link is known by its own.
     Ok(get(socket, request)?.filter(|found| found.name == name.as_str()))
@@ -146,13 +160,22 @@ pub(super) fn parse(body: &[u8]) -> Option<Link> {
     });
     let inet = attribute(IFLA_AF_SPEC).and_then(|families| nla::attribute(families, AF_INET));
     let conf = inet.and_then(|inet| nla::attribute(inet, IFLA_INET_CONF));
+    let sysctl = |number: u16| {
+        let at = usize::from(number).checked_sub(1)? * 4;
+        conf?.get(at..)?.first_chunk().map(|n| u32::from_ne_bytes(*n))
+    };
     Some(Link {
         index: u32::from_ne_bytes([i0, i1, i2, i3]),
         name: nla::string(name),
         group: attribute(IFLA_GROUP).and_then(|group| parse_u32(group).ok()).unwrap_or_default(),
-        usable: flags & IFF_UP != 0 && flags & IFF_LOWER_UP != 0,
+        state: match (flags & IFF_UP != 0, flags & IFF_LOWER_UP != 0) {
+            (false, _) => InterfaceState::Down,
+            (true, false) => InterfaceState::NoCarrier,
+            (true, true) => InterfaceState::Up,
+        },
         arp: flags & (IFF_POINTOPOINT | IFF_NOARP) == 0,
-        rp_filter: conf.and_then(|conf| conf.get(RP_FILTER * 4..)?.first_chunk().map(|n| u32::from_ne_bytes(*n))),
+        rp_filter: sysctl(RP_FILTER),
+        ignores_linkdown: sysctl(IGNORE_LINKDOWN).map(|value| value != 0),
         bytes,
     })
 }

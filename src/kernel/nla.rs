@@ -1,6 +1,18 @@
 //! Netlink attributes, of the routing and of the netfilter side alike (`struct nlattr`, netlink(7)).
 
-use netlink_packet_core::DefaultNla;
+use netlink_packet_core::{DefaultNla, Emitable};
+
+/// What goes into a request.
+pub(super) fn bytes(body: &impl Emitable) -> Vec<u8> {
+    let mut bytes = vec![0; body.buffer_len()];
+    body.emit(&mut bytes);
+    bytes
+}
+
+/// An attribute that holds others.
+pub(super) fn nested(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
+    DefaultNla::new(kind, bytes(&attributes))
+}
 
 /// A string, NUL-terminated as the kernel wants it.
 pub(super) fn text(kind: u16, text: &str) -> DefaultNla {

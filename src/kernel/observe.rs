@@ -67,12 +67,14 @@ fn firewall() -> Result<Found, Error> {
 
 /// `all`: the reverse path filter of `conf.all`.
 fn interface(socket: &mut Socket, name: &IfName, all: Option<u32>) -> Result<Option<Interface>, Error> {
-    let Some(Link { index, group, usable, arp, rp_filter, .. }) = link::by_name(socket, name)? else { return Ok(None) };
+    let Some(Link { index, group, state, arp, rp_filter, ignores_linkdown, .. }) = link::by_name(socket, name)? else {
+        return Ok(None);
+    };
     let addresses = addresses(socket, index)?;
     let device = Device { index, name: name.clone() };
     // The kernel takes the larger of the two (`IN_DEV_RPFILTER`); 1 is strict.
     let strict_rp_filter = rp_filter.max(all) == Some(1);
-    Ok(Some(Interface { device, usable, arp, addresses, group, strict_rp_filter }))
+    Ok(Some(Interface { device, state, arp, addresses, group, strict_rp_filter, ignores_linkdown }))
 }
 
 /// A private network that an interface reaches which is not one of `links`.

@@ -3,11 +3,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use netlink_packet_core::{DefaultNla, Emitable, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 
 use super::link::{IFF_UP, Request};
+use super::nla::{bytes, nested};
 use super::{Error, Linux, socket};
 use crate::types::IfName;
 
@@ -18,16 +19,6 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
-
-fn bytes(body: &impl Emitable) -> Vec<u8> {
-    let mut bytes = vec![0; body.buffer_len()];
-    body.emit(&mut bytes);
-    bytes
-}
-
-fn nested(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
-    DefaultNla::new(kind, bytes(&attributes))
-}
 
 impl Linux {
     /// Makes a pair: `name`, which is up, and `far`, which [`Linux::set_up`] has to bring up: `veth_open()`

@@ -15,7 +15,7 @@ use std::ops::Range;
 use multihome::config::FwMark;
 use multihome::firewall::Found;
 use multihome::kernel::{self, Kernel, socket};
-use multihome::observed::{Address, Interface, Observed, Scope};
+use multihome::observed::{Address, Interface, InterfaceState, Observed, Scope};
 use multihome::plan::Change;
 use multihome::state::{
     Action, Device, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Hop, Leg, NexthopKind, RouteKind, Rule, Selector,
@@ -27,12 +27,16 @@ pub const EPERM: i32 = 1;
 pub const EINVAL: i32 = 22;
 
 /// A network interface.
+// Each is one word of ip(8).
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nic {
     pub index: u32,
     pub up: bool,
     pub carrier: bool,
     pub strict_rp_filter: bool,
+    pub ignores_linkdown: bool,
+    pub arp: bool,
     pub group: u32,
     pub addresses: Vec<Address>,
 }
@@ -144,7 +148,8 @@ impl Fake {
         }
     }
 
-    /// It loses or regains its carrier, which routes ignore and nexthop objects do not.
+    /// It loses or regains its carrier: routes by it are only passed over meanwhile, and that only where the interface
+    /// says so; nexthop objects go for good.
     pub fn carrier(&mut self, name: &IfName, carrier: bool) {
         if let Some(nic) = self.nics.get_mut(name) {
             nic.carrier = carrier;
@@ -195,10 +200,14 @@ impl Fake {
 /// What a lookup finds.
 impl Fake {
     /// Devices among which the default route of `table` shares out its flows: those of the first
-    /// route that is not wholly dead, carrier or not.
+    /// route that is not wholly dead or passed over.
     pub fn carriers(&self, table: TableId) -> Vec<(u32, Weight)> {
-        let live = self.routes.iter().filter(|r| r.table == table).map(|route| self.live_legs(route));
-        live.flatten().next().unwrap_or_default()
+        self.in_use(table).and_then(|route| self.live_legs(route)).unwrap_or_default()
+    }
+
+    /// The default route of `table` that a lookup ends at.
+    pub fn in_use(&self, table: TableId) -> Option<&Held> {
+        self.routes.iter().filter(|route| route.table == table).find(|route| self.live_legs(route).is_some())
     }
 
     /// Devices of a route, dead ones left out; `None`: the lookup goes on.
@@ -207,11 +216,17 @@ impl Fake {
             Via::Unreachable => Some(Vec::new()),
             Via::Nexthop(id) => Some(self.resolve(*id)),
             Via::Legs(legs) => {
-                let live: Vec<_> = legs.iter().map(|l| (l.leg.device.index, l.weight)).collect();
-                let live: Vec<_> = live.into_iter().filter(|(index, _)| !route.dead.contains(index)).collect();
+                let all = legs.iter().map(|l| (l.leg.device.index, l.weight));
+                let live: Vec<_> =
+                    all.filter(|(index, _)| !route.dead.contains(index) && !self.passes_over(*index)).collect();
                 (!live.is_empty()).then_some(live)
             }
         }
+    }
+
+    /// `ip_ignore_linkdown()` of a device without carrier.
+    fn passes_over(&self, index: u32) -> bool {
+        self.nic(index).is_some_and(|nic| !nic.carrier && nic.ignores_linkdown)
     }
 
     fn resolve(&self, id: u32) -> Vec<(u32, Weight)> {
@@ -243,10 +258,15 @@ impl Kernel for Fake {
     fn observe(&mut self, scope: &Scope) -> Result<Observed, kernel::Error> {
         let interface = |(name, nic): (&IfName, &Nic)| Interface {
             device: Device { index: nic.index, name: name.clone() },
-            usable: nic.up && nic.carrier,
-            arp: false,
+            state: match (nic.up, nic.carrier) {
+                (false, _) => InterfaceState::Down,
+                (true, false) => InterfaceState::NoCarrier,
+                (true, true) => InterfaceState::Up,
+            },
+            arp: nic.arp,
             addresses: nic.addresses.clone(),
             strict_rp_filter: nic.strict_rp_filter,
+            ignores_linkdown: Some(nic.ignores_linkdown),
             group: nic.group,
         };
         let interfaces: BTreeMap<_, _> = self

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use multihome::firewall::{self, Batch, Seal};
-use multihome::plan::Change;
+use multihome::plan::{Change, KERNEL};
 use multihome::state::{
     Action, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Hop, Leg, Member, NexthopKind, RouteKind, Rule, Selector,
     Target,
@@ -28,6 +28,10 @@ impl Fake {
                 Some(nic) => nic.strict_rp_filter = false,
                 None => return Err(ENOENT),
             },
+            Change::IgnoreLinkdown(device) => {
+                let nic = self.nics.values_mut().find(|nic| nic.index == device.index);
+                nic.ok_or(ENODEV)?.ignores_linkdown = true;
+            }
             Change::DeviceGroup { device, group } => {
                 self.nics.values_mut().find(|nic| nic.index == device.index).ok_or(ENODEV)?.group = *group;
             }
@@ -49,6 +53,7 @@ impl Fake {
                 at.map(|at| self.routes.remove(at)).ok_or(ESRCH).map(drop).or_else(gone)?;
             }
             Change::Rule(rule) => self.add_rule(rule.clone(), protocol),
+            Change::KernelRule(rule) => self.add_rule(rule.clone(), KERNEL),
             Change::DeleteRule(rule) => {
                 let at = self.rules.iter().position(|held| is_rule_deleted_by(held, rule, protocol));
                 at.map(|at| self.rules.remove(at)).ok_or(ENOENT).map(drop).or_else(gone)?;
@@ -102,7 +107,9 @@ impl Fake {
         if let NexthopKind::Group(members) = &kind {
             let single = |m: &Member| matches!(objects.get(&m.id), Some(o) if matches!(o.kind, NexthopKind::Single(_)));
             let distinct: BTreeSet<_> = members.iter().map(|m| m.id).collect();
-            if members.is_empty() || distinct.len() != members.len() || !members.iter().all(single) {
+            // Before Linux 6.12 (`nh_check_attr_group()`).
+            let heavy = members.iter().any(|m| m.weight > Weight::HEAVIEST_MEMBER);
+            if members.is_empty() || distinct.len() != members.len() || !members.iter().all(single) || heavy {
                 return Err(EINVAL);
             }
         }

@@ -1,15 +1,16 @@
 //! What the kernel holds, as text in the words of ip(8), one thing a line:
 //!
 //! ```text
-//! link 11 ppp0 up address 198.51.100.10 peer 198.51.100.1    # or: down, no-carrier; strict-rp-filter; group 7000
+//! link 11 ppp0 up address 198.51.100.10 peer 198.51.100.1    # or: down, no-carrier; strict-rp-filter; ignores-linkdown; ethernet; group 7000
 //! route table 254 default metric 0 protocol 4 via 198.51.100.1 dev ppp0
 //! route table 254 default metric 0 protocol 77 nexthop dev ppp0 dead weight 8 nexthop dev ppp1 weight 2
 //! rule priority 100 fwmark 0x4/0x4 lookup 3 protocol 77      # `and more`: selectors that we have no word for
 //! nexthop id 7100 group 7001,8/7002,2 protocol 77            # `nexthops none`: before Linux 5.3
 //! hash-policy 1
+//! rules none                                                 # not even those that every kernel starts with
 //! ```
 //!
-//! The three rules that every kernel starts with are left out.
+//! The three rules that every kernel starts with are left out where they are there.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -70,6 +71,10 @@ impl Fake {
                 "link" => fake.read_link(&mut words),
                 "route" => fake.read_route(&mut words),
                 "rule" => fake.push_rule(rule(&mut words)),
+                "rules" => {
+                    words.has("none");
+                    fake.rules.clear();
+                }
                 "nexthops" => {
                     words.has("none");
                     fake.nexthops = None;
@@ -89,6 +94,8 @@ impl Fake {
         let state = words.word();
         assert!(["up", "down", "no-carrier"].contains(&state), "{state:?} is no state of a link");
         let strict_rp_filter = words.is("strict-rp-filter");
+        let ignores_linkdown = words.is("ignores-linkdown");
+        let arp = words.is("ethernet");
         let group = words.after("group").unwrap_or_default();
         let mut addresses = Vec::new();
         while let Some(net) = words.after::<String>("address") {
@@ -97,7 +104,7 @@ impl Fake {
             addresses.push(Address { local: HostAddr::new(net.addr()).unwrap(), reaches });
         }
         let (up, carrier) = (state != "down", state == "up");
-        self.nics.insert(name, Nic { index, up, carrier, strict_rp_filter, group, addresses });
+        self.nics.insert(name, Nic { index, up, carrier, strict_rp_filter, ignores_linkdown, arp, group, addresses });
     }
 
     fn read_route(&mut self, words: &mut Words<'_>) {
@@ -212,7 +219,8 @@ impl fmt::Display for Fake {
                 "no-carrier"
             };
             let strict = if nic.strict_rp_filter { " strict-rp-filter" } else { "" };
-            write!(f, "link {} {name} {state}{strict}", nic.index)?;
+            let ignores = if nic.ignores_linkdown { " ignores-linkdown" } else { "" };
+            write!(f, "link {} {name} {state}{strict}{ignores}{}", nic.index, if nic.arp { " ethernet" } else { "" })?;
             if nic.group != 0 {
                 write!(f, " group {}", nic.group)?;
             }

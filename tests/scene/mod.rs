@@ -87,6 +87,8 @@ enum Step {
         link: usize,
     },
     Strict(usize),
+    /// `ip rule flush`.
+    FlushRules,
     /// Somebody has put a link's device, or the LAN's, into a group: one of ours, or another.
     Group {
         link: Option<usize>,
@@ -102,7 +104,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Step> {
     let link = 0..7_usize;
     let protocol = select(vec![OURS, 4]);
-    let metric = select(vec![0_u32, 1, 2, 7, 50, 51]);
+    let metric = select(vec![0_u32, 1, 2, 7, 50, 51, 4_000_000, 4_000_002]);
     let table = select(vec![254_u32, 254, 1, 2, 101]);
     let ids = select(vec![7001_u32, 7002, 7050, 7100, 7101, 7102, 7200, 9000]);
     prop_oneof![
@@ -122,6 +124,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => (ids, protocol, any::<bool>()).prop_map(|(id, protocol, group)| Step::Nexthop { id, protocol, group }),
         1 => (metric, link.clone()).prop_map(|(metric, link)| Step::OwnDefault { metric, link }),
         1 => link.clone().prop_map(Step::Strict),
+        1 => Just(Step::FlushRules),
         1 => (proptest::option::of(link), select(vec![7000, 7001, 7006, 7031, 7032, 42]))
             .prop_map(|(link, group)| Step::Group { link, group }),
         6 => (any::<bool>(), proptest::option::of(0..12_usize)).prop_map(|(old, until)| Step::Hook { old, until }),
@@ -193,8 +196,16 @@ pub fn scenes_on(kernel: Fake) -> impl Strategy<Value = Scene> {
                 world.fake.nexthops = None;
             }
             let address = address("192.0.2.10".parse().unwrap(), 24);
-            let nic =
-                Nic { index: 9, up: true, carrier: true, strict_rp_filter: true, group: 0, addresses: vec![address] };
+            let nic = Nic {
+                index: 9,
+                up: true,
+                carrier: true,
+                strict_rp_filter: true,
+                ignores_linkdown: false,
+                arp: false,
+                group: 0,
+                addresses: vec![address],
+            };
             world.fake.nics.insert(LAN.parse().unwrap(), nic);
             for step in &steps {
                 world.step(step);
@@ -288,6 +299,7 @@ impl World {
                     nic.strict_rp_filter = true;
                 }
             }
+            Step::FlushRules => self.fake.rules.retain(|found| found.rule.priority == 0),
             Step::Group { link, group } => {
                 let name = link.map_or_else(|| LAN.parse().unwrap(), |link| self.interface(link));
                 if let Some(nic) = self.fake.nics.get_mut(&name) {
@@ -311,7 +323,16 @@ impl World {
         let next = &mut self.next;
         let new = || {
             *next += 1;
-            Nic { index: *next, up: false, carrier: true, strict_rp_filter: false, group: 0, addresses: vec![] }
+            Nic {
+                index: *next,
+                up: false,
+                carrier: true,
+                strict_rp_filter: false,
+                ignores_linkdown: false,
+                arp: false,
+                group: 0,
+                addresses: vec![],
+            }
         };
         let nic = self.fake.nics.entry(name.clone()).or_insert_with(new);
         (nic.carrier, nic.addresses) = (true, addresses);

@@ -126,6 +126,8 @@ pub fn wanted(mode: &str, lines: &Lines) -> Vec<String> {
         if is_tunnel(n) {
             continue;
         }
+        // The tiers are in the order of the links.
+        all.push(format!("default via {remote} dev {device} proto 77 metric {}", 4_000_000 + n));
         all.push(format!("{}:\tfrom {local} lookup {table} proto 77", 191 + n));
         if mode == "objects" {
             all.push(format!("id {} via {remote} dev {device} scope 253 proto 77", 7001 + n));

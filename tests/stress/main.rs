@@ -101,7 +101,7 @@ impl Stress {
         let told = session.line(link);
         if is_tunnel(link) {
             let mut hook = self.server.openvpn(told, if program == UP { "up" } else { "down" });
-            hook.arg("--strict");
+            hook.option("--strict");
             hook
         } else {
             self.server.hook(program, told)
@@ -172,7 +172,7 @@ impl Stress {
                 self.tell(UP, link, &session);
             }
             Some(session) if steady == Some(link) => self.tell(UP, link, &session),
-            Some(session) => match self.random.below(8) {
+            Some(session) => match self.random.below(9) {
                 0 => self.tell(UP, link, &session),
                 1 => {
                     let session = self.lines.renumber(link);
@@ -197,7 +197,16 @@ impl Stress {
                         session.line(link).unregister();
                     }
                 }
-                4 => match self.lines.last[link].clone() {
+                4 => {
+                    // The plug is loose.
+                    let far = format!("{}-far", session.device);
+                    self.note(format!("{far} loses the carrier"));
+                    ip(&format!("link set {far} down"));
+                    self.tell(UP, link, &session);
+                    thread::sleep(Duration::from_micros(self.random.number() % 12_000));
+                    ip(&format!("link set {far} up"));
+                }
+                5 => match self.lines.last[link].clone() {
                     Some(old) if old.pid != session.pid => self.tell(DOWN, link, &old),
                     _ => self.tell(UP, link, &session),
                 },
@@ -266,7 +275,7 @@ impl Stress {
             }
             let time = Duration::from_millis(self.random.number() % 40);
             self.wait(time);
-            if steady.is_some() && self.mode == "objects" {
+            if steady.is_some() {
                 assert!(has_default(), "{}\n{:#?}", self.history.join("\n"), held());
             }
         }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{CTL, Server, ok, shown};
+use super::{CTL, Server, ok, shown, without_spares};
 
 /// How the default route by two lines begins.
 pub const BOTH: &str = "default nhid 7100 proto 77";
@@ -30,7 +30,7 @@ pub fn refused(server: &Server, args: &str) -> (Option<i32>, String) {
 }
 
 pub fn default_route() -> String {
-    shown("route show default").join("\n")
+    without_spares(shown("route show default")).join("\n")
 }
 
 /// Everything that can be of ours. IPv6 comes and goes by itself.

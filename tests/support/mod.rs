@@ -92,7 +92,8 @@ impl Server {
     /// Any of our executables with this server's configuration, state and an empty environment.
     pub fn bare(&self, program: &str) -> Command {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", "umask 077; exec \"$0\" \"$@\"", program, "--config"]).arg(self.config());
+        let script = "umask 077; options=${OPTIONS-}; unset OPTIONS; exec \"$0\" $options \"$@\"";
+        command.args(["-c", script, program, "--config"]).arg(self.config());
         command.arg("--state-dir").arg(self.state());
         command.env_clear().current_dir("/").stdin(Stdio::null());
         command
@@ -154,9 +155,35 @@ impl Line {
         ip(&format!("addr flush dev {}", self.device));
     }
 
+    /// Somebody pulls the plug; returns when routes by the device know it.
+    pub fn lose_carrier(&self) {
+        ip(&format!("link set {}-far down", self.device));
+        until("the carrier is lost", || ip(&format!("-4 route show dev {}", self.device)).contains("linkdown"));
+    }
+
+    /// The plug is in again.
+    pub fn regain_carrier(&self) {
+        ip(&format!("link set {}-far up", self.device));
+        until("the carrier is back", || !ip(&format!("-4 route show dev {}", self.device)).contains("linkdown"));
+    }
+
     /// What closing /dev/ppp does.
     pub fn unregister(&self) {
         device::delete(self.device);
+    }
+}
+
+/// More options for one of our executables, whose caller's words are there already.
+pub trait Options {
+    /// In front of them.
+    fn option(&mut self, option: &str) -> &mut Self;
+}
+
+impl Options for Command {
+    fn option(&mut self, option: &str) -> &mut Self {
+        let given = self.get_envs().find(|(name, _)| *name == "OPTIONS").and_then(|(_, value)| value?.to_str());
+        let options = format!("{} {option}", given.unwrap_or_default());
+        self.env("OPTIONS", options)
     }
 }
 
@@ -187,8 +214,27 @@ pub fn ours() -> Vec<String> {
     held().into_iter().filter(|line| line.contains(" proto 77")).collect()
 }
 
-/// The default routes of a table, one a line.
+/// The spares, one a line.
+pub fn spares() -> Vec<String> {
+    all_defaults("main").into_iter().filter(|line| is_spare(line)).collect()
+}
+
+fn is_spare(line: &str) -> bool {
+    line.contains(" proto 77 metric 4000")
+}
+
+/// The default routes of a table, one a line, but for spares behind others.
 pub fn defaults(table: &str) -> Vec<String> {
+    without_spares(all_defaults(table))
+}
+
+/// Routes but for spares behind others.
+pub fn without_spares(all: Vec<String>) -> Vec<String> {
+    let others: Vec<_> = all.iter().filter(|line| !is_spare(line)).cloned().collect();
+    if others.is_empty() { all } else { others }
+}
+
+fn all_defaults(table: &str) -> Vec<String> {
     let of_table = |line: &String| match line.split_once(" table ") {
         Some((_, rest)) => rest.split(' ').next() == Some(table),
         None => table == "main",

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::config::{Config, Link, LinkKind, NexthopMode};
 use crate::ctl::show::{Align, Screen, Tone, table};
-use crate::desired::{Desired, Make};
+use crate::desired::{Desired, Make, spares};
 use crate::links::LiveLink;
-use crate::state::{Action, Device, Leg, Target};
+use crate::state::{Action, DefaultRoute, Device, Leg, Target};
 use crate::types::{HostAddr, TableId};
 
 /// The numbers.
@@ -33,6 +33,7 @@ struct LinkNumbers {
     mark_rule: Option<u32>,
     address_rule: Option<u32>,
     nexthop: Option<u32>,
+    spare_metric: Option<u32>,
 }
 
 #[derive(Debug, Serialize)]
@@ -54,7 +55,7 @@ fn pretended(place: u32, link: &Link) -> LiveLink<'_> {
     let device = Device { index: place + 1, name: link.interface.clone() };
     // 198.18.0.0/15 is for tests (RFC 2544); only that each has another matters.
     let local = HostAddr::new(Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + place)).ok();
-    LiveLink { link, leg: Leg { device, gateway: None, onlink: false }, local }
+    LiveLink { link, leg: Leg { device, gateway: None, onlink: false }, local, carrier: true }
 }
 
 impl Numbers {
@@ -84,6 +85,7 @@ impl Numbers {
                 mark_rule: rule(true),
                 address_rule: if live.link.kind == LinkKind::Tunnel { None } else { rule(false) },
                 nexthop: desired.nexthops.iter().find(|(_, leg)| leg.device == live.leg.device).map(|(id, _)| *id),
+                spare_metric: spares(config).find(|(link, _)| link.name == live.link.name).map(|(_, metric)| metric),
             }
         });
         let links = links.collect();
@@ -98,7 +100,9 @@ impl Numbers {
             last_rule: rules.end - 1,
         });
         let policies = policies.collect();
-        let defaults = desired.routes.iter().filter(|route| route.table == TableId::MAIN).map(|route| {
+        let is_tiers =
+            |route: &&DefaultRoute| route.table == TableId::MAIN && route.metric < config.settings.spare_metric;
+        let defaults = desired.routes.iter().filter(is_tiers).map(|route| {
             let tier = route.metric - config.settings.metric + 1;
             DefaultNumbers {
                 // Tiers end at 32.
@@ -114,10 +118,10 @@ impl Numbers {
     /// The numbers as people read them.
     pub(super) fn text(&self, screen: Screen) -> String {
         let some = |n: Option<u32>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
-        let heading = ["LINK", "TABLE", "MARK", "RULE OF MARK", "RULE OF ADDRESS", "NEXTHOP"];
+        let heading = ["LINK", "TABLE", "MARK", "RULE OF MARK", "RULE OF ADDRESS", "NEXTHOP", "SPARE"];
         let mut rows = vec![heading.map(|title| (title.to_owned(), Some(Tone::Faint))).to_vec()];
         for link in &self.links {
-            let LinkNumbers { link, table, mark, mark_rule, address_rule, nexthop } = link;
+            let LinkNumbers { link, table, mark, mark_rule, address_rule, nexthop, spare_metric } = link;
             let cells = [
                 link.clone(),
                 table.to_string(),
@@ -125,10 +129,12 @@ impl Numbers {
                 some(*mark_rule),
                 some(*address_rule),
                 some(*nexthop),
+                some(*spare_metric),
             ];
             rows.push(cells.map(|text| (text, None)).to_vec());
         }
-        let align = [Align::Left, Align::Right, Align::Right, Align::Right, Align::Right, Align::Right];
+        let mut align = [Align::Right; 7];
+        align[0] = Align::Left;
         let mut out = table(&rows, &align, screen).join("\n");
         out.push('\n');
         let mut rows = vec![["RULES", "OF"].map(|title| (title.to_owned(), Some(Tone::Faint))).to_vec()];

@@ -208,7 +208,8 @@ fn observed(args: &str, observed: &Observed) -> Vec<String> {
         "route" => {
             let mut lines = Vec::new();
             for route in observed.routes.iter().filter(|r| r.table == TableId::MAIN) {
-                lines.push(format!("default {} proto {}", route.target, route.protocol));
+                let metric = if route.metric == 0 { String::new() } else { format!(" metric {}", route.metric) };
+                lines.push(format!("default {} proto {}{metric}", route.target, route.protocol));
                 let FoundTarget::Nexthop { id, .. } = &route.target else { continue };
                 let Some(NexthopKind::Group(members)) = object(id).map(|o| &o.kind) else { continue };
                 for member in members {

@@ -15,6 +15,7 @@ use super::stage::Stage;
 use crate::config::{self, Config};
 use crate::kernel::{self, Kernel, Linux};
 use crate::observed::{Observed, Scope};
+use crate::plan::Change;
 use crate::reconcile::preview;
 use crate::records::Store;
 use crate::state::{FoundTarget, Leg, NexthopKind};
@@ -99,9 +100,9 @@ pub(super) struct Ran {
 }
 
 impl Server {
-    /// A server with `nexthops` in its configuration.
-    pub(super) fn new(stage: &Stage, nexthops: &str) -> Result<Self, Error> {
-        let dir = stage.dir().join(nexthops);
+    /// A server with its configuration and state in `dir` of the stage; `nexthops` as in the configuration.
+    pub(super) fn new(stage: &Stage, dir: &str, nexthops: &str) -> Result<Self, Error> {
+        let dir = stage.dir().join(dir);
         fs::create_dir(&dir).map_err(Error::io("make a temporary directory"))?;
         let config = dir.join("multihome.toml");
         let mut text = format!("[settings]\nnexthops = \"{nexthops}\"\nfirewall = \"none\"\n");
@@ -163,6 +164,18 @@ impl Server {
         Err(Error::Hook { command: ran.command, status: output.status, said })
     }
 
+    /// Takes the spares away, as if there were no such thing.
+    pub(super) fn drop_spares(&self) -> Result<(), Error> {
+        let settings = self.config()?.settings;
+        let mut kernel = Linux::open()?;
+        for route in self.observe()?.routes {
+            if route.table == TableId::MAIN && route.metric >= settings.spare_metric {
+                kernel.apply(&Change::DeleteRoute(route), settings.protocol)?;
+            }
+        }
+        Ok(())
+    }
+
     fn config(&self) -> Result<Config, Error> {
         Ok(config::load(&self.config)?)
     }
@@ -198,11 +211,13 @@ impl Server {
     }
 }
 
-/// Where main's default routes lead, with weights.
+/// Where main's default route of the lowest metric leads, with weights.
 fn ways(observed: &Observed) -> Vec<(Leg, u16)> {
     let mut ways = Vec::new();
+    let main = || observed.routes.iter().filter(|route| route.table == TableId::MAIN);
+    let lowest = main().map(|route| route.metric).min();
     let object = |id: &u32| observed.nexthops.as_ref().and_then(|all| all.get(id)).map(|found| &found.kind);
-    for route in observed.routes.iter().filter(|r| r.table == TableId::MAIN) {
+    for route in main().filter(|route| Some(route.metric) == lowest) {
         match &route.target {
             FoundTarget::Legs(legs) => ways.extend(legs.iter().map(|l| (l.leg.clone(), l.weight.get()))),
             FoundTarget::Nexthop { id, .. } => {

@@ -10,6 +10,7 @@ use crate::firewall::{iptables, is_ours};
 use crate::kernel;
 use crate::kernel::fib::Fib;
 use crate::kernel::nftables::others::{Leaving, OtherRule, rules};
+use crate::sh::quoted;
 
 /// Options of iptables(8) whose value is a mark and a mask.
 const MARK_OPTIONS: [&str; 8] =
@@ -58,6 +59,7 @@ fn judge(config: &Config, lans: Option<&[Ipv4Net]>, saved: &str, nft: &[OtherRul
     let tables = nft.iter().map(|r| {
         let OtherRule { family, table, chain, handle, .. } = r;
         let what = format!("nft: rule {handle} of chain {chain} in table {family} {table}");
+        let (table, chain) = (quoted(table), quoted(chain));
         (what, r.mark_bits, format!(" (nft -a list chain {family} {table} {chain} shows it)"))
     });
     for (what, bits, shows) in iptables.chain(tables).filter(|(_, bits, _)| bits & union != 0) {

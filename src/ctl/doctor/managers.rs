@@ -3,6 +3,7 @@
 use super::{Finding, ends, files, ini, text};
 use crate::config::{Config, NexthopMode};
 use crate::ctl::setup::manifest::Tree;
+use crate::sh::quoted;
 
 /// Where drop-ins of networkd are, the weakest first.
 const NETWORKD_DIRS: [&str; 3] =
@@ -71,10 +72,15 @@ pub(super) fn network_manager(tree: &Tree, config: &Config) -> Vec<Finding> {
             let disabled = ini(text, "ipv4", "method") == Some("disabled");
             if !never && !disabled {
                 let id = ini(text, "connection", "id").unwrap_or(name.as_str());
+                // The id is the network's SSID unless somebody has changed it.
+                let which = match ini(text, "connection", "uuid") {
+                    Some(uuid) => format!("uuid {}", quoted(uuid)),
+                    None => format!("id {}", quoted(id)),
+                };
                 found.push(Finding::trouble(
                     format!("NetworkManager's connection {id:?} makes a default route on {interface}"),
                     format!("it stands beside ours and takes the traffic that {} should share", link.name),
-                    format!("nmcli connection modify {id:?} ipv4.never-default yes"),
+                    format!("nmcli connection modify {which} ipv4.never-default yes"),
                 ));
             }
         }
@@ -82,7 +88,7 @@ pub(super) fn network_manager(tree: &Tree, config: &Config) -> Vec<Finding> {
             found.push(Finding::note(
                 format!("NetworkManager runs, and does not leave {interface} alone"),
                 "it may set the interface up by itself, with a default route of its own",
-                format!("nmcli device set {} managed no", link.interface.quoted()),
+                format!("nmcli device set ifname {} managed no", link.interface.quoted()),
             ));
         }
     }

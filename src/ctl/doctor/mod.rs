@@ -13,6 +13,7 @@ use crate::pass::Common;
 mod firewall;
 mod managers;
 mod network;
+mod peers;
 pub(super) mod pppd;
 
 /// Options of doctor.
@@ -83,6 +84,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     findings.extend(pppd::hooks(&tree, distribution));
     if let Some(config) = &config {
         findings.extend(pppd::options(&tree, config));
+        findings.extend(peers::unknown(&tree, config));
         findings.extend(managers::networkd(&tree, config));
         findings.extend(managers::network_manager(&tree, config));
         findings.extend(network::names(&tree, config));

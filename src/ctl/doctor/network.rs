@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::{Finding, files, text};
-use crate::config::{Config, Firewall, LinkKind, NexthopMode, Policy};
+use crate::config::{Config, Firewall, Link, LinkKind, NexthopMode, Policy};
 use crate::ctl::setup::manifest::Tree;
 use crate::fib::{FibRoute, FibRule, Masked, Names, RouteKind, RuleAction, protocol_name, rule_text};
 use crate::kernel::fib::Fib;
 use crate::kernel::{self, Kernel, Linux, sysctl};
-use crate::links::{LinkState, live, state};
+use crate::links::{LinkState, routed, state};
 use crate::observed::{Observed, Scope};
 use crate::pass::Common;
 use crate::plan::{Plan, Problem};
 use crate::records::Store;
+use crate::types::IfName;
 
 /// Whether this host forwards IPv4.
 pub(super) fn forwards() -> bool {
@@ -30,16 +31,23 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
         .iter()
         .map(|e| Finding::trouble(e.to_string(), "the link counts as down", "bring the line up again"))
         .collect();
-    let live = live(config, &records, &observed);
-    found.extend(Plan::new(config, &live, &observed).problems.iter().map(problem));
+    let routed = routed(config, &records, &observed);
+    found.extend(Plan::new(config, &routed, &observed).problems.iter().map(problem));
     for link in &config.links {
         let interface = records.get(&link.name).map_or(&link.interface, |record| &record.interface);
-        if state(link, config, &records, &observed) == LinkState::Stale {
-            found.push(Finding::note(
+        match state(link, config, &records, &observed) {
+            LinkState::Stale => found.push(Finding::note(
                 format!("the record of {} is stale: the {interface} that it names is gone", link.name),
                 "nothing has told that the line went down; it counts as down until it comes up again",
                 format!("mhctl link down {}", link.name),
-            ));
+            )),
+            LinkState::NoGateway(_) => {
+                found.push(no_gateway(link, interface, "it is not used while another uplink is up"));
+            }
+            LinkState::Up(live) if link.tier().is_some() && live.lacks_gateway(&observed) => {
+                found.push(no_gateway(link, interface, "each host of the Internet is looked for on it by ARP"));
+            }
+            _ => {}
         }
         if observed.interfaces.get(interface).is_some_and(|i| i.strict_rp_filter) {
             found.push(Finding::trouble(
@@ -67,6 +75,17 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
     Ok(found)
 }
 
+fn no_gateway(link: &Link, interface: &IfName, why: &str) -> Finding {
+    Finding::trouble(
+        format!("{interface} of {} is an Ethernet, and no router is known", link.name),
+        why,
+        format!(
+            "have its caller say the router's address (mhctl link up {} --gateway ADDRESS), or write gateway",
+            link.name
+        ),
+    )
+}
+
 /// Whether a policy is about what other hosts send: by their interface, or by a private source that is
 /// no address of ours. (A public one may be that of a line that is down.)
 fn is_about_others(policy: &Policy, fib: &mut Fib) -> Result<bool, kernel::Error> {
@@ -89,8 +108,12 @@ fn problem(problem: &Problem) -> Finding {
             "ours cannot stand there, so traffic is not shared and does not fail over",
             format!("ip route del {}", route.selection()),
         ),
+        Problem::ForeignSpare(route) => (
+            "a spare cannot stand there, so there may be a gap when its line is all that is left",
+            format!("ip route del {}", route.selection()),
+        ),
         Problem::ForeignNexthop { .. } => (
-            "the default route is a plain multipath route: a gap at each failover",
+            "the default route is a plain multipath route: when a line dies, one of the others carries all until the hook has run",
             "set nexthop-id in [settings]".into(),
         ),
         Problem::NoNexthopObjects => ("", "write nexthops = \"auto\" in [settings]".to_owned()),
@@ -107,7 +130,7 @@ fn features(config: &Config, observed: &Observed) -> Result<Vec<Finding>, kernel
     if observed.nexthops.is_none() && config.settings.nexthops != NexthopMode::Multipath {
         found.push(Finding::note(
             "this kernel has no nexthop objects (Linux 5.3 has)",
-            "when a line dies there is no default route until the hook has run",
+            "when a line dies, one of the others carries all until the hook has run",
             "install a newer kernel",
         ));
     }

@@ -9,6 +9,7 @@ use crate::config::{Config, Link};
 use crate::ctl::setup::distribution::{Distribution, Hook};
 use crate::ctl::setup::manifest::Tree;
 use crate::ctl::setup::wanted::{self, EVENTS};
+use crate::sh::quoted;
 
 /// The words of an options file, comments and quotes apart.
 pub(in crate::ctl) fn words(text: &str) -> Vec<&str> {
@@ -28,15 +29,15 @@ pub(in crate::ctl) fn value<'a>(words: &[&'a str], option: &str) -> Option<&'a s
     words.get(at + 1).copied()
 }
 
-/// The link that a peer is, by what tells its hooks so.
+/// The link that a peer is, by what tells its hooks so: as an event is recognised.
 fn link_of<'a>(words: &[&str], config: &'a Config) -> Option<&'a Link> {
     let unit = value(words, "unit").map(|n| format!("ppp{n}"));
-    let named = [value(words, "ipparam"), value(words, "linkname")];
-    let interface = value(words, "ifname").or(unit.as_deref());
-    config.links.iter().find(|link| {
-        named.iter().flatten().any(|n| *n == link.ipparam || *n == link.name.as_str())
-            || interface == Some(link.interface.as_str())
-    })
+    let names: Vec<_> = ["ipparam", "linkname"].iter().filter_map(|option| value(words, option)).collect();
+    let interface = value(words, "ifname").or(unit.as_deref()).filter(|_| names.is_empty());
+    config
+        .links
+        .iter()
+        .find(|link| names.iter().any(|name| *name == link.ipparam) || interface == Some(link.interface.as_str()))
 }
 
 /// `defaultroute` in options and peers.
@@ -51,7 +52,7 @@ pub(super) fn options(tree: &Tree, config: &Config) -> Vec<Finding> {
         let Some(word) = ["replacedefaultroute", "defaultroute"].into_iter().find(|w| words.contains(w)) else {
             continue;
         };
-        let mend = format!(r"sed -Ei 's/^(\s*)(replace)?defaultroute\>/\1nodefaultroute/' {path}");
+        let mend = format!(r"sed -Ei 's/^(\s*)(replace)?defaultroute\>/\1nodefaultroute/' {}", quoted(&path));
         let why = match word {
             "defaultroute" => "pppd then adds a default route of its own and, when it ends, takes ours with it",
             _ => "pppd then takes the default route away and puts an old one back when it ends",
@@ -113,7 +114,7 @@ pub(super) fn hooks(tree: &Tree, distribution: Distribution) -> Vec<Finding> {
         } else if let (true, Some(bad)) = (faults.is_empty(), ours.first()) {
             let what = format!("{bad} has a name that is passed over");
             let why = "run-parts and the like run only names of a certain form, without a word";
-            found.push(Finding::trouble(what, why, format!("mv {bad} {path}")));
+            found.push(Finding::trouble(what, why, format!("mv {} {path}", quoted(bad))));
         } else if faults.iter().all(Option::is_some) {
             // The same executable is behind two events.
             found.extend(faults.into_iter().flatten().next().filter(|finding| !found.contains(finding)));
@@ -167,7 +168,11 @@ fn fault(tree: &Tree, path: &str, program: &str, hook: Hook) -> Option<Finding> 
     } else {
         // What is sourced need not be executable.
         if hook == Hook::Link && fs::metadata(&at).is_ok_and(|meta| !is_executable(&meta)) {
-            return Some(Finding::trouble(format!("{path} is not executable"), PASSES, format!("chmod 755 {path}")));
+            return Some(Finding::trouble(
+                format!("{path} is not executable"),
+                PASSES,
+                format!("chmod 755 {}", quoted(path)),
+            ));
         }
         called(&fs::read_to_string(&at).unwrap_or_default(), program).unwrap_or(path).to_owned()
     };
@@ -180,7 +185,7 @@ fn fault(tree: &Tree, path: &str, program: &str, hook: Hook) -> Option<Finding> 
     };
     if !is_executable(&meta) && (hook == Hook::Link || target != path) {
         let what = format!("{target} is not executable");
-        return Some(Finding::trouble(what, PASSES, format!("chmod 755 {target}")));
+        return Some(Finding::trouble(what, PASSES, format!("chmod 755 {}", quoted(&target))));
     }
     let unsafe_ = |path: &Path| fs::metadata(path).is_ok_and(|m| m.uid() != 0 || m.permissions().mode() & 0o022 != 0);
     // Only what is in the tree: above a scratch one there may be /tmp.

@@ -4,9 +4,13 @@
 //!
 //! What can be known of each is where it goes now, whether it is answered there, and whether TCP was
 //! reset. Of one that has been silent since nothing can be known.
+//!
+//! A UDP socket of this host may change its address with the link, as OpenVPN's does, and is another connection to the
+//! kernel then: it is known by its port, and by whom it talks to.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tracing::warn;
@@ -18,6 +22,7 @@ use crate::kernel::conntrack::{Connection, Ends, Tuple, connections};
 
 /// The kernel keeps what it tells in a buffer of limited size: empty it so often.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
+const IPPROTO_UDP: u8 = 17;
 /// That many are told of one by one.
 const LISTED: usize = 10;
 
@@ -48,15 +53,22 @@ pub(super) struct Pinned<'a> {
     mask: u32,
     ends: Ends,
     fates: BTreeMap<Tuple, Fate>,
+    /// Addresses of this host on its links.
+    ours: BTreeSet<Ipv4Addr>,
+    /// By what stays of them when they change their address: those of UDP sockets of this host.
+    sockets: BTreeMap<Tuple, Tuple>,
+    /// The same sockets' connections by other addresses, from an earlier change, and their timeouts at the beginning.
+    earlier: BTreeMap<Tuple, u32>,
+    begin: Instant,
 }
 
 impl<'a> Watched<'a> {
-    /// Those that are pinned to `link` now, and in which both ends have talked.
-    pub(super) fn of(link: &'a Link, config: &'a Config) -> Self {
+    /// Those that are pinned to `link` now, and in which both ends have talked; `ours` are this host's addresses.
+    pub(super) fn of(link: &'a Link, config: &'a Config, ours: BTreeSet<Ipv4Addr>) -> Self {
         if config.settings.firewall == Firewall::None {
             return Self::Unknown("firewall = \"none\" in [settings]: none is pinned");
         }
-        match Pinned::of(link, config) {
+        match Pinned::of(link, config, ours) {
             Ok(Some(pinned)) => Self::Known(pinned),
             Ok(None) => Self::Unknown("this kernel tracks none (nf_conntrack)"),
             Err(error) => Self::failed(&error),
@@ -77,10 +89,10 @@ impl<'a> Watched<'a> {
         }
     }
 
-    /// Looks where they are now.
-    pub(super) fn look(&mut self) {
+    /// Looks where they are now; `ours` are this host's addresses by now.
+    pub(super) fn look(&mut self, ours: BTreeSet<Ipv4Addr>) {
         if let Self::Known(pinned) = self
-            && let Err(error) = pinned.look()
+            && let Err(error) = pinned.look(ours)
         {
             *self = Self::failed(&error);
         }
@@ -97,16 +109,24 @@ impl<'a> Watched<'a> {
 
 impl<'a> Pinned<'a> {
     /// None: no connections are tracked.
-    fn of(link: &'a Link, config: &'a Config) -> Result<Option<Self>, kernel::Error> {
+    fn of(link: &'a Link, config: &'a Config, ours: BTreeSet<Ipv4Addr>) -> Result<Option<Self>, kernel::Error> {
         let mask = config.marks();
         let Some(ends) = Ends::listen()? else { return Ok(None) };
         let pinned = connections(|c| c.mark & mask == link.mark.get() && c.is_established())?;
-        let fates = pinned.into_iter().map(|c| (c.tuple, Fate::Silent)).collect();
-        Ok(Some(Self { config, link, mask, ends, fates }))
+        let fates: BTreeMap<_, _> = pinned.into_iter().map(|c| (c.tuple, Fate::Silent)).collect();
+        let of_sockets = fates.keys().filter(|tuple| tuple.proto == IPPROTO_UDP && ours.contains(&tuple.from));
+        let sockets: BTreeMap<_, _> = of_sockets.map(|tuple| (socket(tuple), *tuple)).collect();
+        let earlier = if sockets.is_empty() {
+            Vec::new()
+        } else {
+            connections(|c| sockets.get(&socket(&c.tuple)).is_some_and(|tuple| *tuple != c.tuple))?
+        };
+        let earlier = earlier.into_iter().map(|c| (c.tuple, c.timeout)).collect();
+        Ok(Some(Self { config, link, mask, ends, fates, ours, sockets, earlier, begin: Instant::now() }))
     }
 
     fn listen(&mut self) -> Result<(), kernel::Error> {
-        let Self { config, link, mask, ends, fates } = self;
+        let Self { config, link, mask, ends, fates, .. } = self;
         ends.since(|gone| {
             // What goes with the drilled link's pin is what a pass has the kernel forget.
             let fate = fate(gone, *mask, link, config);
@@ -116,16 +136,33 @@ impl<'a> Pinned<'a> {
         })
     }
 
-    fn look(&mut self) -> Result<(), kernel::Error> {
+    fn look(&mut self, ours: BTreeSet<Ipv4Addr>) -> Result<(), kernel::Error> {
         self.listen()?;
         if self.fates.is_empty() {
             return Ok(());
         }
-        for found in connections(|c| self.fates.contains_key(&c.tuple))? {
-            let fate = fate(&found, self.mask, self.link, self.config);
-            self.fates.insert(found.tuple, fate);
+        self.ours.extend(ours);
+        let found = connections(|c| self.fates.contains_key(&c.tuple) || self.goes_on(c).is_some())?;
+        for connection in &found {
+            let fate = fate(connection, self.mask, self.link, self.config);
+            match self.goes_on(connection) {
+                None => drop(self.fates.insert(connection.tuple, fate)),
+                // What its other end still sends to the old address does not count.
+                Some(tuple) if matches!(fate, Fate::Moved(_)) => drop(self.fates.insert(tuple, fate)),
+                Some(_) => {}
+            }
         }
         Ok(())
+    }
+
+    /// The connection that goes on as this one, by another address.
+    fn goes_on(&self, connection: &Connection) -> Option<Tuple> {
+        let tuple = *self.sockets.get(&socket(&connection.tuple))?;
+        // Without a packet since the beginning as much would be left of it; the kernel counts whole seconds.
+        let silent = self.earlier.get(&connection.tuple).is_some_and(|timeout| {
+            u64::from(connection.timeout) <= u64::from(*timeout).saturating_sub(self.begin.elapsed().as_secs()) + 1
+        });
+        (tuple != connection.tuple && self.ours.contains(&connection.tuple.from) && !silent).then_some(tuple)
     }
 
     fn summary(&self) -> Summary {
@@ -153,6 +190,11 @@ impl<'a> Pinned<'a> {
             listed: all.iter().take(LISTED).map(one).collect(),
         }
     }
+}
+
+/// What stays of a connection when its socket takes another address.
+fn socket(tuple: &Tuple) -> Tuple {
+    Tuple { from: Ipv4Addr::UNSPECIFIED, ..*tuple }
 }
 
 /// What a tracked connection says of itself.

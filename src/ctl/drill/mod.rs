@@ -11,7 +11,9 @@ mod guard;
 mod probing;
 mod report;
 
+use std::collections::BTreeSet;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -50,6 +52,7 @@ or it failed.
 Example: mhctl drill isp1 --for 30s")]
 pub struct Args {
     /// Link to take out of use
+    #[arg(value_name = "LINK")]
     link: String,
     /// For how long: 1s to 24h
     #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = duration)]
@@ -154,11 +157,12 @@ impl Drill<'_> {
         let mut notices = Notices::subscribe()?;
         let guard = Guard::start(&self.link.name, common).map_err(Error::NoGuard)?;
         let before = self.counters()?;
-        let mut watched = Watched::of(self.link, self.pass.config);
+        let mut watched = Watched::of(self.link, self.pass.config, self.addresses()?);
         let probing = Probing::start();
         let begin = Instant::now();
         let rehearsed = self.take(hold).and_then(|()| self.wait(&mut notices, quiet, &probing, &mut watched));
-        watched.look();
+        // The link is put back whatever cannot be read.
+        watched.look(self.addresses().unwrap_or_default());
         probing.hurry(true);
         // Whatever came before, this is done.
         let back = self.put_back(hold);
@@ -245,6 +249,14 @@ impl Drill<'_> {
         self.pass.report(&format!("{} {what}", self.link.name), &outcome);
         let live = outcome.live.contains(&self.link.name);
         complete(outcome.failures).map(|_| live)
+    }
+
+    /// This host's addresses on its links.
+    fn addresses(&self) -> Result<BTreeSet<Ipv4Addr>, CtlError> {
+        let scope = Scope { firewall: false, ..Scope::new(self.pass.config, &self.pass.records()) };
+        let observed = Linux::open()?.observe(&scope)?;
+        let addresses = observed.interfaces.values().flat_map(|interface| &interface.addresses);
+        Ok(addresses.map(|address| address.local.get()).collect())
     }
 
     /// Counters of the links' interfaces.

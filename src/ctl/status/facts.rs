@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::config::{Config, Link, LinkKind, Otherwise, Policy};
 use crate::kernel::counters::Counters;
-use crate::links::{LinkState, live, state};
-use crate::observed::Observed;
+use crate::links::{LinkState, routed, state};
+use crate::observed::{InterfaceState, Observed};
 use crate::plan::{Change, Plan};
 use crate::records::Records;
 use crate::state::{FoundRoute, FoundTarget, Leg, NexthopKind};
@@ -44,12 +44,14 @@ pub(super) struct Facts {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum State {
     Up,
     Down,
     Stale,
     Dead,
+    NoCarrier,
+    NoGateway,
     Held,
 }
 
@@ -85,6 +87,10 @@ pub(super) struct DefaultFacts {
     pub(super) metric: u32,
     /// Whether we made it.
     pub(super) ours: bool,
+    /// Whether it is a spare of ours.
+    pub(super) spare: bool,
+    /// Whether it carries traffic, or would if those before it were lost.
+    pub(super) carries: bool,
     /// As ip-route(8) has it.
     pub(super) target: String,
     pub(super) legs: Vec<LegFacts>,
@@ -124,7 +130,7 @@ pub(super) struct KernelFacts {
 impl Facts {
     pub(super) fn new(seen: &Seen<'_>, clock: Clock, warnings: Vec<String>) -> Self {
         let Seen { config, records, observed, .. } = seen;
-        let plan = Plan::new(config, &live(config, records, observed), observed);
+        let plan = Plan::new(config, &routed(config, records, observed), observed);
         let mut defaults: Vec<_> = observed.routes.iter().filter(|route| route.table == TableId::MAIN).collect();
         let missing =
             plan.changes.iter().filter_map(|c| if let Change::Rule(rule) = c { Some(rule.priority) } else { None });
@@ -157,7 +163,7 @@ impl Seen<'_> {
         let record = self.records.get(&link.name);
         let interface = record.map_or(&link.interface, |record| &record.interface);
         let found = self.observed.interfaces.get(interface);
-        let there = found.map(|found| found.usable);
+        let there = found.map(|found| found.state);
         let (state, reason) = match state(link, self.config, self.records, self.observed) {
             LinkState::Up(_) => (State::Up, None),
             LinkState::Down => (State::Down, Some(why_down(link, record.is_some(), there))),
@@ -166,8 +172,18 @@ impl Seen<'_> {
                 State::Stale,
                 Some(format!("{interface} is another interface by the same name; it was not said to be up")),
             ),
-            LinkState::Dead if there == Some(true) => (State::Dead, Some(format!("{interface} has lost its address"))),
-            LinkState::Dead => (State::Dead, Some(format!("{interface} is down, or has no carrier"))),
+            LinkState::Dead if there == Some(InterfaceState::Down) => {
+                (State::Dead, Some(format!("{interface} is down")))
+            }
+            LinkState::Dead => (State::Dead, Some(format!("{interface} has lost its address"))),
+            LinkState::NoCarrier(_) => (State::NoCarrier, Some(format!("{interface} has no carrier"))),
+            LinkState::NoGateway(_) => (
+                State::NoGateway,
+                Some(format!(
+                    "not used while another uplink is up: {interface} is an Ethernet, and no router is known; \
+                     have the caller say the router's address, or write gateway"
+                )),
+            ),
             LinkState::Held(hold) => {
                 let left = clock.uptime.map_or(0, |now| hold.until.saturating_sub(now));
                 (State::Held, Some(format!("kept out of use by a drill (process {}) for {left} s more", hold.pid)))
@@ -214,18 +230,30 @@ impl Seen<'_> {
             FoundTarget::Nexthop { id, .. } => self.nexthop(*id),
             FoundTarget::Other { .. } => vec![],
         };
+        let all = legs.len();
+        let legs: Vec<_> = legs.into_iter().filter(|(leg, _)| self.has_carrier(leg.device.index)).collect();
         let sum: f64 = legs.iter().map(|(_, weight)| f64::from(*weight)).sum();
         let legs = legs.into_iter().map(|(leg, weight)| LegFacts {
             link: self.link_on(&leg.device.name),
             interface: leg.device.name.to_string(),
             percent: f64::from(weight) / sum * 100.0,
         });
+        let settings = &self.config.settings;
+        let ours = route.protocol == settings.protocol;
         DefaultFacts {
             metric: route.metric,
-            ours: route.protocol == self.config.settings.protocol,
+            ours,
+            spare: ours && route.metric >= settings.spare_metric,
+            carries: all == 0 || legs.len() > 0,
             target: route.target.to_string(),
             legs: legs.collect(),
         }
+    }
+
+    /// Whether routes by a device carry traffic, as far as is known.
+    fn has_carrier(&self, index: u32) -> bool {
+        let mut interfaces = self.observed.interfaces.values();
+        interfaces.find(|i| i.device.index == index).is_none_or(|i| i.state == InterfaceState::Up)
     }
 
     /// Legs of a nexthop object, and their weights.
@@ -253,7 +281,10 @@ impl Seen<'_> {
     /// Where a policy leads: to the first of its links whose table has a default route, as the kernel
     /// itself finds it, if it holds the rules of the policy.
     fn policy(&self, policy: &Policy, missing: usize) -> PolicyFacts {
-        let leads = |link: &&Link| self.observed.routes.iter().any(|route| route.table == link.table);
+        let leads = |link: &&Link| {
+            let mut routes = self.observed.routes.iter().filter(|route| route.table == link.table);
+            routes.any(|route| route.target.devices().into_iter().all(|index| self.has_carrier(index)))
+        };
         let mut via = policy.via.iter().filter_map(|name| self.config.links.iter().find(|link| link.name == *name));
         PolicyFacts {
             name: policy.name.clone(),
@@ -269,17 +300,17 @@ impl Seen<'_> {
     }
 }
 
-fn why_down(link: &Link, recorded: bool, usable: Option<bool>) -> String {
+fn why_down(link: &Link, recorded: bool, state: Option<InterfaceState>) -> String {
     let interface = &link.interface;
-    match (link.gateway, usable) {
+    match (link.gateway, state) {
         _ if recorded => format!("{interface} has IPv6 only, which is not routed yet"),
         (None, None) => format!("nobody has said that it is up, and there is no {interface}"),
         (None, Some(_)) => {
             format!("{interface} exists, but nobody has said that it is up: `mhctl link up {}`", link.name)
         }
         (Some(_), None) => format!("there is no {interface}"),
-        (Some(_), Some(false)) => format!("{interface} is down, or has no carrier"),
-        (Some(_), Some(true)) => format!("{interface} has no address"),
+        (Some(_), Some(InterfaceState::Down)) => format!("{interface} is down"),
+        (Some(_), Some(_)) => format!("{interface} has no address"),
     }
 }
 

@@ -24,11 +24,13 @@ use crate::records::Store;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 No privileges are needed. States of a link:
-  up     it carries traffic, or would if its tier or a policy wanted it
-  down   nobody has said that it is up
-  stale  it was said to be up, and its interface is gone
-  dead   it was said to be up, and its interface is down or without address
-  held   a drill keeps it out of use
+  up          it carries traffic, or would if its tier or a policy wanted it
+  down        nobody has said that it is up
+  stale       it was said to be up, and its interface is gone
+  dead        it was said to be up, and its interface is down or without address
+  no-carrier  it carries traffic as soon as its interface has a carrier again
+  no-gateway  an Ethernet without a router, not used while another uplink is up
+  held        a drill keeps it out of use
 Example: mhctl status --watch  # until Ctrl-C")]
 pub struct Args {
     /// Show it again whenever something changes, and every second

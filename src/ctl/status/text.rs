@@ -88,6 +88,8 @@ fn word(state: State) -> &'static str {
         State::Down => "down",
         State::Stale => "stale",
         State::Dead => "dead",
+        State::NoCarrier => "no-carrier",
+        State::NoGateway => "no-gateway",
         State::Held => "held",
     }
 }
@@ -95,8 +97,8 @@ fn word(state: State) -> &'static str {
 fn tone(state: State) -> Tone {
     match state {
         State::Up => Tone::Good,
-        State::Held => Tone::Odd,
-        State::Down | State::Stale | State::Dead => Tone::Bad,
+        State::Held | State::NoGateway => Tone::Odd,
+        State::Down | State::Stale | State::Dead | State::NoCarrier => Tone::Bad,
     }
 }
 
@@ -109,11 +111,13 @@ fn labelled(out: &mut String, label: &str, tone: Option<Tone>, text: &str, scree
 }
 
 fn default_routes(out: &mut String, routes: &[DefaultFacts], screen: Screen) {
-    if routes.is_empty() {
+    let carrying: Vec<_> = routes.iter().filter(|route| route.carries).collect();
+    if carrying.is_empty() {
         let none = screen.paint(Tone::Bad, "none: the Internet is not reachable");
         labelled(out, "Default route", None, &none, screen);
     }
-    for (at, route) in routes.iter().enumerate() {
+    // Spares go without saying, except where the first of them carries.
+    for (at, route) in carrying.into_iter().enumerate().filter(|(at, route)| *at == 0 || !route.spare) {
         let legs = route.legs.iter().map(|leg| {
             let name = leg.link.as_ref().unwrap_or(&leg.interface);
             if route.legs.len() > 1 { format!("{name} {}", percent(leg.percent)) } else { name.clone() }
@@ -126,6 +130,9 @@ fn default_routes(out: &mut String, routes: &[DefaultFacts], screen: Screen) {
             line.push_str(" (not ours)");
         } else if !route.ours {
             let _ = write!(line, " (not ours: {})", route.target);
+        }
+        if route.spare {
+            line.push_str(" (a spare)");
         }
         if at > 0 {
             let _ = write!(line, " (metric {}, if the one above is lost)", route.metric);

@@ -172,7 +172,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
             }
         }
         if !args.if_down.is_empty() {
-            without = Without::new(config, &records, live, &observed, &args.if_down);
+            without = Without::new(config, &records, &observed, &args.if_down);
             without.rules(&mut rules);
         }
     }

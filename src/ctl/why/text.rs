@@ -72,7 +72,7 @@ pub(super) fn outcome(step: &Step<'_>) -> String {
     match &step.outcome {
         Outcome::Miss(miss) => format!("no: {miss}"),
         Outcome::NoRoute { dead: false } => "no: no route to it there".to_owned(),
-        Outcome::NoRoute { dead: true } => "no: its device is down".to_owned(),
+        Outcome::NoRoute { dead: true } => "no: its device is down, or has no carrier".to_owned(),
         Outcome::Throw => "no: a throw route there".to_owned(),
         Outcome::Suppressed(route) if route.prefix.prefix_len() == 0 => "no: only a default there".to_owned(),
         Outcome::Suppressed(route) => format!("no: only {} there", route.prefix),

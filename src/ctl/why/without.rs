@@ -7,11 +7,11 @@ use ipnet::Ipv4Net;
 
 use crate::config::Config;
 use crate::fib::{FibLeg, FibRoute, FibRule, Masked, Ports, Refusal, RouteKind, RuleAction};
-use crate::links::LiveLink;
-use crate::observed::Observed;
-use crate::plan::{Change, Plan};
+use crate::links::routed;
+use crate::observed::{InterfaceState, Observed};
+use crate::plan::{Change, KERNEL, Plan};
 use crate::records::Records;
-use crate::state::{Action, DefaultRoute, FoundTarget, Leg, Member, NexthopKind, Rule, Target, WeightedLeg};
+use crate::state::{Action, DefaultRoute, Device, FoundTarget, Leg, Member, NexthopKind, Rule, Target, WeightedLeg};
 use crate::types::LinkName;
 
 /// What changes; nothing by default.
@@ -19,25 +19,38 @@ use crate::types::LinkName;
 pub(super) struct Without {
     protocol: u8,
     changes: Vec<Change>,
-    /// Indices of the devices that nothing leaves by any more.
-    devices: BTreeSet<u32>,
-    /// Of these, those that do not exist any more.
+    /// Indices of the devices that have lost their carrier, and whose routes lookups pass over.
+    carrierless: BTreeSet<u32>,
+    /// Of the devices that do not exist any more.
     unregistered: BTreeSet<u32>,
     /// Nexthop objects as they are then.
     objects: BTreeMap<u32, NexthopKind>,
 }
 
 impl Without {
-    /// Without the links of `down`.
-    pub(super) fn new(
-        config: &Config,
-        records: &Records,
-        live: Vec<LiveLink<'_>>,
-        observed: &Observed,
-        down: &[LinkName],
-    ) -> Self {
-        let (gone, left): (Vec<_>, Vec<_>) = live.into_iter().partition(|l| down.contains(&l.link.name));
-        let changes = Plan::new(config, &left, observed).changes;
+    /// Without the links of `down`: an Ethernet loses its carrier and stays as a device, anything else hangs up and is
+    /// unregistered.
+    pub(super) fn new(config: &Config, records: &Records, observed: &Observed, down: &[LinkName]) -> Self {
+        let mut then = observed.clone();
+        let mut carrierless = BTreeSet::new();
+        let mut unregistered = BTreeSet::new();
+        for gone in routed(config, records, observed).iter().filter(|l| down.contains(&l.link.name)) {
+            let Device { index, name } = &gone.leg.device;
+            // A device that a daemon has made goes with it.
+            let made = records.get(&gone.link.name).is_some_and(|record| record.session.is_some());
+            match then.interfaces.get_mut(name) {
+                Some(interface) if (interface.arp || gone.link.gateway.is_some()) && !made => {
+                    interface.state = InterfaceState::NoCarrier;
+                    carrierless.insert(*index);
+                }
+                _ => {
+                    then.interfaces.remove(name);
+                    unregistered.insert(*index);
+                }
+            }
+        }
+        // What the kernel holds is as it is now; only the links are not.
+        let changes = Plan::new(config, &routed(config, records, &then), observed).changes;
         let found = observed.nexthops.iter().flatten().map(|(id, found)| (*id, found.kind.clone()));
         let mut objects: BTreeMap<_, _> = found.collect();
         for change in &changes {
@@ -48,19 +61,16 @@ impl Without {
                 _ => None,
             };
         }
-        let devices = gone.iter().map(|l| l.leg.device.index).collect();
-        // Static Ethernet, which nobody tells of, loses its carrier or is set down, and stays as a device.
-        let is_static = |l: &&LiveLink<'_>| l.link.gateway.is_some() && records.get(&l.link.name).is_none();
-        let unregistered = gone.iter().filter(|l| !is_static(l)).map(|l| l.leg.device.index).collect();
-        Self { protocol: config.settings.protocol, changes, devices, unregistered, objects }
+        Self { protocol: config.settings.protocol, changes, carrierless, unregistered, objects }
     }
 
     /// The rules as they are then.
     pub(super) fn rules(&self, rules: &mut Vec<FibRule>) {
         for change in &self.changes {
             match change {
-                Change::Rule(new) => {
-                    let new = rule(new, self.protocol);
+                Change::Rule(new) | Change::KernelRule(new) => {
+                    let kernels = matches!(change, Change::KernelRule(_));
+                    let new = rule(new, if kernels { KERNEL } else { self.protocol });
                     // After its equals, as fib_nl_newrule() does.
                     let at = rules.iter().position(|r| r.priority > new.priority).unwrap_or(rules.len());
                     rules.insert(at, new);
@@ -110,9 +120,11 @@ impl Without {
             if route.nexthop.is_none() && route.legs.iter().any(|leg| self.unregistered.contains(&leg.device)) {
                 return false;
             }
-            // The same: a device that stays, although it is down, keeps the routes to this host.
-            let gone = if route.kind == RouteKind::Local { &self.unregistered } else { &self.devices };
-            route.legs.retain(|leg| !gone.contains(&leg.device));
+            route.legs.retain(|leg| !self.unregistered.contains(&leg.device));
+            // The same: without its carrier a device keeps the routes to this host.
+            for leg in route.legs.iter_mut().filter(|_| route.kind != RouteKind::Local) {
+                leg.dead |= self.carrierless.contains(&leg.device);
+            }
             !had || !route.legs.is_empty()
         });
         routes

@@ -14,8 +14,9 @@ use super::{parse, read};
 use crate::kernel::socket::Socket;
 use crate::kernel::{Error, link};
 use crate::observed::Interface;
+use crate::sh::quoted;
 use crate::state::{Device, FoundRoute, FoundTarget, Hop, Leg, RouteKind, WeightedLeg};
-use crate::types::{HostAddr, IfName, TableId, Weight, quoted};
+use crate::types::{HostAddr, IfName, TableId, Weight};
 
 const RTM_GETROUTE: u16 = 26;
 

@@ -118,6 +118,7 @@ wanted() {
         legs+=" nexthop$way weight ${weight[$n]}"
         group+="${group:+/}$((7000 + n)),${weight[$n]}"
         echo "$n: default$way proto 77"
+        echo "main: default$way proto 77 metric $((3999999 + n))"
         echo "$((190 + n)): from ${me[$n]} lookup $n proto 77"
         [ $mode != objects ] || echo "id $((7000 + n))$way scope 253 proto 77"
     done
@@ -178,14 +179,6 @@ unwatch() {
     ((asked > 100)) || fail "the sampler asked only $asked times"
 }
 no_gap() { ((total_unreachable == 0)) || fail "no route in $total_unreachable of $total_asked answers, for $((longest_gap / 1000)) ms"; }
-# Multipath: the kernel drops the route, and no hook can be there in time; but it must not last.
-bearable_gap() {
-    if [ $mode = objects ]; then
-        no_gap
-    else
-        ((longest_gap < 5000000)) || fail "no route for $((longest_gap / 1000)) ms"
-    fi
-}
 
 # Wall time of each hook from exec to exit, as the kernel saw it: "ip-up 31-55 ms, ip-down ...".
 hook_times() {

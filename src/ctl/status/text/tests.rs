@@ -9,11 +9,14 @@ use crate::config::{self, Config};
 use crate::desired::{Desired, Make};
 use crate::hold::Hold;
 use crate::kernel::counters::Counters;
-use crate::links::live;
-use crate::observed::{Address, Interface, Observed};
+use crate::links::routed;
+use crate::observed::{Address, Interface, InterfaceState, Observed};
 use crate::records::{Record, Records, V4};
-use crate::state::{Device, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Hop, NexthopKind, RouteKind, Target};
-use crate::types::HostAddr;
+use crate::state::{
+    Action, Device, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Hop, NexthopKind, RouteKind, Rule, Selector,
+    Target,
+};
+use crate::types::{HostAddr, TableId};
 
 const CONFIG: &str = r#"
 [settings]
@@ -77,8 +80,15 @@ impl Server {
             let device = Device { index, name: name.clone() };
             let addresses =
                 vec![Address { local, reaches: format!("{address}/24").parse::<ipnet::Ipv4Net>().unwrap().trunc() }];
-            let interface =
-                Interface { device, usable: true, arp: false, addresses, strict_rp_filter: false, group: 0 };
+            let interface = Interface {
+                device,
+                state: InterfaceState::Up,
+                arp: false,
+                addresses,
+                strict_rp_filter: false,
+                ignores_linkdown: Some(true),
+                group: 0,
+            };
             server.observed.interfaces.insert(name.clone(), interface);
             server.counters.insert(name, Counters { index, received: bytes, sent: bytes / 10 });
         }
@@ -98,7 +108,7 @@ impl Server {
 
     /// The kernel becomes what is wanted.
     fn apply(&mut self) {
-        let desired = Desired::new(&self.config, &live(&self.config, &self.records, &self.observed), Make::Objects);
+        let desired = Desired::new(&self.config, &routed(&self.config, &self.records, &self.observed), Make::Objects);
         let protocol = self.config.settings.protocol;
         let nexthop = |kind| FoundNexthop { protocol, kind };
         let singles = desired.nexthops.iter().map(|(id, leg)| (*id, nexthop(NexthopKind::Single(leg.clone()))));
@@ -114,8 +124,11 @@ impl Server {
             },
         });
         self.observed.routes = routes.collect();
-        self.observed.rules =
-            desired.rules.into_iter().map(|rule| FoundRule { rule, protocol, complete: true }).collect();
+        let found = |rule| FoundRule { rule, protocol, complete: true };
+        self.observed.rules = desired.rules.into_iter().map(found).collect();
+        let action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: None };
+        let main = Rule { priority: 32766, selector: Selector::default(), action };
+        self.observed.rules.push(FoundRule { rule: main, protocol: 2, complete: true });
         self.observed.nexthops = Some(nexthops);
     }
 
@@ -148,7 +161,7 @@ fn each_trouble_has_its_words() {
     let name = |name: &str| name.parse().unwrap();
     // fibre is held, cable has lost its carrier, lte's interface is another one, office is not up.
     server.records.held.insert(name("fibre"), Hold { pid: 4711, started: 0, until: 90 * 86400 + 25, force: true });
-    server.observed.interfaces.get_mut(&"eth1".parse().unwrap()).unwrap().usable = false;
+    server.observed.interfaces.get_mut(&"eth1".parse().unwrap()).unwrap().state = InterfaceState::NoCarrier;
     server.observed.interfaces.get_mut(&"wwan0".parse().unwrap()).unwrap().device.index = 33;
     server.records.remove(&name("office"));
     assert_eq!(server.wide(80), include_str!("tests/trouble-due.txt"));
@@ -191,13 +204,13 @@ fn a_hold_that_would_leave_no_uplink_counts_for_nothing() {
     }
     // cable carries.
     assert_eq!(states(&server), [State::Held, State::Up, State::Held, State::Held]);
-    server.observed.interfaces.get_mut(&"eth1".parse().unwrap()).unwrap().usable = false;
-    assert_eq!(states(&server), [State::Up, State::Down, State::Up, State::Held]);
+    server.observed.interfaces.get_mut(&"eth1".parse().unwrap()).unwrap().state = InterfaceState::NoCarrier;
+    assert_eq!(states(&server), [State::Up, State::NoCarrier, State::Up, State::Held]);
     server.apply();
     assert!(server.facts().kernel.as_wanted);
     // A forced one counts, and is no uplink that another hold could rely on.
     server.records.held.insert(name("fibre"), Hold { force: true, ..hold });
-    assert_eq!(states(&server), [State::Held, State::Down, State::Up, State::Held]);
+    assert_eq!(states(&server), [State::Held, State::NoCarrier, State::Up, State::Held]);
 }
 
 #[test]
@@ -208,8 +221,8 @@ fn a_foreign_default_is_shown_with_what_to_do() {
         text: "via 192.168.1.1 dev eth9".to_owned(),
         hops: vec![Hop { device: 9, gateway: Some("192.168.1.1".parse().unwrap()) }],
     };
-    server.observed.routes.retain(|route| route.table != crate::types::TableId::MAIN);
-    let foreign = FoundRoute { table: crate::types::TableId::MAIN, metric: 0, protocol: 16, target };
+    server.observed.routes.retain(|route| route.table != TableId::MAIN || route.metric >= 4_000_000);
+    let foreign = FoundRoute { table: TableId::MAIN, metric: 0, protocol: 16, target };
     server.observed.routes.push(foreign);
     assert_eq!(server.wide(80), include_str!("tests/foreign.txt"));
 }
