@@ -118,12 +118,9 @@ fn only_strict_fails() {
 
 /// Runs a hook as OpenVPN does after `user nobody`.
 fn as_nobody(server: &Server, hook: &Command) -> Output {
-    // The directory that it was built in may be closed to others.
-    let copy = server.config().with_file_name("mh-vpn-up");
-    fs::copy(VPN, &copy).unwrap();
     let mut nobody = Command::new("setpriv");
     nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
-    nobody.arg(hook.get_program()).args(hook.get_args().map(|arg| if arg == VPN { copy.as_os_str() } else { arg }));
+    nobody.args(server.for_others(hook));
     nobody.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
     nobody.envs(hook.get_envs().filter_map(|(name, value)| Some((name, value?))));
     nobody.output().expect("setpriv(1) is installed")
