@@ -8,7 +8,7 @@
 # make man        man pages and shell completions, in target/man
 # make install    what `make build man` has made, below PREFIX (/usr/local); make uninstall takes it away again
 # make deb        a Debian package, in target/debian
-# make test-deb   the package once more, with lintian; its hooks behind NetworkManager and networkd
+# make test-deb   the package once more, with lintian; its hooks behind NetworkManager and networkd; whole systems booted
 
 CARGO    ?= cargo
 PROGRAMS  = mh-ip-up mh-ip-down mh-vpn-up mhctl
@@ -28,7 +28,7 @@ SCRIPTS   = tests/run-as-root tests/install-tools tests/check-executables tests/
             tests/vm/guest/scenes etc-ppp/ip-up.local etc-ppp/ip-down.local \
             packaging/install packaging/debian/rename packaging/debian/ip-up packaging/debian/ip-down \
             packaging/debian/scripts/preinst packaging/debian/scripts/prerm packaging/debian/scripts/postrm \
-            tests/install tests/deb tests/managers \
+            tests/install tests/deb tests/managers tests/boot \
             tests/bench/ip-up tests/bench/ip-down tests/bench/setup tests/bench/shorewall tests/bench/install
 EVENTS   ?= 10000
 ifndef SEED
@@ -126,6 +126,7 @@ test-deb: tools deb
 	lintian --fail-on error,warning $(DEB)
 	tests/run-as-root tests/deb $(DEB)
 	tests/managers $(DEB)
+	tests/boot $(DEB)
 
 test-vm: tools
 	tests/vm/run

@@ -1,6 +1,7 @@
 //! What the kernel holds, normalised: the second input of a plan.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnet::Ipv4Net;
 
@@ -56,6 +57,8 @@ pub struct Interface {
     pub arp: bool,
     /// Its IPv4 addresses, first the first.
     pub addresses: Vec<Address>,
+    /// Routes of main by it, but for defaults; only of an Ethernet, and not more than are read of main.
+    pub routes: Vec<RouteBy>,
     /// Its device group (`IFLA_GROUP`), 0 unless somebody has set one.
     pub group: u32,
     /// Reverse path filter as it is in force: the larger of `conf.all` and the interface's own.
@@ -83,4 +86,13 @@ pub struct Address {
     pub local: HostAddr,
     /// What is reached directly by it: the peer, or the subnet.
     pub reaches: Ipv4Net,
+}
+
+/// A route by an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteBy {
+    /// Where it leads to.
+    pub to: Ipv4Net,
+    /// The router; `None`: its hosts are neighbours.
+    pub gateway: Option<IpAddr>,
 }

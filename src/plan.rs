@@ -15,6 +15,7 @@ use crate::state::{Action, DefaultRoute, Device, FoundRoute, FoundRule, Leg, Mem
 use crate::types::{IfName, TableId};
 
 mod kernel_rules;
+mod packet_filter;
 mod problem;
 
 pub use kernel_rules::KERNEL;
@@ -109,6 +110,12 @@ impl Plan {
             misleading: misleading(config, &desired, observed),
             awaited: missing.clone().filter_map(|rule| rule.action.table()).collect(),
         };
+        // A connection that began without our rules keeps its link only if they are there before another can take it.
+        let firewall_first = tables.misleading.is_empty() && missing.clone().all(|rule| is_source(config, rule));
+        let firewall_first = firewall_first && packet_filter::nobody_waits(live, observed);
+        if firewall_first {
+            plan.load_firewall(config, live, observed);
+        }
         plan.forget_moved_pins(config, live, observed, &tables.misleading);
         plan.make_nexthops(&desired, observed);
         let Routes { broken, put_off } = plan.make_routes(config, &desired, observed, &tables);
@@ -121,8 +128,8 @@ impl Plan {
         plan.changes.extend(put_off.into_iter().map(Change::Route));
         plan.break_nexthops(&desired, observed, ours);
         // Last: a packet filter that cannot be changed, or is locked, must not keep routes waiting.
-        if let Some(wanted) = firewall::rulesets(config, live, observed).filter(|_| !observed.firewall.hidden) {
-            plan.changes.extend(firewall::batches(&wanted, &observed.firewall).into_iter().map(Change::Firewall));
+        if !firewall_first {
+            plan.load_firewall(config, live, observed);
         }
         plan
     }
@@ -312,11 +319,15 @@ struct Tables {
 }
 
 fn misleading(config: &Config, desired: &Desired, observed: &Observed) -> BTreeSet<TableId> {
-    let first = config.settings.rule_priority;
-    // The rule of an address that a line no longer has misleads nobody.
-    let sources = first.saturating_add(SOURCE_RULES)..config.first_policy();
     let gone = observed.rules.iter().filter(|f| f.protocol == config.settings.protocol && desired.place(f).is_none());
-    gone.filter(|f| !sources.contains(&f.rule.priority)).filter_map(|f| f.rule.action.table()).collect()
+    // The rule of an address that a line no longer has misleads nobody.
+    gone.filter(|f| !is_source(config, &f.rule)).filter_map(|f| f.rule.action.table()).collect()
+}
+
+/// Whether a rule stands where those of uplinks' addresses do.
+fn is_source(config: &Config, rule: &Rule) -> bool {
+    let sources = config.settings.rule_priority.saturating_add(SOURCE_RULES)..config.first_policy();
+    sources.contains(&rule.priority)
 }
 
 /// Metrics of main's default routes, whatever is up.

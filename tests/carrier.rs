@@ -153,7 +153,7 @@ fn a_line_that_is_said_to_be_up_without_carrier_carries_as_soon_as_it_has_one() 
             let server = Server::new(&with_settings(ARTICLE, &format!("nexthops = {mode:?}")));
             ISP1.create();
             ip("link set ppp0-far down");
-            let said = fails(1, server.hook(UP, ISP1).arg("-v"));
+            let said = fails(1, server.hook(UP, ISP1).option("-v"));
             assert!(said.contains("isp1 is recorded as up, but ppp0 is down, or has no carrier"), "{said}");
             assert_eq!(defaults_by(), [""; 0], "{mode}");
             ISP1.regain_carrier();

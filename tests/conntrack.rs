@@ -39,7 +39,7 @@ fn neighbours_of_a_static_line_are_reached_without_its_gateway_although_connecti
     modem.serve_echo(ECHO);
     gateway.serve_echo(ECHO);
     ok(&mut server.with_args(CTL, &["apply"]));
-    assert_eq!(shown("route show default"), ["default nhid 7100 via 192.168.100.1 dev eth1 proto 77"]);
+    assert_eq!(defaults("main"), ["default nhid 7100 via 192.168.100.1 dev eth1 proto 77"]);
     // The bridge takes a moment.
     until("the modem and the gateway answer", || {
         ["192.168.100.254", "192.168.100.1"].iter().all(|host| ask_udp((host, ECHO)).is_some())

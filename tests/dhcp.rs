@@ -15,8 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use support::files::own_files;
 use support::*;
 
 /// A static line, and one by DHCP.
@@ -63,20 +62,7 @@ impl Drop for Daemon {
 impl Machine {
     fn new() -> Self {
         let server = Server::new(CONFIG);
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS).unwrap();
-        let none = None::<&str>;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-        for fresh in ["/mnt", "/run", "/var/lib"] {
-            mount(Some("tmpfs"), fresh, Some("tmpfs"), MsFlags::empty(), none).unwrap();
-        }
-        for dir in ["etc", "usr"] {
-            let [upper, work] = ["upper", "work"].map(|part| format!("/mnt/{dir}/{part}"));
-            fs::create_dir_all(&upper).unwrap();
-            fs::create_dir_all(&work).unwrap();
-            let options = format!("lowerdir=/{dir},upperdir={upper},workdir={work}");
-            mount(Some("overlay"), &*format!("/{dir}"), Some("overlay"), MsFlags::empty(), Some(&*options))
-                .expect("the kernel lets root of a namespace mount overlayfs (Linux 5.11)");
-        }
+        own_files();
         for dir in ["/var/lib/dhcp", "/var/lib/dhcpcd", "/etc/NetworkManager/dispatcher.d", "/etc/wireguard"] {
             fs::create_dir_all(dir).unwrap();
         }

@@ -5,12 +5,10 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use support::alternatives::{alternatives, instead_of, use_legacy, variant};
 use support::internet::{ECHO, Internet, ask_udp};
 use support::*;
 
@@ -88,38 +86,6 @@ fn iptables(args: &str) {
     ok(Command::new("iptables").args(args.split_whitespace()));
 }
 
-/// From here on, this thread and its children find `file` in the place of `path`.
-fn instead_of(path: &str, file: &Path) {
-    unshare(CloneFlags::CLONE_NEWNS).unwrap();
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
-    mount(Some(file), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
-}
-
-/// Makes the commands of iptables others, as update-alternatives(1) does: `target` says which by name.
-fn alternatives(target: impl Fn(&str) -> PathBuf) {
-    // Mounted over, it has to stay as long as the thread's mounts.
-    let dir = tempfile::tempdir().unwrap().keep();
-    for entry in fs::read_dir("/etc/alternatives").unwrap().map(Result::unwrap) {
-        let name = entry.file_name().into_string().unwrap();
-        let target =
-            if name.starts_with("iptables") { target(&name) } else { entry.path().canonicalize().unwrap_or_default() };
-        if target.exists() {
-            symlink(target, dir.join(name)).unwrap();
-        }
-    }
-    instead_of("/etc/alternatives", &dir);
-}
-
-fn variant(variant: &str, name: &str) -> PathBuf {
-    PathBuf::from("/usr/sbin").join(name.replacen("iptables", &format!("iptables-{variant}"), 1))
-}
-
-fn use_legacy() {
-    alternatives(|name| variant("legacy", name));
-    let version = ok(Command::new("iptables").arg("-V")).stdout;
-    assert!(String::from_utf8(version).unwrap().contains("legacy"));
-}
-
 fn up(server: &Server, line: Line) {
     line.create();
     ok(&mut server.hook(UP, line));
@@ -157,21 +123,48 @@ fn the_chains_of_two_links() {
     assert_eq!(
         lines,
         [
+            ":MULTIHOME-FORWARD - [0:0]",
+            ":MULTIHOME-INPUT - [0:0]",
             ":MULTIHOME-OUTPUT - [0:0]",
             ":MULTIHOME-POSTROUTING - [0:0]",
             ":MULTIHOME-PREROUTING - [0:0]",
+            ":MULTIHOME-isp1 - [0:0]",
+            ":MULTIHOME-isp2 - [0:0]",
             "-A PREROUTING -j MULTIHOME-PREROUTING",
+            "-A INPUT -j MULTIHOME-INPUT",
+            "-A FORWARD -j MULTIHOME-FORWARD",
             "-A OUTPUT -j MULTIHOME-OUTPUT",
             "-A POSTROUTING -j MULTIHOME-POSTROUTING",
+            "-A MULTIHOME-FORWARD -m connmark ! --mark 0x0/0x3 -j RETURN",
+            "-A MULTIHOME-FORWARD -m conntrack --ctdir REPLY -j RETURN",
+            "-A MULTIHOME-FORWARD -m devgroup --src-group 0x1b58 -m conntrack --ctstate DNAT -g MULTIHOME-INPUT",
+            "-A MULTIHOME-FORWARD -m devgroup --src-group 0x1b59 -m conntrack --ctstate DNAT -g MULTIHOME-INPUT",
+            "-A MULTIHOME-FORWARD -m devgroup --dst-group 0x1b58 -j RETURN",
+            "-A MULTIHOME-FORWARD -m devgroup --dst-group 0x1b59 -j RETURN",
+            "-A MULTIHOME-FORWARD -g MULTIHOME-INPUT",
+            "-A MULTIHOME-INPUT -m connmark ! --mark 0x0/0x3 -j RETURN",
+            "-A MULTIHOME-INPUT -m conntrack --ctdir REPLY -j RETURN",
+            "-A MULTIHOME-INPUT -d 224.0.0.0/3 -j RETURN",
+            "-A MULTIHOME-INPUT -m devgroup --src-group 0x1b58 -j CONNMARK --set-xmark 0x1/0x3",
+            "-A MULTIHOME-INPUT -m devgroup --src-group 0x1b59 -j CONNMARK --set-xmark 0x2/0x3",
+            "-A MULTIHOME-OUTPUT -m connmark --mark 0x0/0x3 -j RETURN",
             "-A MULTIHOME-OUTPUT -p icmp -m conntrack --ctstate RELATED -j RETURN",
-            "-A MULTIHOME-OUTPUT -m connmark ! --mark 0x0/0x3 -j CONNMARK --restore-mark --nfmask 0x3 --ctmask 0x3",
-            "-A MULTIHOME-POSTROUTING -m devgroup --dst-group 0x1b58 -m conntrack --ctstate NEW -m connmark --mark 0x0/0x3 -j CONNMARK --set-xmark 0x1/0x3",
-            "-A MULTIHOME-POSTROUTING -m devgroup --dst-group 0x1b59 -m conntrack --ctstate NEW -m connmark --mark 0x0/0x3 -j CONNMARK --set-xmark 0x2/0x3",
-            "-A MULTIHOME-PREROUTING -m devgroup --src-group 0x1b58 -m conntrack --ctstate NEW -m connmark --mark 0x0/0x3 -j CONNMARK --set-xmark 0x1/0x3",
-            "-A MULTIHOME-PREROUTING -m devgroup --src-group 0x1b58 -j RETURN",
-            "-A MULTIHOME-PREROUTING -m devgroup --src-group 0x1b59 -m conntrack --ctstate NEW -m connmark --mark 0x0/0x3 -j CONNMARK --set-xmark 0x2/0x3",
-            "-A MULTIHOME-PREROUTING -m devgroup --src-group 0x1b59 -j RETURN",
-            "-A MULTIHOME-PREROUTING -m connmark ! --mark 0x0/0x3 -j CONNMARK --restore-mark --nfmask 0x3 --ctmask 0x3",
+            "-A MULTIHOME-OUTPUT -j CONNMARK --restore-mark --nfmask 0x3 --ctmask 0x3",
+            "-A MULTIHOME-POSTROUTING -m connmark ! --mark 0x0/0x3 -j RETURN",
+            "-A MULTIHOME-POSTROUTING -m conntrack --ctdir REPLY -j RETURN",
+            "-A MULTIHOME-POSTROUTING -d 224.0.0.0/3 -j RETURN",
+            "-A MULTIHOME-POSTROUTING -m devgroup --dst-group 0x1b58 -j CONNMARK --set-xmark 0x1/0x3",
+            "-A MULTIHOME-POSTROUTING -m devgroup --dst-group 0x1b59 -j CONNMARK --set-xmark 0x2/0x3",
+            "-A MULTIHOME-PREROUTING -m connmark --mark 0x0/0x3 -j RETURN",
+            "-A MULTIHOME-PREROUTING -m devgroup --src-group 0x1b58 -g MULTIHOME-isp1",
+            "-A MULTIHOME-PREROUTING -m devgroup --src-group 0x1b59 -g MULTIHOME-isp2",
+            "-A MULTIHOME-PREROUTING -j CONNMARK --restore-mark --nfmask 0x3 --ctmask 0x3",
+            "-A MULTIHOME-isp1 -m connmark --mark 0x1/0x3 -j RETURN",
+            "-A MULTIHOME-isp1 -m conntrack ! --ctstate DNAT -j RETURN",
+            "-A MULTIHOME-isp1 -j CONNMARK --restore-mark --nfmask 0x3 --ctmask 0x3",
+            "-A MULTIHOME-isp2 -m connmark --mark 0x2/0x3 -j RETURN",
+            "-A MULTIHOME-isp2 -m conntrack ! --ctstate DNAT -j RETURN",
+            "-A MULTIHOME-isp2 -j CONNMARK --restore-mark --nfmask 0x3 --ctmask 0x3",
             ":MULTIHOME-POSTROUTING - [0:0]",
             "-A POSTROUTING -j MULTIHOME-POSTROUTING",
             "-A MULTIHOME-POSTROUTING -m devgroup --dst-group 0x1b58 -j MASQUERADE",
@@ -365,7 +358,7 @@ fn another_group_of_the_administrators_stays_and_the_rules_name_the_interface() 
     assert!(ip("-d link show ppp0").contains("group 42"));
     let rules = ours().join("\n");
     assert!(
-        rules.contains("-A MULTIHOME-PREROUTING -i ppp0 -j RETURN") && rules.contains("--src-group 0x1b59"),
+        rules.contains("-A MULTIHOME-PREROUTING -i ppp0 -g MULTIHOME-isp1") && rules.contains("--src-group 0x1b59"),
         "{rules}"
     );
     assert!(rules.contains("-A MULTIHOME-POSTROUTING -o ppp0 ") && rules.contains("-j MASQUERADE"));
@@ -384,13 +377,16 @@ fn without_device_groups_the_rules_name_interfaces_and_that_is_not_tried_at_ever
     let server = Server::new(LINKS);
     up(&server, ISP1);
     let rules = ours().join("\n");
-    assert!(rules.contains("-A MULTIHOME-PREROUTING -i ppp0 -j RETURN") && !rules.contains("devgroup"), "{rules}");
+    assert!(
+        rules.contains("-A MULTIHOME-PREROUTING -i ppp0 -g MULTIHOME-isp1") && !rules.contains("devgroup"),
+        "{rules}"
+    );
     assert_eq!(programs_run(&server, ISP1), [""; 0]);
     // The link comes back by another name.
     let renamed = Line { device: "ppp7", pid: 1007, ..ISP1 };
     renamed.create();
     ok(&mut server.hook(UP, renamed));
-    assert!(ours().join("\n").contains("-A MULTIHOME-PREROUTING -i ppp7 -j RETURN"));
+    assert!(ours().join("\n").contains("-A MULTIHOME-PREROUTING -i ppp7 -g MULTIHOME-isp1"));
 }
 
 /// A script in the place of all of iptables: what a hook then says, with the routes as they should be.
@@ -405,7 +401,7 @@ fn told_of_with(script: &str) -> String {
     let output = server.hook(UP, ISP1).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
-    assert_eq!(shown("route show default"), ["default nhid 7100 via 198.51.100.1 dev ppp0 proto 77"]);
+    assert_eq!(defaults("main"), ["default nhid 7100 via 198.51.100.1 dev ppp0 proto 77"]);
     assert!(shown("rule").iter().any(|rule| rule.contains("from 198.51.100.10 lookup 1")));
     said
 }

@@ -140,3 +140,36 @@ fn a_flush_takes_the_next_best_line_or_nothing_at_all() {
     assert!(error.contains("nothing was touched"), "{error}");
     assert_eq!(held_by_the_kernel(), before);
 }
+
+#[test]
+fn a_flush_says_that_a_lan_loses_its_translation_and_how_it_comes_back() {
+    let lan = || {
+        ip("link add eth2 type veth peer name eth2-far");
+        ip("addr add 192.168.2.1/24 dev eth2");
+        ip("link set eth2 up");
+    };
+    let server = Server::new(&ARTICLE.replacen("weight    = 8", "weight    = 8\nmasquerade = true", 1));
+    lan();
+    server.up(ISP1);
+    // Nothing is forwarded: no host can miss it.
+    assert!(!said(&server, "flush --dry-run").contains("192.168.2.0/24"));
+    support::internet::sysctl("ipv4/ip_forward", "1");
+    let shown = said(&server, "flush --dry-run");
+    let last = shown.lines().last().unwrap();
+    assert!(last.starts_with("# without our rules nothing translates the addresses of 192.168.2.0/24"), "{shown}");
+    let told = String::from_utf8(ok(&mut ctl(&server, "flush -v")).stderr).unwrap();
+    let back = "mhctl link up isp1 --interface ppp0";
+    assert!(told.contains("192.168.2.0/24") && told.contains(back), "{told}");
+    let masquerades = || {
+        let saved = String::from_utf8(ok(Command::new("iptables-save").args(["-t", "nat"])).stdout).unwrap();
+        saved.contains("--dst-group 0x1b58 -j MASQUERADE")
+    };
+    assert!(!masquerades());
+    ok(&mut ctl(&server, &back["mhctl ".len()..]));
+    assert!(masquerades() && ip("link show dev ppp0").contains(" group 7000 "));
+
+    // Somebody else does it as well.
+    ok(Command::new("iptables").args(["-t", "nat", "-A", "POSTROUTING", "-o", "ppp0", "-j", "MASQUERADE"]));
+    let told = String::from_utf8(ok(&mut ctl(&server, "flush -v")).stderr).unwrap();
+    assert!(!told.contains("192.168.2.0/24"), "{told}");
+}

@@ -137,7 +137,7 @@ fn a_foreign_default_route_stays_and_the_error_names_it_and_the_way_out() {
             ISP1.create();
             let said = fails(1, &mut server.hook(UP, ISP1));
             assert_eq!(said.lines().count(), 1, "{said}");
-            for part in ["via 192.0.2.1 dev eth9", "it stays", "set `metric` in [settings]"] {
+            for part in ["via 192.0.2.1 dev eth9", "it stays", "make its line an [[uplink]]"] {
                 assert!(said.contains(part), "{said}");
             }
             assert_eq!(defaults("main"), [foreign], "{mode}");

@@ -112,3 +112,26 @@ fn a_line_that_pppd_or_openvpn_has_is_offered_once() {
         ]
     );
 }
+
+#[test]
+fn default_routes_of_several_metrics_are_tiers_and_those_of_one_metric_share_one() {
+    let _server = Server::new("");
+    for (metric, device) in [(600, "wlan0"), (100, "eth0"), (100, "eth1"), (50, "tun0"), (7000, "lte0")] {
+        ip(&format!("link add {device} type veth peer name {device}-far"));
+        ip(&format!("link set {device} up"));
+        ip(&format!("route append default dev {device} metric {metric}"));
+    }
+    let root = system(&[]);
+    let text = String::from_utf8(ok(&mut init(&root)).stdout).unwrap();
+    let tiers = |lines: &str| {
+        let words: Vec<_> = lines.lines().filter(|l| l.starts_with(['n', 't', '[']) && !l.starts_with("[[p")).collect();
+        words.into_iter().map(|l| l.split(" #").next().unwrap().trim_end().to_owned()).collect::<Vec<_>>().join("|")
+    };
+    let link = |name: &str, tier: Option<u32>| {
+        let tier = tier.map(|tier| format!("|tier      = {tier}")).unwrap_or_default();
+        format!("[[uplink]]|name      = \"{name}\"{tier}")
+    };
+    let expected = [link("eth0", None), link("eth1", None), link("wlan0", Some(2)), link("lte0", Some(3))];
+    assert_eq!(tiers(&text), expected.join("|") + "|[[tunnel]]|name      = \"tun0\"", "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+}

@@ -16,7 +16,7 @@ use multihome::observed::Scope;
 use multihome::plan::{Change, KERNEL};
 use multihome::reconcile::{About, Failure, Outcome, preview, reconcile};
 use multihome::records::Records;
-use multihome::state::{Action, FoundRule, Selector, Target, WeightedLeg};
+use multihome::state::{Action, DefaultRoute, FoundRule, Selector, Target, WeightedLeg};
 use multihome::types::{IfName, TableId, Weight};
 use proptest::prelude::*;
 
@@ -70,6 +70,21 @@ fn assert_spares(config: &Config, routed: &[LiveLink<'_>], fake: &Fake) {
         // Behind somebody else's ours is left as it is.
         let foreign = at.first().is_some_and(|r| r.protocol != OURS);
         assert!(foreign || own == wanted.into_iter().collect::<Vec<_>>(), "{link:?}\n{fake}");
+    }
+}
+
+/// When a tier's multipath default is about to be made, whatever becomes of one of its devices does no harm any more.
+fn assert_spares_come_first(config: &Config, change: &Change, fake: &Fake) {
+    let Change::Route(DefaultRoute { table: TableId::MAIN, metric, target: Target::Legs(legs) }) = change else {
+        return;
+    };
+    let spares = fake.routes.iter().filter(|r| r.table == TableId::MAIN && r.metric >= config.settings.spare_metric);
+    if *metric >= config.settings.spare_metric || spares.clone().any(|r| r.protocol != OURS) {
+        return;
+    }
+    for leg in legs {
+        let own = Via::Legs(vec![WeightedLeg { leg: leg.leg.clone(), weight: Weight::default() }]);
+        assert!(spares.clone().any(|r| r.via == own), "{change:?} before the spare by {:?}\n{fake}", leg.leg);
     }
 }
 
@@ -187,6 +202,7 @@ proptest! {
             made.push(change.command(OURS).to_string());
             defaults.push(fake.has_default());
             assert_eq!(foreign(&config, fake), others, "{change:?}\n{fake}");
+            assert_spares_come_first(&config, change, fake);
             Ok(())
         })).unwrap();
         assert_eq!(foreign(&config, &fake), others, "{before}");

@@ -88,6 +88,9 @@ const DEBIAN: [(&str, &str); 3] = [
     ("etc/ppp/ip-up.d/0000usepeerdns", "#!/bin/sh\n"),
 ];
 
+const UNITS: [(&str, &str); 3] =
+    [("multi-user", "multihome.service"), ("multi-user", "multihome-online.service"), ("timers", "multihome.timer")];
+
 #[test]
 fn setup_on_debian_makes_just_this_and_unsetup_leaves_nothing_of_it() {
     let root = Root::new(&DEBIAN);
@@ -108,9 +111,14 @@ fn setup_on_debian_makes_just_this_and_unsetup_leaves_nothing_of_it() {
         ("etc/ppp/ipv6-down.d/0multihome", "-> /usr/sbin/mh-ip-down".to_owned()),
         ("etc/ppp/ipv6-up.d/0multihome", "-> /usr/sbin/mh-ip-up".to_owned()),
         (
+            "etc/systemd/system/multi-user.target.wants/multihome-online.service",
+            "-> /etc/systemd/system/multihome-online.service".to_owned(),
+        ),
+        (
             "etc/systemd/system/multi-user.target.wants/multihome.service",
             "-> /etc/systemd/system/multihome.service".to_owned(),
         ),
+        ("etc/systemd/system/multihome-online.service", unit("multihome-online.service")),
         ("etc/systemd/system/multihome.service", unit("multihome.service")),
         ("etc/systemd/system/multihome.timer", unit("multihome.timer")),
         ("etc/systemd/system/timers.target.wants/multihome.timer", "-> /etc/systemd/system/multihome.timer".to_owned()),
@@ -291,14 +299,14 @@ fn what_was_there_already_is_not_taken_back() {
 #[test]
 fn what_was_installed_under_another_prefix_is_linked_there() {
     let root = Root::new(&DEBIAN);
-    for name in ["multihome.service", "multihome.timer"] {
+    for (_, name) in UNITS {
         root.write(&format!("usr/local/lib/systemd/system/{name}"), "");
     }
     let before = root.all();
     root.done(&["setup", "--bin-dir", "/usr/local/sbin"]);
     let all = root.all();
     assert_eq!(all["etc/ppp/ip-up.d/0multihome"], "-> /usr/local/sbin/mh-ip-up");
-    for (target, name) in [("multi-user", "multihome.service"), ("timers", "multihome.timer")] {
+    for (target, name) in UNITS {
         let link = format!("etc/systemd/system/{target}.target.wants/{name}");
         assert_eq!(all[&link], format!("-> /usr/local/lib/systemd/system/{name}"));
         // One there would go before the installed one, and outlive it.
@@ -317,7 +325,7 @@ fn what_a_package_has_put_in_place_is_there() {
         root.write(&hook, &fs::read_to_string(format!("packaging/debian/{program}")).unwrap());
         fs::set_permissions(root.at(&hook), fs::Permissions::from_mode(0o755)).unwrap();
     }
-    for (target, name) in [("multi-user", "multihome.service"), ("timers", "multihome.timer")] {
+    for (target, name) in UNITS {
         root.write(&format!("usr/lib/systemd/system/{name}"), "");
         let dir = root.at("etc/systemd/system").join(format!("{target}.target.wants"));
         fs::create_dir_all(&dir).unwrap();
@@ -360,4 +368,59 @@ fn an_unknown_distribution_is_asked_for() {
     let output = Root::new(&[]).run(&["setup"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("say --distribution debian"));
+}
+
+const DROP_IN: &str = "etc/systemd/networkd.conf.d/multihome.conf";
+const FOREIGN: &str = "\n[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\n";
+
+#[test]
+fn networkd_is_told_to_leave_alone_what_is_not_its_own_where_it_is_there() {
+    let table = "Network.ManageForeignRoutes\0";
+    for (files, text) in [
+        (&[][..], None),
+        // Version 252 has no more keys, 257 has a third.
+        (&[("usr/lib/systemd/systemd-networkd", table.to_owned())], Some(FOREIGN.to_owned())),
+        (
+            &[("usr/lib/systemd/systemd-networkd", format!("{table}Network.ManageForeignNextHops\0"))],
+            Some(format!("{FOREIGN}ManageForeignNextHops=no\n")),
+        ),
+        (&[("etc/systemd/network/wan.network", "[Match]\n".to_owned())], Some(FOREIGN.to_owned())),
+        (&[("run/systemd/netif/state", String::new())], Some(FOREIGN.to_owned())),
+    ] {
+        let root = Root::new(&DEBIAN);
+        for (path, text) in files {
+            root.write(path, text);
+        }
+        let before = root.all();
+        let said = root.setup(&[]);
+        let made = fs::read_to_string(root.at(DROP_IN)).ok();
+        assert_eq!(made.as_ref().map(|made| made.split_once('\n').unwrap().1), text.as_ref().map(|t| &t[1..]));
+        assert_eq!(
+            said.contains("made         /etc/systemd/networkd.conf.d/multihome.conf\n"),
+            text.is_some(),
+            "{said}"
+        );
+        let running = root.at("run/systemd/netif").exists();
+        assert_eq!(said.ends_with("&& systemctl restart systemd-networkd\n"), running, "{said}");
+        assert!(root.setup(&[]).contains("nothing to do"));
+        root.done(&["unsetup"]);
+        assert_eq!(root.all(), before);
+    }
+}
+
+#[test]
+fn a_networkd_that_the_administrator_has_told_already_is_left_so() {
+    let root = Root::new(&DEBIAN);
+    root.write("run/systemd/netif/state", "");
+    // As doctor says to write it.
+    let own = "[Network]\nManageForeignRoutingPolicyRules=no\nManageForeignRoutes=no\nManageForeignNextHops=no\n";
+    root.write(DROP_IN, own);
+    let said = root.setup(&[]);
+    assert!(said.contains("there        /etc/systemd/networkd.conf.d/multihome.conf\n"), "{said}");
+    assert!(!said.contains("restart systemd-networkd"), "{said}");
+    root.done(&["unsetup"]);
+    assert_eq!(fs::read_to_string(root.at(DROP_IN)).unwrap(), own);
+    root.write(DROP_IN, "[Network]\nManageForeignRoutes=no\n");
+    let output = root.run(&["setup", "--bin-dir", "/usr/sbin"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
 }

@@ -98,7 +98,7 @@ fn somebody_elses_default_where_a_spare_belongs_stays_and_is_told_of() {
     ip("addr add 192.168.9.2/24 dev eth9");
     ip("route add default via 192.168.9.1 dev eth9 metric 4000000");
     ISP1.create();
-    let said = fails(1, server.hook(UP, ISP1).arg("-v"));
+    let said = fails(1, server.hook(UP, ISP1).option("-v"));
     assert!(
         said.contains("metric 4000000 of table 254, where a spare belongs") && said.contains("`spare-metric`"),
         "{said}"

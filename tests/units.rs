@@ -5,25 +5,33 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
+use support::files::own_files;
 use support::openvpn::*;
+use support::strace::log;
 use support::*;
 
 const BY_DEVICE: &str = "default dev tun0 table 3 proto 77 scope 253";
 
-/// What a unit does to the file system, as systemd.exec(5) and systemd.resource-control(5) say it: `$1` read-only, no
-/// homes, an own /tmp, and, if there is a `$2`, of /dev this and what every service may have. Files that are open or
-/// bound stay. `$3`, if not empty, is a directory that does not exist yet; the rest is the command.
+/// What a unit does to the file system, as systemd.exec(5) and systemd.resource-control(5) say it: `$1` read-only but for
+/// `$4`, no homes, an own /tmp, and, if there is a `$2`, of /dev this and what every service may have. Files that are
+/// open or bound stay. `$3`, if not empty, is a directory that does not exist yet; the rest is the command.
 const MOUNTS: &str = r#"set -e
-protected=$1 allowed=$2 absent=$3
-shift 3
+protected=$1 allowed=$2 absent=$3 writable=$4
+shift 4
 for dir in $protected; do
-    mount --rbind "$dir" "$dir"
+    [ "$dir" = / ] || mount --rbind "$dir" "$dir"
     while read -r _ _ _ _ point _; do
-        case $point in "$dir" | "$dir"/*) mount -o remount,bind,ro "$point" ;; esac
+        # The kernel's own file systems are none of a unit's that protects all.
+        case $point in /proc | /proc/* | /sys | /sys/* | /dev | /dev/*) continue ;; esac
+        case $point in "${dir%/}"/* | "$dir") ;; *) continue ;; esac
+        case $writable:$point in ?*:"$writable" | ?*:"$writable"/*) continue ;; esac
+        # What another mount hides cannot be named.
+        mount -o remount,bind,ro "$point" 2>/dev/null || ! touch "$point/writable" 2>/dev/null
     done </proc/self/mountinfo
     ! touch "$dir/writable" 2>/dev/null
 done
@@ -50,11 +58,27 @@ const OPENVPN: &str = "/usr/lib/systemd/system/openvpn-client@.service";
 /// Ours.
 const OWN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/multihome.service");
 
+/// Settings that are about what a process may ask of the kernel.
+const PROCESS: [&str; 12] = [
+    "PrivateMounts",
+    "ProtectClock",
+    "ProtectControlGroups",
+    "ProtectHostname",
+    "ProtectKernelLogs",
+    "ProtectKernelModules",
+    "ProtectKernelTunables",
+    "LockPersonality",
+    "MemoryDenyWriteExecute",
+    "RestrictNamespaces",
+    "RestrictRealtime",
+    "RestrictSUIDSGID",
+];
+
 /// The command that confines `command` as the unit does.
 fn under(unit: &str, absent: &str, command: &[&str]) -> Vec<String> {
     let text = fs::read_to_string(unit).unwrap_or_else(|e| panic!("{unit}: {e}: install Debian's openvpn"));
     let service = text.split("[Service]").nth(1).unwrap().split("\n[").next().unwrap();
-    let (mut devices, mut limits, mut privileges, mut protected) = (vec![], vec![], vec![], "");
+    let (mut devices, mut limits, mut privileges, mut protected, mut writable) = (vec![], vec![], vec![], "", "");
     for line in service.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         match line.split_once('=').unwrap() {
             ("CapabilityBoundingSet", set) => {
@@ -65,22 +89,33 @@ fn under(unit: &str, absent: &str, command: &[&str]) -> Vec<String> {
             ("LimitNPROC", limit) => limits.push(format!("--nproc={limit}")),
             ("DeviceAllow", device) => devices.push(device.strip_suffix(" rw").unwrap()),
             ("ProtectSystem", "true") => protected = "/usr /boot",
-            ("ProtectSystem", "full") => protected = "/usr /boot /etc",
+            ("ProtectSystem", "strict") => protected = "/",
+            ("ReadWritePaths", path) => writable = path,
+            ("PrivateDevices", "yes") => devices.push("/dev/null"),
             ("ExecStart", start) => {
                 let known = ["/mhctl apply", "/openvpn --suppress-timestamps --nobind --config %i.conf"];
                 assert!(known.iter().any(|known| start.ends_with(known)), "{start}");
             }
-            // What `MOUNTS` does for both; the view that a client has; what systemd does before and after.
+            // What `MOUNTS` does for both; the view that a client has; what systemd does before and after; what takes away
+            // no file, or goes with those capabilities. Which calls are made is looked at below, and tests/boot has
+            // systemd itself forbid all others.
             ("ProtectHome" | "PrivateTmp", "true" | "yes")
             | ("WorkingDirectory", "/etc/openvpn/client")
-            | ("Type" | "KillMode" | "Restart" | "RestartSec" | "LogLevelMax", _) => {}
+            | (
+                "Type" | "KillMode" | "Restart" | "RestartSec" | "LogLevelMax" | "StandardOutput" | "SystemCallFilter",
+                _,
+            )
+            | ("SystemCallArchitectures", "native")
+            | ("RestrictAddressFamilies", "AF_UNIX AF_NETLINK AF_INET AF_INET6") => {}
+            (key, "yes" | "no") if PROCESS.contains(&key) => {}
             _ => panic!("{unit} says {line}, which nothing here does"),
         }
     }
     assert!(!privileges.is_empty() && !protected.is_empty(), "{service}");
-    assert!(service.contains("\nProtectHome=") && service.contains("\nPrivateTmp="), "{service}");
+    assert!(service.contains("\nProtectHome="), "{service}");
+    assert!(service.contains("\nPrivateTmp=") || protected == "/", "{service}");
     let mut words: Vec<_> = ["/bin/sh", "-c", MOUNTS, "unit", protected].map(str::to_owned).into();
-    words.extend([devices.join(" "), absent.to_owned(), "prlimit".to_owned()]);
+    words.extend([devices.join(" "), absent.to_owned(), writable.to_owned(), "prlimit".to_owned()]);
     words.extend(limits);
     words.extend(["--", "setpriv"].map(str::to_owned));
     words.extend(privileges);
@@ -207,4 +242,65 @@ fn our_own_unit_at_boot() {
     assert_ne!(held(), before);
     ok(&mut world.viewed(&words(&under(OWN, "/run/multihome", &["/usr/sbin/mhctl", "apply"]))));
     assert_eq!(held(), before);
+}
+
+/// How much of the machine a unit is exposed to, from 0 to 10.
+#[test]
+fn our_own_unit_is_confined() {
+    let said = ok(Command::new("systemd-analyze").args(["security", "--offline=true", OWN])).stdout;
+    let said = String::from_utf8(said).unwrap();
+    let (_, level) = said.split_once("Overall exposure level for multihome.service: ").expect(&said);
+    let level: f32 = level.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(level <= 2.5, "{said}");
+}
+
+/// The calls of a set of systemd's, as `systemd-analyze syscall-filter` of this machine has it.
+fn calls(set: &str) -> BTreeSet<String> {
+    let said = String::from_utf8(ok(Command::new("systemd-analyze").args(["syscall-filter", set])).stdout).unwrap();
+    let words = said.lines().skip(1).map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    words.flat_map(|word| if word.starts_with('@') { calls(word) } else { [word.to_owned()].into() }).collect()
+}
+
+#[test]
+fn our_own_unit_may_make_each_call_that_an_apply_makes_by_either_iptables() {
+    let unit = fs::read_to_string(OWN).unwrap();
+    let mut allowed = BTreeSet::new();
+    for filter in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+        let (forbids, sets) = filter.strip_prefix('~').map_or((false, filter), |sets| (true, sets));
+        for call in sets.split(' ').flat_map(calls) {
+            if forbids {
+                allowed.remove(&call)
+            } else {
+                allowed.insert(call)
+            };
+        }
+    }
+    assert!(allowed.contains("sendto") && !allowed.contains("chown"), "{allowed:?}");
+    for legacy in [false, true] {
+        let server = Server::new(ARTICLE);
+        if legacy {
+            own_files();
+            for name in ["iptables-restore", "iptables-save", "iptables"] {
+                let _ = fs::remove_file(format!("/usr/sbin/{name}"));
+                symlink("xtables-legacy-multi", format!("/usr/sbin/{name}")).unwrap();
+            }
+        }
+        server.up(ISP1);
+        server.up(ISP2);
+        // All of it is to be done once more.
+        ok(server.bare(CTL).arg("flush"));
+        for line in [ISP1, ISP2] {
+            ok(server.bare(CTL).args(["link", "up", line.link, "--local", line.local, "--gateway", line.remote]));
+            fs::write(format!("/proc/sys/net/ipv4/conf/{}/rp_filter", line.device), "1").unwrap();
+        }
+        iptables("-w -t mangle -F");
+        ip("rule del priority 101");
+        let made = log(server.bare(CTL).arg("apply"), "-f", &server.config().with_file_name("calls"));
+        assert!(iptables("-w -t mangle -S").contains("-j MULTIHOME-PREROUTING"), "{made}");
+        let name = |line: &str| line.split_whitespace().nth(1)?.split_once('(').map(|(call, _)| call.to_owned());
+        // The first is strace's own, before the filter would be there.
+        let made: BTreeSet<_> = made.lines().filter_map(name).collect();
+        assert!(made.contains("sendto") && (!legacy || made.contains("setsockopt")), "{made:?}");
+        assert_eq!(made.difference(&allowed).collect::<Vec<_>>(), [""; 0], "legacy: {legacy}");
+    }
 }

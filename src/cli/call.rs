@@ -18,14 +18,15 @@ pub struct Call {
 impl Call {
     /// The arguments of this process, which takes those of `Cli`.
     pub fn here<Cli: Parser>() -> Self {
-        Self::new(&Cli::command(), std::env::args_os().collect())
+        Self::new(Cli::command, std::env::args_os().collect())
     }
 
-    fn new(command: &Command, argv: Vec<OsString>) -> Self {
+    /// The definition is made only where there are options, of which pppd and OpenVPN have none.
+    fn new(command: fn() -> Command, argv: Vec<OsString>) -> Self {
         let mut end = 1;
         while let Some(option) = argv.get(end).filter(|arg| is_option(arg)) {
             end += 1;
-            if takes_value(command, option) && argv.get(end).is_some_and(|value| !is_option(value)) {
+            if takes_value(&command(), option) && argv.get(end).is_some_and(|value| !is_option(value)) {
                 end += 1;
             }
         }
@@ -76,7 +77,7 @@ mod tests {
     use crate::pass::Common;
 
     fn call<Cli: Parser>(args: &[OsString]) -> Call {
-        Call::new(&Cli::command(), [&[OsString::from("hook")], args].concat())
+        Call::new(Cli::command, [&[OsString::from("hook")], args].concat())
     }
 
     fn words(text: &[&str]) -> Vec<OsString> {
@@ -118,7 +119,7 @@ mod tests {
         assert!(strict(&["--strict", "tun0"]) && !strict(&["tun0", "--strict"]) && !strict(&["--", "--strict"]));
         let cli: VpnUp = call::<VpnUp>(&words(&["--config", "/x", "-v", "--strict", "tun0"])).try_parse().unwrap();
         assert!(cli.strict && cli.common.verbose && cli.common.config == Path::new("/x"));
-        assert_eq!(Call::new(&VpnUp::command(), Vec::new()).end, 0);
+        assert_eq!(Call::new(VpnUp::command, Vec::new()).end, 0);
     }
 
     /// The only kind of option whose value `takes_value` does not see.

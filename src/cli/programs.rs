@@ -12,7 +12,8 @@ use crate::{ctl, pass};
 pppd calls it by a symlink: ln -s /usr/sbin/mh-ip-up /etc/ppp/ip-up.d/0multihome
 By hand, for a line on ppp0 with address 198.51.100.10 and gateway 198.51.100.1:
   mh-ip-up ppp0 '' '' 198.51.100.10 198.51.100.1
-With --dry-run it only prints the commands.")]
+With --dry-run it only prints the commands. Options stand before the interface;
+whatever comes after it is none.")]
 pub struct IpUp {
     /// Those that all have.
     #[command(flatten)]
@@ -35,7 +36,8 @@ pppd calls it by a symlink:
 By hand, for the line on ppp0; it returns when the device is gone, or after
 settle-timeout:
   mh-ip-down ppp0 '' '' '' ''
-  mh-ip-down --dry-run ppp0 '' '' '' ''  # only print the commands")]
+  mh-ip-down --dry-run ppp0 '' '' '' ''  # only print the commands
+Options stand before the interface; whatever comes after it is none.")]
 pub struct IpDown {
     /// Those that all have.
     #[command(flatten)]
@@ -58,7 +60,8 @@ In OpenVPN's configuration:
   up /usr/sbin/mh-vpn-up
   route-pre-down /usr/sbin/mh-vpn-up
 By hand, for a tunnel on tun0:
-  mh-vpn-up --strict tun0")]
+  mh-vpn-up --strict tun0
+Options stand before the interface; whatever comes after it is none.")]
 pub struct VpnUp {
     /// Those that all have.
     #[command(flatten)]
@@ -81,13 +84,15 @@ impl VpnUp {
 #[command(name = Mhctl::PROGRAM, version, subcommand_required = true, arg_required_else_help = true, after_help = "\
 mhctl init         # write a configuration
 mhctl check        # is it right?
-mhctl setup        # have pppd and the boot call us
+mhctl setup        # have pppd and the boot call us, use what is up
 mhctl status       # what is up, and where does traffic go?
 mhctl why 8.8.8.8  # which way does a connection take?
 mhctl plan         # what would be changed now
 mhctl apply        # change it
 mhctl doctor       # what would bite?
-mhctl demo         # see it work, in a throwaway network namespace")]
+mhctl demo         # see it work, in a throwaway network namespace
+What has happened is in the log:
+  journalctl -t mhctl -t mh-ip-up -t mh-ip-down -t mh-vpn-up")]
 pub struct Mhctl {
     /// Those that all have.
     #[command(flatten)]

@@ -30,13 +30,37 @@ pub struct Place {
 
 impl Place {
     pub(super) fn new(span: Range<usize>, text: &str) -> Self {
-        let before = text.get(..span.start).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        Self {
-            line: before.matches('\n').count() + 1,
-            column: before.chars().count() - before.get(..line_start).map_or(0, |s| s.chars().count()) + 1,
-            span,
+        Places::new(text).place(span)
+    }
+}
+
+/// Finds the places of spans. Each search goes on where the last one has ended, so that thousands of them in the order
+/// of the text read it once.
+pub(super) struct Places<'a> {
+    text: &'a str,
+    /// What has been passed over: its length, and the line and column behind it.
+    at: usize,
+    line: usize,
+    column: usize,
+}
+
+impl<'a> Places<'a> {
+    pub fn new(text: &'a str) -> Self {
+        Self { text, at: 0, line: 1, column: 1 }
+    }
+
+    pub fn place(&mut self, span: Range<usize>) -> Place {
+        if span.start < self.at {
+            *self = Self::new(self.text);
         }
+        let passed = self.text.get(self.at..span.start).unwrap_or_else(|| self.text.get(self.at..).unwrap_or_default());
+        self.line += passed.matches('\n').count();
+        self.column = match passed.rsplit_once('\n') {
+            Some((_, begun)) => begun.chars().count() + 1,
+            None => self.column + passed.chars().count(),
+        };
+        self.at += passed.len();
+        Place { line: self.line, column: self.column, span }
     }
 }
 

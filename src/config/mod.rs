@@ -2,6 +2,7 @@
 //! file.
 
 pub mod advice;
+mod covering;
 mod error;
 mod field;
 mod policy;
@@ -75,8 +76,9 @@ pub fn parse(text: &str, file: &Path) -> Result<Config, Error> {
 /// Where in a text that [`parse`] accepts each link and each policy begins, in the order of [`Config`].
 pub fn places(text: &str) -> (Vec<Place>, Vec<Place>) {
     let Ok(raw) = raw::RawConfig::read(text) else { return Default::default() };
-    let links = raw.uplink.iter().chain(&raw.tunnel).map(|raw| Place::new(raw.span(), text));
-    (links.collect(), raw.policy.iter().map(|raw| Place::new(raw.span(), text)).collect())
+    let mut places = error::Places::new(text);
+    let links = raw.uplink.iter().chain(&raw.tunnel).map(|raw| places.place(raw.span())).collect();
+    (links, raw.policy.iter().map(|raw| places.place(raw.span())).collect())
 }
 
 /// The whole of `/etc/multihome.toml`, checked.

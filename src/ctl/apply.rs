@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::show::{self, ChangeJson};
-use super::{Error, complete, plan};
+use super::{Error, complete, plan, take_up};
 use crate::config;
 use crate::pass::{Common, Pass};
 use crate::plan::Change;
@@ -17,7 +17,7 @@ use crate::types::LinkName;
 /// Options of `apply`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "What it has changed stands in the log; where there was nothing to do, nothing
-does.
+does. What it prints is what is left to do: lines that are up and unused.
 Example: mhctl apply --dry-run  # what it would do")]
 pub struct Args {
     /// Print JSON: what was changed, what failed, which links are up
@@ -46,7 +46,7 @@ impl<'a> OutcomeJson<'a> {
 }
 
 /// What was made, as far as it fits a line of a log.
-fn headline(outcome: &Outcome, protocol: u8) -> String {
+pub(super) fn headline(outcome: &Outcome, protocol: u8) -> String {
     const SHOWN: usize = 3;
     let made = &outcome.made;
     let mut all: Vec<_> = made
@@ -78,6 +78,9 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     }
     if args.json {
         show::json(&OutcomeJson::new(&outcome, config.settings.protocol))?;
+    } else if outcome.live.len() < config.links.len() {
+        let untold = take_up::untold(&config, &pass.records())?;
+        take_up::advise(&untold, !outcome.live.is_empty(), &mut io::stdout().lock())?;
     }
     complete(outcome.failures)
 }

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::Error;
 use crate::config::{self, Config, LinkKind};
-use crate::firewall;
+use crate::firewall::{self, Table};
 use crate::kernel::{self, Kernel, Linux};
 use crate::links::{LiveLink, routed};
 use crate::observed::{Observed, Scope};
@@ -118,6 +118,22 @@ fn steps(
     Ok(steps)
 }
 
+/// What hosts of a LAN lose with our rules; `None`: others translate their addresses, or nobody ever did. Pure.
+fn lost(live: &[LiveLink<'_>], observed: &Observed) -> Option<String> {
+    let lan = observed.private_lan.filter(|_| !observed.firewall.foreign_nat)?;
+    let chains = observed.firewall.tables.get(&Table::Nat)?;
+    let translates = chains.keys().any(|chain| firewall::is_ours(chain));
+    let uplinks = live.iter().filter(|l| l.link.kind != LinkKind::Tunnel && l.link.masquerade);
+    let LiveLink { link, leg, .. } = uplinks.clone().next().filter(|_| translates)?;
+    let device = leg.device.name.quoted();
+    Some(format!(
+        "without our rules nothing translates the addresses of {lan}, and its hosts have no Internet: \
+         `mhctl link up {} --interface {device}` brings it back, \
+         `iptables -t nat -A POSTROUTING -o {device} -j MASQUERADE` does without us",
+        link.name
+    ))
+}
+
 /// The default route of that metric that is in use.
 fn first(observed: &Observed, metric: u32) -> Option<&FoundRoute> {
     observed.routes.iter().find(|f| f.table == TableId::MAIN && f.metric == metric)
@@ -181,17 +197,25 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
         let steps =
             steps(&config, &routed(&config, &records, &seen.observed), &seen, &[]).map_err(|CutOff| Error::CutOff)?;
         print(&steps, &records, &pass.store)?;
+        if let Some(lost) = lost(&routed(&config, &records, &seen.observed), &seen.observed) {
+            writeln!(io::stdout(), "# {lost}")?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let lock = pass.lock("lock")?;
     let records = undrilled(&pass)?;
     let mut kernel = Linux::open()?;
+    let before = Seen::by(&mut kernel, &config, &records)?.observed;
+    let lost = lost(&routed(&config, &records, &before), &before);
     let made = flush(&config, &records, &mut kernel)?;
     forget(&pass, &records)?;
     drop(lock);
     kernel.flush_route_cache()?;
     let lines = if records.len() == 1 { "1 record".to_owned() } else { format!("{} records", records.len()) };
     info!("flushed: {}, {lines}", pass::changes(made));
+    if let Some(lost) = lost {
+        warn!("{lost}");
+    }
     if Path::new("/run/systemd/system").exists() && Path::new(TIMER).exists() {
         warn!("multihome.timer brings our rules back within a minute: systemctl stop multihome.timer");
     }

@@ -21,9 +21,11 @@ mod flush;
 mod init;
 mod link;
 mod plan;
+mod sessions;
 pub mod setup;
 mod show;
 mod status;
+mod take_up;
 pub mod why;
 
 /// A command of mhctl.
@@ -41,7 +43,7 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Write a configuration from what this system has
     Init(init::Args),
-    /// Link the hooks, name the tables, start at boot
+    /// Link the hooks, name the tables, start at boot, use what is up
     Setup(setup::Args),
     /// Take back what setup made
     Unsetup(setup::UndoArgs),
@@ -164,7 +166,7 @@ impl Command {
     /// Whether the log is to know of what happens: other programs run these, and they change something. The rest is
     /// between mhctl and who has typed it.
     pub fn is_logged(&self) -> bool {
-        matches!(self, Self::Apply(_) | Self::Link(_) | Self::Flush(_) | Self::Drill(_))
+        matches!(self, Self::Apply(_) | Self::Setup(_) | Self::Link(_) | Self::Flush(_) | Self::Drill(_))
     }
 
     /// Carries the command out. The exit status is not 0 where the command has found what it was

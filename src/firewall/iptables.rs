@@ -1,6 +1,7 @@
 //! Runs iptables-restore(8) and iptables-save(8): no shell, no environment, no search by PATH, which
 //! pppd does not give.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use thiserror::Error;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::{Batch, Found, FoundChains, FoundRule, Seal, Table, is_ours};
+use super::{Batch, Found, FoundChains, FoundRule, Leftover, Seal, Table, Variant, is_ours};
 
 /// Add to what is there; wait this many seconds for other users of the legacy variant's lock.
 pub const RESTORE_OPTIONS: [&str; 3] = ["--noflush", "-w", "5"];
@@ -77,7 +78,7 @@ impl Error {
 
 /// Loads a batch: as a whole or not at all.
 pub fn restore(batch: &Batch) -> Result<(), Error> {
-    let (path, output) = run("iptables-restore", &RESTORE_OPTIONS, batch.text.as_bytes(), RESTORE_LIMIT)?;
+    let (path, output) = run(batch.variant.restore(), &RESTORE_OPTIONS, batch.text.as_bytes(), RESTORE_LIMIT)?;
     if output.status.success() { Ok(()) } else { Err(refused(path, &output)) }
 }
 
@@ -85,7 +86,7 @@ pub fn restore(batch: &Batch) -> Result<(), Error> {
 pub fn save() -> Result<Found, Error> {
     let mut found = Found::default();
     for table in Table::ALL {
-        let text = saved(&["-t", table.name()])?;
+        let text = saved(Variant::Usual, &["-t", table.name()])?;
         let rewrites = |line: &str| line.starts_with("-A POSTROUTING ") && !line.contains(super::PREFIX);
         found.foreign_nat |= table == Table::Nat && text.lines().any(rewrites);
         found.tables.insert(table, read(&text));
@@ -93,9 +94,34 @@ pub fn save() -> Result<Found, Error> {
     Ok(found)
 }
 
-/// What iptables-save(8) writes with `options`.
-pub fn saved(options: &[&str]) -> Result<String, Error> {
-    let (path, output) = run("iptables-save", options, b"", SAVE_LIMIT)?;
+/// Our chains of `ip_tables`, whose tables are there, on a machine whose iptables is the other variant.
+pub fn leftover_of_legacy() -> Result<Option<Leftover>, Error> {
+    // All tables that there are: to ask for another would make it.
+    let text = saved(Variant::Legacy, &[])?;
+    let mut tables = BTreeMap::new();
+    for table in Table::ALL {
+        let head = format!("*{}\n", table.name());
+        let Some((_, rest)) = text.split_once(&head) else { continue };
+        tables.insert(table, read(rest.split("COMMIT\n").next().unwrap_or_default()));
+    }
+    let leftover = Leftover { variant: Variant::Legacy, tables };
+    Ok(Some(leftover).filter(Leftover::any))
+}
+
+/// The variant of the machine's iptables, by the file that its name leads to.
+pub fn usual_variant() -> Option<Variant> {
+    let file = find(Variant::Usual.save()).and_then(|path| path.canonicalize().ok())?;
+    let name = file.file_name()?.to_str()?;
+    match (name.contains("legacy"), name.contains("nft")) {
+        (true, false) => Some(Variant::Legacy),
+        (false, true) => Some(Variant::Nft),
+        _ => None,
+    }
+}
+
+/// What iptables-save(8) of a variant writes with `options`.
+pub fn saved(variant: Variant, options: &[&str]) -> Result<String, Error> {
+    let (path, output) = run(variant.save(), options, b"", SAVE_LIMIT)?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
@@ -103,9 +129,12 @@ pub fn saved(options: &[&str]) -> Result<String, Error> {
     }
 }
 
+fn find(program: &str) -> Option<PathBuf> {
+    DIRECTORIES.iter().map(|dir| Path::new(dir).join(program)).find(|path| path.exists())
+}
+
 fn run(program: &'static str, args: &[&str], input: &[u8], limit: Duration) -> Result<(PathBuf, Output), Error> {
-    let path = DIRECTORIES.iter().map(|dir| Path::new(dir).join(program)).find(|path| path.exists());
-    let path = path.ok_or(Error::Missing { program })?;
+    let path = find(program).ok_or(Error::Missing { program })?;
     let failed = |source| Error::Run { path: path.clone(), source };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(failed)?;
     let ended = runtime.block_on(async {

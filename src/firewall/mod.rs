@@ -11,8 +11,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 pub mod iptables;
 mod render;
+mod rule;
+mod sticky;
 
 pub use render::{LINK_GROUPS, device_groups, our_groups, rulesets, strays, unmasqueraded};
+pub use rule::{LinkMatch, Match, Rule, Verdict};
 
 /// All our chains begin so; no other chain is ever touched, but for the jumps to ours.
 pub const PREFIX: &str = "MULTIHOME";
@@ -43,13 +46,13 @@ impl Table {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Chain {
     /// Its name.
-    pub name: &'static str,
-    /// The kernel's chain that jumps to it.
-    pub hook: &'static str,
+    pub name: String,
+    /// The kernel's chain that jumps to it; `None`: only other chains of ours do.
+    pub hook: Option<&'static str>,
     /// Nothing may come after that jump: the pin of a connection has the last word.
     pub last: bool,
-    /// Its rules as iptables(8) takes them after the name of the chain. At least one.
-    pub rules: Vec<String>,
+    /// Its rules. At least one.
+    pub rules: Vec<Rule>,
 }
 
 /// What a table should hold of ours.
@@ -125,6 +128,8 @@ pub type FoundChains = BTreeMap<String, Vec<FoundRule>>;
 pub struct Found {
     /// Chains by table.
     pub tables: BTreeMap<Table, FoundChains>,
+    /// What there is of ours besides.
+    pub leftover: Option<Leftover>,
     /// Device groups have been tried in vain in this run.
     pub no_groups: bool,
     /// It could not be looked at for want of privileges, and nothing is known.
@@ -142,18 +147,66 @@ impl Found {
 
     /// Whether any chain of ours is there.
     pub fn any(&self) -> bool {
-        self.tables.values().flat_map(BTreeMap::keys).any(|name| is_ours(name))
+        any(&self.tables)
     }
 }
 
-/// Whether the chain is one of ours.
-pub fn is_ours(chain: &str) -> bool {
-    chain.starts_with(PREFIX)
+fn any(tables: &BTreeMap<Table, FoundChains>) -> bool {
+    tables.values().flat_map(BTreeMap::keys).any(|name| is_ours(name))
+}
+
+/// Which of the packet filters that a kernel can have at once, and so which programs of iptables(8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// The one that `iptables-save` and `iptables-restore` are about.
+    Usual,
+    /// That of `ip_tables`.
+    Legacy,
+    /// That of `nf_tables`.
+    Nft,
+}
+
+impl Variant {
+    /// The program that loads rules.
+    pub fn restore(self) -> &'static str {
+        match self {
+            Self::Usual => "iptables-restore",
+            Self::Legacy => "iptables-legacy-restore",
+            Self::Nft => "iptables-nft-restore",
+        }
+    }
+
+    /// The program that shows them.
+    pub fn save(self) -> &'static str {
+        match self {
+            Self::Usual => "iptables-save",
+            Self::Legacy => "iptables-legacy-save",
+            Self::Nft => "iptables-nft-save",
+        }
+    }
+}
+
+/// Chains of ours in the packet filter that the machine's iptables is not about (any more): they are in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// Which.
+    pub variant: Variant,
+    /// Chains by table.
+    pub tables: BTreeMap<Table, FoundChains>,
+}
+
+impl Leftover {
+    /// Whether there is any chain.
+    pub fn any(&self) -> bool {
+        any(&self.tables)
+    }
 }
 
 /// Input of one run of `iptables-restore --noflush`, which makes all of it or nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
+    /// The packet filter that it is for.
+    pub variant: Variant,
     /// The table that it is for.
     pub table: Table,
     /// Its lines.
@@ -165,31 +218,38 @@ pub struct Batch {
 impl fmt::Display for Batch {
     /// As a command for a shell.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "iptables-restore {} <<'END'\n{}END", iptables::RESTORE_OPTIONS.join(" "), self.text)
+        let options = iptables::RESTORE_OPTIONS.join(" ");
+        write!(f, "{} {options} <<'END'\n{}END", self.variant.restore(), self.text)
     }
 }
 
 /// What makes `wanted` of `found`. A table that `wanted` does not name loses what it has of ours.
 pub fn batches(wanted: &[Ruleset], found: &Found) -> Vec<Batch> {
     let nothing = FoundChains::new();
-    let batch = |table| {
+    let mut batches = Vec::new();
+    for table in Table::ALL {
         let wanted = wanted.iter().find(|ruleset| ruleset.table == table);
-        batch(table, wanted, found.tables.get(&table).unwrap_or(&nothing))
-    };
-    Table::ALL.into_iter().filter_map(batch).collect()
+        batches.extend(batch(Variant::Usual, table, wanted, found.tables.get(&table).unwrap_or(&nothing)));
+    }
+    // Last, so that there is no time without any.
+    if let Some(leftover) = &found.leftover {
+        batches
+            .extend(leftover.tables.iter().filter_map(|(table, found)| batch(leftover.variant, *table, None, found)));
+    }
+    batches
 }
 
-fn batch(table: Table, wanted: Option<&Ruleset>, found: &FoundChains) -> Option<Batch> {
+fn batch(variant: Variant, table: Table, wanted: Option<&Ruleset>, found: &FoundChains) -> Option<Batch> {
     let seal = wanted.map(Ruleset::seal);
     let chains = wanted.map(|w| &w.chains[..]).unwrap_or_default();
     let unwanted: Vec<_> =
         found.keys().filter(|name| is_ours(name) && !chains.iter().any(|c| c.name == **name)).collect();
     let whole = |chain: &Chain| {
-        let rules = found.get(chain.name).map(Vec::as_slice).unwrap_or_default();
+        let rules = found.get(&chain.name).map(Vec::as_slice).unwrap_or_default();
         rules.len() == chain.rules.len()
             && matches!((rules.first(), &seal), (Some(FoundRule::Sealed(a)), Some(b)) if a == b)
     };
-    if unwanted.is_empty() && chains.iter().all(|c| whole(c) && hooks(c.name, found) == [hook(c, found)]) {
+    if unwanted.is_empty() && chains.iter().all(|c| whole(c) && is_hooked(c, found)) {
         return None;
     }
     let mut text = format!("*{}\n", table.name());
@@ -204,22 +264,30 @@ fn batch(table: Table, wanted: Option<&Ruleset>, found: &FoundChains) -> Option<
             seal.clear();
         }
     }
-    let unhook = |text: &mut String, name: &str| {
-        for (base, _) in hooks(name, found) {
-            let _ = writeln!(text, "-D {base} -j {name}");
+    for chain in chains.iter().filter(|chain| !is_hooked(chain, found)) {
+        unhook(&mut text, &chain.name, found);
+        if let Some(hook) = chain.hook {
+            let _ = writeln!(text, "-A {hook} -j {}", chain.name);
         }
-    };
-    for chain in chains.iter().filter(|c| hooks(c.name, found) != [hook(c, found)]) {
-        unhook(&mut text, chain.name);
-        let _ = writeln!(text, "-A {} -j {}", chain.hook, chain.name);
+    }
+    // They may lead to one another.
+    for name in &unwanted {
+        unhook(&mut text, name, found);
+        let _ = writeln!(text, "-F {name}");
     }
     for name in unwanted {
-        unhook(&mut text, name);
-        let _ = writeln!(text, "-F {name}\n-X {name}");
+        let _ = writeln!(text, "-X {name}");
     }
     text.push_str("COMMIT\n");
-    let by_group = chains.iter().flat_map(|c| &c.rules).any(|rule| rule.contains("-m devgroup "));
-    Some(Batch { table, text, by_group })
+    let by_group = chains.iter().flat_map(|c| &c.rules).any(Rule::by_group);
+    Some(Batch { variant, table, text, by_group })
+}
+
+/// Adds the lines that delete the jumps to a chain.
+fn unhook(text: &mut String, name: &str, found: &FoundChains) {
+    for (base, _) in hooks(name, found) {
+        let _ = writeln!(text, "-D {base} -j {name}");
+    }
 }
 
 /// Where there are jumps to a chain: kernel's chain, and the jump's place in it.
@@ -233,14 +301,16 @@ fn hooks<'a>(name: &str, found: &'a FoundChains) -> Vec<(&'a str, usize)> {
         .collect()
 }
 
-/// Where the one jump to a chain should be, as far as it is there at all.
-fn hook<'a>(chain: &'a Chain, found: &FoundChains) -> (&'a str, usize) {
-    let rules = found.get(chain.hook).map(Vec::as_slice).unwrap_or_default();
-    let at = if chain.last {
-        rules.len().saturating_sub(1)
-    } else {
-        let jumps = |rule: &FoundRule| matches!(rule, FoundRule::Jump(to) if to == chain.name);
-        rules.iter().position(jumps).unwrap_or(usize::MAX)
-    };
-    (chain.hook, at)
+/// Whether there is the one jump to the chain that there should be, in its place, and no other.
+fn is_hooked(chain: &Chain, found: &FoundChains) -> bool {
+    match (chain.hook, &hooks(&chain.name, found)[..]) {
+        (None, []) => true,
+        (Some(hook), [(base, at)]) => *base == hook && (!chain.last || found.get(hook).map(Vec::len) == Some(at + 1)),
+        _ => false,
+    }
+}
+
+/// Whether the chain is one of ours.
+pub fn is_ours(chain: &str) -> bool {
+    chain.starts_with(PREFIX)
 }

@@ -3,26 +3,33 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::{Chain, Ruleset, Table};
+use ipnet::Ipv4Net;
+
+use super::rule::{LinkMatch, Match, Rule, Verdict};
+use super::{Chain, Ruleset, Table, sticky};
 use crate::config::{Config, Firewall, Link, LinkKind};
 use crate::links::LiveLink;
-use crate::observed::Observed;
+use crate::observed::{Interface, Observed};
 use crate::records::Records;
 use crate::state::Device;
-use crate::types::IfName;
+use crate::types::{HostAddr, IfName};
 
 /// As many device groups are ours, from `device-group` on: one for each link there can be.
 pub const LINK_GROUPS: u32 = 32;
 
+/// Nets behind a link's own Ethernet are told apart up to this number, since each is a rule: more routes by another
+/// router than that are its business, and there is a default route for it.
+pub const NEAR_LIMIT: usize = 100;
+
 /// A link as rules speak of it.
-struct Side<'a> {
-    link: &'a Link,
-    /// Matches what comes in by it.
-    from: String,
-    /// Matches what leaves by it.
-    to: String,
-    /// Subnets that its interface reaches without the gateway.
-    near: Vec<String>,
+pub(super) struct Side<'a> {
+    pub(super) link: &'a Link,
+    pub(super) known_by: LinkMatch,
+    pub(super) gateway: Option<HostAddr>,
+    /// What main reaches by its interface otherwise than by its gateway.
+    pub(super) near: Vec<Ipv4Net>,
+    /// Its own addresses among these.
+    pub(super) own: Vec<HostAddr>,
 }
 
 /// The device group of a link: by its place in the configuration.
@@ -89,13 +96,14 @@ pub fn rulesets(config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> 
     }
     let by_name = observed.firewall.by_name();
     let sides: Vec<_> = config.links.iter().filter_map(|link| side(config, link, live, observed, by_name)).collect();
-    let mut rulesets = vec![mangle(config, &sides, by_name)];
-    let masquerade = |side: &&Side<'_>| side.link.masquerade;
-    let rules: Vec<_> = sides.iter().filter(masquerade).map(|side| format!("{} -j MASQUERADE", side.to)).collect();
+    let mut rulesets = vec![sticky::mangle(config, &sides, by_name)];
+    let masqueraded = sides.iter().filter(|side| side.link.masquerade);
+    let rules: Vec<_> =
+        masqueraded.map(|side| Rule::new([Match::To(side.known_by.clone())], Verdict::Masquerade)).collect();
     if !rules.is_empty() {
         // Where it is among others does not matter: the administrator's own rules come first, since
         // they were there first, and the first that matches decides.
-        let chain = Chain { name: "MULTIHOME-POSTROUTING", hook: "POSTROUTING", last: false, rules };
+        let chain = Chain { name: "MULTIHOME-POSTROUTING".to_owned(), hook: Some("POSTROUTING"), last: false, rules };
         rulesets.push(Ruleset { table: Table::Nat, chains: vec![chain], by_name });
     }
     Some(rulesets)
@@ -113,74 +121,39 @@ fn side<'a>(
     let found = observed.interfaces.get(name);
     // The administrator's own group of a device stays, and the device is known by its name.
     let named = by_name || found.is_some_and(|i| !is_free(config, i.group));
-    let (from, to) = if named {
-        if !is_plain(name) {
-            return None;
-        }
-        (format!("-i {name}"), format!("-o {name}"))
-    } else {
-        let group = group(config, link);
-        (format!("-m devgroup --src-group {group:#x}"), format!("-m devgroup --dst-group {group:#x}"))
+    let known_by = match named {
+        true if !is_plain(name) => return None,
+        true => LinkMatch::Name(name.clone()),
+        false => LinkMatch::Group(group(config, link)),
     };
-    let mut near = Vec::new();
-    // A pinned packet goes by the link's table, hence by its gateway, which need not pass it on to
-    // its own subnet. Point-to-point lines have no neighbours.
-    if matches!(link.kind, LinkKind::Uplink { .. }) && live.is_some_and(|l| l.leg.gateway.is_some()) {
-        let subnets = found.map(|i| &i.addresses[..]).unwrap_or_default();
-        near = subnets.iter().filter(|a| a.reaches.prefix_len() < 31).map(|a| a.reaches.to_string()).collect();
-        near.sort();
-        near.dedup();
+    let gateway = live.and_then(|l| l.leg.gateway);
+    let near = live.and(found).map(|interface| near(interface, gateway)).unwrap_or_default();
+    let own = found.map(|interface| &interface.addresses[..]).unwrap_or_default().iter().map(|a| a.local);
+    let own = own.filter(|local| near.iter().any(|net| net.contains(&local.get()))).collect();
+    Some(Side { link, known_by, gateway, near, own })
+}
+
+/// What main reaches by an Ethernet otherwise than the link's table does. Behind a point-to-point line it makes no
+/// difference which of the two sends a packet there.
+fn near(interface: &Interface, gateway: Option<HostAddr>) -> Vec<Ipv4Net> {
+    if !interface.arp {
+        return Vec::new();
     }
-    Some(Side { link, from, to, near })
+    let mut near = Vec::new();
+    if gateway.is_some() {
+        near.extend(interface.addresses.iter().map(|a| a.reaches));
+    }
+    let routes = interface.routes.iter().filter(|route| route.gateway != gateway.map(|gateway| gateway.get().into()));
+    near.extend(routes.map(|route| route.to));
+    // The gateway itself is found by either.
+    near.retain(|net| net.prefix_len() < 31 || gateway.is_none_or(|gateway| !net.contains(&gateway.get())));
+    let mut near = Ipv4Net::aggregate(&near);
+    near.sort();
+    near.truncate(NEAR_LIMIT);
+    near
 }
 
 /// Whether iptables takes the name for what it is: it reads a trailing `+` as "any that begins so".
 fn is_plain(name: &IfName) -> bool {
     name.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b"._-@".contains(&b)) && !name.as_str().starts_with('-')
-}
-
-fn mangle(config: &Config, sides: &[Side<'_>], by_name: bool) -> Ruleset {
-    let mask = config.marks();
-    let unpinned = format!("-m connmark --mark 0x0/{mask:#x}");
-    let pinned = format!("-m connmark ! --mark 0x0/{mask:#x}");
-    let new = format!("-m conntrack --ctstate NEW {unpinned}");
-    let restore = format!("{pinned} -j CONNMARK --restore-mark --nfmask {mask:#x} --ctmask {mask:#x}");
-    let pin = |side: &Side<'_>| format!("-j CONNMARK --set-xmark {:#x}/{mask:#x}", side.link.mark.get());
-
-    let mut prerouting = Vec::new();
-    let mut postrouting = Vec::new();
-    let mut neighbours = Vec::new();
-    for side in sides {
-        let Side { link, from, to, near } = side;
-        // When the connection was pinned does not matter so, or whether the address was there by then.
-        let own = |net| format!("-d {net} -m connmark --mark {:#x}/{mask:#x} -j RETURN", link.mark.get());
-        neighbours.extend(near.iter().map(own));
-        prerouting.push(format!("{from} {new} {}", pin(side)));
-        // With the mark, what comes from the Internet for the LAN would be sent out again.
-        prerouting.push(format!("{from} -j RETURN"));
-        postrouting.push(format!("{to} {new} {}", pin(side)));
-        // The mark has done its work. The tunnel's own packets would inherit it, and some kinds look
-        // their way up with it (vxlan_get_route()): back into the tunnel.
-        if link.kind == LinkKind::Tunnel {
-            postrouting.push(format!("{to} -j MARK --set-xmark 0x0/{mask:#x}"));
-        }
-    }
-    prerouting.extend(neighbours.iter().cloned());
-    prerouting.push(restore.clone());
-    // An error about a packet of the LAN (too big for the line, say) belongs to the connection that
-    // is pinned, and goes to the LAN nevertheless.
-    let mut output = vec!["-p icmp -m conntrack --ctstate RELATED -j RETURN".to_owned()];
-    output.extend(neighbours);
-    output.push(restore);
-    // Pins come after the marks of the administrator, whose rules decide over a connection's first
-    // packet and no further.
-    let chain = |name, hook, last, rules| Chain { name, hook, last, rules };
-    let mut chains = vec![
-        chain("MULTIHOME-PREROUTING", "PREROUTING", true, prerouting),
-        chain("MULTIHOME-OUTPUT", "OUTPUT", true, output),
-    ];
-    if !postrouting.is_empty() {
-        chains.push(chain("MULTIHOME-POSTROUTING", "POSTROUTING", false, postrouting));
-    }
-    Ruleset { table: Table::Mangle, chains, by_name }
 }

@@ -8,7 +8,7 @@ use netlink_packet_core::Parseable;
 use thiserror::Error;
 
 use crate::config::FwMark;
-use crate::firewall::iptables;
+use crate::firewall::{Found, iptables};
 use crate::observed::{Observed, Scope};
 use crate::plan::Change;
 use crate::state::Device;
@@ -140,6 +140,11 @@ impl Kernel for Linux {
 /// [`Linux::index`] for those who ask nothing else.
 pub fn index(name: &IfName) -> Result<Option<u32>, Error> {
     Linux::open()?.index(name)
+}
+
+/// Our chains in the packet filter, for those who ask nothing else.
+pub fn packet_filter() -> Result<Found, Error> {
+    observe::firewall()
 }
 
 /// Makes the error of a question that failed.

@@ -34,7 +34,7 @@ const NFTA_VERDICT_CHAIN: u16 = 2;
 const NFPROTO_INET: u8 = 1;
 const NFPROTO_IPV4: u8 = 2;
 /// The kernel's chains that can jump to ours.
-const HOOKS: [&str; 3] = ["PREROUTING", "OUTPUT", "POSTROUTING"];
+const HOOKS: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
 /// What there is of ours; nothing where iptables is not this variant.
 pub(super) fn found() -> Result<Found, Error> {

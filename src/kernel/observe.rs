@@ -1,6 +1,7 @@
 //! What the kernel holds, asked for over netlink and put into our own words.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 
@@ -11,11 +12,12 @@ use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use super::link::{self, Link};
 use super::socket::Socket;
 use super::{Error, nftables, parse, read, sysctl};
-use crate::firewall::{Found, iptables};
+use crate::firewall::{Found, Leftover, Table, Variant, iptables};
 use crate::observed::{Address, Interface, Observed, Scope};
 use crate::state::{Action, Device};
 use crate::types::{HostAddr, IfName, TableId};
 
+mod ethernets;
 mod nexthops;
 mod routes;
 mod rules;
@@ -45,6 +47,7 @@ pub(super) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
     for table in tables {
         routes::defaults(socket, table, &mut devices, &mut routes)?;
     }
+    ethernets::add_routes(socket, &mut interfaces)?;
     let nexthops = nexthops::nexthops(socket, &devices)?;
     let firewall = if scope.firewall { firewall()? } else { Found::default() };
     let forwards = scope.firewall && !firewall.foreign_nat && sysctl::forwards()?;
@@ -53,16 +56,32 @@ pub(super) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
     Ok(Observed { interfaces, routes, rules, nexthops, hash_policy, firewall, private_lan })
 }
 
-/// Our chains: over netlink, and by iptables-save only where there are none in `nf_tables`.
-fn firewall() -> Result<Found, Error> {
-    let found = nftables::found()?;
-    // Without iptables there is nothing of ours; that it is missing is said where it is needed.
-    if found.any() || found.hidden {
-        return Ok(found);
+/// Our chains: over netlink, and by iptables-save only where there are none in `nf_tables`, or where the machine's
+/// iptables is the legacy variant.
+pub(super) fn firewall() -> Result<Found, Error> {
+    let nft = nftables::found()?;
+    if nft.hidden {
+        return Ok(nft);
     }
-    let foreign_nat = found.foreign_nat;
-    let found = iptables::save().unwrap_or_default();
-    Ok(Found { foreign_nat: foreign_nat || found.foreign_nat, ..found })
+    let usual = iptables::usual_variant();
+    let mut found = nft.clone();
+    if !nft.any() || usual == Some(Variant::Legacy) {
+        // Without iptables there is nothing of ours; that it is missing is said where it is needed.
+        found = iptables::save().unwrap_or_default();
+        found.foreign_nat |= nft.foreign_nat;
+    }
+    found.leftover = match usual {
+        Some(Variant::Legacy) if nft.any() => Some(Leftover { variant: Variant::Nft, tables: nft.tables }),
+        Some(Variant::Nft) if has_legacy_tables() => iptables::leftover_of_legacy().ok().flatten(),
+        _ => None,
+    };
+    Ok(found)
+}
+
+/// Whether `ip_tables` has tables that can hold chains of ours: seen without running a program.
+fn has_legacy_tables() -> bool {
+    let names = fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
+    Table::ALL.iter().any(|table| names.lines().any(|name| name == table.name()))
 }
 
 /// `all`: the reverse path filter of `conf.all`.
@@ -74,7 +93,8 @@ fn interface(socket: &mut Socket, name: &IfName, all: Option<u32>) -> Result<Opt
     let device = Device { index, name: name.clone() };
     // The kernel takes the larger of the two (`IN_DEV_RPFILTER`); 1 is strict.
     let strict_rp_filter = rp_filter.max(all) == Some(1);
-    Ok(Some(Interface { device, state, arp, addresses, group, strict_rp_filter, ignores_linkdown }))
+    let routes = Vec::new();
+    Ok(Some(Interface { device, state, arp, addresses, routes, group, strict_rp_filter, ignores_linkdown }))
 }
 
 /// A private network that an interface reaches which is not one of `links`.

@@ -10,7 +10,7 @@ pub enum Problem {
     /// Somebody else's default route is where ours should be.
     #[error(
         "a default route that is not ours stands at metric {} of table {}: {}; it stays. Delete it \
-         (ip route del {}), keep its owner from adding it, or set `metric` in [settings]",
+         (ip route del {}) and keep its owner from adding it, or make its line an [[uplink]]",
         .0.metric, .0.table, .0.target, .0.selection()
     )]
     ForeignDefault(FoundRoute),

@@ -265,6 +265,7 @@ impl Kernel for Fake {
             },
             arp: nic.arp,
             addresses: nic.addresses.clone(),
+            routes: Vec::new(),
             strict_rp_filter: nic.strict_rp_filter,
             ignores_linkdown: Some(nic.ignores_linkdown),
             group: nic.group,

@@ -7,13 +7,16 @@
 // Not every test file uses everything.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, missing_docs)]
 
+pub mod alternatives;
 pub mod ctl;
 mod device;
+pub mod files;
 pub mod flow;
 pub mod internet;
 pub mod nft;
 pub mod openvpn;
 pub mod random;
+pub mod segment;
 pub mod strace;
 
 use std::ffi::OsString;

@@ -40,16 +40,19 @@ struct Remark {
     message: String,
 }
 
-/// A place, and the line it is on.
+/// A place.
 #[derive(Debug, Serialize)]
 struct At {
     line: usize,
     column: usize,
-    /// How many characters of the line are meant.
-    #[serde(skip)]
-    length: usize,
-    #[serde(skip)]
+}
+
+/// The line that an error is on.
+#[derive(Debug)]
+struct Excerpt {
     source: String,
+    /// How many characters of it are meant.
+    length: usize,
 }
 
 /// All that there is to say.
@@ -57,6 +60,8 @@ struct At {
 struct Report {
     file: PathBuf,
     error: Option<Remark>,
+    #[serde(skip)]
+    excerpt: Option<Excerpt>,
     warnings: Vec<Remark>,
     numbers: Option<Numbers>,
 }
@@ -88,28 +93,33 @@ fn report(text: &str, file: &Path) -> Report {
             About::Link(at) => links.get(at),
             About::Policy(at) => policies.get(at),
         };
-        Remark { at: place.map(|place| At::new(place, text)), key: None, message: advice.message }
+        Remark { at: place.map(At::new), key: None, message: advice.message }
     });
     let warnings = warnings.collect();
-    Report { file: file.to_owned(), error: None, warnings, numbers: Some(Numbers::new(&config)) }
+    Report { file: file.to_owned(), error: None, excerpt: None, warnings, numbers: Some(Numbers::new(&config)) }
 }
 
 impl Report {
     fn error(error: &config::Error, text: &str, file: &Path) -> Self {
-        let at = error.place.as_ref().map(|place| At::new(place, text));
+        let excerpt = error.place.as_ref().map(|place| Excerpt::new(place, text));
+        let at = error.place.as_ref().map(At::new);
         let error = Remark { at, key: error.key.clone(), message: error.message.clone() };
-        Self { file: file.to_owned(), error: Some(error), warnings: vec![], numbers: None }
+        Self { file: file.to_owned(), error: Some(error), excerpt, warnings: vec![], numbers: None }
     }
 }
 
 impl At {
+    fn new(place: &Place) -> Self {
+        Self { line: place.line, column: place.column }
+    }
+}
+
+impl Excerpt {
     fn new(place: &Place, text: &str) -> Self {
         let source = text.lines().nth(place.line - 1).unwrap_or_default();
         let left = source.chars().count().saturating_sub(place.column - 1);
         let meant = text.get(place.span.clone()).map_or(1, |meant| meant.lines().next().unwrap_or("").chars().count());
         Self {
-            line: place.line,
-            column: place.column,
             length: meant.min(left).max(1),
             // One column each, and nothing that a terminal would obey.
             source: source.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
@@ -123,7 +133,7 @@ fn text(report: &Report, screen: Screen) -> String {
     let file = report.file.to_string_lossy();
     if let Some(remark) = &report.error {
         line(&mut out, &file, remark, &screen.paint(Tone::Bad, "error"));
-        excerpt(&mut out, remark, screen);
+        excerpt(&mut out, report, screen);
     }
     for remark in &report.warnings {
         line(&mut out, &file, remark, &screen.paint(Tone::Odd, "warning"));
@@ -153,8 +163,9 @@ fn line(out: &mut String, file: &str, remark: &Remark, word: &str) {
 }
 
 /// The line that is meant, with a caret.
-fn excerpt(out: &mut String, remark: &Remark, screen: Screen) {
-    if let Some(At { line, column, length, source }) = &remark.at {
+fn excerpt(out: &mut String, report: &Report, screen: Screen) {
+    let at = report.error.as_ref().and_then(|error| error.at.as_ref());
+    if let (Some(At { line, column }), Some(Excerpt { source, length })) = (at, &report.excerpt) {
         // A table written in one line of a thousand columns helps nobody.
         let shown: String = source.chars().take(200).collect();
         let caret = screen.paint(Tone::Bad, &"^".repeat((*length).min(200)));

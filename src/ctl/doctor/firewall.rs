@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use ipnet::Ipv4Net;
 
 use super::Finding;
-use crate::config::{Config, LinkKind};
-use crate::firewall::{iptables, is_ours};
+use crate::config::{Config, Firewall, LinkKind};
+use crate::firewall::{Variant, iptables, is_ours};
 use crate::kernel;
 use crate::kernel::fib::Fib;
 use crate::kernel::nftables::others::{Leaving, OtherRule, rules};
@@ -16,12 +16,28 @@ use crate::sh::quoted;
 const MARK_OPTIONS: [&str; 8] =
     ["--mark", "--set-mark", "--set-xmark", "--or-mark", "--nfmask", "--ctmask", "--restore-mark", "--save-mark"];
 
-/// Looks through iptables-save(8), where that runs, and through what nft(8) has made.
+/// Looks for chains of ours where they should not be, and through what others have.
 pub(super) fn look(config: &Config, forwards: bool) -> Result<Vec<Finding>, kernel::Error> {
+    let mut findings = others(config, forwards)?;
+    if config.settings.firewall != Firewall::None
+        && let Some(leftover) = kernel::packet_filter()?.leftover
+    {
+        let filter = if leftover.variant == Variant::Nft { "iptables-nft" } else { "legacy iptables" };
+        findings.push(Finding::trouble(
+            format!("chains of ours are in {filter} too, which is not what this machine's `iptables` is"),
+            "they are in force beside the present ones, and mark connections as they did when they were made",
+            "mhctl apply",
+        ));
+    }
+    Ok(findings)
+}
+
+/// Looks through iptables-save(8), where that runs, and through what nft(8) has made.
+fn others(config: &Config, forwards: bool) -> Result<Vec<Finding>, kernel::Error> {
     let links: Vec<_> = config.links.iter().map(|link| &link.interface).collect();
     let lans = if forwards { Some(Fib::open()?.lans(&links)?) } else { None };
     let lans = lans.as_deref();
-    match (iptables::saved(&[]).ok(), rules()?) {
+    match (iptables::saved(Variant::Usual, &[]).ok(), rules()?) {
         (saved, Some(nft)) => Ok(judge(config, lans, &saved.unwrap_or_default(), &nft)),
         (None, None) => Ok(vec![Finding::note(
             "the packet filter was not looked at: only root may",

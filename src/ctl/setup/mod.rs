@@ -1,5 +1,6 @@
 //! `mhctl setup` and `mhctl unsetup`: links the hooks to where pppd looks for them, names the tables,
-//! has systemd apply at boot; and takes back just that.
+//! has systemd apply at boot and networkd leave our routes alone; and takes back just that. Lines that are up
+//! already are taken up.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,12 +13,16 @@ use crate::config::{self, Config, LinkKind};
 use crate::pass::Common;
 
 pub mod distribution;
+mod lines;
 pub mod manifest;
+mod networkd;
 pub mod openvpn;
+mod steps;
 pub(super) mod wanted;
 
 use distribution::Distribution;
-use manifest::{Content, Manifest, Tree};
+use manifest::{Manifest, Tree};
+use steps::{Step, carry_out, steps};
 use wanted::Item;
 
 /// There where the executables are a Debian package's, and with them hooks and units: `make install` has no such file.
@@ -29,7 +34,9 @@ const PACKAGED: &str = "/usr/share/doc/multihome/copyright";
 Examples:
   mhctl setup --dry-run  # what it would make
   mhctl setup            # make it; again when the configuration has changed
-  mhctl unsetup          # take it back")]
+  mhctl unsetup          # take it back
+Links that are up already, and that nobody has told of, are taken up: those
+whose next hop pppd's interface or a default route says. Not for another --root.")]
 pub struct Args {
     /// How pppd finds its hooks here; if never given, it is found out
     #[arg(long, value_name = "NAME")]
@@ -83,131 +90,6 @@ impl Error {
     }
 }
 
-/// What is to be done with one path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
-    /// Nothing: it is as it should be.
-    There(Item),
-    /// Make it, where there is nothing.
-    Make(Item),
-    /// Bring it up to date: it is ours, from before.
-    Renew(Item),
-    /// It was ours, and nothing wants it any more.
-    Remove(Item),
-    /// Somebody else's is there, and stays.
-    Foreign(Item),
-}
-
-/// What to do so that `tree`, in which `manifest` was made, has `wanted`. `keep` says which of what
-/// was made stays although nothing wants it.
-fn steps(tree: &Tree, manifest: &Manifest, wanted: Vec<Item>, keep: impl Fn(&str) -> bool) -> Result<Vec<Step>, Error> {
-    let mut steps = Vec::new();
-    for (path, content) in &manifest.made {
-        if wanted.iter().any(|item| item.path == *path) || keep(path) || !tree.has(path) {
-            continue;
-        }
-        let item = Item { path: path.clone(), content: content.clone() };
-        let unchanged = tree.content(path)?.as_ref() == Some(content);
-        steps.push(if unchanged { Step::Remove(item) } else { Step::Foreign(item) });
-    }
-    for item in wanted {
-        let found = tree.content(&item.path)?;
-        let ours = found.is_some() && found.as_ref() == manifest.made.get(&item.path);
-        steps.push(match found {
-            None if !tree.has(&item.path) => Step::Make(item),
-            Some(found) if found == item.content => Step::There(item),
-            Some(_) if ours => Step::Renew(item),
-            Some(found) if item.is_served_by(&found) => Step::There(item),
-            _ => Step::Foreign(item),
-        });
-    }
-    Ok(steps)
-}
-
-/// Carries the steps out. What is going to be made is written down first: whenever this ends,
-/// unsetup knows.
-fn carry_out(tree: &Tree, manifest: &mut Manifest, steps: &[Step]) -> Result<(), Error> {
-    let made: Vec<_> =
-        steps.iter().filter_map(|s| if let Step::Make(i) | Step::Renew(i) = s { Some(i) } else { None }).collect();
-    for path in made.iter().map(|item| item.path.as_str()).chain(made.first().map(|_| manifest::PATH)) {
-        for dir in tree.missing_directories(path) {
-            if !manifest.directories.contains(&dir) {
-                manifest.directories.push(dir);
-            }
-        }
-    }
-    let make_directories =
-        |path: &str| tree.missing_directories(path).iter().try_for_each(|dir| tree.make_directory(dir));
-    if !made.is_empty() {
-        make_directories(manifest::PATH)?;
-        let new = made.iter().filter(|item| !manifest.made.contains_key(&item.path));
-        let mut ahead = manifest.clone();
-        ahead.made.extend(new.map(|item| (item.path.clone(), item.content.clone())));
-        ahead.save(tree)?;
-    }
-    for step in steps {
-        match step {
-            Step::Make(item) | Step::Renew(item) => {
-                make_directories(&item.path)?;
-                tree.put(&item.path, &item.content)?;
-                manifest.made.insert(item.path.clone(), item.content.clone());
-            }
-            Step::Remove(item) => {
-                tree.remove(&item.path)?;
-                manifest.made.remove(&item.path);
-            }
-            Step::There(_) | Step::Foreign(_) => {}
-        }
-    }
-    // What somebody took away, or made his own, is no longer ours.
-    manifest.made.retain(|path, _| tree.has(path));
-    for step in steps {
-        if let Step::Foreign(item) = step {
-            manifest.made.remove(&item.path);
-        }
-    }
-    if manifest.made.is_empty() {
-        manifest.save(tree)?;
-        // Children before parents.
-        manifest.directories.reverse();
-        manifest.directories.retain(|dir| !tree.remove_directory(dir));
-        return Ok(());
-    }
-    manifest.save(tree)
-}
-
-impl Step {
-    fn is_change(&self) -> bool {
-        matches!(self, Self::Make(_) | Self::Renew(_) | Self::Remove(_))
-    }
-
-    /// One line, and where something has to be done by hand another.
-    fn print(&self, dry_run: bool, out: &mut impl Write) -> io::Result<()> {
-        let (word, item) = match self {
-            Self::There(item) => ("there", item),
-            Self::Make(item) => (if dry_run { "would make" } else { "made" }, item),
-            Self::Renew(item) => (if dry_run { "would renew" } else { "renewed" }, item),
-            Self::Remove(item) => (if dry_run { "would remove" } else { "removed" }, item),
-            Self::Foreign(item) => ("not ours", item),
-        };
-        write!(out, "{word:<12} {}", item.path)?;
-        match (self, &item.content) {
-            (Self::Foreign(_), Content::Link(target)) if !target.starts_with("/etc/") => {
-                writeln!(out, "\n{:13}it stays; add this line to it: {target} \"$@\"", "")
-            }
-            (Self::Foreign(_), Content::Script(text)) => {
-                let line = text.lines().last().unwrap_or_default();
-                writeln!(out, "\n{:13}it stays; add this line to it: {line}", "")
-            }
-            (Self::Foreign(_), _) => writeln!(out, "\n{:13}it stays; move it away and run this again", ""),
-            (Self::Make(_) | Self::Renew(_), Content::Link(target)) if !target.starts_with("/etc/") => {
-                writeln!(out, " -> {target}")
-            }
-            _ => writeln!(out),
-        }
-    }
-}
-
 pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     let bin = bin_dir(args)?;
     let config = load_config(&args.root, common)?;
@@ -217,16 +99,8 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     manifest.distribution = args.distribution.or(said_before);
     let distribution = distribution(&manifest, &args.root).ok_or(Error::Distribution)?;
 
-    let mut wanted = wanted::hooks(distribution, &bin);
-    wanted.extend(config.iter().flat_map(wanted::names));
-    let systemd = distribution.has_systemd(&args.root);
-    if systemd {
-        wanted.extend(wanted::units(&tree, &bin));
-    }
-    // What the administrator has deleted of a package's, or disabled, he has his reasons for.
-    let packaged = bin == wanted::SBIN && tree.has(PACKAGED);
-    wanted.retain(|item| !packaged || wanted::is_names(&item.path) || tree.has(&item.path));
     let keep_names = config.is_none();
+    let wanted = wanted(&tree, distribution, &bin, config.as_ref());
     let steps = steps(&tree, &manifest, wanted, |path| keep_names && wanted::is_names(path))?;
     let changes = steps.iter().any(Step::is_change);
     if (changes || manifest.distribution != said_before) && !common.dry_run {
@@ -246,17 +120,30 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     if !changes {
         writeln!(out, "nothing to do")?;
     }
-    let is_missing = |program: &&str| {
-        let path = format!("{bin}/{program}");
-        !tree.at(&path).exists() && !Path::new(&path).exists()
+    advise(&tree, distribution, config.as_ref(), &bin, &mut out)?;
+    let done = match &config {
+        Some(config) if lines::is_this_system(&args.root) => lines::bring_up(config, common, &mut out),
+        _ => Ok(ExitCode::SUCCESS),
     };
-    let missing: Vec<_> = ["mh-ip-up", "mh-ip-down", "mh-vpn-up", "mhctl"].into_iter().filter(is_missing).collect();
-    if !missing.is_empty() {
-        writeln!(out, "missing      in {bin}: {}\n{:13}install them there, or say --bin-dir", missing.join(" "), "")?;
+    if !common.dry_run {
+        next(&tree, &steps, &mut out)?;
     }
-    advise(&tree, distribution, config.as_ref(), &bin, systemd && changes && !common.dry_run, &mut out)?;
     let clean = !steps.iter().any(|step| matches!(step, Step::Foreign(_)));
-    Ok(if clean { ExitCode::SUCCESS } else { crate::cli::FAILED.into() })
+    if clean { done } else { done.map(|_| crate::cli::FAILED.into()) }
+}
+
+/// What is wanted in the tree.
+fn wanted(tree: &Tree, distribution: Distribution, bin: &str, config: Option<&Config>) -> Vec<Item> {
+    let mut wanted = wanted::hooks(distribution, bin);
+    if distribution.has_systemd(&tree.at("/")) {
+        wanted.extend(wanted::units(tree, bin));
+    }
+    // What the administrator has deleted of a package's, or disabled, he has his reasons for.
+    let packaged = bin == wanted::SBIN && tree.has(PACKAGED);
+    wanted.retain(|item| !packaged || tree.has(&item.path));
+    wanted.extend(networkd::drop_in(tree));
+    wanted.extend(config.into_iter().flat_map(wanted::names));
+    wanted
 }
 
 /// What is left to do by hand.
@@ -265,9 +152,16 @@ fn advise(
     distribution: Distribution,
     config: Option<&Config>,
     bin: &str,
-    reload: bool,
     out: &mut impl Write,
 ) -> io::Result<()> {
+    let is_missing = |program: &&str| {
+        let path = format!("{bin}/{program}");
+        !tree.at(&path).exists() && !Path::new(&path).exists()
+    };
+    let missing: Vec<_> = ["mh-ip-up", "mh-ip-down", "mh-vpn-up", "mhctl"].into_iter().filter(is_missing).collect();
+    if !missing.is_empty() {
+        writeln!(out, "missing      in {bin}: {}\n{:13}install them there, or say --bin-dir", missing.join(" "), "")?;
+    }
     if distribution == Distribution::Debian && tree.at("/etc/ppp/ip-up.local").exists() {
         writeln!(
             out,
@@ -283,12 +177,27 @@ fn advise(
         Some(config) => openvpn::advise(tree, config, bin, out)?,
     }
     if !distribution.has_systemd(&tree.at("/")) {
-        writeln!(out, "\nNo systemd here: have `{bin}/mhctl apply` run at boot, and from cron each minute.")?;
-    }
-    if reload {
-        writeln!(out, "\nThen: systemctl daemon-reload && systemctl start multihome.service multihome.timer")?;
+        writeln!(
+            out,
+            "\nNo systemd here: have `{bin}/mhctl apply >/dev/null` run at boot before any line comes up, and from cron \
+             each minute."
+        )?;
     }
     Ok(())
+}
+
+/// Says which commands are left, so that what was made is heeded: in the last line.
+fn next(tree: &Tree, steps: &[Step], out: &mut impl Write) -> io::Result<()> {
+    let is_made = |step: &&Step| matches!(step, Step::Make(_) | Step::Renew(_));
+    let mut made = steps.iter().filter(is_made).map(|step| step.item().path.as_str()).peekable();
+    let mut commands = Vec::new();
+    if steps.iter().any(|step| step.is_change() && step.item().path.starts_with(wanted::UNITS)) {
+        commands.push("systemctl daemon-reload && systemctl start multihome.timer");
+    }
+    if made.any(|path| path == networkd::PATH) && networkd::is_running(tree) {
+        commands.push("systemctl restart systemd-networkd");
+    }
+    if commands.is_empty() { Ok(()) } else { writeln!(out, "\nThen: {}", commands.join(" && ")) }
 }
 
 pub(super) fn undo(args: &UndoArgs, common: &Common) -> Result<ExitCode, CtlError> {
@@ -300,7 +209,7 @@ pub(super) fn undo(args: &UndoArgs, common: &Common) -> Result<ExitCode, CtlErro
         writeln!(out, "nothing to do: setup has made nothing here")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let reload = steps.iter().any(|step| matches!(step, Step::Remove(item) if item.path.starts_with("/etc/systemd/")));
+    let reload = steps.iter().any(|step| step.is_change() && step.item().path.starts_with(wanted::UNITS));
     if !common.dry_run {
         carry_out(&tree, &mut manifest, &steps)?;
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::distribution::{Distribution, Hook};
 use super::manifest::{Content, Tree};
+use super::networkd;
 use crate::config::Config;
 
 /// Names of routing tables.
@@ -12,10 +13,11 @@ const TABLES: &str = "/etc/iproute2/rt_tables.d/multihome.conf";
 /// Name of our protocol.
 const PROTOCOLS: &str = "/etc/iproute2/rt_protos.d/multihome.conf";
 /// Where the administrator's units are.
-const UNITS: &str = "/etc/systemd/system";
+pub(super) const UNITS: &str = "/etc/systemd/system";
 /// A unit, and the target that starts it.
-const UNIT_FILES: [(&str, &str, &str); 2] = [
+const UNIT_FILES: [(&str, &str, &str); 3] = [
     ("multihome.service", "multi-user.target", include_str!("../../../systemd/multihome.service")),
+    ("multihome-online.service", "multi-user.target", include_str!("../../../systemd/multihome-online.service")),
     ("multihome.timer", "timers.target", include_str!("../../../systemd/multihome.timer")),
 ];
 /// Directory of the executables that the unit files name.
@@ -33,13 +35,17 @@ pub(super) struct Item {
 
 impl Item {
     /// Whether `found`, which is somebody else's, does what the item is for: a script that runs the executable, such as
-    /// a package's or one with the line that we said to add, or a unit that systemctl(1) has enabled.
+    /// a package's or one with the line that we said to add, a unit that systemctl(1) has enabled, or what doctor said
+    /// to write for networkd.
     pub fn is_served_by(&self, found: &Content) -> bool {
         match (&self.content, found) {
             (Content::Link(wanted), Content::Link(found)) => {
                 self.path.contains(".wants/") && Path::new(wanted).file_name() == Path::new(found).file_name()
             }
             (Content::Link(program), Content::Script(text)) => runs(text, program),
+            (Content::Text(wanted), Content::Text(text)) => {
+                self.path == networkd::PATH && networkd::serves(wanted, text)
+            }
             (Content::Script(wanted), Content::Script(text)) => wanted.lines().last().is_some_and(|l| runs(text, l)),
             _ => false,
         }

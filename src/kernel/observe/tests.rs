@@ -175,6 +175,9 @@ fn read_as_all(body: &[u8], devices: &routes::Devices) -> usize {
     if let Ok(message) = parse::<NexthopMessage>(body) {
         size += nexthops::nexthop(&message, devices).map_or(0, |(_, found)| format!("{found:?}").len());
     }
+    let mut by_ethernet = BTreeMap::from([(2, Vec::new()), (3, Vec::new())]);
+    ethernets::add(&mut by_ethernet, body);
+    size += by_ethernet.values().map(Vec::len).sum::<usize>();
     let _ = parse::<AddressMessage>(body);
     size += link::parse(body).map_or(0, |found| found.name.len());
     size += nftables::jump(body.get(4..).unwrap_or_default()).map_or(0, |to| to.len());
@@ -220,4 +223,47 @@ fn whatever_the_kernel_says_is_read_or_refused() {
         Ok(())
     });
     done.unwrap();
+}
+
+#[test]
+fn routes_of_main_by_an_ethernet_are_seen_with_their_routers() {
+    furnish();
+    for args in [
+        "rule del priority 7",
+        "route add 10.1.0.0/16 via 203.0.113.5 dev ppp0",
+        "route add 10.2.0.0/16 dev ppp0",
+        "route add 10.3.0.0/16 nexthop via 203.0.113.6 dev ppp0 nexthop via 203.0.113.1 dev ppp0",
+        "route add 10.4.0.0/16 nhid 7002",
+        "route add 10.5.0.0/16 via inet6 fe80::2 dev ppp0",
+        "route add 10.6.0.0/16 dev far0",
+        "route add blackhole 10.7.0.0/16",
+        "route add 10.8.0.0/16 dev ppp0 table 9",
+        "route add 224.0.0.0/4 dev ppp0",
+    ] {
+        assert!(Command::new("ip").args(args.split(' ')).status().unwrap().success(), "{args}");
+    }
+    let name: IfName = "ppp0".parse().unwrap();
+    let mut socket = Socket::open().unwrap();
+    let mut interface = interface(&mut socket, &name, None).unwrap().unwrap();
+    let mut seen = |arp| {
+        interface.arp = arp;
+        let mut interfaces = BTreeMap::from([(name.clone(), interface.clone())]);
+        ethernets::add_routes(&mut socket, &mut interfaces).unwrap();
+        let routes = interfaces.remove(&name).unwrap().routes;
+        routes.iter().map(|r| format!("{} {:?}", r.to, r.gateway.map(|g| g.to_string()))).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        seen(true),
+        [
+            "10.1.0.0/16 Some(\"203.0.113.5\")",
+            "10.2.0.0/16 None",
+            "10.3.0.0/16 Some(\"203.0.113.6\")",
+            "10.3.0.0/16 Some(\"203.0.113.1\")",
+            "10.4.0.0/16 Some(\"203.0.113.1\")",
+            "10.5.0.0/16 Some(\"fe80::2\")",
+            "198.51.100.1/32 None",
+            "203.0.113.0/24 None",
+        ]
+    );
+    assert_eq!(seen(false), [""; 0], "behind a point-to-point line there is no other router");
 }

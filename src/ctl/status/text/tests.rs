@@ -85,6 +85,7 @@ impl Server {
                 state: InterfaceState::Up,
                 arp: false,
                 addresses,
+                routes: vec![],
                 strict_rp_filter: false,
                 ignores_linkdown: Some(true),
                 group: 0,

@@ -1,0 +1,209 @@
+//! What on this system looks like a link: pppd's peers, default routes, leases of dhclient, OpenVPN's clients.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::{dhclient, link_name};
+use crate::ctl::doctor::pppd;
+use crate::ctl::sessions::{Session, sessions};
+use crate::ctl::setup::manifest::Tree;
+use crate::ctl::setup::openvpn;
+use crate::ctl::{Error, take_up};
+use crate::fib::FibRoute;
+use crate::kernel::{Kernel, Linux};
+use crate::observed::{Interface, InterfaceState, Scope};
+use crate::types::{HostAddr, IfName};
+
+/// Something that looks like a link.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    pub tunnel: bool,
+    /// What it may be called, not yet fit for a name.
+    pub name: String,
+    pub interface: Option<IfName>,
+    /// What pppd says of it.
+    pub ipparam: Option<String>,
+    pub gateway: Option<HostAddr>,
+    /// Where it is not the first.
+    pub tier: Option<usize>,
+    /// Where it was found, and what to do about it: lines of comment.
+    pub comments: Vec<String>,
+}
+
+impl Found {
+    pub fn uplink(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::default() }
+    }
+
+    /// One that is called after its interface.
+    fn on(interface: &IfName) -> Self {
+        Self { interface: Some(interface.clone()), ..Self::uplink(interface.as_str()) }
+    }
+}
+
+/// Looks at the tree, and at the routes and interfaces that there are.
+pub(super) fn look(tree: &Tree) -> Result<Vec<Found>, Error> {
+    let sessions = sessions(tree);
+    let mut found = peers(tree, &sessions);
+    let defaults = take_up::defaults()?;
+    let tunnels = tunnels(tree);
+    let mut kernel = Linux::open()?;
+    let leased = leased(dhclient::leases(tree), &mut kernel)?;
+    let dialled = dialled(&sessions, &mut kernel)?;
+    for line in routed(&defaults).into_iter().chain(leased).chain(dialled) {
+        // What a peer or a tunnel has is that one's.
+        if found.iter().chain(&tunnels).all(|known| known.interface != line.interface) {
+            found.push(line);
+        }
+    }
+    set_tiers(&mut found, &defaults);
+    found.extend(tunnels);
+    Ok(found)
+}
+
+/// pppd's peers.
+fn peers(tree: &Tree, sessions: &BTreeMap<IfName, Session>) -> Vec<Found> {
+    let Ok(entries) = fs::read_dir(tree.at("/etc/ppp/peers")) else { return Vec::new() };
+    let mut names: Vec<_> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.sort();
+    let mut found = Vec::new();
+    for name in names {
+        let Ok(text) = fs::read_to_string(tree.at(&format!("/etc/ppp/peers/{name}"))) else { continue };
+        let words = pppd::words(&text);
+        // Editors and dpkg leave copies.
+        if pppd::is_example(&text) || name.contains(['~', '.', '#']) || words.is_empty() {
+            continue;
+        }
+        let ipparam = pppd::value(&words, "ipparam").or(pppd::value(&words, "linkname")).map(str::to_owned);
+        // What it is on now, or else what its options say.
+        let now = sessions.iter().find(|(_, session)| session.peer.as_ref() == Some(&name)).map(|(on, _)| on.clone());
+        let unit = pppd::value(&words, "unit").map(|n| format!("ppp{n}"));
+        let said = pppd::value(&words, "ifname").map(str::to_owned).or(unit);
+        let mut comments = vec![format!("pppd's peer {name}.")];
+        if ipparam.is_none() {
+            comments.push(format!("Add to /etc/ppp/peers/{name}: ipparam {}", link_name(&name, &BTreeSet::new())));
+        }
+        if ["defaultroute", "replacedefaultroute"].iter().any(|w| words.contains(w)) {
+            comments.push(format!("Write nodefaultroute in /etc/ppp/peers/{name}: see mhctl doctor"));
+        }
+        let interface = now.or_else(|| said.and_then(|i| i.parse().ok()));
+        found.push(Found { interface, ipparam, comments, ..Found::uplink(&name) });
+    }
+    guess_interfaces(&mut found, sessions);
+    found
+}
+
+/// pppd takes the first unit that is free.
+fn guess_interfaces(found: &mut [Found], sessions: &BTreeMap<IfName, Session>) {
+    let said: Vec<_> = found.iter().filter_map(|peer| peer.interface.clone()).collect();
+    let mut free = (0..100).filter_map(|unit| format!("ppp{unit}").parse::<IfName>().ok());
+    let mut next = || free.find(|name| !said.contains(name) && !sessions.contains_key(name));
+    for peer in found.iter_mut().filter(|peer| peer.interface.is_none()) {
+        peer.interface = next();
+    }
+}
+
+/// The lines of the default routes that there are.
+fn routed(defaults: &[FibRoute]) -> Vec<Found> {
+    const DHCP: u8 = 16;
+    let mut found: Vec<Found> = Vec::new();
+    for (route, leg) in defaults.iter().flat_map(|route| route.legs.iter().map(move |leg| (route, leg))) {
+        let Ok(interface) = leg.name.parse::<IfName>() else { continue };
+        if found.iter().any(|f| f.interface.as_ref() == Some(&interface)) {
+            continue;
+        }
+        let gateway = match leg.gateway {
+            Some(IpAddr::V4(addr)) => HostAddr::new(addr).ok(),
+            _ => None,
+        };
+        let mut comments = vec![format!("The default route there is now, by {}.", leg.name)];
+        if route.protocol == DHCP {
+            comments.extend(by_dhcp());
+        }
+        let tunnel = ["tun", "tap", "wg"].iter().any(|kind| leg.name.starts_with(kind));
+        found.push(Found { tunnel, gateway, comments, ..Found::on(&interface) });
+    }
+    found
+}
+
+/// What there is to say of a gateway that a DHCP server has given.
+fn by_dhcp() -> [String; 2] {
+    [
+        "It is from DHCP, and its client may go on adding a default route of its own. Where the".to_owned(),
+        "gateway changes, leave it out here and install the client's hook, which tells it: see README".to_owned(),
+    ]
+}
+
+fn is_up(interface: &Interface) -> bool {
+    interface.state == InterfaceState::Up
+}
+
+/// The lines that dhclient has leases for: of two, only one gets a default route.
+fn leased(leases: Vec<dhclient::Lease>, kernel: &mut Linux) -> Result<Vec<Found>, Error> {
+    let interfaces = leases.iter().map(|lease| lease.interface.clone()).collect();
+    let observed = kernel.observe(&Scope { interfaces, ..Scope::default() })?;
+    let is_held = |lease: &dhclient::Lease| {
+        let interface = observed.interfaces.get(&lease.interface).filter(|interface| is_up(interface));
+        interface.is_some_and(|interface| interface.addresses.iter().any(|a| a.local == lease.address))
+    };
+    let held = leases.into_iter().filter(is_held).map(|lease| {
+        let name = lease.interface.as_str();
+        let mut comments = vec![format!("dhclient has a lease for {name}, and there is no default route by it.")];
+        comments.extend(by_dhcp());
+        Found { gateway: Some(lease.router), comments, ..Found::on(&lease.interface) }
+    });
+    Ok(held.collect())
+}
+
+/// The lines of pppds that were called with no file in /etc/ppp/peers; those that a server has called with options of
+/// its own, for clients that dial in, are none.
+fn dialled(sessions: &BTreeMap<IfName, Session>, kernel: &mut Linux) -> Result<Vec<Found>, Error> {
+    let all = kernel.in_groups(&(0..u32::MAX))?.into_iter().map(|(device, _)| device.name);
+    let is_line = |name: &IfName| {
+        name.as_str().starts_with("ppp") && sessions.get(name).is_none_or(|session| session.peer.is_some())
+    };
+    let observed = kernel.observe(&Scope { interfaces: all.filter(is_line).collect(), ..Scope::default() })?;
+    let up = observed.interfaces.values().filter(|interface| is_up(interface) && !interface.addresses.is_empty()).map(
+        |interface| {
+            let name = &interface.device.name;
+            Found { comments: vec![format!("{name} is up, and no peer's in /etc/ppp/peers.")], ..Found::on(name) }
+        },
+    );
+    Ok(up.collect())
+}
+
+/// Uplinks whose default routes have several metrics take over from each other, as those do now.
+fn set_tiers(found: &mut [Found], defaults: &[FibRoute]) {
+    let metric = |line: &Found| {
+        let name = line.interface.as_ref().filter(|_| !line.tunnel)?.as_str();
+        let by_it = defaults.iter().filter(|route| route.legs.iter().any(|leg| leg.name == name));
+        by_it.map(|route| route.metric).min()
+    };
+    let metrics: BTreeSet<_> = found.iter().filter_map(metric).collect();
+    for line in found {
+        let Some(own) = metric(line) else { continue };
+        let lower = metrics.range(..own).count();
+        if lower > 0 {
+            line.tier = Some(lower + 1);
+            line.comments
+                .push(format!("Its metric is {own}, and another's is lower: it stands by. Without `tier` it shares."));
+        }
+    }
+}
+
+/// OpenVPN's clients.
+fn tunnels(tree: &Tree) -> Vec<Found> {
+    let clients = openvpn::find(&tree.at("/")).into_iter().filter(|conf| conf.value("remote").is_some());
+    let found = clients.map(|conf| {
+        let name = Path::new(&conf.path).file_stem().and_then(|s| s.to_str()).unwrap_or("vpn");
+        let dev = conf.value("dev").filter(|dev| dev.ends_with(|c: char| c.is_ascii_digit()));
+        let mut comments = vec![format!("{}: see mhctl setup for the lines to add.", conf.path)];
+        if dev.is_none() {
+            comments.push(format!("Write in {} which device: dev {{interface}}", conf.path));
+        }
+        Found { tunnel: true, interface: dev.and_then(|dev| dev.parse().ok()), comments, ..Found::uplink(name) }
+    });
+    found.collect()
+}

@@ -1,0 +1,55 @@
+//! The last thing that setup does: what is up already is used from now on.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use tracing::warn;
+
+use super::super::{Error, apply, complete, take_up};
+use crate::config::Config;
+use crate::hook;
+use crate::pass::{Common, Pass};
+use crate::records::Store;
+use crate::types::LinkName;
+
+/// Whether the tree at `root` is that of the system that runs here: whoever prepares another one, in a directory or by
+/// chroot(2), wants this one's routes left alone.
+pub(super) fn is_this_system(root: &Path) -> bool {
+    let id = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    let here = id(root);
+    here == id("/".as_ref()) && id("/proc/1/root/".as_ref()).is_none_or(|first| Some(first) == here)
+}
+
+/// Takes up the links that are up and that nobody has told of, and applies the configuration.
+pub(super) fn bring_up(config: &Config, common: &Common, out: &mut impl Write) -> Result<ExitCode, Error> {
+    let pass = Pass { config, store: Store::new(&common.state_dir), who: "mhctl setup".to_owned() };
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        take_up::untold(config, &pass.records())?.into_iter().partition(|untold| untold.event().is_some());
+    writeln!(out)?;
+    for untold in &known {
+        let word = if common.dry_run { "would take up" } else { "taken up" };
+        writeln!(out, "{word:<12} {} on {untold}", untold.link.name)?;
+        let events = untold.event().into_iter().filter(|_| !common.dry_run);
+        for event in events {
+            // What is wrong is still so in the pass below, which fails for it.
+            if let Err(error) = hook::run("mhctl setup", &event, common, false) {
+                warn!("{error}");
+            }
+        }
+    }
+    if common.dry_run {
+        take_up::advise(&unknown, true, out)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let outcome = pass.run(|_| {})?;
+    pass.report(&apply::headline(&outcome, config.settings.protocol), &outcome);
+    let live: Vec<_> = outcome.live.iter().map(LinkName::as_str).collect();
+    if !live.is_empty() {
+        writeln!(out, "{:<12} {}", "links up", live.join(" "))?;
+    }
+    take_up::advise(&unknown, !live.is_empty(), out)?;
+    complete(outcome.failures)
+}
