@@ -93,7 +93,13 @@ fn files(name: &str) -> Vec<(&'static str, &'static str)> {
         }
         "mh-ip-up" => vec![("/etc/ppp/ip-up.d/0multihome", "A symbolic link, by which pppd calls it on Debian.")],
         "mh-ip-down" => vec![("/etc/ppp/ip-down.d/0multihome", "A symbolic link, by which pppd calls it on Debian.")],
-        "mhctl-setup" | "mhctl-unsetup" => vec![("/var/lib/multihome/setup.toml", "What setup has made.")],
+        "mhctl-setup" | "mhctl-unsetup" => vec![
+            ("/var/lib/multihome/setup.toml", "What setup has made."),
+            (
+                "/etc/systemd/networkd.conf.d/multihome.conf",
+                "Keeps systemd-networkd from deleting what is not its own.",
+            ),
+        ],
         _ => Vec::new(),
     };
     files.insert(0, ("/etc/multihome.toml", "The configuration, unless --config names another."));

@@ -49,7 +49,7 @@ pub enum Error {
     #[error("{} is missing: the demo runs the hooks that are in the directory of mhctl; install them there", .0.display())]
     NoHook(PathBuf),
     /// The kernel is too old for what is shown.
-    #[error("this kernel has no nexthop objects (Linux 5.3 has): there is no failover without a gap to show")]
+    #[error("this kernel has no nexthop objects (Linux 5.3 has), which the demo is about")]
     NoNexthopObjects,
     /// The system refused something.
     #[error("cannot {action}: {source}")]

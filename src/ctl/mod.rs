@@ -43,7 +43,7 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Write a configuration from what this system has
     Init(init::Args),
-    /// Link the hooks, name the tables, start at boot, take up what is up already
+    /// Link the hooks, name the tables, start at boot, use what is up
     Setup(setup::Args),
     /// Take back what setup made
     Unsetup(setup::UndoArgs),
