@@ -86,6 +86,7 @@ impl Desired {
     }
 
     /// The same for a kernel without IPv6.
+    #[must_use]
     pub fn without_ipv6(mut self) -> Self {
         self.rules.retain(|rule| rule.family == Family::V4);
         self

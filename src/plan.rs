@@ -219,7 +219,7 @@ impl Plan {
             // one is already what is wanted (fib_table_insert()).
             let is_misleading = tables.misleading.contains(&route.table);
             if same.is_none() && (is_misleading || tables.guarded.contains(&route.table)) {
-                found.into_iter().for_each(|f| routes.clear(f, tables));
+                routes.clear(found, tables);
                 if is_misleading {
                     routes.put_off.push(route.clone());
                 } else {
@@ -227,7 +227,7 @@ impl Plan {
                 }
             } else if let Some(at) = same {
                 // Those before ours, such as what pppd's `defaultroute` left: ours carries meanwhile.
-                found[..at].iter().for_each(|f| routes.clear(f, tables));
+                routes.clear(found[..at].iter().copied(), tables);
                 routes.broken.extend(found[at + 1..].iter().map(|f| (*f).clone()));
             } else {
                 // The first alias carries until it is replaced. An older one of ours goes before that:
@@ -249,7 +249,7 @@ impl Plan {
         // that it has hidden, by a line without carrier perhaps, comes to light.
         let unwanted = places.into_values().rev().flatten().filter(|f| f.protocol == ours || in_the_way(f));
         let (at_once, broken): (Vec<_>, Vec<_>) = unwanted.partition(|f| tables.awaited.contains(&f.table));
-        at_once.into_iter().for_each(|f| routes.clear(f, tables));
+        routes.clear(at_once, tables);
         routes.broken.extend(broken.into_iter().cloned());
         routes
     }
@@ -282,12 +282,14 @@ struct Routes {
 }
 
 impl Routes {
-    /// A route that has to go before rules are made that look up its table.
-    fn clear(&mut self, route: &FoundRoute, tables: &Tables) {
-        if tables.guarded.contains(&route.table) {
-            self.stale.push(route.clone());
-        } else {
-            self.made.push(Change::DeleteRoute(route.clone()));
+    /// Routes that have to go before rules are made that look up their tables.
+    fn clear<'a>(&mut self, found: impl IntoIterator<Item = &'a FoundRoute>, tables: &Tables) {
+        for route in found {
+            if tables.guarded.contains(&route.table) {
+                self.stale.push(route.clone());
+            } else {
+                self.made.push(Change::DeleteRoute(route.clone()));
+            }
         }
     }
 }
