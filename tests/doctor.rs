@@ -328,8 +328,7 @@ fn rules_of_nft_are_read_as_well() {
 fn what_only_root_may_see_is_said_not_to_have_been_looked_at() {
     let host = Host::new(ARTICLE);
     let mut command = std::process::Command::new("unshare");
-    let doctor = host.server.bare(CTL);
-    command.args(["--user"]).arg(doctor.get_program()).args(doctor.get_args()).args(["doctor", "--root"]);
+    command.arg("--user").args(host.server.for_others(&host.server.bare(CTL))).args(["doctor", "--root"]);
     let output = command.arg(host.root.path()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("the packet filter was not looked at: only root may"), "{text}");

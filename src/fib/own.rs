@@ -1,7 +1,10 @@
 //! Rules of ours in the kernel's full words.
 
+use ipnet::{IpNet, Ipv4Net};
+
 use super::{FibRule, Masked, Ports, Refusal, RuleAction};
 use crate::state::{Action, Rule};
+use crate::types::Family;
 
 impl FibRule {
     /// A rule that looks all packets up in a table.
@@ -28,13 +31,13 @@ impl FibRule {
         }
     }
 
-    /// A rule of ours as the kernel gives it back.
-    pub fn of(rule: &Rule, protocol: u8) -> Self {
+    /// An IPv4 rule of ours as the kernel gives it back; nothing for one of IPv6.
+    pub fn of(rule: &Rule, protocol: u8) -> Option<Self> {
         let s = &rule.selector;
-        Self {
+        (rule.family == Family::V4).then(|| Self {
             protocol,
-            from: s.from,
-            to: s.to,
+            from: s.from.and_then(ipv4),
+            to: s.to.and_then(ipv4),
             iif: s.iif.as_ref().map(ToString::to_string),
             mark: s.fwmark.map(|m| Masked { value: m.value, mask: m.mask }),
             uid: s.uid.map(|u| (u.start, u.end)),
@@ -47,8 +50,13 @@ impl FibRule {
                     RuleAction::Lookup { table: table.get(), suppress_prefixlength, suppress_ifgroup: None }
                 }
                 Action::Unreachable => RuleAction::Refuse(Refusal::Unreachable),
+                Action::Goto(priority) => RuleAction::Goto(priority),
             },
             ..Self::lookup(rule.priority, 0)
-        }
+        })
     }
+}
+
+fn ipv4(net: IpNet) -> Option<Ipv4Net> {
+    if let IpNet::V4(net) = net { Some(net) } else { None }
 }

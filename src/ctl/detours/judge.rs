@@ -44,7 +44,7 @@ impl<'a> Judge<'a> {
     pub(super) fn new(config: &'a Config, live: &[LiveLink<'_>]) -> Self {
         let protocol = config.settings.protocol;
         let desired = Desired::new(config, live, Make::Multipath);
-        let mut rules: Vec<_> = desired.rules.iter().map(|rule| FibRule::of(rule, protocol)).collect();
+        let mut rules: Vec<_> = desired.rules.iter().filter_map(|rule| FibRule::of(rule, protocol)).collect();
         let mut tables = Tables::from([(TableId::MAIN.get(), Vec::new())]);
         for link in &config.links {
             let is_up = live.iter().any(|l| l.link.name == link.name);

@@ -12,6 +12,7 @@ use crate::pass::Common;
 
 mod firewall;
 mod ifupdown;
+mod kill_switch;
 mod managers;
 mod marks;
 mod network;

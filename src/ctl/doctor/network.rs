@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::{Finding, files, text};
+use super::{Finding, files, kill_switch, text};
 use crate::config::{Config, Firewall, Link, LinkKind, NexthopMode, Policy};
 use crate::ctl::detours;
 use crate::ctl::setup::manifest::Tree;
@@ -43,6 +43,7 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
     found.extend(detours::look(config, &live)?.into_iter().map(|detour| {
         Finding::trouble(detour.what, "policies, shares and failover are only where our routes are asked", detour.mend)
     }));
+    found.extend(kill_switch::look(config, &routed, &observed, &plan, &mut fib)?);
     for link in &config.links {
         let interface = records.get(&link.name).map_or(&link.interface, |record| &record.interface);
         match state(link, config, &records, &observed) {
@@ -189,7 +190,7 @@ fn rules_of_others(config: &Config, live: &[LiveLink<'_>], rules: &[FibRule]) ->
     let settings = &config.settings;
     let mut found = Vec::new();
     let wanted = Desired::new(config, live, Make::Multipath).rules;
-    let wanted: Vec<_> = wanted.iter().map(|rule| FibRule::of(rule, settings.protocol)).collect();
+    let wanted: Vec<_> = wanted.iter().filter_map(|rule| FibRule::of(rule, settings.protocol)).collect();
     let first = settings.rule_priority;
     let last = config.policy_priorities().last().map_or(config.first_policy(), |rules| rules.end - 1);
     for rule in rules.iter().filter(|rule| rule.protocol != settings.protocol) {

@@ -10,7 +10,7 @@ use crate::ctl::detours::Detour;
 use crate::kernel::counters::Counters;
 use crate::links::{LinkState, LiveLink, routed, state};
 use crate::observed::{InterfaceState, Observed};
-use crate::plan::{Change, Plan};
+use crate::plan::{Plan, PolicyRules};
 use crate::records::Records;
 use crate::state::{FoundRoute, FoundTarget, Leg, NexthopKind};
 use crate::types::{HostAddr, IfName, TableId};
@@ -140,24 +140,17 @@ pub(super) struct KernelFacts {
 impl Facts {
     pub(super) fn new(seen: &Seen<'_>, clock: Clock, warnings: Vec<String>) -> Self {
         let Seen { config, records, observed, .. } = seen;
-        let plan = Plan::new(config, &routed(config, records, observed), observed);
+        let routed = routed(config, records, observed);
+        let plan = Plan::new(config, &routed, observed);
+        let rules = plan.policy_rules(config, &routed, observed);
         let mut defaults: Vec<_> = observed.routes.iter().filter(|route| route.table == TableId::MAIN).collect();
-        let missing =
-            plan.changes.iter().filter_map(|c| if let Change::Rule(rule) = c { Some(rule.priority) } else { None });
-        let missing: BTreeSet<_> = missing.collect();
-        let missing = config.policy_priorities().map(|priorities| missing.range(priorities).count());
         // The kernel's order is kept within a metric: there the first is in use.
         defaults.sort_by_key(|route| route.metric);
         let shares = defaults.first().map(|route| seen.shares(route)).unwrap_or_default();
         Self {
             links: config.links.iter().map(|link| seen.link(link, &shares, clock)).collect(),
             default_routes: defaults.into_iter().map(|route| seen.default_route(route)).collect(),
-            policies: config
-                .policies
-                .iter()
-                .zip(missing)
-                .map(|(policy, missing)| seen.policy(policy, missing))
-                .collect(),
+            policies: config.policies.iter().zip(rules).map(|(policy, rules)| seen.policy(policy, rules)).collect(),
             kernel: KernelFacts {
                 firewall_hidden: observed.firewall.hidden,
                 as_wanted: plan.changes.is_empty() && plan.problems.is_empty() && seen.detours.is_empty(),
@@ -310,7 +303,7 @@ impl Seen<'_> {
 
     /// Where a policy leads: to the first of its links whose table has a default route, as the kernel
     /// itself finds it, if it holds the rules of the policy.
-    fn policy(&self, policy: &Policy, missing: usize) -> PolicyFacts {
+    fn policy(&self, policy: &Policy, rules: PolicyRules) -> PolicyFacts {
         let leads = |link: &&Link| {
             let mut routes = self.observed.routes.iter().filter(|route| route.table == link.table);
             routes.any(|route| route.target.devices().into_iter().all(|index| self.has_carrier(index)))
@@ -319,13 +312,13 @@ impl Seen<'_> {
         PolicyFacts {
             name: policy.name.clone(),
             via: policy.via.iter().map(ToString::to_string).collect(),
-            link: via.find(leads).filter(|_| missing == 0).map(|link| link.name.to_string()),
+            link: via.find(leads).filter(|_| rules.missing == 0).map(|link| link.name.to_string()),
             otherwise: match policy.otherwise {
                 Otherwise::Default => "default",
                 Otherwise::Unreachable => "unreachable",
             },
-            rules: policy.rule_count(),
-            rules_missing: missing,
+            rules: rules.all,
+            rules_missing: rules.missing,
         }
     }
 }

@@ -161,6 +161,9 @@ fn lead(policy: &PolicyFacts) -> Cell {
         format!("{} {verb} not up", policy.via.join(", "))
     };
     match &policy.link {
+        None if policy.otherwise == "unreachable" && policy.rules_missing > 0 => {
+            (format!("does not hold: {} of its {} rules missing", policy.rules_missing, policy.rules), Some(Tone::Bad))
+        }
         None if policy.rules_missing == policy.rules => {
             ("not in the kernel: by the default route".to_owned(), Some(Tone::Bad))
         }

@@ -70,13 +70,14 @@ impl Without {
             match change {
                 Change::Rule(new) | Change::KernelRule(new) => {
                     let kernels = matches!(change, Change::KernelRule(_));
-                    let new = FibRule::of(new, if kernels { KERNEL } else { self.protocol });
+                    let protocol = if kernels { KERNEL } else { self.protocol };
+                    let Some(new) = FibRule::of(new, protocol) else { continue };
                     // After its equals, as fib_nl_newrule() does.
                     let at = rules.iter().position(|r| r.priority > new.priority).unwrap_or(rules.len());
                     rules.insert(at, new);
                 }
                 Change::DeleteRule(old) => {
-                    let old = FibRule::of(old, self.protocol);
+                    let Some(old) = FibRule::of(old, self.protocol) else { continue };
                     if let Some(at) = rules.iter().position(|r| *r == old) {
                         rules.remove(at);
                     }

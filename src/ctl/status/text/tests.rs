@@ -17,7 +17,7 @@ use crate::state::{
     Action, Device, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Hop, NexthopKind, RouteKind, Rule, Selector,
     Target,
 };
-use crate::types::{HostAddr, TableId};
+use crate::types::{Family, HostAddr, TableId};
 
 const CONFIG: &str = r#"
 [settings]
@@ -134,7 +134,7 @@ impl Server {
         let found = |rule| FoundRule { rule, protocol, complete: true };
         self.observed.rules = desired.rules.into_iter().map(found).collect();
         let action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: None };
-        let main = Rule { priority: 32766, selector: Selector::default(), action };
+        let main = Rule { family: Family::V4, priority: 32766, selector: Selector::default(), action };
         self.observed.rules.push(FoundRule { rule: main, protocol: 2, complete: true });
         self.observed.nexthops = Some(nexthops);
     }
@@ -177,28 +177,68 @@ fn each_trouble_has_its_words() {
     assert_eq!(server.wide(80), include_str!("tests/trouble.txt"));
 }
 
+/// What is said of the policy of that name.
+fn said_of(server: &Server, policy: &str) -> String {
+    let shown = server.wide(80);
+    let line = shown.lines().find_map(|line| Some(line.split_once(policy)?.1.trim().to_owned()));
+    line.unwrap_or_else(|| panic!("{policy} in {shown}"))
+}
+
 #[test]
 fn a_policy_whose_rules_somebody_has_deleted_holds_nothing() {
     for up in [true, false] {
         let mut server = Server::new();
         if !up {
-            server.records.remove(&"office".parse().unwrap());
+            for link in ["office", "fibre"] {
+                server.records.remove(&link.parse().unwrap());
+            }
             server.apply();
         }
-        let work = server.config.policy_priorities().last().unwrap();
-        assert_eq!(work.len(), 2);
-        let last = |shown: &str| shown.lines().find(|line| line.contains("work ")).unwrap().to_owned();
-        assert!(last(&server.wide(80)).ends_with(if up { "by office" } else { "refused: office is not up" }));
-        for (rule, missing, words) in [
-            (work.end - 1, 1, "only in part in the kernel"),
-            (work.start, 2, "not in the kernel: by the default route"),
+        let priorities: Vec<_> = server.config.policy_priorities().collect();
+        let [mail, _, work] = &priorities[..] else { panic!() };
+        assert_eq!(said_of(&server, "work"), if up { "by office" } else { "refused: office is not up" });
+        for (rule, policy, missing, words) in [
+            (work.end - 1, 2, (3, 1), "does not hold: 1 of its 3 rules missing"),
+            (work.start, 2, (3, 2), "does not hold: 2 of its 3 rules missing"),
+            (mail.start, 0, (1, 1), "not in the kernel: by the default route"),
         ] {
             server.observed.rules.retain(|found| found.rule.priority != rule);
-            assert!(last(&server.wide(80)).ends_with(words), "{}", server.wide(80));
-            let policy = &server.facts().policies[2];
-            assert_eq!((policy.link.as_ref(), policy.rules, policy.rules_missing), (None, 2, missing));
+            let facts = &server.facts().policies[policy];
+            assert_eq!(said_of(&server, &facts.name), words);
+            assert_eq!((facts.link.as_ref(), facts.rules, facts.rules_missing), (None, missing.0, missing.1));
         }
     }
+}
+
+/// A kill switch of a user: in IPv6, and of what is bound to an address.
+#[test]
+fn a_kill_switch_without_one_of_its_rules_does_not_hold() {
+    let local = Rule {
+        priority: 0,
+        family: Family::V6,
+        selector: Selector::default(),
+        action: Action::Lookup { table: TableId::observed(255), suppress_prefixlength: None },
+    };
+    let mut server = Server::new();
+    server.config = config::parse(&CONFIG.replace("to = \"10.0.0.0/8\"", "uid = 4242"), Path::new("f")).unwrap();
+    let apply = |server: &mut Server| {
+        server.apply();
+        server.observed.rules.push(FoundRule { rule: local.clone(), protocol: 2, complete: true });
+    };
+    apply(&mut server);
+    assert_eq!(said_of(&server, "work"), "by office");
+    let is_ipv6 = |rule: &Rule| rule.family == Family::V6 && rule.action == Action::Unreachable;
+    let is_guard = |rule: &Rule| matches!(rule.action, Action::Goto(_));
+    for is_gone in [is_ipv6, is_guard] {
+        server.observed.rules.retain(|found| !is_gone(&found.rule));
+        assert_eq!(said_of(&server, "work"), "does not hold: 1 of its 4 rules missing");
+        assert!(!server.facts().kernel.as_wanted);
+        apply(&mut server);
+    }
+    // A kernel without IPv6 needs none of it.
+    server.observed.rules.retain(|found| found.rule.family == Family::V4);
+    assert_eq!(said_of(&server, "work"), "by office");
+    assert_eq!(server.facts().policies[2].rules, 3);
 }
 
 #[test]
