@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::Ipv4Net;
 
 use crate::firewall;
-use crate::state::{Device, FoundNexthop, FoundRoute, FoundRule};
+use crate::state::{ArpKey, Device, FoundNexthop, FoundRoute, FoundRule};
 use crate::types::{Family, HostAddr, IfName, TableId};
 
 /// What to look at, so that the cost of looking does not depend on what else the kernel holds.
@@ -70,6 +70,8 @@ pub struct Interface {
     pub group: u32,
     /// Reverse path filter as it is in force: the larger of `conf.all` and the interface's own.
     pub strict_rp_filter: bool,
+    /// What would have to be set for it to keep its addresses to itself.
+    pub lax_arp: Vec<ArpKey>,
     /// Its own `ignore_routes_with_linkdown`: whether lookups pass over its routes while it has no carrier;
     /// `None`: the kernel has no such thing (before Linux 4.2).
     pub ignores_linkdown: Option<bool>,

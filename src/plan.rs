@@ -9,9 +9,9 @@ use crate::config::{Config, FwMark, Link, NexthopMode};
 use crate::desired::{Desired, Make, nexthop_ids};
 use crate::firewall::{self, Batch};
 use crate::layout::GROUP_IDS;
-use crate::links::LiveLink;
+use crate::links::{self, LiveLink};
 use crate::observed::Observed;
-use crate::state::{DefaultRoute, Device, FoundRoute, Leg, Member, NexthopKind, Rule};
+use crate::state::{ArpKey, DefaultRoute, Device, FoundRoute, Leg, Member, NexthopKind, Rule};
 use crate::types::{Family, IfName, TableId};
 
 mod rules;
@@ -33,6 +33,8 @@ pub enum Change {
     LooseRpFilter(IfName),
     /// Have lookups pass over the routes by a device while it has no carrier.
     IgnoreLinkdown(Device),
+    /// Have an interface keep its addresses to itself.
+    OwnArp(Device, ArpKey),
     /// Set `net.ipv4.fib_multipath_hash_policy`.
     HashPolicy(u8),
     /// Put a link's device into the group by which our firewall rules know it.
@@ -100,6 +102,9 @@ impl Plan {
             if interface.ignores_linkdown == Some(false) {
                 plan.changes.push(Change::IgnoreLinkdown(interface.device.clone()));
             }
+        }
+        for (device, key) in links::lax_arp(live, observed) {
+            plan.changes.push(Change::OwnArp(device.clone(), key));
         }
         if let Some(policy) = desired.hash_policy.filter(|p| observed.hash_policy != Some(*p)) {
             plan.changes.push(Change::HashPolicy(policy));
@@ -322,7 +327,8 @@ fn link_devices(config: &Config, desired: &Desired, observed: &Observed) -> BTre
 impl Change {
     /// Whether packets may take another way after it.
     pub fn is_route(&self) -> bool {
-        !matches!(self, Self::LooseRpFilter(_) | Self::DeviceGroup { .. } | Self::Firewall(_) | Self::Forget(_))
+        let is_other = matches!(self, Self::LooseRpFilter(_) | Self::OwnArp(..) | Self::DeviceGroup { .. });
+        !is_other && !matches!(self, Self::Firewall(_) | Self::Forget(_))
     }
 
     /// The change as a command of ip(8) that can be pasted; `protocol` marks what is ours.
@@ -344,6 +350,10 @@ impl fmt::Display for Command<'_> {
             Change::LooseRpFilter(name) => write!(f, "echo 2 > /proc/sys/net/ipv4/conf/{}/rp_filter", name.quoted()),
             Change::IgnoreLinkdown(device) => {
                 write!(f, "echo 1 > /proc/sys/net/ipv4/conf/{}/ignore_routes_with_linkdown", device.name.quoted())
+            }
+            Change::OwnArp(device, key) => {
+                let (value, name, key) = (key.value(), device.name.quoted(), key.name());
+                write!(f, "echo {value} > /proc/sys/net/ipv4/conf/{name}/{key}")
             }
             Change::HashPolicy(n) => write!(f, "sysctl -w net.ipv4.fib_multipath_hash_policy={n}"),
             Change::DeviceGroup { device, group } => {

@@ -19,6 +19,34 @@ pub struct Device {
     pub name: IfName,
 }
 
+/// A sysctl of an interface that keeps its addresses to itself, where another interface is in the same Ethernet
+/// segment: Linux answers ARP for any of its addresses on any interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArpKey {
+    /// Answer for the interface's own addresses only.
+    Ignore,
+    /// Ask with the best of the interface's own addresses.
+    Announce,
+}
+
+impl ArpKey {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ignore => "arp_ignore",
+            Self::Announce => "arp_announce",
+        }
+    }
+
+    /// The least value that does it.
+    pub fn value(self) -> u32 {
+        match self {
+            Self::Ignore => 1,
+            Self::Announce => 2,
+        }
+    }
+}
+
 /// One way out: a device, and the gateway behind it if there is one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Leg {

@@ -38,6 +38,7 @@ pub(super) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
     let done = match change {
         Change::LooseRpFilter(name) => return sysctl::loosen_rp_filter(name),
         Change::IgnoreLinkdown(device) => gone(link::ignore_linkdown(socket, device.index)),
+        Change::OwnArp(device, key) => gone(link::set_arp(socket, device.index, *key)),
         Change::HashPolicy(policy) => return sysctl::set_hash_policy(*policy),
         Change::Firewall(batch) => return Ok(iptables::restore(batch)?),
         Change::Forget(pin) => conntrack::forget(*pin),

@@ -274,6 +274,7 @@ impl Kernel for Fake {
             addresses: nic.addresses.clone(),
             routes: Vec::new(),
             strict_rp_filter: nic.strict_rp_filter,
+            lax_arp: vec![],
             ignores_linkdown: Some(nic.ignores_linkdown),
             group: nic.group,
         };

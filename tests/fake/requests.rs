@@ -28,6 +28,8 @@ impl Fake {
                 Some(nic) => nic.strict_rp_filter = false,
                 None => return Err(ENOENT),
             },
+            // Devices of the fake do no ARP.
+            Change::OwnArp(..) => return Err(ENOENT),
             Change::IgnoreLinkdown(device) => {
                 let nic = self.nics.values_mut().find(|nic| nic.index == device.index);
                 nic.ok_or(ENODEV)?.ignores_linkdown = true;

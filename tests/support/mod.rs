@@ -12,6 +12,7 @@ pub mod ctl;
 mod device;
 pub mod files;
 pub mod flow;
+pub mod host;
 pub mod internet;
 pub mod nft;
 pub mod openvpn;

@@ -192,8 +192,9 @@ fn kernel(out: &mut String, facts: &Facts, screen: Screen) {
         let line = format!("{}: `mhctl plan` shows, `mhctl apply` makes", screen.paint(Tone::Bad, &count));
         labelled(out, "Kernel", None, &line, screen);
     }
-    for problem in &kernel.problems {
-        labelled(out, "Problem", Some(Tone::Bad), &wrap(problem, 0, INDENT, screen), screen);
+    let detours = kernel.detours.iter().map(|detour| format!("{}; {}", detour.what, detour.mend));
+    for problem in kernel.problems.iter().cloned().chain(detours) {
+        labelled(out, "Problem", Some(Tone::Bad), &wrap(&problem, 0, INDENT, screen), screen);
     }
 }
 

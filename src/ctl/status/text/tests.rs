@@ -1,11 +1,12 @@
 //! What `status` shows, word for word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::super::facts::{Clock, Seen};
 use super::*;
 use crate::config::{self, Config};
+use crate::ctl::detours::Detour;
 use crate::desired::{Desired, Make};
 use crate::hold::Hold;
 use crate::kernel::counters::Counters;
@@ -59,6 +60,8 @@ struct Server {
     records: Records,
     observed: Observed,
     counters: BTreeMap<crate::types::IfName, Counters>,
+    detours: Vec<Detour>,
+    silent: BTreeSet<crate::types::IfName>,
 }
 
 impl Server {
@@ -68,6 +71,8 @@ impl Server {
             records: Records::new(),
             observed: Observed { nexthops: Some(BTreeMap::new()), ..Observed::default() },
             counters: BTreeMap::new(),
+            detours: Vec::new(),
+            silent: BTreeSet::new(),
         };
         for (index, name, address, bytes) in [
             (1, "ppp0", "198.51.100.10", 1_234_567_890),
@@ -88,6 +93,7 @@ impl Server {
                 routes: vec![],
                 strict_rp_filter: false,
                 ignores_linkdown: Some(true),
+                lax_arp: vec![],
                 group: 0,
             };
             server.observed.interfaces.insert(name.clone(), interface);
@@ -134,9 +140,10 @@ impl Server {
     }
 
     fn facts(&self) -> Facts {
-        let Self { config, records, observed, counters } = self;
+        let Self { config, records, observed, counters, detours, silent } = self;
         let clock = Clock { unix: NOW, uptime: Some(90 * 86400) };
-        Facts::new(&Seen { config, records, observed, counters }, clock, vec![])
+        let seen = Seen { config, records, observed, counters, detours, silent };
+        Facts::new(&seen, clock, vec![])
     }
 
     fn wide(&self, width: usize) -> String {
@@ -252,6 +259,45 @@ fn a_hold_that_would_leave_no_uplink_counts_for_nothing() {
     // A forced one counts, and is no uplink that another hold could rely on.
     server.records.held.insert(name("fibre"), Hold { force: true, ..hold });
     assert_eq!(states(&server), [State::Held, State::NoCarrier, State::Up, State::Held]);
+}
+
+#[test]
+fn a_share_is_what_the_link_carries_now() {
+    let mut server = Server::new();
+    let shares = |server: &Server| server.facts().links.iter().map(|l| l.share_percent).collect::<Vec<_>>();
+    let rounded = |server: &Server| shares(server).into_iter().map(|share| share.map(f64::round)).collect::<Vec<_>>();
+    assert_eq!(rounded(&server), [Some(67.0), Some(33.0), Some(0.0), None]);
+    let weights = server.facts().links.iter().map(|l| l.weight).collect::<Vec<_>>();
+    assert_eq!(weights, [Some(2), Some(1), Some(1), None]);
+    // A group passes over a member whose gateway is silent, unless all are.
+    server.silent.insert("eth1".parse().unwrap());
+    assert_eq!(rounded(&server), [Some(100.0), Some(0.0), Some(0.0), None]);
+    assert!(server.wide(120).contains("\n  cable: its gateway 203.0.113.1 does not answer ARP; "));
+    server.silent.insert("ppp0".parse().unwrap());
+    assert_eq!(rounded(&server), [Some(67.0), Some(33.0), Some(0.0), None]);
+    server.silent.clear();
+    // Alone in its tier.
+    server.observed.interfaces.get_mut(&"eth1".parse().unwrap()).unwrap().state = InterfaceState::Down;
+    server.apply();
+    assert_eq!(shares(&server), [Some(100.0), None, Some(0.0), None]);
+    server.records.remove(&"fibre".parse().unwrap());
+    server.apply();
+    assert_eq!(shares(&server), [None, None, Some(100.0), None]);
+}
+
+#[test]
+fn traffic_that_others_take_is_a_problem() {
+    let mut server = Server::new();
+    server.detours.push(Detour {
+        what: "rule 50: lookup 52, as of tailscale, takes traffic to the Internet: by tailscale0".to_owned(),
+        mend: "tailscale set --exit-node=".to_owned(),
+        policies: vec![None],
+    });
+    let shown = server.wide(80);
+    let end = "\nProblem        rule 50: lookup 52, as of tailscale, takes traffic to the\n               \
+               Internet: by tailscale0; tailscale set --exit-node=\n";
+    assert!(shown.ends_with(end) && !shown.contains("as it should be"), "{shown}");
+    assert!(!server.facts().kernel.as_wanted);
 }
 
 #[test]
