@@ -224,9 +224,7 @@ impl Plan {
             // one is already what is wanted (fib_table_insert()).
             let is_misleading = tables.misleading.contains(&route.table);
             if same.is_none() && (is_misleading || tables.guarded.contains(&route.table)) {
-                for f in found {
-                    routes.clear(f, tables);
-                }
+                routes.clear(found, tables);
                 if is_misleading {
                     routes.put_off.push(route.clone());
                 } else {
@@ -234,7 +232,7 @@ impl Plan {
                 }
             } else if let Some(at) = same {
                 // Those before ours, such as what pppd's `defaultroute` left: ours carries meanwhile.
-                found[..at].iter().for_each(|f| routes.clear(f, tables));
+                routes.clear(found[..at].iter().copied(), tables);
                 routes.broken.extend(found[at + 1..].iter().map(|f| (*f).clone()));
             } else {
                 // The first alias carries until it is replaced. An older one of ours goes before that:
@@ -256,9 +254,7 @@ impl Plan {
         // that it has hidden, by a line without carrier perhaps, comes to light.
         let unwanted = places.into_values().rev().flatten().filter(|f| f.protocol == ours || in_the_way(f));
         let (at_once, broken): (Vec<_>, Vec<_>) = unwanted.partition(|f| tables.awaited.contains(&f.table));
-        for f in at_once {
-            routes.clear(f, tables);
-        }
+        routes.clear(at_once, tables);
         routes.broken.extend(broken.into_iter().cloned());
         routes
     }
@@ -291,12 +287,14 @@ struct Routes {
 }
 
 impl Routes {
-    /// A route that has to go before rules are made that look up its table.
-    fn clear(&mut self, route: &FoundRoute, tables: &Tables) {
-        if tables.guarded.contains(&route.table) {
-            self.stale.push(route.clone());
-        } else {
-            self.made.push(Change::DeleteRoute(route.clone()));
+    /// Routes that have to go before rules are made that look up their tables.
+    fn clear<'a>(&mut self, found: impl IntoIterator<Item = &'a FoundRoute>, tables: &Tables) {
+        for route in found {
+            if tables.guarded.contains(&route.table) {
+                self.stale.push(route.clone());
+            } else {
+                self.made.push(Change::DeleteRoute(route.clone()));
+            }
         }
     }
 }
