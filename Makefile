@@ -2,6 +2,7 @@
 # make demo       see it work, in a throwaway network namespace
 # make test       run everything that CI runs
 # make test-vm    all scenes with the real pppd, in emulated guests with Debian 12 and 13: half an hour
+# make test-fresh `make demo` and `make test` on bare Debian 12 and 13, as root and as a new user: SUITES, USERS, COMMANDS
 # make bench      what an event costs, beside other ways: five minutes, figures into docs/figures.md
 # make stress     10,000 events at random, and every point at which a hook can be cut off: SEED=.. EVENTS=.. if you like
 # make man        man pages and shell completions, in target/man
@@ -19,7 +20,9 @@ PREFIX    = /usr/local
 CARGO_DEB  = $(TARGET)/tools/bin/cargo-deb
 CARGO_DENY = $(TARGET)/tools/bin/cargo-deny
 DEB       = $(TARGET)/debian/*.deb
-SCRIPTS   = tests/run-as-root tests/install-tools tests/check-executables .ci/run hooks/dhclient hooks/dhcpcd \
+# What `make test` does, in this order.
+PARTS     = lint deny build deb test-executables test-cargo test-install test-guests test-package
+SCRIPTS   = tests/run-as-root tests/install-tools tests/check-executables tests/fresh .ci/run hooks/dhclient hooks/dhcpcd \
             hooks/NetworkManager hooks/networkd-dispatcher \
             tests/vm/run tests/vm/fetch tests/vm/guest/init tests/vm/guest/scene tests/vm/guest/lib.sh \
             tests/vm/guest/scenes etc-ppp/ip-up.local etc-ppp/ip-down.local \
@@ -32,7 +35,7 @@ ifndef SEED
 SEED     := $(shell date +%s)
 endif
 
-.PHONY: help build man install uninstall deb demo test test-deb test-vm stress bench lint deny tools clean
+.PHONY: help build man install uninstall deb demo test $(PARTS) test-deb test-vm test-fresh stress bench tools rust clean
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' $(firstword $(MAKEFILE_LIST))
@@ -43,12 +46,12 @@ help:
 
 # The executables are built for an explicit target (see .cargo/config.toml) and linked to where
 # people look for them.
-build:
+build: | rust
 	$(CARGO) build --release --locked --bins
 	@for p in $(PROGRAMS); do ln -f $(TARGET)/$(HOST)/release/$$p $(TARGET)/release/$$p; done
 	@cd $(TARGET)/release && ls -l $(PROGRAMS)
 
-man:
+man: | rust
 	$(CARGO) run --quiet --locked --example man -- $(TARGET)/man
 
 # Builds only where nothing is built yet: `sudo make install` is not to leave root's files behind.
@@ -73,7 +76,7 @@ deb: build man $(CARGO_DEB)
 
 $(CARGO_DEB): TOOL = cargo-deb@3.8.0
 $(CARGO_DENY): TOOL = cargo-deny@0.20.2
-$(CARGO_DEB) $(CARGO_DENY):
+$(CARGO_DEB) $(CARGO_DENY): | rust
 	$(CARGO) install --quiet --debug --locked --no-default-features --root $(TARGET)/tools $(TOOL)
 
 # Licences, bans and sources of what becomes part of the executables, as deny.toml has them.
@@ -84,17 +87,39 @@ deny: $(CARGO_DENY)
 demo: build
 	@$(TARGET)/release/mhctl demo
 
-lint: tools
+lint: tools | rust
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	shellcheck $(SCRIPTS)
 
-test: lint deny build deb
+# Says at the end how long each part took, or which one failed.
+test: | rust
+	@trap 'printf "%b" "$$times"' EXIT; for part in $(PARTS); do \
+		start=$$(date +%s); said=failed; \
+		if $(MAKE) --no-print-directory $$part; then said=passed; fi; \
+		times="$$times$$(printf '%-16s %s %5d s' $$part $$said $$(($$(date +%s) - start)))\n"; \
+		[ $$said = passed ] || exit 1; \
+	done
+
+test-executables: build
 	tests/check-executables $(addprefix $(TARGET)/release/,$(PROGRAMS))
+
+test-cargo: tools | rust
 	$(CARGO) test --locked
+
+# Of what `make build man` has made; it builds nothing.
+test-install:
 	tests/run-as-root tests/install
+
+test-guests: tools | rust
 	tests/vm/run --short
+
+test-package: deb
 	tests/run-as-root tests/deb $(DEB)
+
+test-fresh:
+	tests/install-tools mmdebstrap:mmdebstrap
+	tests/run-as-root tests/fresh
 
 test-deb: tools deb
 	tests/install-tools lintian:lintian
@@ -119,6 +144,11 @@ stress: tools
 
 tools:
 	tests/install-tools
+
+# sudo hides ~/.cargo/bin; and what root builds here an ordinary user could not build again.
+rust:
+	@command -v $(CARGO) >/dev/null || { echo 'There is no $(CARGO) in PATH. Install Rust (https://rustup.rs) and run' \
+		'make as the user who has it, without sudo: it asks sudo where root is needed.' >&2; exit 1; }
 
 clean:
 	$(CARGO) clean

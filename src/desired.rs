@@ -1,15 +1,16 @@
 //! What the kernel should hold for a configuration and the links that are up. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
+mod rules;
 
-use crate::config::{Config, FwMark, Link, LinkKind, Otherwise, Policy};
-use crate::layout::{GROUP_IDS, MAIN_RULE, SOURCE_RULES};
+pub use rules::selectors;
+
+use crate::config::{Config, Link, LinkKind, Otherwise};
+use crate::layout::GROUP_IDS;
 use crate::links::LiveLink;
-use crate::state::{Action, DefaultRoute, FoundRule, Leg, Member, Rule, Selector, Target, WeightedLeg};
-use crate::types::{HostAddr, IfName, TableId, Tier, Weight};
+use crate::state::{DefaultRoute, FoundRule, Leg, Member, Rule, Target, WeightedLeg};
+use crate::types::{Family, IfName, TableId, Tier, Weight};
 
 /// What the kernel should hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,8 +29,10 @@ pub struct Desired {
     pub nexthops: BTreeMap<u32, Leg>,
     /// Nexthop groups by id, members sorted by id.
     pub groups: BTreeMap<u32, Vec<Member>>,
-    /// Rules by rising priority, each its own.
+    /// Rules in their order, each its own.
     pub rules: Vec<Rule>,
+    /// Priorities of the rules that kill switches are made of: no route is made before them.
+    pub kill_switches: BTreeSet<u32>,
 }
 
 /// How the default routes of main are made.
@@ -48,9 +51,9 @@ impl Desired {
             interfaces: live.iter().map(|l| l.leg.device.name.clone()).collect(),
             carries: live.iter().any(LiveLink::carries_default),
             hash_policy: config.settings.hash_policy,
-            rules: rules(config, live),
             ..Self::default()
         };
+        (desired.rules, desired.kill_switches) = rules::rules(config, live);
         for l in live {
             desired.routes.push(plain(l.link.table, 0, l));
         }
@@ -82,10 +85,29 @@ impl Desired {
         desired
     }
 
+    /// The same for a kernel without IPv6.
+    #[must_use]
+    pub fn without_ipv6(mut self) -> Self {
+        self.rules.retain(|rule| rule.family == Family::V4);
+        self
+    }
+
     /// Which of `rules` a found rule is. There can be thousands of both, so it is not looked for one by one.
     pub fn place(&self, found: &FoundRule) -> Option<usize> {
-        let at = self.rules.binary_search_by_key(&found.rule.priority, |rule| rule.priority).ok()?;
-        (found.complete && self.rules[at] == found.rule).then_some(at)
+        self.rules.binary_search(&found.rule).ok().filter(|_| found.complete)
+    }
+
+    /// The rules without which each policy does not do what it says: its own, in both families, and its guards.
+    pub fn policy_rules<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = Vec<&'a Rule>> {
+        let from = |priority: u32| self.rules.partition_point(|rule| rule.priority < priority);
+        config.policies.iter().zip(config.policy_priorities()).map(move |(policy, priorities)| {
+            let mut all: Vec<_> = self.rules[from(priorities.start)..from(priorities.end)].iter().collect();
+            if policy.otherwise == Otherwise::Unreachable {
+                let find = |selector| self.rules.binary_search(&rules::guard(config, selector)).ok();
+                all.extend(rules::selectors(policy).iter().filter_map(find).map(|at| &self.rules[at]));
+            }
+            all
+        })
     }
 
     /// Adds the nexthop objects of a tier and their group.
@@ -146,91 +168,4 @@ fn tiers<'a>(live: &'a [LiveLink<'a>]) -> BTreeMap<Tier, Vec<(&'a LiveLink<'a>, 
         }
     }
     tiers
-}
-
-fn lookup(priority: u32, selector: Selector, table: TableId) -> Rule {
-    Rule { priority, selector, action: Action::Lookup { table, suppress_prefixlength: None } }
-}
-
-/// All rules, by rising priority: marks, main without its default, sources, policies.
-fn rules(config: &Config, live: &[LiveLink<'_>]) -> Vec<Rule> {
-    let first = config.settings.rule_priority;
-    let is_uplink = |link: &&Link| matches!(link.kind, LinkKind::Uplink { .. });
-    let uplinks: Vec<_> = config.links.iter().filter(is_uplink).collect();
-    let tunnels = config.links.iter().filter(|l| !is_uplink(l));
-
-    let mut rules = Vec::new();
-    // Tunnels first: a packet whose mark names several links goes by the tunnel among them.
-    for (priority, link) in (first..).zip(tunnels.chain(uplinks.iter().copied())) {
-        let bit = link.mark.get();
-        let selector = Selector { fwmark: Some(FwMark { value: bit, mask: bit }), ..Selector::default() };
-        rules.push(lookup(priority, selector, link.table));
-    }
-    // Whatever main knows better than its default wins over what follows.
-    let action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: Some(0) };
-    rules.push(Rule { priority: first + MAIN_RULE, selector: Selector::default(), action });
-
-    // A socket whose address was chosen by the default route, and whose packets the administrator's
-    // firewall then marks for a policy, is not bound to that address: without this the rule of the
-    // address would take them before the policy (ip_route_me_harder() looks up with the source).
-    let own_marks = config.policies.iter().filter_map(|p| p.fwmark).fold(0, |all, mark| all | mark.value);
-    let unmarked = (own_marks != 0).then_some(FwMark { value: 0, mask: own_marks });
-    let sources = first + SOURCE_RULES;
-    // An uplink's priority does not depend on which others are up.
-    for (priority, uplink) in (sources..).zip(&uplinks) {
-        let local = live.iter().find(|l| l.link.name == uplink.name).and_then(|l| l.local);
-        // Two modems may give the same: then the address says nothing, and the first would get all of the server's own.
-        let is_shared = |local: HostAddr| {
-            let has = |l: &&LiveLink<'_>| is_uplink(&l.link) && l.local == Some(local);
-            live.iter().filter(has).count() > 1
-        };
-        if let Some(local) = local.filter(|local| !is_shared(*local)) {
-            let from = Some(Ipv4Net::from(local.get()));
-            let selector = Selector { from, fwmark: unmarked, ..Selector::default() };
-            rules.push(lookup(priority, selector, uplink.table));
-        }
-    }
-    let mut priority = config.first_policy();
-    for policy in &config.policies {
-        for selector in selectors(policy) {
-            let tables = policy.via.iter().filter_map(|name| config.links.iter().find(|l| l.name == *name));
-            for link in tables {
-                rules.push(lookup(priority, selector.clone(), link.table));
-                priority += 1;
-            }
-            if policy.otherwise == Otherwise::Unreachable {
-                rules.push(Rule { priority, selector, action: Action::Unreachable });
-                priority += 1;
-            }
-        }
-    }
-    rules
-}
-
-/// A selector for each combination of a policy's lists.
-fn selectors(policy: &Policy) -> Vec<Selector> {
-    let fixed = Selector { proto: policy.proto, dscp: policy.dscp, fwmark: policy.fwmark, ..Selector::default() };
-    let mut all = vec![fixed];
-    // A prefix of length 0 matches everything, and the kernel keeps no such selector.
-    let prefix = |net: &Ipv4Net| (net.prefix_len() > 0 || net.addr() != Ipv4Addr::UNSPECIFIED).then_some(*net);
-    spread(&mut all, &policy.from, |s, net| s.from = prefix(net));
-    spread(&mut all, &policy.to, |s, net| s.to = prefix(net));
-    spread(&mut all, &policy.iif, |s, name| s.iif = Some(name.clone()));
-    spread(&mut all, &policy.uid, |s, range| s.uid = Some(*range));
-    spread(&mut all, &policy.sport, |s, range| s.sport = Some(*range));
-    spread(&mut all, &policy.dport, |s, range| s.dport = Some(*range));
-    all
-}
-
-/// Multiplies `all` by `values`; an empty list leaves it as it is.
-fn spread<T>(all: &mut Vec<Selector>, values: &[T], set: impl Fn(&mut Selector, &T)) {
-    if values.is_empty() {
-        return;
-    }
-    let with = |selector: &Selector, value: &T| {
-        let mut selector = selector.clone();
-        set(&mut selector, value);
-        selector
-    };
-    *all = all.iter().flat_map(|selector| values.iter().map(move |value| with(selector, value))).collect();
 }

@@ -4,6 +4,18 @@
 /// From the first rule, that of a mark, to the rule that looks into main without its default.
 pub const MAIN_RULE: u32 = 90;
 
+/// From the first rule to those that lead what is a kill switch's past the rules of addresses.
+pub const GUARD_RULES: u32 = MAIN_RULE - 1;
+
+/// The same with protocol or ports, which Linux before 4.17 loses, and with DSCP, which it loses before 6.12. What is left
+/// of such a rule is deleted, and the kernel deletes the first of the priority that has what is left.
+pub const GUARD_RULES_WITH_PORTS: u32 = GUARD_RULES - 1;
+/// See [`GUARD_RULES_WITH_PORTS`].
+pub const GUARD_RULES_WITH_DSCP: u32 = GUARD_RULES_WITH_PORTS - 1;
+
+/// From the first rule to that of [`MAIN_RULE`] once more, since guards would lead past it, too.
+pub const GUARDED_MAIN_RULE: u32 = GUARD_RULES_WITH_DSCP - 1;
+
 /// From the first rule to those of the uplinks' addresses.
 pub const SOURCE_RULES: u32 = MAIN_RULE + 1;
 

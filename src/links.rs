@@ -4,7 +4,7 @@ use crate::config::{Config, Firewall, Link, LinkKind};
 use crate::hold::Hold;
 use crate::observed::{Interface, InterfaceState, Observed, Scope};
 use crate::records::Records;
-use crate::state::Leg;
+use crate::state::{ArpKey, Device, Leg};
 use crate::types::{HostAddr, IfName};
 
 /// A link with a way out: it can carry traffic, or could if it had its carrier.
@@ -162,6 +162,26 @@ pub fn live<'a>(config: &'a Config, records: &Records, observed: &Observed) -> V
 pub fn routed<'a>(config: &'a Config, records: &Records, observed: &Observed) -> Vec<LiveLink<'a>> {
     let states = config.links.iter().map(|link| state(link, config, records, observed));
     states.filter_map(|s| if let LinkState::Up(l) | LinkState::NoCarrier(l) = s { Some(l) } else { None }).collect()
+}
+
+/// Interfaces of links that share an Ethernet segment with another link's, and what has to be set so that each answers
+/// ARP for its own addresses only: else what is sent to one line's address comes in by the other.
+pub fn lax_arp<'a>(live: &[LiveLink<'_>], observed: &'a Observed) -> Vec<(&'a Device, ArpKey)> {
+    let found = live.iter().filter_map(|l| observed.interfaces.get(&l.leg.device.name)).filter(|found| found.arp);
+    let found: Vec<_> = found.collect();
+    let mut lax = Vec::new();
+    for interface in &found {
+        if found.iter().any(|other| other.device != interface.device && overlap(other, interface)) {
+            lax.extend(interface.lax_arp.iter().map(|key| (&interface.device, *key)));
+        }
+    }
+    lax
+}
+
+/// Whether a subnet of one interface is, in part, another's.
+fn overlap(one: &Interface, other: &Interface) -> bool {
+    let nets = |of: &Interface| of.addresses.iter().map(|a| a.reaches).collect::<Vec<_>>();
+    nets(one).iter().any(|a| nets(other).iter().any(|b| a.contains(b) || b.contains(a)))
 }
 
 fn leg(gateway: Option<HostAddr>, interface: &Interface) -> Leg {

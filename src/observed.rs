@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use ipnet::Ipv4Net;
 
 use crate::firewall;
-use crate::state::{Device, FoundNexthop, FoundRoute, FoundRule};
-use crate::types::{HostAddr, IfName, TableId};
+use crate::state::{ArpKey, Device, FoundNexthop, FoundRoute, FoundRule};
+use crate::types::{Family, HostAddr, IfName, TableId};
 
 /// What to look at, so that the cost of looking does not depend on what else the kernel holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Observed {
     /// Default routes of the main table and of the tables of the scope. Among those of one table
     /// and metric the first is the one in use, as in the kernel.
     pub routes: Vec<FoundRoute>,
-    /// All IPv4 rules, in the kernel's order.
+    /// All rules, those of a family in the kernel's order.
     pub rules: Vec<FoundRule>,
     /// All nexthop objects by id; `None`: this kernel has none (before Linux 5.3).
     pub nexthops: Option<BTreeMap<u32, FoundNexthop>>,
@@ -43,6 +43,13 @@ pub struct Observed {
     pub firewall: firewall::Found,
     /// A private network of an interface that is no link's, where packets are forwarded.
     pub private_lan: Option<Ipv4Net>,
+}
+
+impl Observed {
+    /// Whether this kernel routes IPv6. One that does has the rule that looks up `local`; one without rules needs none.
+    pub fn has_ipv6(&self) -> bool {
+        self.rules.iter().any(|found| found.rule.family == Family::V6)
+    }
 }
 
 /// A network interface.
@@ -63,6 +70,8 @@ pub struct Interface {
     pub group: u32,
     /// Reverse path filter as it is in force: the larger of `conf.all` and the interface's own.
     pub strict_rp_filter: bool,
+    /// What would have to be set for it to keep its addresses to itself.
+    pub lax_arp: Vec<ArpKey>,
     /// Its own `ignore_routes_with_linkdown`: whether lookups pass over its routes while it has no carrier;
     /// `None`: the kernel has no such thing (before Linux 4.2).
     pub ignores_linkdown: Option<bool>,

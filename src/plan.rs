@@ -5,14 +5,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::config::{Config, Firewall, FwMark, Link, NexthopMode};
+use crate::config::{Config, FwMark, Link, NexthopMode};
 use crate::desired::{Desired, Make, nexthop_ids};
 use crate::firewall::{self, Batch};
-use crate::layout::{GROUP_IDS, SOURCE_RULES};
-use crate::links::LiveLink;
+use crate::layout::GROUP_IDS;
+use crate::links::{self, LiveLink};
 use crate::observed::Observed;
-use crate::state::{Action, DefaultRoute, Device, FoundRoute, FoundRule, Leg, Member, NexthopKind, Rule, Selector};
-use crate::types::{IfName, TableId};
+use crate::state::{ArpKey, DefaultRoute, Device, FoundRoute, Leg, Member, NexthopKind, Rule};
+use crate::types::{Family, IfName, TableId};
+
+mod rules;
+
+pub use rules::PolicyRules;
+use rules::{Missing, Obsolete, misleading};
 
 mod kernel_rules;
 mod packet_filter;
@@ -28,6 +33,8 @@ pub enum Change {
     LooseRpFilter(IfName),
     /// Have lookups pass over the routes by a device while it has no carrier.
     IgnoreLinkdown(Device),
+    /// Have an interface keep its addresses to itself.
+    OwnArp(Device, ArpKey),
     /// Set `net.ipv4.fib_multipath_hash_policy`.
     HashPolicy(u8),
     /// Put a link's device into the group by which our firewall rules know it.
@@ -85,6 +92,7 @@ impl Plan {
         let mut plan = Self::default();
         let make = plan.make(config, observed);
         let desired = Desired::new(config, live, make);
+        let desired = if observed.has_ipv6() { desired } else { desired.without_ipv6() };
         let ours = config.settings.protocol;
 
         for interface in desired.interfaces.iter().filter_map(|name| observed.interfaces.get(name)) {
@@ -95,6 +103,9 @@ impl Plan {
                 plan.changes.push(Change::IgnoreLinkdown(interface.device.clone()));
             }
         }
+        for (device, key) in links::lax_arp(live, observed) {
+            plan.changes.push(Change::OwnArp(device.clone(), key));
+        }
         if let Some(policy) = desired.hash_policy.filter(|p| observed.hash_policy != Some(*p)) {
             plan.changes.push(Change::HashPolicy(policy));
         }
@@ -103,28 +114,31 @@ impl Plan {
             let device = observed.interfaces.get(&name).map(|i| i.device.clone());
             plan.changes.extend(device.map(|device| Change::DeviceGroup { device, group }));
         }
-        // Rising priority: the rule for main's better routes is there before any policy is.
-        let there: BTreeSet<_> = observed.rules.iter().filter_map(|found| desired.place(found)).collect();
-        let missing = desired.rules.iter().enumerate().filter(|(at, _)| !there.contains(at)).map(|(_, rule)| rule);
+        let missing = Missing::new(&desired, observed);
+        let obsolete = Obsolete::new(&desired, observed, ours);
         let tables = Tables {
-            misleading: misleading(config, &desired, observed),
-            awaited: missing.clone().filter_map(|rule| rule.action.table()).collect(),
+            misleading: misleading(config, &obsolete),
+            awaited: missing.tables().collect(),
+            guarded: missing.kill_switches.iter().filter_map(|rule| rule.action.table()).collect(),
         };
         // A connection that began without our rules keeps its link only if they are there before another can take it.
-        let firewall_first = tables.misleading.is_empty() && missing.clone().all(|rule| is_source(config, rule));
+        let firewall_first = tables.misleading.is_empty() && missing.are_sources(config);
         let firewall_first = firewall_first && packet_filter::nobody_waits(live, observed);
         if firewall_first {
             plan.load_firewall(config, live, observed);
         }
         plan.forget_moved_pins(config, live, observed, &tables.misleading);
+        let Routes { stale, made, broken, put_off } = plan.make_routes(config, &desired, observed, &tables);
+        plan.changes.extend(stale.into_iter().map(Change::DeleteRoute));
+        plan.make_rules(&missing.kill_switches);
+        plan.break_rules(&obsolete.guards);
         plan.make_nexthops(&desired, observed);
-        let Routes { broken, put_off } = plan.make_routes(config, &desired, observed, &tables);
-        plan.changes.extend(missing.map(|rule| Change::Rule(rule.clone())));
+        plan.changes.extend(made);
+        plan.make_rules(&missing.others);
         // After ours, or what they refuse would be let through in between.
         plan.changes.extend(kernel_rules::lost(&observed.rules, ours).into_iter().map(Change::KernelRule));
-
         plan.changes.extend(broken.into_iter().map(Change::DeleteRoute));
-        plan.break_rules(&desired, &observed.rules, ours);
+        plan.break_rules(&obsolete.others);
         plan.changes.extend(put_off.into_iter().map(Change::Route));
         plan.break_nexthops(&desired, observed, ours);
         // Last: a packet filter that cannot be changed, or is locked, must not keep routes waiting.
@@ -165,37 +179,6 @@ impl Plan {
         if taken || !ids.iter().all(shaped) { Make::Multipath } else { Make::Objects }
     }
 
-    /// Tables and marks go by the place in the configuration. A pin that was one link's must not lead by another
-    /// link, nor by that one's table: what it kept on its line would go on in the clear.
-    fn forget_moved_pins(
-        &mut self,
-        config: &Config,
-        live: &[LiveLink<'_>],
-        observed: &Observed,
-        misleading: &BTreeSet<TableId>,
-    ) {
-        if config.settings.firewall == Firewall::None {
-            return;
-        }
-        let mask = config.marks();
-        for found in observed.rules.iter().filter(|f| f.protocol == config.settings.protocol) {
-            let (Some(bit), Some(table)) = (found.rule.selector.fwmark, found.rule.action.table()) else { continue };
-            // Not those of policies, of which there can be thousands.
-            if bit.value != bit.mask || found.rule.selector != (Selector { fwmark: Some(bit), ..Selector::default() }) {
-                continue;
-            }
-            let is_link = |l: &&LiveLink<'_>| l.link.mark.get() == bit.value && l.link.table == table;
-            let now = live.iter().find(is_link).map(|l| l.leg.device.index);
-            let routes = observed.routes.iter().filter(|r| r.table == table && r.protocol == found.protocol);
-            let before: Vec<_> = routes.flat_map(|r| r.target.devices()).collect();
-            let elsewhere = live.iter().any(|l| before.contains(&l.leg.device.index));
-            let moved = now.is_some_and(|now| !before.contains(&now)) && (elsewhere || misleading.contains(&table));
-            if moved {
-                self.changes.push(Change::Forget(FwMark { value: bit.value, mask: mask | bit.mask }));
-            }
-        }
-    }
-
     fn make_nexthops(&mut self, desired: &Desired, observed: &Observed) {
         let found = |id: &u32| observed.nexthops.as_ref().and_then(|all| all.get(id)).map(|n| &n.kind);
         for (id, leg) in &desired.nexthops {
@@ -210,7 +193,7 @@ impl Plan {
         }
     }
 
-    /// Plans the routes that are wanted; returns what has to wait until rules are made, and until others are gone.
+    /// The changes of routes, by when they can be made.
     fn make_routes(&mut self, config: &Config, desired: &Desired, observed: &Observed, tables: &Tables) -> Routes {
         let ours = config.settings.protocol;
         let mut places: BTreeMap<(TableId, u32), Vec<&FoundRoute>> = BTreeMap::new();
@@ -222,8 +205,7 @@ impl Plan {
             let devices = route.target.devices();
             !devices.is_empty() && devices.iter().all(|d| links.contains(d))
         };
-        let mut later = Vec::new();
-        let mut put_off = Vec::new();
+        let mut routes = Routes::default();
         for route in &desired.routes {
             let mut found = places.remove(&(route.table, route.metric)).unwrap_or_default();
             let is_foreign = |f: &&FoundRoute| f.protocol != ours && !on_links(f);
@@ -240,22 +222,27 @@ impl Plan {
             let same = found.iter().position(|f| f.protocol == ours && f.target.is(&route.target));
             // RTM_NEWROUTE with REPLACE acts on the first alias only, and says EEXIST where a later
             // one is already what is wanted (fib_table_insert()).
-            if same.is_none() && tables.misleading.contains(&route.table) {
-                self.changes.extend(found.into_iter().map(|f| Change::DeleteRoute(f.clone())));
-                put_off.push(route.clone());
+            let is_misleading = tables.misleading.contains(&route.table);
+            if same.is_none() && (is_misleading || tables.guarded.contains(&route.table)) {
+                routes.clear(found, tables);
+                if is_misleading {
+                    routes.put_off.push(route.clone());
+                } else {
+                    routes.made.push(Change::Route(route.clone()));
+                }
             } else if let Some(at) = same {
                 // Those before ours, such as what pppd's `defaultroute` left: ours carries meanwhile.
-                self.changes.extend(found[..at].iter().map(|f| Change::DeleteRoute((*f).clone())));
-                later.extend(found[at + 1..].iter().map(|f| (*f).clone()));
+                routes.clear(found[..at].iter().copied(), tables);
+                routes.broken.extend(found[at + 1..].iter().map(|f| (*f).clone()));
             } else {
                 // The first alias carries until it is replaced. An older one of ours goes before that:
                 // afterwards its deletion could hit the new one, since the kernel compares a single
                 // leg with the first leg of a multipath route (fib_nh_match()).
                 let (own, others): (Vec<&FoundRoute>, Vec<&FoundRoute>) =
                     found.iter().copied().skip(1).partition(|f| f.protocol == ours);
-                self.changes.extend(own.into_iter().map(|f| Change::DeleteRoute(f.clone())));
-                self.changes.push(Change::Route(route.clone()));
-                later.extend(others.into_iter().cloned());
+                routes.made.extend(own.into_iter().map(|f| Change::DeleteRoute(f.clone())));
+                routes.made.push(Change::Route(route.clone()));
+                routes.broken.extend(others.into_iter().cloned());
             }
         }
         // What pppd's `defaultroute` or a DHCP client put at the metric of a tier that is down would
@@ -267,23 +254,9 @@ impl Plan {
         // that it has hidden, by a line without carrier perhaps, comes to light.
         let unwanted = places.into_values().rev().flatten().filter(|f| f.protocol == ours || in_the_way(f));
         let (at_once, broken): (Vec<_>, Vec<_>) = unwanted.partition(|f| tables.awaited.contains(&f.table));
-        self.changes.extend(at_once.into_iter().map(|f| Change::DeleteRoute(f.clone())));
-        later.extend(broken.into_iter().cloned());
-        Routes { broken: later, put_off }
-    }
-
-    fn break_rules(&mut self, desired: &Desired, found: &[FoundRule], ours: u8) {
-        let mut kept = BTreeSet::new();
-        let mut gone: Vec<_> = found
-            .iter()
-            .filter(|f| f.protocol == ours)
-            // The second of two equal rules of ours is one too many.
-            .filter(|f| desired.place(f).is_none_or(|at| !kept.insert(at)))
-            .map(|f| f.rule.clone())
-            .collect();
-        // An `unreachable` that has lost its place must not outlive the rules before it.
-        gone.sort_by_key(|rule| !matches!(rule.action, Action::Unreachable));
-        self.changes.extend(gone.into_iter().map(Change::DeleteRule));
+        routes.clear(at_once, tables);
+        routes.broken.extend(broken.into_iter().cloned());
+        routes
     }
 
     fn break_nexthops(&mut self, desired: &Desired, observed: &Observed, ours: u8) {
@@ -300,12 +273,30 @@ impl Plan {
     }
 }
 
-/// Routes that cannot be changed at once.
+/// Changes of routes, in the order in which they are made.
+#[derive(Default)]
 struct Routes {
+    /// To be deleted before kill switches are made.
+    stale: Vec<FoundRoute>,
+    /// To be made, replaced and deleted before other rules are made.
+    made: Vec<Change>,
     /// To be deleted, when all is made.
     broken: Vec<FoundRoute>,
     /// To be made, when old rules are gone.
     put_off: Vec<DefaultRoute>,
+}
+
+impl Routes {
+    /// Routes that have to go before rules are made that look up their tables.
+    fn clear<'a>(&mut self, found: impl IntoIterator<Item = &'a FoundRoute>, tables: &Tables) {
+        for route in found {
+            if tables.guarded.contains(&route.table) {
+                self.stale.push(route.clone());
+            } else {
+                self.made.push(Change::DeleteRoute(route.clone()));
+            }
+        }
+    }
 }
 
 /// Tables of links that may be another link's than they were. Between the old rules and the new ones such a table is
@@ -316,18 +307,8 @@ struct Tables {
     misleading: BTreeSet<TableId>,
     /// Rules will look them up that are not there yet: an old route goes before that.
     awaited: BTreeSet<TableId>,
-}
-
-fn misleading(config: &Config, desired: &Desired, observed: &Observed) -> BTreeSet<TableId> {
-    let gone = observed.rules.iter().filter(|f| f.protocol == config.settings.protocol && desired.place(f).is_none());
-    // The rule of an address that a line no longer has misleads nobody.
-    gone.filter(|f| !is_source(config, &f.rule)).filter_map(|f| f.rule.action.table()).collect()
-}
-
-/// Whether a rule stands where those of uplinks' addresses do.
-fn is_source(config: &Config, rule: &Rule) -> bool {
-    let sources = config.settings.rule_priority.saturating_add(SOURCE_RULES)..config.first_policy();
-    sources.contains(&rule.priority)
+    /// Those of kill switches among these rules, which do not wait until an old route is replaced.
+    guarded: BTreeSet<TableId>,
 }
 
 /// Metrics of main's default routes, whatever is up.
@@ -346,7 +327,8 @@ fn link_devices(config: &Config, desired: &Desired, observed: &Observed) -> BTre
 impl Change {
     /// Whether packets may take another way after it.
     pub fn is_route(&self) -> bool {
-        !matches!(self, Self::LooseRpFilter(_) | Self::DeviceGroup { .. } | Self::Firewall(_) | Self::Forget(_))
+        let is_other = matches!(self, Self::LooseRpFilter(_) | Self::OwnArp(..) | Self::DeviceGroup { .. });
+        !is_other && !matches!(self, Self::Firewall(_) | Self::Forget(_))
     }
 
     /// The change as a command of ip(8) that can be pasted; `protocol` marks what is ours.
@@ -369,6 +351,10 @@ impl fmt::Display for Command<'_> {
             Change::IgnoreLinkdown(device) => {
                 write!(f, "echo 1 > /proc/sys/net/ipv4/conf/{}/ignore_routes_with_linkdown", device.name.quoted())
             }
+            Change::OwnArp(device, key) => {
+                let (value, name, key) = (key.value(), device.name.quoted(), key.name());
+                write!(f, "echo {value} > /proc/sys/net/ipv4/conf/{name}/{key}")
+            }
             Change::HashPolicy(n) => write!(f, "sysctl -w net.ipv4.fib_multipath_hash_policy={n}"),
             Change::DeviceGroup { device, group } => {
                 write!(f, "ip link set dev {} group {group}", device.name.quoted())
@@ -388,9 +374,17 @@ impl fmt::Display for Command<'_> {
                 write!(f, "ip route replace table {table} default metric {metric} protocol {protocol} {target}")
             }
             Change::DeleteRoute(route) => write!(f, "ip route del {}", route.selection()),
-            Change::KernelRule(rule) => write!(f, "ip rule add {rule} protocol {KERNEL}"),
-            Change::Rule(rule) => write!(f, "ip rule add {rule} protocol {protocol}"),
-            Change::DeleteRule(rule) => write!(f, "ip rule del {rule} protocol {protocol}"),
+            Change::KernelRule(rule) => write!(f, "ip{} rule add {rule} protocol {KERNEL}", option(rule.family)),
+            Change::Rule(rule) => write!(f, "ip{} rule add {rule} protocol {protocol}", option(rule.family)),
+            Change::DeleteRule(rule) => write!(f, "ip{} rule del {rule} protocol {protocol}", option(rule.family)),
         }
+    }
+}
+
+/// What ip(8) takes for a family; IPv4 is its default.
+fn option(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "",
+        Family::V6 => " -6",
     }
 }

@@ -286,7 +286,7 @@ pub fn reconcile(
                 Change::Rule(_) | Change::KernelRule(_) => made >= 1,
                 // The kernel deletes the first rule that matches what is given, which can be another
                 // one, or one of several; the next plan adds again, behind, what was wanted.
-                Change::DeleteRule(_) => made >= 4,
+                Change::DeleteRule(_) => made >= 4 && round >= 4,
                 _ => false,
             };
             if no_effect {
@@ -294,9 +294,12 @@ pub fn reconcile(
                 refused.changes.push(change);
                 continue;
             }
-            // Nothing depends on a rule, and there may be more of them than rounds.
+            // There may be more rules than rounds, and what comes after a kill switch's waits for them: a rule has its
+            // second try at once.
             let is_rule = matches!(change, Change::Rule(_) | Change::KernelRule(_) | Change::DeleteRule(_));
-            match kernel.apply(&change, protocol) {
+            let tried = kernel.apply(&change, protocol);
+            let again = is_rule && tried.as_ref().is_err_and(|error| !error.is_permission());
+            match if again { kernel.apply(&change, protocol) } else { tried } {
                 Ok(()) => outcome.made.push(change),
                 Err(error) if error.is_permission() => return Err(error),
                 Err(error) if let Change::Firewall(batch) = &change => {
@@ -310,7 +313,7 @@ pub fn reconcile(
                     break;
                 }
                 Err(error) => {
-                    if failed_once.contains(&change) {
+                    if is_rule || failed_once.contains(&change) {
                         let link = link_of(&change, config, records, &observed);
                         match &link {
                             Some(link) => refused.links.push(link.clone()),

@@ -4,9 +4,10 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+mod rules;
 
-use crate::config::{FwMark, PortRange, UidRange};
+pub use rules::{Action, FoundRule, Rule, Selector};
+
 use crate::types::{HostAddr, IfName, TableId, Weight};
 
 /// A network device. The index tells it from a later one of the same name.
@@ -16,6 +17,34 @@ pub struct Device {
     pub index: u32,
     /// Its name.
     pub name: IfName,
+}
+
+/// A sysctl of an interface that keeps its addresses to itself, where another interface is in the same Ethernet
+/// segment: Linux answers ARP for any of its addresses on any interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArpKey {
+    /// Answer for the interface's own addresses only.
+    Ignore,
+    /// Ask with the best of the interface's own addresses.
+    Announce,
+}
+
+impl ArpKey {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ignore => "arp_ignore",
+            Self::Announce => "arp_announce",
+        }
+    }
+
+    /// The least value that does it.
+    pub fn value(self) -> u32 {
+        match self {
+            Self::Ignore => 1,
+            Self::Announce => 2,
+        }
+    }
 }
 
 /// One way out: a device, and the gateway behind it if there is one.
@@ -189,75 +218,6 @@ pub struct Member {
     pub weight: Weight,
 }
 
-/// A rule of the routing policy database (IPv4).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Rule {
-    /// Rules are tried in rising order.
-    pub priority: u32,
-    /// What it matches.
-    pub selector: Selector,
-    /// What it does.
-    pub action: Action,
-}
-
-/// What a rule matches: everything that is given.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Selector {
-    /// Source prefix.
-    pub from: Option<Ipv4Net>,
-    /// Destination prefix.
-    pub to: Option<Ipv4Net>,
-    /// Interface by which the packet came in.
-    pub iif: Option<IfName>,
-    /// Mark under its mask.
-    pub fwmark: Option<FwMark>,
-    /// Owner of the socket.
-    pub uid: Option<UidRange>,
-    /// IP protocol.
-    pub proto: Option<u8>,
-    /// Source port.
-    pub sport: Option<PortRange>,
-    /// Destination port.
-    pub dport: Option<PortRange>,
-    /// Differentiated services code point.
-    pub dscp: Option<u8>,
-}
-
-/// What a rule does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Look the destination up in a table; no match: the next rule.
-    Lookup {
-        /// The table.
-        table: TableId,
-        /// Ignore routes of this prefix length or a shorter one.
-        suppress_prefixlength: Option<u32>,
-    },
-    /// Refuse with "network unreachable".
-    Unreachable,
-}
-
-impl Action {
-    /// The table, other than main, that is looked up.
-    pub fn table(self) -> Option<TableId> {
-        match self {
-            Self::Lookup { table, .. } => Some(table).filter(|table| *table != TableId::MAIN),
-            Self::Unreachable => None,
-        }
-    }
-}
-
-/// A rule as the kernel holds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundRule {
-    /// What of it can be said in our words.
-    pub rule: Rule,
-    /// Who made it: `FRA_PROTOCOL`.
-    pub protocol: u8,
-    /// Whether `rule` is all of it.
-    pub complete: bool,
-}
-
 impl fmt::Display for Leg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(gateway) = self.gateway {
@@ -319,52 +279,5 @@ impl fmt::Display for Selection<'_> {
         };
         let text = format!("table {table} {kind}default metric {metric} protocol {protocol} {legs}");
         f.write_str(text.trim_end())
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "priority {}{} ", self.priority, self.selector)?;
-        match self.action {
-            Action::Lookup { table, suppress_prefixlength: None } => write!(f, "lookup {table}"),
-            Action::Lookup { table, suppress_prefixlength: Some(n) } => {
-                write!(f, "lookup {table} suppress_prefixlength {n}")
-            }
-            Action::Unreachable => f.write_str("type unreachable"),
-        }
-    }
-}
-
-impl fmt::Display for Selector {
-    /// Each part with a space before it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(from) = self.from {
-            write!(f, " from {from}")?;
-        }
-        if let Some(to) = self.to {
-            write!(f, " to {to}")?;
-        }
-        if let Some(iif) = &self.iif {
-            write!(f, " iif {}", iif.quoted())?;
-        }
-        if let Some(FwMark { value, mask }) = self.fwmark {
-            write!(f, " fwmark {value:#x}/{mask:#x}")?;
-        }
-        if let Some(UidRange { start, end }) = self.uid {
-            write!(f, " uidrange {start}-{end}")?;
-        }
-        if let Some(proto) = self.proto {
-            write!(f, " ipproto {proto}")?;
-        }
-        if let Some(ports) = self.sport {
-            write!(f, " sport {}-{}", ports.start, ports.end)?;
-        }
-        if let Some(ports) = self.dport {
-            write!(f, " dport {}-{}", ports.start, ports.end)?;
-        }
-        if let Some(dscp) = self.dscp {
-            write!(f, " dscp {dscp}")?;
-        }
-        Ok(())
     }
 }

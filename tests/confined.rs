@@ -98,16 +98,18 @@ fn a_hook_that_has_its_power_from_its_file_knows_its_own_directory() {
     // A program that it runs would have no power.
     server.configure(&with_settings(ARTICLE, "firewall = \"none\""));
     state_of(&server, NOBODY);
-    let program = server.config().with_file_name("mh-ip-up");
-    // Not the file that others run.
-    let bytes = fs::read(&program).unwrap();
-    fs::remove_file(&program).unwrap();
-    fs::write(&program, bytes).unwrap();
-    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
-    ok(Command::new("setcap").arg("cap_net_admin+ep").arg(&program));
+    // Where temporary files are, files may give nobody power: Debian 13 mounts /tmp nosuid.
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(Some("tmpfs"), "/mnt", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
+    let program = "/mnt/mh-ip-up";
+    fs::copy(UP, program).unwrap();
+    fs::set_permissions(program, Permissions::from_mode(0o755)).unwrap();
+    ok(Command::new("setcap").args(["cap_net_admin+ep", program]));
     ISP1.create();
     // Not all of /proc/PID of such a process is its own.
-    let mut hook = server.hook(program.to_str().unwrap(), ISP1);
+    let mut hook = server.hook(program, ISP1);
     let args: Vec<_> = hook.get_args().map(ToOwned::to_owned).collect();
     hook = Command::new("setpriv");
     ok(hook.args(["--reuid=65534", "--regid=65534", "--clear-groups", "/bin/sh"]).args(args));

@@ -18,9 +18,9 @@ use support::ctl::*;
 use support::*;
 
 /// The command in another user namespace, whose capabilities do not count in our network namespace.
-fn unprivileged(command: &Command) -> Command {
+fn unprivileged(server: &Server, command: &Command) -> Command {
     let mut other = Command::new("unshare");
-    other.arg("--user").arg(command.get_program()).args(command.get_args()).env_clear();
+    other.arg("--user").args(server.for_others(command)).env_clear();
     other
 }
 
@@ -39,7 +39,7 @@ fn status_tells_what_the_kernel_holds_and_needs_no_privileges() {
     assert_eq!(status["default_routes"][0]["legs"][0]["percent"], 80.0);
     assert_eq!(status["policies"][2]["link"], "isp2");
 
-    let text = String::from_utf8(ok(&mut unprivileged(&ctl(&server, "status"))).stdout).unwrap();
+    let text = String::from_utf8(ok(&mut unprivileged(&server, &ctl(&server, "status"))).stdout).unwrap();
     assert!(text.contains("isp1 80 %, isp2 20 %") && text.contains("as it should be"), "{text}");
     assert!(!text.contains('\x1b'), "colour where there is no terminal: {text:?}");
 }
@@ -50,7 +50,7 @@ fn without_privileges_a_change_is_an_error_that_says_its_cause_once() {
     server.up(ISP1);
     ip("rule del priority 101");
     for command in [ctl(&server, "apply"), server.hook(UP, ISP1)] {
-        let output = unprivileged(&command).output().unwrap();
+        let output = unprivileged(&server, &command).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(error.matches("Operation not permitted").count(), 1, "{error}");

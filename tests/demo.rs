@@ -110,6 +110,19 @@ fn so_does_an_ordinary_user() {
     assert_eq!(installed.left_behind(), 0);
 }
 
+/// As in a machine's rescue system, or in a root that somebody builds.
+#[test]
+fn in_a_chroot_it_finds_the_hooks() {
+    let installed = Installed::new();
+    let root = installed.dir.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let inside = r#"mount --rbind / "$0" && exec chroot "$0" "$@""#;
+    assert_shown(
+        &installed.demo(&["unshare", "--mount", "sh", "-c", inside, root.to_str().unwrap()]).output().unwrap(),
+    );
+    assert_eq!(installed.left_behind(), 0);
+}
+
 #[test]
 fn a_signal_ends_it_and_nothing_is_left() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {

@@ -7,84 +7,9 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::PathBuf;
-use std::process::Output;
 
+use support::host::Host;
 use support::*;
-use tempfile::TempDir;
-
-/// A Debian with both lines up and setup done.
-struct Host {
-    server: Server,
-    root: TempDir,
-}
-
-impl Host {
-    fn new(config: &str) -> Self {
-        let host = Self { server: Server::new(config), root: TempDir::new().unwrap() };
-        host.write("etc/os-release", "ID=debian\n");
-        host.write("etc/ppp/options", "lock\n# defaultroute\nnodefaultroute\n");
-        for program in ["mh-ip-up", "mh-ip-down", "mh-vpn-up", "mhctl"] {
-            host.write(&format!("usr/sbin/{program}"), "");
-            host.executable(&format!("usr/sbin/{program}"));
-        }
-        let root = host.root.path().to_owned();
-        ok(host.server.bare(CTL).args(["setup", "--bin-dir", "/usr/sbin", "--root"]).arg(root));
-        for line in [ISP1, ISP2] {
-            line.create();
-            fs::write(format!("/proc/sys/net/ipv4/conf/{}/rp_filter", line.device), "0").unwrap();
-        }
-        host.server.up(ISP1);
-        host.server.up(ISP2);
-        // The article's policy is about this address; here it is our own.
-        ip("addr add 192.168.2.30/32 dev lo");
-        host
-    }
-
-    fn at(&self, path: &str) -> PathBuf {
-        self.root.path().join(path)
-    }
-
-    fn write(&self, path: &str, text: &str) {
-        fs::create_dir_all(self.at(path).parent().unwrap()).unwrap();
-        fs::write(self.at(path), text).unwrap();
-    }
-
-    fn executable(&self, path: &str) {
-        fs::set_permissions(self.at(path), fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    fn doctor(&self, more: &[&str]) -> Output {
-        self.server.bare(CTL).args(["doctor", "--root"]).arg(self.root.path()).args(more).output().unwrap()
-    }
-
-    /// What it finds: weight and text.
-    fn findings(&self) -> Vec<(String, String)> {
-        let output = self.doctor(&["--json"]);
-        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        let text = |v: &serde_json::Value| v.as_str().unwrap().to_owned();
-        let all = report["findings"].as_array().unwrap().iter();
-        let all: Vec<_> = all.map(|f| (text(&f["weight"]), text(&f["what"]))).collect();
-        let troubles = all.iter().filter(|(weight, _)| weight == "trouble").count();
-        assert_eq!(report["troubles"], troubles);
-        assert_eq!(output.status.code(), Some(i32::from(troubles > 0)));
-        all
-    }
-
-    /// That the command of the first finding is right as it stands.
-    fn mends(&self) {
-        let report: serde_json::Value = serde_json::from_slice(&self.doctor(&["--json"]).stdout).unwrap();
-        ok(std::process::Command::new("sh").args(["-c", report["findings"][0]["mend"].as_str().unwrap()]));
-        assert_eq!(self.findings(), []);
-    }
-
-    /// That the change leads to just this one finding.
-    fn finds(&self, weight: &str, part: &str) {
-        let all = self.findings();
-        let right = all.len() == 1 && all[0].0 == weight && all[0].1.contains(part);
-        assert!(right, "{weight} {part:?}: {all:?}");
-    }
-}
 
 #[test]
 fn a_system_that_is_right_is_left_in_peace() {
@@ -168,9 +93,10 @@ fn hooks_are_looked_for_where_this_pppd_looks() {
 #[test]
 fn default_routes_of_pppd_are_found() {
     let host = Host::new(ARTICLE);
+    host.write("etc/ppp/options", "lock\n");
     for (text, weight) in [
         ("ipparam isp1\ndefaultroute\n", "trouble"),
-        ("linkname isp2\nreplacedefaultroute\n", "trouble"),
+        ("linkname isp2\ndefaultroute replacedefaultroute\n", "trouble"),
         ("unit 1\ndefaultroute # yes\n", "trouble"),
         ("ipparam elsewhere\ndefaultroute\n", "note"),
     ] {
@@ -225,8 +151,8 @@ fn other_managers_of_routes_are_found() {
     assert_eq!(host.findings(), []);
 
     let profile = "etc/NetworkManager/system-connections/wired.nmconnection";
-    host.write(profile, "[connection]\nid=Wired 1\ninterface-name=ppp0\n[ipv4]\nmethod=auto\n");
-    host.finds("trouble", "\"Wired 1\" makes a default route on ppp0");
+    host.write(profile, "[connection]\nid=Wired 1\ninterface-name=ppp0\n[ipv4]\nmethod=auto\nroute-metric=0\n");
+    host.finds("trouble", "connection \"Wired 1\" makes a default route of metric 0 on ppp0");
     host.write(profile, "[connection]\nid=Wired 1\ninterface-name=ppp0\n[ipv4]\nmethod=auto\nnever-default=true\n");
     assert_eq!(host.findings(), []);
     host.write(profile, "[connection]\nid=Lan\ninterface-name=eth7\n[ipv4]\nmethod=auto\n");
@@ -255,6 +181,7 @@ fn what_others_have_put_into_the_kernel_is_found() {
     fs::write("/proc/sys/net/ipv4/conf/ppp0/rp_filter", "2").unwrap();
 
     ISP2.unregister();
+    host.server.apply();
     host.finds("note", "record of isp2 is stale");
 }
 
@@ -288,10 +215,13 @@ fn forwarding_that_is_off_or_untranslated_is_found() {
     fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
     host.finds("trouble", "policy \"guests\" is about forwarded traffic, and nothing is forwarded");
     host.server.configure(ARTICLE);
+    host.finds("trouble", "1 change is due: ip rule del priority 207 iif lan lookup 2 protocol 77");
+    host.server.apply();
     assert_eq!(host.findings(), []);
     ip("addr del 192.168.2.30/32 dev lo");
     host.finds("trouble", "policy \"one machine of the LAN\" is about forwarded traffic, and nothing is forwarded");
     host.server.configure(&lan);
+    host.server.apply();
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
     let whats: Vec<_> = host.findings().into_iter().map(|(weight, what)| format!("{weight}: {what}")).collect();
     assert_eq!(
@@ -313,6 +243,9 @@ fn forwarding_that_is_off_or_untranslated_is_found() {
     ]));
     assert_eq!(host.findings(), []);
     ok(std::process::Command::new("iptables").args(["-t", "mangle", "-A", "OUTPUT", "-j", "MARK", "--set-mark", "1"]));
+    let all = host.findings();
+    assert!(all[0].1.starts_with("1 change is due: our chains in iptables' table mangle"), "{all:?}");
+    host.server.apply();
     host.finds("trouble", "iptables: -A OUTPUT -j MARK --set-xmark 0x1/0xffffffff");
 }
 
@@ -366,6 +299,7 @@ fn rules_of_nft_are_read_as_well() {
     nft::delete_table();
     fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
     host.server.configure(ARTICLE);
+    host.server.apply();
 
     let bits = "of chain c in table inet t";
     for rule in [
@@ -394,8 +328,7 @@ fn rules_of_nft_are_read_as_well() {
 fn what_only_root_may_see_is_said_not_to_have_been_looked_at() {
     let host = Host::new(ARTICLE);
     let mut command = std::process::Command::new("unshare");
-    let doctor = host.server.bare(CTL);
-    command.args(["--user"]).arg(doctor.get_program()).args(doctor.get_args()).args(["doctor", "--root"]);
+    command.arg("--user").args(host.server.for_others(&host.server.bare(CTL))).args(["doctor", "--root"]);
     let output = command.arg(host.root.path()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("the packet filter was not looked at: only root may"), "{text}");

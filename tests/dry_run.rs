@@ -104,6 +104,7 @@ const STEPS: [Step; 8] = [
 /// Routing, and what else a hook can change.
 fn everything() -> Vec<String> {
     let mut all = held();
+    all.extend(shown("-6 rule"));
     for name in ["conf/ppp0/rp_filter", "conf/wwan0.7/rp_filter", "fib_multipath_hash_policy"] {
         let value = fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap_or_default();
         all.push(format!("{name} = {}", value.trim()));

@@ -47,7 +47,9 @@ fn doctors_mend_for_network_manager_names_the_connection_and_runs_nothing_else()
     for id in HOSTILE {
         // As NetworkManager writes an id that no line can hold.
         let kept = id.replace('\\', "\\\\").replace('\n', "\\n");
-        let profile = |key: &str| format!("[connection]\nid={kept}\n{key}interface-name=ppp0\n[ipv4]\nmethod=auto\n");
+        let profile = |key: &str| {
+            format!("[connection]\nid={kept}\n{key}interface-name=ppp0\n[ipv4]\nmethod=auto\nroute-metric=0\n")
+        };
         for (key, which) in [(format!("uuid={uuid}\n"), ["uuid", uuid]), (String::new(), ["id", kept.as_str()])] {
             fs::write(profiles.join("cable.nmconnection"), profile(&key)).unwrap();
             let all = mends(&server, root.path());

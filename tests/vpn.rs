@@ -117,10 +117,10 @@ fn only_strict_fails() {
 }
 
 /// Runs a hook as OpenVPN does after `user nobody`.
-fn as_nobody(hook: &Command) -> Output {
+fn as_nobody(server: &Server, hook: &Command) -> Output {
     let mut nobody = Command::new("setpriv");
     nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
-    nobody.arg(hook.get_program()).args(hook.get_args());
+    nobody.args(server.for_others(hook));
     nobody.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
     nobody.envs(hook.get_envs().filter_map(|(name, value)| Some((name, value?))));
     nobody.output().expect("setpriv(1) is installed")
@@ -136,7 +136,7 @@ fn without_privileges_down_is_done_when_the_device_is_gone() {
     ok(&mut server.openvpn(VPN0, "up"));
     VPN0.unregister();
     for options in ["-v", "-v --strict"] {
-        let output = as_nobody(server.openvpn(VPN0, "down").option(options));
+        let output = as_nobody(&server, server.openvpn(VPN0, "down").option(options));
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(0), "{said}");
         let clear = "vpn is down: tun0 is gone, and without privileges there is nothing left to do";
@@ -159,7 +159,7 @@ fn without_privileges_nothing_else_works_and_the_error_says_so() {
     VPN0.create();
     ok(&mut server.openvpn(VPN0, "up"));
     for script_type in ["up", "down"] {
-        let output = as_nobody(server.openvpn(VPN0, script_type).option("--strict"));
+        let output = as_nobody(&server, server.openvpn(VPN0, script_type).option("--strict"));
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("Permission denied") && said.lines().count() == 1, "{said}");

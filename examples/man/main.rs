@@ -5,18 +5,23 @@ mod completions;
 mod pages;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use multihome::cli;
 
 fn main() -> Result<()> {
     let dir: PathBuf = std::env::args_os().nth(1).context("usage: man DIR")?.into();
-    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    write_all(&dir)
+}
+
+/// Writes all of them into a directory.
+pub fn write_all(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     for program in cli::all() {
         let name = program.get_name().to_owned();
-        completions::write(&program, &name, &dir)?;
-        pages::write(program, &name, &dir)?;
+        completions::write(&program, &name, dir)?;
+        pages::write(program, &name, dir)?;
     }
     let by_hand = include_str!("../../man/multihome.toml.5");
     fs::write(dir.join("multihome.toml.5"), by_hand)?;

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use crate::config::{Config, Link};
+pub use crate::types::Family;
 use crate::types::{HostAddr, IfName, Invalid};
 
 /// The environment, handed in so that callers stay pure; `None`: no such variable.
@@ -55,15 +56,6 @@ pub enum Change {
     Up(Addresses),
     /// The link went down for the address family.
     Down(Family),
-}
-
-/// Address family of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
 }
 
 /// Addresses of a link as its caller gives them.

@@ -82,8 +82,7 @@ fn masquerade(link: &Link, config: &Config) -> Option<String> {
 /// Selectors that exclude each other.
 fn never(policy: &Policy) -> Option<String> {
     // The kernel takes what it forwards as uid 0 (ip_route_input_slow(), sock_net_uid()).
-    let forwarded = !policy.iif.is_empty() && policy.iif.iter().all(|name| name.as_str() != "lo");
-    let excluded = forwarded && !policy.uid.is_empty() && policy.uid.iter().all(|range| range.start > 0);
+    let excluded = is_forwarded(policy) && !policy.uid.is_empty() && policy.uid.iter().all(|range| range.start > 0);
     excluded.then(|| {
         format!(
             "policy {:?} can never match: uid is about processes of this machine, iif about what it forwards; \
@@ -91,6 +90,11 @@ fn never(policy: &Policy) -> Option<String> {
             policy.name
         )
     })
+}
+
+/// Whether a policy is about what comes in by an interface alone.
+pub(super) fn is_forwarded(policy: &Policy) -> bool {
+    !policy.iif.is_empty() && policy.iif.iter().all(|name| name.as_str() != "lo")
 }
 
 fn everyones_uid(policy: &Policy) -> Option<String> {
@@ -137,12 +141,14 @@ fn backup_first(policy: &Policy, config: &Config) -> Option<String> {
     ))
 }
 
-fn idle_otherwise(policy: &Policy, config: &Config) -> Option<String> {
+/// Whether a policy lets everything go by any line.
+pub(super) fn is_idle(policy: &Policy, config: &Config) -> bool {
     let mut uplinks = config.links.iter().filter(|link| uplink(link).is_some()).peekable();
-    let idle = policy.otherwise == Otherwise::Unreachable
-        && uplinks.peek().is_some()
-        && uplinks.all(|link| policy.via.contains(&link.name));
-    idle.then(|| {
+    uplinks.peek().is_some() && uplinks.all(|link| policy.via.contains(&link.name))
+}
+
+fn idle_otherwise(policy: &Policy, config: &Config) -> Option<String> {
+    (policy.otherwise == Otherwise::Unreachable && is_idle(policy, config)).then(|| {
         format!(
             "otherwise = \"unreachable\" of policy {:?} changes nothing: via names every uplink, and without any of \
              them there is no default route either; leave out those that must not carry it",
@@ -151,6 +157,6 @@ fn idle_otherwise(policy: &Policy, config: &Config) -> Option<String> {
     })
 }
 
-fn names(links: &[LinkName], between: &str) -> String {
+pub(super) fn names(links: &[LinkName], between: &str) -> String {
     links.iter().map(LinkName::as_str).collect::<Vec<_>>().join(between)
 }

@@ -125,7 +125,7 @@ impl List {
 }
 
 /// Whether every packet that `b` selects is also selected by `a`.
-fn covers(a: &Policy, b: &Policy) -> bool {
+pub(super) fn covers(a: &Policy, b: &Policy) -> bool {
     let equal = |a: Option<u8>, b: Option<u8>| a.is_none() || a == b;
     let mark = |a: FwMark, b: FwMark| b.mask & a.mask == a.mask && b.value & a.mask == a.value;
     let ports = |a: &PortRange, b: &PortRange| a.start <= b.start && b.end <= a.end;

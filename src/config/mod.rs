@@ -9,6 +9,7 @@ mod policy;
 mod raw;
 #[cfg(test)]
 mod tests;
+pub mod uncovered;
 mod validate;
 
 use std::fs::OpenOptions;

@@ -41,15 +41,15 @@ pub enum Error {
     /// There is no place to show it in.
     #[error(
         "cannot make a network namespace: {0}. Run it as root; an ordinary user needs user namespaces \
-         (sysctl user.max_user_namespaces not 0, and where they exist kernel.unprivileged_userns_clone = 1, \
-         kernel.apparmor_restrict_unprivileged_userns = 0)"
+         (none in a chroot; sysctl user.max_user_namespaces not 0, and where they exist \
+         kernel.unprivileged_userns_clone = 1, kernel.apparmor_restrict_unprivileged_userns = 0)"
     )]
     Namespace(#[source] io::Error),
     /// The hooks are not installed together with mhctl.
     #[error("{} is missing: the demo runs the hooks that are in the directory of mhctl; install them there", .0.display())]
     NoHook(PathBuf),
     /// The kernel is too old for what is shown.
-    #[error("this kernel has no nexthop objects (Linux 5.3 has): there is no failover without a gap to show")]
+    #[error("this kernel has no nexthop objects (Linux 5.3 has), which the demo is about")]
     NoNexthopObjects,
     /// The system refused something.
     #[error("cannot {action}: {source}")]
@@ -114,7 +114,7 @@ pub(super) fn run(_: &Args) -> Result<ExitCode, super::Error> {
 }
 
 fn show(stage: &Stage, screen: &mut Screen) -> Result<(), Error> {
-    let server = Server::new(&stage.dir().join("objects"), "objects")?;
+    let server = Server::new(stage, "objects", "objects")?;
     if server.observe()?.nexthops.is_none() {
         return Err(Error::NoNexthopObjects);
     }
@@ -242,7 +242,7 @@ fn compare(stage: &Stage, screen: &mut Screen, group: &Seen) -> Result<(), Error
 /// The death of the same line, in a namespace of the thread's own, where default routes are classic.
 fn classic(stage: &Stage, spares: bool) -> Result<Seen, Error> {
     stage::another_namespace()?;
-    let server = Server::new(&stage.dir().join(if spares { "multipath" } else { "alone" }), "multipath")?;
+    let server = Server::new(stage, if spares { "multipath" } else { "alone" }, "multipath")?;
     for line in [&ISP1, &ISP2] {
         line.appear()?;
         server.ip_up(line)?;

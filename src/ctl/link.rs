@@ -151,7 +151,8 @@ fn doubt(link: &Link, args: &UpArgs, found: &Interface) {
     let name = &found.device.name;
     let uplink = link.kind != LinkKind::Tunnel;
     let many = found.addresses.iter().any(|address| address.reaches.prefix_len() < 31);
-    if uplink && many && args.gateway.or(link.gateway).is_none() {
+    // Of an Ethernet the hook says it.
+    if uplink && many && !found.arp && args.gateway.or(link.gateway).is_none() {
         warn!("{name} has more than one neighbour, and no gateway is given: add --gateway if {} has one", link.name);
     }
     if let Some(local) = args.local

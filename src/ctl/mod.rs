@@ -15,6 +15,7 @@ use crate::types::{IfName, LinkName};
 mod apply;
 mod check;
 mod demo;
+mod detours;
 mod doctor;
 mod drill;
 mod flush;

@@ -6,10 +6,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
+mod own;
 mod show;
 mod walk;
 
-pub use show::{Names, errno_text, proto_text, protocol_name, rule_text};
+pub use show::{Names, errno_text, owner, proto_text, protocol_name, rule_deletion, rule_text};
 pub use walk::{End, Miss, Outcome, Step, Walk, walk};
 
 /// The first packet of a connection, as the lookup sees it (`struct flowi4`).

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::io;
 
 use super::{FibRule, Masked, Ports, Refusal, RuleAction};
+use crate::sh::quoted;
 
 /// Names of tables.
 pub type Names = BTreeMap<u32, String>;
@@ -28,6 +29,19 @@ pub fn protocol_name(protocol: u8) -> Option<&'static str> {
         196 => "openr",
         _ => return None,
     })
+}
+
+/// Who is known to make such a rule.
+pub fn owner(rule: &FibRule) -> Option<&'static str> {
+    const TAILSCALE: u32 = 52;
+    match (rule.mark, rule.action) {
+        (Some(Masked { mask: 0x00ff_0000, .. }), _) | (_, RuleAction::Lookup { table: TAILSCALE, .. }) => {
+            Some("tailscale")
+        }
+        (Some(Masked { value: 51820, .. }), _) => Some("wg-quick"),
+        (Some(Masked { value: 0x4000 | 0x8000, .. }), _) => Some("kube-proxy"),
+        _ => protocol_name(rule.protocol).filter(|name| !["kernel", "boot", "static"].contains(name)),
+    }
 }
 
 /// The kernel's error in words.
@@ -65,10 +79,10 @@ pub fn rule_text(rule: &FibRule, names: &Names) -> String {
         add(if mask == u32::MAX { format!("fwmark {value:#x}") } else { format!("fwmark {value:#x}/{mask:#x}") });
     }
     if let Some(name) = &rule.iif {
-        add(format!("iif {name}"));
+        add(format!("iif {}", quoted(name)));
     }
     if let Some(name) = &rule.oif {
-        add(format!("oif {name}"));
+        add(format!("oif {}", quoted(name)));
     }
     if rule.l3mdev {
         add("l3mdev".to_owned());
@@ -100,6 +114,13 @@ pub fn rule_text(rule: &FibRule, names: &Names) -> String {
         text.push_str(" from all");
     }
     if text.is_empty() { action_text(rule.action, names) } else { text + " " + &action_text(rule.action, names) }
+}
+
+/// The command of ip(8) that deletes a rule. Without a number of its own, which 0 is, the first that is alike goes.
+pub fn rule_deletion(rule: &FibRule) -> String {
+    let text = rule_text(rule, &Names::new());
+    let protocol = if rule.protocol == 0 { String::new() } else { format!(" protocol {}", rule.protocol) };
+    format!("ip rule del priority {} {text}{protocol}", rule.priority)
 }
 
 /// A protocol's usual name.

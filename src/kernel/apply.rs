@@ -16,7 +16,7 @@ use super::{Error, conntrack, link, sysctl};
 use crate::firewall::iptables;
 use crate::plan::{Change, KERNEL};
 use crate::state::{Action, DefaultRoute, FoundRoute, FoundTarget, Leg, Rule, Selector, Target, WeightedLeg};
-use crate::types::{HostAddr, TableId};
+use crate::types::{Family, HostAddr, TableId};
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
@@ -38,6 +38,7 @@ pub(super) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
     let done = match change {
         Change::LooseRpFilter(name) => return sysctl::loosen_rp_filter(name),
         Change::IgnoreLinkdown(device) => gone(link::ignore_linkdown(socket, device.index)),
+        Change::OwnArp(device, key) => gone(link::set_arp(socket, device.index, *key)),
         Change::HashPolicy(policy) => return sysctl::set_hash_policy(*policy),
         Change::Firewall(batch) => return Ok(iptables::restore(batch)?),
         Change::Forget(pin) => conntrack::forget(*pin),
@@ -54,8 +55,8 @@ pub(super) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
         Change::DeleteNexthop(id) => gone(socket.change(RTM_DELNEXTHOP, 0, &NexthopMessage::delete(*id))),
         Change::Route(route) => socket.change(RTM_NEWROUTE, REPLACE, &new_route(route, protocol)),
         Change::DeleteRoute(route) => gone(socket.change(RTM_DELROUTE, 0, &found_route(route))),
-        Change::Rule(new) => there(socket.change(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, &rule(new, protocol))),
-        Change::KernelRule(new) => there(socket.change(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, &rule(new, KERNEL))),
+        Change::Rule(new) => there(socket.change(RTM_NEWRULE, new_rule_flags(new), &rule(new, protocol))),
+        Change::KernelRule(new) => there(socket.change(RTM_NEWRULE, new_rule_flags(new), &rule(new, KERNEL))),
         Change::DeleteRule(old) => gone(socket.change(RTM_DELRULE, 0, &rule(old, protocol))),
     };
     done.map_err(|source| Error::Change { command: change.command(protocol).to_string(), source })
@@ -66,6 +67,15 @@ pub(super) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
 fn gone(done: Result<(), socket::Error>) -> Result<(), socket::Error> {
     const GONE: [i32; 3] = [2, 3, 19];
     done.or_else(|e| if e.refused().is_some_and(|n| GONE.contains(&n)) { Ok(()) } else { Err(e) })
+}
+
+/// Two guards that lead elsewhere are the same to the kernel (`rule_exists()` compares no target), and for a moment both
+/// have to be there.
+fn new_rule_flags(rule: &Rule) -> u16 {
+    match rule.action {
+        Action::Goto(_) => NLM_F_CREATE,
+        Action::Lookup { .. } | Action::Unreachable => NLM_F_CREATE | NLM_F_EXCL,
+    }
 }
 
 /// A rule that is there already need not be added.
@@ -163,7 +173,10 @@ fn gateway(leg: &Leg) -> Option<RouteAttribute> {
 
 fn rule(rule: &Rule, protocol: u8) -> RuleMessage {
     let mut message = RuleMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = match rule.family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    };
     let attributes = &mut message.attributes;
     attributes.push(RuleAttribute::Priority(rule.priority));
     attributes.push(RuleAttribute::Protocol(protocol.into()));
@@ -174,15 +187,19 @@ fn rule(rule: &Rule, protocol: u8) -> RuleMessage {
             attributes.extend(suppress_prefixlength.map(RuleAttribute::SuppressPrefixLen));
         }
         Action::Unreachable => message.header.action = RuleAction::Unreachable,
+        Action::Goto(priority) => {
+            message.header.action = RuleAction::Goto;
+            attributes.push(RuleAttribute::Goto(priority));
+        }
     }
     let Selector { from, to, iif, fwmark, uid, proto, sport, dport, dscp } = &rule.selector;
     if let Some(net) = from {
         message.header.src_len = net.prefix_len();
-        attributes.push(RuleAttribute::Source(net.addr().into()));
+        attributes.push(RuleAttribute::Source(net.addr()));
     }
     if let Some(net) = to {
         message.header.dst_len = net.prefix_len();
-        attributes.push(RuleAttribute::Destination(net.addr().into()));
+        attributes.push(RuleAttribute::Destination(net.addr()));
     }
     attributes.extend(iif.iter().map(|name| RuleAttribute::Iifname(name.as_str().to_owned())));
     if let Some(mark) = fwmark {

@@ -17,7 +17,10 @@ use super::socket::Socket;
 use super::{Error, link, observe, parse, read};
 use crate::fib::{Answer, FibLeg, FibRoute, FibRule, Packet, Refusal, RouteKind, Tables, walk};
 
+mod neighbour;
 mod rules;
+
+pub use neighbour::Neighbour;
 
 const RTM_GETROUTE: u16 = 26;
 const RTM_GETRULE: u16 = 34;
@@ -46,6 +49,9 @@ pub struct Fib {
 }
 
 impl Fib {
+    /// IP protocols that the kernel answers for (`rtm_getroute_parse_ip_proto()`).
+    pub const ANSWERED: [u8; 3] = [1, 6, 17];
+
     /// Of the thread's network namespace.
     pub fn open() -> Result<Self, Error> {
         Ok(Self { socket: Socket::open().map_err(Error::Open)?, devices: HashMap::new() })
@@ -110,8 +116,7 @@ impl Fib {
 
     /// What the kernel says; `Err(Ok(why))`: it cannot be asked.
     pub fn ask(&mut self, packet: &Packet) -> Result<Result<Answer, &'static str>, Error> {
-        // rtm_getroute_parse_ip_proto() takes no other.
-        if ![1, 6, 17].contains(&packet.proto) {
+        if !Self::ANSWERED.contains(&packet.proto) {
             return Ok(Err("it answers for tcp, udp and icmp only"));
         }
         let way = match self.get(packet, RouteFlags::LookupTable)? {
@@ -135,6 +140,13 @@ impl Fib {
             gateway: gateway(&way.attributes),
             source,
         }))
+    }
+
+    /// Table and protocol number of the route that the kernel takes, or the number of the refusal. Before 4.13 it
+    /// does not tell the protocol number, and says 0.
+    pub fn matched(&mut self, packet: &Packet) -> Result<Result<(u32, u8), i32>, Error> {
+        let matched = self.get(packet, RouteFlags::LookupTable | RouteFlags::FibMatch)?;
+        Ok(matched.map(|m| (table_of(&m), m.header.protocol.into())))
     }
 
     /// One answer, or the number of the refusal.
@@ -180,6 +192,12 @@ impl Fib {
     pub fn is_own(&mut self, addr: Ipv4Addr) -> Result<bool, Error> {
         const LOCAL: u32 = 255;
         Ok(self.routes(LOCAL, addr)?.iter().any(|route| route.kind == RouteKind::Local))
+    }
+
+    /// Subnets of an interface.
+    pub fn subnets(&mut self, index: u32) -> Result<Vec<Ipv4Net>, Error> {
+        let all = observe::subnets(&mut self.socket)?.into_iter();
+        Ok(all.filter(|(found, _)| *found == index).map(|(_, net)| net.trunc()).collect())
     }
 
     /// Subnets of interfaces other than `links` and the loopback.

@@ -10,7 +10,7 @@ use netlink_packet_core::{DefaultNla, Emitable, parse_u32};
 use super::socket::{self, Socket};
 use super::{Error, nla, read};
 use crate::observed::InterfaceState;
-use crate::state::Device;
+use crate::state::{ArpKey, Device};
 use crate::types::IfName;
 
 const RTM_GETLINK: u16 = 18;
@@ -26,6 +26,9 @@ const AF_INET: u16 = 2;
 const RP_FILTER: u16 = 8;
 /// `IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN`.
 const IGNORE_LINKDOWN: u16 = 29;
+/// `IPV4_DEVCONF_ARP_ANNOUNCE` and `IPV4_DEVCONF_ARP_IGNORE`.
+const ARP_ANNOUNCE: u16 = 18;
+const ARP_IGNORE: u16 = 19;
 const IFLA_GROUP: u16 = 27;
 const IFLA_EXT_MASK: u16 = 29;
 /// Leaves the counters out of the answer.
@@ -83,6 +86,8 @@ pub(super) struct Link {
     pub(super) arp: bool,
     /// `net.ipv4.conf.NAME.rp_filter`; none where the device has no IPv4 side.
     pub(super) rp_filter: Option<u32>,
+    /// What of these is below the value that keeps its addresses to itself.
+    pub(super) lax_arp: Vec<ArpKey>,
     /// `net.ipv4.conf.NAME.ignore_routes_with_linkdown`; none likewise, and before Linux 4.2.
     pub(super) ignores_linkdown: Option<bool>,
     /// Bytes in and out.
@@ -125,11 +130,28 @@ pub(super) fn set_group(socket: &mut Socket, index: u32, group: u32) -> Result<(
     socket.change(RTM_SETLINK, 0, &Request { index, ..Request::default() }.with(IFLA_GROUP, group))
 }
 
-/// Has lookups pass over the routes by a device while it has no carrier. Not by /proc/sys, which containers and
-/// confined services mount read-only.
+/// Has lookups pass over the routes by a device while it has no carrier. Not by /proc/sys, here and below, which
+/// containers and confined services mount read-only.
 pub(super) fn ignore_linkdown(socket: &mut Socket, index: u32) -> Result<(), socket::Error> {
-    let on = DefaultNla::new(IGNORE_LINKDOWN, 1_u32.to_ne_bytes().to_vec());
-    let conf = nla::nested(IFLA_INET_CONF, &[on]);
+    set_sysctl(socket, index, IGNORE_LINKDOWN, 1)
+}
+
+/// Has a device keep its addresses to itself.
+pub(super) fn set_arp(socket: &mut Socket, index: u32, key: ArpKey) -> Result<(), socket::Error> {
+    set_sysctl(socket, index, arp_number(key), key.value())
+}
+
+fn arp_number(key: ArpKey) -> u16 {
+    match key {
+        ArpKey::Ignore => ARP_IGNORE,
+        ArpKey::Announce => ARP_ANNOUNCE,
+    }
+}
+
+/// Sets a sysctl of a device by its number in `IFLA_INET_CONF`.
+fn set_sysctl(socket: &mut Socket, index: u32, number: u16, value: u32) -> Result<(), socket::Error> {
+    let setting = DefaultNla::new(number, value.to_ne_bytes().to_vec());
+    let conf = nla::nested(IFLA_INET_CONF, &[setting]);
     let attributes = vec![nla::nested(IFLA_AF_SPEC, &[nla::nested(AF_INET, &[conf])])];
     socket.change(RTM_SETLINK, 0, &Request { index, attributes, ..Request::default() })
 }
@@ -164,6 +186,12 @@ pub(super) fn parse(body: &[u8]) -> Option<Link> {
         let at = usize::from(number).checked_sub(1)? * 4;
         conf?.get(at..)?.first_chunk().map(|n| u32::from_ne_bytes(*n))
     };
+    let mut lax_arp = Vec::new();
+    for key in [ArpKey::Ignore, ArpKey::Announce] {
+        if sysctl(arp_number(key)).is_some_and(|value| value < key.value()) {
+            lax_arp.push(key);
+        }
+    }
     Some(Link {
         index: u32::from_ne_bytes([i0, i1, i2, i3]),
         name: nla::string(name),
@@ -176,6 +204,7 @@ pub(super) fn parse(body: &[u8]) -> Option<Link> {
         arp: flags & (IFF_POINTOPOINT | IFF_NOARP) == 0,
         rp_filter: sysctl(RP_FILTER),
         ignores_linkdown: sysctl(IGNORE_LINKDOWN).map(|value| value != 0),
+        lax_arp,
         bytes,
     })
 }

@@ -94,7 +94,8 @@ impl Parseable<[u8]> for NexthopHeader {
 pub struct NexthopGroupEntry {
     /// The member's id.
     pub id: u32,
-    /// Its share of the flows, from 1. More than 256 needs kernel 6.12, and is EINVAL before.
+    /// Its share of the flows, from 1. More than 255 needs kernel 6.12, and is EINVAL before (`nh_check_attr_group`: the
+    /// value on the wire, one less, may be 254).
     pub weight: u16,
 }
 

@@ -35,6 +35,8 @@ const NFPROTO_INET: u8 = 1;
 const NFPROTO_IPV4: u8 = 2;
 /// The kernel's chains that can jump to ours.
 const HOOKS: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+/// The kernel's chains of iptables' table `nat`.
+const NAT_CHAINS: [&str; 4] = ["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"];
 
 /// What there is of ours; nothing where iptables is not this variant.
 pub(super) fn found() -> Result<Found, Error> {
@@ -44,8 +46,10 @@ pub(super) fn found() -> Result<Found, Error> {
         let table = attribute(payload(body), NFTA_CHAIN_TABLE).map(string).unwrap_or_default();
         let is_nat = attribute(payload(body), NFTA_CHAIN_TYPE).is_some_and(|kind| string(kind) == "nat");
         let family = body.first().copied().unwrap_or_default();
-        // Tables of iptables are looked into, those of others taken for what they may be.
-        *foreign_nat |= is_nat && [NFPROTO_INET, NFPROTO_IPV4].contains(&family) && table != Table::Nat.name();
+        // Chains of iptables are looked into, those of others taken for what they may be: nft(8) may call its table
+        // `nat` as well.
+        let is_iptables = family == NFPROTO_IPV4 && table == Table::Nat.name() && NAT_CHAINS.contains(&name.as_str());
+        *foreign_nat |= is_nat && [NFPROTO_INET, NFPROTO_IPV4].contains(&family) && !is_iptables;
         let table = Table::ALL.into_iter().find(|t| t.name() == table);
         if let Some(table) =
             table.filter(|_| family == NFPROTO_IPV4).filter(|_| is_ours(&name) || HOOKS.contains(&name.as_str()))
@@ -63,11 +67,16 @@ pub(super) fn found() -> Result<Found, Error> {
         chains => chains.map_err(read("chains of nf_tables"))?,
     };
     let mut found = Found { foreign_nat, ..Found::default() };
-    if chains.iter().any(|(_, name)| is_ours(name)) {
-        for (table, name) in chains {
-            let rules = rules(&mut socket, table, &name).map_err(read("rules of nf_tables"))?;
-            let foreign = |rules: &[FoundRule]| !rules.iter().all(|r| matches!(r, FoundRule::Jump(to) if is_ours(to)));
-            found.foreign_nat |= table == Table::Nat && name == "POSTROUTING" && foreign(&rules);
+    let any_ours = chains.iter().any(|(_, name)| is_ours(name));
+    for (table, name) in chains {
+        let is_source_nat = table == Table::Nat && name == "POSTROUTING";
+        if !any_ours && !is_source_nat {
+            continue;
+        }
+        let rules = rules(&mut socket, table, &name).map_err(read("rules of nf_tables"))?;
+        let foreign = |rules: &[FoundRule]| !rules.iter().all(|r| matches!(r, FoundRule::Jump(to) if is_ours(to)));
+        found.foreign_nat |= is_source_nat && foreign(&rules);
+        if any_ours {
             found.tables.entry(table).or_default().insert(name, rules);
         }
     }

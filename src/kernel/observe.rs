@@ -86,7 +86,9 @@ fn has_legacy_tables() -> bool {
 
 /// `all`: the reverse path filter of `conf.all`.
 fn interface(socket: &mut Socket, name: &IfName, all: Option<u32>) -> Result<Option<Interface>, Error> {
-    let Some(Link { index, group, state, arp, rp_filter, ignores_linkdown, .. }) = link::by_name(socket, name)? else {
+    let Some(Link { index, group, state, arp, rp_filter, ignores_linkdown, lax_arp, .. }) =
+        link::by_name(socket, name)?
+    else {
         return Ok(None);
     };
     let addresses = addresses(socket, index)?;
@@ -94,7 +96,7 @@ fn interface(socket: &mut Socket, name: &IfName, all: Option<u32>) -> Result<Opt
     // The kernel takes the larger of the two (`IN_DEV_RPFILTER`); 1 is strict.
     let strict_rp_filter = rp_filter.max(all) == Some(1);
     let routes = Vec::new();
-    Ok(Some(Interface { device, state, arp, addresses, routes, group, strict_rp_filter, ignores_linkdown }))
+    Ok(Some(Interface { device, state, arp, addresses, routes, group, strict_rp_filter, lax_arp, ignores_linkdown }))
 }
 
 /// A private network that an interface reaches which is not one of `links`.

@@ -1,24 +1,27 @@
 //! The rules that the kernel starts with, where they are gone. Pure.
 
 use crate::state::{Action, FoundRule, Rule, Selector};
-use crate::types::TableId;
+use crate::types::{Family, TableId};
 
 /// `RTPROT_KERNEL`: who made the rules that there are from the start.
 pub const KERNEL: u8 = 2;
 
-/// The kernel's last two rules, where `ip rule flush` has taken them and no other rule says where a packet goes that
+/// The kernel's last two rules of IPv4, where `ip rule flush` has taken them and no other rule says where a packet goes that
 /// no rule wants: then main leads nowhere, whatever it holds. The second is of no use to us, but whoever keeps routes
 /// in table default lost both at once.
 pub(super) fn lost(found: &[FoundRule], ours: u8) -> Vec<Rule> {
     const LOCAL: u32 = 255;
     const DEFAULT: u32 = 253;
-    let takes_all = |f: &&FoundRule| f.protocol != ours && f.rule.selector == Selector::default();
+    let takes_all =
+        |f: &&FoundRule| f.rule.family == Family::V4 && f.protocol != ours && f.rule.selector == Selector::default();
     let is_way = |f: &FoundRule| match f.rule.action {
         // Whatever else it asks for, it does not take all.
         Action::Lookup { .. } if !f.complete => false,
         Action::Lookup { table, suppress_prefixlength } => {
             suppress_prefixlength.is_none() && ![LOCAL, DEFAULT].contains(&table.get())
         }
+        // Where it jumps to decides.
+        Action::Goto(_) => false,
         // Somebody refuses all that comes so far, or has an action that we have no word for.
         Action::Unreachable => true,
     };
@@ -26,6 +29,7 @@ pub(super) fn lost(found: &[FoundRule], ours: u8) -> Vec<Rule> {
         return Vec::new();
     }
     let rule = |(priority, table)| Rule {
+        family: Family::V4,
         priority,
         selector: Selector::default(),
         action: Action::Lookup { table, suppress_prefixlength: None },

@@ -21,7 +21,7 @@ use multihome::state::{
     Action, Device, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Hop, Leg, NexthopKind, RouteKind, Rule, Selector,
     WeightedLeg,
 };
-use multihome::types::{HostAddr, IfName, TableId, Weight};
+use multihome::types::{Family, HostAddr, IfName, TableId, Weight};
 
 pub const EPERM: i32 = 1;
 pub const EINVAL: i32 = 22;
@@ -65,7 +65,7 @@ pub struct Fake {
     pub nics: BTreeMap<IfName, Nic>,
     /// By table and metric; those of one place in the kernel's order.
     pub routes: Vec<Held>,
-    /// In the kernel's order. One that is not `complete` and has the action `Unreachable` stands
+    /// Those of a family in the kernel's order. One that is not `complete` and has the action `Unreachable` stands
     /// for an action that we have no word for, such as `blackhole`.
     pub rules: Vec<FoundRule>,
     pub nexthops: Option<BTreeMap<u32, FoundNexthop>>,
@@ -80,9 +80,10 @@ pub struct Fake {
 
 impl Default for Fake {
     fn default() -> Self {
-        let own = |priority, table| FoundRule {
+        let own = |family, priority, table| FoundRule {
             rule: Rule {
                 priority,
+                family,
                 selector: Selector::default(),
                 action: Action::Lookup { table: TableId::observed(table), suppress_prefixlength: None },
             },
@@ -92,7 +93,13 @@ impl Default for Fake {
         Self {
             nics: BTreeMap::new(),
             routes: Vec::new(),
-            rules: vec![own(0, 255), own(32766, 254), own(32767, 253)],
+            rules: vec![
+                own(Family::V4, 0, 255),
+                own(Family::V4, 32766, 254),
+                own(Family::V4, 32767, 253),
+                own(Family::V6, 0, 255),
+                own(Family::V6, 32766, 254),
+            ],
             nexthops: Some(BTreeMap::new()),
             hash_policy: 0,
             firewall: Found::default(),
@@ -267,6 +274,7 @@ impl Kernel for Fake {
             addresses: nic.addresses.clone(),
             routes: Vec::new(),
             strict_rp_filter: nic.strict_rp_filter,
+            lax_arp: vec![],
             ignores_linkdown: Some(nic.ignores_linkdown),
             group: nic.group,
         };

@@ -28,6 +28,8 @@ impl Fake {
                 Some(nic) => nic.strict_rp_filter = false,
                 None => return Err(ENOENT),
             },
+            // Devices of the fake do no ARP.
+            Change::OwnArp(..) => return Err(ENOENT),
             Change::IgnoreLinkdown(device) => {
                 let nic = self.nics.values_mut().find(|nic| nic.index == device.index);
                 nic.ok_or(ENODEV)?.ignores_linkdown = true;
@@ -178,19 +180,22 @@ impl Fake {
         taken
     }
 
-    /// `RTM_NEWRULE` with CREATE and EXCL: after all of its priority. The protocol is not compared.
+    /// `RTM_NEWRULE` with CREATE and EXCL: after all of its priority. The protocol is not compared. A guard comes without
+    /// EXCL, since its target is not compared either.
     pub fn add_rule(&mut self, mut rule: Rule, protocol: u8) {
         if self.forgets_ports {
             rule.selector = Selector { proto: None, sport: None, dport: None, dscp: None, ..rule.selector };
         }
-        if !self.rules.iter().any(|held| held.complete && held.rule == rule) {
+        let is_guard = matches!(rule.action, Action::Goto(_));
+        if is_guard || !self.rules.iter().any(|held| held.complete && held.rule == rule) {
             self.push_rule(FoundRule { rule, protocol, complete: true });
         }
     }
 
     /// As [`Self::add_rule`], but even if it is there already.
     pub fn push_rule(&mut self, rule: FoundRule) {
-        let at = self.rules.partition_point(|held| held.rule.priority <= rule.rule.priority);
+        let place = |held: &FoundRule| (held.rule.family, held.rule.priority);
+        let at = self.rules.partition_point(|held| place(held) <= place(&rule));
         self.rules.insert(at, rule);
     }
 }
@@ -251,11 +256,13 @@ fn is_rule_deleted_by(held: &FoundRule, wanted: &Rule, protocol: u8) -> bool {
             Action::Lookup { table: held, suppress_prefixlength },
         ) => table == held && given(suppress.as_ref(), suppress_prefixlength.as_ref()),
         (Action::Unreachable, Action::Unreachable) => held.complete,
+        (Action::Goto(_), Action::Goto(_)) => true,
         _ => false,
     };
     let (w, h) = (&wanted.selector, &held.rule.selector);
     action
         && held.protocol == protocol
+        && held.rule.family == wanted.family
         && held.rule.priority == wanted.priority
         && given(w.from.as_ref(), h.from.as_ref())
         && given(w.to.as_ref(), h.to.as_ref())

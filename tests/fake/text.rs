@@ -5,6 +5,7 @@
 //! route table 254 default metric 0 protocol 4 via 198.51.100.1 dev ppp0
 //! route table 254 default metric 0 protocol 77 nexthop dev ppp0 dead weight 8 nexthop dev ppp1 weight 2
 //! rule priority 100 fwmark 0x4/0x4 lookup 3 protocol 77      # `and more`: selectors that we have no word for
+//! rule6 priority 190 lookup 254 suppress_prefixlength 0 protocol 77    # IPv6; `ipv6 none`: a kernel without it
 //! nexthop id 7100 group 7001,8/7002,2 protocol 77            # `nexthops none`: before Linux 5.3
 //! hash-policy 1
 //! rules none                                                 # not even those that every kernel starts with
@@ -25,7 +26,7 @@ use multihome::observed::Address;
 use multihome::state::{
     Action, Device, FoundNexthop, FoundRule, Leg, Member, NexthopKind, Rule, Selector, WeightedLeg,
 };
-use multihome::types::{HostAddr, TableId, Weight};
+use multihome::types::{Family, HostAddr, TableId, Weight};
 
 use super::{Fake, Held, Nic, Via};
 
@@ -70,7 +71,12 @@ impl Fake {
             match words.word() {
                 "link" => fake.read_link(&mut words),
                 "route" => fake.read_route(&mut words),
-                "rule" => fake.push_rule(rule(&mut words)),
+                "rule" => fake.push_rule(rule(&mut words, Family::V4)),
+                "rule6" => fake.push_rule(rule(&mut words, Family::V6)),
+                "ipv6" => {
+                    words.has("none");
+                    fake.rules.retain(|held| held.rule.family == Family::V4);
+                }
                 "rules" => {
                     words.has("none");
                     fake.rules.clear();
@@ -158,7 +164,7 @@ fn member(text: &str) -> Member {
     Member { id, weight: Weight::new(weight.try_into().unwrap()).unwrap() }
 }
 
-fn rule(words: &mut Words<'_>) -> FoundRule {
+fn rule(words: &mut Words<'_>, family: Family) -> FoundRule {
     words.has("priority");
     let priority = words.value();
     let hex = |text: &str| u32::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();
@@ -179,6 +185,8 @@ fn rule(words: &mut Words<'_>) -> FoundRule {
     };
     let action = if let Some(table) = words.after("lookup") {
         Action::Lookup { table: TableId::observed(table), suppress_prefixlength: words.after("suppress_prefixlength") }
+    } else if let Some(priority) = words.after("goto") {
+        Action::Goto(priority)
     } else {
         words.has("type");
         words.has("unreachable");
@@ -190,7 +198,7 @@ fn rule(words: &mut Words<'_>) -> FoundRule {
     if more {
         words.has("more");
     }
-    FoundRule { rule: Rule { priority, selector, action }, protocol, complete: !more }
+    FoundRule { rule: Rule { priority, family, selector, action }, protocol, complete: !more }
 }
 
 impl fmt::Display for Held {
@@ -237,7 +245,11 @@ impl fmt::Display for Fake {
             writeln!(f, "{route}")?;
         }
         for FoundRule { rule, protocol, complete } in self.rules.iter().filter(|r| r.protocol != 2) {
-            writeln!(f, "rule {rule} protocol {protocol}{}", if *complete { "" } else { " and more" })?;
+            let word = if rule.family == Family::V4 { "rule" } else { "rule6" };
+            writeln!(f, "{word} {rule} protocol {protocol}{}", if *complete { "" } else { " and more" })?;
+        }
+        if self.rules.iter().all(|held| held.rule.family == Family::V4) {
+            writeln!(f, "ipv6 none")?;
         }
         if self.nexthops.is_none() {
             writeln!(f, "nexthops none")?;

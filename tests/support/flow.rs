@@ -21,7 +21,8 @@ pub const PER_SECOND: u64 = 10_000;
 impl Flow {
     pub fn new() -> Self {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        setsockopt(&socket, sockopt::RcvBufForce, &(16 << 20)).unwrap();
+        // Some ten seconds of packets: a busy machine may not let the reader run, and what it drops is no loss of ours.
+        setsockopt(&socket, sockopt::RcvBufForce, &(256 << 20)).unwrap();
         Self { socket }
     }
 
@@ -29,7 +30,7 @@ impl Flow {
     pub fn during(&self, to: &str, work: impl FnOnce()) -> (u64, u64, Vec<Ipv4Addr>) {
         let (over, sent) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
         self.socket.connect((to, ECHO)).unwrap();
-        self.socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        self.socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
         std::thread::scope(|scope| {
             let sender = scope.spawn(|| {
                 let start = Instant::now();
@@ -50,7 +51,7 @@ impl Flow {
                 while back < sent.load(Ordering::Relaxed) {
                     match self.socket.recv(&mut buffer) {
                         Ok(12) => back += 1,
-                        // Nothing for a second: the rest is lost, if that was the end.
+                        // Nothing for a while: the rest is lost, if that was the end.
                         Err(e) if e.kind() == ErrorKind::WouldBlock && over.load(Ordering::Relaxed) => break,
                         // Word of a packet that was lost on its way (ICMP), and found missing as well.
                         _ => continue,

@@ -123,7 +123,7 @@ fn echo_udp(port: u16, ready: &Sender<()>) {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
     setsockopt(&socket, sockopt::Ipv4PacketInfo, &true).unwrap();
     // Root of a user namespace may not: then what the limit allows has to do.
-    let _ = setsockopt(&socket, sockopt::RcvBufForce, &(16 << 20));
+    let _ = setsockopt(&socket, sockopt::RcvBufForce, &(256 << 20));
     ready.send(()).unwrap();
     let mut buffer = [0; 2048];
     loop {

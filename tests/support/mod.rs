@@ -12,6 +12,7 @@ pub mod ctl;
 mod device;
 pub mod files;
 pub mod flow;
+pub mod host;
 pub mod internet;
 pub mod nft;
 pub mod openvpn;
@@ -19,9 +20,10 @@ pub mod random;
 pub mod segment;
 pub mod strace;
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -100,6 +102,21 @@ impl Server {
         command.arg("--state-dir").arg(self.state());
         command.env_clear().current_dir("/").stdin(Stdio::null());
         command
+    }
+
+    /// The words of a command, with our executables where other users may run them: the directory that they were built
+    /// in may be closed, as a new home is.
+    pub fn for_others(&self, command: &Command) -> Vec<OsString> {
+        let words = [command.get_program()].into_iter().chain(command.get_args());
+        let open = words.map(|word| {
+            if ![UP, DOWN, VPN, CTL].iter().any(|program| word == *program) {
+                return word.to_owned();
+            }
+            let copy = self.config().with_file_name(Path::new(word).file_name().unwrap());
+            fs::copy(word, &copy).unwrap();
+            copy.into_os_string()
+        });
+        open.collect()
     }
 
     /// `mh-vpn-up` as OpenVPN runs it in topology p2p or net30 for the tunnel: `script_type` says what happened.

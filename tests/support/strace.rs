@@ -16,7 +16,9 @@ pub const CALLS: &str = "sendto,write,openat,?mkdir,mkdirat,?rename,renameat,ren
 pub fn under(command: &Command, options: &str) -> Command {
     let mut args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
     assert_eq!(args[0], "-c", "{command:?}");
-    args[1] = format!("umask 077; exec strace -D -qqq {options} \"$0\" \"$@\"").into();
+    let script = args[1].to_str().unwrap();
+    assert!(script.contains("exec "), "{command:?}");
+    args[1] = script.replace("exec ", &format!("exec strace -D -qqq {options} ")).into();
     let mut traced = Command::new(command.get_program());
     traced.args(args).env_clear().stdin(Stdio::null());
     traced.current_dir(command.get_current_dir().unwrap_or(Path::new("/")));

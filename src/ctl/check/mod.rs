@@ -14,6 +14,7 @@ use super::Error;
 use super::show::{self, Screen, Tone};
 use crate::cli;
 use crate::config::advice::{About, advice};
+use crate::config::uncovered::{Uncovered, uncovered};
 use crate::config::{self, Place};
 use crate::pass::Common;
 
@@ -63,6 +64,8 @@ struct Report {
     #[serde(skip)]
     excerpt: Option<Excerpt>,
     warnings: Vec<Remark>,
+    /// What kill switches do not cover.
+    uncovered: Vec<String>,
     numbers: Option<Numbers>,
 }
 
@@ -96,7 +99,9 @@ fn report(text: &str, file: &Path) -> Report {
         Remark { at: place.map(At::new), key: None, message: advice.message }
     });
     let warnings = warnings.collect();
-    Report { file: file.to_owned(), error: None, excerpt: None, warnings, numbers: Some(Numbers::new(&config)) }
+    let uncovered = uncovered(&config).into_iter().map(|Uncovered { what, mend, .. }| format!("{what} ({mend})"));
+    let (uncovered, numbers) = (uncovered.collect(), Some(Numbers::new(&config)));
+    Report { file: file.to_owned(), error: None, excerpt: None, warnings, uncovered, numbers }
 }
 
 impl Report {
@@ -104,7 +109,7 @@ impl Report {
         let excerpt = error.place.as_ref().map(|place| Excerpt::new(place, text));
         let at = error.place.as_ref().map(At::new);
         let error = Remark { at, key: error.key.clone(), message: error.message.clone() };
-        Self { file: file.to_owned(), error: Some(error), excerpt, warnings: vec![], numbers: None }
+        Self { file: file.to_owned(), error: Some(error), excerpt, warnings: vec![], uncovered: vec![], numbers: None }
     }
 }
 
@@ -150,6 +155,12 @@ fn text(report: &Report, screen: Screen) -> String {
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(out, "{file}: {verdict}\n");
         out.push_str(&numbers.text(screen));
+        if !report.uncovered.is_empty() {
+            out.push_str("\notherwise = \"unreachable\" does not cover:\n");
+        }
+        for line in &report.uncovered {
+            let _ = writeln!(out, "- {line}");
+        }
     }
     out
 }

@@ -19,6 +19,8 @@ pub(super) struct Numbers {
     links: Vec<LinkNumbers>,
     /// Rule that looks into the main table for anything better than its default.
     main_rule: Option<u32>,
+    /// First and last of the rules that lead what is a kill switch's past the rules of addresses.
+    guard_rules: Option<(u32, u32)>,
     policies: Vec<PolicyNumbers>,
     defaults: Vec<DefaultNumbers>,
     protocol: u8,
@@ -73,7 +75,7 @@ impl Numbers {
                         && if marked {
                             mark == Some(live.link.mark.get())
                         } else {
-                            address.is_some() && address == live.local.map(HostAddr::get)
+                            address.is_some() && address == live.local.map(|local| local.get().into())
                         }
                 });
                 found.map(|rule| rule.priority)
@@ -89,10 +91,14 @@ impl Numbers {
             }
         });
         let links = links.collect();
-        let main_rule = desired.rules.iter().find(
+        // Guards have one of their own before them.
+        let main_rule = desired.rules.iter().rfind(
             |rule| matches!(rule.action, Action::Lookup { table, suppress_prefixlength: Some(_) } if table == TableId::MAIN),
         );
         let main_rule = main_rule.map(|rule| rule.priority);
+        let guards = || desired.rules.iter().filter(|rule| matches!(rule.action, Action::Goto(_)));
+        let guard_rules = guards().next().zip(guards().next_back());
+        let guard_rules = guard_rules.map(|(first, last)| (first.priority, last.priority));
         let policies = config.policies.iter().zip(config.policy_priorities());
         let policies = policies.map(|(policy, rules)| PolicyNumbers {
             policy: policy.name.clone(),
@@ -112,7 +118,7 @@ impl Numbers {
             }
         });
         let defaults = defaults.collect();
-        Self { links, main_rule, policies, defaults, protocol: config.settings.protocol }
+        Self { links, main_rule, guard_rules, policies, defaults, protocol: config.settings.protocol }
     }
 
     /// The numbers as people read them.
@@ -139,13 +145,14 @@ impl Numbers {
         out.push('\n');
         let mut rows = vec![["RULES", "OF"].map(|title| (title.to_owned(), Some(Tone::Faint))).to_vec()];
         let mut rule = |numbers: String, of: String| rows.push(vec![(numbers, None), (of, None)]);
+        if let Some((first, last)) = self.guard_rules {
+            rule(range(first, last), "kill switches: not by the rule of an address, but on to the policies".to_owned());
+        }
         if let Some(main) = self.main_rule {
             rule(main.to_string(), "what main knows better than its default route".to_owned());
         }
         for PolicyNumbers { policy, first_rule, last_rule } in &self.policies {
-            let range =
-                if first_rule == last_rule { first_rule.to_string() } else { format!("{first_rule}-{last_rule}") };
-            rule(range, format!("policy {policy:?}"));
+            rule(range(*first_rule, *last_rule), format!("policy {policy:?}"));
         }
         let rules = table(&rows, &[Align::Left, Align::Left], screen).join("\n");
         // Writing to a String cannot fail.
@@ -156,4 +163,8 @@ impl Numbers {
         }
         out
     }
+}
+
+fn range(first: u32, last: u32) -> String {
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
 }

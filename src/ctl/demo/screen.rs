@@ -11,7 +11,7 @@ use super::Error;
 use super::server::{Line, Server};
 use crate::observed::Observed;
 use crate::state::{FoundTarget, NexthopKind};
-use crate::types::TableId;
+use crate::types::{Family, TableId};
 
 /// Where ip(8) may be when PATH of an ordinary user does not lead to it.
 const IP: [&str; 3] = ["ip", "/usr/sbin/ip", "/sbin/ip"];
@@ -220,7 +220,10 @@ fn observed(args: &str, observed: &Observed) -> Vec<String> {
             }
             lines
         }
-        "rule" => observed.rules.iter().map(|found| found.rule.to_string()).collect(),
+        "rule" => {
+            let rules = observed.rules.iter().filter(|found| found.rule.family == Family::V4);
+            rules.map(|found| found.rule.to_string()).collect()
+        }
         _ => objects
             .map(|(id, found)| match &found.kind {
                 NexthopKind::Single(leg) => format!("id {id} {leg}"),

@@ -1,7 +1,6 @@
 //! The demo's server: veth pairs that stand for its lines, and the real hooks, run as pppd runs
 //! them.
 
-use std::env;
 use std::fmt::Write;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -12,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Error;
+use super::stage::Stage;
 use crate::config::{self, Config};
 use crate::kernel::{self, Kernel, Linux};
 use crate::observed::{Observed, Scope};
@@ -100,9 +100,10 @@ pub(super) struct Ran {
 }
 
 impl Server {
-    /// A server with its configuration and state in `dir`; `nexthops` as in the configuration.
-    pub(super) fn new(dir: &Path, nexthops: &str) -> Result<Self, Error> {
-        fs::create_dir(dir).map_err(Error::io("make a temporary directory"))?;
+    /// A server with its configuration and state in `dir` of the stage; `nexthops` as in the configuration.
+    pub(super) fn new(stage: &Stage, dir: &str, nexthops: &str) -> Result<Self, Error> {
+        let dir = stage.dir().join(dir);
+        fs::create_dir(&dir).map_err(Error::io("make a temporary directory"))?;
         let config = dir.join("multihome.toml");
         let mut text = format!("[settings]\nnexthops = \"{nexthops}\"\nfirewall = \"none\"\n");
         for line in [ISP1, ISP2] {
@@ -111,9 +112,14 @@ impl Server {
             let _ = write!(text, "[[uplink]]\nname = \"{name}\"\ninterface = \"{device}\"\nweight = {weight}\n");
         }
         fs::write(&config, text).map_err(Error::io("write the demo's configuration"))?;
-        let state = dir.join("state");
         let uptime = Arc::new(Uptime::default());
-        Ok(Self { config, state, up: beside("mh-ip-up")?, down: beside("mh-ip-down")?, uptime })
+        Ok(Self {
+            config,
+            state: dir.join("state"),
+            up: stage.hook("mh-ip-up")?,
+            down: stage.hook("mh-ip-down")?,
+            uptime,
+        })
     }
 
     /// The device goes, as when pppd closes /dev/ppp; nothing else is done.
@@ -232,10 +238,4 @@ fn ways(observed: &Observed) -> Vec<(Leg, u16)> {
 pub(super) fn index(line: &Line) -> Result<Option<u32>, Error> {
     // The demo's own names are valid.
     line.device.parse::<IfName>().ok().map_or(Ok(None), |name| Ok(kernel::index(&name)?))
-}
-
-/// An executable that was installed with this one.
-fn beside(name: &str) -> Result<PathBuf, Error> {
-    let program = env::current_exe().map_err(Error::io("find out where mhctl is"))?.with_file_name(name);
-    if program.is_file() { Ok(program) } else { Err(Error::NoHook(program)) }
 }

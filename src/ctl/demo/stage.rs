@@ -1,9 +1,10 @@
 //! Where the demo plays: a network namespace and a directory of its own. Both go with the process,
 //! or when it is told to end.
 
+use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -21,6 +22,8 @@ use super::Error;
 /// The place, while it lasts.
 pub(super) struct Stage {
     dir: TempDir,
+    /// Where mhctl and the hooks are.
+    programs: PathBuf,
     told_to_end: Arc<AtomicBool>,
     /// The hooks' log lines stay out of this machine's log.
     pub(super) quiet: bool,
@@ -29,6 +32,9 @@ pub(super) struct Stage {
 impl Stage {
     /// Moves the process there; it has to have one thread only.
     pub(super) fn enter() -> Result<Self, Error> {
+        // In a chroot that has moved to another mount namespace the kernel gives the path outside of it.
+        let mut programs = env::current_exe().map_err(Error::io("find out where mhctl is"))?;
+        programs.pop();
         let (uid, gid) = (geteuid(), getegid());
         let spaces = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
         match unshare(spaces) {
@@ -55,12 +61,18 @@ impl Stage {
             .permissions(fs::Permissions::from_mode(0o700))
             .tempdir()
             .map_err(Error::io("make a temporary directory"))?;
-        Ok(Self { dir, told_to_end, quiet })
+        Ok(Self { dir, programs, told_to_end, quiet })
     }
 
     /// Where configuration and state are.
     pub(super) fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// A hook that was installed with mhctl.
+    pub(super) fn hook(&self, name: &str) -> Result<PathBuf, Error> {
+        let program = self.programs.join(name);
+        if program.is_file() { Ok(program) } else { Err(Error::NoHook(program)) }
     }
 
     /// An error when somebody wants the demo to end.

@@ -4,17 +4,13 @@ use std::collections::BTreeSet;
 
 use ipnet::Ipv4Net;
 
-use super::Finding;
+use super::{Finding, marks};
 use crate::config::{Config, Firewall, LinkKind};
 use crate::firewall::{Variant, iptables, is_ours};
 use crate::kernel;
 use crate::kernel::fib::Fib;
 use crate::kernel::nftables::others::{Leaving, OtherRule, rules};
 use crate::sh::quoted;
-
-/// Options of iptables(8) whose value is a mark and a mask.
-const MARK_OPTIONS: [&str; 8] =
-    ["--mark", "--set-mark", "--set-xmark", "--or-mark", "--nfmask", "--ctmask", "--restore-mark", "--save-mark"];
 
 /// Looks for chains of ours where they should not be, and through what others have.
 pub(super) fn look(config: &Config, forwards: bool) -> Result<Vec<Finding>, kernel::Error> {
@@ -66,24 +62,31 @@ fn shown(saved: &str) -> BTreeSet<(&str, &str)> {
 /// `lans` if that is forwarded.
 fn judge(config: &Config, lans: Option<&[Ipv4Net]>, saved: &str, nft: &[OtherRule]) -> Vec<Finding> {
     let mut found = Vec::new();
-    let foreign: Vec<_> = saved.lines().filter(|l| l.starts_with("-A ") && !l.contains("MULTIHOME")).collect();
     let shown = shown(saved);
     let is_shown = |r: &OtherRule| r.family == "ip" && shown.contains(&(r.table.as_str(), r.chain.as_str()));
     let nft: Vec<_> = nft.iter().filter(|r| !is_shown(r) && !is_ours(&r.chain)).collect();
     let union = config.marks();
-    let iptables = foreign.iter().map(|line| (format!("iptables: {line}"), mask(line), String::new()));
-    let tables = nft.iter().map(|r| {
-        let OtherRule { family, table, chain, handle, .. } = r;
-        let what = format!("nft: rule {handle} of chain {chain} in table {family} {table}");
-        let (table, chain) = (quoted(table), quoted(chain));
-        (what, r.mark_bits, format!(" (nft -a list chain {family} {table} {chain} shows it)"))
-    });
-    for (what, bits, shows) in iptables.chain(tables).filter(|(_, bits, _)| bits & union != 0) {
-        found.push(Finding::trouble(
-            what,
-            format!("it uses bits of our marks ({:#x}), and steers connections by them", bits & union),
-            format!("use a mask in that rule{shows}, or give the links other marks with `mark`"),
-        ));
+    let mut table = "";
+    for line in saved.lines() {
+        if let Some(name) = line.strip_prefix('*') {
+            table = name;
+        } else if line.starts_with("-A ") && !line.contains("MULTIHOME") {
+            found.extend(marks::judge(table, line, union));
+        }
+    }
+    for OtherRule { family, table, chain, handle, mark_bits, .. } in &nft {
+        if mark_bits & union != 0 {
+            found.push(Finding::trouble(
+                format!("nft: rule {handle} of chain {chain} in table {family} {table}"),
+                format!("it uses bits of our marks ({:#x}), and steers connections by them", mark_bits & union),
+                format!(
+                    "use a mask in that rule (nft -a list chain {family} {} {} shows it), or give the links other \
+                     marks with `mark`",
+                    quoted(table),
+                    quoted(chain)
+                ),
+            ));
+        }
     }
     let Some(lans) = lans else { return found };
     for link in config.links.iter().filter(|l| !l.masquerade && matches!(l.kind, LinkKind::Uplink { .. })) {
@@ -145,28 +148,6 @@ fn target<'a>(line: &'a str, chain: &str, name: &str, lans: &[Ipv4Net]) -> Optio
     Leaving { whole: by == out, by, not: !is, from }.covers(name, lans).then_some(*target)
 }
 
-/// The bits that a rule sets or compares.
-fn mask(line: &str) -> u32 {
-    let words: Vec<_> = line.split_whitespace().collect();
-    let number = |text: &str| match text.strip_prefix("0x") {
-        Some(hex) => u32::from_str_radix(hex, 16).ok(),
-        None => text.parse().ok(),
-    };
-    let mut all = 0;
-    for (at, word) in words.iter().enumerate().filter(|(_, word)| MARK_OPTIONS.contains(word)) {
-        let value = words.get(at + 1).map_or("", |v| v);
-        all |= match (value.split_once('/'), number(value)) {
-            (Some((_, mask)), _) => number(mask).unwrap_or(u32::MAX),
-            // --or-mark sets the bits of its value; the rest without a mask mean all of them.
-            (None, Some(bits)) if ["--or-mark", "--nfmask", "--ctmask"].contains(word) => bits,
-            // `--restore-mark` and its like stand alone, and masks may follow.
-            (None, None) if words.contains(&"--nfmask") || words.contains(&"--ctmask") => 0,
-            (None, _) => u32::MAX,
-        };
-    }
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,20 +155,6 @@ mod tests {
 
     fn config() -> Config {
         crate::config::parse(include_str!("../../config/tests/article.toml"), Path::new("test")).unwrap()
-    }
-
-    #[test]
-    fn the_bits_of_a_rule_are_those_under_its_mask() {
-        for (line, expected) in [
-            ("-A PREROUTING -j MARK --set-xmark 0x40000/0xff0000", 0x00ff_0000),
-            ("-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000", 0x4000),
-            ("-A OUTPUT -m mark --mark 0x1", u32::MAX),
-            ("-A OUTPUT -j CONNMARK --restore-mark", u32::MAX),
-            ("-A OUTPUT -j CONNMARK --restore-mark --nfmask 0xf0 --ctmask 0xf0", 0xf0),
-            ("-A INPUT -p tcp -j ACCEPT", 0),
-        ] {
-            assert_eq!(mask(line), expected, "{line}");
-        }
     }
 
     #[test]

@@ -1,13 +1,38 @@
 //! Other programs that look after routes: systemd-networkd and NetworkManager.
 
-use super::{Finding, ends, files, ini, text};
-use crate::config::{Config, NexthopMode};
+use std::collections::BTreeMap;
+
+use super::{Finding, ends, files, ifupdown, ini, ini_all, text};
+use crate::config::{Config, Link, NexthopMode};
 use crate::ctl::setup::manifest::Tree;
 use crate::sh::quoted;
 
-/// Where drop-ins of networkd are, the weakest first.
-const NETWORKD_DIRS: [&str; 3] =
-    ["/usr/lib/systemd/networkd.conf.d", "/run/systemd/networkd.conf.d", "/etc/systemd/networkd.conf.d"];
+/// Where systemd looks for configuration, the strongest first (systemd.unit(5), networkd.conf(5)).
+const SYSTEMD: [&str; 4] = ["/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd"];
+/// The drop-in that setup writes.
+const DROP_IN: &str = "/etc/systemd/networkd.conf.d/multihome.conf";
+
+/// The configuration of networkd, as it is read: of files of one name the strongest only, the main file first.
+fn networkd_conf(tree: &Tree) -> Vec<(String, String)> {
+    let mains = SYSTEMD.iter().map(|dir| format!("{dir}/networkd.conf"));
+    let main = mains.filter(|path| tree.has(path)).map(|path| (path.clone(), text(tree, &path))).next();
+    let mut drop_ins = BTreeMap::new();
+    for dir in SYSTEMD.iter().rev().map(|dir| format!("{dir}/networkd.conf.d")) {
+        for (name, text) in files(tree, &dir).into_iter().filter(|(name, _)| ends(name, "conf")) {
+            drop_ins.insert(name.clone(), (format!("{dir}/{name}"), text));
+        }
+    }
+    main.into_iter().chain(drop_ins.into_values()).collect()
+}
+
+/// A boolean as systemd takes it (`parse_boolean()`).
+fn boolean(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),
+        "0" | "no" | "n" | "false" | "f" | "off" => Some(false),
+        _ => None,
+    }
+}
 
 /// networkd that deletes what it does not know.
 pub(super) fn networkd(tree: &Tree, config: &Config) -> Option<Finding> {
@@ -18,59 +43,139 @@ pub(super) fn networkd(tree: &Tree, config: &Config) -> Option<Finding> {
     if !used {
         return None;
     }
-    let mut texts = vec![text(tree, "/etc/systemd/networkd.conf")];
-    // Drop-ins apply by the order of their names, wherever they are.
-    let mut drop_ins: Vec<_> = NETWORKD_DIRS.iter().flat_map(|dir| files(tree, dir)).collect();
-    drop_ins.sort_by(|a, b| a.0.cmp(&b.0));
-    texts.extend(drop_ins.into_iter().filter(|(name, _)| ends(name, "conf")).map(|(_, text)| text));
-    let off = |key: &str| {
-        let last = texts.iter().rev().find_map(|text| ini(text, "Network", key));
-        last.is_some_and(|value| ["no", "false", "off", "0", "n", "f"].contains(&value.to_lowercase().as_str()))
-    };
     // The last is known since systemd 256; those before only warn of it.
     let mut keys = vec!["ManageForeignRoutingPolicyRules", "ManageForeignRoutes"];
     if config.settings.nexthops != NexthopMode::Multipath {
         keys.push("ManageForeignNextHops");
     }
-    let on: Vec<_> = keys.into_iter().filter(|key| !off(key)).collect();
+    let conf = networkd_conf(tree);
+    let mut on = Vec::new();
+    let mut overriding = Vec::new();
+    for key in &keys {
+        // What is no boolean is passed over.
+        let values = conf.iter().flat_map(|(path, text)| {
+            ini_all(text, "Network", key).into_iter().filter_map(move |value| Some((path, boolean(value)?)))
+        });
+        match values.last() {
+            Some((_, false)) => {}
+            Some((path, true)) if name(path) > name(DROP_IN) && path.contains(".conf.d/") => {
+                on.push(*key);
+                overriding.push(format!("take {key}= out of {path}"));
+            }
+            _ => on.push(*key),
+        }
+    }
     if on.is_empty() {
         return None;
     }
-    let lines = on.join("=no\\n") + "=no\\n";
+    // All of them, whatever is missing: the file may hold the others.
+    let lines = keys.join("=no\\n") + "=no\\n";
+    let write = format!(
+        "mkdir -p /etc/systemd/networkd.conf.d; printf '[Network]\\n{lines}' >{DROP_IN}; \
+         systemctl restart systemd-networkd"
+    );
+    let mend = if overriding.len() == on.len() { overriding.join(", and ") } else { write };
     Some(Finding::trouble(
         format!("systemd-networkd has {} on", on.join(" and ")),
         "when it restarts, it deletes rules, routes and nexthops that are not its own",
-        format!(
-            "mkdir -p /etc/systemd/networkd.conf.d; printf '[Network]\\n{lines}' \
-             >/etc/systemd/networkd.conf.d/multihome.conf; systemctl restart systemd-networkd"
-        ),
+        mend,
     ))
 }
 
-/// NetworkManager that makes default routes on our links.
-pub(super) fn network_manager(tree: &Tree, config: &Config) -> Vec<Finding> {
-    const PROFILES: &str = "/etc/NetworkManager/system-connections";
-    let mut found = Vec::new();
-    let profiles = files(tree, PROFILES);
-    if !tree.has("/run/NetworkManager") && profiles.is_empty() {
-        return found;
-    }
-    let mut conf = text(tree, "/etc/NetworkManager/NetworkManager.conf");
-    for (_, more) in files(tree, "/etc/NetworkManager/conf.d").into_iter().filter(|(name, _)| ends(name, "conf")) {
-        conf = conf + "\n" + &more;
-    }
-    let unmanaged = ini(&conf, "keyfile", "unmanaged-devices").unwrap_or_default().to_owned();
-    for link in &config.links {
-        let interface = link.interface.as_str();
-        if unmanaged.split([';', ',']).any(|part| part.trim().trim_start_matches("interface-name:") == interface) {
-            continue;
+fn name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// NetworkManager's configuration and profiles.
+struct NetworkManager {
+    conf: String,
+    /// Name and text.
+    profiles: Vec<(String, String)>,
+}
+
+impl NetworkManager {
+    /// Of files of one name the strongest only, in the order that NetworkManager.conf(5) says.
+    fn read(tree: &Tree) -> Option<Self> {
+        let mut profiles = BTreeMap::new();
+        for dir in ["/usr/lib", "/run", "/etc"] {
+            profiles.extend(files(tree, &format!("{dir}/NetworkManager/system-connections")));
         }
-        let own: Vec<_> =
-            profiles.iter().filter(|(_, text)| ini(text, "connection", "interface-name") == Some(interface)).collect();
-        for (name, text) in &own {
-            let never = ini(text, "ipv4", "never-default") == Some("true");
-            let disabled = ini(text, "ipv4", "method") == Some("disabled");
-            if !never && !disabled {
+        if !tree.has("/run/NetworkManager") && profiles.is_empty() {
+            return None;
+        }
+        let etc = files(tree, "/etc/NetworkManager/conf.d");
+        let run = files(tree, "/run/NetworkManager/conf.d");
+        let lib = files(tree, "/usr/lib/NetworkManager/conf.d");
+        let has = |all: &[(String, String)], name: &str| all.iter().any(|(other, _)| other == name);
+        let mut conf = String::new();
+        for (name, text) in lib.iter().filter(|(name, _)| !has(&run, name) && !has(&etc, name)) {
+            add_conf(&mut conf, name, text);
+        }
+        for (name, text) in run.iter().filter(|(name, _)| !has(&etc, name)) {
+            add_conf(&mut conf, name, text);
+        }
+        add_conf(&mut conf, "NetworkManager.conf", &text(tree, "/etc/NetworkManager/NetworkManager.conf"));
+        for (name, text) in &etc {
+            add_conf(&mut conf, name, text);
+        }
+        Some(Self { conf, profiles: profiles.into_iter().collect() })
+    }
+
+    /// Whether it leaves an interface alone.
+    fn leaves_alone(&self, interface: &str, tree: &Tree) -> bool {
+        let mut unmanaged = ini_all(&self.conf, "keyfile", "unmanaged-devices+");
+        unmanaged.extend(ini(&self.conf, "keyfile", "unmanaged-devices"));
+        if matches_device(&unmanaged.join(";"), interface) {
+            return true;
+        }
+        let mut section_matches = false;
+        let mut managed = true;
+        for line in self.conf.lines().map(str::trim) {
+            if line.starts_with('[') {
+                section_matches = false;
+            } else if let Some((key, value)) = line.split_once('=') {
+                match key.trim() {
+                    "match-device" => section_matches = matches_device(value, interface),
+                    "managed" if section_matches => managed = boolean(value.trim()).unwrap_or(true),
+                    _ => {}
+                }
+            }
+        }
+        // Debian's: what interfaces(5) configures is ifupdown's.
+        let plugins = ini(&self.conf, "main", "plugins").unwrap_or_default();
+        let ifupdown = plugins.split(',').any(|plugin| plugin.trim() == "ifupdown")
+            && ini(&self.conf, "ifupdown", "managed").and_then(boolean) != Some(true)
+            && ifupdown::configures(tree, interface);
+        !managed || ifupdown
+    }
+
+    /// Metric of the default route that a profile makes; none: it makes none.
+    fn metric(&self, profile: &str) -> Option<u32> {
+        /// That of Ethernet, which is the lowest of all but VPNs'.
+        const ETHERNET: u32 = 100;
+        let method = ini(profile, "ipv4", "method").unwrap_or("auto");
+        let never = ini(profile, "ipv4", "never-default").and_then(boolean) == Some(true);
+        if never || !["auto", "manual"].contains(&method) {
+            return None;
+        }
+        // -1 stands for the metric of the type.
+        let said = |value: Option<&str>| value.and_then(|value| value.parse().ok());
+        let general = said(ini(&self.conf, "connection", "ipv4.route-metric"));
+        Some(said(ini(profile, "ipv4", "route-metric")).or(general).unwrap_or(ETHERNET))
+    }
+
+    fn link(&self, link: &Link, config: &Config) -> Vec<Finding> {
+        let mut found = Vec::new();
+        let interface = link.interface.as_str();
+        let highest = ifupdown::highest_metric(config);
+        let mut has_profile = false;
+        for (name, text) in &self.profiles {
+            if ini(text, "connection", "interface-name") != Some(interface) {
+                continue;
+            }
+            has_profile = true;
+            // Behind ours it carries only while none of ours is there.
+            if let Some(metric) = self.metric(text).filter(|metric| *metric <= highest) {
                 let id = ini(text, "connection", "id").unwrap_or(name.as_str());
                 // The id is the network's SSID unless somebody has changed it.
                 let which = match ini(text, "connection", "uuid") {
@@ -78,19 +183,86 @@ pub(super) fn network_manager(tree: &Tree, config: &Config) -> Vec<Finding> {
                     None => format!("id {}", quoted(id)),
                 };
                 found.push(Finding::trouble(
-                    format!("NetworkManager's connection {id:?} makes a default route on {interface}"),
-                    format!("it stands beside ours and takes the traffic that {} should share", link.name),
+                    format!(
+                        "NetworkManager's connection {id:?} makes a default route of metric {metric} on {interface}"
+                    ),
+                    format!("it is not behind ours, and takes the traffic that {} should share", link.name),
                     format!("nmcli connection modify {which} ipv4.never-default yes"),
                 ));
             }
         }
-        if own.is_empty() && link.gateway.is_some() {
+        if !has_profile && link.gateway.is_some() {
             found.push(Finding::note(
                 format!("NetworkManager runs, and does not leave {interface} alone"),
-                "it may set the interface up by itself, with a default route of its own",
+                "it may set the interface up by itself, with addresses of its own",
                 format!("nmcli device set ifname {} managed no", link.interface.quoted()),
             ));
         }
+        found
     }
-    found
+}
+
+fn add_conf(conf: &mut String, name: &str, text: &str) {
+    if ends(name, "conf") {
+        conf.push_str(text);
+        conf.push('\n');
+    }
+}
+
+/// Whether a list of devices (NetworkManager.conf(5), "Device List Format") has the interface, by its name.
+fn matches_device(list: &str, interface: &str) -> bool {
+    let mut matches = false;
+    for item in list.split([';', ',']).map(str::trim) {
+        let (except, item) = item.strip_prefix("except:").map_or((false, item), |item| (true, item));
+        let fits = match item.strip_prefix("interface-name:") {
+            Some(name) => name.strip_prefix('=').map_or_else(|| glob(name, interface), |exact| exact == interface),
+            None => item == "*",
+        };
+        if fits && except {
+            return false;
+        }
+        matches |= fits;
+    }
+    matches
+}
+
+/// A pattern of `*` and `?`.
+fn glob(pattern: &str, text: &str) -> bool {
+    let (mut pattern, mut text) = (pattern.chars(), text.chars());
+    match pattern.next() {
+        None => text.next().is_none(),
+        Some('*') => {
+            let rest = pattern.as_str();
+            (0..=text.as_str().len()).any(|at| text.as_str().get(at..).is_some_and(|text| glob(rest, text)))
+        }
+        Some(c) => text.next().is_some_and(|t| c == '?' || c == t) && glob(pattern.as_str(), text.as_str()),
+    }
+}
+
+/// NetworkManager that makes default routes before ours on our links, or sets them up by itself.
+pub(super) fn network_manager(tree: &Tree, config: &Config) -> Vec<Finding> {
+    let Some(manager) = NetworkManager::read(tree) else { return Vec::new() };
+    let links = config.links.iter().filter(|link| !manager.leaves_alone(link.interface.as_str(), tree));
+    links.flat_map(|link| manager.link(link, config)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_devices_is_read_as_networkmanager_does() {
+        for (list, name, expected) in [
+            ("interface-name:eth1", "eth1", true),
+            ("interface-name:eth1", "eth10", false),
+            ("mac:00:11:22:33:44:55;interface-name:eth*", "eth1", true),
+            ("interface-name:eth?", "eth1", true),
+            ("interface-name:=eth*", "eth1", false),
+            ("*,except:interface-name:wlan0", "eth1", true),
+            ("*,except:interface-name:wlan0", "wlan0", false),
+            ("", "eth1", false),
+        ] {
+            assert_eq!(matches_device(list, name), expected, "{list}: {name}");
+        }
+    }
 }

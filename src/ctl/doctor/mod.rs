@@ -11,7 +11,10 @@ use super::setup::{self, distribution::Distribution, manifest::Manifest, manifes
 use crate::pass::Common;
 
 mod firewall;
+mod ifupdown;
+mod kill_switch;
 mod managers;
+mod marks;
 mod network;
 mod peers;
 pub(super) mod pppd;
@@ -87,6 +90,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
         findings.extend(peers::unknown(&tree, config));
         findings.extend(managers::networkd(&tree, config));
         findings.extend(managers::network_manager(&tree, config));
+        findings.extend(ifupdown::gateways(&tree, config));
         findings.extend(network::names(&tree, config));
         findings.extend(network::kernel(config, common)?);
         findings.extend(firewall::look(config, network::forwards())?);
@@ -133,8 +137,13 @@ fn text(tree: &Tree, path: &str) -> String {
 
 /// The value of the last `key = value` in a section of an ini-like text.
 fn ini<'a>(text: &'a str, section: &str, key: &str) -> Option<&'a str> {
+    ini_all(text, section, key).pop()
+}
+
+/// The values of `key` in a section, which may come more than once.
+fn ini_all<'a>(text: &'a str, section: &str, key: &str) -> Vec<&'a str> {
     let mut current = "";
-    let mut value = None;
+    let mut values = Vec::new();
     for line in text.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
             current = name;
@@ -142,10 +151,10 @@ fn ini<'a>(text: &'a str, section: &str, key: &str) -> Option<&'a str> {
             && current.eq_ignore_ascii_case(section)
             && k.trim() == key
         {
-            value = Some(v.trim());
+            values.push(v.trim());
         }
     }
-    value
+    values
 }
 
 /// Whether a name ends in one of the extensions.

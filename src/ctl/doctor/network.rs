@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::{Finding, files, text};
+use super::{Finding, files, kill_switch, text};
 use crate::config::{Config, Firewall, Link, LinkKind, NexthopMode, Policy};
+use crate::ctl::detours;
 use crate::ctl::setup::manifest::Tree;
-use crate::fib::{FibRoute, FibRule, Masked, Names, RouteKind, RuleAction, protocol_name, rule_text};
+use crate::desired::{Desired, Make};
+use crate::fib::{
+    FibRoute, FibRule, Masked, Names, RouteKind, RuleAction, owner, protocol_name, rule_deletion, rule_text,
+};
 use crate::kernel::fib::Fib;
 use crate::kernel::{self, Kernel, Linux, sysctl};
-use crate::links::{LinkState, routed, state};
+use crate::links::{LinkState, LiveLink, live, routed, state};
 use crate::observed::{Observed, Scope};
 use crate::pass::Common;
-use crate::plan::{Plan, Problem};
+use crate::plan::{Change, Plan, Problem};
 use crate::records::Store;
 use crate::types::IfName;
 
@@ -32,7 +36,14 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
         .map(|e| Finding::trouble(e.to_string(), "the link counts as down", "bring the line up again"))
         .collect();
     let routed = routed(config, &records, &observed);
-    found.extend(Plan::new(config, &routed, &observed).problems.iter().map(problem));
+    let live = live(config, &records, &observed);
+    let plan = Plan::new(config, &routed, &observed);
+    found.extend(plan.problems.iter().map(problem));
+    found.extend(pending(&plan, config));
+    found.extend(detours::look(config, &live)?.into_iter().map(|detour| {
+        Finding::trouble(detour.what, "policies, shares and failover are only where our routes are asked", detour.mend)
+    }));
+    found.extend(kill_switch::look(config, &routed, &observed, &plan, &mut fib)?);
     for link in &config.links {
         let interface = records.get(&link.name).map_or(&link.interface, |record| &record.interface);
         match state(link, config, &records, &observed) {
@@ -49,7 +60,8 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
             }
             _ => {}
         }
-        if observed.interfaces.get(interface).is_some_and(|i| i.strict_rp_filter) {
+        let is_live = live.iter().any(|l| l.link.name == link.name);
+        if is_live && observed.interfaces.get(interface).is_some_and(|i| i.strict_rp_filter) {
             found.push(Finding::trouble(
                 format!("the reverse path filter of {interface} is strict"),
                 "it drops what comes in by one line while the best way back is another",
@@ -71,8 +83,27 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
         ));
     }
     found.extend(features(config, &observed)?);
-    found.extend(rules_of_others(config, &rules));
+    found.extend(rules_of_others(config, &routed, &rules));
     Ok(found)
+}
+
+/// What an apply would change. The reverse path filter has a finding of its own.
+fn pending(plan: &Plan, config: &Config) -> Option<Finding> {
+    let pending = || plan.changes.iter().filter(|c| !matches!(c, Change::LooseRpFilter(_)));
+    let first = pending().next()?;
+    let what = match pending().count() {
+        1 => "1 change is due".to_owned(),
+        n => format!("{n} changes are due"),
+    };
+    let first = match first {
+        Change::Firewall(batch) => format!("our chains in iptables' table {}", batch.table.name()),
+        first => first.command(config.settings.protocol).to_string(),
+    };
+    Some(Finding::trouble(
+        format!("{what}: {first}{}", if pending().count() > 1 { ", ..." } else { "" }),
+        "the kernel does not hold what is configured: the file was edited, or another program has meddled",
+        "mhctl apply (mhctl plan shows what that changes)",
+    ))
 }
 
 fn no_gateway(link: &Link, interface: &IfName, why: &str) -> Finding {
@@ -154,40 +185,22 @@ fn features(config: &Config, observed: &Observed) -> Result<Vec<Finding>, kernel
     Ok(found)
 }
 
-/// Who is known to make such a rule.
-fn owner(rule: &FibRule) -> Option<&'static str> {
-    match rule.mark {
-        Some(Masked { mask: 0x00ff_0000, .. }) => Some("tailscale"),
-        Some(Masked { value: 51820, .. }) => Some("wg-quick"),
-        Some(Masked { value: 0x4000 | 0x8000, .. }) => Some("kube-proxy"),
-        _ => protocol_name(rule.protocol).filter(|name| !["kernel", "boot", "static"].contains(name)),
-    }
-}
-
 /// Marks, tables and priorities that somebody else's rules use as well.
-fn rules_of_others(config: &Config, rules: &[FibRule]) -> Vec<Finding> {
+fn rules_of_others(config: &Config, live: &[LiveLink<'_>], rules: &[FibRule]) -> Vec<Finding> {
     let settings = &config.settings;
     let mut found = Vec::new();
-    let union = config.marks();
+    let wanted = Desired::new(config, live, Make::Multipath).rules;
+    let wanted: Vec<_> = wanted.iter().filter_map(|rule| FibRule::of(rule, settings.protocol)).collect();
     let first = settings.rule_priority;
     let last = config.policy_priorities().last().map_or(config.first_policy(), |rules| rules.end - 1);
     for rule in rules.iter().filter(|rule| rule.protocol != settings.protocol) {
-        let whose = owner(rule).map(|name| format!(" (as of {name})")).unwrap_or_default();
-        let text = format!("rule {}: {}{whose}", rule.priority, rule_text(rule, &Names::new()));
-        if let Some(Masked { value, mask }) = rule.mark
-            && mask & union != 0
-        {
-            let mend = if mask == u32::MAX && value == 51820 {
-                "write Table = off into wg-quick's file, and make it a [[tunnel]]".to_owned()
-            } else {
-                format!("give each link a `mark` outside of {mask:#x}")
-            };
-            let what = format!("{text} compares bits of our marks ({:#x})", mask & union);
-            found.push(Finding::trouble(what, "a pinned connection changes what it matches, and the reverse", mend));
+        if let Some(finding) = leftover(rule, config, &wanted) {
+            found.push(finding);
+            continue;
         }
-        if let RuleAction::Lookup { table, .. } = rule.action
-            && let Some(link) = config.links.iter().find(|l| l.table.get() == table)
-        {
+        let text = shown(rule);
+        found.extend(mark_of_ours(rule, config, &text));
+        if let Some(link) = link_of(rule, config) {
             found.push(Finding::trouble(
                 format!("{text} uses the table of {}", link.name),
                 "two programs write one table: each undoes the other's routes",
@@ -210,6 +223,61 @@ fn rules_of_others(config: &Config, rules: &[FibRule]) -> Vec<Finding> {
         ));
     }
     found
+}
+
+/// A rule, and who is known to make such.
+fn shown(rule: &FibRule) -> String {
+    let whose = owner(rule).map(|name| format!(" (as of {name})")).unwrap_or_default();
+    format!("rule {}: {}{whose}", rule.priority, rule_text(rule, &Names::new()))
+}
+
+/// The link whose table a rule looks up.
+fn link_of<'a>(rule: &FibRule, config: &'a Config) -> Option<&'a Link> {
+    let RuleAction::Lookup { table, .. } = rule.action else { return None };
+    config.links.iter().find(|link| link.table.get() == table)
+}
+
+/// A rule that somebody has made by hand, or by a script from before there was multihome, for a link's table. Nobody
+/// writes that table for it: it is ours.
+fn leftover(rule: &FibRule, config: &Config, wanted: &[FibRule]) -> Option<Finding> {
+    /// Those of ip(8): none, boot, static.
+    const BY_HAND: [u8; 3] = [0, 3, 4];
+    let link = link_of(rule, config).filter(|_| BY_HAND.contains(&rule.protocol) && owner(rule).is_none())?;
+    let text = shown(rule);
+    // Of two that are alike the first goes, which may be ours: apply puts that back.
+    let delete = format!("{}; mhctl apply", rule_deletion(rule));
+    let twin = FibRule { protocol: config.settings.protocol, ..rule.clone() };
+    if wanted.contains(&twin) {
+        return Some(Finding::note(
+            format!("{text} is left over from before: multihome has the same rule itself"),
+            "it stays when the configuration changes, and leads where it led",
+            delete,
+        ));
+    }
+    if rule.mark.is_some_and(|m| m.mask & config.marks() != 0) {
+        return Some(Finding::trouble(
+            format!("{text} is left over from before: multihome has rules of its own for the links' marks"),
+            "it leads connections of one link to another, or goes before policies",
+            delete,
+        ));
+    }
+    Some(Finding::trouble(
+        format!("{text} uses the table of {}", link.name),
+        "it goes on with that number when the configuration has given the table to another link",
+        format!("write a [[policy]] with via = [\"{}\"] instead, then {delete}", link.name),
+    ))
+}
+
+/// A rule that compares bits of our marks.
+fn mark_of_ours(rule: &FibRule, config: &Config, text: &str) -> Option<Finding> {
+    let Masked { value, mask } = rule.mark.filter(|m| m.mask & config.marks() != 0)?;
+    let mend = if mask == u32::MAX && value == 51820 {
+        "write Table = off into wg-quick's file, and make it a [[tunnel]]".to_owned()
+    } else {
+        format!("give each link a `mark` outside of {mask:#x}")
+    };
+    let what = format!("{text} compares bits of our marks ({:#x})", mask & config.marks());
+    Some(Finding::trouble(what, "a pinned connection changes what it matches, and the reverse", mend))
 }
 
 /// Names of tables and protocols, for ip(8).

@@ -4,17 +4,63 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{Finding, Weight, files};
-use crate::config::{Config, Link};
+use super::{Finding, Weight, files, text};
+use crate::config::{Config, Link, LinkKind};
 use crate::ctl::setup::distribution::{Distribution, Hook};
 use crate::ctl::setup::manifest::Tree;
 use crate::ctl::setup::wanted::{self, EVENTS};
 use crate::sh::quoted;
 
-/// The words of an options file, comments and quotes apart.
+/// The words of an options file as pppd reads them (`getword()`): a comment begins anywhere, and what stands in quotes
+/// is one word. Backslashes are left as they are.
 pub(in crate::ctl) fn words(text: &str) -> Vec<&str> {
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
-    lines.flat_map(str::split_whitespace).map(|word| word.trim_matches(|c| c == '"' || c == '\'')).collect()
+    let mut words = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let (word, after) = match first {
+            '#' => ("", rest.find('\n').map_or("", |end| &rest[end..])),
+            '"' | '\'' => {
+                let inside = &rest[1..];
+                inside.split_once(first).unwrap_or((inside, ""))
+            }
+            _ => rest.split_at(rest.find(|c: char| c.is_whitespace() || c == '#').unwrap_or(rest.len())),
+        };
+        if first != '#' {
+            words.push(word);
+        }
+        rest = after.trim_start();
+    }
+    words
+}
+
+/// What pppd does about the default route after some options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::ctl) enum DefaultRoute {
+    /// Nothing.
+    #[default]
+    None,
+    /// It adds one.
+    Added,
+    /// It ends: `defaultroute` after `nodefaultroute` is an error.
+    Refused,
+}
+
+impl DefaultRoute {
+    /// After the words of /etc/ppp/options and those of a peer. `nodefaultroute` wins over what stands before it.
+    /// `replacedefaultroute` by itself does nothing.
+    pub(in crate::ctl) fn after<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut state = Self::None;
+        let mut forbidden = false;
+        for word in words {
+            match word {
+                "nodefaultroute" | "-defaultroute" => (state, forbidden) = (Self::None, true),
+                "defaultroute" if forbidden => return Self::Refused,
+                "defaultroute" => state = Self::Added,
+                _ => {}
+            }
+        }
+        state
+    }
 }
 
 /// Whether a peer is one of those that Debian's packages install to be filled in: `provider` dials no
@@ -40,35 +86,67 @@ fn link_of<'a>(words: &[&str], config: &'a Config) -> Option<&'a Link> {
         .find(|link| names.iter().any(|name| *name == link.ipparam) || interface == Some(link.interface.as_str()))
 }
 
+/// The command that makes `nodefaultroute` of `defaultroute` in a file, wherever it stands but in a comment.
+fn without_default(path: &str) -> String {
+    let sed = r#":a; s/^(([^#]*[[:space:]])?"?)(replace)?defaultroute("?([[:space:]]|$))/\1nodefaultroute\4/; ta"#;
+    format!("sed -Ei '{sed}' {}", quoted(path))
+}
+
 /// `defaultroute` in options and peers.
 pub(super) fn options(tree: &Tree, config: &Config) -> Vec<Finding> {
+    const OPTIONS: &str = "/etc/ppp/options";
     let mut found = Vec::new();
-    let options = files(tree, "/etc/ppp").into_iter().filter(|(name, _)| name.starts_with("options"));
-    let options = options.map(|(name, text)| (format!("/etc/ppp/{name}"), text));
+    let general = text(tree, OPTIONS);
+    let general = words(&general);
+    let more = files(tree, "/etc/ppp").into_iter();
+    let more =
+        more.filter(|(name, _)| name.starts_with("options.")).map(|(name, text)| (format!("/etc/ppp/{name}"), text));
     let peers = files(tree, "/etc/ppp/peers").into_iter().map(|(name, text)| (format!("/etc/ppp/peers/{name}"), text));
     let peers = peers.filter(|(_, text)| !is_example(text));
-    for (path, text) in options.chain(peers) {
+    // Links whose own peer says something else than the general options.
+    let mut excepted = 0;
+    for (path, text) in more.chain(peers) {
         let words = words(&text);
-        let Some(word) = ["replacedefaultroute", "defaultroute"].into_iter().find(|w| words.contains(w)) else {
-            continue;
-        };
-        let mend = format!(r"sed -Ei 's/^(\s*)(replace)?defaultroute\>/\1nodefaultroute/' {}", quoted(&path));
-        let why = match word {
-            "defaultroute" => "pppd then adds a default route of its own and, when it ends, takes ours with it",
-            _ => "pppd then takes the default route away and puts an old one back when it ends",
-        };
-        match link_of(&words, config) {
-            Some(link) => {
-                let what = format!("{path} has `{word}`, and is the link {}", link.name);
-                found.push(Finding::trouble(what, why, mend));
+        let link = link_of(&words, config);
+        let own = DefaultRoute::after(words.iter().copied());
+        let all = DefaultRoute::after(general.iter().chain(&words).copied());
+        let mend = without_default(&path);
+        match (own, all, link) {
+            (DefaultRoute::None, DefaultRoute::None, Some(_)) => excepted += 1,
+            // It comes from the general options, and is told of there.
+            (DefaultRoute::None, ..) | (_, DefaultRoute::None, _) => {}
+            (_, DefaultRoute::Refused, _) => found.push(Finding::trouble(
+                format!("{path} has `defaultroute` after `nodefaultroute`"),
+                "pppd ends with \"defaultroute option is disabled\", and does not dial",
+                mend,
+            )),
+            (_, _, Some(link)) => {
+                let what = format!("{path} has `defaultroute`, and is the link {}", link.name);
+                found.push(Finding::trouble(what, why(&words), mend));
             }
-            None if path == "/etc/ppp/options" => {
-                found.push(Finding::trouble(format!("{path} has `{word}`, for every peer"), why, mend));
+            (_, _, None) => {
+                let what = format!("{path} has `defaultroute`; should it be a link:");
+                found.push(Finding::note(what, why(&words), mend));
             }
-            None => found.push(Finding::note(format!("{path} has `{word}`; should it be a link:"), why, mend)),
         }
     }
+    if DefaultRoute::after(general.iter().copied()) != DefaultRoute::None {
+        let is_dialled = |link: &&Link| link.kind != LinkKind::Tunnel && link.gateway.is_none();
+        let ppp = config.links.iter().filter(is_dialled).count();
+        let what = format!("{OPTIONS} has `defaultroute`, for every peer that does not say `nodefaultroute`");
+        let weight = if excepted < ppp { Weight::Trouble } else { Weight::Note };
+        found.push(Finding { weight, ..Finding::trouble(what, why(&general), without_default(OPTIONS)) });
+    }
     found
+}
+
+/// What is bad about a default route of pppd's.
+fn why(words: &[&str]) -> &'static str {
+    if words.contains(&"replacedefaultroute") {
+        "pppd then takes the default route away and puts an old one back when it ends"
+    } else {
+        "pppd then adds a default route of its own and, when it ends, takes ours with it"
+    }
 }
 
 /// Whether pppd runs our executables.

@@ -85,7 +85,7 @@ fn peers(tree: &Tree, sessions: &BTreeMap<IfName, Session>) -> Vec<Found> {
         if ipparam.is_none() {
             comments.push(format!("Add to /etc/ppp/peers/{name}: ipparam {}", link_name(&name, &BTreeSet::new())));
         }
-        if ["defaultroute", "replacedefaultroute"].iter().any(|w| words.contains(w)) {
+        if pppd::DefaultRoute::after(words.iter().copied()) != pppd::DefaultRoute::None {
             comments.push(format!("Write nodefaultroute in /etc/ppp/peers/{name}: see mhctl doctor"));
         }
         let interface = now.or_else(|| said.and_then(|i| i.parse().ok()));

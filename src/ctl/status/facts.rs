@@ -6,10 +6,11 @@ use std::net::Ipv4Addr;
 use serde::Serialize;
 
 use crate::config::{Config, Link, LinkKind, Otherwise, Policy};
+use crate::ctl::detours::Detour;
 use crate::kernel::counters::Counters;
-use crate::links::{LinkState, routed, state};
+use crate::links::{LinkState, LiveLink, routed, state};
 use crate::observed::{InterfaceState, Observed};
-use crate::plan::{Change, Plan};
+use crate::plan::{Plan, PolicyRules};
 use crate::records::Records;
 use crate::state::{FoundRoute, FoundTarget, Leg, NexthopKind};
 use crate::types::{HostAddr, IfName, TableId};
@@ -20,6 +21,10 @@ pub(super) struct Seen<'a> {
     pub(super) records: &'a Records,
     pub(super) observed: &'a Observed,
     pub(super) counters: &'a BTreeMap<IfName, Counters>,
+    /// What the kernel said that takes traffic elsewhere.
+    pub(super) detours: &'a [Detour],
+    /// Devices of links that are up and whose gateway does not answer ARP.
+    pub(super) silent: &'a BTreeSet<IfName>,
 }
 
 /// When it was.
@@ -60,7 +65,7 @@ pub(super) struct LinkFacts {
     pub(super) name: String,
     pub(super) kind: &'static str,
     pub(super) state: State,
-    /// Why it is not up.
+    /// Why it is not up, or what is wrong with it although it is.
     pub(super) reason: Option<String>,
     pub(super) interface: String,
     /// Index of the interface whose counters these are.
@@ -70,8 +75,11 @@ pub(super) struct LinkFacts {
     pub(super) gateway: Option<Ipv4Addr>,
     /// Seconds since it came up.
     pub(super) age: Option<u64>,
-    /// As configured, among the uplinks of its tier.
+    /// Of an uplink that is up, what it carries now of new connections that no policy is about: 0 where it waits for
+    /// a better tier to go.
     pub(super) share_percent: Option<f64>,
+    /// As configured.
+    pub(super) weight: Option<u16>,
     pub(super) tier: Option<u8>,
     pub(super) received_bytes: Option<u64>,
     pub(super) sent_bytes: Option<u64>,
@@ -125,33 +133,30 @@ pub(super) struct KernelFacts {
     pub(super) changes: Vec<String>,
     /// What an apply cannot mend.
     pub(super) problems: Vec<String>,
+    /// Somebody else's rules and routes that take traffic, as the kernel itself was asked.
+    pub(super) detours: Vec<Detour>,
 }
 
 impl Facts {
     pub(super) fn new(seen: &Seen<'_>, clock: Clock, warnings: Vec<String>) -> Self {
         let Seen { config, records, observed, .. } = seen;
-        let plan = Plan::new(config, &routed(config, records, observed), observed);
+        let routed = routed(config, records, observed);
+        let plan = Plan::new(config, &routed, observed);
+        let rules = plan.policy_rules(config, &routed, observed);
         let mut defaults: Vec<_> = observed.routes.iter().filter(|route| route.table == TableId::MAIN).collect();
-        let missing =
-            plan.changes.iter().filter_map(|c| if let Change::Rule(rule) = c { Some(rule.priority) } else { None });
-        let missing: BTreeSet<_> = missing.collect();
-        let missing = config.policy_priorities().map(|priorities| missing.range(priorities).count());
         // The kernel's order is kept within a metric: there the first is in use.
         defaults.sort_by_key(|route| route.metric);
+        let shares = defaults.first().map(|route| seen.shares(route)).unwrap_or_default();
         Self {
-            links: config.links.iter().map(|link| seen.link(link, clock)).collect(),
+            links: config.links.iter().map(|link| seen.link(link, &shares, clock)).collect(),
             default_routes: defaults.into_iter().map(|route| seen.default_route(route)).collect(),
-            policies: config
-                .policies
-                .iter()
-                .zip(missing)
-                .map(|(policy, missing)| seen.policy(policy, missing))
-                .collect(),
+            policies: config.policies.iter().zip(rules).map(|(policy, rules)| seen.policy(policy, rules)).collect(),
             kernel: KernelFacts {
                 firewall_hidden: observed.firewall.hidden,
-                as_wanted: plan.changes.is_empty() && plan.problems.is_empty(),
+                as_wanted: plan.changes.is_empty() && plan.problems.is_empty() && seen.detours.is_empty(),
                 changes: plan.changes.iter().map(|c| c.command(config.settings.protocol).to_string()).collect(),
                 problems: plan.problems.iter().map(ToString::to_string).collect(),
+                detours: seen.detours.to_vec(),
             },
             warnings,
         }
@@ -159,13 +164,13 @@ impl Facts {
 }
 
 impl Seen<'_> {
-    fn link(&self, link: &Link, clock: Clock) -> LinkFacts {
+    fn link(&self, link: &Link, shares: &BTreeMap<String, f64>, clock: Clock) -> LinkFacts {
         let record = self.records.get(&link.name);
         let interface = record.map_or(&link.interface, |record| &record.interface);
         let found = self.observed.interfaces.get(interface);
         let there = found.map(|found| found.state);
         let (state, reason) = match state(link, self.config, self.records, self.observed) {
-            LinkState::Up(_) => (State::Up, None),
+            LinkState::Up(live) => (State::Up, self.silence(&live)),
             LinkState::Down => (State::Down, Some(why_down(link, record.is_some(), there))),
             LinkState::Stale if there.is_none() => (State::Stale, Some(format!("{interface} is gone"))),
             LinkState::Stale => (
@@ -194,7 +199,11 @@ impl Seen<'_> {
         let first = found.and_then(|found| found.addresses.first()).map(|address| address.local);
         let local = v4.and_then(|v4| v4.local).or(if record.is_none() { first } else { None });
         let counters = self.counters.get(interface);
-        let (share_percent, tier) = self.share(link).unzip();
+        let (weight, tier) = match link.kind {
+            LinkKind::Uplink { weight, tier } => (Some(weight.get()), Some(tier.get())),
+            LinkKind::Tunnel => (None, None),
+        };
+        let carried = tier.filter(|_| state == State::Up).map(|_| shares.get(link.name.as_str()).copied());
         LinkFacts {
             name: link.name.to_string(),
             kind: if tier.is_some() { "uplink" } else { "tunnel" },
@@ -205,7 +214,8 @@ impl Seen<'_> {
             local: local.map(HostAddr::get),
             gateway: v4.and_then(|v4| v4.gateway).or(link.gateway).map(HostAddr::get),
             age: record.and_then(|record| age(record.since, clock)),
-            share_percent,
+            share_percent: carried.map(Option::unwrap_or_default),
+            weight,
             tier,
             received_bytes: counters.map(|counters| counters.received),
             sent_bytes: counters.map(|counters| counters.sent),
@@ -214,14 +224,27 @@ impl Seen<'_> {
         }
     }
 
-    /// Share and tier of an uplink.
-    fn share(&self, link: &Link) -> Option<(f64, u8)> {
-        let LinkKind::Uplink { weight, tier } = link.kind else { return None };
-        let all = self.config.links.iter().filter_map(|l| match l.kind {
-            LinkKind::Uplink { weight, tier: t } if t == tier => Some(f64::from(weight.get())),
-            _ => None,
-        });
-        Some((f64::from(weight.get()) / all.sum::<f64>() * 100.0, tier.get()))
+    /// What is wrong with a link that is up.
+    fn silence(&self, live: &LiveLink<'_>) -> Option<String> {
+        let gateway = live.leg.gateway.filter(|_| self.silent.contains(&live.leg.device.name))?;
+        Some(format!("its gateway {gateway} does not answer ARP; the default route passes it over if another does"))
+    }
+
+    /// What each link carries of the default route. Next hops without carrier are passed over, and so are the members of
+    /// a nexthop group whose gateway is silent, unless all are.
+    fn shares(&self, route: &FoundRoute) -> BTreeMap<String, f64> {
+        let is_group = matches!(route.target, FoundTarget::Nexthop { .. });
+        let legs = self.default_route(route).legs;
+        let has_carrier = |leg: &LegFacts| {
+            let mut found = self.observed.interfaces.values();
+            found.all(|i| i.device.name.as_str() != leg.interface || i.state == InterfaceState::Up)
+        };
+        let legs: Vec<_> = legs.into_iter().filter(has_carrier).collect();
+        let silent = |leg: &LegFacts| is_group && self.silent.iter().any(|name| name.as_str() == leg.interface);
+        let all_silent = legs.iter().all(silent);
+        let carrying: Vec<_> = legs.into_iter().filter(|leg| all_silent || !silent(leg)).collect();
+        let sum: f64 = carrying.iter().map(|leg| leg.percent).sum();
+        carrying.into_iter().filter_map(|leg| Some((leg.link?, leg.percent * 100.0 / sum))).collect()
     }
 
     fn default_route(&self, route: &FoundRoute) -> DefaultFacts {
@@ -280,7 +303,7 @@ impl Seen<'_> {
 
     /// Where a policy leads: to the first of its links whose table has a default route, as the kernel
     /// itself finds it, if it holds the rules of the policy.
-    fn policy(&self, policy: &Policy, missing: usize) -> PolicyFacts {
+    fn policy(&self, policy: &Policy, rules: PolicyRules) -> PolicyFacts {
         let leads = |link: &&Link| {
             let mut routes = self.observed.routes.iter().filter(|route| route.table == link.table);
             routes.any(|route| route.target.devices().into_iter().all(|index| self.has_carrier(index)))
@@ -289,13 +312,13 @@ impl Seen<'_> {
         PolicyFacts {
             name: policy.name.clone(),
             via: policy.via.iter().map(ToString::to_string).collect(),
-            link: via.find(leads).filter(|_| missing == 0).map(|link| link.name.to_string()),
+            link: via.find(leads).filter(|_| rules.missing == 0).map(|link| link.name.to_string()),
             otherwise: match policy.otherwise {
                 Otherwise::Default => "default",
                 Otherwise::Unreachable => "unreachable",
             },
-            rules: policy.rule_count(),
-            rules_missing: missing,
+            rules: rules.all,
+            rules_missing: rules.missing,
         }
     }
 }

@@ -4,21 +4,24 @@ mod facts;
 mod text;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use self::facts::{Clock, Facts, Seen};
-use super::Error;
 use super::show::{self, Screen};
+use super::{Error, detours};
 use crate::config;
 use crate::hold;
 use crate::kernel::counters::Meter;
+use crate::kernel::fib::{Fib, Neighbour};
 use crate::kernel::{Kernel, Linux};
+use crate::links::{LiveLink, live};
 use crate::observed::Scope;
 use crate::pass::Common;
 use crate::records::Store;
+use crate::types::IfName;
 
 /// Options of `status`.
 #[derive(Debug, clap::Args)]
@@ -31,6 +34,10 @@ No privileges are needed. States of a link:
   no-carrier  it carries traffic as soon as its interface has a carrier again
   no-gateway  an Ethernet without a router, not used while another uplink is up
   held        a drill keeps it out of use
+SHARE is what an uplink carries now of new connections that no policy is about:
+0 % where it waits for a better tier to go, - where it is not up.
+The kernel is asked for the way of some packets, too: what takes traffic
+elsewhere is a problem, whoever made it.
 Example: mhctl status --watch  # until Ctrl-C")]
 pub struct Args {
     /// Show it again whenever something changes, and every second
@@ -66,8 +73,32 @@ fn look(common: &Common, meter: &mut Meter) -> Result<Facts, Error> {
             counters.insert(name.clone(), found);
         }
     }
+    let live = live(&config, &records, &observed);
+    let detours = detours::look(&config, &live)?;
+    let silent = silent(&live)?;
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let clock = Clock { unix, uptime: hold::uptime() };
-    let seen = Seen { config: &config, records: &records, observed: &observed, counters: &counters };
+    let seen = Seen {
+        config: &config,
+        records: &records,
+        observed: &observed,
+        counters: &counters,
+        detours: &detours,
+        silent: &silent,
+    };
     Ok(Facts::new(&seen, clock, errors.iter().map(ToString::to_string).collect()))
+}
+
+/// Devices whose gateway the kernel has asked for in vain.
+fn silent(live: &[LiveLink<'_>]) -> Result<BTreeSet<IfName>, Error> {
+    let mut fib = Fib::open()?;
+    let mut silent = BTreeSet::new();
+    for LiveLink { leg, .. } in live {
+        if let Some(gateway) = leg.gateway
+            && fib.neighbour(leg.device.index, gateway.get())? == Neighbour::Silent
+        {
+            silent.insert(leg.device.name.clone());
+        }
+    }
+    Ok(silent)
 }

@@ -161,6 +161,9 @@ fn lead(policy: &PolicyFacts) -> Cell {
         format!("{} {verb} not up", policy.via.join(", "))
     };
     match &policy.link {
+        None if policy.otherwise == "unreachable" && policy.rules_missing > 0 => {
+            (format!("does not hold: {} of its {} rules missing", policy.rules_missing, policy.rules), Some(Tone::Bad))
+        }
         None if policy.rules_missing == policy.rules => {
             ("not in the kernel: by the default route".to_owned(), Some(Tone::Bad))
         }
@@ -189,8 +192,9 @@ fn kernel(out: &mut String, facts: &Facts, screen: Screen) {
         let line = format!("{}: `mhctl plan` shows, `mhctl apply` makes", screen.paint(Tone::Bad, &count));
         labelled(out, "Kernel", None, &line, screen);
     }
-    for problem in &kernel.problems {
-        labelled(out, "Problem", Some(Tone::Bad), &wrap(problem, 0, INDENT, screen), screen);
+    let detours = kernel.detours.iter().map(|detour| format!("{}; {}", detour.what, detour.mend));
+    for problem in kernel.problems.iter().cloned().chain(detours) {
+        labelled(out, "Problem", Some(Tone::Bad), &wrap(&problem, 0, INDENT, screen), screen);
     }
 }
 

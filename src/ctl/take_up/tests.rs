@@ -37,6 +37,7 @@ fn interface(index: u32, name: &str, arp: bool, address: &str) -> Interface {
         routes: vec![],
         group: 0,
         strict_rp_filter: false,
+        lax_arp: vec![],
         ignores_linkdown: Some(true),
     }
 }

@@ -30,6 +30,8 @@ pub(super) fn report(report: &Report<'_>) -> Value {
             Err(why) => json!({ "asked": false, "reason": why }),
         },
         "difference": report.difference,
+        "silent_gateways": report.silence.gateways,
+        "silent_passed_over": report.silence.passed_over,
     })
 }
 
@@ -63,7 +65,7 @@ fn end(walk: &Walk<'_>, report: &Report<'_>) -> Value {
 }
 
 fn way(route: &FibRoute, report: &Report<'_>) -> Value {
-    let legs = route.shares().into_iter().map(|(leg, share)| {
+    let legs = report.silence.shares(route).into_iter().map(|(leg, share)| {
         json!({
             "link": report.naming.links.get(&leg.name).map(ToString::to_string),
             "interface": leg.name,

@@ -22,9 +22,11 @@ use crate::records::Store;
 use crate::types::{IfName, LinkName};
 
 mod json;
+mod silence;
 mod text;
 mod without;
 
+use silence::Silence;
 use without::Without;
 
 /// A connection.
@@ -115,6 +117,8 @@ struct Report<'a> {
     kernel: Result<Answer, &'a str>,
     /// What keeps it from being the walk's.
     difference: Option<String>,
+    /// Gateways of the walk's route that do not answer ARP.
+    silence: Silence,
     /// The walk once more, with the source that the kernel has chosen: connect(2) looks up twice.
     bound: Option<(Ipv4Addr, Walk<'a>)>,
     /// `--if-down`.
@@ -122,6 +126,16 @@ struct Report<'a> {
     /// Of those, links that are not up anyway.
     down_already: Vec<LinkName>,
     naming: Naming<'a>,
+}
+
+impl Report<'_> {
+    /// Whether a gateway that does not answer is why the kernel's answer is another.
+    fn is_explained(&self) -> bool {
+        match (&self.walk.end, &self.kernel) {
+            (End::Route(route), Ok(answer)) => self.difference.is_some() && self.silence.explains(route, answer),
+            _ => false,
+        }
+    }
 }
 
 /// What things are called here.
@@ -191,15 +205,29 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     let Some(walk) = way(&packet) else { return Ok(crate::cli::FAILED.into()) };
     let difference = kernel.as_ref().ok().and_then(|answer| difference(&walk.end, answer, &rules));
     let bound = bound.and_then(|bound| Some((bound.from?, way(&bound)?)));
-    let report =
-        Report { packet: &packet, walk, kernel, difference, bound, without: &args.if_down, down_already, naming };
+    let silence = match &walk.end {
+        End::Route(route) if !route.delivers(&packet) => Silence::of(route, &mut fib)?,
+        _ => Silence::default(),
+    };
+    let report = Report {
+        packet: &packet,
+        walk,
+        kernel,
+        difference,
+        silence,
+        bound,
+        without: &args.if_down,
+        down_already,
+        naming,
+    };
     let mut out = io::stdout().lock();
     if args.json {
         super::show::json(&json::report(&report))?;
     } else {
         text::print(&report, &mut out)?;
     }
-    let fine = report.difference.is_none() && !matches!(report.walk.end, End::Unknown(_));
+    let agreed = report.difference.is_none() || report.is_explained();
+    let fine = agreed && !matches!(report.walk.end, End::Unknown(_));
     Ok(if fine { ExitCode::SUCCESS } else { crate::cli::FAILED.into() })
 }
 

@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 use std::net::IpAddr;
 
+use super::silence::Silent;
 use super::{Naming, Report};
 use crate::fib::{Answer, End, FibLeg, FibRoute, Outcome, Packet, Refusal, Step, errno_text, rule_text};
+use crate::types::LinkName;
 
 /// Longest rule that has its outcome on the same line.
 const RULE_WIDTH: usize = 38;
@@ -109,16 +111,31 @@ fn way(route: &FibRoute, report: &Report<'_>, out: &mut impl Write) -> io::Resul
     if route.delivers(report.packet) {
         return writeln!(out, "It stays    on this host");
     }
-    match &route.shares()[..] {
-        [(only, _)] => writeln!(out, "Leaves by   {}", leg(only, naming)),
+    match &report.silence.shares(route)[..] {
+        [(only, _)] => writeln!(out, "Leaves by   {}", leg(only, naming))?,
         shares => {
             writeln!(out, "Leaves by   one of these, chosen by a hash:")?;
             for (leg_, share) in shares {
                 writeln!(out, "            {share:>3.0} %  {}", leg(leg_, naming))?;
             }
-            Ok(())
         }
     }
+    silence(report, out)
+}
+
+/// Gateways that do not answer, and what comes of it.
+fn silence(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
+    for Silent { interface, gateway, asked, .. } in &report.silence.gateways {
+        let answers = if *asked { "has not answered ARP yet" } else { "does not answer ARP" };
+        let name = report.naming.links.get(interface).map_or(interface.as_str(), LinkName::as_str);
+        writeln!(out, "But         gateway {gateway} {answers}:")?;
+        if report.silence.passed_over || report.is_explained() {
+            writeln!(out, "            the kernel passes {name} over")?;
+        } else {
+            writeln!(out, "            nothing gets through by {name}")?;
+        }
+    }
+    Ok(())
 }
 
 fn device(name: &str, naming: &Naming<'_>) -> String {
@@ -137,6 +154,9 @@ fn kernel(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
         Err(why) => return writeln!(out, "The kernel  cannot be asked: {why}"),
         Ok(answer) => answer,
     };
+    if let Some(difference) = report.difference.as_ref().filter(|_| report.is_explained()) {
+        return writeln!(out, "The kernel  therefore takes the next: {difference}");
+    }
     if let Some(difference) = &report.difference {
         writeln!(out, "The kernel  DIFFERS: {difference}")?;
         if let (Answer::Refused(errno), Some((_, iif))) = (answer, &packet.iif) {

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::Ipv4Net;
 
 use crate::config::Config;
-use crate::fib::{FibLeg, FibRoute, FibRule, Masked, Ports, Refusal, RouteKind, RuleAction};
+use crate::fib::{FibLeg, FibRoute, FibRule, RouteKind};
 use crate::links::routed;
 use crate::observed::{InterfaceState, Observed};
 use crate::plan::{Change, KERNEL, Plan};
 use crate::records::Records;
-use crate::state::{Action, DefaultRoute, Device, FoundTarget, Leg, Member, NexthopKind, Rule, Target, WeightedLeg};
+use crate::state::{DefaultRoute, Device, FoundTarget, Leg, Member, NexthopKind, Target, WeightedLeg};
 use crate::types::LinkName;
 
 /// What changes; nothing by default.
@@ -70,13 +70,14 @@ impl Without {
             match change {
                 Change::Rule(new) | Change::KernelRule(new) => {
                     let kernels = matches!(change, Change::KernelRule(_));
-                    let new = rule(new, if kernels { KERNEL } else { self.protocol });
+                    let protocol = if kernels { KERNEL } else { self.protocol };
+                    let Some(new) = FibRule::of(new, protocol) else { continue };
                     // After its equals, as fib_nl_newrule() does.
                     let at = rules.iter().position(|r| r.priority > new.priority).unwrap_or(rules.len());
                     rules.insert(at, new);
                 }
                 Change::DeleteRule(old) => {
-                    let old = rule(old, self.protocol);
+                    let Some(old) = FibRule::of(old, self.protocol) else { continue };
                     if let Some(at) = rules.iter().position(|r| *r == old) {
                         rules.remove(at);
                     }
@@ -186,35 +187,5 @@ fn leg(leg: &Leg, weight: u16, known: &[FibLeg]) -> FibLeg {
         gateway: leg.gateway.map(|g| g.get().into()),
         weight,
         dead: false,
-    }
-}
-
-/// A rule of ours as the kernel gives it back.
-fn rule(rule: &Rule, protocol: u8) -> FibRule {
-    let s = &rule.selector;
-    FibRule {
-        priority: rule.priority,
-        protocol,
-        invert: false,
-        from: s.from,
-        to: s.to,
-        iif: s.iif.as_ref().map(ToString::to_string),
-        oif: None,
-        mark: s.fwmark.map(|m| Masked { value: m.value, mask: m.mask }),
-        uid: s.uid.map(|u| (u.start, u.end)),
-        proto: s.proto,
-        sport: s.sport.map(|p| Ports::Range(p.start, p.end)),
-        dport: s.dport.map(|p| Ports::Range(p.start, p.end)),
-        dscp: s.dscp.map(|value| Masked { value, mask: 0x3f }),
-        tos: 0,
-        tunnel: false,
-        l3mdev: false,
-        unknown: Vec::new(),
-        action: match rule.action {
-            Action::Lookup { table, suppress_prefixlength } => {
-                RuleAction::Lookup { table: table.get(), suppress_prefixlength, suppress_ifgroup: None }
-            }
-            Action::Unreachable => RuleAction::Refuse(Refusal::Unreachable),
-        },
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
@@ -14,19 +14,20 @@ use crate::kernel::Error;
 use crate::kernel::apply::FRA_DSCP;
 use crate::kernel::socket::Socket;
 use crate::state::{Action, FoundRule, Rule, Selector};
-use crate::types::TableId;
+use crate::types::{Family, TableId};
 
 const RTM_GETRULE: u16 = 34;
 const FRA_SPORT_MASK: u16 = 28;
 const FRA_DPORT_MASK: u16 = 29;
 const FRA_DSCP_MASK: u16 = 30;
 
-/// All IPv4 rules, in the kernel's order. The request is its header only: what the strict check of `fib_nl_dumprule()` accepts.
+/// All rules of both families, those of each in the kernel's order, by one dump: a kernel without IPv6 has none of it.
+/// The request is its header only: what the strict check of `fib_nl_dumprule()` accepts.
 pub(super) fn rules(socket: &mut Socket) -> Result<Vec<FoundRule>, Error> {
     let mut request = RuleMessage::default();
-    request.header.family = AddressFamily::Inet;
+    request.header.family = AddressFamily::Unspec;
     let each = |all: &mut Vec<FoundRule>, body: &[u8]| {
-        all.push(rule(&parse(body)?));
+        all.extend(rule(&parse(body)?));
         Ok(ControlFlow::Continue(()))
     };
     socket.dump(RTM_GETRULE, &request, Vec::new, each).map_err(read("rules"))
@@ -38,8 +39,14 @@ fn value(nla: &DefaultNla) -> Vec<u8> {
     value
 }
 
-pub(super) fn rule(message: &RuleMessage) -> FoundRule {
+/// A rule; `None`: of multicast routing.
+pub(super) fn rule(message: &RuleMessage) -> Option<FoundRule> {
     let header = &message.header;
+    let family = match header.family {
+        AddressFamily::Inet => Family::V4,
+        AddressFamily::Inet6 => Family::V6,
+        _ => return None,
+    };
     let mut table = u32::from(header.table);
     let mut priority = 0;
     let mut protocol = 0;
@@ -47,18 +54,17 @@ pub(super) fn rule(message: &RuleMessage) -> FoundRule {
     let mut mark_value = None;
     let mut mark_mask = None;
     // A flag such as `not` inverts the meaning; no rule of ours has any.
-    // That the interface of `iif` is not there now changes nothing about what the rule says.
-    let mut complete = (header.flags - RuleFlags::IifDetached).is_empty() && header.tos == 0;
+    // That the interface of `iif`, or the target of a guard, is not there now changes nothing about what the rule says.
+    let mut complete = (header.flags - RuleFlags::IifDetached - RuleFlags::Unresolved).is_empty() && header.tos == 0;
+    let mut target = None;
     let mut selector = Selector::default();
-    let prefix = |addr: &IpAddr, len| match addr {
-        IpAddr::V4(addr) => Ipv4Net::new(*addr, len).ok(),
-        IpAddr::V6(_) => None,
-    };
+    let prefix = |addr: &IpAddr, len| IpNet::new(*addr, len).ok();
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Priority(n) => priority = *n,
             RuleAttribute::Protocol(p) => protocol = (*p).into(),
             RuleAttribute::Table(n) => table = *n,
+            RuleAttribute::Goto(n) => target = Some(*n),
             // The kernel always says something; -1 stands for nothing.
             RuleAttribute::SuppressPrefixLen(n) => suppress_prefixlength = Some(*n).filter(|n| *n != u32::MAX),
             RuleAttribute::Source(addr) => selector.from = prefix(addr, header.src_len),
@@ -88,13 +94,14 @@ pub(super) fn rule(message: &RuleMessage) -> FoundRule {
         (None, None) => None,
         (value, mask) => Some(FwMark { value: value.unwrap_or(0), mask: mask.unwrap_or(u32::MAX) }),
     };
-    let action = match header.action {
-        RuleAction::ToTable => Action::Lookup { table: TableId::observed(table), suppress_prefixlength },
-        RuleAction::Unreachable => Action::Unreachable,
+    let action = match (header.action, target) {
+        (RuleAction::ToTable, _) => Action::Lookup { table: TableId::observed(table), suppress_prefixlength },
+        (RuleAction::Unreachable, _) => Action::Unreachable,
+        (RuleAction::Goto, Some(target)) => Action::Goto(target),
         _ => {
             complete = false;
             Action::Unreachable
         }
     };
-    FoundRule { rule: Rule { priority, selector, action }, protocol, complete }
+    Some(FoundRule { rule: Rule { priority, family, selector, action }, protocol, complete })
 }

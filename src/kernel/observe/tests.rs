@@ -40,7 +40,9 @@ fn furnish() {
         route add unreachable default metric 7
         rule add priority 5 from 10.0.0.0/8 to 192.0.2.0/24 iif ppp0 fwmark 1/3 ipproto tcp sport 1-2 dport 3 lookup 7
         rule add priority 6 uidrange 5-6 lookup main suppress_prefixlength 0 protocol 77
-        rule add priority 7 not from 192.0.2.1 tos 0x10 unreachable";
+        rule add priority 7 not from 192.0.2.1 tos 0x10 unreachable
+        rule add priority 8 uidrange 5-6 goto 9 protocol 77
+        -6 rule add priority 9 from 2001:db8::/32 uidrange 5-6 unreachable protocol 77";
     for command in commands.lines() {
         let done = Command::new("ip").args(command.split_whitespace()).status().unwrap();
         assert!(done.success(), "{command}");
@@ -83,7 +85,7 @@ fn real() -> Vec<Vec<Vec<u8>>> {
     request.header.address_family = AddressFamily::Inet;
     let routes = dump(&mut socket, 26, &request);
     let mut request = RuleMessage::default();
-    request.header.family = AddressFamily::Inet;
+    request.header.family = AddressFamily::Unspec;
     let rules = dump(&mut socket, 34, &request);
     let mut request = AddressMessage::default();
     request.header.family = AddressFamily::Inet;
@@ -170,7 +172,7 @@ fn read_as_all(body: &[u8], devices: &routes::Devices) -> usize {
         size += if let FoundTarget::Legs(legs) = found.target { legs.len() } else { 0 };
     }
     if let Ok(message) = parse::<RuleMessage>(body) {
-        size += rules::rule(&message).rule.to_string().len();
+        size += rules::rule(&message).map_or(0, |found| found.rule.to_string().len());
     }
     if let Ok(message) = parse::<NexthopMessage>(body) {
         size += nexthops::nexthop(&message, devices).map_or(0, |(_, found)| format!("{found:?}").len());

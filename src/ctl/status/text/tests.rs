@@ -1,11 +1,12 @@
 //! What `status` shows, word for word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::super::facts::{Clock, Seen};
 use super::*;
 use crate::config::{self, Config};
+use crate::ctl::detours::Detour;
 use crate::desired::{Desired, Make};
 use crate::hold::Hold;
 use crate::kernel::counters::Counters;
@@ -16,7 +17,7 @@ use crate::state::{
     Action, Device, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Hop, NexthopKind, RouteKind, Rule, Selector,
     Target,
 };
-use crate::types::{HostAddr, TableId};
+use crate::types::{Family, HostAddr, TableId};
 
 const CONFIG: &str = r#"
 [settings]
@@ -59,6 +60,8 @@ struct Server {
     records: Records,
     observed: Observed,
     counters: BTreeMap<crate::types::IfName, Counters>,
+    detours: Vec<Detour>,
+    silent: BTreeSet<crate::types::IfName>,
 }
 
 impl Server {
@@ -68,6 +71,8 @@ impl Server {
             records: Records::new(),
             observed: Observed { nexthops: Some(BTreeMap::new()), ..Observed::default() },
             counters: BTreeMap::new(),
+            detours: Vec::new(),
+            silent: BTreeSet::new(),
         };
         for (index, name, address, bytes) in [
             (1, "ppp0", "198.51.100.10", 1_234_567_890),
@@ -88,6 +93,7 @@ impl Server {
                 routes: vec![],
                 strict_rp_filter: false,
                 ignores_linkdown: Some(true),
+                lax_arp: vec![],
                 group: 0,
             };
             server.observed.interfaces.insert(name.clone(), interface);
@@ -128,15 +134,16 @@ impl Server {
         let found = |rule| FoundRule { rule, protocol, complete: true };
         self.observed.rules = desired.rules.into_iter().map(found).collect();
         let action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: None };
-        let main = Rule { priority: 32766, selector: Selector::default(), action };
+        let main = Rule { family: Family::V4, priority: 32766, selector: Selector::default(), action };
         self.observed.rules.push(FoundRule { rule: main, protocol: 2, complete: true });
         self.observed.nexthops = Some(nexthops);
     }
 
     fn facts(&self) -> Facts {
-        let Self { config, records, observed, counters } = self;
+        let Self { config, records, observed, counters, detours, silent } = self;
         let clock = Clock { unix: NOW, uptime: Some(90 * 86400) };
-        Facts::new(&Seen { config, records, observed, counters }, clock, vec![])
+        let seen = Seen { config, records, observed, counters, detours, silent };
+        Facts::new(&seen, clock, vec![])
     }
 
     fn wide(&self, width: usize) -> String {
@@ -170,28 +177,68 @@ fn each_trouble_has_its_words() {
     assert_eq!(server.wide(80), include_str!("tests/trouble.txt"));
 }
 
+/// What is said of the policy of that name.
+fn said_of(server: &Server, policy: &str) -> String {
+    let shown = server.wide(80);
+    let line = shown.lines().find_map(|line| Some(line.split_once(policy)?.1.trim().to_owned()));
+    line.unwrap_or_else(|| panic!("{policy} in {shown}"))
+}
+
 #[test]
 fn a_policy_whose_rules_somebody_has_deleted_holds_nothing() {
     for up in [true, false] {
         let mut server = Server::new();
         if !up {
-            server.records.remove(&"office".parse().unwrap());
+            for link in ["office", "fibre"] {
+                server.records.remove(&link.parse().unwrap());
+            }
             server.apply();
         }
-        let work = server.config.policy_priorities().last().unwrap();
-        assert_eq!(work.len(), 2);
-        let last = |shown: &str| shown.lines().find(|line| line.contains("work ")).unwrap().to_owned();
-        assert!(last(&server.wide(80)).ends_with(if up { "by office" } else { "refused: office is not up" }));
-        for (rule, missing, words) in [
-            (work.end - 1, 1, "only in part in the kernel"),
-            (work.start, 2, "not in the kernel: by the default route"),
+        let priorities: Vec<_> = server.config.policy_priorities().collect();
+        let [mail, _, work] = &priorities[..] else { panic!() };
+        assert_eq!(said_of(&server, "work"), if up { "by office" } else { "refused: office is not up" });
+        for (rule, policy, missing, words) in [
+            (work.end - 1, 2, (3, 1), "does not hold: 1 of its 3 rules missing"),
+            (work.start, 2, (3, 2), "does not hold: 2 of its 3 rules missing"),
+            (mail.start, 0, (1, 1), "not in the kernel: by the default route"),
         ] {
             server.observed.rules.retain(|found| found.rule.priority != rule);
-            assert!(last(&server.wide(80)).ends_with(words), "{}", server.wide(80));
-            let policy = &server.facts().policies[2];
-            assert_eq!((policy.link.as_ref(), policy.rules, policy.rules_missing), (None, 2, missing));
+            let facts = &server.facts().policies[policy];
+            assert_eq!(said_of(&server, &facts.name), words);
+            assert_eq!((facts.link.as_ref(), facts.rules, facts.rules_missing), (None, missing.0, missing.1));
         }
     }
+}
+
+/// A kill switch of a user: in IPv6, and of what is bound to an address.
+#[test]
+fn a_kill_switch_without_one_of_its_rules_does_not_hold() {
+    let local = Rule {
+        priority: 0,
+        family: Family::V6,
+        selector: Selector::default(),
+        action: Action::Lookup { table: TableId::observed(255), suppress_prefixlength: None },
+    };
+    let mut server = Server::new();
+    server.config = config::parse(&CONFIG.replace("to = \"10.0.0.0/8\"", "uid = 4242"), Path::new("f")).unwrap();
+    let apply = |server: &mut Server| {
+        server.apply();
+        server.observed.rules.push(FoundRule { rule: local.clone(), protocol: 2, complete: true });
+    };
+    apply(&mut server);
+    assert_eq!(said_of(&server, "work"), "by office");
+    let is_ipv6 = |rule: &Rule| rule.family == Family::V6 && rule.action == Action::Unreachable;
+    let is_guard = |rule: &Rule| matches!(rule.action, Action::Goto(_));
+    for is_gone in [is_ipv6, is_guard] {
+        server.observed.rules.retain(|found| !is_gone(&found.rule));
+        assert_eq!(said_of(&server, "work"), "does not hold: 1 of its 4 rules missing");
+        assert!(!server.facts().kernel.as_wanted);
+        apply(&mut server);
+    }
+    // A kernel without IPv6 needs none of it.
+    server.observed.rules.retain(|found| found.rule.family == Family::V4);
+    assert_eq!(said_of(&server, "work"), "by office");
+    assert_eq!(server.facts().policies[2].rules, 3);
 }
 
 #[test]
@@ -212,6 +259,45 @@ fn a_hold_that_would_leave_no_uplink_counts_for_nothing() {
     // A forced one counts, and is no uplink that another hold could rely on.
     server.records.held.insert(name("fibre"), Hold { force: true, ..hold });
     assert_eq!(states(&server), [State::Held, State::NoCarrier, State::Up, State::Held]);
+}
+
+#[test]
+fn a_share_is_what_the_link_carries_now() {
+    let mut server = Server::new();
+    let shares = |server: &Server| server.facts().links.iter().map(|l| l.share_percent).collect::<Vec<_>>();
+    let rounded = |server: &Server| shares(server).into_iter().map(|share| share.map(f64::round)).collect::<Vec<_>>();
+    assert_eq!(rounded(&server), [Some(67.0), Some(33.0), Some(0.0), None]);
+    let weights = server.facts().links.iter().map(|l| l.weight).collect::<Vec<_>>();
+    assert_eq!(weights, [Some(2), Some(1), Some(1), None]);
+    // A group passes over a member whose gateway is silent, unless all are.
+    server.silent.insert("eth1".parse().unwrap());
+    assert_eq!(rounded(&server), [Some(100.0), Some(0.0), Some(0.0), None]);
+    assert!(server.wide(120).contains("\n  cable: its gateway 203.0.113.1 does not answer ARP; "));
+    server.silent.insert("ppp0".parse().unwrap());
+    assert_eq!(rounded(&server), [Some(67.0), Some(33.0), Some(0.0), None]);
+    server.silent.clear();
+    // Alone in its tier.
+    server.observed.interfaces.get_mut(&"eth1".parse().unwrap()).unwrap().state = InterfaceState::Down;
+    server.apply();
+    assert_eq!(shares(&server), [Some(100.0), None, Some(0.0), None]);
+    server.records.remove(&"fibre".parse().unwrap());
+    server.apply();
+    assert_eq!(shares(&server), [None, None, Some(100.0), None]);
+}
+
+#[test]
+fn traffic_that_others_take_is_a_problem() {
+    let mut server = Server::new();
+    server.detours.push(Detour {
+        what: "rule 50: lookup 52, as of tailscale, takes traffic to the Internet: by tailscale0".to_owned(),
+        mend: "tailscale set --exit-node=".to_owned(),
+        policies: vec![None],
+    });
+    let shown = server.wide(80);
+    let end = "\nProblem        rule 50: lookup 52, as of tailscale, takes traffic to the\n               \
+               Internet: by tailscale0; tailscale set --exit-node=\n";
+    assert!(shown.ends_with(end) && !shown.contains("as it should be"), "{shown}");
+    assert!(!server.facts().kernel.as_wanted);
 }
 
 #[test]

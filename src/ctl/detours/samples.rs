@@ -1,0 +1,123 @@
+//! Packets that stand for traffic: some to the Internet, and one for each policy.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::config::Policy;
+use crate::fib::{Answer, FibRule, Masked, Packet, Ports};
+use crate::kernel::{self, fib::Fib};
+
+/// Well-known addresses, one in each quarter of all: VPN programs take the Internet in halves or quarters.
+const INTERNET: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(8, 8, 8, 8),
+    Ipv4Addr::new(77, 88, 8, 8),
+    Ipv4Addr::new(149, 112, 112, 112),
+    Ipv4Addr::new(208, 67, 222, 222),
+];
+const TCP: u8 = 6;
+const HTTPS: u16 = 443;
+
+/// Traffic, as it is called in messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Traffic {
+    /// All that no policy is about.
+    Internet,
+    /// That of a policy, by its name.
+    Policy(String),
+}
+
+/// A packet, and what selects the traffic that it stands for.
+#[derive(Debug, Clone)]
+pub(super) struct Sample {
+    pub(super) traffic: Traffic,
+    /// Its action says nothing.
+    pub(super) selector: FibRule,
+    pub(super) packet: Packet,
+}
+
+/// Connections of this host to the Internet.
+pub(super) fn internet() -> Vec<Sample> {
+    let sample = |to| Sample { traffic: Traffic::Internet, selector: FibRule::lookup(0, 0), packet: own(to) };
+    INTERNET.into_iter().map(sample).collect()
+}
+
+fn own(to: Ipv4Addr) -> Packet {
+    Packet { to, from: None, iif: None, proto: TCP, sport: 0, dport: HTTPS, mark: 0, uid: 0, dscp: 0 }
+}
+
+/// A connection that the first values of a policy's lists select; none where its interface or the way to its source
+/// is missing.
+pub(super) fn of_policy(policy: &Policy, fib: &mut Fib) -> Result<Option<Sample>, kernel::Error> {
+    let any = |net: &&Ipv4Net| net.prefix_len() > 0;
+    let iif = policy.iif.first();
+    let (sport, dport) = (policy.sport.first(), policy.dport.first());
+    let selector = FibRule {
+        from: policy.from.first().filter(any).copied(),
+        to: policy.to.first().filter(any).copied(),
+        iif: iif.map(ToString::to_string),
+        mark: policy.fwmark.map(|m| Masked { value: m.value, mask: m.mask }),
+        uid: policy.uid.first().map(|range| (range.start, range.end)),
+        proto: policy.proto,
+        sport: sport.map(|ports| Ports::Range(ports.start, ports.end)),
+        dport: dport.map(|ports| Ports::Range(ports.start, ports.end)),
+        dscp: policy.dscp.map(|value| Masked { value, mask: 0x3f }),
+        ..FibRule::lookup(0, 0)
+    };
+    let mut packet = own(selector.to.map_or(INTERNET[0], |net| hosts(net)[0]));
+    if let Some(proto) = selector.proto {
+        packet.proto = proto;
+        packet.dport = 0;
+    }
+    packet.sport = sport.map_or(0, |ports| ports.start);
+    packet.dport = dport.map_or(packet.dport, |ports| ports.start);
+    packet.mark = policy.fwmark.map_or(0, |mark| mark.value);
+    packet.dscp = policy.dscp.unwrap_or_default();
+    packet.uid = policy.uid.first().map_or(0, |range| range.start);
+    let mut foreign = None;
+    for addr in selector.from.map(hosts).unwrap_or_default() {
+        if !fib.is_own(addr)? {
+            foreign = Some(addr);
+            break;
+        }
+    }
+    packet.from = foreign.or(selector.from.map(|net| hosts(net)[0]));
+    packet.iif = match (iif, foreign) {
+        (Some(name), _) if name.as_str() != "lo" => match fib.index(name)? {
+            Some(index) => Some((index, name.to_string())),
+            None => return Ok(None),
+        },
+        (None, Some(from)) => match fib.ask(&Packet { dport: 0, ..own(from) })? {
+            Ok(Answer::Way { device, name, local: false, .. }) => Some((device, name)),
+            _ => return Ok(None),
+        },
+        _ => None,
+    };
+    // What comes in by an interface comes from somewhere, and is root's.
+    if packet.iif.is_some() {
+        packet.uid = 0;
+        if packet.from.is_none() {
+            packet.from = neighbour(packet.iif.as_ref().map_or(0, |(index, _)| *index), fib)?;
+        }
+    }
+    let traffic = Traffic::Policy(policy.name.clone());
+    Ok((packet.iif.is_none() || packet.from.is_some()).then_some(Sample { traffic, selector, packet }))
+}
+
+/// A source behind an interface: in one of its subnets, and no address of ours.
+fn neighbour(index: u32, fib: &mut Fib) -> Result<Option<Ipv4Addr>, kernel::Error> {
+    for net in fib.subnets(index)? {
+        for addr in hosts(net) {
+            if !fib.is_own(addr)? {
+                return Ok(Some(addr));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// A few hosts of a network, at least one.
+fn hosts(net: Ipv4Net) -> Vec<Ipv4Addr> {
+    let all: Vec<_> = net.hosts().take(3).collect();
+    if all.is_empty() { vec![net.addr()] } else { all }
+}

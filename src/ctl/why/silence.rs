@@ -1,0 +1,81 @@
+//! Gateways that do not answer ARP: the kernel passes them over where it can, which no rule and no route shows.
+
+use std::fs;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::fib::{Answer, FibLeg, FibRoute};
+use crate::kernel::{
+    self,
+    fib::{Fib, Neighbour},
+};
+
+/// A gateway of a route that does not answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Silent {
+    #[serde(skip)]
+    device: u32,
+    pub(super) interface: String,
+    pub(super) gateway: IpAddr,
+    /// It is being asked for, and may answer yet.
+    pub(super) asked: bool,
+}
+
+/// The gateways of a route that do not answer.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Silence {
+    pub(super) gateways: Vec<Silent>,
+    /// The kernel chooses among the other next hops.
+    pub(super) passed_over: bool,
+}
+
+impl Silence {
+    pub(super) fn of(route: &FibRoute, fib: &mut Fib) -> Result<Self, kernel::Error> {
+        let mut gateways = Vec::new();
+        for (leg, _) in route.shares() {
+            let Some(IpAddr::V4(gateway)) = leg.gateway else { continue };
+            let state = fib.neighbour(leg.device, gateway)?;
+            if state != Neighbour::Good {
+                let (device, interface) = (leg.device, leg.name.clone());
+                gateways.push(Silent { device, interface, gateway: gateway.into(), asked: state == Neighbour::Asked });
+            }
+        }
+        // nexthop_select_path_hthr() does so always, fib_select_multipath() where it is told to.
+        let passes = route.nexthop.is_some() || uses_neighbours();
+        let passed_over = passes && !gateways.is_empty() && gateways.len() < route.shares().len();
+        Ok(Self { gateways, passed_over })
+    }
+
+    fn has(&self, leg: &FibLeg) -> bool {
+        self.gateways.iter().any(|silent| silent.device == leg.device && Some(silent.gateway) == leg.gateway)
+    }
+
+    /// The legs with their shares in percent, as the kernel chooses.
+    pub(super) fn shares<'a>(&self, route: &'a FibRoute) -> Vec<(&'a FibLeg, f64)> {
+        let mut shares = route.shares();
+        if self.passed_over {
+            for (leg, share) in &mut shares {
+                if self.has(leg) {
+                    *share = 0.0;
+                }
+            }
+            let sum: f64 = shares.iter().map(|(_, share)| share).sum();
+            for (_, share) in &mut shares {
+                *share *= 100.0 / sum;
+            }
+        }
+        shares
+    }
+
+    /// Whether it is why the kernel's answer is another route than the walk's: of default routes of one metric it takes
+    /// the next where a gateway is silent (`fib_select_default()`).
+    pub(super) fn explains(&self, route: &FibRoute, answer: &Answer) -> bool {
+        let Answer::Way { table, prefix_len, local: false, .. } = answer else { return false };
+        !self.gateways.is_empty() && *table == route.table && prefix_len.is_none_or(|len| len == 0)
+    }
+}
+
+fn uses_neighbours() -> bool {
+    fs::read_to_string("/proc/sys/net/ipv4/fib_multipath_use_neigh").is_ok_and(|text| text.trim() == "1")
+}
