@@ -160,7 +160,10 @@ fn two_ethernets_by_dhcp_are_done_after_init_and_setup() {
         let _clients = ["eth0", "eth1"].map(|line| {
             let files = format!("-pf /run/dhclient.{line}.pid -lf /var/lib/dhcp/dhclient.{line}.leases");
             let client = daemon(&format!("dhclient -4 -d {files} {line}"));
-            until("a lease", || ip(&format!("-4 addr show {line}")).contains(" inet "));
+            until("an address", || ip(&format!("-4 addr show {line}")).contains(" inet "));
+            // dhclient writes it down after its script.
+            let leases = format!("/var/lib/dhcp/dhclient.{line}.leases");
+            until("a lease", || fs::read_to_string(&leases).is_ok_and(|text| text.contains("lease {")));
             client
         });
         until("the default route of one", || defaults("main").len() == 1);
