@@ -12,6 +12,8 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use support::files::own_files;
 use support::internet::*;
@@ -149,6 +151,15 @@ fn daemon(command: &str) -> Process {
     Process(daemon.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 
+/// A client asks again only after some seconds.
+fn leased(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(40);
+    while !done() {
+        assert!(Instant::now() < deadline, "not within 40 s: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// The real dhclient, whose script adds a default route for the first line, and cannot for the second.
 #[test]
 fn two_ethernets_by_dhcp_are_done_after_init_and_setup() {
@@ -160,10 +171,10 @@ fn two_ethernets_by_dhcp_are_done_after_init_and_setup() {
         let _clients = ["eth0", "eth1"].map(|line| {
             let files = format!("-pf /run/dhclient.{line}.pid -lf /var/lib/dhcp/dhclient.{line}.leases");
             let client = daemon(&format!("dhclient -4 -d {files} {line}"));
-            until("a lease", || ip(&format!("-4 addr show {line}")).contains(" inet "));
+            leased("a lease", || ip(&format!("-4 addr show {line}")).contains(" inet "));
             client
         });
-        until("the default route of one", || defaults("main").len() == 1);
+        leased("the default route of one", || defaults("main").len() == 1);
 
         mhctl("init --write");
         let said = setup();
