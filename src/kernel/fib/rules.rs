@@ -17,24 +17,10 @@ const FRA_DSCP_MASK: u16 = 30;
 pub(super) fn rule(message: &RuleMessage) -> FibRule {
     let header = &message.header;
     let mut rule = FibRule {
-        priority: 0,
-        protocol: 0,
         invert: header.flags.contains(RuleFlags::Invert),
-        from: None,
-        to: None,
-        iif: None,
-        oif: None,
-        mark: None,
-        uid: None,
-        proto: None,
-        sport: None,
-        dport: None,
-        dscp: None,
         tos: header.tos,
-        tunnel: false,
-        l3mdev: false,
-        unknown: Vec::new(),
         action: RuleAction::Nop,
+        ..FibRule::lookup(0, 0)
     };
     let net = |addr: &IpAddr, len| match addr {
         IpAddr::V4(addr) => Ipv4Net::new(*addr, len).ok().map(|net| net.trunc()),
