@@ -7,8 +7,7 @@ use thiserror::Error;
 
 use super::{Hook, Noted};
 use crate::caller::Change;
-use crate::kernel::{Kernel, Linux};
-use crate::observed::{InterfaceState, Scope};
+use crate::kernel::Linux;
 use crate::records::{Effect, Record};
 use crate::types::{IfName, LinkName};
 
@@ -43,7 +42,8 @@ impl Hook<'_> {
         let session = Process(self.event.session);
         let mut displaced = Vec::new();
         let elsewhere = noted.before.as_ref().filter(|record| record.interface != self.event.interface);
-        if let Some(from) = elsewhere.filter(|record| self.is_up(record, kernel)) {
+        // An event is not lost because of a warning.
+        if let Some(from) = elsewhere.filter(|record| kernel.is_up(&record.interface, record.index).unwrap_or(false)) {
             let (link, to) = (self.link.name.clone(), self.event.interface.clone());
             displaced.push(Displaced::Moved { link, from: from.clone(), to, session });
         }
@@ -53,16 +53,5 @@ impl Hook<'_> {
             displaced.push(Displaced::Taken { interface, old: old.clone(), before: record.session, new, session });
         }
         displaced
-    }
-
-    /// Whether the device of `record` is there and up.
-    fn is_up(&self, record: &Record, kernel: &mut Linux) -> bool {
-        let protocol = self.pass.config.settings.protocol;
-        let scope = Scope { interfaces: [record.interface.clone()].into(), protocol, ..Scope::default() };
-        // An event is not lost because of a warning.
-        kernel.observe(&scope).is_ok_and(|observed| {
-            let found = observed.interfaces.get(&record.interface);
-            found.is_some_and(|found| found.device.index == record.index && found.state == InterfaceState::Up)
-        })
     }
 }

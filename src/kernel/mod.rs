@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::config::FwMark;
 use crate::firewall::{Found, iptables};
-use crate::observed::{Observed, Scope};
+use crate::observed::{InterfaceState, Observed, Scope};
 use crate::plan::Change;
 use crate::state::Device;
 use crate::types::IfName;
@@ -112,6 +112,12 @@ impl Linux {
     /// Index of an interface; `None`: there is none of that name.
     pub fn index(&mut self, name: &IfName) -> Result<Option<u32>, Error> {
         Ok(link::by_name(&mut self.socket, name)?.map(|found| found.index))
+    }
+
+    /// Whether the interface of this name and index is up, with its carrier.
+    pub fn is_up(&mut self, name: &IfName, index: u32) -> Result<bool, Error> {
+        let found = link::by_name(&mut self.socket, name)?;
+        Ok(found.is_some_and(|found| found.index == index && found.state == InterfaceState::Up))
     }
 }
 
