@@ -9,6 +9,7 @@ pub use rules::selectors;
 use crate::config::{Config, Link, LinkKind, Otherwise};
 use crate::layout::GROUP_IDS;
 use crate::links::LiveLink;
+use crate::observed::Observed;
 use crate::state::{DefaultRoute, FoundRule, Leg, Member, Rule, Target, WeightedLeg};
 use crate::types::{Family, IfName, TableId, Tier, Weight};
 
@@ -85,10 +86,12 @@ impl Desired {
         desired
     }
 
-    /// The same for a kernel without IPv6.
+    /// The same for the kernel that was observed, which may have no IPv6.
     #[must_use]
-    pub fn without_ipv6(mut self) -> Self {
-        self.rules.retain(|rule| rule.family == Family::V4);
+    pub fn as_known_to(mut self, observed: &Observed) -> Self {
+        if !observed.has_ipv6() {
+            self.rules.retain(|rule| rule.family == Family::V4);
+        }
         self
     }
 

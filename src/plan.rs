@@ -91,8 +91,7 @@ impl Plan {
     pub fn new(config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Self {
         let mut plan = Self::default();
         let make = plan.make(config, observed);
-        let desired = Desired::new(config, live, make);
-        let desired = if observed.has_ipv6() { desired } else { desired.without_ipv6() };
+        let desired = Desired::new(config, live, make).as_known_to(observed);
         let ours = config.settings.protocol;
 
         for interface in desired.interfaces.iter().filter_map(|name| observed.interfaces.get(name)) {

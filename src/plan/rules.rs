@@ -105,8 +105,7 @@ impl Plan {
         let missing = self.changes.iter().filter_map(|c| if let Change::Rule(rule) = c { Some(rule) } else { None });
         let missing: BTreeSet<_> = missing.collect();
         // How default routes are made does not matter to rules.
-        let desired = Desired::new(config, live, Make::Multipath);
-        let desired = if observed.has_ipv6() { desired } else { desired.without_ipv6() };
+        let desired = Desired::new(config, live, Make::Multipath).as_known_to(observed);
         let of_policy = |rules: Vec<&Rule>| PolicyRules {
             all: rules.len(),
             missing: rules.iter().filter(|rule| missing.contains(*rule)).count(),
