@@ -31,6 +31,7 @@ SCRIPTS   = tests/run-as-root tests/install-tools tests/check-executables tests/
             tests/install tests/deb tests/managers tests/boot \
             tests/bench/ip-up tests/bench/ip-down tests/bench/setup tests/bench/shorewall tests/bench/install
 EVENTS   ?= 10000
+CASES     = $(or $(PROPTEST_CASES),20000)
 ifndef SEED
 SEED     := $(shell date +%s)
 endif
@@ -134,13 +135,13 @@ test-vm: tools
 # On a machine that does little else, or the spread is large.
 bench: build tools
 	tests/bench/install
-	MULTIHOME_BENCH=$(abspath $(TARGET))/release $(CARGO) test --locked --test bench -- --ignored --nocapture
+	MULTIHOME_BENCH=$(abspath $(TARGET))/release $(CARGO) test --locked --test it -- bench:: --ignored --nocapture
 
 stress: tools
 	@echo 'Again: make stress SEED=$(SEED) EVENTS=$(EVENTS)'
-	STRESS_SEED=$(SEED) STRESS_EVENTS=$(EVENTS) PROPTEST_CASES=$(or $(PROPTEST_CASES),20000) $(CARGO) test --locked \
-		--lib --test fuzz --test properties --test kill_switch --test stress --test crash --test faults --test crowd \
-		-- --nocapture
+	PROPTEST_CASES=$(CASES) $(CARGO) test --locked --lib
+	STRESS_SEED=$(SEED) STRESS_EVENTS=$(EVENTS) PROPTEST_CASES=$(CASES) $(CARGO) test --locked --test it -- --nocapture \
+		fuzz:: properties:: kill_switch:: stress:: crash:: faults:: crowd::
 
 tools:
 	tests/install-tools

@@ -4,16 +4,15 @@ use std::process::ExitCode;
 
 use anyhow::Error;
 use multihome::cli;
-use multihome::cli::Mhctl;
-use multihome::ctl;
-use multihome::log::Log;
+use multihome::cli::log::Log;
+use multihome::ctl::{self, Mhctl};
 
 const PROGRAM: &str = Mhctl::PROGRAM;
 
 fn main() -> ExitCode {
     let cli = match cli::parse::<Mhctl>(PROGRAM) {
         Ok(cli) => cli,
-        Err(status) => return status,
+        Err(status) => return status.into(),
     };
     let start = if cli.command.is_logged() { Log::start } else { Log::on_stderr };
     let log = start(PROGRAM, cli.common.verbose);

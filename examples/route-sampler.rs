@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use multihome::kernel::probe::Probe;
+use multihome::ctl::probe::Probe;
 use nix::sys::signal::{SigSet, Signal};
 
 fn main() -> Result<()> {

@@ -8,7 +8,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use multihome::cli;
 
 fn main() -> Result<()> {
     let dir: PathBuf = std::env::args_os().nth(1).context("usage: man DIR")?.into();
@@ -18,7 +17,7 @@ fn main() -> Result<()> {
 /// Writes all of them into a directory.
 pub fn write_all(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    for program in cli::all() {
+    for program in multihome::ctl::all() {
         let name = program.get_name().to_owned();
         completions::write(&program, &name, dir)?;
         pages::write(program, &name, dir)?;

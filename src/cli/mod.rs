@@ -2,17 +2,16 @@
 //! out.
 
 use std::io::{self, IsTerminal, Write};
-use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
-use crate::log::Log;
-
 mod call;
-mod programs;
+mod common;
+pub mod log;
 
 pub use call::Call;
-pub use programs::{IpDown, IpUp, Mhctl, VpnUp, all};
+pub use common::Common;
+use log::Log;
 
 /// Everything was done.
 pub const DONE: u8 = 0;
@@ -32,12 +31,12 @@ enum Place {
 
 /// Parses the arguments of mhctl; an error or `--help` has been answered when this returns an exit status instead.
 /// A slip of the keyboard is nothing for the log.
-pub fn parse<Cli: clap::Parser>(program: &'static str) -> Result<Cli, ExitCode> {
+pub fn parse<Cli: clap::Parser>(program: &'static str) -> Result<Cli, u8> {
     Cli::try_parse().map_err(|error| answer(&error, program, Place::Stderr))
 }
 
 /// Answers what clap calls an error; the exit status. Without a terminal it is one line.
-fn answer(error: &clap::Error, program: &'static str, place: Place) -> ExitCode {
+fn answer(error: &clap::Error, program: &'static str, place: Place) -> u8 {
     let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if asked || io::stderr().is_terminal() {
         // There is nobody to tell that standard output is closed.
@@ -56,7 +55,7 @@ fn answer(error: &clap::Error, program: &'static str, place: Place) -> ExitCode 
             Place::Stderr => drop(writeln!(io::stderr(), "{program}: {said}")),
         }
     }
-    if asked { DONE.into() } else { USAGE.into() }
+    if asked { DONE } else { USAGE }
 }
 
 /// clap's first paragraph says what is wrong, usage and hints follow. An argument may hold what it

@@ -12,7 +12,7 @@ use toml::de::DeValue;
 
 use super::error::Fault;
 use super::raw::{self, Entry, Shown, Value};
-use crate::types::Invalid;
+use crate::model::names::Invalid;
 
 /// A key that is given, with its value; or one value of its list.
 #[derive(Clone, Copy)]

@@ -1,15 +1,12 @@
 //! What the administrator wrote, as types that cannot be wrong. `parse` is pure; `load` reads the
 //! file.
 
-pub mod advice;
-mod covering;
 mod error;
 mod field;
 mod policy;
 mod raw;
 #[cfg(test)]
 mod tests;
-pub mod uncovered;
 mod validate;
 
 use std::fs::OpenOptions;
@@ -24,8 +21,9 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 pub use error::{Error, Place};
 
-use crate::layout::policy_rules;
-use crate::types::{HostAddr, IfName, LinkName, Mark, TableId, Tier, Weight};
+use crate::model::names::{HostAddr, IfName, LinkName, Mark, TableId, Tier, Weight};
+use crate::model::numbering::policy_rules;
+use crate::model::routing::{FwMark, PortRange, UidRange};
 
 /// Where the configuration is, unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/multihome.toml";
@@ -200,33 +198,6 @@ impl Policy {
         let combinations = lists.iter().fold(1, |n: usize, len| n.saturating_mul(*len.max(&1)));
         combinations.saturating_mul(self.via.len() + usize::from(self.otherwise == Otherwise::Unreachable))
     }
-}
-
-/// Inclusive range of ports; a single port has equal ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PortRange {
-    /// First port, not 0.
-    pub start: u16,
-    /// Last port, not below `start`, and not 65535: the kernel's rules refuse it.
-    pub end: u16,
-}
-
-/// Inclusive range of user ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct UidRange {
-    /// First uid.
-    pub start: u32,
-    /// Last uid, not below `start`.
-    pub end: u32,
-}
-
-/// A mark and the mask under which it is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FwMark {
-    /// The value; no bit outside of `mask`.
-    pub value: u32,
-    /// Not 0.
-    pub mask: u32,
 }
 
 /// What happens to a policy's traffic when none of its links is up.

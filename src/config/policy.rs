@@ -10,7 +10,7 @@ use super::error::Fault;
 use super::field::{Field, optional, refused, required, selector};
 use super::raw::RawPolicy;
 use super::{FwMark, Link, Otherwise, Policy, PortRange, UidRange};
-use crate::types::LinkName;
+use crate::model::names::LinkName;
 
 /// IP protocols by name, and whether they have ports.
 const PROTOCOLS: [(&str, (u8, bool)); 9] = [

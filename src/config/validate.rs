@@ -11,8 +11,8 @@ use super::field::{Field, optional, refused, required};
 use super::policy::policies;
 use super::raw::{Entry, RawConfig, RawLink, RawSettings};
 use super::{Config, Firewall, Link, LinkKind, NexthopMode, Policy, Settings};
-use crate::firewall::LINK_GROUPS;
-use crate::types::{IfName, Invalid, LinkName, Mark, TableId, Tier, Weight};
+use crate::model::names::{IfName, Invalid, LinkName, Mark, TableId, Tier, Weight};
+use crate::model::numbering::LINK_GROUPS;
 
 /// As many links as a mark has bits.
 const MAX_LINKS: usize = 32;
@@ -208,7 +208,7 @@ fn metrics(raw: &RawSettings<'_>, default: &Settings) -> Result<(u32, u32), Faul
 
 /// The policies' rules must all come before the kernel's rule for the main table.
 fn rules_fit(raw: &RawConfig<'_>, policies: &[Policy], rule_priority: u32) -> Result<(), Fault> {
-    let start = crate::layout::policy_rules(raw.uplink.len()) as usize;
+    let start = crate::model::numbering::policy_rules(raw.uplink.len()) as usize;
     let room = |rule_priority: u32| (LAST_PRIORITY as usize + 1).saturating_sub(rule_priority as usize + start);
     let key = &raw.settings.rule_priority;
     // A `rule-priority` that is given can be lowered; otherwise it is the policies that are too many.

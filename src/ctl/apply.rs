@@ -7,12 +7,13 @@ use serde::Serialize;
 
 use super::show::{self, ChangeJson};
 use super::{Error, complete, plan, take_up};
+use crate::cli::Common;
 use crate::config;
-use crate::pass::{Common, Pass};
-use crate::plan::Change;
+use crate::hook::pass::Pass;
+use crate::model::change::Change;
+use crate::model::names::LinkName;
 use crate::reconcile::Outcome;
-use crate::records::Store;
-use crate::types::LinkName;
+use crate::state::records::Store;
 
 /// Options of `apply`.
 #[derive(Debug, clap::Args)]

@@ -11,17 +11,21 @@ use std::ptr;
 use tracing::{info, warn};
 
 use super::Error;
+use crate::cli::Common;
 use crate::config::{self, Config, LinkKind};
-use crate::firewall::{self, Table};
+use crate::hook::pass::{self, Pass};
 use crate::kernel::{self, Kernel, Linux};
-use crate::links::{LiveLink, routed};
-use crate::observed::{Observed, Scope};
-use crate::pass::{self, Common, Pass};
-use crate::plan::Change;
-use crate::records::{Effect, Records, Store};
-use crate::sh::quoted;
-use crate::state::{Action, DefaultRoute, Device, FoundRoute, FoundTarget, Leg, NexthopKind, Target, WeightedLeg};
-use crate::types::{TableId, Weight};
+use crate::model::change::Change;
+use crate::model::firewall::{self, Table};
+use crate::model::names::{TableId, Weight};
+use crate::model::observed::{Observed, Scope};
+use crate::model::routing::{
+    Action, DefaultRoute, Device, FoundRoute, FoundTarget, Leg, NexthopKind, Target, WeightedLeg,
+};
+use crate::model::sh::quoted;
+use crate::reconcile::firewall::{batches, our_groups};
+use crate::reconcile::link_state::{LiveLink, routed};
+use crate::state::records::{Effect, Records, Store};
 
 /// The plain default route is the administrator's from here on: `RTPROT_STATIC`, which daemons leave
 /// alone, where they purge `RTPROT_BOOT` at their start. pppd looks at no protocol. It leads by a
@@ -72,7 +76,7 @@ impl Seen {
     /// Looks: with `firewall = "none"` too there may be chains of a time when it was not.
     fn by(kernel: &mut impl Kernel, config: &Config, records: &Records) -> Result<Self, kernel::Error> {
         let observed = kernel.observe(&Scope { firewall: true, ..Scope::new(config, records) })?;
-        let grouped = kernel.in_groups(&firewall::our_groups(config))?;
+        let grouped = kernel.in_groups(&our_groups(config))?;
         Ok(Self { observed, grouped: grouped.into_iter().map(|(device, _)| device).collect() })
     }
 }
@@ -112,7 +116,7 @@ fn steps(
         add(Change::DeviceGroup { device: device.clone(), group: 0 });
     }
     // Last: what else is ours goes even where iptables fails.
-    for batch in firewall::batches(&[], &observed.firewall) {
+    for batch in batches(&[], &observed.firewall) {
         add(Change::Firewall(batch));
     }
     Ok(steps)

@@ -7,15 +7,15 @@ use std::process::ExitCode;
 use tracing::warn;
 
 use super::Error;
-use crate::caller::{Addresses, Change, Event, Family};
+use crate::cli::Common;
 use crate::config::{self, Config, Link, LinkKind};
+use crate::event::{Addresses, Change, Event, Family};
 use crate::hook;
 use crate::kernel::{Kernel, Linux};
-use crate::links::{LinkState, state};
-use crate::observed::{Interface, Scope};
-use crate::pass::Common;
-use crate::records::{Records, Store};
-use crate::types::{HostAddr, IfName, LinkName};
+use crate::model::names::{HostAddr, IfName, LinkName};
+use crate::model::observed::{Interface, Scope};
+use crate::reconcile::link_state::{LinkState, state};
+use crate::state::records::{Records, Store};
 
 /// What happened to the link.
 #[derive(Debug, clap::Args)]

@@ -5,15 +5,22 @@ use std::process::ExitCode;
 
 use thiserror::Error;
 
+use crate::cli::Common;
 use crate::config;
 use crate::hook;
-use crate::kernel::{self, watch};
-use crate::pass::{self, Common};
+use crate::hook::pass;
+use crate::kernel::{self, removal};
+use crate::model::names::{IfName, LinkName};
 use crate::reconcile::{Failure, summary};
-use crate::types::{IfName, LinkName};
 
 mod apply;
-mod check;
+mod counters;
+pub mod lookup;
+pub mod monitor;
+pub mod probe;
+mod program;
+
+pub mod check;
 mod demo;
 mod detours;
 mod doctor;
@@ -28,6 +35,8 @@ mod show;
 mod status;
 mod take_up;
 pub mod why;
+
+pub use program::{Mhctl, all};
 
 /// A command of mhctl.
 #[derive(Debug, clap::Subcommand)]
@@ -89,7 +98,7 @@ pub enum Error {
     Hook(#[from] hook::Error),
     /// The notices of the kernel.
     #[error(transparent)]
-    Watch(#[from] watch::Error),
+    Watch(#[from] removal::Error),
     /// A drill.
     #[error(transparent)]
     Drill(#[from] drill::Error),

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use super::show::{self, PlanJson};
 use super::{Error, complete};
+use crate::cli::Common;
 use crate::config;
+use crate::hook::pass;
 use crate::kernel::Linux;
-use crate::pass::{self, Common};
 use crate::reconcile::{Failure, preview};
-use crate::records::Store;
+use crate::state::records::Store;
 
 /// Options of `plan`.
 #[derive(Debug, clap::Args)]

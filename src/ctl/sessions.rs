@@ -5,7 +5,7 @@ use std::fs;
 
 use super::doctor::pppd::{value, words};
 use super::setup::manifest::Tree;
-use crate::types::IfName;
+use crate::model::names::IfName;
 
 /// A pppd at work.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

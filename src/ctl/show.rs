@@ -4,7 +4,8 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-use crate::plan::{Change, Plan};
+use crate::model::change::Change;
+use crate::reconcile::plan::Plan;
 
 /// What a text means, and so how it is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

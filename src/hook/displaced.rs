@@ -6,10 +6,10 @@ use std::fmt;
 use thiserror::Error;
 
 use super::{Hook, Noted};
-use crate::caller::Change;
+use crate::event::Change;
 use crate::kernel::Linux;
-use crate::records::{Effect, Record};
-use crate::types::{IfName, LinkName};
+use crate::model::names::{IfName, LinkName};
+use crate::state::records::{Effect, Record};
 
 /// What to do where it is not meant.
 const ADVICE: &str = "the newest event counts; if these are two lines, have each say a name of its own (pppd: ipparam)";

@@ -10,13 +10,14 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange, RuleUidRange};
 
-use super::nexthop::NexthopMessage;
-use super::socket::{self, Socket};
-use super::{Error, conntrack, link, sysctl};
-use crate::firewall::iptables;
-use crate::plan::{Change, KERNEL};
-use crate::state::{Action, DefaultRoute, FoundRoute, FoundTarget, Leg, Rule, Selector, Target, WeightedLeg};
-use crate::types::{Family, HostAddr, TableId};
+use super::netlink::nexthop::NexthopMessage;
+use super::netlink::socket::{self, Socket};
+use super::{Error, conntrack, interface, sysctl};
+use crate::kernel::iptables;
+use crate::model::change::Change;
+use crate::model::names::{Family, HostAddr, TableId};
+use crate::model::numbering::KERNEL;
+use crate::model::routing::{Action, DefaultRoute, FoundRoute, FoundTarget, Leg, Rule, Selector, Target, WeightedLeg};
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
@@ -27,22 +28,22 @@ const RTM_DELNEXTHOP: u16 = 105;
 
 /// The whole DSCP (Linux 6.12), where the older header field `tos` is compared in three bits only
 /// (`INET_DSCP_MASK` against `IPTOS_RT_MASK`).
-pub(super) const FRA_DSCP: u16 = 25;
+pub(crate) const FRA_DSCP: u16 = 25;
 /// netlink-packet-route has the attribute, but does not export the type of its value.
 const FRA_IP_PROTO: u16 = 22;
 
 const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
 
 /// Makes one change.
-pub(super) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Result<(), Error> {
+pub(crate) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Result<(), Error> {
     let done = match change {
         Change::LooseRpFilter(name) => return sysctl::loosen_rp_filter(name),
-        Change::IgnoreLinkdown(device) => gone(link::ignore_linkdown(socket, device.index)),
-        Change::OwnArp(device, key) => gone(link::set_arp(socket, device.index, *key)),
+        Change::IgnoreLinkdown(device) => gone(interface::ignore_linkdown(socket, device.index)),
+        Change::OwnArp(device, key) => gone(interface::set_arp(socket, device.index, *key)),
         Change::HashPolicy(policy) => return sysctl::set_hash_policy(*policy),
         Change::Firewall(batch) => return Ok(iptables::restore(batch)?),
         Change::Forget(pin) => conntrack::forget(*pin),
-        Change::DeviceGroup { device, group } => gone(link::set_group(socket, device.index, *group)),
+        Change::DeviceGroup { device, group } => gone(interface::set_group(socket, device.index, *group)),
         Change::Nexthop { id, leg } => {
             let gateway = leg.gateway.map(HostAddr::get);
             let message = NexthopMessage::device(*id, protocol, leg.device.index, gateway, leg.onlink);

@@ -1,4 +1,4 @@
-//! Tracked connections, over ctnetlink: those that are pinned to a link, and all.
+//! Tracked connections, over ctnetlink: those that are pinned to a link.
 //!
 //! What the kernel does, from `net/netfilter/nf_conntrack_netlink.c`, and tried on 6.18:
 //!
@@ -9,48 +9,22 @@
 //! - Both walk the whole table: 262,144 buckets take some 10 ms, 100,000 entries 20 ms more. So it is
 //!   done only where a link has just gone, not at every event.
 //! - MASQUERADE's entries are gone with the device, SNAT's are not, and keep the old source.
-//! - An entry is "assured" once both ends have shown that they mean it: TCP's third packet, or UDP both ways for
-//!   two seconds. One that is forgotten comes back with its next packet, TCP in its midst too
-//!   (`nf_conntrack_tcp_loose`), under the same first tuple and with the mark of the line that it takes now.
 
-use std::net::Ipv4Addr;
+use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::{fs, io};
 
-use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{Socket as Netlink, SocketAddr};
-
-use super::netfilter::{Message, number, payload};
-use super::nla::attribute;
-use super::socket::{self, Socket, split};
+use super::netlink::netfilter::{Message, number};
+use super::netlink::socket::{self, Socket};
 use super::{Error, read};
-use crate::config::FwMark;
+use crate::model::routing::FwMark;
 
 /// It is there as long as connections are tracked.
-const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
-const IPCTNL_MSG_CT_GET: u16 = 1 << 8 | 1;
-const IPCTNL_MSG_CT_DELETE: u16 = 1 << 8 | 2;
-const CTA_TUPLE_ORIG: u16 = 1;
-const CTA_STATUS: u16 = 3;
-const CTA_PROTOINFO: u16 = 4;
-const CTA_TIMEOUT: u16 = 7;
-const CTA_MARK: u16 = 8;
+pub(crate) const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
+pub(crate) const IPCTNL_MSG_CT_GET: u16 = 1 << 8 | 1;
+pub(crate) const IPCTNL_MSG_CT_DELETE: u16 = 1 << 8 | 2;
+pub(crate) const CTA_MARK: u16 = 8;
 const CTA_MARK_MASK: u16 = 21;
-const CTA_TUPLE_IP: u16 = 1;
-const CTA_TUPLE_PROTO: u16 = 2;
-const CTA_IP_V4_SRC: u16 = 1;
-const CTA_IP_V4_DST: u16 = 2;
-const CTA_PROTO_NUM: u16 = 1;
-const CTA_PROTO_SRC_PORT: u16 = 2;
-const CTA_PROTO_DST_PORT: u16 = 3;
-const CTA_PROTOINFO_TCP: u16 = 1;
-const CTA_PROTOINFO_TCP_STATE: u16 = 1;
-const IPS_SEEN_REPLY: u32 = 1 << 1;
-const IPS_ASSURED: u32 = 1 << 2;
-const TCP_CONNTRACK_LAST_ACK: u8 = 6;
-const TCP_CONNTRACK_CLOSE: u8 = 8;
-const IPPROTO_TCP: u8 = 6;
 const EPERM: i32 = 1;
 
 fn marked(pin: FwMark) -> Message {
@@ -58,7 +32,7 @@ fn marked(pin: FwMark) -> Message {
 }
 
 /// Whether any IPv4 connection bears this mark. A kernel without connection tracking has none.
-pub(super) fn any(pin: FwMark) -> Result<bool, Error> {
+pub(crate) fn any(pin: FwMark) -> Result<bool, Error> {
     // Without it no entry can be there, and the walk of an empty table is not free either.
     match fs::read_to_string(COUNT) {
         Ok(count) if count.trim() != "0" => {}
@@ -77,143 +51,10 @@ pub(super) fn any(pin: FwMark) -> Result<bool, Error> {
 }
 
 /// Forgets all IPv4 connections that bear this mark, and no other. A kernel without connection tracking has none.
-pub(super) fn forget(pin: FwMark) -> Result<(), socket::Error> {
+pub(crate) fn forget(pin: FwMark) -> Result<(), socket::Error> {
     if !Path::new(COUNT).exists() {
         return Ok(());
     }
     let mut socket = Socket::open_netfilter()?;
     socket.change(IPCTNL_MSG_CT_DELETE, 0, &marked(pin))
-}
-
-/// The ends of a connection as its first packet had them, before any translation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Tuple {
-    /// IP protocol.
-    pub proto: u8,
-    /// Who began.
-    pub from: Ipv4Addr,
-    /// With whom.
-    pub to: Ipv4Addr,
-    /// Port of who began; 0 where there are none.
-    pub sport: u16,
-    /// The other's.
-    pub dport: u16,
-}
-
-/// A tracked connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Connection {
-    /// Its ends.
-    pub tuple: Tuple,
-    /// Its mark, pin and all.
-    pub mark: u32,
-    /// Seconds after which it is forgotten; each packet begins them anew.
-    pub timeout: u32,
-    status: u32,
-    tcp_state: Option<u8>,
-    gone: bool,
-}
-
-impl Connection {
-    /// Both ends have talked, and none has ended it.
-    pub fn is_established(&self) -> bool {
-        self.status & IPS_ASSURED != 0 && self.tcp_state.is_none_or(|state| state < TCP_CONNTRACK_LAST_ACK)
-    }
-
-    /// It is answered, and TCP was not reset.
-    pub fn is_answered(&self) -> bool {
-        // Where a reset is the first answer, the entry goes at once (`nf_conntrack_tcp_packet()`).
-        let refused = self.gone && self.tuple.proto == IPPROTO_TCP && self.status & IPS_ASSURED == 0;
-        self.status & IPS_SEEN_REPLY != 0 && self.tcp_state != Some(TCP_CONNTRACK_CLOSE) && !refused
-    }
-
-    fn parse(body: &[u8]) -> Option<Self> {
-        let nlas = payload(body);
-        let number = |kind| Some(u32::from_be_bytes(attribute(nlas, kind)?.try_into().ok()?));
-        let tuple = attribute(nlas, CTA_TUPLE_ORIG)?;
-        let ip = attribute(tuple, CTA_TUPLE_IP)?;
-        let address = |kind| Some(Ipv4Addr::from(<[u8; 4]>::try_from(attribute(ip, kind)?).ok()?));
-        let proto = attribute(tuple, CTA_TUPLE_PROTO)?;
-        let port = |kind| attribute(proto, kind).and_then(|port| Some(u16::from_be_bytes(port.try_into().ok()?)));
-        let tcp = attribute(nlas, CTA_PROTOINFO).and_then(|info| attribute(info, CTA_PROTOINFO_TCP));
-        let tcp_state = tcp.and_then(|tcp| attribute(tcp, CTA_PROTOINFO_TCP_STATE)?.first().copied());
-        Some(Self {
-            tuple: Tuple {
-                proto: *attribute(proto, CTA_PROTO_NUM)?.first()?,
-                from: address(CTA_IP_V4_SRC)?,
-                to: address(CTA_IP_V4_DST)?,
-                sport: port(CTA_PROTO_SRC_PORT).unwrap_or_default(),
-                dport: port(CTA_PROTO_DST_PORT).unwrap_or_default(),
-            },
-            // A kernel without CONFIG_NF_CONNTRACK_MARK has none.
-            mark: number(CTA_MARK).unwrap_or_default(),
-            timeout: number(CTA_TIMEOUT).unwrap_or_default(),
-            status: number(CTA_STATUS)?,
-            tcp_state,
-            gone: false,
-        })
-    }
-}
-
-/// The tracked IPv4 connections that are `wanted`. Needs `CAP_NET_ADMIN`.
-pub fn connections(wanted: impl Fn(&Connection) -> bool) -> Result<Vec<Connection>, Error> {
-    let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
-    let each = |all: &mut Vec<Connection>, body: &[u8]| {
-        // What has no IPv4 addresses is none of ours.
-        all.extend(Connection::parse(body).filter(&wanted));
-        Ok(ControlFlow::Continue(()))
-    };
-    let all = Message::new(Vec::new());
-    socket.dump(IPCTNL_MSG_CT_GET, &all, Vec::new, each).map_err(read("tracked connections"))
-}
-
-/// Tells of connections whose entries go, by themselves or otherwise.
-pub struct Ends {
-    netlink: Netlink,
-    /// Some were missed.
-    pub missed: bool,
-}
-
-impl Ends {
-    /// Listens in the thread's network namespace from now on; `None`: this kernel tracks no connections.
-    /// Needs `CAP_NET_ADMIN`.
-    pub fn listen() -> Result<Option<Self>, Error> {
-        const NFNLGRP_CONNTRACK_DESTROY: u32 = 3;
-        if !Path::new(COUNT).exists() {
-            return Ok(None);
-        }
-        let open = || {
-            let mut netlink = Netlink::new(NETLINK_NETFILTER)?;
-            netlink.bind(&SocketAddr::new(0, 1 << (NFNLGRP_CONNTRACK_DESTROY - 1)))?;
-            netlink.set_non_blocking(true)?;
-            // As much as an ordinary limit allows: a thousand may go at once.
-            let _ = netlink.set_rx_buf_sz(1 << 22);
-            Ok(netlink)
-        };
-        // 0: the administrator wants the kernel to tell nobody.
-        let silent = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_events").is_ok_and(|n| n.trim() == "0");
-        Ok(Some(Self { netlink: open().map_err(Error::Open)?, missed: silent }))
-    }
-
-    /// Those that have ended since the last call.
-    pub fn since(&mut self, mut each: impl FnMut(&Connection)) -> Result<(), Error> {
-        const ENOBUFS: i32 = 105;
-        loop {
-            match self.netlink.recv_from_full() {
-                Ok((datagram, from)) if from.port_number() == 0 => {
-                    let mut rest = &datagram[..];
-                    while let Some((answer, after)) = split(rest).map_err(read("ends of connections"))? {
-                        rest = after;
-                        if let (IPCTNL_MSG_CT_DELETE, Some(gone)) = (answer.kind, Connection::parse(answer.body)) {
-                            each(&Connection { gone: true, ..gone });
-                        }
-                    }
-                }
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) if e.raw_os_error() == Some(ENOBUFS) => self.missed = true,
-                Err(e) => return Err(read("ends of connections")(e.into())),
-            }
-        }
-    }
 }

@@ -7,29 +7,23 @@ use std::path::PathBuf;
 use netlink_packet_core::Parseable;
 use thiserror::Error;
 
-use crate::config::FwMark;
-use crate::firewall::{Found, iptables};
-use crate::observed::{InterfaceState, Observed, Scope};
-use crate::plan::Change;
-use crate::state::Device;
-use crate::types::IfName;
+use crate::model::change::Change;
+use crate::model::firewall::Found;
+use crate::model::names::IfName;
+use crate::model::observed::{InterfaceState, Observed, Scope};
+use crate::model::routing::{Device, FwMark};
 
 mod apply;
 pub mod conntrack;
-pub mod counters;
-pub mod fib;
-mod link;
-mod netfilter;
-pub mod nexthop;
+pub mod interface;
+pub mod iptables;
+pub mod netlink;
 pub mod nftables;
-mod nla;
-pub mod notices;
-mod observe;
-pub mod probe;
-pub mod socket;
+pub mod observe;
+pub mod removal;
 pub mod sysctl;
-mod veth;
-pub mod watch;
+
+use netlink::socket;
 
 /// What reconciling needs of a kernel; tests have one of their own.
 pub trait Kernel {
@@ -111,12 +105,12 @@ impl Linux {
 
     /// Index of an interface; `None`: there is none of that name.
     pub fn index(&mut self, name: &IfName) -> Result<Option<u32>, Error> {
-        Ok(link::by_name(&mut self.socket, name)?.map(|found| found.index))
+        Ok(interface::by_name(&mut self.socket, name)?.map(|found| found.index))
     }
 
     /// Whether the interface of this name and index is up, with its carrier.
     pub fn is_up(&mut self, name: &IfName, index: u32) -> Result<bool, Error> {
-        let found = link::by_name(&mut self.socket, name)?;
+        let found = interface::by_name(&mut self.socket, name)?;
         Ok(found.is_some_and(|found| found.index == index && found.state == InterfaceState::Up))
     }
 }
@@ -131,7 +125,7 @@ impl Kernel for Linux {
     }
 
     fn in_groups(&mut self, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, Error> {
-        link::in_groups(&mut self.socket, groups)
+        interface::in_groups(&mut self.socket, groups)
     }
 
     fn is_pinned(&mut self, pin: FwMark) -> Result<bool, Error> {
@@ -154,11 +148,11 @@ pub fn packet_filter() -> Result<Found, Error> {
 }
 
 /// Makes the error of a question that failed.
-fn read(what: &'static str) -> impl Fn(socket::Error) -> Error {
+pub(crate) fn read(what: &'static str) -> impl Fn(socket::Error) -> Error {
     move |source| Error::Read { what, source }
 }
 
 /// A message that could not be read is an error, not one message less.
-fn parse<T: Parseable<[u8]>>(body: &[u8]) -> Result<T, socket::Error> {
+pub(crate) fn parse<T: Parseable<[u8]>>(body: &[u8]) -> Result<T, socket::Error> {
     T::parse(body).map_err(|e| socket::Error::Decode(e.to_string()))
 }

@@ -9,37 +9,35 @@ use std::ops::ControlFlow;
 
 use netlink_packet_core::NlasIterator;
 
-use super::netfilter::{Message, payload};
-use super::nla::{attribute, string, text};
-use super::socket::{self, Socket};
+use super::netlink::netfilter::{Message, payload};
+use super::netlink::nla::{attribute, string, text};
+use super::netlink::socket::{self, Socket};
 use super::{Error, read};
-use crate::firewall::{Found, FoundRule, Seal, Table, is_ours};
-
-pub mod others;
+use crate::model::firewall::{Found, FoundRule, Seal, Table, is_ours};
 
 const NFT_MSG_GETCHAIN: u16 = 10 << 8 | 4;
-const NFT_MSG_GETRULE: u16 = 10 << 8 | 7;
+pub(crate) const NFT_MSG_GETRULE: u16 = 10 << 8 | 7;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_TYPE: u16 = 7;
-const NFTA_RULE_TABLE: u16 = 1;
-const NFTA_RULE_CHAIN: u16 = 2;
-const NFTA_RULE_EXPRESSIONS: u16 = 4;
-const NFTA_LIST_ELEM: u16 = 1;
-const NFTA_EXPR_NAME: u16 = 1;
-const NFTA_EXPR_DATA: u16 = 2;
+pub(crate) const NFTA_RULE_TABLE: u16 = 1;
+pub(crate) const NFTA_RULE_CHAIN: u16 = 2;
+pub(crate) const NFTA_RULE_EXPRESSIONS: u16 = 4;
+pub(crate) const NFTA_LIST_ELEM: u16 = 1;
+pub(crate) const NFTA_EXPR_NAME: u16 = 1;
+pub(crate) const NFTA_EXPR_DATA: u16 = 2;
 const NFTA_IMMEDIATE_DATA: u16 = 2;
 const NFTA_DATA_VERDICT: u16 = 2;
 const NFTA_VERDICT_CHAIN: u16 = 2;
-const NFPROTO_INET: u8 = 1;
-const NFPROTO_IPV4: u8 = 2;
+pub(crate) const NFPROTO_INET: u8 = 1;
+pub(crate) const NFPROTO_IPV4: u8 = 2;
 /// The kernel's chains that can jump to ours.
 const HOOKS: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 /// The kernel's chains of iptables' table `nat`.
 const NAT_CHAINS: [&str; 4] = ["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"];
 
 /// What there is of ours; nothing where iptables is not this variant.
-pub(super) fn found() -> Result<Found, Error> {
+pub(crate) fn found() -> Result<Found, Error> {
     let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
     let each = |(all, foreign_nat): &mut (Vec<(Table, String)>, bool), body: &[u8]| {
         let name = attribute(payload(body), NFTA_CHAIN_NAME).map(string).unwrap_or_default();
@@ -100,7 +98,7 @@ fn rules(socket: &mut Socket, table: Table, chain: &str) -> Result<Vec<FoundRule
 
 /// The rules of a chain as they come.
 #[cfg(test)]
-pub(super) fn rules_of(mut socket: Socket, chain: &str) -> Vec<Vec<u8>> {
+pub(crate) fn rules_of(mut socket: Socket, chain: &str) -> Vec<Vec<u8>> {
     let request = Message::new(vec![text(NFTA_RULE_TABLE, "mangle"), text(NFTA_RULE_CHAIN, chain)]);
     let each = |all: &mut Vec<Vec<u8>>, body: &[u8]| {
         all.push(body.to_vec());
@@ -110,7 +108,7 @@ pub(super) fn rules_of(mut socket: Socket, chain: &str) -> Vec<Vec<u8>> {
 }
 
 /// The chain that a rule jumps to, if it does nothing else.
-pub(super) fn jump(rule: &[u8]) -> Option<String> {
+pub(crate) fn jump(rule: &[u8]) -> Option<String> {
     let mut to = None;
     for element in NlasIterator::new(attribute(rule, NFTA_RULE_EXPRESSIONS)?).flatten() {
         if element.kind() != NFTA_LIST_ELEM {

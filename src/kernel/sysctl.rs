@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::{self, FromStr};
 
 use super::Error;
-use crate::types::IfName;
+use crate::model::names::IfName;
 
 const IPV4: &str = "/proc/sys/net/ipv4";
 

@@ -1,6 +1,9 @@
 //! `mhctl check`: the configuration alone, without a look at the system.
 
+pub mod advice;
+mod covering;
 mod numbers;
+pub mod uncovered;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -13,10 +16,10 @@ use self::numbers::Numbers;
 use super::Error;
 use super::show::{self, Screen, Tone};
 use crate::cli;
-use crate::config::advice::{About, advice};
-use crate::config::uncovered::{Uncovered, uncovered};
+use crate::cli::Common;
 use crate::config::{self, Place};
-use crate::pass::Common;
+use crate::ctl::check::advice::{About, advice};
+use crate::ctl::check::uncovered::{Uncovered, uncovered};
 
 /// Options of `check`.
 #[derive(Debug, clap::Args)]

@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use crate::config::{Config, Link, LinkKind, NexthopMode};
 use crate::ctl::show::{Align, Screen, Tone, table};
-use crate::desired::{Desired, Make, spares};
-use crate::links::LiveLink;
-use crate::state::{Action, DefaultRoute, Device, Leg, Target};
-use crate::types::{HostAddr, TableId};
+use crate::model::names::{HostAddr, TableId};
+use crate::model::routing::{Action, DefaultRoute, Device, Leg, Target};
+use crate::reconcile::desired::{Desired, Make, spares};
+use crate::reconcile::link_state::LiveLink;
 
 /// The numbers.
 #[derive(Debug, Serialize)]

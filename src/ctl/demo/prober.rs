@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use super::server::Uptime;
+use crate::ctl::probe::Probe;
 use crate::kernel;
-use crate::kernel::probe::Probe;
 
 /// A thread that asks, in the network namespace of the one that started it.
 pub(super) struct Prober {

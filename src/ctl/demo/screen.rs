@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use super::Error;
 use super::server::{Line, Server};
-use crate::observed::Observed;
-use crate::state::{FoundTarget, NexthopKind};
-use crate::types::{Family, TableId};
+use crate::model::names::{Family, TableId};
+use crate::model::observed::Observed;
+use crate::model::routing::{FoundTarget, NexthopKind};
 
 /// Where ip(8) may be when PATH of an ordinary user does not lead to it.
 const IP: [&str; 3] = ["ip", "/usr/sbin/ip", "/sbin/ip"];

@@ -12,14 +12,15 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use super::stage::Stage;
+use super::veth::Devices;
 use crate::config::{self, Config};
 use crate::kernel::{self, Kernel, Linux};
-use crate::observed::{Observed, Scope};
-use crate::plan::Change;
+use crate::model::change::Change;
+use crate::model::names::{IfName, TableId};
+use crate::model::observed::{Observed, Scope};
+use crate::model::routing::{FoundTarget, Leg, NexthopKind};
 use crate::reconcile::preview;
-use crate::records::Store;
-use crate::state::{FoundTarget, Leg, NexthopKind};
-use crate::types::{IfName, TableId};
+use crate::state::records::Store;
 
 /// A line of the server.
 pub(super) struct Line {
@@ -35,14 +36,14 @@ pub(super) struct Line {
 impl Line {
     /// The device appears, as pppd has it when it runs ip-up.
     pub(super) fn appear(&self) -> Result<(), Error> {
-        let mut kernel = Linux::open()?;
+        let (mut kernel, mut devices) = (Linux::open()?, Devices::open()?);
         let name = |text: &str| text.parse().map_err(|_| Error::Vanished(self.device));
         let (near, far): (IfName, IfName) = (name(self.device)?, name(&format!("{}-far", self.device))?);
-        kernel.make_veth(&near, &far)?;
+        devices.make_veth(&near, &far)?;
         let far = kernel.index(&far)?.ok_or(Error::Vanished(self.device))?;
-        kernel.set_up(far)?;
+        devices.set_up(far)?;
         let index = kernel.index(&near)?.ok_or(Error::Vanished(self.device))?;
-        Ok(kernel.add_address(index, self.local, self.remote)?)
+        Ok(devices.add_address(index, self.local, self.remote)?)
     }
 }
 
@@ -127,7 +128,7 @@ impl Server {
         let index = index(line)?.ok_or(Error::Vanished(line.device))?;
         // Before: from now on the line can not be counted on.
         self.uptime.change(line);
-        Ok(Linux::open()?.delete_device(index)?)
+        Ok(Devices::open()?.delete_device(index)?)
     }
 
     /// Runs mh-ip-up.

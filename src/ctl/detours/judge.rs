@@ -5,13 +5,13 @@ use ipnet::Ipv4Net;
 use super::Detour;
 use super::samples::{Sample, Traffic};
 use crate::config::{Config, LinkKind};
-use crate::desired::{Desired, Make};
-use crate::fib::{
+use crate::ctl::lookup::{
     End, FibLeg, FibRoute, FibRule, Names, Packet, Ports, RouteKind, RuleAction, Tables, Walk, owner, protocol_name,
     rule_deletion, rule_text, walk,
 };
-use crate::links::LiveLink;
-use crate::types::TableId;
+use crate::model::names::TableId;
+use crate::reconcile::desired::{Desired, Make};
+use crate::reconcile::link_state::LiveLink;
 
 /// A rule or a route for a network that is narrower is somebody's own way to a destination, and wins by right.
 const NARROW: u8 = 8;
@@ -277,7 +277,7 @@ fn route_mend(route: &FibRoute) -> String {
         if let Some(gateway) = gateway {
             delete = format!("{delete} via {gateway}");
         }
-        delete = format!("{delete} dev {}", crate::sh::quoted(name));
+        delete = format!("{delete} dev {}", crate::model::sh::quoted(name));
     }
     let delete = format!("{delete} protocol {}", route.protocol);
     if route.prefix.prefix_len() > 0 {
@@ -291,7 +291,7 @@ fn route_mend(route: &FibRoute) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fib::Masked;
+    use crate::ctl::lookup::Masked;
 
     #[test]
     fn a_rule_for_some_of_the_traffic_does_not_take_all_of_it() {

@@ -8,10 +8,11 @@ use serde::Serialize;
 use self::judge::{Judge, Taker};
 use self::samples::{Sample, Traffic};
 use crate::config::{Config, LinkKind, Otherwise, Policy};
-use crate::fib::{Answer, FibRule, Tables, walk};
-use crate::kernel::{self, fib::Fib};
-use crate::links::LiveLink;
-use crate::types::TableId;
+use crate::ctl::lookup::read::Fib;
+use crate::ctl::lookup::{Answer, FibRule, Tables, walk};
+use crate::kernel;
+use crate::model::names::TableId;
+use crate::reconcile::link_state::LiveLink;
 
 mod judge;
 mod samples;
@@ -99,7 +100,7 @@ fn taker(sample: &Sample, judge: &Judge<'_>, rules: &[FibRule], fib: &mut Fib) -
     // fill() has read each table that the walk comes to.
     let Ok(walked) = walk(rules, &tables, &sample.packet) else { return Ok(None) };
     let answer = match &walked.end {
-        crate::fib::End::Unknown(_) => fib.ask(&sample.packet)?.ok(),
+        crate::ctl::lookup::End::Unknown(_) => fib.ask(&sample.packet)?.ok(),
         _ => None,
     };
     let answered = answer.and_then(|a| if let Answer::Way { name, local: false, .. } = a { Some(name) } else { None });

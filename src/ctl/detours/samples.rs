@@ -5,8 +5,9 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::config::Policy;
-use crate::fib::{Answer, FibRule, Masked, Packet, Ports};
-use crate::kernel::{self, fib::Fib};
+use crate::ctl::lookup::read::Fib;
+use crate::ctl::lookup::{Answer, FibRule, Masked, Packet, Ports};
+use crate::kernel;
 
 /// Well-known addresses, one in each quarter of all: VPN programs take the Internet in halves or quarters.
 const INTERNET: [Ipv4Addr; 4] = [

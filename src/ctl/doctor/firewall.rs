@@ -6,11 +6,12 @@ use ipnet::Ipv4Net;
 
 use super::{Finding, marks};
 use crate::config::{Config, Firewall, LinkKind};
-use crate::firewall::{Variant, iptables, is_ours};
+use crate::ctl::doctor::nftables::{Leaving, OtherRule, rules};
+use crate::ctl::lookup::read::Fib;
 use crate::kernel;
-use crate::kernel::fib::Fib;
-use crate::kernel::nftables::others::{Leaving, OtherRule, rules};
-use crate::sh::quoted;
+use crate::kernel::iptables;
+use crate::model::firewall::{Variant, is_ours};
+use crate::model::sh::quoted;
 
 /// Looks for chains of ours where they should not be, and through what others have.
 pub(super) fn look(config: &Config, forwards: bool) -> Result<Vec<Finding>, kernel::Error> {

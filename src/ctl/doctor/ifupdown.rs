@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::{Finding, files, text};
 use crate::config::{Config, LinkKind};
 use crate::ctl::setup::manifest::Tree;
-use crate::types::IfName;
+use crate::model::names::IfName;
 
 const MAIN: &str = "/etc/network/interfaces";
 const MORE: &str = "/etc/network/interfaces.d";

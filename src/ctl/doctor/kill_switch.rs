@@ -5,16 +5,16 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use super::Finding;
-use crate::config::uncovered::{Gap, uncovered};
 use crate::config::{Config, Otherwise};
-use crate::desired::{Desired, Make};
-use crate::fib::RouteKind;
+use crate::ctl::check::uncovered::{Gap, uncovered};
+use crate::ctl::lookup::RouteKind;
+use crate::ctl::lookup::read::Fib;
 use crate::kernel;
-use crate::kernel::fib::Fib;
-use crate::links::LiveLink;
-use crate::observed::Observed;
-use crate::plan::Plan;
-use crate::types::Family;
+use crate::model::names::Family;
+use crate::model::observed::Observed;
+use crate::reconcile::desired::{Desired, Make};
+use crate::reconcile::link_state::LiveLink;
+use crate::reconcile::plan::Plan;
 
 /// Addresses of IPv6 in the kernel's words; there is no such file without IPv6.
 const ADDRESSES: &str = "/proc/net/if_inet6";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Finding, ends, files, ifupdown, ini, ini_all, text};
 use crate::config::{Config, Link, NexthopMode};
 use crate::ctl::setup::manifest::Tree;
-use crate::sh::quoted;
+use crate::model::sh::quoted;
 
 /// Where systemd looks for configuration, the strongest first (systemd.unit(5), networkd.conf(5)).
 const SYSTEMD: [&str; 4] = ["/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd"];

@@ -2,7 +2,7 @@
 //! written by hand, perhaps before there was multihome. Pure.
 
 use super::Finding;
-use crate::sh::quoted;
+use crate::model::sh::quoted;
 
 /// Options whose value is a mark and a mask.
 const MARK_OPTIONS: [&str; 8] =

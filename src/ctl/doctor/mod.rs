@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Error;
 use super::setup::{self, distribution::Distribution, manifest::Manifest, manifest::Tree};
-use crate::pass::Common;
+use crate::cli::Common;
 
 mod firewall;
 mod ifupdown;
@@ -16,6 +16,7 @@ mod kill_switch;
 mod managers;
 mod marks;
 mod network;
+mod nftables;
 mod peers;
 pub(super) mod pppd;
 

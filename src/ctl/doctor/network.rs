@@ -4,21 +4,22 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::{Finding, files, kill_switch, text};
+use crate::cli::Common;
 use crate::config::{Config, Firewall, Link, LinkKind, NexthopMode, Policy};
 use crate::ctl::detours;
-use crate::ctl::setup::manifest::Tree;
-use crate::desired::{Desired, Make};
-use crate::fib::{
+use crate::ctl::lookup::read::Fib;
+use crate::ctl::lookup::{
     FibRoute, FibRule, Masked, Names, RouteKind, RuleAction, owner, protocol_name, rule_deletion, rule_text,
 };
-use crate::kernel::fib::Fib;
+use crate::ctl::setup::manifest::Tree;
 use crate::kernel::{self, Kernel, Linux, sysctl};
-use crate::links::{LinkState, LiveLink, live, routed, state};
-use crate::observed::{Observed, Scope};
-use crate::pass::Common;
-use crate::plan::{Change, Plan, Problem};
-use crate::records::Store;
-use crate::types::IfName;
+use crate::model::change::Change;
+use crate::model::names::IfName;
+use crate::model::observed::{Observed, Scope};
+use crate::reconcile::desired::{Desired, Make};
+use crate::reconcile::link_state::{LinkState, LiveLink, live, routed, state};
+use crate::reconcile::plan::{Plan, Problem};
+use crate::state::records::Store;
 
 /// Whether this host forwards IPv4.
 pub(super) fn forwards() -> bool {

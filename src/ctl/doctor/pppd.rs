@@ -9,7 +9,7 @@ use crate::config::{Config, Link, LinkKind};
 use crate::ctl::setup::distribution::{Distribution, Hook};
 use crate::ctl::setup::manifest::Tree;
 use crate::ctl::setup::wanted::{self, EVENTS};
-use crate::sh::quoted;
+use crate::model::sh::quoted;
 
 /// The words of an options file as pppd reads them (`getword()`): a comment begins anywhere, and what stands in quotes
 /// is one word. Backslashes are left as they are.

@@ -16,9 +16,9 @@ use serde::Serialize;
 use tracing::warn;
 
 use crate::config::{Config, Firewall, Link};
-use crate::fib::proto_text;
+use crate::ctl::drill::conntrack::{Connection, Ends, Tuple, connections};
+use crate::ctl::lookup::proto_text;
 use crate::kernel;
-use crate::kernel::conntrack::{Connection, Ends, Tuple, connections};
 
 /// The kernel keeps what it tells in a buffer of limited size: empty it so often.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);

@@ -6,10 +6,11 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use super::release;
+use crate::cli::Common;
 use crate::config::Link;
 use crate::ctl::{Error, complete};
-use crate::pass::{Common, Pass};
-use crate::types::LinkName;
+use crate::hook::pass::Pass;
+use crate::model::names::LinkName;
 
 /// A guard that stands.
 pub(super) struct Guard(Child);

@@ -1,12 +1,13 @@
 //! `mhctl drill`: takes a link out of use for a while, puts it back whatever happens, and tells how the
 //! others did.
 //!
-//! The link is held (see [`crate::hold`]). Put back it is by this process at the end and at a signal;
+//! The link is held (see [`crate::state::drain`]). Put back it is by this process at the end and at a signal;
 //! by a second process, which waits for the end of this one, when it is killed or panics; and when both
 //! are killed, by the next event, since nobody vouches for the hold any more. Where no other uplink is left, the hold
 //! counts for nothing, so any event puts the link back, and this process does so itself where a line goes without one.
 
 mod connections;
+pub mod conntrack;
 mod guard;
 mod probing;
 mod report;
@@ -25,17 +26,18 @@ use super::link::find;
 use super::show::{self, Screen};
 use super::{Error as CtlError, complete};
 use crate::cli;
+use crate::cli::Common;
 use crate::config::{self, Link, LinkKind};
-use crate::hold::Hold;
-use crate::kernel::counters::{Counters, Meter};
-use crate::kernel::notices::{Notices, Woken};
+use crate::ctl::counters::{Counters, Meter};
+use crate::ctl::monitor::{Notices, Woken};
+use crate::hook::pass::{self, Pass};
 use crate::kernel::{Kernel, Linux};
-use crate::links::{LinkState, live, state};
-use crate::observed::Scope;
-use crate::pass::{self, Common, Pass};
+use crate::model::names::{IfName, LinkName};
+use crate::model::observed::Scope;
+use crate::reconcile::link_state::{LinkState, live, state};
 use crate::reconcile::{Failure, preview};
-use crate::records::Store;
-use crate::types::{IfName, LinkName};
+use crate::state::drain::Hold;
+use crate::state::records::Store;
 
 /// Options of `drill`.
 #[derive(Debug, clap::Args)]

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::ctl::probe::Probe;
 use crate::kernel;
-use crate::kernel::probe::Probe;
 
 /// Between two questions while nothing is being changed.
 const PAUSE: Duration = Duration::from_millis(1);

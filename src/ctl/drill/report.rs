@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::connections::{Connections, Listed, Summary};
 use super::probing::Probed;
 use crate::ctl::show::{Align, Screen, Tone, bytes, table};
-use crate::types::LinkName;
+use crate::model::names::LinkName;
 
 /// Why a drill ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

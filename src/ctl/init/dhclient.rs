@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use crate::ctl::setup::manifest::Tree;
-use crate::types::{HostAddr, IfName};
+use crate::model::names::{HostAddr, IfName};
 
 /// Where Debian's ifupdown has them.
 const DIRECTORY: &str = "/var/lib/dhcp";

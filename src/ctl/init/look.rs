@@ -7,14 +7,14 @@ use std::path::Path;
 
 use super::{dhclient, link_name};
 use crate::ctl::doctor::pppd;
+use crate::ctl::lookup::FibRoute;
 use crate::ctl::sessions::{Session, sessions};
 use crate::ctl::setup::manifest::Tree;
 use crate::ctl::setup::openvpn;
 use crate::ctl::{Error, take_up};
-use crate::fib::FibRoute;
 use crate::kernel::{Kernel, Linux};
-use crate::observed::{Interface, InterfaceState, Scope};
-use crate::types::{HostAddr, IfName};
+use crate::model::names::{HostAddr, IfName};
+use crate::model::observed::{Interface, InterfaceState, Scope};
 
 /// Something that looks like a link.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

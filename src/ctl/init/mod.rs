@@ -13,9 +13,9 @@ use self::look::Found;
 use super::Error as CtlError;
 use super::setup;
 use super::setup::manifest::Tree;
+use crate::cli::Common;
 use crate::config;
-use crate::pass::Common;
-use crate::types::LinkName;
+use crate::model::names::LinkName;
 
 mod dhclient;
 mod look;

@@ -9,11 +9,12 @@ use std::process::ExitCode;
 use tracing::warn;
 
 use super::super::{Error, apply, complete, take_up};
+use crate::cli::Common;
 use crate::config::Config;
 use crate::hook;
-use crate::pass::{Common, Pass};
-use crate::records::Store;
-use crate::types::LinkName;
+use crate::hook::pass::Pass;
+use crate::model::names::LinkName;
+use crate::state::records::Store;
 
 /// Whether the tree at `root` is that of the system that runs here: whoever prepares another one, in a directory or by
 /// chroot(2), wants this one's routes left alone.

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use thiserror::Error;
 
 use super::Error as CtlError;
+use crate::cli::Common;
 use crate::config::{self, Config, LinkKind};
-use crate::pass::Common;
 
 pub mod distribution;
 mod lines;

@@ -6,14 +6,14 @@ use std::net::Ipv4Addr;
 use serde::Serialize;
 
 use crate::config::{Config, Link, LinkKind, Otherwise, Policy};
+use crate::ctl::counters::Counters;
 use crate::ctl::detours::Detour;
-use crate::kernel::counters::Counters;
-use crate::links::{LinkState, LiveLink, routed, state};
-use crate::observed::{InterfaceState, Observed};
-use crate::plan::{Plan, PolicyRules};
-use crate::records::Records;
-use crate::state::{FoundRoute, FoundTarget, Leg, NexthopKind};
-use crate::types::{HostAddr, IfName, TableId};
+use crate::model::names::{HostAddr, IfName, TableId};
+use crate::model::observed::{InterfaceState, Observed};
+use crate::model::routing::{FoundRoute, FoundTarget, Leg, NexthopKind};
+use crate::reconcile::link_state::{LinkState, LiveLink, routed, state};
+use crate::reconcile::plan::{Plan, PolicyRules};
+use crate::state::records::Records;
 
 /// What was looked at.
 pub(super) struct Seen<'a> {

@@ -12,16 +12,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use self::facts::{Clock, Facts, Seen};
 use super::show::{self, Screen};
 use super::{Error, detours};
+use crate::cli::Common;
 use crate::config;
-use crate::hold;
-use crate::kernel::counters::Meter;
-use crate::kernel::fib::{Fib, Neighbour};
+use crate::ctl::counters::Meter;
+use crate::ctl::lookup::read::{Fib, Neighbour};
 use crate::kernel::{Kernel, Linux};
-use crate::links::{LiveLink, live};
-use crate::observed::Scope;
-use crate::pass::Common;
-use crate::records::Store;
-use crate::types::IfName;
+use crate::model::names::IfName;
+use crate::model::observed::Scope;
+use crate::reconcile::link_state::{LiveLink, live};
+use crate::state::drain;
+use crate::state::records::Store;
 
 /// Options of `status`.
 #[derive(Debug, clap::Args)]
@@ -77,7 +77,7 @@ fn look(common: &Common, meter: &mut Meter) -> Result<Facts, Error> {
     let detours = detours::look(&config, &live)?;
     let silent = silent(&live)?;
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let clock = Clock { unix, uptime: hold::uptime() };
+    let clock = Clock { unix, uptime: drain::uptime() };
     let seen = Seen {
         config: &config,
         records: &records,

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::facts::Facts;
 use super::{look, text};
+use crate::cli::Common;
 use crate::ctl::Error;
+use crate::ctl::counters::Meter;
+use crate::ctl::monitor::{Notices, Woken};
 use crate::ctl::show::Screen;
-use crate::kernel::counters::Meter;
-use crate::kernel::notices::{Notices, Woken};
-use crate::pass::Common;
 
 const TICK: Duration = Duration::from_secs(1);
 /// Nobody reads faster.

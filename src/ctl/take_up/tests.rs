@@ -1,9 +1,9 @@
 use super::*;
 use crate::config;
-use crate::fib::FibLeg;
-use crate::observed::Address;
-use crate::records::{Record, V4};
-use crate::state::Device;
+use crate::ctl::lookup::FibLeg;
+use crate::model::observed::Address;
+use crate::model::routing::Device;
+use crate::state::records::{Record, V4};
 
 const CONFIG: &str = "
 [[uplink]]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Report;
 use super::text::outcome;
-use crate::fib::{Answer, End, FibRoute, Outcome, Refusal, Step, Walk, errno_text, rule_text};
+use crate::ctl::lookup::{Answer, End, FibRoute, Outcome, Refusal, Step, Walk, errno_text, rule_text};
 
 /// The report as one object.
 pub(super) fn report(report: &Report<'_>) -> Value {

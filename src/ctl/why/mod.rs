@@ -11,15 +11,15 @@ use std::process::ExitCode;
 use thiserror::Error;
 
 use super::Error as CtlError;
+use crate::cli::Common;
 use crate::config::{self, Config};
-use crate::fib::{Answer, End, FibRule, Names, Packet, Tables, Walk, difference};
-use crate::kernel::fib::Fib;
+use crate::ctl::lookup::read::Fib;
+use crate::ctl::lookup::{Answer, End, FibRule, Names, Packet, Tables, Walk, difference};
 use crate::kernel::{self, Kernel, Linux};
-use crate::links::live;
-use crate::observed::Scope;
-use crate::pass::Common;
-use crate::records::Store;
-use crate::types::{IfName, LinkName};
+use crate::model::names::{IfName, LinkName};
+use crate::model::observed::Scope;
+use crate::reconcile::link_state::live;
+use crate::state::records::Store;
 
 mod json;
 mod silence;
@@ -200,7 +200,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     if let Some(bound) = &bound {
         fib.fill(&rules, &mut read, bound, |routes| without.routes(routes))?;
     }
-    let way = |packet: &Packet| crate::fib::walk(&rules, &read, packet).ok();
+    let way = |packet: &Packet| crate::ctl::lookup::walk(&rules, &read, packet).ok();
     // fill() has read each table that the walk comes to.
     let Some(walk) = way(&packet) else { return Ok(crate::cli::FAILED.into()) };
     let difference = kernel.as_ref().ok().and_then(|answer| difference(&walk.end, answer, &rules));

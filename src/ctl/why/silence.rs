@@ -5,11 +5,9 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::fib::{Answer, FibLeg, FibRoute};
-use crate::kernel::{
-    self,
-    fib::{Fib, Neighbour},
-};
+use crate::ctl::lookup::read::{Fib, Neighbour};
+use crate::ctl::lookup::{Answer, FibLeg, FibRoute};
+use crate::kernel;
 
 /// A gateway of a route that does not answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use super::silence::Silent;
 use super::{Naming, Report};
-use crate::fib::{Answer, End, FibLeg, FibRoute, Outcome, Packet, Refusal, Step, errno_text, rule_text};
-use crate::types::LinkName;
+use crate::ctl::lookup::{Answer, End, FibLeg, FibRoute, Outcome, Packet, Refusal, Step, errno_text, rule_text};
+use crate::model::names::LinkName;
 
 /// Longest rule that has its outcome on the same line.
 const RULE_WIDTH: usize = 38;

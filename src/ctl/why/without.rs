@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::Ipv4Net;
 
 use crate::config::Config;
-use crate::fib::{FibLeg, FibRoute, FibRule, RouteKind};
-use crate::links::routed;
-use crate::observed::{InterfaceState, Observed};
-use crate::plan::{Change, KERNEL, Plan};
-use crate::records::Records;
-use crate::state::{DefaultRoute, Device, FoundTarget, Leg, Member, NexthopKind, Target, WeightedLeg};
-use crate::types::LinkName;
+use crate::ctl::lookup::{FibLeg, FibRoute, FibRule, RouteKind};
+use crate::model::change::Change;
+use crate::model::names::LinkName;
+use crate::model::numbering::KERNEL;
+use crate::model::observed::{InterfaceState, Observed};
+use crate::model::routing::{DefaultRoute, Device, FoundTarget, Leg, Member, NexthopKind, Target, WeightedLeg};
+use crate::reconcile::link_state::routed;
+use crate::reconcile::plan::Plan;
+use crate::state::records::Records;
 
 /// What changes; nothing by default.
 #[derive(Debug, Default)]

@@ -11,10 +11,10 @@ use tracing::debug;
 
 use super::read;
 use crate::kernel::Error;
-use crate::kernel::nla::attribute;
-use crate::kernel::socket::Socket;
-use crate::observed::{Interface, InterfaceState, RouteBy};
-use crate::types::{IfName, TableId};
+use crate::kernel::netlink::nla::attribute;
+use crate::kernel::netlink::socket::Socket;
+use crate::model::names::{IfName, TableId};
+use crate::model::observed::{Interface, InterfaceState, RouteBy};
 
 const RTM_GETROUTE: u16 = 26;
 /// `struct rtmsg`.
@@ -34,7 +34,7 @@ const RTNEXTHOP_LEN: usize = 8;
 const READ_LIMIT: usize = 1000;
 
 /// Adds to the interfaces the routes of main by them, if they are Ethernets. Where there is none, nothing is asked.
-pub(super) fn add_routes(socket: &mut Socket, interfaces: &mut BTreeMap<IfName, Interface>) -> Result<(), Error> {
+pub(crate) fn add_routes(socket: &mut Socket, interfaces: &mut BTreeMap<IfName, Interface>) -> Result<(), Error> {
     let mut routes: BTreeMap<u32, Vec<RouteBy>> = BTreeMap::new();
     for interface in interfaces.values().filter(|interface| interface.arp && interface.state != InterfaceState::Down) {
         routes.insert(interface.device.index, Vec::new());
@@ -62,7 +62,7 @@ pub(super) fn add_routes(socket: &mut Socket, interfaces: &mut BTreeMap<IfName, 
 }
 
 /// Adds a route to those of its interfaces that are among `routes`.
-pub(super) fn add(routes: &mut BTreeMap<u32, Vec<RouteBy>>, message: &[u8]) {
+pub(crate) fn add(routes: &mut BTreeMap<u32, Vec<RouteBy>>, message: &[u8]) {
     let Some((header, nlas)) = message.split_at_checked(RTMSG_LEN) else { return };
     let table = attribute(nlas, RTA_TABLE).and_then(number).unwrap_or(header[4].into());
     if header[1] == 0 || table != TableId::MAIN.get() || header[7] != RTN_UNICAST {

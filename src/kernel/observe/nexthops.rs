@@ -9,15 +9,15 @@ use netlink_packet_route::route::RouteFlags;
 use super::routes::Devices;
 use super::{parse, read};
 use crate::kernel::Error;
-use crate::kernel::nexthop::{NexthopAttribute, NexthopGroupEntry, NexthopMessage};
-use crate::kernel::socket::Socket;
-use crate::state::{FoundNexthop, Leg, Member, NexthopKind};
-use crate::types::{HostAddr, Weight};
+use crate::kernel::netlink::nexthop::{NexthopAttribute, NexthopGroupEntry, NexthopMessage};
+use crate::kernel::netlink::socket::Socket;
+use crate::model::names::{HostAddr, Weight};
+use crate::model::routing::{FoundNexthop, Leg, Member, NexthopKind};
 
 const RTM_GETNEXTHOP: u16 = 106;
 
 /// All nexthop objects by id; `None`: the kernel knows of no such thing.
-pub(super) fn nexthops(socket: &mut Socket, devices: &Devices) -> Result<Option<BTreeMap<u32, FoundNexthop>>, Error> {
+pub(crate) fn nexthops(socket: &mut Socket, devices: &Devices) -> Result<Option<BTreeMap<u32, FoundNexthop>>, Error> {
     let each = |all: &mut BTreeMap<u32, FoundNexthop>, body: &[u8]| {
         if let Some((id, found)) = nexthop(&parse(body)?, devices) {
             all.insert(id, found);
@@ -31,7 +31,7 @@ pub(super) fn nexthops(socket: &mut Socket, devices: &Devices) -> Result<Option<
     }
 }
 
-pub(super) fn nexthop(message: &NexthopMessage, devices: &Devices) -> Option<(u32, FoundNexthop)> {
+pub(crate) fn nexthop(message: &NexthopMessage, devices: &Devices) -> Option<(u32, FoundNexthop)> {
     let mut id = None;
     let mut device = None;
     let mut elsewhere = false;

@@ -11,28 +11,28 @@ use netlink_packet_route::route::{
 };
 
 use super::{parse, read};
-use crate::kernel::socket::Socket;
-use crate::kernel::{Error, link};
-use crate::observed::Interface;
-use crate::sh::quoted;
-use crate::state::{Device, FoundRoute, FoundTarget, Hop, Leg, RouteKind, WeightedLeg};
-use crate::types::{HostAddr, IfName, TableId, Weight};
+use crate::kernel::netlink::socket::Socket;
+use crate::kernel::{Error, interface};
+use crate::model::names::{HostAddr, IfName, TableId, Weight};
+use crate::model::observed::Interface;
+use crate::model::routing::{Device, FoundRoute, FoundTarget, Hop, Leg, RouteKind, WeightedLeg};
+use crate::model::sh::quoted;
 
 const RTM_GETROUTE: u16 = 26;
 
 /// Names of devices by index: those of the scope, and others as they turn up in routes.
-pub(super) struct Devices {
+pub(crate) struct Devices {
     known: HashMap<u32, Device>,
     others: HashMap<u32, String>,
 }
 
 impl Devices {
-    pub(super) fn new(interfaces: &BTreeMap<IfName, Interface>) -> Self {
+    pub(crate) fn new(interfaces: &BTreeMap<IfName, Interface>) -> Self {
         let known = interfaces.values().map(|i| (i.device.index, i.device.clone())).collect();
         Self { known, others: HashMap::new() }
     }
 
-    pub(super) fn get(&self, index: u32) -> Option<&Device> {
+    pub(crate) fn get(&self, index: u32) -> Option<&Device> {
         self.known.get(&index)
     }
 
@@ -45,7 +45,7 @@ impl Devices {
 
 /// The default routes of a table. They come first in a dump, since the kernel walks its trie by
 /// rising destination (`fib_table_dump()`): the rest of the table is never read.
-pub(super) fn defaults(
+pub(crate) fn defaults(
     socket: &mut Socket,
     table: TableId,
     devices: &mut Devices,
@@ -93,7 +93,7 @@ fn learn_names(socket: &mut Socket, message: &RouteMessage, devices: &mut Device
         if devices.get(index).is_some() || devices.others.contains_key(&index) {
             continue;
         }
-        if let Some(found) = link::by_index(socket, index)? {
+        if let Some(found) = interface::by_index(socket, index)? {
             devices.others.insert(index, found.name);
         }
     }
@@ -109,7 +109,7 @@ fn device_indices(message: &RouteMessage) -> Vec<u32> {
     message.attributes.iter().flat_map(of).collect()
 }
 
-pub(super) fn route(table: TableId, message: &RouteMessage, devices: &Devices) -> FoundRoute {
+pub(crate) fn route(table: TableId, message: &RouteMessage, devices: &Devices) -> FoundRoute {
     let mut metric = 0;
     let mut nexthop = None;
     let mut hops = Vec::new();

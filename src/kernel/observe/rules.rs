@@ -9,12 +9,12 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 
 use super::{parse, read};
-use crate::config::{FwMark, PortRange, UidRange};
 use crate::kernel::Error;
 use crate::kernel::apply::FRA_DSCP;
-use crate::kernel::socket::Socket;
-use crate::state::{Action, FoundRule, Rule, Selector};
-use crate::types::{Family, TableId};
+use crate::kernel::netlink::socket::Socket;
+use crate::model::names::{Family, TableId};
+use crate::model::routing::{Action, FoundRule, Rule, Selector};
+use crate::model::routing::{FwMark, PortRange, UidRange};
 
 const RTM_GETRULE: u16 = 34;
 const FRA_SPORT_MASK: u16 = 28;
@@ -23,7 +23,7 @@ const FRA_DSCP_MASK: u16 = 30;
 
 /// All rules of both families, those of each in the kernel's order, by one dump: a kernel without IPv6 has none of it.
 /// The request is its header only: what the strict check of `fib_nl_dumprule()` accepts.
-pub(super) fn rules(socket: &mut Socket) -> Result<Vec<FoundRule>, Error> {
+pub(crate) fn rules(socket: &mut Socket) -> Result<Vec<FoundRule>, Error> {
     let mut request = RuleMessage::default();
     request.header.family = AddressFamily::Unspec;
     let each = |all: &mut Vec<FoundRule>, body: &[u8]| {
@@ -40,7 +40,7 @@ fn value(nla: &DefaultNla) -> Vec<u8> {
 }
 
 /// A rule; `None`: of multicast routing.
-pub(super) fn rule(message: &RuleMessage) -> Option<FoundRule> {
+pub(crate) fn rule(message: &RuleMessage) -> Option<FoundRule> {
     let header = &message.header;
     let family = match header.family {
         AddressFamily::Inet => Family::V4,

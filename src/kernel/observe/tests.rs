@@ -15,10 +15,10 @@ use proptest::sample::Index;
 use proptest::test_runner::TestRunner;
 
 use super::*;
-use crate::firewall::Seal;
-use crate::kernel::nexthop::NexthopMessage;
-use crate::kernel::socket::{End, answers};
-use crate::state::FoundTarget;
+use crate::kernel::netlink::nexthop::NexthopMessage;
+use crate::kernel::netlink::socket::{End, answers};
+use crate::model::firewall::Seal;
+use crate::model::routing::FoundTarget;
 
 const SEQUENCE: u32 = 7;
 
@@ -181,7 +181,7 @@ fn read_as_all(body: &[u8], devices: &routes::Devices) -> usize {
     ethernets::add(&mut by_ethernet, body);
     size += by_ethernet.values().map(Vec::len).sum::<usize>();
     let _ = parse::<AddressMessage>(body);
-    size += link::parse(body).map_or(0, |found| found.name.len());
+    size += interface::parse(body).map_or(0, |found| found.name.len());
     size += nftables::jump(body.get(4..).unwrap_or_default()).map_or(0, |to| to.len());
     let _ = Seal::find(body);
     size

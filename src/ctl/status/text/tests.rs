@@ -6,18 +6,18 @@ use std::path::Path;
 use super::super::facts::{Clock, Seen};
 use super::*;
 use crate::config::{self, Config};
+use crate::ctl::counters::Counters;
 use crate::ctl::detours::Detour;
-use crate::desired::{Desired, Make};
-use crate::hold::Hold;
-use crate::kernel::counters::Counters;
-use crate::links::routed;
-use crate::observed::{Address, Interface, InterfaceState, Observed};
-use crate::records::{Record, Records, V4};
-use crate::state::{
+use crate::model::names::{Family, HostAddr, TableId};
+use crate::model::observed::{Address, Interface, InterfaceState, Observed};
+use crate::model::routing::{
     Action, Device, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Hop, NexthopKind, RouteKind, Rule, Selector,
     Target,
 };
-use crate::types::{Family, HostAddr, TableId};
+use crate::reconcile::desired::{Desired, Make};
+use crate::reconcile::link_state::routed;
+use crate::state::drain::Hold;
+use crate::state::records::{Record, Records, V4};
 
 const CONFIG: &str = r#"
 [settings]
@@ -59,9 +59,9 @@ struct Server {
     config: Config,
     records: Records,
     observed: Observed,
-    counters: BTreeMap<crate::types::IfName, Counters>,
+    counters: BTreeMap<crate::model::names::IfName, Counters>,
     detours: Vec<Detour>,
-    silent: BTreeSet<crate::types::IfName>,
+    silent: BTreeSet<crate::model::names::IfName>,
 }
 
 impl Server {
@@ -80,7 +80,7 @@ impl Server {
             (3, "wwan0", "192.0.2.77", 999),
             (4, "wg0", "10.9.0.2", 0),
         ] {
-            let name: crate::types::IfName = name.parse().unwrap();
+            let name: crate::model::names::IfName = name.parse().unwrap();
             let local: HostAddr = address.parse().unwrap();
             let device = Device { index, name: name.clone() };
             let addresses =
@@ -244,7 +244,7 @@ fn a_kill_switch_without_one_of_its_rules_does_not_hold() {
 #[test]
 fn a_hold_that_would_leave_no_uplink_counts_for_nothing() {
     let mut server = Server::new();
-    let name = |name: &str| name.parse::<crate::types::LinkName>().unwrap();
+    let name = |name: &str| name.parse::<crate::model::names::LinkName>().unwrap();
     let states = |server: &Server| server.facts().links.iter().map(|link| link.state).collect::<Vec<_>>();
     let hold = Hold { pid: 4711, started: 0, until: 90 * 86400 + 25, force: false };
     for link in ["fibre", "lte", "office"] {

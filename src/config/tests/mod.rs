@@ -1,0 +1,205 @@
+//! What right configurations mean, and that wrong ones are refused as `cases` has it.
+
+mod cases;
+
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::*;
+use cases::{GROUPS, POLICY, UPLINK};
+
+fn error(text: &str) -> Error {
+    parse(text, Path::new("f")).expect_err(text)
+}
+
+fn good(text: &str) -> Config {
+    parse(text, Path::new("f")).unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
+
+fn uplinks_of(n: u8) -> String {
+    (1..=n).map(|i| format!("[[uplink]]\nname = 'l{i}'\ninterface = 'ppp{i}'\n")).collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn every_error_is_one_line_that_says_what_to_write() {
+    let mut wrong = Vec::new();
+    for (prefix, cases) in GROUPS {
+        for (text, expected) in cases {
+            let given = error(&format!("{prefix}{text}")).to_string();
+            if given != *expected {
+                wrong.push(format!("{text:?}\n  expected {expected}\n  given    {given}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn there_is_a_mark_for_32_links_and_no_more() {
+    let last = good(&uplinks_of(32)).links.pop().unwrap();
+    assert_eq!((last.table.get(), last.mark.get()), (32, 0x8000_0000));
+    assert_eq!(
+        error(&uplinks_of(33)).to_string(),
+        "f:97: more than 32 links: there is a mark bit for 32 only, remove some"
+    );
+}
+
+#[test]
+fn rules_end_before_the_kernels_own() {
+    let numbers = |n: u16| (1..=n).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
+    let policy = |n| format!("{POLICY}proto = 'tcp'\ndport = [{}]\nsport = [{}]\n", numbers(n), numbers(181));
+    assert_eq!(good(&policy(179)).policies[0].rule_count(), 32399);
+    assert_eq!(
+        error(&policy(180)).to_string(),
+        "f:2: policy \"p\" makes it 32580 rules, one for each combination of its lists' values and links, \
+         and there is room for 32566: shorten the lists"
+    );
+    for (uplinks, most) in [(1, 32636), (9, 32636), (10, 32635), (32, 32613)] {
+        let text = |priority| {
+            let (links, uids) = (uplinks_of(uplinks), numbers(30));
+            let policy = format!("[[policy]]\nname = 'p'\nvia = 'l1'\nuid = [{uids}]\n");
+            format!("{links}{policy}[settings]\nrule-priority = {priority}\n")
+        };
+        assert_eq!(good(&text(most)).policy_priorities().last().unwrap().end, 32766);
+        assert!(error(&text(most + 1)).to_string().ends_with(&format!("write at most {most}")));
+    }
+    let kill_switch = format!("{POLICY}uid = [1, 2, 3]\nto = ['192.0.2.1', '192.0.2.2']\notherwise = 'unreachable'\n");
+    assert_eq!(good(&kill_switch).policies[0].rule_count(), 12);
+}
+
+#[test]
+fn an_error_keeps_its_place_and_no_flood() {
+    let text = "# é\n[[uplink]]\r\n  é\u{301} = 1";
+    let place = |text| error(text).place.unwrap();
+    assert_eq!((place(text).line, place(text).column), (3, 3));
+    let text = format!("{UPLINK}gateway = 'é', ");
+    assert_eq!(place(&text).line, 4);
+    let text = format!("{UPLINK}# é\n  gateway = 'é'\n");
+    let at = place(&text);
+    assert_eq!((at.line, at.column, &text[at.span]), (5, 13, "'é'"));
+    assert_eq!(error(&text).key.as_deref(), Some("gateway"));
+
+    for flood in [format!("{UPLINK}ipparam = '{}'", "x".repeat(9999)), format!("{UPLINK}{} = 1", "x".repeat(9999))] {
+        assert!(error(&flood).to_string().len() < 600);
+    }
+    let odd = parse("", Path::new("a\nb\u{1b}")).unwrap_err().to_string();
+    assert!(odd.starts_with(r"a\nb\u{1b}:1: "), "{odd}");
+}
+
+#[test]
+fn the_articles_file_gives_the_articles_numbers() {
+    let text = include_str!("article.toml");
+    for text in [text.to_owned(), text.replace('\n', "\r\n"), format!("\u{feff}{text}")] {
+        let config = good(&text);
+        let links: Vec<_> = config.links.iter().map(|l| (l.name.as_str(), l.table.get(), l.mark.get())).collect();
+        assert_eq!(links, [("isp1", 1, 0x1), ("isp2", 2, 0x2), ("vpn", 3, 0x4)]);
+        assert_eq!(config.links.iter().map(|l| l.ipparam.as_str()).collect::<Vec<_>>(), ["isp1", "isp2", "vpn"]);
+        assert_eq!(config.links[0].kind, LinkKind::Uplink { weight: Weight::new(8).unwrap(), tier: Tier::default() });
+        assert_eq!(config.settings, Settings::default());
+        let [mail, tunnel, pages, machine] = config.policies.as_slice() else { panic!() };
+        assert_eq!(mail.dport.iter().map(|p| (p.start, p.end)).collect::<Vec<_>>(), [(25, 25), (465, 465), (587, 587)]);
+        assert_eq!((tunnel.proto, tunnel.via.len()), (Some(17), 2));
+        assert_eq!((pages.to[0].to_string(), pages.otherwise), ("203.0.113.80/32".to_owned(), Otherwise::Default));
+        assert_eq!(machine.from[0].to_string(), "192.168.2.30/32");
+    }
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = good(include_str!("every-key.toml"));
+    let [vpn_after, uplink] = [&config.links[1], &config.links[0]];
+    assert_eq!(vpn_after.kind, LinkKind::Tunnel);
+    assert_eq!(
+        *uplink,
+        Link {
+            name: "isp1".parse().unwrap(),
+            kind: LinkKind::Uplink { weight: Weight::new(256).unwrap(), tier: Tier::new(32).unwrap() },
+            interface: "eth1".parse().unwrap(),
+            ipparam: "Deutsche Telekom".to_owned(),
+            table: TableId::new(1000).unwrap(),
+            mark: Mark::new(0x10).unwrap(),
+            masquerade: true,
+            gateway: Some("192.0.2.1".parse().unwrap()),
+        }
+    );
+    let net = |s: &str| s.parse::<Ipv4Net>().unwrap();
+    let policy = Policy {
+        name: "alles für \"den\" Gast".to_owned(),
+        from: vec![net("192.168.2.0/24")],
+        to: vec![net("192.0.2.1/32"), net("198.51.100.0/24")],
+        iif: vec!["eth0".parse().unwrap(), "lo".parse().unwrap()],
+        proto: Some(132),
+        sport: vec![PortRange { start: 1, end: 65534 }],
+        dport: vec![PortRange { start: 25, end: 25 }, PortRange { start: 6000, end: 6010 }],
+        uid: vec![UidRange { start: 0, end: 0 }, UidRange { start: 1000, end: 4_294_967_294 }],
+        dscp: Some(0),
+        fwmark: Some(FwMark { value: 0x100, mask: 0xff00 }),
+        via: vec!["vpn".parse().unwrap(), "isp1".parse().unwrap()],
+        otherwise: Otherwise::Unreachable,
+    };
+    assert_eq!(config.policies[0], policy);
+    let fwmarks: Vec<_> = config.policies.iter().filter_map(|p| p.fwmark).map(|m| (m.value, m.mask)).collect();
+    assert_eq!(fwmarks, [(0x100, 0xff00), (0x200, u32::MAX), (0x200, u32::MAX), (0x200, u32::MAX)]);
+    assert_eq!(
+        config.settings,
+        Settings {
+            rule_priority: 1,
+            metric: 5,
+            spare_metric: 37,
+            protocol: 255,
+            nexthop_id: 1,
+            nexthops: NexthopMode::Multipath,
+            settle_timeout: Duration::ZERO,
+            lock_timeout: Duration::from_mins(10),
+            firewall: Firewall::None,
+            device_group: 9000,
+            hash_policy: Some(3),
+        }
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("multihome.toml");
+    let shown = path.display();
+    let load_error = || load(&path).unwrap_err();
+
+    let missing = format!("no configuration at {shown}: `mhctl init --write` makes one to begin with");
+    assert_eq!(load_error().to_string(), missing);
+    assert_eq!(load_error().place, None);
+    fs::write(&path, b"# \xc3\xa9\n[[uplink]]\nname = '\xe9'\n").unwrap();
+    assert_eq!(load_error().to_string(), format!("{shown}:3: this is not UTF-8 text: save the file as UTF-8"));
+    assert_eq!(load_error().place.unwrap().column, 9);
+    fs::write(&path, UPLINK).unwrap();
+    assert_eq!(load(&path).unwrap().links.len(), 1);
+    assert!(load(dir.path()).unwrap_err().to_string().starts_with("cannot read "));
+}
+
+/// What a mutation puts into a valid file.
+const PIECES: [&str; 12] = ["", "'", "\"", "[", "]]", "=", "\n", "-1", "é", "\u{0}", "{", "'0x/'"];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_makes_it_panic(text in "(\\PC|\n){0,200}") {
+        if let Err(e) = parse(&text, Path::new("f")) {
+            prop_assert!(!e.to_string().contains('\n'));
+        }
+    }
+
+    #[test]
+    fn no_mutation_makes_it_panic(from in 0_usize..1200, len in 0_usize..40, piece in 0..PIECES.len()) {
+        let valid: Vec<char> = include_str!("every-key.toml").chars().collect();
+        let (head, rest) = valid.split_at(from.min(valid.len()));
+        let tail = &rest[len.min(rest.len())..];
+        let text: String = head.iter().copied().chain(PIECES[piece].chars()).chain(tail.iter().copied()).collect();
+        if let Err(e) = parse(&text, Path::new("f")) {
+            let place = e.place.clone().unwrap();
+            prop_assert!(!e.to_string().contains('\n'));
+            prop_assert!(place.line <= text.matches('\n').count() + 1 && text.get(place.span).is_some(), "{e}");
+        }
+    }
+}

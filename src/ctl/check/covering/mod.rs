@@ -1,0 +1,151 @@
+//! Which earlier policy takes all of a later one's traffic. Of thousands of policies not each is compared with each: they
+//! are looked up by the addresses, ports or users that they select. Pure.
+
+use std::collections::HashMap;
+
+use ipnet::Ipv4Net;
+
+use crate::config::Policy;
+use crate::model::routing::{FwMark, PortRange, UidRange};
+
+/// Lists of a policy that it can be looked up by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum List {
+    From,
+    To,
+    Sport,
+    Dport,
+    Uid,
+}
+
+const LISTS: [List; 5] = [List::From, List::To, List::Sport, List::Dport, List::Uid];
+
+/// All values that begin with the first `bits` bits of `first`, the others of which are 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Block {
+    first: u32,
+    bits: u8,
+}
+
+/// The policies above, but for those that are covered themselves: what covers one of these covers all that it covers.
+#[derive(Debug, Default)]
+pub(super) struct Covering<'a> {
+    /// By each block of one list of theirs, in their order.
+    listed: HashMap<(List, Block), Vec<(usize, &'a Policy)>>,
+    /// For each list, a bit for each length of a block that is in use.
+    lengths: [u64; LISTS.len()],
+    /// Those that select by none of the lists.
+    others: Vec<(usize, &'a Policy)>,
+}
+
+impl<'a> Covering<'a> {
+    /// The first of those above that takes all that `policy`, which is the one `at` this place, selects; `policy` is
+    /// above the next one.
+    pub fn next(&mut self, at: usize, policy: &'a Policy) -> Option<&'a Policy> {
+        let mut first: Option<(usize, &Policy)> = None;
+        for candidates in self.candidates(policy) {
+            let earlier = candidates.iter().take_while(|(at, _)| first.is_none_or(|(first, _)| *at < first));
+            first = earlier.copied().find(|(_, above)| covers(above, policy)).or(first);
+        }
+        if first.is_none() {
+            self.insert(at, policy);
+        }
+        first.map(|(_, above)| above)
+    }
+
+    /// Those among which all are that can cover `policy`: they select the first value of some list of it.
+    fn candidates(&self, policy: &Policy) -> Vec<&[(usize, &'a Policy)]> {
+        let mut found = vec![self.others.as_slice()];
+        for (list, lengths) in LISTS.into_iter().zip(self.lengths) {
+            let Some(Block { first, bits }) = list.blocks(policy).first().copied() else { continue };
+            for bits in (0..=bits).filter(|bits| lengths & 1 << bits != 0) {
+                found.extend(self.listed.get(&(list, list.block(first, bits))).map(Vec::as_slice));
+            }
+        }
+        found
+    }
+
+    /// By that list of `policy` whose blocks have the fewest others.
+    fn insert(&mut self, at: usize, policy: &'a Policy) {
+        let lists = LISTS.into_iter().map(|list| (list, list.blocks(policy))).filter(|(_, blocks)| !blocks.is_empty());
+        let others = |list: List, blocks: &[Block]| {
+            blocks.iter().map(|block| 1 + self.listed.get(&(list, *block)).map_or(0, Vec::len)).sum::<usize>()
+        };
+        let Some((list, blocks)) = lists.min_by_key(|(list, blocks)| others(*list, blocks)) else {
+            self.others.push((at, policy));
+            return;
+        };
+        for block in blocks {
+            self.lengths[list as usize] |= 1 << block.bits;
+            self.listed.entry((list, block)).or_default().push((at, policy));
+        }
+    }
+}
+
+impl List {
+    /// How many bits a value has.
+    fn width(self) -> u8 {
+        if matches!(self, Self::Sport | Self::Dport) { 16 } else { 32 }
+    }
+
+    /// The block of that length around a value.
+    fn block(self, value: u32, bits: u8) -> Block {
+        let rest = u32::from(self.width() - bits);
+        Block { first: value.checked_shr(rest).and_then(|n| n.checked_shl(rest)).unwrap_or(0), bits }
+    }
+
+    /// The values of a policy's list as blocks, in their order.
+    fn blocks(self, policy: &Policy) -> Vec<Block> {
+        let net = |net: &Ipv4Net| Block { first: net.network().into(), bits: net.prefix_len() };
+        let ports = |ports: &[PortRange]| {
+            ports.iter().flat_map(|range| self.range(range.start.into(), range.end.into())).collect()
+        };
+        match self {
+            Self::From => policy.from.iter().map(net).collect(),
+            Self::To => policy.to.iter().map(net).collect(),
+            Self::Sport => ports(&policy.sport),
+            Self::Dport => ports(&policy.dport),
+            Self::Uid => policy.uid.iter().flat_map(|range| self.range(range.start, range.end)).collect(),
+        }
+    }
+
+    /// A range as blocks, as a list of networks would have it; there are fewer than twice its bits.
+    fn range(self, start: u32, end: u32) -> Vec<Block> {
+        let mut blocks = Vec::new();
+        let (mut next, end) = (u64::from(start), u64::from(end));
+        while next <= end {
+            let aligned = next.trailing_zeros().min(self.width().into());
+            let rest = (0..=aligned).rev().find(|rest| next + (1 << rest) - 1 <= end).unwrap_or(0);
+            // Neither is more than 32 bits.
+            let (first, rest_bits) = (u32::try_from(next).unwrap_or(u32::MAX), u8::try_from(rest).unwrap_or(0));
+            blocks.push(Block { first, bits: self.width() - rest_bits });
+            next += 1 << rest;
+        }
+        blocks
+    }
+}
+
+/// Whether every packet that `b` selects is also selected by `a`.
+pub(super) fn covers(a: &Policy, b: &Policy) -> bool {
+    let equal = |a: Option<u8>, b: Option<u8>| a.is_none() || a == b;
+    let mark = |a: FwMark, b: FwMark| b.mask & a.mask == a.mask && b.value & a.mask == a.value;
+    let ports = |a: &PortRange, b: &PortRange| a.start <= b.start && b.end <= a.end;
+    let nets = |a: &Ipv4Net, b: &Ipv4Net| a.contains(b);
+    equal(a.proto, b.proto)
+        && equal(a.dscp, b.dscp)
+        && a.fwmark.is_none_or(|a| b.fwmark.is_some_and(|b| mark(a, b)))
+        && list(&a.from, &b.from, nets)
+        && list(&a.to, &b.to, nets)
+        && list(&a.iif, &b.iif, |a, b| a == b)
+        && list(&a.sport, &b.sport, ports)
+        && list(&a.dport, &b.dport, ports)
+        && list(&a.uid, &b.uid, |a: &UidRange, b: &UidRange| a.start <= b.start && b.end <= a.end)
+}
+
+/// The same for one list of values, of which an empty one selects everything.
+fn list<T>(a: &[T], b: &[T], covers: impl Fn(&T, &T) -> bool) -> bool {
+    a.is_empty() || (!b.is_empty() && b.iter().all(|b| a.iter().any(|a| covers(a, b))))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! What a kill switch does not cover, as far as the configuration tells. Pure.
+
+use super::advice::{is_forwarded, is_idle, names};
+use super::covering::covers;
+use crate::config::{Config, Firewall, Otherwise, Policy};
+use crate::model::names::LinkName;
+use crate::model::routing::{FwMark, UidRange};
+
+/// Why something of a kill switch can leave by another link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gap {
+    /// A policy above it takes part of its traffic.
+    Above,
+    /// It names addresses of IPv4.
+    Ipv6,
+    /// Others send for a user.
+    Users,
+    /// Marks decide before policies.
+    Marks,
+    /// A socket can be bound to an interface.
+    Interfaces,
+    /// Main's better routes decide before policies.
+    Main,
+}
+
+/// One thing that kill switches do not cover.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uncovered {
+    /// Why.
+    pub gap: Gap,
+    /// What, on one line.
+    pub what: String,
+    /// What to do.
+    pub mend: String,
+}
+
+/// All that the kill switches of `config` do not cover, each kind once.
+pub fn uncovered(config: &Config) -> Vec<Uncovered> {
+    let is_kill_switch = |policy: &Policy| policy.otherwise == Otherwise::Unreachable && !is_idle(policy, config);
+    let all: Vec<_> = config.policies.iter().enumerate().filter(|(_, policy)| is_kill_switch(policy)).collect();
+    let those = |applies: fn(&Policy) -> bool| -> Vec<&Policy> {
+        all.iter().map(|(_, policy)| *policy).filter(|policy| applies(policy)).collect()
+    };
+    let above = all.iter().find_map(|(at, policy)| above(policy, config.policies.get(..*at).unwrap_or_default()));
+    [
+        above,
+        ipv6(&those(|policy| !policy.from.is_empty() || !policy.to.is_empty())),
+        users(&those(|policy| !policy.uid.is_empty())),
+        marks(&those(|_| true), config),
+        interfaces(&those(|policy| policy.from.is_empty() && !is_forwarded(policy))),
+        main(&those(|_| true)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The policies by their names; `None`: there are none.
+fn named(policies: &[&Policy]) -> Option<String> {
+    const SHOWN: usize = 3;
+    let shown: Vec<_> = policies.iter().take(SHOWN).map(|policy| format!("{:?}", policy.name)).collect();
+    let shown = shown.join(", ");
+    match policies {
+        [] => None,
+        [_] => Some(format!("policy {shown}")),
+        _ if policies.len() > SHOWN => Some(format!("policies {shown} and {} more", policies.len() - SHOWN)),
+        _ => Some(format!("policies {shown}")),
+    }
+}
+
+/// The first policy above that takes part of its traffic to a link that is none of its own.
+fn above(policy: &Policy, earlier: &[Policy]) -> Option<Uncovered> {
+    let is_foreign = |link: &LinkName| !policy.via.contains(link);
+    // That it takes all is warned of.
+    let takes = |above: &&Policy| above.via.iter().any(is_foreign) && meets(above, policy) && !covers(above, policy);
+    let above = earlier.iter().find(takes)?;
+    let links: Vec<_> = above.via.iter().filter(|link| is_foreign(link)).cloned().collect();
+    Some(Uncovered {
+        gap: Gap::Above,
+        what: format!(
+            "part of the traffic of policy {:?} goes by {}: {:?} above it takes that",
+            policy.name,
+            names(&links, " or "),
+            above.name
+        ),
+        mend: format!("put {:?} above {:?}, unless that is meant", policy.name, above.name),
+    })
+}
+
+fn ipv6(policies: &[&Policy]) -> Option<Uncovered> {
+    let verb = if policies.len() == 1 { "names" } else { "name" };
+    Some(Uncovered {
+        gap: Gap::Ipv6,
+        what: format!("{} {verb} IPv4 addresses: what the same hosts send in IPv6 is not covered", named(policies)?),
+        mend: "select by iif, uid or fwmark, which hold in both families".to_owned(),
+    })
+}
+
+fn users(policies: &[&Policy]) -> Option<Uncovered> {
+    Some(Uncovered {
+        gap: Gap::Users,
+        what: format!(
+            "{}: what others send for a user is not covered: names are looked up by the resolver's user, containers are \
+             forwarded as uid 0, TCP resets are the kernel's own",
+            named(policies)?
+        ),
+        mend: "write a policy for the resolver as well (to, dport = 53); select containers by iif".to_owned(),
+    })
+}
+
+fn marks(policies: &[&Policy], config: &Config) -> Option<Uncovered> {
+    let named = named(policies)?;
+    if config.settings.firewall == Firewall::None {
+        return Some(Uncovered {
+            gap: Gap::Marks,
+            what: format!("{named}: what your firewall marks with the bit of another link goes by that link"),
+            mend: "leave it out of those rules".to_owned(),
+        });
+    }
+    let mask = config.marks();
+    let others = config.links.iter().filter(|link| policies.iter().any(|policy| !policy.via.contains(&link.name)));
+    let forget = others.map(|link| format!("conntrack -D -f ipv4 --mark {}/{mask:#x}", link.mark));
+    Some(Uncovered {
+        gap: Gap::Marks,
+        what: format!(
+            "{named}: a connection that bears another link's mark stays on that link: one that came in by it, one that \
+             began before the policy was applied, one that your own firewall rules mark"
+        ),
+        mend: format!("those of before are looked at anew after: {}", forget.collect::<Vec<_>>().join("; ")),
+    })
+}
+
+fn interfaces(policies: &[&Policy]) -> Option<Uncovered> {
+    // ip_route_output_key_hash_rcu(): "Apparently, routing tables are wrong. Assume, that the destination is on link."
+    Some(Uncovered {
+        gap: Gap::Interfaces,
+        what: format!(
+            "{}: a socket that is bound to an interface (ping -I ppp0) leaves by it in IPv4, whatever rules say",
+            named(policies)?
+        ),
+        mend: "drop that in OUTPUT of your own firewall".to_owned(),
+    })
+}
+
+fn main(policies: &[&Policy]) -> Option<Uncovered> {
+    Some(Uncovered {
+        gap: Gap::Main,
+        what: format!(
+            "{}: what main has a better route for than its default goes by that: LANs, a VPN's 0.0.0.0/1",
+            named(policies)?
+        ),
+        mend: "ip route show table main; ip -6 route show table main".to_owned(),
+    })
+}
+
+/// Whether a packet can be of both.
+fn meets(a: &Policy, b: &Policy) -> bool {
+    // What is forwarded is root's.
+    let is_of_users = |policy: &Policy| !policy.uid.is_empty() && policy.uid.iter().all(|range| range.start > 0);
+    if is_forwarded(a) && is_of_users(b) || is_forwarded(b) && is_of_users(a) {
+        return false;
+    }
+    let equal = |a: Option<u8>, b: Option<u8>| a.is_none() || b.is_none() || a == b;
+    let mark =
+        |a: Option<FwMark>, b: Option<FwMark>| a.zip(b).is_none_or(|(a, b)| (a.value ^ b.value) & a.mask & b.mask == 0);
+    equal(a.proto, b.proto)
+        && equal(a.dscp, b.dscp)
+        && mark(a.fwmark, b.fwmark)
+        && list(&a.from, &b.from, |a, b| a.contains(b) || b.contains(a))
+        && list(&a.to, &b.to, |a, b| a.contains(b) || b.contains(a))
+        && list(&a.iif, &b.iif, |a, b| a == b)
+        && list(&a.sport, &b.sport, |a, b| a.start <= b.end && b.start <= a.end)
+        && list(&a.dport, &b.dport, |a, b| a.start <= b.end && b.start <= a.end)
+        && list(&a.uid, &b.uid, |a: &UidRange, b: &UidRange| a.start <= b.end && b.start <= a.end)
+}
+
+/// The same for one list of values, of which an empty one selects everything.
+fn list<T>(a: &[T], b: &[T], meets: impl Fn(&T, &T) -> bool) -> bool {
+    a.is_empty() || b.is_empty() || a.iter().any(|a| b.iter().any(|b| meets(a, b)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const LINKS: &str = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\n[[uplink]]\nname = \"isp2\"\n\
+                         interface = \"ppp1\"\n[[tunnel]]\nname = \"vpn\"\ninterface = \"tun0\"\n";
+
+    fn gaps(policies: &[&str]) -> Vec<Gap> {
+        told(policies).into_iter().map(|uncovered| uncovered.gap).collect()
+    }
+
+    fn told(policies: &[&str]) -> Vec<Uncovered> {
+        let policies = policies.iter().enumerate().map(|(n, text)| format!("[[policy]]\nname = \"p{n}\"\n{text}\n"));
+        let text = format!("{LINKS}{}", policies.collect::<String>());
+        uncovered(&crate::config::parse(&text, Path::new("f")).unwrap())
+    }
+
+    const KILL: &str = "via = \"vpn\"\notherwise = \"unreachable\"";
+
+    #[test]
+    fn each_gap_is_told_where_there_is_one() {
+        use Gap::*;
+        for (selector, expected) in [
+            ("uid = 4242", &[Users, Marks, Interfaces, Main][..]),
+            ("from = \"192.168.1.5\"", &[Ipv6, Marks, Main]),
+            ("to = \"192.0.2.0/24\"", &[Ipv6, Marks, Interfaces, Main]),
+            ("iif = \"eth1\"", &[Marks, Main]),
+            ("iif = [\"lo\", \"eth1\"]", &[Marks, Interfaces, Main]),
+        ] {
+            assert_eq!(gaps(&[&format!("{selector}\n{KILL}")]), expected, "{selector}");
+        }
+        let uplinks = "uid = 1\nvia = [\"isp1\", \"isp2\"]\notherwise = \"unreachable\"";
+        assert_eq!(gaps(&["uid = 1\nvia = \"vpn\"", uplinks]), [], "no kill switch, and one that changes nothing");
+    }
+
+    #[test]
+    fn a_policy_above_is_told_of_where_it_takes_part_of_the_traffic_elsewhere() {
+        let is_told =
+            |above: &str, selector: &str| gaps(&[above, &format!("{selector}\n{KILL}")]).contains(&Gap::Above);
+        for above in ["proto = \"tcp\"\ndport = 25", "fwmark = 0x100", "uid = \"4000-5000\"\nto = \"10.0.0.0/8\""] {
+            assert!(is_told(&format!("{above}\nvia = [\"vpn\", \"isp1\"]"), "uid = 4242"), "{above}");
+            assert!(!is_told(&format!("{above}\nvia = \"vpn\""), "uid = 4242"), "{above}");
+        }
+        for (above, selector) in [
+            ("uid = 1", "uid = 4242"),
+            ("iif = \"eth1\"", "uid = 4242"),
+            ("proto = \"udp\"", "proto = \"tcp\"\ndport = 25"),
+            ("from = \"192.168.1.0/24\"", "from = \"192.168.2.0/24\""),
+            ("fwmark = \"0x100/0x300\"", "fwmark = \"0x200/0x200\""),
+        ] {
+            assert!(!is_told(&format!("{above}\nvia = \"isp1\""), selector), "{above}, {selector}");
+        }
+    }
+
+    #[test]
+    fn thousands_of_kill_switches_are_one_line() {
+        let policies: Vec<_> = (0..3000).map(|n| format!("uid = {}\n{KILL}", n + 1)).collect();
+        let told = told(&policies.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(told.len(), 4);
+        assert!(told.iter().all(|t| t.what.starts_with("policies \"p0\", \"p1\", \"p2\" and 2997 more: ")), "{told:?}");
+    }
+}

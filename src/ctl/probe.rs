@@ -1,0 +1,42 @@
+//! Asks the kernel which way a packet would take (`RTM_GETROUTE`), as `ip route get` does.
+
+use std::net::Ipv4Addr;
+
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+
+use crate::kernel::netlink::socket::{self, Socket};
+use crate::kernel::{Error, parse, read};
+
+const RTM_GETROUTE: u16 = 26;
+
+/// A socket to ask by.
+#[derive(Debug)]
+pub struct Probe {
+    socket: Socket,
+}
+
+impl Probe {
+    /// A probe of the thread's network namespace.
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self { socket: Socket::open().map_err(Error::Open)? })
+    }
+
+    /// Index of the device by which a packet of this host to `to` would leave; `None`: there is no
+    /// way (ENETUNREACH, EHOSTUNREACH).
+    pub fn device_towards(&mut self, to: Ipv4Addr) -> Result<Option<u32>, Error> {
+        let mut request = RouteMessage::default();
+        request.header.address_family = AddressFamily::Inet;
+        request.header.destination_prefix_length = 32;
+        request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(to)));
+        let answer = match self.socket.get(RTM_GETROUTE, &request) {
+            Err(e) if matches!(e.refused(), Some(101 | 113)) => return Ok(None),
+            answer => answer.map_err(read("a route"))?,
+        };
+        let Some(body) = answer else { return Ok(None) };
+        let message: RouteMessage = parse(&body).map_err(read("a route"))?;
+        let device =
+            message.attributes.iter().find_map(|a| if let RouteAttribute::Oif(n) = a { Some(*n) } else { None });
+        device.map(Some).ok_or_else(|| read("a route")(socket::Error::Decode("no device".to_owned())))
+    }
+}

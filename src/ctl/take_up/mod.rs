@@ -1,0 +1,167 @@
+//! Links that are up although nobody has told of it: their lines connected before our hooks were called. Which these are,
+//! and by what next hop, follows from what the kernel holds, and from what each pppd tells its hooks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io::{self, Write};
+use std::net::IpAddr;
+
+use super::Error;
+use super::sessions::{Session, sessions};
+use super::setup::manifest::Tree;
+use crate::config::{Config, Link};
+use crate::ctl::lookup::read::Fib;
+use crate::ctl::lookup::{FibRoute, RouteKind};
+use crate::event::{Addresses, Change, Event, recognise};
+use crate::kernel::{Kernel, Linux};
+use crate::model::names::{HostAddr, IfName};
+use crate::model::observed::{Interface, InterfaceState, Observed, Scope};
+use crate::reconcile::link_state::{LinkState, state};
+use crate::state::records::Records;
+
+/// A link that is up, and that nobody has told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Untold<'a> {
+    pub link: &'a Link,
+    interface: IfName,
+    local: HostAddr,
+    next_hop: NextHop,
+}
+
+/// Where packets leave to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NextHop {
+    /// The other end, or a router.
+    Address(HostAddr),
+    /// The interface itself.
+    Interface,
+    /// A router whose address nobody has told the kernel.
+    Unknown,
+}
+
+/// All of them, in the order of the configuration.
+pub(super) fn untold<'a>(config: &'a Config, records: &Records) -> Result<Vec<Untold<'a>>, Error> {
+    let sessions = sessions(&Tree::new("/".as_ref()));
+    let mut scope = Scope { firewall: false, ..Scope::new(config, records) };
+    scope.interfaces.extend(sessions.keys().cloned());
+    let observed = Linux::open()?.observe(&scope)?;
+    Ok(find(config, records, &observed, &defaults()?, &sessions))
+}
+
+/// Main's default routes, of whatever metric.
+pub(super) fn defaults() -> Result<Vec<FibRoute>, Error> {
+    const MAIN: u32 = 254;
+    let mut routes = Fib::open()?.routes(MAIN, std::net::Ipv4Addr::UNSPECIFIED)?;
+    routes.retain(|route| route.prefix.prefix_len() == 0 && route.kind == RouteKind::Unicast);
+    Ok(routes)
+}
+
+/// Pure.
+fn find<'a>(
+    config: &'a Config,
+    records: &Records,
+    observed: &Observed,
+    defaults: &[FibRoute],
+    sessions: &BTreeMap<IfName, Session>,
+) -> Vec<Untold<'a>> {
+    let mut found: Vec<Untold<'a>> = Vec::new();
+    let configured = config.links.iter().map(|link| &link.interface);
+    let interfaces: BTreeSet<_> = configured.chain(sessions.keys()).collect();
+    for name in interfaces {
+        let Some(interface) = observed.interfaces.get(name).filter(|i| i.state == InterfaceState::Up) else { continue };
+        let Some((local, next_hop)) = way(interface, defaults) else { continue };
+        // As the hook would: by what pppd calls the link, and by the interface where it calls it nothing.
+        let names = sessions.get(name).map(|session| session.names.clone()).unwrap_or_default();
+        let event = up(name, names, local, next_hop);
+        let Some(link) = recognise(&event, config, || None) else { continue };
+        // With a gateway of its own it needs nobody's word.
+        let told = link.gateway.is_some()
+            || !matches!(state(link, config, records, observed), LinkState::Down | LinkState::Stale)
+            || records.values().any(|other| other.interface == *name && other.index == interface.device.index);
+        if !told && found.iter().all(|other| other.link.name != link.name) {
+            found.push(Untold { link, interface: name.clone(), local, next_hop });
+        }
+    }
+    found.sort_by_key(|untold| config.links.iter().position(|link| link.name == untold.link.name));
+    found
+}
+
+/// Our address on an interface, and what is next by it; `None`: it has no address.
+fn way(interface: &Interface, defaults: &[FibRoute]) -> Option<(HostAddr, NextHop)> {
+    let first = interface.addresses.first()?.local;
+    let legs = defaults.iter().flat_map(|route| &route.legs);
+    let mut gateways =
+        legs.filter(|leg| leg.device == interface.device.index && !leg.dead).map(|leg| leg.gateway).peekable();
+    let is_default = gateways.peek().is_some();
+    let router = gateways.find_map(|gateway| match gateway? {
+        IpAddr::V4(gateway) => HostAddr::new(gateway).ok(),
+        IpAddr::V6(_) => None,
+    });
+    if let Some(router) = router {
+        let near = interface.addresses.iter().find(|address| address.reaches.contains(&router.get()));
+        return Some((near.map_or(first, |address| address.local), NextHop::Address(router)));
+    }
+    // The other end, as pppd and OpenVPN's topology p2p leave it.
+    let peer = interface.addresses.iter().find_map(|address| {
+        let other = HostAddr::new(address.reaches.addr()).ok().filter(|other| *other != address.local)?;
+        (address.reaches.prefix_len() == 32).then_some((address.local, NextHop::Address(other)))
+    });
+    let direct = if is_default || !interface.arp { NextHop::Interface } else { NextHop::Unknown };
+    Some(peer.unwrap_or((first, direct)))
+}
+
+fn up(interface: &IfName, names: Vec<String>, local: HostAddr, next_hop: NextHop) -> Event {
+    let gateway = if let NextHop::Address(gateway) = next_hop { Some(gateway) } else { None };
+    let change = Change::Up(Addresses::V4 { local: Some(local), gateway });
+    Event { change, interface: interface.clone(), names, session: None }
+}
+
+impl Untold<'_> {
+    /// What its caller would have said; `None`: the router is not known.
+    pub fn event(&self) -> Option<Event> {
+        let known = self.next_hop != NextHop::Unknown;
+        known.then(|| up(&self.interface, vec![self.link.ipparam.clone()], self.local, self.next_hop))
+    }
+
+    /// The command that tells of it.
+    pub fn command(&self) -> String {
+        let Self { link, interface, local, next_hop } = self;
+        // In one word with its option: a name may begin with a dash.
+        let told = format!("mhctl link up {} --interface={} --local={local}", link.name, interface.quoted());
+        match next_hop {
+            NextHop::Address(gateway) => format!("{told} --gateway={gateway}"),
+            NextHop::Interface => told,
+            NextHop::Unknown => format!("{told} --gateway=ROUTER"),
+        }
+    }
+}
+
+/// Says how to take up what is not, and what to wait for where no link is up at all.
+pub(super) fn advise(untold: &[Untold<'_>], any_up: bool, out: &mut impl Write) -> io::Result<()> {
+    for untold in untold {
+        writeln!(out, "{} is up on {untold}, and nobody has told of it; if it is to be used:", untold.link.name)?;
+        writeln!(out, "  {}", untold.command())?;
+    }
+    if !any_up && untold.is_empty() {
+        writeln!(
+            out,
+            "no link is up: each is when its line next connects, or after `mhctl link up`; see mhctl status"
+        )?;
+    }
+    Ok(())
+}
+
+/// Interface, address and next hop.
+impl fmt::Display for Untold<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with {}", self.interface, self.local)?;
+        match self.next_hop {
+            NextHop::Address(gateway) => write!(f, " via {gateway}"),
+            NextHop::Interface => Ok(()),
+            NextHop::Unknown => write!(f, " by a router that no default route names"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! One pass under the lock: load the records, reconcile, unlock, flush what the kernel learnt. Every
+//! event and `mhctl apply` are made of passes.
+
+use std::io::{self, Write};
+
+use thiserror::Error;
+use tracing::{debug, info, warn};
+
+use crate::config::Config;
+use crate::kernel::{self, Kernel, Linux};
+use crate::model::change::Change;
+use crate::model::names::LinkName;
+use crate::reconcile::plan::Plan;
+use crate::reconcile::{About, Outcome, reconcile};
+use crate::state::lock::{self, Lock};
+use crate::state::records::{self, Records, Store};
+
+/// Why there was no pass.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The records.
+    #[error(transparent)]
+    Records(#[from] records::Error),
+    /// The lock.
+    #[error(transparent)]
+    Lock(#[from] lock::Error),
+    /// The kernel.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+}
+
+impl Error {
+    /// Whether the reason is a lack of privileges.
+    pub fn is_permission(&self) -> bool {
+        match self {
+            Self::Records(e) => e.is_permission(),
+            Self::Lock(e) => e.is_permission(),
+            Self::Kernel(e) => e.is_permission(),
+        }
+    }
+}
+
+/// What passes are made with.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The state directory.
+    pub store: Store,
+    /// Who we are, for others who wait for the lock.
+    pub who: String,
+}
+
+impl Pass<'_> {
+    /// Waits for the lock of that name.
+    pub fn lock(&self, name: &str) -> Result<Lock, Error> {
+        let dir = self.store.prepare()?;
+        Ok(Lock::acquire(&dir.join(name), self.config.settings.lock_timeout, &self.who)?)
+    }
+
+    /// The records as they are; one that cannot be read is told of and counts as none.
+    pub fn records(&self) -> Records {
+        let (records, errors) = self.store.load(self.config);
+        for error in errors {
+            warn!("{error}");
+        }
+        records
+    }
+
+    /// Writes down which links go on with another's record ([`Store::adopt`]); under the records' lock. Where that
+    /// cannot be done it is done at every load once more.
+    pub fn adopt(&self, _records: &Lock) {
+        for adopted in self.store.adopt(self.config) {
+            match adopted {
+                Ok(adopted) => info!("{adopted}"),
+                Err(error) => warn!("{error}"),
+            }
+        }
+    }
+
+    /// Makes a pass; `patch` can amend the records as they were read.
+    pub fn run(&self, patch: impl FnOnce(&mut Records)) -> Result<Outcome, Error> {
+        if self.store.has_orphans(self.config) {
+            match self.lock("records.lock") {
+                Ok(lock) => self.adopt(&lock),
+                Err(error) => warn!("{error}"),
+            }
+        }
+        self.run_about(&About::All, &mut Linux::open()?, patch)
+    }
+
+    /// Makes a pass for an event of the links that it is `about`.
+    pub fn run_about(
+        &self,
+        about: &About,
+        kernel: &mut Linux,
+        patch: impl FnOnce(&mut Records),
+    ) -> Result<Outcome, Error> {
+        let lock = self.lock("lock")?;
+        let mut records = self.records();
+        patch(&mut records);
+        let outcome = reconcile(self.config, &records, about, kernel);
+        drop(lock);
+        let outcome = outcome?;
+        if outcome.made.iter().any(Change::is_route) {
+            kernel.flush_route_cache()?;
+        }
+        Ok(outcome)
+    }
+
+    /// Logs the one line of a pass, which begins with `headline`.
+    pub fn report(&self, headline: &str, outcome: &Outcome) {
+        let live: Vec<_> = outcome.live.iter().map(LinkName::as_str).collect();
+        let live = if live.is_empty() { "none".to_owned() } else { live.join(" ") };
+        let ms = outcome.elapsed.as_secs_f64() * 1e3;
+        info!("{headline}; links up: {live}; {} in {ms:.1} ms", changes(outcome.made.len()));
+        for change in &outcome.made {
+            debug!("{}", change.command(self.config.settings.protocol));
+        }
+        // Not where nothing happened: a timer may call for a pass every minute.
+        for warning in outcome.warnings.iter().filter(|_| !outcome.made.is_empty()) {
+            warn!("{warning}");
+        }
+    }
+}
+
+/// That many changes, in words.
+pub fn changes(n: usize) -> String {
+    if n == 1 { "1 change".to_owned() } else { format!("{n} changes") }
+}
+
+/// Prints a plan as commands that can be pasted, one a line.
+pub fn print(plan: &Plan, protocol: u8) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if plan.changes.is_empty() {
+        return writeln!(out, "# nothing to change");
+    }
+    for change in &plan.changes {
+        writeln!(out, "{}", change.command(protocol))?;
+    }
+    if plan.changes.iter().any(Change::is_route) { writeln!(out, "ip route flush cache") } else { Ok(()) }
+}

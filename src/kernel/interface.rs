@@ -1,0 +1,211 @@
+//! Network devices: asked for by name, index or group, and put into groups.
+//!
+//! Not netlink-packet-route's link message: it reads all of the hundred attributes of a link, and
+//! fails where a newer kernel has changed one that nobody here looks at.
+
+use std::ops::{ControlFlow, Range};
+
+use netlink_packet_core::{DefaultNla, Emitable, parse_u32};
+
+use super::netlink::nla;
+use super::netlink::socket::{self, Socket};
+use super::{Error, read};
+use crate::model::names::IfName;
+use crate::model::observed::InterfaceState;
+use crate::model::routing::{ArpKey, Device};
+
+const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
+/// `struct ifinfomsg`: family, padding, type, index, flags, change.
+const IFINFO_LEN: usize = 16;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_STATS64: u16 = 23;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_INET_CONF: u16 = 1;
+const AF_INET: u16 = 2;
+/// `IPV4_DEVCONF_RP_FILTER`: counted from 1, as all in `IFLA_INET_CONF` are.
+const RP_FILTER: u16 = 8;
+/// `IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN`.
+const IGNORE_LINKDOWN: u16 = 29;
+/// `IPV4_DEVCONF_ARP_ANNOUNCE` and `IPV4_DEVCONF_ARP_IGNORE`.
+const ARP_ANNOUNCE: u16 = 18;
+const ARP_IGNORE: u16 = 19;
+const IFLA_GROUP: u16 = 27;
+const IFLA_EXT_MASK: u16 = 29;
+/// Leaves the counters out of the answer.
+const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
+pub(crate) const IFF_UP: u32 = 1;
+const IFF_POINTOPOINT: u32 = 1 << 4;
+const IFF_NOARP: u32 = 1 << 7;
+const IFF_LOWER_UP: u32 = 1 << 16;
+
+/// A request about one device.
+#[derive(Default)]
+pub(crate) struct Request {
+    /// 0: the one that the attributes name.
+    pub(crate) index: u32,
+    /// Flags that it is to have; others stay as they are.
+    pub(crate) flags: u32,
+    pub(crate) attributes: Vec<DefaultNla>,
+}
+
+impl Emitable for Request {
+    fn buffer_len(&self) -> usize {
+        IFINFO_LEN + self.attributes.as_slice().buffer_len()
+    }
+
+    fn emit(&self, buffer: &mut [u8]) {
+        let (header, attributes) = buffer.split_at_mut(IFINFO_LEN);
+        header.fill(0);
+        header[4..8].copy_from_slice(&self.index.to_ne_bytes());
+        header[8..12].copy_from_slice(&self.flags.to_ne_bytes());
+        header[12..].copy_from_slice(&self.flags.to_ne_bytes());
+        self.attributes.as_slice().emit(attributes);
+    }
+}
+
+impl Request {
+    pub(crate) fn by_name(name: &IfName) -> Self {
+        Self { attributes: vec![nla::text(IFLA_IFNAME, name.as_str())], ..Self::default() }
+    }
+
+    fn with(mut self, kind: u16, value: u32) -> Self {
+        self.attributes.push(DefaultNla::new(kind, value.to_ne_bytes().to_vec()));
+        self
+    }
+}
+
+/// What is read of a network device.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) group: u32,
+    /// Whether packets can leave by it.
+    pub(crate) state: InterfaceState,
+    /// Neighbours are found by ARP.
+    pub(crate) arp: bool,
+    /// `net.ipv4.conf.NAME.rp_filter`; none where the device has no IPv4 side.
+    pub(crate) rp_filter: Option<u32>,
+    /// What of these is below the value that keeps its addresses to itself.
+    pub(crate) lax_arp: Vec<ArpKey>,
+    /// `net.ipv4.conf.NAME.ignore_routes_with_linkdown`; none likewise, and before Linux 4.2.
+    pub(crate) ignores_linkdown: Option<bool>,
+    /// Bytes in and out.
+    pub(crate) bytes: Option<(u64, u64)>,
+}
+
+/// The interface of that name.
+pub(crate) fn by_name(socket: &mut Socket, name: &IfName) -> Result<Option<Link>, Error> {
+    named(socket, name, &Request::by_name(name).with(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS))
+}
+
+/// The interface of that name, with what it has counted.
+pub(crate) fn with_counters(socket: &mut Socket, name: &IfName) -> Result<Option<Link>, Error> {
+    named(socket, name, &Request::by_name(name))
+}
+
+/// The interface of that index.
+pub(crate) fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>, Error> {
+    get(socket, &Request { index, ..Request::default() }.with(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS))
+}
+
+/// All devices in these groups, and the group of each. The kernel filters by none: it dumps all devices.
+pub(crate) fn in_groups(socket: &mut Socket, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, Error> {
+    let each = |all: &mut Vec<_>, body: &[u8]| {
+        let Link { index, name, group, .. } = parse(body).ok_or_else(cut_short)?;
+        // A name that no configuration can say is not that of a device that we have put into a group.
+        if let Ok(name) = name.parse()
+            && groups.contains(&group)
+        {
+            all.push((Device { index, name }, group));
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    let request = Request::default().with(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+    socket.dump(RTM_GETLINK, &request, Vec::new, each).map_err(read("interfaces"))
+}
+
+/// Puts a device into a group.
+pub(crate) fn set_group(socket: &mut Socket, index: u32, group: u32) -> Result<(), socket::Error> {
+    socket.change(RTM_SETLINK, 0, &Request { index, ..Request::default() }.with(IFLA_GROUP, group))
+}
+
+/// Has lookups pass over the routes by a device while it has no carrier. Not by /proc/sys, here and below, which
+/// containers and confined services mount read-only.
+pub(crate) fn ignore_linkdown(socket: &mut Socket, index: u32) -> Result<(), socket::Error> {
+    set_sysctl(socket, index, IGNORE_LINKDOWN, 1)
+}
+
+/// Has a device keep its addresses to itself.
+pub(crate) fn set_arp(socket: &mut Socket, index: u32, key: ArpKey) -> Result<(), socket::Error> {
+    set_sysctl(socket, index, arp_number(key), key.value())
+}
+
+fn arp_number(key: ArpKey) -> u16 {
+    match key {
+        ArpKey::Ignore => ARP_IGNORE,
+        ArpKey::Announce => ARP_ANNOUNCE,
+    }
+}
+
+/// Sets a sysctl of a device by its number in `IFLA_INET_CONF`.
+fn set_sysctl(socket: &mut Socket, index: u32, number: u16, value: u32) -> Result<(), socket::Error> {
+    let setting = DefaultNla::new(number, value.to_ne_bytes().to_vec());
+    let conf = nla::nested(IFLA_INET_CONF, &[setting]);
+    let attributes = vec![nla::nested(IFLA_AF_SPEC, &[nla::nested(AF_INET, &[conf])])];
+    socket.change(RTM_SETLINK, 0, &Request { index, attributes, ..Request::default() })
+}
+
+fn named(socket: &mut Socket, name: &IfName, request: &Request) -> Result<Option<Link>, Error> {
+    // The kernel also finds an interface by an alternative name; a link is known by its own.
+    Ok(get(socket, request)?.filter(|found| found.name == name.as_str()))
+}
+
+fn get(socket: &mut Socket, request: &Request) -> Result<Option<Link>, Error> {
+    let answer = socket.get(RTM_GETLINK, request).map_err(read("an interface"))?;
+    answer.map(|body| parse(&body).ok_or_else(|| read("an interface")(cut_short()))).transpose()
+}
+
+fn cut_short() -> socket::Error {
+    socket::Error::Decode("a link that is cut short".to_owned())
+}
+
+pub(crate) fn parse(body: &[u8]) -> Option<Link> {
+    let [_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, _, _, _, _] = *body.first_chunk::<IFINFO_LEN>()?;
+    let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
+    let attribute = |kind| nla::attribute(&body[IFINFO_LEN..], kind);
+    let name = attribute(IFLA_IFNAME)?;
+    // `struct rtnl_link_stats64` begins: rx_packets, tx_packets, rx_bytes, tx_bytes.
+    let bytes = attribute(IFLA_STATS64).and_then(|stats| {
+        let number = |at: usize| stats.get(at * 8..)?.first_chunk().map(|n| u64::from_ne_bytes(*n));
+        Some((number(2)?, number(3)?))
+    });
+    let inet = attribute(IFLA_AF_SPEC).and_then(|families| nla::attribute(families, AF_INET));
+    let conf = inet.and_then(|inet| nla::attribute(inet, IFLA_INET_CONF));
+    let sysctl = |number: u16| {
+        let at = usize::from(number).checked_sub(1)? * 4;
+        conf?.get(at..)?.first_chunk().map(|n| u32::from_ne_bytes(*n))
+    };
+    let mut lax_arp = Vec::new();
+    for key in [ArpKey::Ignore, ArpKey::Announce] {
+        if sysctl(arp_number(key)).is_some_and(|value| value < key.value()) {
+            lax_arp.push(key);
+        }
+    }
+    Some(Link {
+        index: u32::from_ne_bytes([i0, i1, i2, i3]),
+        name: nla::string(name),
+        group: attribute(IFLA_GROUP).and_then(|group| parse_u32(group).ok()).unwrap_or_default(),
+        state: match (flags & IFF_UP != 0, flags & IFF_LOWER_UP != 0) {
+            (false, _) => InterfaceState::Down,
+            (true, false) => InterfaceState::NoCarrier,
+            (true, true) => InterfaceState::Up,
+        },
+        arp: flags & (IFF_POINTOPOINT | IFF_NOARP) == 0,
+        rp_filter: sysctl(RP_FILTER),
+        ignores_linkdown: sysctl(IGNORE_LINKDOWN).map(|value| value != 0),
+        lax_arp,
+        bytes,
+    })
+}

@@ -1,0 +1,188 @@
+//! Runs iptables-restore(8) and iptables-save(8): no shell, no environment, no search by PATH, which
+//! pppd does not give.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::model::firewall::{
+    self, Batch, Found, FoundChains, FoundRule, Leftover, RESTORE_OPTIONS, Seal, Table, Variant, is_ours,
+};
+
+/// How long the lock is held for one that hangs. Together with two looks by iptables-save(8) this is
+/// less than others wait for the lock.
+const RESTORE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The same for iptables-save(8), which waits for nobody.
+const SAVE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Where distributions have it.
+const DIRECTORIES: [&str; 5] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin"];
+
+/// Why the packet filter was not changed.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// It is not installed.
+    #[error(
+        "{program} is in none of {}: install iptables, or write firewall = \"none\" in [settings] and pin connections \
+         by other means", DIRECTORIES.join(", ")
+    )]
+    Missing {
+        /// Which.
+        program: &'static str,
+    },
+    /// It cannot be run.
+    #[error("cannot run {}: {source}", path.display())]
+    Run {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It hung, and was killed.
+    #[error("{} had not ended after {} s and was killed: run it by hand to see what it waits for", path.display(), limit.as_secs())]
+    Hung {
+        /// Which.
+        path: PathBuf,
+        /// How long it had.
+        limit: Duration,
+    },
+    /// It said no.
+    #[error("{} has refused our rules ({status}): {stderr}", path.display())]
+    Refused {
+        /// Which.
+        path: PathBuf,
+        /// Its exit status.
+        status: ExitStatus,
+        /// What it said, shortened.
+        stderr: String,
+    },
+}
+
+impl Error {
+    /// Whether another batch might do better: it was read, and something in it is not known here.
+    pub fn is_about_rules(&self) -> bool {
+        // RESOURCE_PROBLEM of iptables(8): somebody else holds its lock.
+        const BUSY: i32 = 4;
+        matches!(self, Self::Refused { status, .. } if status.signal().is_none() && status.code() != Some(BUSY))
+    }
+}
+
+/// Loads a batch: as a whole or not at all.
+pub fn restore(batch: &Batch) -> Result<(), Error> {
+    let (path, output) = run(batch.variant.restore(), &RESTORE_OPTIONS, batch.text.as_bytes(), RESTORE_LIMIT)?;
+    if output.status.success() { Ok(()) } else { Err(refused(path, &output)) }
+}
+
+/// Looks at the rules by iptables-save(8), which knows both variants.
+pub fn save() -> Result<Found, Error> {
+    let mut found = Found::default();
+    for table in Table::ALL {
+        let text = saved(Variant::Usual, &["-t", table.name()])?;
+        let rewrites = |line: &str| line.starts_with("-A POSTROUTING ") && !line.contains(firewall::PREFIX);
+        found.foreign_nat |= table == Table::Nat && text.lines().any(rewrites);
+        found.tables.insert(table, read(&text));
+    }
+    Ok(found)
+}
+
+/// Our chains of `ip_tables`, whose tables are there, on a machine whose iptables is the other variant.
+pub fn leftover_of_legacy() -> Result<Option<Leftover>, Error> {
+    // All tables that there are: to ask for another would make it.
+    let text = saved(Variant::Legacy, &[])?;
+    let mut tables = BTreeMap::new();
+    for table in Table::ALL {
+        let head = format!("*{}\n", table.name());
+        let Some((_, rest)) = text.split_once(&head) else { continue };
+        tables.insert(table, read(rest.split("COMMIT\n").next().unwrap_or_default()));
+    }
+    let leftover = Leftover { variant: Variant::Legacy, tables };
+    Ok(Some(leftover).filter(Leftover::any))
+}
+
+/// The variant of the machine's iptables, by the file that its name leads to.
+pub fn usual_variant() -> Option<Variant> {
+    let file = find(Variant::Usual.save()).and_then(|path| path.canonicalize().ok())?;
+    let name = file.file_name()?.to_str()?;
+    match (name.contains("legacy"), name.contains("nft")) {
+        (true, false) => Some(Variant::Legacy),
+        (false, true) => Some(Variant::Nft),
+        _ => None,
+    }
+}
+
+/// What iptables-save(8) of a variant writes with `options`.
+pub fn saved(variant: Variant, options: &[&str]) -> Result<String, Error> {
+    let (path, output) = run(variant.save(), options, b"", SAVE_LIMIT)?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(refused(path, &output))
+    }
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    DIRECTORIES.iter().map(|dir| Path::new(dir).join(program)).find(|path| path.exists())
+}
+
+fn run(program: &'static str, args: &[&str], input: &[u8], limit: Duration) -> Result<(PathBuf, Output), Error> {
+    let path = find(program).ok_or(Error::Missing { program })?;
+    let failed = |source| Error::Run { path: path.clone(), source };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(failed)?;
+    let ended = runtime.block_on(async {
+        let mut command = Command::new(&path);
+        command.args(args).env_clear().current_dir("/").kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let stdin = child.stdin.take();
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                // If it does not read to the end, it says why on its standard error.
+                let _ = stdin.write_all(input).await;
+            }
+        };
+        let both = async { tokio::join!(feed, child.wait_with_output()).1 };
+        tokio::time::timeout(limit, both).await.map_or(Ok(None), |output| output.map(Some))
+    });
+    match ended.map_err(failed)? {
+        Some(output) => Ok((path, output)),
+        None => Err(Error::Hung { path, limit }),
+    }
+}
+
+fn refused(path: PathBuf, output: &Output) -> Error {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    Error::Refused { path, status: output.status, stderr: lines.join("; ").chars().take(300).collect() }
+}
+
+/// The chains of one table in the format of iptables-save(8). Of the kernel's own chains only those
+/// with rules appear; that makes no difference.
+fn read(text: &str) -> FoundChains {
+    let mut chains = FoundChains::new();
+    for line in text.lines() {
+        if let Some(chain) = line.strip_prefix(':') {
+            if let Some(name) = chain.split(' ').next().filter(|name| is_ours(name)) {
+                chains.entry(name.to_owned()).or_default();
+            }
+        } else if let Some(rule) = line.strip_prefix("-A ") {
+            let Some((chain, rule)) = rule.split_once(' ') else { continue };
+            let found = if let Some(to) = rule.strip_prefix("-j ").filter(|to| is_ours(to)) {
+                FoundRule::Jump(to.to_owned())
+            } else {
+                Seal::find(rule.as_bytes()).map_or(FoundRule::Other, FoundRule::Sealed)
+            };
+            chains.entry(chain.to_owned()).or_default().push(found);
+        }
+    }
+    // Chains of others do not concern us, unless they jump to ours.
+    chains.retain(|name, rules| is_ours(name) || rules.iter().any(|rule| matches!(rule, FoundRule::Jump(_))));
+    chains
+}

@@ -1,0 +1,45 @@
+//! What connection tracking and `nf_tables` have in common on the wire: `struct nfgenmsg`, and
+//! attributes in network byte order (`nfnetlink.h`).
+
+use netlink_packet_core::{DefaultNla, Emitable};
+
+/// `struct nfgenmsg`.
+pub(crate) const HEADER_LEN: usize = 4;
+const AF_INET: u8 = 2;
+
+/// A request.
+pub(crate) struct Message {
+    /// `NFNETLINK_V1` has ctnetlink heed the family where it flushes (5.3, `ctnetlink_del_conntrack`).
+    pub(crate) version: u8,
+    /// 0: any.
+    pub(crate) family: u8,
+    pub(crate) attributes: Vec<DefaultNla>,
+}
+
+impl Message {
+    /// A request about IPv4.
+    pub(crate) fn new(attributes: Vec<DefaultNla>) -> Self {
+        Self { version: 0, family: AF_INET, attributes }
+    }
+}
+
+impl Emitable for Message {
+    fn buffer_len(&self) -> usize {
+        HEADER_LEN + self.attributes.as_slice().buffer_len()
+    }
+
+    fn emit(&self, buffer: &mut [u8]) {
+        buffer[..HEADER_LEN].copy_from_slice(&[self.family, self.version, 0, 0]);
+        self.attributes.as_slice().emit(&mut buffer[HEADER_LEN..]);
+    }
+}
+
+/// A number.
+pub(crate) fn number(kind: u16, n: u32) -> DefaultNla {
+    DefaultNla::new(kind, n.to_be_bytes().to_vec())
+}
+
+/// What follows the header of an answer.
+pub(crate) fn payload(body: &[u8]) -> &[u8] {
+    body.get(HEADER_LEN..).unwrap_or_default()
+}

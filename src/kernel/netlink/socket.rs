@@ -1,0 +1,338 @@
+//! One request at a time over a netlink socket, `NETLINK_ROUTE` or `NETLINK_NETFILTER`.
+//!
+//! rtnetlink's connection would lose what decides here: a dump's failure stands in the code of
+//! `NLMSG_DONE`, an interrupted dump in a flag of the header, the reason of a refusal behind the
+//! error; a message that cannot be read must be an error, not one message less; and a dump has to
+//! be left at its first part, or an event would read the million routes of a full table. It would
+//! also make each hook 0.4 MB larger, with parsers of messages that no hook ever sees.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::thread;
+use std::time::Duration;
+
+use netlink_packet_core::{
+    Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
+    NLMSG_NOOP, NLMSG_OVERRUN, NlasIterator, parse_i32,
+};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::{Socket as Netlink, SocketAddr};
+use thiserror::Error;
+
+/// `struct nlmsghdr`.
+const HEADER_LEN: usize = 16;
+/// Kind of the attribute of an extended acknowledgement that holds the reason as text.
+const NLMSGERR_ATTR_MSG: u16 = 1;
+/// A question is asked this often in all, if its answer is interrupted or fails for the moment.
+const ATTEMPTS: u32 = 20;
+/// Memory is not there the next instant.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Room for an answer. The kernel makes the parts of a dump as large as the room it has seen
+/// (`netlink_recvmsg()`, `netlink_dump()`): with little of it, a dump that is left at its first part
+/// has cost little.
+const ROOM: usize = 4 << 10;
+/// Room where that was not enough: a nexthop group of others can have thousands of members. The
+/// kernel's parts end at 32 KiB.
+const MORE_ROOM: usize = 64 << 10;
+const EMSGSIZE: i32 = 90;
+/// recv(2): the length of the message comes back, though it be cut.
+const MSG_TRUNC: i32 = 0x20;
+
+/// Why a request failed.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The kernel refused.
+    #[error("{source}{}", reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default())]
+    Refused {
+        /// The error number.
+        source: io::Error,
+        /// The kernel's own words, where it has some (its extended acknowledgement).
+        reason: Option<String>,
+    },
+    /// The socket itself failed.
+    #[error("netlink socket: {0}")]
+    Socket(#[from] io::Error),
+    /// An answer that makes no sense.
+    #[error("cannot read the kernel's answer: {0}")]
+    Decode(String),
+    /// The dump was interrupted by changes every time.
+    #[error("the kernel's tables change faster than they can be read; try again")]
+    Interrupted,
+}
+
+impl Error {
+    /// The error number with which the kernel refused.
+    pub fn refused(&self) -> Option<i32> {
+        match self {
+            Self::Refused { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+
+    /// Whether the same question may be answered the next time: EINTR, EAGAIN, ENOMEM, ENOBUFS. Of these the last
+    /// one is what a socket says that could not take a message, such as an answer (`netlink_overrun()`).
+    fn is_passing(&self) -> bool {
+        const PASSING: [i32; 4] = [4, 11, 12, 105];
+        match self {
+            Self::Refused { source, .. } | Self::Socket(source) => {
+                source.raw_os_error().is_some_and(|n| PASSING.contains(&n))
+            }
+            Self::Decode(_) | Self::Interrupted => false,
+        }
+    }
+}
+
+/// A socket for requests.
+#[derive(Debug)]
+pub struct Socket {
+    netlink: Netlink,
+    protocol: isize,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+/// One message of an answer.
+pub(crate) struct Answer<'a> {
+    pub(crate) kind: u16,
+    flags: u16,
+    sequence: u32,
+    pub(crate) body: &'a [u8],
+}
+
+impl Socket {
+    /// A socket to the routing side of the kernel, in the thread's network namespace.
+    pub fn open() -> io::Result<Self> {
+        Self::of(NETLINK_ROUTE)
+    }
+
+    /// A socket to its netfilter side: connection tracking and `nf_tables`.
+    pub fn open_netfilter() -> io::Result<Self> {
+        Self::of(NETLINK_NETFILTER)
+    }
+
+    fn of(protocol: isize) -> io::Result<Self> {
+        Ok(Self { netlink: connect(protocol)?, protocol, sequence: 0, buffer: Vec::with_capacity(ROOM) })
+    }
+
+    /// Sends `body` as a request of type `kind`; done when the kernel has acknowledged it.
+    pub fn change(&mut self, kind: u16, flags: u16, body: &impl Emitable) -> Result<(), Error> {
+        self.send(kind, NLM_F_REQUEST | NLM_F_ACK | flags, body)?;
+        self.receive(|_| ControlFlow::Continue(())).map(drop)
+    }
+
+    /// Asks for one thing; `None` if there is no such thing (ENODEV, ENOENT).
+    pub fn get(&mut self, kind: u16, body: &impl Emitable) -> Result<Option<Vec<u8>>, Error> {
+        const ENOENT: i32 = 2;
+        const ENODEV: i32 = 19;
+        let found = self.ask(|socket| {
+            // The thing or an error comes: no need for an acknowledgement behind it.
+            socket.send(kind, NLM_F_REQUEST, body)?;
+            let mut found = None;
+            socket.receive(|body| {
+                found = Some(body.to_vec());
+                ControlFlow::Break(())
+            })?;
+            Ok(found)
+        });
+        match found {
+            Err(e) if matches!(e.refused(), Some(ENODEV | ENOENT)) => Ok(None),
+            found => found,
+        }
+    }
+
+    /// Asks for all that `body` selects and calls `each` for every one, until that breaks off; a
+    /// dump that was interrupted by changes is started again, after `restart`.
+    pub fn dump<S>(
+        &mut self,
+        kind: u16,
+        body: &impl Emitable,
+        mut restart: impl FnMut() -> S,
+        mut each: impl FnMut(&mut S, &[u8]) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<S, Error> {
+        self.ask(|socket| {
+            let mut state = restart();
+            let mut failed = None;
+            socket.send(kind, NLM_F_REQUEST | NLM_F_DUMP, body)?;
+            let whole = socket.receive(|body| {
+                each(&mut state, body).unwrap_or_else(|e| {
+                    failed = Some(e);
+                    ControlFlow::Break(())
+                })
+            })?;
+            match failed {
+                Some(error) => Err(error),
+                None if whole => Ok(state),
+                None => Err(Error::Interrupted),
+            }
+        })
+    }
+
+    /// Asks a question, and again while there is no answer to it for a reason that passes. Changes are
+    /// not repeated here: whoever wants them looks first what has become of them.
+    fn ask<T>(&mut self, mut question: impl FnMut(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        for _ in 1..ATTEMPTS {
+            match question(self) {
+                Err(Error::Interrupted) => {}
+                // A part of the answer may have come.
+                Err(e) if e.refused() == Some(EMSGSIZE) && self.buffer.capacity() < MORE_ROOM => {
+                    self.buffer = Vec::with_capacity(MORE_ROOM);
+                    self.netlink = connect(self.protocol)?;
+                }
+                Err(e) if e.is_passing() => {
+                    thread::sleep(PAUSE);
+                    // The old one may be in the middle of a dump, and would not begin another (EBUSY).
+                    self.netlink = connect(self.protocol)?;
+                }
+                answer => return answer,
+            }
+        }
+        question(self)
+    }
+
+    fn send(&mut self, kind: u16, flags: u16, body: &impl Emitable) -> Result<(), Error> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let length = HEADER_LEN + body.buffer_len();
+        let mut message = vec![0; length];
+        // A request is a few hundred bytes; the kernel would refuse one that is cut.
+        message[..4].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
+        message[4..6].copy_from_slice(&kind.to_ne_bytes());
+        message[6..8].copy_from_slice(&flags.to_ne_bytes());
+        message[8..12].copy_from_slice(&self.sequence.to_ne_bytes());
+        body.emit(&mut message[HEADER_LEN..]);
+        self.netlink.send(&message, 0)?;
+        Ok(())
+    }
+
+    /// Reads the answer to the last request, or up to where `each` breaks off. `false`: it was a dump
+    /// that changes interrupted.
+    fn receive(&mut self, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<bool, Error> {
+        let (mut whole, mut enough) = (true, false);
+        loop {
+            self.buffer.clear();
+            let (length, from) = self.netlink.recv_from(&mut self.buffer, MSG_TRUNC)?;
+            if from.port_number() != 0 {
+                continue; // Another process's, not the kernel's.
+            }
+            let cut = || Error::Refused { source: io::Error::from_raw_os_error(EMSGSIZE), reason: None };
+            let datagram = self.buffer.get(..length).ok_or_else(cut)?;
+            let mut each = |body: &[u8]| if enough { ControlFlow::Break(()) } else { each(body) };
+            match answers(datagram, self.sequence, &mut whole, &mut each) {
+                Err(_) if enough => return Ok(true),
+                Err(e) => return Err(e),
+                Ok(End::NotYet) => {}
+                Ok(End::Done) => return Ok(whole || enough),
+                // The rest of the dump would stand before the next answer. Behind a part that is far from
+                // full only its end comes: to read that takes less than to begin with a new socket.
+                Ok(End::Enough) if length < ROOM / 2 => enough = true,
+                Ok(End::Enough) => {
+                    self.netlink = connect(self.protocol)?;
+                    return Ok(true);
+                }
+            }
+        }
+    }
+}
+
+/// Whether an answer goes on after a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It does.
+    NotYet,
+    /// That was all.
+    Done,
+    /// Nobody wants the rest, of which there is more.
+    Enough,
+}
+
+/// Calls `each` for the messages in a datagram that answer request `sequence`; `whole` becomes `false` where changes have
+/// interrupted a dump. A refusal is an error.
+pub(crate) fn answers(
+    datagram: &[u8],
+    sequence: u32,
+    whole: &mut bool,
+    each: &mut impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> Result<End, Error> {
+    let mut rest = datagram;
+    while let Some((answer, after)) = split(rest)? {
+        rest = after;
+        if answer.sequence != sequence {
+            continue;
+        }
+        *whole &= answer.flags & NLM_F_DUMP_INTR == 0;
+        match answer.kind {
+            NLMSG_NOOP => {}
+            NLMSG_ERROR | NLMSG_DONE => return verdict(&answer).map(|()| End::Done),
+            NLMSG_OVERRUN => return Err(Error::Decode("overrun".to_owned())),
+            _ if each(answer.body).is_continue() => {}
+            // No part of anything, or the end stands behind it in the same datagram.
+            _ if answer.flags & NLM_F_MULTIPART == 0 || has_end(rest)? => return Ok(End::Done),
+            _ => return Ok(End::Enough),
+        }
+    }
+    Ok(End::NotYet)
+}
+
+/// Whether the end of a dump is among these messages.
+fn has_end(mut rest: &[u8]) -> Result<bool, Error> {
+    while let Some((answer, after)) = split(rest)? {
+        if matches!(answer.kind, NLMSG_DONE | NLMSG_ERROR) {
+            return Ok(true);
+        }
+        rest = after;
+    }
+    Ok(false)
+}
+
+fn connect(protocol: isize) -> io::Result<Netlink> {
+    let netlink = Netlink::new(protocol)?;
+    // Gives it a port, too (netlink_connect()).
+    netlink.connect(&SocketAddr::new(0, 0))?;
+    // Older kernels lack these: then reasons are missing (before 4.12) and dumps are not filtered
+    // (before 4.20), which costs time but changes no result, since every answer is filtered again.
+    let _ = netlink.set_ext_ack(true);
+    let _ = netlink.set_cap_ack(true);
+    let _ = netlink.set_netlink_get_strict_chk(true);
+    Ok(netlink)
+}
+
+/// The first message of a datagram, and what follows it.
+pub(crate) fn split(datagram: &[u8]) -> Result<Option<(Answer<'_>, &[u8])>, Error> {
+    if datagram.is_empty() {
+        return Ok(None);
+    }
+    let short = || Error::Decode(format!("a message of {} bytes is cut", datagram.len()));
+    let header = datagram.first_chunk::<HEADER_LEN>().ok_or_else(short)?;
+    let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, _, _, _, _] = *header;
+    let length = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).map_err(|_| short())?;
+    let body = datagram.get(HEADER_LEN..length).ok_or_else(short)?;
+    let answer = Answer {
+        kind: u16::from_ne_bytes([k0, k1]),
+        flags: u16::from_ne_bytes([f0, f1]),
+        sequence: u32::from_ne_bytes([s0, s1, s2, s3]),
+        body,
+    };
+    let after = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+    Ok(Some((answer, after)))
+}
+
+/// What an `NLMSG_ERROR` or `NLMSG_DONE` says: both begin with a negative error number or 0.
+fn verdict(answer: &Answer<'_>) -> Result<(), Error> {
+    let code = match answer.body.get(..4) {
+        Some(code) => parse_i32(code).map_err(|e| Error::Decode(e.to_string()))?,
+        None if answer.kind == NLMSG_DONE => 0,
+        None => return Err(Error::Decode("an error without its number".to_owned())),
+    };
+    if code == 0 {
+        return Ok(());
+    }
+    // The attributes come after the number and, in an error, the header of the request, which the
+    // kernel has cut to its fixed part (NETLINK_CAP_ACK).
+    let skip = if answer.kind == NLMSG_ERROR { 4 + HEADER_LEN } else { 4 };
+    let attributes = NlasIterator::new(answer.body.get(skip..).unwrap_or_default());
+    let reason = attributes.flatten().find(|nla| nla.kind() == NLMSGERR_ATTR_MSG).map(|nla| {
+        let text = nla.value();
+        String::from_utf8_lossy(text.strip_suffix(&[0]).unwrap_or(text)).into_owned()
+    });
+    Err(Error::Refused { source: io::Error::from_raw_os_error(code.saturating_abs()), reason })
+}

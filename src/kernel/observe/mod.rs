@@ -1,0 +1,156 @@
+//! What the kernel holds, asked for over netlink and put into our own words.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+
+use ipnet::Ipv4Net;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+
+use super::interface::{self, Link};
+use super::netlink::socket::Socket;
+use super::{Error, iptables, nftables, parse, read, sysctl};
+use crate::model::firewall::{Found, Leftover, Table, Variant};
+use crate::model::names::{HostAddr, IfName, TableId};
+use crate::model::observed::{Address, Interface, Observed, Scope};
+use crate::model::routing::{Action, Device};
+
+mod ethernets;
+mod nexthops;
+mod routes;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+const RTM_GETADDR: u16 = 22;
+
+/// Looks at what `scope` names.
+pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Error> {
+    let mut interfaces = BTreeMap::new();
+    let all = sysctl::rp_filter_of_all()?;
+    for name in &scope.interfaces {
+        if let Some(found) = interface(socket, name, all)? {
+            interfaces.insert(name.clone(), found);
+        }
+    }
+    let rules = rules::rules(socket)?;
+    let mut tables: BTreeSet<_> = scope.tables.iter().copied().chain([TableId::MAIN]).collect();
+    for found in rules.iter().filter(|found| found.protocol == scope.protocol) {
+        if let Action::Lookup { table, .. } = found.rule.action {
+            tables.insert(table);
+        }
+    }
+    let mut devices = routes::Devices::new(&interfaces);
+    let mut routes = Vec::new();
+    for table in tables {
+        routes::defaults(socket, table, &mut devices, &mut routes)?;
+    }
+    ethernets::add_routes(socket, &mut interfaces)?;
+    let nexthops = nexthops::nexthops(socket, &devices)?;
+    let firewall = if scope.firewall { firewall()? } else { Found::default() };
+    let forwards = scope.firewall && !firewall.foreign_nat && sysctl::forwards()?;
+    let private_lan = if forwards { private_lan(socket, &interfaces)? } else { None };
+    let hash_policy = if scope.hash_policy { sysctl::hash_policy()? } else { None };
+    Ok(Observed { interfaces, routes, rules, nexthops, hash_policy, firewall, private_lan })
+}
+
+/// Our chains: over netlink, and by iptables-save only where there are none in `nf_tables`, or where the machine's
+/// iptables is the legacy variant.
+pub(crate) fn firewall() -> Result<Found, Error> {
+    let nft = nftables::found()?;
+    if nft.hidden {
+        return Ok(nft);
+    }
+    let usual = iptables::usual_variant();
+    let mut found = nft.clone();
+    if !nft.any() || usual == Some(Variant::Legacy) {
+        // Without iptables there is nothing of ours; that it is missing is said where it is needed.
+        found = iptables::save().unwrap_or_default();
+        found.foreign_nat |= nft.foreign_nat;
+    }
+    found.leftover = match usual {
+        Some(Variant::Legacy) if nft.any() => Some(Leftover { variant: Variant::Nft, tables: nft.tables }),
+        Some(Variant::Nft) if has_legacy_tables() => iptables::leftover_of_legacy().ok().flatten(),
+        _ => None,
+    };
+    Ok(found)
+}
+
+/// Whether `ip_tables` has tables that can hold chains of ours: seen without running a program.
+fn has_legacy_tables() -> bool {
+    let names = fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
+    Table::ALL.iter().any(|table| names.lines().any(|name| name == table.name()))
+}
+
+/// `all`: the reverse path filter of `conf.all`.
+fn interface(socket: &mut Socket, name: &IfName, all: Option<u32>) -> Result<Option<Interface>, Error> {
+    let Some(Link { index, group, state, arp, rp_filter, ignores_linkdown, lax_arp, .. }) =
+        interface::by_name(socket, name)?
+    else {
+        return Ok(None);
+    };
+    let addresses = addresses(socket, index)?;
+    let device = Device { index, name: name.clone() };
+    // The kernel takes the larger of the two (`IN_DEV_RPFILTER`); 1 is strict.
+    let strict_rp_filter = rp_filter.max(all) == Some(1);
+    let routes = Vec::new();
+    Ok(Some(Interface { device, state, arp, addresses, routes, group, strict_rp_filter, lax_arp, ignores_linkdown }))
+}
+
+/// A private network that an interface reaches which is not one of `links`.
+fn private_lan(socket: &mut Socket, links: &BTreeMap<IfName, Interface>) -> Result<Option<Ipv4Net>, Error> {
+    let is_link = |index| links.values().any(|i| i.device.index == index);
+    let mut lans = subnets(socket)?.into_iter().filter(|(index, net)| net.addr().is_private() && !is_link(*index));
+    Ok(lans.next().map(|(_, net)| net.trunc()))
+}
+
+/// What interfaces reach that have more than one neighbour, by their index.
+pub(crate) fn subnets(socket: &mut Socket) -> Result<Vec<(u32, Ipv4Net)>, Error> {
+    let mut request = AddressMessage::default();
+    request.header.family = AddressFamily::Inet;
+    let each = |all: &mut Vec<(u32, Ipv4Net)>, body: &[u8]| {
+        let message: AddressMessage = parse(body)?;
+        let address = message.attributes.iter().find_map(|a| match a {
+            AddressAttribute::Address(IpAddr::V4(addr)) => Some(*addr),
+            _ => None,
+        });
+        let net = address.and_then(|addr| Ipv4Net::new(addr, message.header.prefix_len).ok());
+        all.extend(net.filter(|net| net.prefix_len() < 31).map(|net| (message.header.index, net)));
+        Ok(ControlFlow::Continue(()))
+    };
+    socket.dump(RTM_GETADDR, &request, Vec::new, each).map_err(read("addresses"))
+}
+
+fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<Address>, Error> {
+    let mut request = AddressMessage::default();
+    request.header.family = AddressFamily::Inet;
+    request.header.index = index;
+    let each = |all: &mut Vec<Address>, body: &[u8]| {
+        let message: AddressMessage = parse(body)?;
+        let mut local = None;
+        let mut peer = None;
+        for attribute in &message.attributes {
+            match attribute {
+                AddressAttribute::Local(IpAddr::V4(addr)) => local = Some(*addr),
+                AddressAttribute::Address(IpAddr::V4(addr)) => peer = Some(*addr),
+                _ => {}
+            }
+        }
+        // IFA_ADDRESS is the peer, and the address itself where there is none (if_addr.h).
+        let own = local.or(peer).and_then(|addr| HostAddr::new(addr).ok());
+        let reaches = peer.or(local).and_then(|addr| Ipv4Net::new(addr, message.header.prefix_len).ok());
+        if message.header.index == index
+            && let (Some(local), Some(reaches)) = (own, reaches)
+        {
+            all.push(Address { local, reaches: reaches.trunc() });
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    match socket.dump(RTM_GETADDR, &request, Vec::new, each) {
+        // The interface went in between: ENODEV.
+        Err(e) if e.refused() == Some(19) => Ok(Vec::new()),
+        done => done.map_err(read("addresses")),
+    }
+}

@@ -1,0 +1,99 @@
+//! Notices of the kernel as they come: devices that go, addresses that appear.
+
+use std::io;
+use std::time::Instant;
+
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
+use thiserror::Error;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+pub mod settle;
+
+use self::settle::{Notice, Outcome, Settle};
+use super::interface;
+use super::netlink::socket::{self, Socket, split};
+use crate::model::names::IfName;
+
+const RTM_DELLINK: u16 = 17;
+const RTM_NEWADDR: u16 = 20;
+/// `1 << (RTNLGRP_LINK - 1) | 1 << (RTNLGRP_IPV4_IFADDR - 1)`.
+const GROUPS: u32 = 1 | 1 << 4;
+
+/// Why there is nothing to watch with.
+#[derive(Debug, Error)]
+#[error("cannot watch interfaces: {0}")]
+pub struct Error(#[from] io::Error);
+
+/// A subscription, from the moment it is made: what happens before it is waited for is not lost.
+pub struct Watch {
+    runtime: tokio::runtime::Runtime,
+    socket: TokioSocket,
+    terminate: Signal,
+}
+
+impl Watch {
+    /// Subscribes, and takes SIGTERM over from here on.
+    pub fn subscribe() -> Result<Self, Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let entered = runtime.enter();
+        let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+        socket.socket_mut().bind(&SocketAddr::new(0, GROUPS))?;
+        let terminate = signal(SignalKind::terminate())?;
+        drop(entered);
+        Ok(Self { runtime, socket, terminate })
+    }
+
+    /// Waits until `settle`, about `interface`, has its outcome.
+    pub fn wait(mut self, settle: &Settle, interface: &IfName, index: u32) -> Result<Outcome, Error> {
+        // Gone before we subscribed: then no notice will come.
+        let mut notices = vec![look(interface, index)?];
+        loop {
+            if let Some(outcome) = notices.iter().find_map(|notice| settle.notice(*notice)) {
+                return Ok(outcome);
+            }
+            let Some(left) = settle.remaining(Instant::now()) else { return Ok(Outcome::Stayed) };
+            let next = async {
+                tokio::select! {
+                    _ = self.terminate.recv() => Ok(vec![Notice::Terminated]),
+                    received = self.socket.recv_from_full() => match received {
+                        Ok((datagram, _)) => Ok(read(&datagram)),
+                        Err(e) => Err(e),
+                    },
+                }
+            };
+            notices = match self.runtime.block_on(async { tokio::time::timeout(left, next).await }) {
+                Err(_) => return Ok(Outcome::Stayed),
+                Ok(Ok(notices)) => notices,
+                // ENOBUFS: so much happened that some notices were dropped.
+                Ok(Err(e)) if e.raw_os_error() == Some(105) => vec![look(interface, index)?],
+                Ok(Err(e)) => return Err(e.into()),
+            };
+        }
+    }
+}
+
+/// Looks for itself where notices may be missing.
+fn look(interface: &IfName, index: u32) -> Result<Notice, Error> {
+    let found = interface::by_name(&mut Socket::open()?, interface).map_err(io::Error::other)?;
+    Ok(Notice::Lost { exists: found.is_some_and(|found| found.index == index) })
+}
+
+/// The notices in a datagram. Both kinds of message begin with family and, four bytes on, index
+/// (`struct ifinfomsg`, `struct ifaddrmsg`); nothing more is read of them.
+fn read(datagram: &[u8]) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    let mut rest = datagram;
+    while let Ok::<_, socket::Error>(Some((message, after))) = split(rest) {
+        rest = after;
+        let Some(&[family, _, _, _, ref index @ ..]) = message.body.first_chunk::<8>() else { continue };
+        let index = u32::from_ne_bytes(*index);
+        match (message.kind, family) {
+            // In another family it is a port that leaves its bridge.
+            (RTM_DELLINK, 0) => notices.push(Notice::Gone { index }),
+            (RTM_NEWADDR, _) => notices.push(Notice::Addressed { index }),
+            _ => {}
+        }
+    }
+    notices
+}

@@ -1,0 +1,123 @@
+//! One change of what the kernel holds, and the command that makes it.
+
+use std::fmt;
+
+use crate::model::firewall::Batch;
+use crate::model::names::{Family, IfName};
+use crate::model::numbering::KERNEL;
+use crate::model::routing::{ArpKey, DefaultRoute, Device, FoundRoute, FwMark, Leg, Member, Rule};
+
+/// One change of what the kernel holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Loosen the reverse path filter of an interface.
+    LooseRpFilter(IfName),
+    /// Have lookups pass over the routes by a device while it has no carrier.
+    IgnoreLinkdown(Device),
+    /// Have an interface keep its addresses to itself.
+    OwnArp(Device, ArpKey),
+    /// Set `net.ipv4.fib_multipath_hash_policy`.
+    HashPolicy(u8),
+    /// Put a link's device into the group by which our firewall rules know it.
+    DeviceGroup {
+        /// The device.
+        device: Device,
+        /// The group; 0 is that of all other devices.
+        group: u32,
+    },
+    /// Create or replace a single nexthop object.
+    Nexthop {
+        /// Its id.
+        id: u32,
+        /// Where it leads.
+        leg: Leg,
+    },
+    /// Create or replace a nexthop group.
+    Group {
+        /// Its id.
+        id: u32,
+        /// Its members.
+        members: Vec<Member>,
+    },
+    /// Delete a nexthop object or group of ours.
+    DeleteNexthop(u32),
+    /// Create a default route, or replace the first of its table and metric.
+    Route(DefaultRoute),
+    /// Delete a default route.
+    DeleteRoute(FoundRoute),
+    /// Add a rule.
+    Rule(Rule),
+    /// Put back a rule that the kernel starts with. It bears the kernel's protocol number: it is nobody's.
+    KernelRule(Rule),
+    /// Delete a rule of ours.
+    DeleteRule(Rule),
+    /// Load our chains of a table of the packet filter.
+    Firewall(Batch),
+    /// Forget the tracked connections that are pinned to a link, which have its mark under the mask of all.
+    Forget(FwMark),
+}
+
+impl Change {
+    /// Whether packets may take another way after it.
+    pub fn is_route(&self) -> bool {
+        let is_other = matches!(self, Self::LooseRpFilter(_) | Self::OwnArp(..) | Self::DeviceGroup { .. });
+        !is_other && !matches!(self, Self::Firewall(_) | Self::Forget(_))
+    }
+
+    /// The change as a command of ip(8) that can be pasted; `protocol` marks what is ours.
+    pub fn command(&self, protocol: u8) -> impl fmt::Display + '_ {
+        Command { change: self, protocol }
+    }
+}
+
+struct Command<'a> {
+    change: &'a Change,
+    protocol: u8,
+}
+
+impl fmt::Display for Command<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = self.protocol;
+        match self.change {
+            // Not sysctl(8), which reads the dot of a VLAN's name as a separator.
+            Change::LooseRpFilter(name) => write!(f, "echo 2 > /proc/sys/net/ipv4/conf/{}/rp_filter", name.quoted()),
+            Change::IgnoreLinkdown(device) => {
+                write!(f, "echo 1 > /proc/sys/net/ipv4/conf/{}/ignore_routes_with_linkdown", device.name.quoted())
+            }
+            Change::OwnArp(device, key) => {
+                let (value, name, key) = (key.value(), device.name.quoted(), key.name());
+                write!(f, "echo {value} > /proc/sys/net/ipv4/conf/{name}/{key}")
+            }
+            Change::HashPolicy(n) => write!(f, "sysctl -w net.ipv4.fib_multipath_hash_policy={n}"),
+            Change::DeviceGroup { device, group } => {
+                write!(f, "ip link set dev {} group {group}", device.name.quoted())
+            }
+            Change::Firewall(batch) => write!(f, "{batch}"),
+            Change::Forget(FwMark { value, mask }) => write!(f, "conntrack -D -f ipv4 --mark {value:#x}/{mask:#x}"),
+            Change::Nexthop { id, leg } => write!(f, "ip nexthop replace id {id} {leg} protocol {protocol}"),
+            Change::Group { id, members } => {
+                write!(f, "ip nexthop replace id {id} group ")?;
+                for (i, Member { id, weight }) in members.iter().enumerate() {
+                    write!(f, "{}{id},{weight}", if i == 0 { "" } else { "/" })?;
+                }
+                write!(f, " protocol {protocol}")
+            }
+            Change::DeleteNexthop(id) => write!(f, "ip nexthop del id {id}"),
+            Change::Route(DefaultRoute { table, metric, target }) => {
+                write!(f, "ip route replace table {table} default metric {metric} protocol {protocol} {target}")
+            }
+            Change::DeleteRoute(route) => write!(f, "ip route del {}", route.selection()),
+            Change::KernelRule(rule) => write!(f, "ip{} rule add {rule} protocol {KERNEL}", option(rule.family)),
+            Change::Rule(rule) => write!(f, "ip{} rule add {rule} protocol {protocol}", option(rule.family)),
+            Change::DeleteRule(rule) => write!(f, "ip{} rule del {rule} protocol {protocol}", option(rule.family)),
+        }
+    }
+}
+
+/// What ip(8) takes for a family; IPv4 is its default.
+fn option(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "",
+        Family::V6 => " -6",
+    }
+}

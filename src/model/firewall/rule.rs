@@ -1,0 +1,121 @@
+//! Rules of our chains, and how iptables(8) writes them.
+
+use std::fmt;
+
+use ipnet::Ipv4Net;
+
+use crate::model::names::IfName;
+
+/// By what a link's packets are known.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum LinkMatch {
+    /// Its interface's device group.
+    Group(u32),
+    /// Its interface's name.
+    Name(IfName),
+}
+
+/// A condition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Match {
+    /// The packet came in by a link.
+    From(LinkMatch),
+    /// The packet leaves by a link.
+    To(LinkMatch),
+    /// Its source is in this network.
+    Source(Ipv4Net),
+    /// Its destination is in this network.
+    Destination(Ipv4Net),
+    /// Its connection's mark is this one under the mask.
+    Marked(u32, u32),
+    /// Its connection's mark is any but this one under the mask.
+    NotMarked(u32, u32),
+    /// It travels towards whoever began the connection.
+    Reply,
+    /// Its connection is a port forward.
+    Forwarded,
+    /// Its connection is no port forward.
+    NotForwarded,
+    /// It is an ICMP error about a packet of its connection.
+    IcmpError,
+}
+
+/// What becomes of a packet that meets all conditions of a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It leaves our chains.
+    Return,
+    /// It goes through a chain of ours instead of the rest of this one.
+    Goto(String),
+    /// It gets the bits of its connection's mark that are in the mask.
+    Restore(u32),
+    /// Its connection gets this mark under the mask.
+    Pin(u32, u32),
+    /// It loses the bits of the mask.
+    Unmark(u32),
+    /// It gets the address of the interface that it leaves by.
+    Masquerade,
+}
+
+/// A rule.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Rule {
+    /// All have to be met.
+    pub matches: Vec<Match>,
+    /// What it does.
+    pub verdict: Verdict,
+}
+
+impl Rule {
+    /// A rule with these conditions.
+    pub fn new(matches: impl Into<Vec<Match>>, verdict: Verdict) -> Self {
+        Self { matches: matches.into(), verdict }
+    }
+
+    /// Whether it speaks of device groups.
+    pub fn by_group(&self) -> bool {
+        self.matches.iter().any(|m| matches!(m, Match::From(LinkMatch::Group(_)) | Match::To(LinkMatch::Group(_))))
+    }
+}
+
+impl fmt::Display for Rule {
+    /// As iptables-restore(8) takes it after the name of the chain.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for condition in &self.matches {
+            write!(f, "{condition} ")?;
+        }
+        self.verdict.fmt(f)
+    }
+}
+
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::From(LinkMatch::Group(group)) => write!(f, "-m devgroup --src-group {group:#x}"),
+            Self::From(LinkMatch::Name(name)) => write!(f, "-i {name}"),
+            Self::To(LinkMatch::Group(group)) => write!(f, "-m devgroup --dst-group {group:#x}"),
+            Self::To(LinkMatch::Name(name)) => write!(f, "-o {name}"),
+            Self::Source(net) => write!(f, "-s {net}"),
+            Self::Destination(net) => write!(f, "-d {net}"),
+            Self::Marked(value, mask) => write!(f, "-m connmark --mark {value:#x}/{mask:#x}"),
+            Self::NotMarked(value, mask) => write!(f, "-m connmark ! --mark {value:#x}/{mask:#x}"),
+            Self::Reply => f.write_str("-m conntrack --ctdir REPLY"),
+            Self::Forwarded => f.write_str("-m conntrack --ctstate DNAT"),
+            Self::NotForwarded => f.write_str("-m conntrack ! --ctstate DNAT"),
+            Self::IcmpError => f.write_str("-p icmp -m conntrack --ctstate RELATED"),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Return => f.write_str("-j RETURN"),
+            Self::Goto(chain) => write!(f, "-g {chain}"),
+            Self::Restore(mask) => write!(f, "-j CONNMARK --restore-mark --nfmask {mask:#x} --ctmask {mask:#x}"),
+            Self::Pin(value, mask) => write!(f, "-j CONNMARK --set-xmark {value:#x}/{mask:#x}"),
+            Self::Unmark(mask) => write!(f, "-j MARK --set-xmark 0x0/{mask:#x}"),
+            Self::Masquerade => f.write_str("-j MASQUERADE"),
+        }
+    }
+}

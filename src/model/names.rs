@@ -1,0 +1,313 @@
+//! The words of the program as types that cannot be wrong: names, numbers and addresses, checked
+//! once where they enter.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::model::sh;
+
+/// A value from outside that is not what it should be; says what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{what} {value:?} is not valid: {expected}")]
+pub struct Invalid {
+    what: &'static str,
+    value: String,
+    expected: &'static str,
+}
+
+impl Invalid {
+    /// `what` names the thing, `value` is what was given (shortened and escaped when shown),
+    /// `expected` says what would be right.
+    pub fn new(what: &'static str, value: &str, expected: &'static str) -> Self {
+        // A hostile peer must not be able to flood the log with one value.
+        let value = value.chars().take(64).collect();
+        Self { what, value, expected }
+    }
+
+    /// What would have been right.
+    pub fn expected(&self) -> &'static str {
+        self.expected
+    }
+}
+
+/// Name of a link, and of its routing table.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkName(String);
+
+impl LinkName {
+    /// Longest name, in bytes: then it also fits wherever an interface name does.
+    pub const MAX: usize = 15;
+
+    /// The name as text; safe as a file name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for LinkName {
+    type Err = Invalid;
+
+    fn from_str(s: &str) -> Result<Self, Invalid> {
+        let invalid = |expected| Invalid::new("link name", s, expected);
+        let shaped = s.len() <= Self::MAX
+            && s.starts_with(|c: char| c.is_ascii_lowercase())
+            && s.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-');
+        if !shaped {
+            return Err(invalid(
+                "write a lowercase letter, then lowercase letters, digits, '_' or '-', at most 15 characters",
+            ));
+        }
+        // The link's routing table bears this name, and ip-route(8) gives these a meaning.
+        if ["main", "local", "default", "unspec", "all"].contains(&s) {
+            return Err(invalid("ip-route(8) reserves this table name; choose another"));
+        }
+        Ok(Self(s.to_owned()))
+    }
+}
+
+/// Name of a network interface, as `dev_valid_name()` of the kernel accepts it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IfName(String);
+
+impl IfName {
+    /// The name as text; safe as one component of a path.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name as sh(1) takes it: the kernel allows `x;id&`.
+    pub fn quoted(&self) -> Cow<'_, str> {
+        sh::quoted(&self.0)
+    }
+}
+
+impl FromStr for IfName {
+    type Err = Invalid;
+
+    fn from_str(s: &str) -> Result<Self, Invalid> {
+        let ok = (1..=15).contains(&s.len())
+            && s != "."
+            && s != ".."
+            && s.chars().all(|c| c.is_ascii_graphic() && c != '/' && c != ':');
+        if ok {
+            Ok(Self(s.to_owned()))
+        } else {
+            Err(Invalid::new("interface name", s, "write 1 to 15 printable characters without '/', ':' or spaces"))
+        }
+    }
+}
+
+/// An IP version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Number of a routing table, not one of the kernel's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TableId(u32);
+
+impl TableId {
+    /// The main table, in which the default route lives. Never a link's.
+    pub const MAIN: Self = Self(254);
+
+    /// A link's table: not 0 (unspec), 253 (default), 254 (main) or 255 (local).
+    pub fn new(n: u32) -> Result<Self, Invalid> {
+        if n == 0 || (253..=255).contains(&n) {
+            let expected = "0 and 253 to 255 are the kernel's; write another number";
+            return Err(Invalid::new("table", &n.to_string(), expected));
+        }
+        Ok(Self(n))
+    }
+
+    /// A table as the kernel names it, whatever it is.
+    pub fn observed(n: u32) -> Self {
+        Self(n)
+    }
+
+    /// The number.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// The fwmark bit of a link: exactly one bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mark(u32);
+
+impl Mark {
+    /// One bit of the 32.
+    pub fn new(n: u32) -> Result<Self, Invalid> {
+        if n.is_power_of_two() {
+            Ok(Self(n))
+        } else {
+            Err(Invalid::new("mark", &format!("{n:#x}"), "write one bit: 0x1, 0x2, 0x4, ... 0x80000000"))
+        }
+    }
+
+    /// The bit, as value and as mask.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// Share of new flows that an uplink gets among the uplinks of its tier: 1 to 256, what the
+/// kernel's `rtnh_hops` (weight - 1, eight bits) can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Weight(u16);
+
+impl Weight {
+    /// The largest that a nexthop group takes before Linux 6.12 (`nh_check_attr_group()`).
+    pub const HEAVIEST_MEMBER: Self = Self(255);
+
+    /// 1 to 256.
+    pub fn new(n: u16) -> Result<Self, Invalid> {
+        if (1..=256).contains(&n) {
+            Ok(Self(n))
+        } else {
+            Err(Invalid::new("weight", &n.to_string(), "write a number from 1 to 256"))
+        }
+    }
+
+    /// The number.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl Default for Weight {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+/// Rank of an uplink: those of the lowest tier that is up carry traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tier(u8);
+
+impl Tier {
+    /// Highest tier: as many as there can be links.
+    pub const MAX: u8 = 32;
+
+    /// 1 to 32.
+    pub fn new(n: u8) -> Result<Self, Invalid> {
+        if (1..=Self::MAX).contains(&n) {
+            Ok(Self(n))
+        } else {
+            Err(Invalid::new("tier", &n.to_string(), "write a number from 1 to 32"))
+        }
+    }
+
+    /// The number.
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for Tier {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+/// Address of one host, as a link's own address or its gateway can be: not unspecified, loopback,
+/// multicast, broadcast or reserved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostAddr(Ipv4Addr);
+
+impl HostAddr {
+    /// `addr`, if a host on an Internet line can have it.
+    pub fn new(addr: Ipv4Addr) -> Result<Self, Invalid> {
+        let first = addr.octets()[0];
+        // 0/8 and 127/8 never leave a host, 224/4 is multicast, 240/4 reserved or broadcast.
+        if first == 0 || first == 127 || first >= 224 {
+            return Err(Invalid::new("address", &addr.to_string(), "no host on a line can have it"));
+        }
+        Ok(Self(addr))
+    }
+
+    /// The address.
+    pub fn get(self) -> Ipv4Addr {
+        self.0
+    }
+}
+
+impl FromStr for HostAddr {
+    type Err = Invalid;
+
+    fn from_str(s: &str) -> Result<Self, Invalid> {
+        let addr = s.parse().map_err(|_| Invalid::new("address", s, "write an IPv4 address such as 192.0.2.1"))?;
+        Self::new(addr)
+    }
+}
+
+macro_rules! display_inner {
+    ($($t:ty => $fmt:literal),* $(,)?) => {$(
+        impl fmt::Display for $t {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, $fmt, self.0)
+            }
+        }
+    )*};
+}
+display_inner!(LinkName => "{}", IfName => "{}", TableId => "{}", Mark => "{:#x}", Weight => "{}", Tier => "{}", HostAddr => "{}");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_names_are_table_names_and_file_names() {
+        for good in ["isp1", "a", "vpn-office_2", "abcdefghijklmno"] {
+            assert_eq!(good.parse::<LinkName>().unwrap().as_str(), good);
+        }
+        for bad in ["", "Isp", "1isp", "-x", "a/b", "..", "a b", "abcdefghijklmnop", "main", "local", "default", "é"] {
+            assert!(bad.parse::<LinkName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn interface_names_follow_the_kernel() {
+        for good in ["ppp0", "eth0.100", "wg-home", "a@b"] {
+            assert_eq!(good.parse::<IfName>().unwrap().as_str(), good);
+        }
+        for bad in ["", ".", "..", "a/b", "eth0:1", "a b", "abcdefghijklmnop", "pp\u{0}p", "x\n"] {
+            assert!(bad.parse::<IfName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_keep_to_their_ranges() {
+        for bad in [0, 253, 254, 255] {
+            assert!(TableId::new(bad).is_err());
+        }
+        assert_eq!(TableId::new(1000).unwrap().get(), 1000);
+        for bad in [0, 3, 0x6, u32::MAX] {
+            assert!(Mark::new(bad).is_err());
+        }
+        assert_eq!(Mark::new(0x8000_0000).unwrap().to_string(), "0x80000000");
+        assert!(Weight::new(0).is_err() && Weight::new(257).is_err() && Weight::new(256).is_ok());
+        assert!(Tier::new(0).is_err() && Tier::new(33).is_err() && Tier::new(32).is_ok());
+    }
+
+    #[test]
+    fn addresses_that_no_host_on_a_line_has_are_refused() {
+        for bad in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "1.2.3", "::1", ""] {
+            assert!(bad.parse::<HostAddr>().is_err(), "{bad:?}");
+        }
+        assert_eq!("198.51.100.1".parse::<HostAddr>().unwrap().to_string(), "198.51.100.1");
+    }
+
+    #[test]
+    fn an_error_does_not_carry_a_flood() {
+        let error = "x".repeat(100_000).parse::<IfName>().unwrap_err().to_string();
+        assert!(error.len() < 300, "{}", error.len());
+    }
+}

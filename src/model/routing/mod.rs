@@ -1,0 +1,283 @@
+//! Routes, nexthops and rules as the kernel holds them, in the terms of ip-route(8),
+//! ip-nexthop(8) and ip-rule(8); each is written as the arguments that ip(8) takes.
+
+use std::fmt;
+use std::net::IpAddr;
+
+mod rules;
+
+pub use rules::{Action, FoundRule, FwMark, PortRange, Rule, Selector, UidRange};
+
+use crate::model::names::{HostAddr, IfName, TableId, Weight};
+
+/// A network device. The index tells it from a later one of the same name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Device {
+    /// Kernel's interface index: never used twice while the system runs.
+    pub index: u32,
+    /// Its name.
+    pub name: IfName,
+}
+
+/// A sysctl of an interface that keeps its addresses to itself, where another interface is in the same Ethernet
+/// segment: Linux answers ARP for any of its addresses on any interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArpKey {
+    /// Answer for the interface's own addresses only.
+    Ignore,
+    /// Ask with the best of the interface's own addresses.
+    Announce,
+}
+
+impl ArpKey {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ignore => "arp_ignore",
+            Self::Announce => "arp_announce",
+        }
+    }
+
+    /// The least value that does it.
+    pub fn value(self) -> u32 {
+        match self {
+            Self::Ignore => 1,
+            Self::Announce => 2,
+        }
+    }
+}
+
+/// One way out: a device, and the gateway behind it if there is one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Leg {
+    /// Device that packets leave by.
+    pub device: Device,
+    /// Next router; `None`: the device leads to one peer.
+    pub gateway: Option<HostAddr>,
+    /// The gateway is behind the device although no address of the device covers it.
+    pub onlink: bool,
+}
+
+/// A leg and its share of new flows.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WeightedLeg {
+    /// The way out.
+    pub leg: Leg,
+    /// Its share.
+    pub weight: Weight,
+}
+
+/// What a default route of ours points to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A nexthop group, by id: the kernel itself takes dying members out.
+    Group(u32),
+    /// One or more legs, sorted by device.
+    Legs(Vec<WeightedLeg>),
+}
+
+/// A default route of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefaultRoute {
+    /// Table it is in.
+    pub table: TableId,
+    /// Its metric: the lowest of a table wins.
+    pub metric: u32,
+    /// Where it leads.
+    pub target: Target,
+}
+
+/// A default route as the kernel holds it, whoever made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundRoute {
+    /// Table it is in.
+    pub table: TableId,
+    /// Its metric.
+    pub metric: u32,
+    /// Who made it: `rtm_protocol`.
+    pub protocol: u8,
+    /// Where it leads.
+    pub target: FoundTarget,
+}
+
+/// Where a found route leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundTarget {
+    /// A nexthop object or group, by id; its devices as the kernel resolved them.
+    Nexthop {
+        /// Id of the object.
+        id: u32,
+        /// Interface indices.
+        devices: Vec<u32>,
+    },
+    /// Legs that we could have written, in the kernel's order: a deletion has to name them so.
+    Legs(Vec<WeightedLeg>),
+    /// Anything else: unreachable, an IPv6 gateway, a device that we do not know.
+    Other {
+        /// Its type.
+        kind: RouteKind,
+        /// Its legs as ip-route(8) would show them; empty where there are none.
+        text: String,
+        /// The same as the kernel compares them when the route is deleted.
+        hops: Vec<Hop>,
+    },
+}
+
+/// Type of a route, `rtm_type` of rtnetlink(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteKind(pub u8);
+
+impl RouteKind {
+    /// `RTN_UNICAST`: leads somewhere.
+    pub const UNICAST: Self = Self(1);
+    /// `RTN_UNREACHABLE`.
+    pub const UNREACHABLE: Self = Self(7);
+
+    /// With a blank behind it, as ip-route(8) wants it right before the prefix; nothing where it can be left out.
+    fn before_prefix(self) -> &'static str {
+        match self.0 {
+            2 => "local ",
+            3 => "broadcast ",
+            4 => "anycast ",
+            5 => "multicast ",
+            6 => "blackhole ",
+            7 => "unreachable ",
+            8 => "prohibit ",
+            9 => "throw ",
+            10 => "nat ",
+            _ => "",
+        }
+    }
+}
+
+/// A leg of a route that we could not have written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hop {
+    /// Interface index.
+    pub device: u32,
+    /// Gateway.
+    pub gateway: Option<IpAddr>,
+}
+
+impl FoundTarget {
+    /// Indices of the devices it leads to.
+    pub fn devices(&self) -> Vec<u32> {
+        match self {
+            Self::Nexthop { devices, .. } => devices.clone(),
+            Self::Other { hops, .. } => hops.iter().map(|hop| hop.device).collect(),
+            Self::Legs(legs) => legs.iter().map(|l| l.leg.device.index).collect(),
+        }
+    }
+
+    /// Whether it is what `target` says.
+    pub fn is(&self, target: &Target) -> bool {
+        match (self, target) {
+            (Self::Nexthop { id, .. }, Target::Group(wanted)) => id == wanted,
+            // The kernel keeps a multipath route of one leg as a plain route, without its weight.
+            (Self::Legs(found), Target::Legs(wanted)) if wanted.len() == 1 => {
+                found.len() == 1 && found[0].leg == wanted[0].leg
+            }
+            (Self::Legs(found), Target::Legs(wanted)) => {
+                let mut found = found.clone();
+                found.sort();
+                found == *wanted
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A nexthop object as the kernel holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundNexthop {
+    /// Who made it: `nh_protocol`.
+    pub protocol: u8,
+    /// What it is.
+    pub kind: NexthopKind,
+}
+
+/// What a nexthop object is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NexthopKind {
+    /// One way out.
+    Single(Leg),
+    /// One way out, by a device that is no link's: of a line that was on it before.
+    Elsewhere,
+    /// A group of single objects.
+    Group(Vec<Member>),
+    /// Anything that we never write.
+    Other,
+}
+
+/// Member of a nexthop group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member {
+    /// Id of its nexthop object.
+    pub id: u32,
+    /// Its share of new flows.
+    pub weight: Weight,
+}
+
+impl fmt::Display for Leg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(gateway) = self.gateway {
+            write!(f, "via {gateway} ")?;
+        }
+        write!(f, "dev {}", self.device.name.quoted())?;
+        if self.onlink { f.write_str(" onlink") } else { Ok(()) }
+    }
+}
+
+/// Legs as ip-route(8) takes them; one leg stands alone.
+fn fmt_legs(legs: &[WeightedLeg], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if let [only] = legs {
+        return write!(f, "{}", only.leg);
+    }
+    let mut space = "";
+    for WeightedLeg { leg, weight } in legs {
+        // `onlink` goes after the weight in a nexthop of ip-route(8) and before it alike.
+        write!(f, "{space}nexthop {leg} weight {weight}")?;
+        space = " ";
+    }
+    Ok(())
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Group(id) => write!(f, "nhid {id}"),
+            Self::Legs(legs) => fmt_legs(legs, f),
+        }
+    }
+}
+
+impl fmt::Display for FoundTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nexthop { id, .. } => write!(f, "nhid {id}"),
+            Self::Legs(legs) => fmt_legs(legs, f),
+            Self::Other { kind, text, .. } => f.write_str(format!("{}{text}", kind.before_prefix()).trim_end()),
+        }
+    }
+}
+
+impl FoundRoute {
+    /// What ip(8) takes to delete just this route, after `ip route del`.
+    pub fn selection(&self) -> impl fmt::Display + '_ {
+        Selection(self)
+    }
+}
+
+struct Selection<'a>(&'a FoundRoute);
+
+impl fmt::Display for Selection<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let FoundRoute { table, metric, protocol, target } = self.0;
+        let (kind, legs) = match target {
+            FoundTarget::Other { kind, text, .. } => (kind.before_prefix(), text.clone()),
+            target => ("", target.to_string()),
+        };
+        let text = format!("table {table} {kind}default metric {metric} protocol {protocol} {legs}");
+        f.write_str(text.trim_end())
+    }
+}

@@ -1,0 +1,97 @@
+//! The batches of iptables-restore(8) that make our chains of the packet filter what they should be. Pure.
+
+use std::fmt::Write;
+
+use crate::model::firewall::{Batch, Chain, Found, FoundChains, FoundRule, Rule, Ruleset, Table, Variant, is_ours};
+
+mod render;
+mod sticky;
+
+pub use render::{device_groups, our_groups, rulesets, strays, unmasqueraded};
+
+/// What makes `wanted` of `found`. A table that `wanted` does not name loses what it has of ours.
+pub fn batches(wanted: &[Ruleset], found: &Found) -> Vec<Batch> {
+    let nothing = FoundChains::new();
+    let mut batches = Vec::new();
+    for table in Table::ALL {
+        let wanted = wanted.iter().find(|ruleset| ruleset.table == table);
+        batches.extend(batch(Variant::Usual, table, wanted, found.tables.get(&table).unwrap_or(&nothing)));
+    }
+    // Last, so that there is no time without any.
+    if let Some(leftover) = &found.leftover {
+        batches
+            .extend(leftover.tables.iter().filter_map(|(table, found)| batch(leftover.variant, *table, None, found)));
+    }
+    batches
+}
+
+fn batch(variant: Variant, table: Table, wanted: Option<&Ruleset>, found: &FoundChains) -> Option<Batch> {
+    let seal = wanted.map(Ruleset::seal);
+    let chains = wanted.map(|w| &w.chains[..]).unwrap_or_default();
+    let unwanted: Vec<_> =
+        found.keys().filter(|name| is_ours(name) && !chains.iter().any(|c| c.name == **name)).collect();
+    let whole = |chain: &Chain| {
+        let rules = found.get(&chain.name).map(Vec::as_slice).unwrap_or_default();
+        rules.len() == chain.rules.len()
+            && matches!((rules.first(), &seal), (Some(FoundRule::Sealed(a)), Some(b)) if a == b)
+    };
+    if unwanted.is_empty() && chains.iter().all(|c| whole(c) && is_hooked(c, found)) {
+        return None;
+    }
+    let mut text = format!("*{}\n", table.name());
+    // Writing to a String cannot fail. With --noflush a chain that is named is emptied, or made.
+    for chain in chains {
+        let _ = writeln!(text, ":{} - [0:0]", chain.name);
+    }
+    for chain in chains {
+        let mut seal = seal.map(|seal| format!(" -m comment --comment \"{seal}\"")).unwrap_or_default();
+        for rule in &chain.rules {
+            let _ = writeln!(text, "-A {}{seal} {rule}", chain.name);
+            seal.clear();
+        }
+    }
+    for chain in chains.iter().filter(|chain| !is_hooked(chain, found)) {
+        unhook(&mut text, &chain.name, found);
+        if let Some(hook) = chain.hook {
+            let _ = writeln!(text, "-A {hook} -j {}", chain.name);
+        }
+    }
+    // They may lead to one another.
+    for name in &unwanted {
+        unhook(&mut text, name, found);
+        let _ = writeln!(text, "-F {name}");
+    }
+    for name in unwanted {
+        let _ = writeln!(text, "-X {name}");
+    }
+    text.push_str("COMMIT\n");
+    let by_group = chains.iter().flat_map(|c| &c.rules).any(Rule::by_group);
+    Some(Batch { variant, table, text, by_group })
+}
+
+/// Adds the lines that delete the jumps to a chain.
+fn unhook(text: &mut String, name: &str, found: &FoundChains) {
+    for (base, _) in hooks(name, found) {
+        let _ = writeln!(text, "-D {base} -j {name}");
+    }
+}
+
+/// Where there are jumps to a chain: kernel's chain, and the jump's place in it.
+fn hooks<'a>(name: &str, found: &'a FoundChains) -> Vec<(&'a str, usize)> {
+    let jumps = |rule: &FoundRule| matches!(rule, FoundRule::Jump(to) if to == name);
+    let bases = found.iter().filter(|(base, _)| !is_ours(base));
+    bases
+        .flat_map(|(base, rules)| {
+            rules.iter().enumerate().filter(|(_, rule)| jumps(rule)).map(|(at, _)| (base.as_str(), at))
+        })
+        .collect()
+}
+
+/// Whether there is the one jump to the chain that there should be, in its place, and no other.
+fn is_hooked(chain: &Chain, found: &FoundChains) -> bool {
+    match (chain.hook, &hooks(&chain.name, found)[..]) {
+        (None, []) => true,
+        (Some(hook), [(base, at)]) => *base == hook && (!chain.last || found.get(hook).map(Vec::len) == Some(at + 1)),
+        _ => false,
+    }
+}

@@ -1,0 +1,158 @@
+//! What our chains should be for a configuration. Pure.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use ipnet::Ipv4Net;
+
+use super::sticky;
+use crate::config::{Config, Firewall, Link, LinkKind};
+use crate::model::firewall::{Chain, Ruleset, Table};
+use crate::model::firewall::{LinkMatch, Match, Rule, Verdict};
+use crate::model::names::{HostAddr, IfName};
+use crate::model::numbering::LINK_GROUPS;
+use crate::model::observed::{Interface, Observed};
+use crate::model::routing::Device;
+use crate::reconcile::link_state::LiveLink;
+use crate::state::records::Records;
+
+/// Nets behind a link's own Ethernet are told apart up to this number, since each is a rule: more routes by another
+/// router than that are its business, and there is a default route for it.
+pub const NEAR_LIMIT: usize = 100;
+
+/// A link as rules speak of it.
+pub(super) struct Side<'a> {
+    pub(super) link: &'a Link,
+    pub(super) known_by: LinkMatch,
+    pub(super) gateway: Option<HostAddr>,
+    /// What main reaches by its interface otherwise than by its gateway.
+    pub(super) near: Vec<Ipv4Net>,
+    /// Its own addresses among these.
+    pub(super) own: Vec<HostAddr>,
+}
+
+/// The device group of a link: by its place in the configuration.
+fn group(config: &Config, link: &Link) -> u32 {
+    let place = config.links.iter().take_while(|l| l.name != link.name).count();
+    // At most 32 links, so the conversion holds.
+    config.settings.device_group.saturating_add(u32::try_from(place).unwrap_or(u32::MAX))
+}
+
+/// Whether we may give the device of this group another: it has none, or one of ours.
+fn is_free(config: &Config, found: u32) -> bool {
+    found == 0 || our_groups(config).contains(&found)
+}
+
+/// The device groups that are ours, whatever the links are.
+pub fn our_groups(config: &Config) -> Range<u32> {
+    let first = config.settings.device_group;
+    first..first.saturating_add(LINK_GROUPS)
+}
+
+/// Of the devices in groups of ours those whose group is not that of a link which they are, by record or by name:
+/// their link has left the configuration, or is on another interface now, and the group may mean another link.
+pub fn strays(config: &Config, records: &Records, grouped: Vec<(Device, u32)>) -> Vec<Device> {
+    let is_on = |link: &Link, device: &Device| {
+        link.interface == device.name || records.get(&link.name).is_some_and(|record| record.index == device.index)
+    };
+    let is_right = |(device, found): &(Device, u32)| {
+        config.links.iter().any(|link| group(config, link) == *found && is_on(link, device))
+    };
+    grouped.into_iter().filter(|one| !is_right(one)).map(|(device, _)| device).collect()
+}
+
+/// Live uplinks by which packets of a private network behind us would leave with their own source,
+/// which no provider takes: such a network is there, and nobody at all rewrites sources.
+pub fn unmasqueraded<'a>(live: &[LiveLink<'a>], observed: &Observed) -> Vec<&'a Link> {
+    if observed.private_lan.is_none() || observed.firewall.foreign_nat {
+        return Vec::new();
+    }
+    let plain = |link: &&Link| matches!(link.kind, LinkKind::Uplink { .. }) && !link.masquerade;
+    live.iter().map(|l| l.link).filter(plain).collect()
+}
+
+/// Interfaces of live links and the device groups that they should be in, where they are not yet.
+pub fn device_groups(config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> BTreeMap<IfName, u32> {
+    let mut groups = BTreeMap::new();
+    if config.settings.firewall == Firewall::None || observed.firewall.by_name() {
+        return groups;
+    }
+    for l in live {
+        let name = &l.leg.device.name;
+        let Some(found) = observed.interfaces.get(name).map(|i| i.group) else { continue };
+        let wanted = group(config, l.link);
+        if found != wanted && is_free(config, found) {
+            groups.insert(name.clone(), wanted);
+        }
+    }
+    groups
+}
+
+/// What both tables should hold; nothing at all with `firewall = "none"`.
+pub fn rulesets(config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Option<Vec<Ruleset>> {
+    if config.settings.firewall == Firewall::None {
+        return None;
+    }
+    let by_name = observed.firewall.by_name();
+    let sides: Vec<_> = config.links.iter().filter_map(|link| side(config, link, live, observed, by_name)).collect();
+    let mut rulesets = vec![sticky::mangle(config, &sides, by_name)];
+    let masqueraded = sides.iter().filter(|side| side.link.masquerade);
+    let rules: Vec<_> =
+        masqueraded.map(|side| Rule::new([Match::To(side.known_by.clone())], Verdict::Masquerade)).collect();
+    if !rules.is_empty() {
+        // Where it is among others does not matter: the administrator's own rules come first, since
+        // they were there first, and the first that matches decides.
+        let chain = Chain { name: "MULTIHOME-POSTROUTING".to_owned(), hook: Some("POSTROUTING"), last: false, rules };
+        rulesets.push(Ruleset { table: Table::Nat, chains: vec![chain], by_name });
+    }
+    Some(rulesets)
+}
+
+fn side<'a>(
+    config: &Config,
+    link: &'a Link,
+    live: &[LiveLink<'_>],
+    observed: &Observed,
+    by_name: bool,
+) -> Option<Side<'a>> {
+    let live = live.iter().find(|l| l.link.name == link.name);
+    let name = live.map_or(&link.interface, |l| &l.leg.device.name);
+    let found = observed.interfaces.get(name);
+    // The administrator's own group of a device stays, and the device is known by its name.
+    let named = by_name || found.is_some_and(|i| !is_free(config, i.group));
+    let known_by = match named {
+        true if !is_plain(name) => return None,
+        true => LinkMatch::Name(name.clone()),
+        false => LinkMatch::Group(group(config, link)),
+    };
+    let gateway = live.and_then(|l| l.leg.gateway);
+    let near = live.and(found).map(|interface| near(interface, gateway)).unwrap_or_default();
+    let own = found.map(|interface| &interface.addresses[..]).unwrap_or_default().iter().map(|a| a.local);
+    let own = own.filter(|local| near.iter().any(|net| net.contains(&local.get()))).collect();
+    Some(Side { link, known_by, gateway, near, own })
+}
+
+/// What main reaches by an Ethernet otherwise than the link's table does. Behind a point-to-point line it makes no
+/// difference which of the two sends a packet there.
+fn near(interface: &Interface, gateway: Option<HostAddr>) -> Vec<Ipv4Net> {
+    if !interface.arp {
+        return Vec::new();
+    }
+    let mut near = Vec::new();
+    if gateway.is_some() {
+        near.extend(interface.addresses.iter().map(|a| a.reaches));
+    }
+    let routes = interface.routes.iter().filter(|route| route.gateway != gateway.map(|gateway| gateway.get().into()));
+    near.extend(routes.map(|route| route.to));
+    // The gateway itself is found by either.
+    near.retain(|net| net.prefix_len() < 31 || gateway.is_none_or(|gateway| !net.contains(&gateway.get())));
+    let mut near = Ipv4Net::aggregate(&near);
+    near.sort();
+    near.truncate(NEAR_LIMIT);
+    near
+}
+
+/// Whether iptables takes the name for what it is: it reads a trailing `+` as "any that begins so".
+fn is_plain(name: &IfName) -> bool {
+    name.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b"._-@".contains(&b)) && !name.as_str().starts_with('-')
+}

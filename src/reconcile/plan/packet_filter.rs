@@ -1,0 +1,25 @@
+//! When our chains of the packet filter are loaded.
+
+use super::{Change, Plan};
+use crate::config::Config;
+use crate::model::names::TableId;
+use crate::model::observed::Observed;
+use crate::reconcile::firewall;
+use crate::reconcile::link_state::LiveLink;
+
+impl Plan {
+    pub(super) fn load_firewall(&mut self, config: &Config, live: &[LiveLink<'_>], observed: &Observed) {
+        if let Some(wanted) = firewall::rulesets(config, live, observed).filter(|_| !observed.firewall.hidden) {
+            self.changes.extend(firewall::batches(&wanted, &observed.firewall).into_iter().map(Change::Firewall));
+        }
+    }
+}
+
+/// Whether the default route that is in use leads by live links only: then nobody waits for another.
+pub(super) fn nobody_waits(live: &[LiveLink<'_>], observed: &Observed) -> bool {
+    let defaults = observed.routes.iter().filter(|route| route.table == TableId::MAIN);
+    let Some(used) = defaults.min_by_key(|route| route.metric) else { return false };
+    let devices = used.target.devices();
+    let is_live = |device: &u32| live.iter().any(|l| l.carrier && l.leg.device.index == *device);
+    !devices.is_empty() && devices.iter().all(is_live)
+}

@@ -1,0 +1,41 @@
+//! What a plan cannot make right.
+
+use thiserror::Error;
+
+use crate::model::routing::FoundRoute;
+
+/// Something that keeps the kernel from being as wanted, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Problem {
+    /// Somebody else's default route is where ours should be.
+    #[error(
+        "a default route that is not ours stands at metric {} of table {}: {}; it stays. Delete it \
+         (ip route del {}) and keep its owner from adding it, or make its line an [[uplink]]",
+        .0.metric, .0.table, .0.target, .0.selection()
+    )]
+    ForeignDefault(FoundRoute),
+    /// Somebody else's default route is where a spare should be.
+    #[error(
+        "a default route that is not ours stands at metric {} of table {}, where a spare belongs: {}; it stays. \
+         Delete it (ip route del {}), or set `spare-metric` in [settings]",
+        .0.metric, .0.table, .0.target, .0.selection()
+    )]
+    ForeignSpare(FoundRoute),
+    /// Somebody else uses a nexthop id of ours.
+    #[error(
+        "nexthop id {id} belongs to protocol {protocol}; it stays, and the default route is a multipath route \
+         instead of a nexthop group. Set `nexthop-id` in [settings] to a range that is free"
+    )]
+    ForeignNexthop {
+        /// The id.
+        id: u32,
+        /// Whose it is.
+        protocol: u8,
+    },
+    /// The configuration wants what the kernel has not.
+    #[error(
+        "this kernel has no nexthop objects (Linux 5.3 has); the default route is a multipath route. \
+         Write nexthops = \"auto\" in [settings]"
+    )]
+    NoNexthopObjects,
+}

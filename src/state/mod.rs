@@ -1,0 +1,5 @@
+//! What we remember in the state directory, from one event to the next.
+
+pub mod drain;
+pub mod lock;
+pub mod records;

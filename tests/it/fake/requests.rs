@@ -1,0 +1,282 @@
+//! What requests do: `fib_table_insert()`, `fib_table_delete()`, `net/ipv4/nexthop.c`, `fib_nl_newrule()`
+//! and `fib_nl_delrule()` of Linux.
+
+use std::collections::BTreeSet;
+
+use multihome::model::change::Change;
+use multihome::model::firewall::{self, Batch, Seal};
+use multihome::model::names::{HostAddr, TableId, Weight};
+use multihome::model::numbering::KERNEL;
+use multihome::model::routing::{
+    Action, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Hop, Leg, Member, NexthopKind, RouteKind, Rule, Selector,
+    Target,
+};
+
+use super::{EINVAL, Fake, Held, Via};
+
+const ENOENT: i32 = 2;
+const ESRCH: i32 = 3;
+const EEXIST: i32 = 17;
+const ENODEV: i32 = 19;
+const ENETDOWN: i32 = 100;
+const ENETUNREACH: i32 = 101;
+
+/// What requests do.
+impl Fake {
+    pub(super) fn change(&mut self, change: &Change, protocol: u8) -> Result<(), i32> {
+        match change {
+            Change::LooseRpFilter(name) => match self.nics.get_mut(name) {
+                Some(nic) => nic.strict_rp_filter = false,
+                None => return Err(ENOENT),
+            },
+            // Devices of the fake do no ARP.
+            Change::OwnArp(..) => return Err(ENOENT),
+            Change::IgnoreLinkdown(device) => {
+                let nic = self.nics.values_mut().find(|nic| nic.index == device.index);
+                nic.ok_or(ENODEV)?.ignores_linkdown = true;
+            }
+            Change::DeviceGroup { device, group } => {
+                self.nics.values_mut().find(|nic| nic.index == device.index).ok_or(ENODEV)?.group = *group;
+            }
+            Change::Firewall(batch) => self.restore(batch)?,
+            Change::Forget(pin) => self.tracked.retain(|mark| mark & pin.mask != pin.value),
+            Change::HashPolicy(policy) => self.hash_policy = *policy,
+            Change::Nexthop { id, leg } => self.put_object(*id, protocol, NexthopKind::Single(leg.clone()))?,
+            Change::Group { id, members } => self.put_object(*id, protocol, NexthopKind::Group(members.clone()))?,
+            Change::DeleteNexthop(id) => self.drop_objects(|object, _| object == *id),
+            Change::Route(route) => {
+                let via = match &route.target {
+                    Target::Group(id) => Via::Nexthop(*id),
+                    Target::Legs(legs) => Via::Legs(legs.clone()),
+                };
+                self.replace_route(Held::new(route.table, route.metric, protocol, via))?;
+            }
+            Change::DeleteRoute(route) => {
+                let at = self.routes.iter().position(|held| is_deleted_by(held, route));
+                at.map(|at| self.routes.remove(at)).ok_or(ESRCH).map(drop).or_else(gone)?;
+            }
+            Change::Rule(rule) => self.add_rule(rule.clone(), protocol),
+            Change::KernelRule(rule) => self.add_rule(rule.clone(), KERNEL),
+            Change::DeleteRule(rule) => {
+                let at = self.rules.iter().position(|held| is_rule_deleted_by(held, rule, protocol));
+                at.map(|at| self.rules.remove(at)).ok_or(ENOENT).map(drop).or_else(gone)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `iptables-restore --noflush`: all of a batch or nothing.
+    fn restore(&mut self, batch: &Batch) -> Result<(), i32> {
+        let mut chains = self.firewall.tables.get(&batch.table).cloned().unwrap_or_default();
+        for line in batch.text.lines() {
+            let (what, rest) = line.split_once(' ').unwrap_or((line, ""));
+            let (chain, rule) = rest.split_once(' ').unwrap_or((rest, ""));
+            let jump = |rule: &str| rule.strip_prefix("-j ").filter(|to| firewall::is_ours(to)).map(str::to_owned);
+            match what {
+                "-A" => {
+                    let seal = Seal::find(rule.as_bytes()).map(firewall::FoundRule::Sealed);
+                    let rule = seal.or_else(|| jump(rule).map(firewall::FoundRule::Jump));
+                    chains.entry(chain.to_owned()).or_default().push(rule.unwrap_or(firewall::FoundRule::Other));
+                }
+                "-D" => {
+                    let rules = chains.get_mut(chain).ok_or(ENOENT)?;
+                    let gone = jump(rule).map(firewall::FoundRule::Jump);
+                    let at = rules.iter().position(|r| Some(r) == gone.as_ref()).ok_or(ENOENT)?;
+                    rules.remove(at);
+                }
+                "-F" => chains.get_mut(chain).ok_or(ENOENT)?.clear(),
+                "-X" => drop(chains.remove(chain).ok_or(ENOENT)?),
+                _ => {
+                    if let Some(chain) = what.strip_prefix(':') {
+                        chains.insert(chain.to_owned(), Vec::new());
+                    }
+                }
+            }
+        }
+        self.firewall.tables.insert(batch.table, chains);
+        Ok(())
+    }
+
+    /// `RTM_NEWNEXTHOP` with REPLACE, whoever made what is there.
+    pub fn put_object(&mut self, id: u32, protocol: u8, kind: NexthopKind) -> Result<(), i32> {
+        if let NexthopKind::Single(leg) = &kind {
+            let nic = self.nic(leg.device.index).ok_or(EINVAL)?;
+            if !nic.carrier {
+                return Err(ENETDOWN);
+            }
+            self.check_leg(leg)?;
+        }
+        let objects = self.nexthops.as_mut().ok_or(EINVAL)?;
+        if let NexthopKind::Group(members) = &kind {
+            let single = |m: &Member| matches!(objects.get(&m.id), Some(o) if matches!(o.kind, NexthopKind::Single(_)));
+            let distinct: BTreeSet<_> = members.iter().map(|m| m.id).collect();
+            // Before Linux 6.12 (`nh_check_attr_group()`).
+            let heavy = members.iter().any(|m| m.weight > Weight::HEAVIEST_MEMBER);
+            if members.is_empty() || distinct.len() != members.len() || !members.iter().all(single) || heavy {
+                return Err(EINVAL);
+            }
+        }
+        let group = matches!(kind, NexthopKind::Group(_));
+        let mut object = FoundNexthop { protocol, kind };
+        if let Some(old) = objects.get(&id) {
+            if group != matches!(old.kind, NexthopKind::Group(_)) {
+                return Err(EINVAL);
+            }
+            if group {
+                object.protocol = old.protocol;
+            }
+        }
+        objects.insert(id, object);
+        Ok(())
+    }
+
+    /// `fib_check_nh()`.
+    fn check_leg(&self, leg: &Leg) -> Result<(), i32> {
+        let nic = self.nic(leg.device.index).ok_or(ENODEV)?;
+        match leg.gateway {
+            _ if !nic.up => Err(ENETDOWN),
+            Some(gateway) if !leg.onlink && !nic.reaches(gateway) => Err(ENETUNREACH),
+            None if leg.onlink => Err(EINVAL),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_via(&self, via: &Via) -> Result<(), i32> {
+        match via {
+            Via::Legs(legs) => legs.iter().try_for_each(|l| self.check_leg(&l.leg)),
+            Via::Nexthop(id) if self.resolve(*id).is_empty() => Err(EINVAL),
+            Via::Nexthop(_) | Via::Unreachable => Ok(()),
+        }
+    }
+
+    /// Where a route of that place goes: before the first alias, or after the last.
+    pub(super) fn place(&self, table: TableId, metric: u32) -> std::ops::Range<usize> {
+        let key = (table, metric);
+        self.routes.partition_point(|r| (r.table, r.metric) < key)
+            ..self.routes.partition_point(|r| (r.table, r.metric) <= key)
+    }
+
+    /// `RTM_NEWROUTE` with CREATE and REPLACE: the first alias only, of whatever protocol.
+    pub fn replace_route(&mut self, new: Held) -> Result<(), i32> {
+        self.check_via(&new.via)?;
+        let place = self.place(new.table, new.metric);
+        let same = |held: &Held| held.protocol == new.protocol && held.via == new.via;
+        match self.routes[place.clone()].iter().position(same) {
+            Some(0) => {}
+            Some(_) => return Err(EEXIST),
+            None if place.is_empty() => self.routes.insert(place.start, new),
+            None => self.routes[place.start] = new,
+        }
+        Ok(())
+    }
+
+    /// As `ip route prepend`, and the ioctl of pppd; `false`: refused.
+    pub fn prepend_route(&mut self, new: Held) -> bool {
+        let place = self.place(new.table, new.metric);
+        let same = |held: &Held| held.protocol == new.protocol && held.via == new.via;
+        let taken = self.check_via(&new.via).is_ok() && !self.routes[place.clone()].iter().any(same);
+        if taken {
+            self.routes.insert(place.start, new);
+        }
+        taken
+    }
+
+    /// `RTM_NEWRULE` with CREATE and EXCL: after all of its priority. The protocol is not compared. A guard comes without
+    /// EXCL, since its target is not compared either.
+    pub fn add_rule(&mut self, mut rule: Rule, protocol: u8) {
+        if self.forgets_ports {
+            rule.selector = Selector { proto: None, sport: None, dport: None, dscp: None, ..rule.selector };
+        }
+        let is_guard = matches!(rule.action, Action::Goto(_));
+        if is_guard || !self.rules.iter().any(|held| held.complete && held.rule == rule) {
+            self.push_rule(FoundRule { rule, protocol, complete: true });
+        }
+    }
+
+    /// As [`Self::add_rule`], but even if it is there already.
+    pub fn push_rule(&mut self, rule: FoundRule) {
+        let place = |held: &FoundRule| (held.rule.family, held.rule.priority);
+        let at = self.rules.partition_point(|held| place(held) <= place(&rule));
+        self.rules.insert(at, rule);
+    }
+}
+
+impl Held {
+    pub fn new(table: TableId, metric: u32, protocol: u8, mut via: Via) -> Self {
+        // The kernel keeps no weight of a single leg.
+        if let Via::Legs(legs) = &mut via
+            && let [only] = &mut legs[..]
+        {
+            only.weight = Weight::default();
+        }
+        Self { table, metric, protocol, via, dead: BTreeSet::new() }
+    }
+}
+
+/// `fib_table_delete()`, `fib_nh_match()`: what is not given is not compared, metric 0 is not given,
+/// and of several legs a single one is compared with the first only.
+fn is_deleted_by(held: &Held, wanted: &FoundRoute) -> bool {
+    let place = held.table == wanted.table && (wanted.metric == 0 || held.metric == wanted.metric);
+    if !place || held.protocol != wanted.protocol {
+        return false;
+    }
+    let hop = |held: &Leg, device: u32, gateway: Option<HostAddr>| {
+        held.device.index == device && (gateway.is_none() || gateway == held.gateway)
+    };
+    match (&wanted.target, &held.via) {
+        (FoundTarget::Nexthop { id, .. }, via) => *via == Via::Nexthop(*id),
+        (FoundTarget::Legs(wanted), Via::Legs(held)) => {
+            let compared = if wanted.len() == 1 { 1 } else { held.len() };
+            wanted.len() >= compared
+                && held.iter().zip(wanted).take(compared).all(|(h, w)| hop(&h.leg, w.leg.device.index, w.leg.gateway))
+        }
+        (FoundTarget::Other { kind, .. }, Via::Unreachable) => *kind == RouteKind::UNREACHABLE,
+        // Without any leg what is by a nexthop object matches as well as all else of the type.
+        (FoundTarget::Other { kind, hops, .. }, via) if hops.is_empty() => {
+            *kind == RouteKind::UNICAST && !matches!(via, Via::Unreachable)
+        }
+        (FoundTarget::Other { hops, .. }, Via::Legs(held)) => {
+            let gateway = |leg: &Leg| leg.gateway.map(|gateway| gateway.get().into());
+            let same =
+                |leg: &Leg, w: &Hop| leg.device.index == w.device && (w.gateway.is_none() || w.gateway == gateway(leg));
+            let compared = if hops.len() == 1 { 1 } else { held.len() };
+            hops.len() >= compared && held.iter().zip(hops).take(compared).all(|(h, w)| same(&h.leg, w))
+        }
+        (FoundTarget::Legs(_), _) | (FoundTarget::Other { .. }, Via::Nexthop(_)) => false,
+    }
+}
+
+/// `rule_find()`: what is not given is not compared.
+fn is_rule_deleted_by(held: &FoundRule, wanted: &Rule, protocol: u8) -> bool {
+    fn given<T: PartialEq>(wanted: Option<&T>, held: Option<&T>) -> bool {
+        wanted.is_none() || wanted == held
+    }
+    let action = match (wanted.action, held.rule.action) {
+        (
+            Action::Lookup { table, suppress_prefixlength: suppress },
+            Action::Lookup { table: held, suppress_prefixlength },
+        ) => table == held && given(suppress.as_ref(), suppress_prefixlength.as_ref()),
+        (Action::Unreachable, Action::Unreachable) => held.complete,
+        (Action::Goto(_), Action::Goto(_)) => true,
+        _ => false,
+    };
+    let (w, h) = (&wanted.selector, &held.rule.selector);
+    action
+        && held.protocol == protocol
+        && held.rule.family == wanted.family
+        && held.rule.priority == wanted.priority
+        && given(w.from.as_ref(), h.from.as_ref())
+        && given(w.to.as_ref(), h.to.as_ref())
+        && given(w.iif.as_ref(), h.iif.as_ref())
+        && given(w.fwmark.as_ref(), h.fwmark.as_ref())
+        && given(w.uid.as_ref(), h.uid.as_ref())
+        && given(w.proto.as_ref(), h.proto.as_ref())
+        && given(w.sport.as_ref(), h.sport.as_ref())
+        && given(w.dport.as_ref(), h.dport.as_ref())
+        && given(w.dscp.as_ref(), h.dscp.as_ref())
+}
+
+/// As the real door has it: what is gone already is a success.
+fn gone(error: i32) -> Result<(), i32> {
+    if [ENOENT, ESRCH].contains(&error) { Ok(()) } else { Err(error) }
+}

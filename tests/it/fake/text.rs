@@ -1,0 +1,272 @@
+//! What the kernel holds, as text in the words of ip(8), one thing a line:
+//!
+//! ```text
+//! link 11 ppp0 up address 198.51.100.10 peer 198.51.100.1    # or: down, no-carrier; strict-rp-filter; ignores-linkdown; ethernet; group 7000
+//! route table 254 default metric 0 protocol 4 via 198.51.100.1 dev ppp0
+//! route table 254 default metric 0 protocol 77 nexthop dev ppp0 dead weight 8 nexthop dev ppp1 weight 2
+//! rule priority 100 fwmark 0x4/0x4 lookup 3 protocol 77      # `and more`: selectors that we have no word for
+//! rule6 priority 190 lookup 254 suppress_prefixlength 0 protocol 77    # IPv6; `ipv6 none`: a kernel without it
+//! nexthop id 7100 group 7001,8/7002,2 protocol 77            # `nexthops none`: before Linux 5.3
+//! hash-policy 1
+//! rules none                                                 # not even those that every kernel starts with
+//! ```
+//!
+//! The three rules that every kernel starts with are left out where they are there.
+
+use std::fmt;
+use std::iter::Peekable;
+use std::net::Ipv4Addr;
+use std::str::{FromStr, SplitWhitespace};
+
+use ipnet::Ipv4Net;
+use multihome::model::names::{Family, HostAddr, TableId, Weight};
+use multihome::model::observed::Address;
+use multihome::model::routing::{
+    Action, Device, FoundNexthop, FoundRule, Leg, Member, NexthopKind, Rule, Selector, WeightedLeg,
+};
+use multihome::model::routing::{FwMark, PortRange, UidRange};
+
+use super::{Fake, Held, Nic, Via};
+
+struct Words<'a>(Peekable<SplitWhitespace<'a>>, &'a str);
+
+impl<'a> Words<'a> {
+    fn word(&mut self) -> &'a str {
+        self.0.next().unwrap_or_else(|| panic!("something is missing at the end of: {}", self.1))
+    }
+
+    fn value<T: FromStr>(&mut self) -> T {
+        let word = self.word();
+        word.parse().unwrap_or_else(|_| panic!("{word:?} makes no sense in: {}", self.1))
+    }
+
+    /// Whether the next word is this one, which is taken then.
+    fn is(&mut self, word: &str) -> bool {
+        self.0.next_if(|next| *next == word).is_some()
+    }
+
+    /// The value after this word, if that is the next one.
+    fn after<T: FromStr>(&mut self, word: &str) -> Option<T> {
+        self.is(word).then(|| self.value())
+    }
+
+    fn has(&mut self, word: &str) {
+        assert!(self.is(word), "{word:?} is missing in: {}", self.1);
+    }
+}
+
+fn pair<T: FromStr>(text: &str, by: char) -> (T, T) {
+    let parsed = text.split_once(by).and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    parsed.unwrap_or_else(|| panic!("{text:?} should be two values with {by:?} between them"))
+}
+
+impl Fake {
+    pub fn parse(text: &str) -> Self {
+        let mut fake = Self::default();
+        let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+        for line in lines.filter(|line| !line.is_empty()) {
+            let mut words = Words(line.split_whitespace().peekable(), line);
+            match words.word() {
+                "link" => fake.read_link(&mut words),
+                "route" => fake.read_route(&mut words),
+                "rule" => fake.push_rule(rule(&mut words, Family::V4)),
+                "rule6" => fake.push_rule(rule(&mut words, Family::V6)),
+                "ipv6" => {
+                    words.has("none");
+                    fake.rules.retain(|held| held.rule.family == Family::V4);
+                }
+                "rules" => {
+                    words.has("none");
+                    fake.rules.clear();
+                }
+                "nexthops" => {
+                    words.has("none");
+                    fake.nexthops = None;
+                }
+                "nexthop" => fake.read_nexthop(&mut words),
+                "hash-policy" => fake.hash_policy = words.value(),
+                other => panic!("what is a {other:?}? in: {line}"),
+            }
+            assert!(words.0.peek().is_none(), "{:?} is too much in: {line}", words.0.peek());
+        }
+        fake
+    }
+
+    fn read_link(&mut self, words: &mut Words<'_>) {
+        let index = words.value();
+        let name = words.value();
+        let state = words.word();
+        assert!(["up", "down", "no-carrier"].contains(&state), "{state:?} is no state of a link");
+        let strict_rp_filter = words.is("strict-rp-filter");
+        let ignores_linkdown = words.is("ignores-linkdown");
+        let arp = words.is("ethernet");
+        let group = words.after("group").unwrap_or_default();
+        let mut addresses = Vec::new();
+        while let Some(net) = words.after::<String>("address") {
+            let net: Ipv4Net = net.parse().unwrap_or_else(|_| Ipv4Net::from(net.parse::<Ipv4Addr>().unwrap()));
+            let reaches = words.after::<Ipv4Addr>("peer").map_or(net.trunc(), Ipv4Net::from);
+            addresses.push(Address { local: HostAddr::new(net.addr()).unwrap(), reaches });
+        }
+        let (up, carrier) = (state != "down", state == "up");
+        self.nics.insert(name, Nic { index, up, carrier, strict_rp_filter, ignores_linkdown, arp, group, addresses });
+    }
+
+    fn read_route(&mut self, words: &mut Words<'_>) {
+        words.has("table");
+        let table = TableId::observed(words.value());
+        words.has("default");
+        let metric = words.after("metric").unwrap_or_default();
+        let protocol = words.after("protocol").unwrap();
+        let mut route = Held::new(table, metric, protocol, Via::Unreachable);
+        if let Some(id) = words.after("nhid") {
+            route.via = Via::Nexthop(id);
+        } else if !words.is("unreachable") {
+            let mut legs = Vec::new();
+            while words.is("nexthop") || legs.is_empty() {
+                let leg = self.leg(words);
+                if words.is("dead") {
+                    route.dead.insert(leg.device.index);
+                }
+                let weight = words.after("weight").map_or(Weight::default(), |n| Weight::new(n).unwrap());
+                legs.push(WeightedLeg { leg, weight });
+            }
+            route.via = Via::Legs(legs);
+        }
+        let at = self.place(table, metric).end;
+        self.routes.insert(at, route);
+    }
+
+    fn leg(&self, words: &mut Words<'_>) -> Leg {
+        let gateway = words.after("via");
+        words.has("dev");
+        let name = words.value();
+        let nic = self.nics.get(&name).unwrap_or_else(|| panic!("no link {name} before: {}", words.1));
+        Leg { device: Device { index: nic.index, name }, gateway, onlink: words.is("onlink") }
+    }
+
+    fn read_nexthop(&mut self, words: &mut Words<'_>) {
+        words.has("id");
+        let id = words.value();
+        let kind = match words.after::<String>("group") {
+            Some(members) => NexthopKind::Group(members.split('/').map(member).collect()),
+            None => NexthopKind::Single(self.leg(words)),
+        };
+        words.has("protocol");
+        let object = FoundNexthop { protocol: words.value(), kind };
+        self.nexthops.as_mut().expect("this kernel has no nexthops").insert(id, object);
+    }
+}
+
+fn member(text: &str) -> Member {
+    let (id, weight) = pair::<u32>(text, ',');
+    Member { id, weight: Weight::new(weight.try_into().unwrap()).unwrap() }
+}
+
+fn rule(words: &mut Words<'_>, family: Family) -> FoundRule {
+    words.has("priority");
+    let priority = words.value();
+    let hex = |text: &str| u32::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();
+    let ports = |text: String| pair(&text, '-');
+    let selector = Selector {
+        from: words.after("from"),
+        to: words.after("to"),
+        iif: words.after("iif"),
+        fwmark: words.after::<String>("fwmark").map(|mark| {
+            let (value, mask) = mark.split_once('/').expect("a mark has a mask");
+            FwMark { value: hex(value), mask: hex(mask) }
+        }),
+        uid: words.after("uidrange").map(|r: String| pair(&r, '-')).map(|(start, end)| UidRange { start, end }),
+        proto: words.after("ipproto"),
+        sport: words.after("sport").map(ports).map(|(start, end)| PortRange { start, end }),
+        dport: words.after("dport").map(ports).map(|(start, end)| PortRange { start, end }),
+        dscp: words.after("dscp"),
+    };
+    let action = if let Some(table) = words.after("lookup") {
+        Action::Lookup { table: TableId::observed(table), suppress_prefixlength: words.after("suppress_prefixlength") }
+    } else if let Some(priority) = words.after("goto") {
+        Action::Goto(priority)
+    } else {
+        words.has("type");
+        words.has("unreachable");
+        Action::Unreachable
+    };
+    words.has("protocol");
+    let protocol = words.value();
+    let more = words.is("and");
+    if more {
+        words.has("more");
+    }
+    FoundRule { rule: Rule { priority, family, selector, action }, protocol, complete: !more }
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "route table {} default metric {} protocol {}", self.table, self.metric, self.protocol)?;
+        let dead = |leg: &Leg| if self.dead.contains(&leg.device.index) { " dead" } else { "" };
+        match &self.via {
+            Via::Nexthop(id) => write!(f, " nhid {id}"),
+            Via::Unreachable => f.write_str(" unreachable"),
+            Via::Legs(legs) => match &legs[..] {
+                [only] => write!(f, " {}{}", only.leg, dead(&only.leg)),
+                _ => legs.iter().try_for_each(|l| write!(f, " nexthop {}{} weight {}", l.leg, dead(&l.leg), l.weight)),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Fake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, nic) in &self.nics {
+            let state = if !nic.up {
+                "down"
+            } else if nic.carrier {
+                "up"
+            } else {
+                "no-carrier"
+            };
+            let strict = if nic.strict_rp_filter { " strict-rp-filter" } else { "" };
+            let ignores = if nic.ignores_linkdown { " ignores-linkdown" } else { "" };
+            write!(f, "link {} {name} {state}{strict}{ignores}{}", nic.index, if nic.arp { " ethernet" } else { "" })?;
+            if nic.group != 0 {
+                write!(f, " group {}", nic.group)?;
+            }
+            for Address { local, reaches } in &nic.addresses {
+                if reaches.contains(&local.get()) {
+                    write!(f, " address {local}/{}", reaches.prefix_len())?;
+                } else {
+                    write!(f, " address {local} peer {}", reaches.addr())?;
+                }
+            }
+            writeln!(f)?;
+        }
+        for route in &self.routes {
+            writeln!(f, "{route}")?;
+        }
+        for FoundRule { rule, protocol, complete } in self.rules.iter().filter(|r| r.protocol != 2) {
+            let word = if rule.family == Family::V4 { "rule" } else { "rule6" };
+            writeln!(f, "{word} {rule} protocol {protocol}{}", if *complete { "" } else { " and more" })?;
+        }
+        if self.rules.iter().all(|held| held.rule.family == Family::V4) {
+            writeln!(f, "ipv6 none")?;
+        }
+        if self.nexthops.is_none() {
+            writeln!(f, "nexthops none")?;
+        }
+        for (id, FoundNexthop { protocol, kind }) in self.nexthops.iter().flatten() {
+            write!(f, "nexthop id {id} ")?;
+            match kind {
+                NexthopKind::Single(leg) => write!(f, "{leg}")?,
+                NexthopKind::Group(members) => {
+                    let members: Vec<_> = members.iter().map(|m| format!("{},{}", m.id, m.weight)).collect();
+                    write!(f, "group {}", members.join("/"))?;
+                }
+                NexthopKind::Elsewhere | NexthopKind::Other => f.write_str("of a kind that the fake has not")?,
+            }
+            writeln!(f, " protocol {protocol}")?;
+        }
+        if self.hash_policy != 0 {
+            writeln!(f, "hash-policy {}", self.hash_policy)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,403 @@
+//! A policy with `otherwise = "unreachable"` while the configuration changes, at the first event, and after others have
+//! deleted rules or routes: at no instant does what the policy is for leave by another line, in either family, whatever
+//! address it is bound to; nor does what is pinned to its tunnel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use multihome::config::{self, Config};
+use multihome::model::change::Change;
+use multihome::model::names::{Family, TableId};
+use multihome::model::routing::{Action, Selector};
+use multihome::model::routing::{FwMark, PortRange, UidRange};
+use multihome::reconcile::{About, reconcile};
+use multihome::state::records::Records;
+use proptest::prelude::*;
+
+use crate::fake::Fake;
+use crate::fake::watched::Watched;
+
+/// Links: name, interface, kind. The index of the interface is 11 and the place.
+const LINKS: [(&str, &str, &str); 5] = [
+    ("vpn", "tun0", "tunnel"),
+    ("other", "tun1", "tunnel"),
+    ("isp1", "ppp0", "uplink"),
+    ("isp2", "ppp1", "uplink"),
+    ("isp3", "ppp2", "uplink"),
+];
+const VPN: u32 = 11;
+const UPLINKS: [u32; 3] = [13, 14, 15];
+
+/// What the kill switch is for; addresses of uplinks are those of `local`.
+const SELECTORS: [&str; 8] = [
+    "from = \"192.168.7.0/24\"",
+    "uid = 4242",
+    "uid = [4242, 5000]\nproto = \"tcp\"\ndport = [443, 80]",
+    "to = \"100.64.0.0/16\"",
+    "from = [\"10.2.0.2\", \"10.3.0.3\"]",
+    "iif = \"lo\"\nproto = \"tcp\"",
+    "iif = \"eth1\"",
+    "fwmark = \"0x10000/0x10000\"",
+];
+
+/// The address of a link's interface; each has two.
+fn local(place: u8, second: bool) -> Ipv4Addr {
+    Ipv4Addr::new(10, place, 0, if second { 3 } else { 2 })
+}
+
+/// What may change in a configuration.
+#[derive(Debug, Clone)]
+struct Choice {
+    /// Places of links.
+    order: Vec<usize>,
+    /// A policy before the kill switch, and one behind that takes nearly all.
+    more: bool,
+    web: bool,
+    /// Another kill switch before it.
+    second: bool,
+    rule_priority: u32,
+}
+
+impl Choice {
+    fn config(&self, selector: &str) -> Config {
+        let mut text = String::new();
+        for (name, interface, kind) in self.order.iter().map(|place| LINKS[*place]) {
+            write!(text, "[[{kind}]]\nname = \"{name}\"\ninterface = \"{interface}\"\n").unwrap();
+        }
+        let last = LINKS[*self.order.last().unwrap()].0;
+        if self.more {
+            write!(text, "[[policy]]\nname = \"more\"\nto = \"192.0.2.0/24\"\nvia = \"{last}\"\n").unwrap();
+        }
+        let unreachable = "otherwise = \"unreachable\"\n";
+        if self.second {
+            write!(text, "[[policy]]\nname = \"second\"\nuid = 7\nvia = \"{last}\"\n{unreachable}").unwrap();
+        }
+        write!(text, "[[policy]]\nname = \"kill\"\n{selector}\nvia = \"vpn\"\n{unreachable}").unwrap();
+        if self.web {
+            write!(text, "[[policy]]\nname = \"web\"\nproto = \"tcp\"\nvia = \"{last}\"\n").unwrap();
+        }
+        write!(text, "[settings]\nrule-priority = {}\n", self.rule_priority).unwrap();
+        config::parse(&text, Path::new("test.toml")).unwrap()
+    }
+}
+
+prop_compose! {
+    /// The tunnel and some of the rest, in any order.
+    fn choices()(
+        order in Just((1..LINKS.len()).collect::<Vec<_>>()).prop_shuffle(),
+        count in 1..LINKS.len(),
+        at in any::<prop::sample::Index>(),
+        more in any::<bool>(), web in any::<bool>(), second in any::<bool>(),
+        rule_priority in prop_oneof![4 => Just(100), 1 => Just(101), 1 => Just(150)],
+    ) -> Choice {
+        let mut order = order;
+        order.truncate(count);
+        order.insert(at.index(count + 1), 0);
+        Choice { order, more, web, second, rule_priority }
+    }
+}
+
+/// Which lines are up, and by their second address.
+fn records(up: &[(bool, bool)]) -> Records {
+    let record = |place: usize, second| {
+        let (name, interface, _) = LINKS[place];
+        let local = local(u8::try_from(place).unwrap(), second);
+        let record = format!(
+            "interface = \"{interface}\"\nindex = {}\nsince = 0\n[v4]\nlocal = \"{local}\"\ngateway = \"10.{place}.0.1\"",
+            11 + place
+        );
+        (name.parse().unwrap(), record.parse().unwrap())
+    };
+    (0..).zip(up).filter(|(_, (up, _))| *up).map(|(place, (_, second))| record(place, *second)).collect()
+}
+
+fn machine() -> Fake {
+    let mut text = String::new();
+    for (place, (_, interface, _)) in (0..).zip(LINKS) {
+        let [one, two] = [false, true].map(|second| local(place, second));
+        let peer = format!("peer 10.{place}.0.1");
+        writeln!(text, "link {} {interface} up address {one} {peer} address {two} {peer}", 11 + place).unwrap();
+    }
+    Fake::parse(&text)
+}
+
+/// The first packet of a connection to the Internet.
+#[derive(Debug, Clone)]
+struct Packet {
+    family: Family,
+    /// Its source, if it has one.
+    from: Option<Ipv4Addr>,
+    iif: &'static str,
+    uid: u32,
+    mark: u32,
+}
+
+const TO: Ipv4Addr = Ipv4Addr::new(100, 64, 9, 9);
+
+impl Packet {
+    /// All sorts; `marks` may be on the server's own.
+    fn all(marks: &BTreeSet<u32>) -> Vec<Self> {
+        let own = |from, uid, mark, family| Self { family, from, iif: "lo", uid, mark };
+        let lan = |from, family| Self { family, from, iif: "eth1", uid: 0, mark: 0 };
+        let mut sources: Vec<_> =
+            (0..5).flat_map(|place| [local(place, false), local(place, true)]).map(Some).collect();
+        sources.push(None);
+        let mut all = vec![lan(Some(Ipv4Addr::new(192, 168, 7, 9)), Family::V4), lan(None, Family::V6)];
+        for mark in marks.iter().copied().chain([0, 0x10000]) {
+            all.extend(sources.iter().map(|from| own(*from, 4242, mark, Family::V4)));
+            all.push(own(None, 4242, mark, Family::V6));
+            all.push(Self { mark, ..lan(Some(Ipv4Addr::new(192, 168, 7, 9)), Family::V4) });
+        }
+        all
+    }
+
+    fn is_in(&self, s: &Selector) -> bool {
+        let from = self.from.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let v4 = self.family == Family::V4;
+        s.from.is_none_or(|net| v4 && net.contains(&IpAddr::from(from)))
+            && s.to.is_none_or(|net| v4 && net.contains(&IpAddr::from(TO)))
+            && s.iif.as_ref().is_none_or(|iif| iif.as_str() == self.iif)
+            && s.fwmark.is_none_or(|FwMark { value, mask }| self.mark & mask == value)
+            && s.uid.is_none_or(|UidRange { start, end }| (start..=end).contains(&self.uid))
+            && s.proto.is_none_or(|proto| proto == 6)
+            && s.dport.is_none_or(|PortRange { start, end }| (start..=end).contains(&443))
+            && (s.sport, s.dscp) == (None, None)
+    }
+
+    /// Devices by which it leaves: rules as `fib_rules_lookup()` tries them. IPv6 has its default by each uplink.
+    fn leaves_by(&self, fake: &Fake) -> Vec<u32> {
+        let rules: Vec<_> = fake.rules.iter().map(|f| &f.rule).filter(|rule| rule.family == self.family).collect();
+        let mut at = 0;
+        while let Some(rule) = rules.get(at) {
+            at += 1;
+            if !self.is_in(&rule.selector) {
+                continue;
+            }
+            match rule.action {
+                Action::Unreachable => return vec![],
+                Action::Goto(target) => at = rules.iter().position(|rule| rule.priority == target).unwrap_or(at),
+                Action::Lookup { suppress_prefixlength: Some(_), .. } => {}
+                Action::Lookup { table, .. } if table == TableId::observed(255) => {}
+                Action::Lookup { table, .. } => {
+                    let devices: Vec<_> = match self.family {
+                        Family::V4 => fake.carriers(table).iter().map(|(index, _)| *index).collect(),
+                        Family::V6 if table == TableId::MAIN => UPLINKS.to_vec(),
+                        Family::V6 => vec![],
+                    };
+                    if !devices.is_empty() {
+                        return devices;
+                    }
+                }
+            }
+        }
+        vec![]
+    }
+
+    fn leaks(&self, fake: &Fake) -> bool {
+        self.leaves_by(fake).iter().any(|index| *index != VPN)
+    }
+}
+
+/// What has happened since the first configuration was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Since {
+    Nothing,
+    /// It never was: this is the first event.
+    FirstEvent,
+    /// As the first event, where something else has made a default route.
+    ForeignDefault,
+    /// `ip rule flush`, and the same with the kernel's own rules put back.
+    RulesFlushed,
+    OurRulesGone,
+    /// The default routes of all tables are gone.
+    RoutesGone,
+    /// Our rules of these distances from the first one are.
+    Deleted(u32, u32),
+}
+
+impl Since {
+    fn happens(self, fake: &mut Fake, rule_priority: u32) {
+        // Which link a mark was is known by our rules and routes.
+        if self != Self::Nothing {
+            fake.tracked.clear();
+        }
+        match self {
+            Self::Nothing => {}
+            Self::FirstEvent => *fake = machine(),
+            Self::ForeignDefault => {
+                *fake = Fake::parse(&format!("{}route table 254 default metric 50 protocol 4 dev ppp1\n", machine()));
+            }
+            Self::RulesFlushed => fake.rules.retain(|held| held.rule.priority == 0),
+            Self::OurRulesGone => fake.rules.retain(|held| held.protocol != 77),
+            Self::RoutesGone => {
+                fake.routes.clear();
+                fake.nexthops.as_mut().unwrap().clear();
+            }
+            Self::Deleted(from, to) => {
+                let gone = rule_priority + from..=rule_priority + to;
+                fake.rules.retain(|held| held.protocol != 77 || !gone.contains(&held.rule.priority));
+            }
+        }
+    }
+
+    /// Whether no rule of ours is left, by whatever numbers: then kill switches are the first that is made.
+    fn is_bare(self) -> bool {
+        matches!(self, Self::FirstEvent | Self::ForeignDefault | Self::RulesFlushed | Self::OurRulesGone)
+    }
+}
+
+fn since() -> impl Strategy<Value = Since> {
+    prop_oneof![
+        4 => Just(Since::Nothing),
+        1 => Just(Since::FirstEvent),
+        1 => Just(Since::ForeignDefault),
+        1 => Just(Since::RulesFlushed),
+        1 => Just(Since::OurRulesGone),
+        1 => Just(Since::RoutesGone),
+        2 => prop::sample::select(vec![(0, 89), (86, 86), (87, 89), (89, 89), (90, 90), (91, 99), (100, 100), (101, 101), (100, 120)])
+            .prop_map(|(from, to)| Since::Deleted(from, to)),
+    ]
+}
+
+/// Packets that must not leak any more: those of the kill switch that do not.
+struct Watch {
+    packets: Vec<Packet>,
+    safe: Vec<bool>,
+}
+
+impl Watch {
+    fn new(fake: &Fake, selectors: &[Selector]) -> Self {
+        let mut packets = Packet::all(&fake.tracked);
+        packets.retain(|p| selectors.iter().any(|s| p.is_in(s)));
+        let safe = vec![false; packets.len()];
+        let mut watch = Self { packets, safe };
+        watch.look(fake, "at first");
+        watch
+    }
+
+    fn look(&mut self, fake: &Fake, when: &str) {
+        for (packet, safe) in self.packets.iter().zip(&mut self.safe) {
+            // Its connection was forgotten, and so is its mark.
+            let gone = packet.mark != 0 && packet.mark != 0x10000 && !fake.tracked.contains(&packet.mark);
+            let leaks = !gone && packet.leaks(fake);
+            assert!(!(*safe && leaks), "{packet:?} by {:?} {when}\n{fake}", packet.leaves_by(fake));
+            *safe = !leaks;
+        }
+    }
+
+    fn assert_all_safe(&self, fake: &Fake, when: &str) {
+        let leak = self.packets.iter().zip(&self.safe).find(|(_, safe)| !**safe);
+        assert!(leak.is_none(), "{leak:?} {when}\n{fake}");
+    }
+}
+
+fn kill_selectors(config: &Config) -> Vec<Selector> {
+    multihome::reconcile::desired::selectors(config.policies.iter().find(|policy| policy.name == "kill").unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, verbose: 0, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_leaves_in_the_clear_whatever_changes(
+        before in choices(), mut after in choices(), selector in prop::sample::select(&SELECTORS[..]),
+        up in any::<[(bool, bool); 5]>(), up_after in any::<[(bool, bool); 5]>(), since in since()
+    ) {
+        if matches!(since, Since::Deleted(..)) {
+            // What is half gone is put back before numbers move.
+            after = before.clone();
+        }
+        let (old, new) = (before.config(selector), after.config(selector));
+        let mut fake = machine();
+        reconcile(&old, &records(&up), &About::All, &mut fake).unwrap();
+        fake.tracked.insert(old.links.iter().find(|l| l.name.as_str() == "vpn").unwrap().mark.get());
+        let mut watch = Watch::new(&fake, &kill_selectors(&new));
+        watch.assert_all_safe(&fake, "at first");
+        since.happens(&mut fake, before.rule_priority);
+        if since != Since::Nothing {
+            watch = Watch::new(&fake, &kill_selectors(&new));
+        }
+        let each = |_, change: &Change, fake: &mut Fake| {
+            let when = format!("before {}", change.command(77));
+            watch.look(fake, &when);
+            if since.is_bare() && matches!(change, Change::Route(_)) {
+                watch.assert_all_safe(fake, &when);
+            }
+            Ok(())
+        };
+        reconcile(&new, &records(&up_after), &About::All, &mut Watched::new(&mut fake, each)).unwrap();
+        watch.look(&fake, "in the end");
+        watch.assert_all_safe(&fake, "in the end");
+    }
+}
+
+/// The rules of addresses need the room of the first policies where there are more than nine uplinks: then the guards of
+/// the old configuration lead to what is the rule of an address in the new one, and the reverse.
+#[test]
+fn guards_lead_past_the_rules_of_addresses_however_many_uplinks_there_are() {
+    let config = |uplinks: usize| {
+        let mut text = String::from("[[tunnel]]\nname = \"vpn\"\ninterface = \"tun0\"\n");
+        for n in 1..=uplinks {
+            write!(text, "[[uplink]]\nname = \"isp{n}\"\ninterface = \"ppp{n}\"\n").unwrap();
+        }
+        let kill = "name = \"kill\"\nuid = [4242, 4343]\nvia = \"vpn\"\notherwise = \"unreachable\"\n";
+        write!(text, "[[policy]]\nname = \"to\"\nto = \"192.0.2.1\"\nvia = \"isp1\"\n[[policy]]\n{kill}").unwrap();
+        config::parse(&text, Path::new("test.toml")).unwrap()
+    };
+    let mut lines = String::new();
+    let mut records = BTreeMap::new();
+    for n in 1..=12 {
+        writeln!(lines, "link {} ppp{n} up address 10.9.0.{n} peer 10.8.0.{n}", 20 + n).unwrap();
+        let record = format!("interface = \"ppp{n}\"\nindex = {}\nsince = 0\n[v4]\nlocal = \"10.9.0.{n}\"", 20 + n);
+        records.insert(format!("isp{n}").parse().unwrap(), record.parse().unwrap());
+    }
+    let records: Records = records.into_iter().collect();
+    let bound: Vec<_> = (1..=12).map(|n| Some(Ipv4Addr::new(10, 9, 0, n))).chain([None]).collect();
+    for (before, after) in [(9, 10), (10, 9), (9, 12), (12, 3), (8, 9), (1, 11)] {
+        let mut fake = Fake::parse(&lines);
+        reconcile(&config(before), &records, &About::All, &mut fake).unwrap();
+        let assert_safe = |fake: &Fake, when: &str| {
+            for from in &bound {
+                let packet = Packet { family: Family::V4, from: *from, iif: "lo", uid: 4242, mark: 0 };
+                assert_eq!(packet.leaves_by(fake), [0; 0], "{packet:?}, {before} to {after} {when}\n{fake}");
+            }
+        };
+        assert_safe(&fake, "at first");
+        let each = |_, change: &Change, fake: &mut Fake| {
+            assert_safe(fake, &format!("before {}", change.command(77)));
+            Ok(())
+        };
+        let outcome = reconcile(&config(after), &records, &About::All, &mut Watched::new(&mut fake, each)).unwrap();
+        assert!(outcome.failures.is_empty(), "{before} to {after}: {:?}", outcome.failures);
+        assert_safe(&fake, "in the end");
+    }
+}
+
+/// The kernel has no memory for a moment: any one rule is refused once, at the first event, or when all are gone.
+#[test]
+fn what_waits_for_a_rule_waits_for_its_second_try() {
+    let choice = Choice { order: vec![2, 3, 0], more: true, web: true, second: true, rule_priority: 100 };
+    for selector in SELECTORS {
+        let config = choice.config(selector);
+        for which in 0..60 {
+            let records = records(&[(true, true); 5]);
+            let mut fake = machine();
+            if which % 2 == 1 {
+                reconcile(&config, &records, &About::All, &mut fake).unwrap();
+                Since::RulesFlushed.happens(&mut fake, 100);
+            }
+            let mut watch = Watch::new(&fake, &kill_selectors(&config));
+            let mut rules = 0;
+            let each = |_, change: &Change, fake: &mut Fake| {
+                watch.look(fake, "on the way");
+                rules += usize::from(matches!(change, Change::Rule(_)));
+                if matches!(change, Change::Rule(_)) && rules == which / 2 { Err(105) } else { Ok(()) }
+            };
+            let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut fake, each)).unwrap();
+            assert!(outcome.failures.is_empty(), "{selector}: {:?}", outcome.failures);
+            assert!(fake.has_default());
+        }
+    }
+}

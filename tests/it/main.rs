@@ -1,0 +1,65 @@
+//! All integration tests, as one executable: it is linked once, and its tests share the processors.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[allow(clippy::cast_precision_loss)]
+mod bench;
+mod carrier;
+mod confined;
+mod conntrack;
+mod crash;
+mod crowd;
+mod ctl;
+mod demo;
+mod detours;
+mod dhcp;
+mod dial_in;
+mod doctor;
+mod doctor_quiet;
+mod drill;
+mod drill_sockets;
+mod dry_run;
+mod events;
+mod fake;
+mod faults;
+mod firewall;
+mod flush;
+mod foreign;
+mod fuzz;
+mod glue;
+mod golden;
+mod hooks_cli;
+mod house;
+mod init;
+mod kill_switch;
+mod kill_switch_told;
+mod leaks;
+mod lock;
+mod logged;
+mod man;
+mod names;
+mod newcomer;
+mod nexthop_kernel;
+mod no_gateway;
+mod one_segment;
+mod openvpn;
+mod pasted;
+mod properties;
+mod races;
+mod reconcile;
+mod records;
+mod renamed;
+mod scene;
+mod setup;
+mod silent;
+mod spares;
+mod sticky;
+mod stress;
+mod support;
+mod traffic;
+mod units;
+mod variants;
+mod vpn;
+mod warnings;
+mod why;
+mod why_kernel;

@@ -1,0 +1,381 @@
+//! What holds for every configuration, every state of the links and everything that the kernel may
+//! hold: states are reached by random histories on the fake kernel.
+
+use std::collections::BTreeSet;
+
+use multihome::config::{Config, LinkKind};
+use multihome::kernel::Kernel;
+use multihome::model::change::Change;
+use multihome::model::names::{Family, IfName, TableId, Weight};
+use multihome::model::numbering::KERNEL;
+use multihome::model::observed::Scope;
+use multihome::model::routing::{Action, DefaultRoute, FoundRule, Selector, Target, WeightedLeg};
+use multihome::reconcile::desired::{Desired, Make};
+use multihome::reconcile::link_state::{LiveLink, live, routed};
+use multihome::reconcile::{About, Failure, Outcome, preview, reconcile};
+use multihome::state::records::Records;
+use proptest::prelude::*;
+
+use crate::fake::watched::Watched;
+use crate::fake::{EINVAL, EPERM, Fake, Held, Via};
+use crate::scene::{OURS, Scene, scenes, scenes_on};
+
+/// The kernel is as wanted, by a second look and by an independent reading of the design.
+fn assert_settled(config: &Config, records: &Records, fake: &mut Fake, outcome: &Outcome) {
+    for failure in &outcome.failures {
+        assert!(matches!(failure, Failure::Problem(_)), "{failure}\n{fake}");
+    }
+    let again = reconcile(config, records, &About::All, fake).unwrap();
+    assert!(again.made.is_empty(), "made again: {:?}\n{fake}", again.made);
+
+    let observed = fake.observe(&Scope::new(config, records)).unwrap();
+    let routed = routed(config, records, &observed);
+    let live: Vec<_> = routed.iter().filter(|l| l.carrier).cloned().collect();
+    for link in &config.links {
+        let up = live.iter().find(|l| l.link.name == link.name).map(|l| l.leg.device.index);
+        let foreign = fake.routes.iter().any(|r| r.table == link.table && r.protocol != OURS);
+        let carriers: Vec<_> = fake.carriers(link.table).iter().map(|(index, _)| *index).collect();
+        assert!(foreign || carriers == up.into_iter().collect::<Vec<_>>(), "{link:?}\n{fake}");
+    }
+    // Somebody's default at a better metric, or at ours, is theirs to have.
+    if fake.in_use(TableId::MAIN).is_none_or(|r| r.protocol == OURS) {
+        assert_default_is_shared_out(&live, fake);
+    }
+    assert_spares(config, &routed, fake);
+    let wanted = Desired::new(config, &routed, Make::Objects).rules;
+    for rule in &wanted {
+        assert!(fake.rules.iter().any(|r| r.complete && r.rule == *rule), "no {rule}\n{fake}");
+    }
+    let own: Vec<_> = fake.rules.iter().filter(|r| r.protocol == OURS).map(|r| &r.rule).collect();
+    let distinct: BTreeSet<_> = own.iter().collect();
+    assert!(own.len() == distinct.len() && own.iter().all(|r| wanted.contains(r)), "{fake}");
+    for nic in routed.iter().map(|l| &fake.nics[&l.leg.device.name]) {
+        assert!(!nic.strict_rp_filter && nic.ignores_linkdown);
+    }
+}
+
+/// Each uplink has its spare, with carrier or without, and no other is ours: those of a lower tier first.
+fn assert_spares(config: &Config, routed: &[LiveLink<'_>], fake: &Fake) {
+    let mut uplinks: Vec<_> = config.links.iter().filter(|l| l.kind != LinkKind::Tunnel).collect();
+    uplinks.sort_by_key(|l| l.tier());
+    for (metric, link) in (config.settings.spare_metric..).zip(uplinks) {
+        let at: Vec<_> = fake.routes.iter().filter(|r| r.table == TableId::MAIN && r.metric == metric).collect();
+        let own: Vec<_> = at.iter().filter(|r| r.protocol == OURS).map(|r| r.via.clone()).collect();
+        let wanted = routed.iter().find(|l| l.link.name == link.name);
+        let wanted = wanted.map(|l| Via::Legs(vec![WeightedLeg { leg: l.leg.clone(), weight: Weight::default() }]));
+        // Behind somebody else's ours is left as it is.
+        let foreign = at.first().is_some_and(|r| r.protocol != OURS);
+        assert!(foreign || own == wanted.into_iter().collect::<Vec<_>>(), "{link:?}\n{fake}");
+    }
+}
+
+/// When a tier's multipath default is about to be made, whatever becomes of one of its devices does no harm any more.
+fn assert_spares_come_first(config: &Config, change: &Change, fake: &Fake) {
+    let Change::Route(DefaultRoute { table: TableId::MAIN, metric, target: Target::Legs(legs) }) = change else {
+        return;
+    };
+    let spares = fake.routes.iter().filter(|r| r.table == TableId::MAIN && r.metric >= config.settings.spare_metric);
+    if *metric >= config.settings.spare_metric || spares.clone().any(|r| r.protocol != OURS) {
+        return;
+    }
+    for leg in legs {
+        let own = Via::Legs(vec![WeightedLeg { leg: leg.leg.clone(), weight: Weight::default() }]);
+        assert!(spares.clone().any(|r| r.via == own), "{change:?} before the spare by {:?}\n{fake}", leg.leg);
+    }
+}
+
+/// The uplinks of the lowest tier that is up carry, by weight.
+fn assert_default_is_shared_out(live: &[LiveLink<'_>], fake: &Fake) {
+    let uplinks = live.iter().filter_map(|l| match l.link.kind {
+        LinkKind::Uplink { weight, tier } => Some((tier, (l.leg.device.index, weight))),
+        LinkKind::Tunnel => None,
+    });
+    let first = uplinks.clone().map(|(tier, _)| tier).min();
+    let mut wanted: Vec<_> = uplinks.filter(|(tier, _)| Some(*tier) == first).map(|(_, share)| share).collect();
+    let mut carriers = fake.carriers(TableId::MAIN);
+    // No group takes more than this before Linux 6.12.
+    let group = fake.in_use(TableId::MAIN).is_some_and(|r| matches!(r.via, Via::Nexthop(_)));
+    for (_, weight) in wanted.iter_mut().filter(|_| group) {
+        *weight = (*weight).min(Weight::HEAVIEST_MEMBER);
+    }
+    // The kernel knows no weight of a single leg.
+    if let ([(_, wanted)], [(_, found)]) = (&mut wanted[..], &carriers[..]) {
+        *wanted = *found;
+    }
+    wanted.sort();
+    carriers.sort();
+    assert!(carriers == wanted, "{carriers:?} instead of {wanted:?}\n{fake}");
+}
+
+/// What no rule of ours takes is looked up in main, or somebody else's rule has it.
+fn leads_to_main(fake: &Fake) -> bool {
+    let takes_all =
+        |r: &&FoundRule| r.rule.family == Family::V4 && r.protocol != OURS && r.rule.selector == Selector::default();
+    let ends = |r: &FoundRule| match r.rule.action {
+        Action::Lookup { table, suppress_prefixlength } => {
+            r.complete && suppress_prefixlength.is_none() && ![253, 255].contains(&table.get())
+        }
+        Action::Goto(_) => false,
+        Action::Unreachable => true,
+    };
+    fake.rules.iter().filter(takes_all).any(ends)
+}
+
+/// In our groups, of which each is a link's by its place, there is no device but that link's. In scenes a link is on
+/// the interface that it is configured for.
+fn assert_no_device_has_strayed(config: &Config, fake: &Fake) {
+    let ours = config.settings.device_group..config.settings.device_group + 32;
+    for (name, nic) in fake.nics.iter().filter(|(_, nic)| ours.contains(&nic.group)) {
+        let place = usize::try_from(nic.group - ours.start).unwrap();
+        assert!(config.links.get(place).is_some_and(|link| link.interface == *name), "{name} {}\n{fake}", nic.group);
+    }
+}
+
+/// How a line goes.
+#[derive(Debug, Clone, Copy)]
+enum Loss {
+    HangUp,
+    Carrier,
+    Down,
+}
+
+fn losses() -> impl Strategy<Value = Loss> {
+    prop_oneof![Just(Loss::HangUp), Just(Loss::Carrier), Just(Loss::Down)]
+}
+
+impl Loss {
+    fn befall(self, name: &IfName, fake: &mut Fake) {
+        match self {
+            Self::HangUp => fake.unregister(name),
+            Self::Carrier => fake.carrier(name, false),
+            Self::Down => fake.down(name),
+        }
+    }
+}
+
+/// Everything of others, except default routes by links where ours go.
+fn foreign(config: &Config, fake: &Fake) -> Vec<String> {
+    let metrics: Vec<_> = config
+        .links
+        .iter()
+        .filter_map(|l| match l.kind {
+            LinkKind::Uplink { tier, .. } => Some(config.settings.metric + u32::from(tier.get()) - 1),
+            LinkKind::Tunnel => None,
+        })
+        .collect();
+    let ours = |r: &Held| match r.table {
+        TableId::MAIN => metrics.contains(&r.metric) || r.metric >= config.settings.spare_metric,
+        table => r.metric == 0 && config.links.iter().any(|l| l.table == table),
+    };
+    let is_link = |l: &WeightedLeg| config.links.iter().any(|link| link.interface == l.leg.device.name);
+    let by_links = |r: &Held| matches!(&r.via, Via::Legs(legs) if legs.iter().all(is_link));
+    let routes = fake.routes.iter().filter(|r| r.protocol != OURS && !(ours(r) && by_links(r)));
+    let rules = fake.rules.iter().filter(|r| ![OURS, KERNEL].contains(&r.protocol)).map(|r| format!("{r:?}"));
+    let objects = fake.nexthops.iter().flatten().filter(|(_, o)| o.protocol != OURS).map(|o| format!("{o:?}"));
+    routes.map(ToString::to_string).chain(rules).chain(objects).collect()
+}
+
+/// Lines in an order that does not depend on the way there.
+fn lines(fake: &Fake) -> Vec<String> {
+    let mut lines: Vec<_> = fake.to_string().lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, max_global_rejects: 65536, ..ProptestConfig::default() })]
+
+    /// Also: nothing foreign is touched by any change, and where there was a default and will be
+    /// one, there always is.
+    #[test]
+    fn reconciling_leads_to_what_is_wanted_without_a_gap(scene in scenes()) {
+        let Scene { config, records, mut fake, .. } = scene;
+        let before = fake.to_string();
+        let others = foreign(&config, &fake);
+        let kernels = |fake: &Fake| fake.rules.iter().filter(|r| r.protocol == KERNEL).count();
+        let had = kernels(&fake);
+        let mut defaults = vec![];
+        let mut made = vec![];
+        let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut fake, |_, change, fake| {
+            made.push(change.command(OURS).to_string());
+            defaults.push(fake.has_default());
+            assert_eq!(foreign(&config, fake), others, "{change:?}\n{fake}");
+            assert_spares_come_first(&config, change, fake);
+            Ok(())
+        })).unwrap();
+        assert_eq!(foreign(&config, &fake), others, "{before}");
+        if fake.has_default() && defaults.first() == Some(&true) {
+            assert!(!defaults.contains(&false), "{before}{made:#?}{defaults:?}");
+        }
+        assert_settled(&config, &records, &mut fake, &outcome);
+        assert!(kernels(&fake) >= had && leads_to_main(&fake), "{fake}");
+        if outcome.made.iter().any(|change| matches!(change, Change::DeviceGroup { .. } | Change::Firewall(_))) {
+            assert_no_device_has_strayed(&config, &fake);
+        }
+    }
+
+    /// A crash anywhere, and the next event ends where the first would have.
+    #[test]
+    fn a_crash_is_mended_by_the_next_event(scene in scenes(), at in 0..30_usize) {
+        let Scene { config, records, fake, .. } = scene;
+        let mut whole = fake.clone();
+        reconcile(&config, &records, &About::All, &mut whole).unwrap();
+        let mut crashed = fake;
+        let stop = |made, _: &Change, _: &mut Fake| if made == at { Err(EPERM) } else { Ok(()) };
+        let _ = reconcile(&config, &records, &About::All, &mut Watched::new(&mut crashed, stop));
+        let outcome = reconcile(&config, &records, &About::All, &mut crashed).unwrap();
+        assert_settled(&config, &records, &mut crashed, &outcome);
+        prop_assert_eq!(lines(&crashed), lines(&whole));
+    }
+
+    /// A line that goes in the midst of it takes no other with it: where there is a default then, there is one ever since.
+    #[test]
+    fn a_line_may_go_at_any_instant(scene in scenes(), at in 0..30_usize, which in 0..7_usize, loss in losses()) {
+        let Scene { config, records, mut fake, .. } = scene;
+        let link = &config.links[which % config.links.len()];
+        let mut defaults = vec![];
+        let goes = |made, _: &Change, fake: &mut Fake| {
+            if made == at && defaults.is_empty() {
+                loss.befall(&link.interface, fake);
+                defaults.push(fake.has_default());
+            } else if !defaults.is_empty() {
+                defaults.push(fake.has_default());
+            }
+            Ok(())
+        };
+        let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut fake, goes)).unwrap();
+        let carried = defaults.first() == Some(&true);
+        prop_assert!(!carried || !fake.has_default() || !defaults.contains(&false), "{defaults:?}\n{fake}");
+        assert_settled(&config, &records, &mut fake, &outcome);
+    }
+
+    /// In every mode: one line goes, and the kernel has another way at once, before any program runs. Nor does the
+    /// event that comes then leave a gap.
+    #[test]
+    fn where_another_line_is_up_the_kernel_has_a_way_at_once(scene in scenes(), which in 0..7_usize, loss in losses()) {
+        let Scene { config, records, mut fake, .. } = scene;
+        reconcile(&config, &records, &About::All, &mut fake).unwrap();
+        let link = &config.links[which % config.links.len()];
+        let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
+        let live = live(&config, &records, &observed);
+        let others = live.iter().any(|l| l.carries_default() && l.link.name != link.name);
+        loss.befall(&link.interface, &mut fake);
+        // Somebody's own default is theirs to have, and to lose.
+        let ours = fake.routes.iter().filter(|r| r.table == TableId::MAIN).all(|r| r.protocol == OURS);
+        prop_assert!(!ours || fake.has_default() == others, "{loss:?} of {}\n{fake}", link.name);
+        let look = |_, _: &Change, fake: &mut Fake| {
+            assert!(!ours || !others || fake.has_default(), "{fake}");
+            Ok(())
+        };
+        let about = About::Link(link.name.clone());
+        let outcome = reconcile(&config, &records, &about, &mut Watched::new(&mut fake, look)).unwrap();
+        assert_settled(&config, &records, &mut fake, &outcome);
+    }
+
+    /// All lines lose their carrier, there may be an event meanwhile, and one has it back: with it the default and the
+    /// line's own table, before any program runs.
+    #[test]
+    fn a_carrier_that_is_back_carries_at_once(scene in scenes(), which in 0..7_usize, event in any::<bool>()) {
+        let Scene { config, records, mut fake, .. } = scene;
+        reconcile(&config, &records, &About::All, &mut fake).unwrap();
+        let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
+        let live = live(&config, &records, &observed);
+        prop_assume!(!live.is_empty());
+        let back = &live[which % live.len()];
+        for link in &config.links {
+            fake.carrier(&link.interface, false);
+        }
+        if event {
+            let about = About::Link(back.link.name.clone());
+            let outcome = reconcile(&config, &records, &about, &mut fake).unwrap();
+            assert_settled(&config, &records, &mut fake, &outcome);
+        }
+        let others = |r: &&Held| r.table == TableId::MAIN || r.table == back.link.table;
+        let ours = fake.routes.iter().filter(others).all(|r| r.protocol == OURS);
+        fake.carrier(&back.link.interface, true);
+        let index = back.leg.device.index;
+        prop_assert!(!ours || fake.carriers(back.link.table).iter().any(|(by, _)| *by == index), "{fake}");
+        prop_assert!(!ours || fake.has_default() == back.carries_default(), "{fake}");
+        let look = |_, _: &Change, fake: &mut Fake| {
+            assert!(!ours || fake.has_default() == back.carries_default(), "{fake}");
+            Ok(())
+        };
+        let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut fake, look)).unwrap();
+        assert_settled(&config, &records, &mut fake, &outcome);
+    }
+
+    /// The kernel never takes one link: all else is as if that link were down.
+    #[test]
+    fn a_link_that_is_refused_keeps_none_of_the_others_back(scene in scenes(), which in 0..7_usize) {
+        let Scene { config, mut records, fake, .. } = scene;
+        let link = &config.links[which % config.links.len()];
+        let leads = |change: &Change| match change {
+            Change::Nexthop { leg, .. } => leg.device.name == link.interface,
+            Change::Route(route) => matches!(&route.target, Target::Legs(legs) if legs.len() == 1 && legs[0].leg.device.name == link.interface),
+            _ => false,
+        };
+        let mut refusing = fake.clone();
+        let mut asked = false;
+        let refuse = |_, change: &Change, _: &mut Fake| {
+            asked |= leads(change);
+            if leads(change) { Err(EINVAL) } else { Ok(()) }
+        };
+        let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut refusing, refuse)).unwrap();
+        let told = outcome.failures.iter().any(|f| matches!(f, Failure::Refused { link: Some(name), .. } if *name == link.name));
+        prop_assert_eq!(told, asked);
+        prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::Restless)));
+        if asked {
+            records.remove(&link.name);
+            let mut without = fake;
+            reconcile(&config, &records, &About::All, &mut without).unwrap();
+            // What others left in the link's places may be gone already when it turns out.
+            let own = |fake: &Fake| lines(fake).into_iter().filter(|l| l.contains("protocol 77")).collect::<Vec<_>>();
+            prop_assert_eq!(own(&refusing), own(&without));
+        }
+    }
+
+    /// The kernel never makes one change, whichever: it is told of, there is an end, and there still is
+    /// a default.
+    #[test]
+    fn whatever_is_refused_there_is_an_end(scene in scenes(), which in any::<prop::sample::Index>()) {
+        let Scene { config, records, mut fake, .. } = scene;
+        let plan = preview(&config, &records, &mut fake).unwrap();
+        prop_assume!(!plan.changes.is_empty());
+        let refused = which.get(&plan.changes).clone();
+        let mut whole = fake.clone();
+        reconcile(&config, &records, &About::All, &mut whole).unwrap();
+        let has_default = fake.has_default() && whole.has_default();
+        let refuse = |_, change: &Change, _: &mut Fake| if *change == refused { Err(EINVAL) } else { Ok(()) };
+        let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut fake, refuse)).unwrap();
+        if !outcome.failures.iter().any(|f| matches!(f, Failure::Refused { .. })) {
+            // By the second round it was no longer needed.
+            assert_settled(&config, &records, &mut fake, &outcome);
+        }
+        prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::Restless)));
+        let link = outcome.failures.iter().any(|f| matches!(f, Failure::Refused { link: Some(_), .. }));
+        prop_assert!(link || !has_default || fake.has_default(), "{refused:?}\n{fake}");
+    }
+
+    /// Linux before 4.17 takes rules without the selectors that it does not know.
+    #[test]
+    fn no_rule_stays_that_has_lost_its_selector(
+        scene in scenes_on(Fake { forgets_ports: true, ..Fake::default() })
+    ) {
+        let Scene { config, records, mut fake, .. } = scene;
+        let outcome = reconcile(&config, &records, &About::All, &mut fake).unwrap();
+        prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::Restless)), "{}", fake);
+        let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
+        let desired = Desired::new(&config, &routed(&config, &records, &observed), Make::Multipath);
+        for rule in &desired.rules {
+            let s = &rule.selector;
+            let unknown = s.proto.is_some() || s.sport.is_some() || s.dport.is_some() || s.dscp.is_some();
+            let there = fake.rules.iter().any(|r| r.complete && r.rule == *rule);
+            prop_assert!(there || unknown, "{rule}\n{fake}");
+            let told = outcome.failures.iter().any(|f| f.to_string().contains(&rule.to_string()));
+            prop_assert!(there || told, "{rule}");
+        }
+        for own in fake.rules.iter().filter(|r| r.protocol == OURS) {
+            prop_assert!(desired.rules.contains(&own.rule), "{} stays", own.rule);
+        }
+    }
+}
