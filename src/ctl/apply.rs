@@ -72,7 +72,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     }
     let config = config::load(&common.config)?;
     let pass = Pass { config: &config, store: Store::new(&common.state_dir), who: "mhctl apply".to_owned() };
-    let outcome = pass.run(|_| {})?;
+    let outcome = pass.run()?;
     // The timer finds nothing to do each minute, and nobody wants to read that.
     if !outcome.made.is_empty() || io::stderr().is_terminal() {
         pass.report(&headline(&outcome, config.settings.protocol), &outcome);

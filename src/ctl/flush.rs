@@ -25,7 +25,7 @@ use crate::model::routing::{
 use crate::model::sh::quoted;
 use crate::reconcile::firewall::{batches, our_groups};
 use crate::reconcile::link_state::{LiveLink, routed};
-use crate::state::records::{Effect, Records, Store};
+use crate::state::records::{Effect, Entries, Records, Store};
 
 /// The plain default route is the administrator's from here on: `RTPROT_STATIC`, which daemons leave
 /// alone, where they purge `RTPROT_BOOT` at their start. pppd looks at no protocol. It leads by a
@@ -200,22 +200,24 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
         let seen = Seen::by(&mut Linux::open()?, &config, &records)?;
         let steps =
             steps(&config, &routed(&config, &records, &seen.observed), &seen, &[]).map_err(|CutOff| Error::CutOff)?;
-        print(&steps, &records, &pass.store)?;
+        print(&steps, &pass.store.entries().0, &pass.store)?;
         if let Some(lost) = lost(&routed(&config, &records, &seen.observed), &seen.observed) {
             writeln!(io::stdout(), "# {lost}")?;
         }
         return Ok(ExitCode::SUCCESS);
     }
     let lock = pass.lock("lock")?;
+    let (entries, _) = pass.store.entries();
     let records = undrilled(&pass)?;
     let mut kernel = Linux::open()?;
     let before = Seen::by(&mut kernel, &config, &records)?.observed;
     let lost = lost(&routed(&config, &records, &before), &before);
     let made = flush(&config, &records, &mut kernel)?;
-    forget(&pass, &records)?;
+    forget(&pass, &entries)?;
     drop(lock);
     kernel.flush_route_cache()?;
-    let lines = if records.len() == 1 { "1 record".to_owned() } else { format!("{} records", records.len()) };
+    let count = entries.iter().len();
+    let lines = if count == 1 { "1 record".to_owned() } else { format!("{count} records") };
     info!("flushed: {}, {lines}", pass::changes(made));
     if let Some(lost) = lost {
         warn!("{lost}");
@@ -266,26 +268,24 @@ fn flush(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result
 }
 
 /// Removes the records as they were read: what was noted since is of an event that comes after us.
-fn forget(pass: &Pass<'_>, seen: &Records) -> Result<(), Error> {
-    let lock = pass.lock("records.lock")?;
-    // Else what a renamed link had under its old name would bring it back.
-    pass.adopt(&lock);
-    let now = pass.records();
-    for (link, record) in seen.iter().filter(|(link, record)| now.get(*link) == Some(*record)) {
-        pass.store.apply(link, &Effect::Remove(record.clone())).map_err(pass::Error::from)?;
-    }
-    Ok(())
+fn forget(pass: &Pass<'_>, seen: &Entries) -> Result<(), Error> {
+    let _lock = pass.lock("records.lock")?;
+    let (now, _) = pass.store.entries();
+    let written = pass.store.convert_old(&now);
+    let mut gone = now.iter().filter(|entry| seen.iter().any(|other| other == *entry));
+    let removed = written.and_then(|()| gone.try_for_each(|entry| pass.store.write(&Effect::Remove(entry.clone()))));
+    Ok(removed.map_err(pass::Error::from)?)
 }
 
-fn print(steps: &[Step], records: &Records, store: &Store) -> io::Result<()> {
+fn print(steps: &[Step], entries: &Entries, store: &Store) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for Step { change, protocol } in steps {
         writeln!(out, "{}", change.command(*protocol))?;
     }
-    for link in records.keys() {
-        let path = store.path(link);
+    for entry in entries.iter() {
+        let path = store.path(&entry.interface, entry.family());
         writeln!(out, "rm -f {}", quoted(&fs::canonicalize(&path).unwrap_or(path)))?;
     }
-    let nothing = steps.is_empty() && records.is_empty();
+    let nothing = steps.is_empty() && entries.iter().next().is_none();
     writeln!(out, "{}", if nothing { "# nothing to take away" } else { "ip route flush cache" })
 }

@@ -85,30 +85,39 @@ impl Which {
 pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     let config = match config::load(&common.config) {
         // The script that called us for a DHCP client does not come again by itself.
-        Err(source) if !common.dry_run => {
-            let lost = "nothing was recorded: once that is mended, say it again".to_owned();
-            return Err(hook::Error::Unrecorded { source: source.into(), lost }.into());
-        }
+        Err(source) if !common.dry_run => return without_configuration(&args.change, source, common),
         loaded => loaded?,
     };
     match &args.change {
         LinkChange::Up(args) => match args.which.link(&config, None)? {
-            Some(link) => tell(&up(link, args, &config)?, common),
+            Some(link) => tell(&up(link, args)?, common),
             None => Ok(ExitCode::SUCCESS),
         },
         LinkChange::Down(args) => {
             let store = Store::new(&common.state_dir);
-            let (records, _) = store.load(&config);
-            let recorded = args.which.interface.as_ref().and_then(|interface| records.on(interface, &config));
-            let recorded = recorded.map(|occupant| occupant.link);
+            let (entries, _) = store.entries();
+            let said = args.which.interface.as_ref().and_then(|interface| entries.on(interface, Family::V4));
+            let recorded = said.and_then(|entry| entry.link(&config));
             let Some(link) = args.which.link(&config, recorded)? else { return Ok(ExitCode::SUCCESS) };
-            let told = tell(&down(link, args, &records), common)?;
+            let told = tell(&down(link, args, &entries.records(&config)), common)?;
             if link.gateway.is_some() && !common.dry_run && is_live(link, &config, &store)? {
                 return Err(Error::Static { link: link.name.clone(), interface: link.interface.clone() });
             }
             Ok(told)
         }
     }
+}
+
+/// What was said of an interface is recorded all the same.
+fn without_configuration(change: &LinkChange, source: config::Error, common: &Common) -> Result<ExitCode, Error> {
+    let (LinkChange::Up(UpArgs { which, .. }) | LinkChange::Down(DownArgs { which })) = change;
+    let Some(interface) = &which.interface else { return Err(Error::NoInterface(source.into())) };
+    let names = Vec::from_iter(which.name.clone());
+    let change = match change {
+        LinkChange::Up(args) => Change::Up(Addresses::V4 { local: local(args, interface)?, gateway: args.gateway }),
+        LinkChange::Down(_) => Change::Down(Family::V4),
+    };
+    tell(&Event { change, interface: interface.clone(), names, session: None }, common)
 }
 
 /// Prints the names of all links.
@@ -134,16 +143,28 @@ pub(super) fn find<'a>(name: &str, config: &'a Config) -> Result<&'a Link, Error
     })
 }
 
-fn up(link: &Link, args: &UpArgs, config: &Config) -> Result<Event, Error> {
+fn up(link: &Link, args: &UpArgs) -> Result<Event, Error> {
     let name = args.which.interface.as_ref().unwrap_or(&link.interface);
-    let scope = Scope { interfaces: [name.clone()].into(), protocol: config.settings.protocol, ..Scope::default() };
-    let observed = Linux::open()?.observe(&scope)?;
-    let found = observed.interfaces.get(name);
-    let local = args.local.or_else(|| found.and_then(|found| found.addresses.first()).map(|address| address.local));
-    if let Some(found) = found {
-        doubt(link, args, found);
+    if let Some(found) = look(name)? {
+        doubt(link, args, &found);
     }
+    let local = local(args, name)?;
     Ok(event(link, name.clone(), Change::Up(Addresses::V4 { local, gateway: args.gateway })))
+}
+
+/// Our address, as it was given or as the interface has it.
+fn local(args: &UpArgs, interface: &IfName) -> Result<Option<HostAddr>, Error> {
+    Ok(args.local.or(look(interface)?.as_ref().and_then(first_address)))
+}
+
+fn first_address(found: &Interface) -> Option<HostAddr> {
+    found.addresses.first().map(|address| address.local)
+}
+
+/// The interface as it is.
+fn look(name: &IfName) -> Result<Option<Interface>, Error> {
+    let scope = Scope { interfaces: [name.clone()].into(), ..Scope::default() };
+    Ok(Linux::open()?.observe(&scope)?.interfaces.remove(name))
 }
 
 /// Warns of what will hardly work.

@@ -122,6 +122,9 @@ pub enum Error {
         /// The drill's process.
         pid: u32,
     },
+    /// The configuration, without which the interface is not known.
+    #[error("{0}; nothing was recorded: once that is mended, say it again, or name the --interface")]
+    NoInterface(Box<config::Error>),
     /// No such link.
     #[error("{name:?} is no link: write one of {known}")]
     NoLink {

@@ -6,7 +6,6 @@ pub mod pppd;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
-use crate::config::{Config, Link};
 pub use crate::model::names::Family;
 use crate::model::names::{HostAddr, IfName, Invalid};
 
@@ -87,38 +86,6 @@ impl Addresses {
     }
 }
 
-/// Who is recorded on an interface.
-#[derive(Debug, Clone, Copy)]
-pub struct Occupant<'a> {
-    /// The link.
-    pub link: &'a Link,
-    /// Which process brought it up there.
-    pub session: Option<u32>,
-}
-
-/// The link that the event is about: by the caller's names for it, best first; by interface only where the caller has
-/// none. `None`: it is no link of ours, as a client that dials in is none, whichever interface he gets.
-///
-/// Without names a *down* is about the link that is `recorded` on the interface rather than the one that is configured
-/// on it: another may have come up there by its names. With names that the configuration does not know (any more), an
-/// event is about a recorded link only in the session that is recorded.
-pub fn recognise<'a>(
-    event: &Event,
-    config: &'a Config,
-    recorded: impl FnOnce() -> Option<Occupant<'a>>,
-) -> Option<&'a Link> {
-    if let Some(link) = event.names.iter().find_map(|name| config.links.iter().find(|link| link.ipparam == *name)) {
-        return Some(link);
-    }
-    if !event.names.is_empty() {
-        let is_its_own = |occupant: &Occupant<'_>| event.session.is_some() && occupant.session == event.session;
-        return recorded().filter(is_its_own).map(|occupant| occupant.link);
-    }
-    let occupant = if matches!(event.change, Change::Down(_)) { recorded() } else { None };
-    let configured = || config.links.iter().find(|link| link.interface == event.interface);
-    occupant.map(|occupant| occupant.link).or_else(configured)
-}
-
 /// A variable of the environment; an empty one says as little as a missing one.
 fn var(env: Env, name: &str) -> Option<String> {
     env(name).filter(|value| !value.is_empty())
@@ -154,8 +121,6 @@ fn host6(what: &'static str, addr: Ipv6Addr) -> Result<Ipv6Addr, Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{LinkKind, Settings};
-    use crate::model::names::{Mark, TableId};
 
     /// An environment of these variables only.
     pub fn env_of<'a>(vars: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
@@ -176,71 +141,6 @@ mod tests {
     pub fn assert_loggable(error: &Error) {
         let text = error.to_string();
         assert!(text.len() < 1000 && !text.chars().any(char::is_control), "{text:?}");
-    }
-
-    fn link(n: u32, name: &str, interface: &str, ipparam: &str) -> Link {
-        Link {
-            name: name.parse().unwrap(),
-            kind: LinkKind::Tunnel,
-            interface: interface.parse().unwrap(),
-            ipparam: ipparam.to_owned(),
-            table: TableId::new(n).unwrap(),
-            mark: Mark::new(1 << n).unwrap(),
-            masquerade: false,
-            gateway: None,
-        }
-    }
-
-    #[test]
-    fn a_link_is_recognised_by_the_callers_names_and_by_interface_only_without_any() {
-        let links = vec![link(1, "isp1", "ppp0", "isp1"), link(2, "isp2", "ppp1", "second")];
-        let config = Config { links, policies: vec![], settings: Settings::default() };
-        let (up, down) = (Change::Up(v4("198.51.100.10", "198.51.100.1")), Change::Down(Family::V4));
-        for (names, interface, expected) in [
-            (&[][..], "ppp0", Some("isp1")),
-            (&[], "ppp1", Some("isp2")),
-            (&[], "ppp9", None),
-            // A name goes before the interface, which another link may have had first.
-            (&["second"], "ppp0", Some("isp2")),
-            (&["second"], "ppp9", Some("isp2")),
-            // In the caller's order, not the configuration's.
-            (&["second", "isp1"], "ppp9", Some("isp2")),
-            (&["unknown", "isp1"], "ppp1", Some("isp1")),
-            // The name of the link is not its ipparam where that is given.
-            (&["isp2"], "ppp1", None),
-            // Somebody who dials in, on whatever interface.
-            (&["203.0.113.77"], "ppp0", None),
-            (&["unknown", "client"], "ppp1", None),
-            (&["unknown"], "ppp9", None),
-        ] {
-            let event = |change| Event {
-                change,
-                interface: interface.parse().unwrap(),
-                names: names.iter().map(|&name| name.to_owned()).collect(),
-                session: Some(77),
-            };
-            let found = |change, recorded: Option<(usize, Option<u32>)>| {
-                let recorded = || recorded.map(|(n, session)| Occupant { link: &config.links[n], session });
-                recognise(&event(change), &config, recorded).map(|link| link.name.as_str())
-            };
-            for change in [up, down] {
-                assert_eq!(found(change, None), expected, "{change:?} {names:?} {interface}");
-            }
-            let named = names.iter().any(|name| ["isp1", "second"].contains(name));
-            for (n, name) in ["isp1", "isp2"].into_iter().enumerate() {
-                // A record says nothing to who comes up without a name; of who goes down it says more than the
-                // configuration does.
-                for session in [None, Some(78)] {
-                    assert_eq!(found(up, Some((n, session))), expected, "{names:?} {interface}");
-                    let at_down = if names.is_empty() { Some(name) } else { expected };
-                    assert_eq!(found(down, Some((n, session))), at_down, "{names:?} {interface}");
-                }
-                // A name that has left the configuration, of a session that is known.
-                let at_up = if named || names.is_empty() { expected } else { Some(name) };
-                assert_eq!(found(up, Some((n, Some(77)))), at_up, "{names:?} {interface}");
-                assert_eq!(found(down, Some((n, Some(77)))), if named { expected } else { Some(name) }, "{names:?}");
-            }
-        }
     }
 
     #[test]

@@ -5,11 +5,13 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{Hook, Noted};
-use crate::event::Change;
+use super::pass::Pass;
+use super::told::Told;
+use crate::config::Link;
+use crate::event::{Change, Event};
 use crate::kernel::Linux;
 use crate::model::names::{IfName, LinkName};
-use crate::state::records::{Effect, Record};
+use crate::state::records::{Effect, Entry, Record};
 
 /// What to do where it is not meant.
 const ADVICE: &str = "the newest event counts; if these are two lines, have each say a name of its own (pppd: ipparam)";
@@ -25,6 +27,37 @@ pub(super) enum Displaced {
     Taken { interface: IfName, old: LinkName, before: Option<u32>, new: LinkName, session: Process },
 }
 
+/// A link that an event without a name cannot have: whoever gets the link's interface by chance, as a caller on a modem,
+/// is not the line that is up elsewhere, and has said its name.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "{interface} says no name, and {link} is up on {} by its name{}: nothing is done; if it is {link}, have it say so \
+     (pppd: ipparam)", by.interface, Process(by.session)
+)]
+pub(super) struct Occupied {
+    interface: IfName,
+    link: LinkName,
+    by: Entry,
+}
+
+/// The link of an event without a name, where it is up elsewhere by its name.
+pub(super) fn by_name_elsewhere(pass: &Pass<'_>, event: &Event, link: &Link, kernel: &mut Linux) -> Option<Occupied> {
+    let Change::Up(addresses) = event.change else { return None };
+    if !event.names.is_empty() {
+        return None;
+    }
+    let (entries, _) = pass.store.entries();
+    for by in entries.iter().filter(|entry| entry.family() == addresses.family() && entry.interface != event.interface)
+    {
+        let is_its_own = !by.names.is_empty() && by.link(pass.config) == Some(link);
+        // An event is not lost because of a question that fails.
+        if is_its_own && kernel.is_up(&by.interface, by.index).unwrap_or(false) {
+            return Some(Occupied { interface: event.interface.clone(), link: link.name.clone(), by: by.clone() });
+        }
+    }
+    None
+}
+
 /// A process as it stands behind what it has said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Process(Option<u32>);
@@ -35,22 +68,24 @@ impl fmt::Display for Process {
     }
 }
 
-impl Hook<'_> {
+impl Told<'_> {
     /// Which links lose their interfaces to the event's. A look at the kernel only where the link changes its interface.
-    pub(super) fn displaced(&self, noted: &Noted, index: Option<u32>, kernel: &mut Linux) -> Vec<Displaced> {
-        let (Change::Up(_), Effect::Put(_)) = (self.event.change, &noted.effect) else { return Vec::new() };
+    pub(super) fn displaced(&self, index: Option<u32>, kernel: &mut Linux) -> Vec<Displaced> {
+        let Effect::Put(new) = &self.effect else { return Vec::new() };
         let session = Process(self.event.session);
         let mut displaced = Vec::new();
-        let elsewhere = noted.before.as_ref().filter(|record| record.interface != self.event.interface);
+        let elsewhere = self.before.get(&self.link.name).filter(|record| record.interface != new.interface);
         // An event is not lost because of a warning.
         if let Some(from) = elsewhere.filter(|record| kernel.is_up(&record.interface, record.index).unwrap_or(false)) {
-            let (link, to) = (self.link.name.clone(), self.event.interface.clone());
+            let (link, to) = (self.link.name.clone(), new.interface.clone());
             displaced.push(Displaced::Moved { link, from: from.clone(), to, session });
         }
-        // One of another index is about a device that is gone.
-        for (old, record) in noted.others.iter().filter(|(_, record)| Some(record.index) == index) {
-            let (interface, new) = (self.event.interface.clone(), self.link.name.clone());
-            displaced.push(Displaced::Taken { interface, old: old.clone(), before: record.session, new, session });
+        for (old, record) in self.before.iter().filter(|(old, _)| **old != self.link.name) {
+            // One of another index is about a device that is gone.
+            if record.interface == new.interface && Some(record.index) == index {
+                let (interface, new) = (new.interface.clone(), self.link.name.clone());
+                displaced.push(Displaced::Taken { interface, old: old.clone(), before: record.session, new, session });
+            }
         }
         displaced
     }

@@ -2,6 +2,7 @@
 //! event and `mhctl apply` are made of passes.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use thiserror::Error;
 use tracing::{debug, info, warn};
@@ -13,7 +14,7 @@ use crate::model::names::LinkName;
 use crate::reconcile::plan::Plan;
 use crate::reconcile::{About, Outcome, reconcile};
 use crate::state::lock::{self, Lock};
-use crate::state::records::{self, Records, Store};
+use crate::state::records::{self, Effect, Records, Store};
 
 /// Why there was no pass.
 #[derive(Debug, Error)]
@@ -54,51 +55,41 @@ pub struct Pass<'a> {
 impl Pass<'_> {
     /// Waits for the lock of that name.
     pub fn lock(&self, name: &str) -> Result<Lock, Error> {
-        let dir = self.store.prepare()?;
-        Ok(Lock::acquire(&dir.join(name), self.config.settings.lock_timeout, &self.who)?)
+        lock(&self.store, name, self.config.settings.lock_timeout, &self.who)
     }
 
     /// The records as they are; one that cannot be read is told of and counts as none.
     pub fn records(&self) -> Records {
-        let (records, errors) = self.store.load(self.config);
+        self.records_after(&Effect::NotUp)
+    }
+
+    /// The same as if `effect` were carried out.
+    pub fn records_after(&self, effect: &Effect) -> Records {
+        let (mut entries, mut errors) = self.store.entries();
+        entries.carry_out(effect);
+        let mut records = entries.records(self.config);
+        errors.extend(self.store.add_held(self.config, &mut records));
         for error in errors {
             warn!("{error}");
         }
         records
     }
 
-    /// Writes down which links go on with another's record ([`Store::adopt`]); under the records' lock. Where that
-    /// cannot be done it is done at every load once more.
-    pub fn adopt(&self, _records: &Lock) {
-        for adopted in self.store.adopt(self.config) {
-            match adopted {
-                Ok(adopted) => info!("{adopted}"),
-                Err(error) => warn!("{error}"),
-            }
+    /// Makes a pass.
+    pub fn run(&self) -> Result<Outcome, Error> {
+        let (entries, _) = self.store.entries();
+        if entries.have_old()
+            && let Err(error) = self.lock("records.lock").and_then(|_lock| Ok(self.store.convert_old(&entries)?))
+        {
+            warn!("{error}");
         }
+        self.run_about(&About::All, &Effect::NotUp, &mut Linux::open()?)
     }
 
-    /// Makes a pass; `patch` can amend the records as they were read.
-    pub fn run(&self, patch: impl FnOnce(&mut Records)) -> Result<Outcome, Error> {
-        if self.store.has_orphans(self.config) {
-            match self.lock("records.lock") {
-                Ok(lock) => self.adopt(&lock),
-                Err(error) => warn!("{error}"),
-            }
-        }
-        self.run_about(&About::All, &mut Linux::open()?, patch)
-    }
-
-    /// Makes a pass for an event of the links that it is `about`.
-    pub fn run_about(
-        &self,
-        about: &About,
-        kernel: &mut Linux,
-        patch: impl FnOnce(&mut Records),
-    ) -> Result<Outcome, Error> {
+    /// Makes a pass for an event of the links that it is `about`; `unwritten` is what could not be written down.
+    pub fn run_about(&self, about: &About, unwritten: &Effect, kernel: &mut Linux) -> Result<Outcome, Error> {
         let lock = self.lock("lock")?;
-        let mut records = self.records();
-        patch(&mut records);
+        let records = self.records_after(unwritten);
         let outcome = reconcile(self.config, &records, about, kernel);
         drop(lock);
         let outcome = outcome?;
@@ -122,6 +113,12 @@ impl Pass<'_> {
             warn!("{warning}");
         }
     }
+}
+
+/// Waits for the lock of that name in the state directory for at most `timeout`.
+pub(super) fn lock(store: &Store, name: &str, timeout: Duration, who: &str) -> Result<Lock, Error> {
+    let dir = store.prepare()?;
+    Ok(Lock::acquire(&dir.join(name), timeout, who)?)
 }
 
 /// That many changes, in words.

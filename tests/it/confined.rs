@@ -182,14 +182,14 @@ fn what_stands_in_the_place_of_a_record_holds_nobody_up() {
     server.up(ISP2);
     let both = held();
     for (what, obstacle) in obstacles {
-        for name in ["isp2.toml", "isp2.hold", ".isp2.new"] {
+        for name in ["ppp1.ipv4", "isp2.hold", ".ppp1.new"] {
             let path = server.state().join(name);
             let _ = fs::remove_file(&path);
             obstacle(&path);
             let started = Instant::now();
             let output = ok(server.hook(UP, ISP1).option("-v"));
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(said.contains(name) || name == ".isp2.new", "{what}: {said}");
+            assert!(said.contains(name) || name == ".ppp1.new", "{what}: {said}");
             assert!(!said.contains("root:"), "{what}: {said}");
             assert!(!defaults("1").is_empty(), "{what}");
             // The link itself is served as well, and the record is there unless a directory stands in its place.
@@ -234,7 +234,7 @@ fn a_state_directory_of_another_user_is_refused() {
     ISP1.create();
     state_of(&server, NOBODY);
     // What its owner has put there is not even looked at.
-    symlink("/etc/passwd", server.state().join("isp1.toml")).unwrap();
+    symlink("/etc/passwd", server.state().join("ppp0.ipv4")).unwrap();
     for mode in [0o755, 0o700] {
         fs::set_permissions(server.state(), Permissions::from_mode(mode)).unwrap();
         for program in [UP, DOWN] {
@@ -283,7 +283,7 @@ fn no_variable_of_the_environment_changes_what_is_read_or_run() {
     };
     let calm = life(&[]);
     assert!(calm[0].iter().any(|call| call.starts_with("execve ") && call.ends_with("/iptables-restore")), "{calm:#?}");
-    assert!(calm[0].iter().any(|call| call.ends_with("/isp1.toml")), "{calm:#?}");
+    assert!(calm[0].iter().any(|call| call.ends_with("/ppp0.ipv4")), "{calm:#?}");
     let found = life(&hostile);
     assert_eq!(found, calm);
     assert!(!found.iter().flatten().any(|call| call.contains("evil")));

@@ -98,11 +98,11 @@ fn strace_kills_before_the_call_and_what_a_killed_hook_leaves_goes() {
     ISP2.create();
     let calls = calls(&server.hook(UP, ISP2), CALLS, &server.state().with_file_name("calls"));
     let files = State::now(&server).files;
-    assert_eq!(files, ["isp1.toml", "isp2.toml", "lock", "records.lock"]);
+    assert_eq!(files, ["lock", "ppp0.ipv4", "ppp1.ipv4", "records.lock"]);
     ok(&mut server.hook(DOWN, ISP2));
     let rename = calls.iter().find(|call| call.name.starts_with("rename")).unwrap();
     rename.killed(&server.hook(UP, ISP2)).status().unwrap();
-    assert_eq!(State::now(&server).files, [".isp2.new", "isp1.toml", "lock", "records.lock"]);
+    assert_eq!(State::now(&server).files, [".ppp1.new", "lock", "ppp0.ipv4", "records.lock"]);
     ok(&mut server.hook(UP, ISP2));
     assert_eq!(State::now(&server).files, files);
 }
@@ -155,7 +155,7 @@ fn a_second_line_comes_up() {
                 assert!(has_default(), "{at}: {:#?}", held());
                 next_event(server, n, ISP1);
                 let mut found = State::now(server);
-                found.files.retain(|file| file != ".isp2.new");
+                found.files.retain(|file| file != ".ppp1.new");
                 assert!([&without, &done].contains(&&found), "{at}: {found:#?}");
                 recorded[usize::from(found == done)] += 1;
                 ok(&mut server.hook(UP, ISP2));

@@ -300,13 +300,13 @@ fn wg_quicks_tunnel_is_a_link() {
         let config = format!("[Interface]\nPrivateKey = {key}Address = 10.9.0.2/32\n{lines}");
         fs::write("/etc/wireguard/wg0.conf", config).unwrap();
         run("wg-quick up wg0");
-        let (table, main, record) = (defaults("3"), default(), fs::exists("/run/multihome/office.toml").unwrap());
+        let (table, main, record) = (defaults("3"), default(), fs::exists("/run/multihome/wg0.ipv4").unwrap());
         // Before anything is asserted: wireguard-go ends with its device, and would outlive the test.
         run("wg-quick down wg0");
         assert_eq!(table, ["default dev wg0 table 3 proto 77 scope 253"]);
         assert_eq!(main, ONLY_ISP1);
         assert!(record);
         assert_eq!(defaults("3"), [""; 0]);
-        assert!(!fs::exists("/run/multihome/office.toml").unwrap());
+        assert!(!fs::exists("/run/multihome/wg0.ipv4").unwrap());
     });
 }

@@ -21,7 +21,7 @@ type State = (Vec<String>, Vec<(String, String)>);
 fn state(server: &Server) -> State {
     let entries = fs::read_dir(server.state()).unwrap().map(|entry| entry.unwrap().path());
     let mut records: Vec<_> = entries
-        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "ipv4" || extension == "ipv6"))
         .map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap()))
         .collect();
     records.sort();
@@ -82,6 +82,17 @@ fn a_client_on_the_interface_of_a_stale_record_changes_nothing() {
     }
 }
 
+/// Nobody knows then that he is none; and what is recorded does not make him one.
+#[test]
+fn a_client_that_dials_in_while_the_configuration_is_broken_is_no_link_afterwards() {
+    let server = Server::new("nonsense");
+    CLIENT.create();
+    fails(1, &mut server.hook(UP, CLIENT));
+    server.configure(ARTICLE);
+    server.apply();
+    assert_eq!(defaults("main"), [""; 0]);
+}
+
 #[test]
 fn a_known_linkname_makes_up_for_an_ipparam_that_is_none() {
     let server = Server::new(ARTICLE);
@@ -107,13 +118,28 @@ fn the_newest_of_two_lines_of_one_name_counts_and_the_log_says_so() {
     let before = state(&server);
     let said = told(&server, DOWN, RECONNECTED);
     assert!(said.contains("late word that isp1 went down on ppp2: it is up on ppp5 since"), "{said}");
-    assert_eq!(state(&server), before);
+    assert_eq!(state(&server).0, before.0);
+}
 
-    // Without a name it is the interface that counts, and that is said as well.
-    let nameless = Line { device: "ppp0", link: "", pid: 3003, ..ISP1 };
-    nameless.create();
-    let said = told(&server, UP, nameless);
-    assert!(said.contains("isp1 moves from ppp5, which is still up (process 2002), to ppp0 (process 3003)"), "{said}");
+/// As mgetty's pppd for a modem that somebody calls: it says no name.
+#[test]
+fn an_event_without_a_name_takes_no_place_of_a_link_that_is_up_by_its_name() {
+    let server = Server::new(ARTICLE);
+    server.up(RECONNECTED);
+    let caller = Line { device: "ppp0", link: "", pid: 3003, ..CLIENT };
+    caller.create();
+    let before = state(&server);
+    let said = told(&server, UP, caller);
+    let warned = "WARN ppp0 says no name, and isp1 is up on ppp2 by its name (process 1001): nothing is done;";
+    assert!(said.contains(warned), "{said}");
+    assert_eq!(state(&server), before);
+    told(&server, DOWN, caller);
+    assert_eq!(state(&server), before);
+    // A pppd that was killed left its name.
+    RECONNECTED.unregister();
+    let said = told(&server, UP, caller);
+    assert!(!said.contains("WARN"), "{said}");
+    assert_eq!(defaults("main"), ["default nhid 7100 via 203.0.113.77 dev ppp0 proto 77"]);
 }
 
 #[test]
@@ -138,7 +164,6 @@ fn a_link_that_loses_its_device_to_another_is_named() {
     server.up(elsewhere);
     let said = told(&server, UP, ISP1);
     assert!(said.contains("WARN ppp0 was isp2's (process 1002), and is isp1's now (process 1001): "), "{said}");
-    assert!(!server.state().join("isp2.toml").exists());
     // A new device of that name was nobody's before.
     ISP1.unregister();
     elsewhere.create();

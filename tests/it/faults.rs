@@ -110,12 +110,12 @@ fn a_full_disk_keeps_no_line_from_being_served() {
     drop(full);
     ISP2.create();
     let said = fails(1, &mut server.hook(UP, ISP2));
-    assert!(said.contains(".isp2.new: No space left") && said.lines().count() == 1, "{said}");
+    assert!(said.contains(".ppp1.new: No space left") && said.lines().count() == 1, "{said}");
     assert!(defaults("main")[0].contains("dev ppp1 weight 2"), "{:?}", held());
     // A line that goes needs no space.
     ok(&mut server.hook(DOWN, ISP1));
-    assert!(defaults("1").is_empty() && !server.state().join("isp1.toml").exists());
-    assert!(!server.state().join(".isp2.new").exists());
+    assert!(defaults("1").is_empty() && !server.state().join("ppp0.ipv4").exists());
+    assert!(!server.state().join(".ppp1.new").exists());
     // With space again the next event is as any other.
     fs::remove_file(server.state().join("full")).unwrap();
     for line in [ISP1, ISP2] {
@@ -124,7 +124,7 @@ fn a_full_disk_keeps_no_line_from_being_served() {
     assert!(defaults("main")[0].contains("dev ppp0 weight 8") && defaults("main")[0].contains("dev ppp1 weight 2"));
     let mut files: Vec<_> = fs::read_dir(server.state()).unwrap().map(|e| e.unwrap().file_name()).collect();
     files.sort();
-    assert_eq!(files, ["isp1.toml", "isp2.toml", "lock", "records.lock"]);
+    assert_eq!(files, ["lock", "ppp0.ipv4", "ppp1.ipv4", "records.lock"]);
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_state_directory_that_became_read_only_keeps_no_line_from_being_served() {
     remount(MsFlags::MS_RDONLY);
     ISP2.create();
     let said = fails(1, &mut server.hook(UP, ISP2));
-    assert!(said.contains("Read-only file system") && said.contains("isp2"), "{said}");
+    assert!(said.contains("Read-only file system") && said.contains("ppp1"), "{said}");
     assert!(defaults("main")[0].contains("dev ppp1 weight 2"), "{:?}", held());
     fails(1, &mut server.hook(DOWN, ISP1));
     assert!(defaults("1").is_empty());

@@ -14,6 +14,7 @@ use multihome::ctl::check::advice;
 use multihome::event::{openvpn, pppd};
 use multihome::hook::{IpDown, IpUp, VpnUp};
 use multihome::reconcile::desired::{Desired, Make};
+use multihome::state::clock::Moment;
 use multihome::state::records::Store;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -263,33 +264,36 @@ proptest! {
         edits in vec(edit(), 0..5),
         rubbish in proptest::option::of(vec(any::<u8>(), 0..3000)),
     ) {
-        let record = "interface = \"ppp0\"\nindex = 7\nsession = 4711\nsince = 1700000000\n\n[v4]\nlocal = \"198.51.100.10\"\n\
-                      gateway = \"198.51.100.1\"\n\n[v6]\nlocal = \"fe80::1\"\nremote = \"fe80::2\"\n";
+        let boot = Moment::now().boot;
+        let entry = |interface: &str, name: &str| format!(
+            "interface = \"{interface}\"\nindex = 7\nnames = [\"{name}\"]\nsession = 4711\nsince = 1700000000\n\
+             since-boot = 1\nboot = \"{boot}\"\nlink = \"{name}\"\n[v4]\nlocal = \"198.51.100.10\"\n\
+             gateway = \"198.51.100.1\"\n"
+        );
+        // As version 0.1 wrote them.
+        let old = "interface = \"tun0\"\nindex = 8\nsession = 4711\nsince = 1700000000\n\n[v4]\nlocal = \"10.8.0.2\"\n\
+                   gateway = \"10.8.0.1\"\n\n[v6]\nlocal = \"fe80::1\"\nremote = \"fe80::2\"\n";
         let hold = "pid = 1\nstarted = 5\nuntil = 18446744073709551615\n";
         let config = config::parse(ARTICLE, Path::new("x")).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path());
-        let orphan = record.replace("ppp0", "tun0");
         let write = |name: &str, base: &str| {
             let text = rubbish.clone().unwrap_or_else(|| edited(base, &edits).into_bytes());
             fs::write(dir.path().join(name), text).unwrap();
         };
-        write("isp1.toml", record);
+        write("ppp0.ipv4", &entry("ppp0", "isp1"));
         write("isp1.hold", hold);
-        // Of a link that is not there any more.
-        write("office.toml", &orphan);
-        fs::write(dir.path().join("isp2.toml"), record).unwrap();
+        write("office.toml", old);
+        fs::write(dir.path().join("ppp1.ipv4"), entry("ppp1", "isp2")).unwrap();
         let (records, errors) = store.load(&config);
         for error in &errors {
             assert_loggable(&error.to_string());
         }
         // One that is right is read whatever stands beside it.
         prop_assert!(records.keys().any(|name| name.as_str() == "isp2"));
-        prop_assert!(errors.len() <= 2);
-        // To write down whose it is now changes nothing for who reads.
-        for adopted in store.adopt(&config) {
-            prop_assert!(adopted.is_ok());
-        }
+        prop_assert!(errors.len() <= 3);
+        // To write the old one anew changes nothing for who reads.
+        store.convert_old(&store.entries().0).unwrap();
         prop_assert_eq!(store.load(&config).0, records);
     }
 }

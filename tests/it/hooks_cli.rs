@@ -123,38 +123,68 @@ fn a_broken_configuration_is_one_line_with_file_and_line_and_status_1() {
     broken(&server, "multihome.toml:6: to: ");
     fs::remove_file(server.config()).unwrap();
     broken(&server, "no configuration at ");
-    assert_untouched(&server);
+    // What was said is written down, and no more.
+    assert_eq!(ours(), [""; 0]);
 }
 
 #[test]
-fn an_event_that_a_broken_configuration_loses_can_be_said_again_as_the_line_tells() {
+fn a_broken_configuration_loses_no_event() {
+    let mended = with_settings(ARTICLE, "settle-timeout = \"0s\"");
     let server = Server::new("nonsense");
     ISP1.create();
     let six = Line { local: "fe80::2", remote: "fe80::1", ..ISP1 };
-    let nowhere = Line { local: "0.0.0.0", remote: "0.0.0.0", ..ISP1 };
-    for (program, line, lost) in [
-        (UP, nowhere, "say `mhctl link up LINK --interface=ppp0`"),
-        (DOWN, ISP1, "not recorded as down: once that is mended, say `mhctl link down LINK --interface=ppp0`"),
-        (UP, six, "what became of IPv6 on ppp0 was not recorded: once that is mended, reconnect"),
-        (DOWN, six, "what became of IPv6 on ppp0 was not recorded: once that is mended, reconnect"),
+    for (program, line, recorded) in [
+        (UP, ISP1, "ppp0 is recorded as up,"),
+        (UP, six, "ppp0 is recorded as up with IPv6,"),
+        (DOWN, six, "ppp0 is recorded as down with IPv6,"),
+        (DOWN, ISP1, "ppp0 is recorded as down,"),
+        (UP, ISP1, "ppp0 is recorded as up,"),
     ] {
-        let said = fails(1, &mut server.hook(program, line));
-        assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(said.contains("multihome.toml:1: ") && said.trim_end().ends_with(lost), "{said}");
-        // A dry run loses nothing.
+        // A dry run records nothing.
         let said = fails(1, server.hook(program, line).option("--dry-run"));
         assert!(said.contains("multihome.toml:1: ") && !said.contains("recorded"), "{said}");
+        let said = fails(1, &mut server.hook(program, line));
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let rest = format!("; {recorded} and no more is done: once that is mended, run `mhctl apply`");
+        assert!(said.contains("multihome.toml:1: ") && said.trim_end().ends_with(&rest), "{said}");
     }
-    let said = fails(1, &mut server.with_args(CTL, &["link", "up", "--interface", "ppp0"]));
-    assert!(said.trim_end().ends_with("; nothing was recorded: once that is mended, say it again"), "{said}");
+    server.configure(&mended);
+    server.apply();
+    assert_eq!(defaults("main"), ["default nhid 7100 via 198.51.100.1 dev ppp0 proto 77"]);
 
-    // As one would copy it.
-    let said = fails(1, &mut server.hook(UP, ISP1));
-    let (_, command) = said.trim_end().trim_end_matches('`').rsplit_once("`mhctl ").unwrap();
-    let command = command.replace("LINK", "isp1");
-    server.configure(ARTICLE);
-    ok(&mut server.with_args(CTL, &command.split(' ').collect::<Vec<_>>()));
-    assert_eq!(defaults("main"), ["default nhid 7100 via 198.51.100.1 dev ppp0 proto 77"], "{command}");
+    server.configure("nonsense");
+    fails(1, &mut server.hook(DOWN, ISP1));
+    assert!(!server.state().join("ppp0.ipv4").exists());
+    server.configure(&mended);
+    server.apply();
+    assert_eq!(defaults("main"), [""; 0]);
+
+    // As a DHCP client's script says it.
+    server.configure("nonsense");
+    let link = |words: &str| server.with_args(CTL, &words.split(' ').collect::<Vec<_>>());
+    let said = fails(1, &mut link("link up --interface=ppp0 --gateway=198.51.100.1"));
+    assert!(said.contains("ppp0 is recorded as up,"), "{said}");
+    let said = fails(1, &mut link("link up isp1"));
+    assert!(
+        said.contains("; nothing was recorded: once that is mended, say it again, or name the --interface"),
+        "{said}"
+    );
+    server.configure(&mended);
+    server.apply();
+    assert_eq!(defaults("1"), ["default via 198.51.100.1 dev ppp0 table 1 proto 77"]);
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_made_is_an_error() {
+    let server = Server::new(ARTICLE);
+    ISP1.create();
+    for dir in ["/proc/nope", "/proc/nope/x", "/dev/null/x"] {
+        let mut hook = Command::new(UP);
+        hook.args(["--config"]).arg(server.config()).args(["--state-dir", dir]);
+        let said = fails(1, hook.args([ISP1.device, "", "", ISP1.local, ISP1.remote, ISP1.link]));
+        assert!(said.contains(dir) && said.lines().count() == 1, "{said}");
+    }
+    assert_untouched(&server);
 }
 
 #[test]
@@ -163,7 +193,7 @@ fn an_interface_that_does_not_exist_cannot_come_up() {
     let said = fails(1, &mut server.hook(UP, ISP1));
     assert!(said.contains("interface ppp0 does not exist: isp1 stays down"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(!server.state().join("isp1.toml").exists());
+    assert!(!server.state().join("ppp0.ipv4").exists());
     assert_eq!(defaults("main"), [""; 0]);
 }
 
@@ -202,7 +232,7 @@ fn the_records_are_readable_for_all_whatever_the_umask_and_the_locks_are_not() {
     let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(server.state()), 0o755);
     // Who can open a lock can hold it, and with it every event.
-    for (file, wanted) in [("isp1.toml", 0o644), ("lock", 0o600), ("records.lock", 0o600)] {
+    for (file, wanted) in [("ppp0.ipv4", 0o644), ("lock", 0o600), ("records.lock", 0o600)] {
         assert_eq!(mode(server.state().join(file)), wanted, "{file}");
     }
     // One below a directory that is not there either.
@@ -212,7 +242,7 @@ fn the_records_are_readable_for_all_whatever_the_umask_and_the_locks_are_not() {
     hook.args(["-c", script, UP, "--config"]).arg(server.config()).arg("--state-dir").arg(&deep);
     ok(hook.args([ISP1.device, "", "", ISP1.local, ISP1.remote]));
     assert_eq!((mode(deep.parent().unwrap().to_owned()), mode(deep.clone())), (0o755, 0o755));
-    assert_eq!(fs::metadata(deep.join("isp1.toml")).unwrap().uid(), 0);
+    assert_eq!(fs::metadata(deep.join("ppp0.ipv4")).unwrap().uid(), 0);
 }
 
 #[test]
@@ -240,17 +270,17 @@ fn a_record_that_cannot_be_read_or_written_keeps_no_other_link_from_being_served
     server.up(ISP2);
     let both = held();
     for rubbish in [&b"interface = "[..], b"", b"\xff\xfe", b"interface = \"../x\"\nindex = 1\nsince = 0\n"] {
-        fs::write(server.state().join("isp2.toml"), rubbish).unwrap();
+        fs::write(server.state().join("ppp1.ipv4"), rubbish).unwrap();
         ok(&mut server.hook(UP, ISP1));
         assert!(defaults("main")[0].contains("dev ppp0") && defaults("2").is_empty(), "{:?}", held());
         ok(&mut server.hook(UP, ISP2));
         assert_eq!(held(), both);
     }
     // The record cannot be replaced: the event counts all the same, and is told to have failed.
-    fs::remove_file(server.state().join("isp2.toml")).unwrap();
-    fs::create_dir(server.state().join("isp2.toml")).unwrap();
+    fs::remove_file(server.state().join("ppp1.ipv4")).unwrap();
+    fs::create_dir(server.state().join("ppp1.ipv4")).unwrap();
     let said = fails(1, &mut server.hook(UP, ISP2));
-    assert!(said.contains("isp2.toml"), "{said}");
+    assert!(said.contains("ppp1.ipv4"), "{said}");
     assert_eq!(held(), both);
 }
 
@@ -258,31 +288,32 @@ fn a_record_that_cannot_be_read_or_written_keeps_no_other_link_from_being_served
 fn ipv6_is_recorded_and_leaves_ipv4_alone() {
     let server = Server::new(ARTICLE);
     let six = Line { local: "fe80::2", remote: "fe80::1", ..ISP1 };
-    let record = || fs::read_to_string(server.state().join("isp1.toml")).unwrap_or_default();
+    let is_recorded = |family: &str| server.state().join(format!("ppp0.{family}")).exists();
+    let recorded = || (is_recorded("ipv4"), is_recorded("ipv6"));
     // IPv6 first, as it may come.
     ISP1.create();
     ok(&mut server.hook(UP, six));
     assert_eq!(defaults("main"), [""; 0]);
-    assert!(record().contains("[v6]") && !record().contains("[v4]"), "{}", record());
+    assert_eq!(recorded(), (false, true));
     ok(&mut server.hook(UP, ISP1));
     let up = held();
     assert_eq!(defaults("main").len(), 1);
-    assert!(record().contains("[v6]") && record().contains("[v4]"), "{}", record());
+    assert_eq!(recorded(), (true, true));
     ok(&mut server.hook(UP, six));
     assert_eq!(held(), up);
 
     // ipv6-down does not wait for the device, which stays.
     ok(&mut server.hook(DOWN, six));
     assert_eq!(held(), up);
-    assert!(!record().contains("[v6]") && record().contains("[v4]"), "{}", record());
+    assert_eq!(recorded(), (true, false));
 
     ok(&mut server.hook(UP, six));
     server.configure(&with_settings(ARTICLE, "settle-timeout = \"0s\""));
     ok(&mut server.hook(DOWN, ISP1));
     assert_eq!(defaults("main"), [""; 0]);
-    assert!(record().contains("fe80::2") && !record().contains("[v4]"), "{}", record());
+    assert_eq!(recorded(), (false, true));
     ok(&mut server.hook(DOWN, six));
-    assert_eq!(record(), "");
+    assert_eq!(recorded(), (false, false));
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn a_hook_that_hangs_with_the_lock_is_named_and_loses_no_event() {
     let holder = format!("lock is still locked after 400ms by mh-ip-up ppp0, pid {}", hanging.id());
     assert!(said.contains(&holder) && said.contains("the next event mends everything"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(fs::read_to_string(server.state().join("isp2.toml")).unwrap().contains("203.0.113.10"));
+    assert!(fs::read_to_string(server.state().join("ppp1.ipv4")).unwrap().contains("203.0.113.10"));
     let said = fails(1, server.bare(CTL).arg("apply"));
     assert!(said.contains(&holder), "{said}");
 

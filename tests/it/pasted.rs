@@ -74,20 +74,6 @@ fn doctors_mend_for_pppds_options_names_the_file_and_runs_nothing_else() {
     }
 }
 
-/// An interface may be called almost anything (`dev_valid_name()`).
-#[test]
-fn a_lost_event_is_said_again_for_the_interface_that_it_was_about() {
-    let server = Server::new("nonsense");
-    for name in ["x;id>pwned", "$(>pwned)", "a'b\"c", "wg-home"] {
-        for (program, change) in [(UP, "up"), (DOWN, "down")] {
-            let said = fails(1, &mut server.with_args(program, &[name, "", "", ISP1.local, ISP1.remote, "isp1"]));
-            let (_, hint) = said.trim_end().split_once("say `").unwrap();
-            let told = pasted(hint.strip_suffix('`').unwrap(), "mhctl");
-            assert_eq!(told[..4], ["link", change, "LINK", &format!("--interface={name}")], "{hint}");
-        }
-    }
-}
-
 #[test]
 fn a_flush_that_is_only_shown_names_the_records_wherever_they_are() {
     let server = Server::new(ARTICLE);
@@ -98,5 +84,5 @@ fn a_flush_that_is_only_shown_names_the_records_wherever_they_are() {
     flush.arg("--config").arg(server.config()).arg("--state-dir").arg(&odd).args(["flush", "--dry-run"]);
     let shown = String::from_utf8(ok(&mut flush).stdout).unwrap();
     let line = shown.lines().find(|line| line.starts_with("rm ")).unwrap();
-    assert_eq!(pasted(line, "rm"), ["-f", odd.join("isp1.toml").to_str().unwrap()]);
+    assert_eq!(pasted(line, "rm"), ["-f", odd.join("ppp0.ipv4").to_str().unwrap()]);
 }

@@ -1,7 +1,13 @@
-//! What events make of a record: a late *down* never takes away what a newer session has brought.
+//! What events make of the records: a stale *down* never takes away what a newer session has brought.
 
+use multihome::config::{self, Config};
 use multihome::event::{Addresses, Change, Event, Family};
-use multihome::state::records::{Effect, Record, effect};
+use multihome::state::clock::Moment;
+use multihome::state::records::{Effect, Entries};
+use std::fs;
+use std::path::Path;
+
+use crate::support::*;
 use proptest::prelude::*;
 
 /// What happens to one link.
@@ -44,12 +50,13 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_record_is_that_of_the_last_session_that_came_up(steps in steps()) {
+    fn a_link_is_where_the_newest_of_its_sessions_that_are_up_is(steps in steps()) {
+        let config = config();
         let mut sessions = vec![Session { pid: 1000, interface: "ppp0".to_owned(), index: 10 }];
-        let mut record: Option<Record> = None;
-        // Whose the record should be, and of which families it should know.
-        let (mut current, mut v4, mut v6) = (0, false, false);
-        for step in steps {
+        let mut entries = Entries::default();
+        // Which session has said last that an interface is up, by interface and family; the newest last.
+        let mut up: Vec<(usize, Family)> = Vec::new();
+        for (step, since_boot) in steps.into_iter().zip(1..) {
             let newest = sessions.len() - 1;
             let (who, change) = match step {
                 Step::Dial { unit } => {
@@ -58,32 +65,126 @@ proptest! {
                     continue;
                 }
                 Step::Up(family) => {
-                    if current != newest {
-                        (current, v4, v6) = (newest, false, false);
-                    }
-                    *(if family == Family::V4 { &mut v4 } else { &mut v6 }) = true;
+                    let interface = &sessions[newest].interface;
+                    up.retain(|(who, other)| *other != family || sessions[*who].interface != *interface);
+                    up.push((newest, family));
                     (newest, Change::Up(addresses(family)))
                 }
                 Step::Down(which, family) => {
                     let who = which.index(sessions.len());
-                    if who == current {
-                        *(if family == Family::V4 { &mut v4 } else { &mut v6 }) = false;
-                    }
+                    up.retain(|other| *other != (who, family));
                     (who, Change::Down(family))
                 }
             };
             let Session { pid, interface, index } = sessions[who].clone();
-            let event = Event { change, interface: interface.parse().unwrap(), names: vec![], session: Some(pid) };
-            match effect(&event, record.as_ref(), Some(index)) {
-                Effect::Put(new) => record = Some(new),
-                Effect::Remove(old) => prop_assert_eq!(record.take(), Some(old)),
-                Effect::NotUp | Effect::Late(_) => {}
-            }
-            prop_assert_eq!(record.is_some(), v4 || v6, "{:?}", event);
-            if let Some(record) = &record {
-                prop_assert_eq!((record.v4.is_some(), record.v6.is_some()), (v4, v6));
-                prop_assert_eq!((record.session, record.index), (Some(sessions[current].pid), sessions[current].index));
+            let names = vec!["isp1".to_owned()];
+            let event = Event { change, interface: interface.parse().unwrap(), names, session: Some(pid) };
+            let now = Moment { unix: 0, since_boot, boot: String::new() };
+            let effect = entries.effect(&event, Some(index), Some(&config), now);
+            prop_assert_eq!(matches!(effect, Effect::Put(_)), matches!(change, Change::Up(_)));
+            entries.carry_out(&effect);
+            let records = entries.records(&config);
+            let record = records.values().next();
+            prop_assert_eq!(record.is_some(), !up.is_empty(), "{:?}", event);
+            let v4 = up.iter().rev().find(|(_, family)| *family == Family::V4);
+            let v6 = up.iter().rev().find(|(_, family)| *family == Family::V6);
+            if let (Some(record), Some((who, _))) = (record, v4.or(v6)) {
+                let Session { pid, index, .. } = &sessions[*who];
+                prop_assert_eq!((record.session, record.index), (Some(*pid), *index));
+                prop_assert_eq!(record.v4.is_some(), v4.is_some());
             }
         }
     }
+}
+
+fn config() -> Config {
+    config::parse("[[uplink]]\nname = 'isp1'\ninterface = 'ppp0'\n", Path::new("f")).unwrap()
+}
+
+/// The records that version 0.1 wrote of both lines.
+fn old_records(server: &Server) {
+    for (link, line) in [("isp1", ISP1), ("isp2", ISP2)] {
+        let path = server.state().join(format!("{}.ipv4", line.device));
+        let text = fs::read_to_string(&path).unwrap();
+        let kept = |line: &&str| {
+            !["names", "since-boot", "boot", "link"].iter().any(|key| line.starts_with(&format!("{key} =")))
+        };
+        let old: Vec<_> = text.lines().filter(kept).collect();
+        fs::write(server.state().join(format!("{link}.toml")), old.join("\n") + "\n").unwrap();
+        fs::remove_file(path).unwrap();
+    }
+}
+
+fn files(server: &Server) -> Vec<String> {
+    let names = fs::read_dir(server.state()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| !name.ends_with("lock")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn an_upgrade_while_lines_are_up_keeps_them_up() {
+    let upgraded = || {
+        let server = Server::new(&with_settings(ARTICLE, "settle-timeout = \"0s\""));
+        server.up(ISP1);
+        server.up(ISP2);
+        old_records(&server);
+        server
+    };
+    apart(move || {
+        // Who only looks converts nothing.
+        let server = upgraded();
+        let (both, prober) = (held(), Prober::start());
+        ok(server.with_args(CTL, &["plan"]).option("-v"));
+        assert_eq!(files(&server), ["isp1.toml", "isp2.toml"]);
+        server.apply();
+        assert_eq!((held(), files(&server)), (both.clone(), vec!["ppp0.ipv4".to_owned(), "ppp1.ipv4".to_owned()]));
+        assert_eq!(prober.stop().unreachable, 0);
+        // Another session's end is stale, its own is not.
+        ok(&mut server.hook(DOWN, Line { pid: 7, ..ISP1 }));
+        assert_eq!(held(), both);
+        ok(&mut server.hook(DOWN, ISP1));
+        assert_eq!(files(&server), ["ppp1.ipv4"]);
+        assert_eq!(defaults("main"), ["default nhid 7100 via 203.0.113.1 dev ppp1 proto 77"]);
+    });
+    apart(move || {
+        // The first that happens is the end of a line.
+        let server = upgraded();
+        ok(&mut server.hook(DOWN, ISP1));
+        assert_eq!(files(&server), ["ppp1.ipv4"]);
+        assert_eq!(defaults("main"), ["default nhid 7100 via 203.0.113.1 dev ppp1 proto 77"]);
+        // Killed between the two files: what is over does not come back.
+        fs::write(server.state().join("isp2.toml"), fs::read(server.state().join("ppp1.ipv4")).unwrap()).unwrap();
+        ok(&mut server.hook(DOWN, ISP2));
+        assert_eq!((files(&server), defaults("main")), (vec![], vec![]));
+    });
+}
+
+#[test]
+fn what_was_said_before_the_system_booted_does_not_count() {
+    let server = Server::new(ARTICLE);
+    server.up(ISP1);
+    let path = server.state().join("ppp0.ipv4");
+    let text = fs::read_to_string(&path).unwrap();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    assert!(text.contains(boot.trim()), "{text}");
+    fs::write(&path, text.replace(boot.trim(), "0fb9b4b8-0000-4000-8000-000000000000")).unwrap();
+    server.apply();
+    assert_eq!(defaults("main"), [""; 0]);
+    ok(&mut server.hook(UP, ISP1));
+    assert_eq!(defaults("main"), ["default nhid 7100 via 198.51.100.1 dev ppp0 proto 77"]);
+}
+
+#[test]
+fn of_two_lines_of_one_name_the_other_takes_over_when_the_newest_ends() {
+    let server = Server::new(&with_settings(ARTICLE, "settle-timeout = \"0s\""));
+    server.up(ISP1);
+    let second = Line { device: "ppp5", pid: 2002, ..ISP1 };
+    server.up(second);
+    let defaults_by = |device: &str| vec![format!("default nhid 7100 via 198.51.100.1 dev {device} proto 77")];
+    assert_eq!(defaults("main"), defaults_by("ppp5"));
+    ok(&mut server.hook(DOWN, second));
+    assert_eq!(defaults("main"), defaults_by("ppp0"));
+    ok(&mut server.hook(DOWN, ISP1));
+    assert_eq!((defaults("main"), files(&server)), (vec![], vec![]));
 }

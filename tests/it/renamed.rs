@@ -1,10 +1,9 @@
-//! A link that is renamed in the configuration while it is up is the same line still.
+//! A link that is renamed in the configuration while it is up is the same line still; so is one whose interface is.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
-use std::process::Command;
 
 use crate::support::ctl::*;
 use crate::support::*;
@@ -27,52 +26,46 @@ fn files(server: &Server) -> Vec<String> {
     names
 }
 
-/// What a command says with `-v`.
-fn told(command: &mut Command) -> String {
-    String::from_utf8(ok(command.option("-v")).stderr).unwrap()
-}
-
 /// Only the packet filter has the name, in that of a chain.
 fn assert_no_route_moves(server: &Server) {
     let plan = said(server, "plan");
     assert!(plan.contains(":MULTIHOME-wan1 ") && !plan.lines().any(|line| line.starts_with("ip ")), "{plan}");
 }
 
-const ADOPTED: &str = "wan1 goes on with the record of isp1, which is no link any more: it is up on ppp0\n";
-
 #[test]
 fn it_keeps_its_routes_and_goes_down_by_its_new_name() {
     let server = Server::new(ARTICLE);
     server.up(ISP1);
-    let before = (held(), fs::read_to_string(server.state().join("isp1.toml")).unwrap());
+    let before = (held(), fs::read_to_string(server.state().join("ppp0.ipv4")).unwrap());
     let prober = Prober::start();
     server.configure(&renamed());
 
-    // Who only looks writes nothing.
     assert_no_route_moves(&server);
     assert_eq!(json(&server, "status --json")["links"][0]["state"], "up");
     ok(server.hook(UP, ISP1).option("--dry-run"));
-    assert_eq!(files(&server), ["isp1.toml"]);
-
-    let line = told(&mut ctl(&server, "apply"));
-    assert!(line.contains(ADOPTED), "{line}");
-    assert_eq!(files(&server), ["wan1.toml"]);
-    assert_eq!((held(), fs::read_to_string(server.state().join("wan1.toml")).unwrap()), before);
-    let line = told(&mut ctl(&server, "apply"));
-    assert!(!line.contains("goes on"), "{line}");
+    ok(&mut ctl(&server, "apply"));
+    assert_eq!((held(), fs::read_to_string(server.state().join("ppp0.ipv4")).unwrap()), before);
     assert_eq!(prober.stop().unreachable, 0);
 
-    // The late word of another session is as late as ever, that of its own is not.
+    // The stale word of another session is as stale as ever, that of its own is not.
     ok(&mut server.hook(DOWN, Line { pid: 7, ..ISP1 }));
     assert_eq!(held(), before.0);
     ok(&mut server.hook(DOWN, ISP1));
     ok(&mut ctl(&server, "apply"));
-    assert_eq!(defaults("main"), [""; 0]);
-    assert_eq!(files(&server), [""; 0]);
+    assert_eq!((defaults("main"), files(&server)), (vec![], vec![]));
 }
 
 #[test]
-fn an_event_of_any_link_finds_it() {
+fn it_goes_down_by_hand_by_its_new_name() {
+    let server = Server::new(ARTICLE);
+    server.up(ISP1);
+    server.configure(&renamed());
+    ok(&mut ctl(&server, "link down wan1"));
+    assert_eq!((defaults("main"), files(&server)), (vec![], vec![]));
+}
+
+#[test]
+fn an_event_of_any_link_leaves_it_up() {
     for (name, line) in [("another's up", ISP2), ("its own up", ISP1)] {
         apart(move || {
             let server = Server::new(ARTICLE);
@@ -82,19 +75,11 @@ fn an_event_of_any_link_finds_it() {
                 line.create();
             }
             let prober = Prober::start();
-            let said = told(&mut server.hook(UP, line));
-            assert!(said.contains(ADOPTED), "{name}: {said}");
+            ok(&mut server.hook(UP, line));
             assert_eq!(prober.stop().unreachable, 0, "{name}");
-            assert!(!files(&server).contains(&"isp1.toml".to_owned()), "{name}");
             assert_eq!(defaults("1"), ["default via 198.51.100.1 dev ppp0 table 1 proto 77"], "{name}");
         });
     }
-    let server = Server::new(ARTICLE);
-    server.up(ISP1);
-    server.configure(&renamed());
-    ok(&mut server.hook(DOWN, ISP1));
-    ok(&mut ctl(&server, "apply"));
-    assert_eq!((defaults("main"), files(&server)), (vec![], vec![]));
 }
 
 #[test]
@@ -107,37 +92,13 @@ fn it_is_found_by_its_ipparam_where_its_interface_has_another_name() {
     assert!(said(&server, "plan").contains("ip route del table 254 default "));
     server.configure(&renamed().replace("ipparam   = \"wan1\"", "ipparam = \"isp1\""));
     ok(&mut ctl(&server, "apply"));
-    assert_eq!((held(), files(&server)), (up, vec!["wan1.toml".to_owned()]));
+    assert_eq!(held(), up);
     ok(&mut server.hook(DOWN, elsewhere));
     assert_eq!((defaults("main"), files(&server)), (vec![], vec![]));
 }
 
 #[test]
-fn nothing_that_is_left_under_an_old_name_brings_it_back() {
-    let server = Server::new(ARTICLE);
-    server.up(ISP1);
-    let record = server.state().join("isp1.toml");
-    let text = fs::read_to_string(&record).unwrap();
-    server.configure(&renamed());
-    // Renamed twice; the newest word is the last one.
-    let older = text.replace("since = ", "since = 1\n#").replace("198.51.100.1\"", "198.51.100.99\"");
-    assert_ne!(text, older);
-    for name in ["a", "z"] {
-        fs::write(server.state().join(format!("{name}.toml")), &older).unwrap();
-    }
-    assert_no_route_moves(&server);
-    ok(&mut ctl(&server, "apply"));
-    assert_eq!(files(&server), ["wan1.toml"]);
-    assert_eq!(defaults("1"), ["default via 198.51.100.1 dev ppp0 table 1 proto 77"]);
-    // Killed between the two names.
-    fs::hard_link(server.state().join("wan1.toml"), &record).unwrap();
-    ok(&mut server.hook(DOWN, ISP1));
-    ok(&mut ctl(&server, "apply"));
-    assert_eq!((defaults("main"), files(&server)), (vec![], vec![]));
-}
-
-#[test]
-fn a_flush_forgets_what_it_had_under_its_old_name() {
+fn a_flush_forgets_it() {
     let server = Server::new(ARTICLE);
     server.up(ISP1);
     server.configure(&renamed());
@@ -149,24 +110,17 @@ fn a_flush_forgets_what_it_had_under_its_old_name() {
 fn a_record_is_nobodys_whose_interface_is_or_who_needs_none() {
     let server = Server::new(ARTICLE);
     server.up(ISP1);
-    let record = fs::read_to_string(server.state().join("isp1.toml")).unwrap();
+    let path = server.state().join("ppp0.ipv4");
+    let record = fs::read_to_string(&path).unwrap();
     // Its interface is no link's.
     server.configure("[[uplink]]\nname = 'wan1'\ninterface = 'ppp7'\n");
     ok(&mut ctl(&server, "apply"));
-    assert_eq!((defaults("main"), files(&server)), (vec![], vec!["isp1.toml".to_owned()]));
+    assert_eq!((defaults("main"), files(&server)), (vec![], vec!["ppp0.ipv4".to_owned()]));
     // A static line is up while its interface is: no session that is over takes it down.
-    fs::write(server.state().join("isp1.toml"), record.replace("index = ", "index = 9")).unwrap();
+    fs::write(&path, record.replace("index = ", "index = 9")).unwrap();
     server.configure("[[uplink]]\nname = 'wan1'\ninterface = 'ppp0'\ngateway = '198.51.100.1'\n");
     ok(&mut ctl(&server, "apply"));
     assert_eq!(defaults("main"), ["default nhid 7100 via 198.51.100.1 dev ppp0 proto 77"]);
-    assert_eq!(files(&server), ["isp1.toml"]);
-    // What the link has itself stays, whatever it is.
-    fs::write(server.state().join("isp1.toml"), record).unwrap();
-    fs::write(server.state().join("wan1.toml"), "nonsense").unwrap();
-    server.configure("[[uplink]]\nname = 'wan1'\ninterface = 'ppp0'\n");
-    ok(&mut ctl(&server, "apply"));
-    assert_eq!((defaults("main"), files(&server)), (vec![], vec!["isp1.toml".to_owned(), "wan1.toml".to_owned()]));
-    assert_eq!(fs::read_to_string(server.state().join("wan1.toml")).unwrap(), "nonsense");
 }
 
 #[test]
@@ -174,22 +128,22 @@ fn what_else_lies_in_the_directory_is_left_alone() {
     let server = Server::new(ARTICLE);
     server.up(ISP1);
     let state = server.state();
-    let text = fs::read(state.join("isp1.toml")).unwrap();
-    server.configure(&renamed());
+    let text = fs::read(state.join("ppp0.ipv4")).unwrap();
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("record"), &text).unwrap();
-    fs::remove_file(state.join("isp1.toml")).unwrap();
-    // Names that no link can have, and names that one can have but that are no records.
-    let names = [&b"Isp9.toml"[..], b".isp9.toml", b"main.toml", b"isp9.toml.bak", b"isp9", b"\xff.toml", b"a b.toml"];
+    fs::remove_file(state.join("ppp0.ipv4")).unwrap();
+    // Names that no interface can have, or that are of no file of ours; and records of another interface or family.
+    let names = [&b"a b.ipv4"[..], b".ipv4", b"ppp0.ipv4.bak", b"ppp0.ipv5", b"\xff.ipv4", b"ppp9.ipv4", b"ppp0.ipv6"];
     for name in names {
         fs::write(state.join(OsStr::from_bytes(name)), &text).unwrap();
     }
-    symlink(outside.path().join("record"), state.join("link.toml")).unwrap();
-    mkfifo(&state.join("pipe.toml"), Mode::S_IRWXU).unwrap();
-    fs::create_dir(state.join("dir.toml")).unwrap();
-    fs::write(state.join("text.toml"), "interface = \"../x\"\n").unwrap();
+    symlink(outside.path().join("record"), state.join("ppp0.ipv4")).unwrap();
+    mkfifo(&state.join("pipe.ipv4"), Mode::S_IRWXU).unwrap();
+    fs::create_dir(state.join("dir.ipv4")).unwrap();
+    fs::write(state.join("text.ipv4"), "interface = \"../x\"\n").unwrap();
+    fs::write(state.join("isp1.toml"), "interface = \"../x\"\n").unwrap();
     let before = files(&server);
-    assert_eq!(before.len(), names.len() + 4);
+    assert_eq!(before.len(), names.len() + 5);
     ok(&mut ctl(&server, "apply"));
     assert_eq!((defaults("main"), files(&server)), (vec![], before));
 }

@@ -200,9 +200,9 @@ fn the_first_event_of_all_makes_the_state_directory() {
     assert_eq!(ask().unwrap().to_string(), "10.8.0.2");
     let state = world.run_dir().join("multihome");
     assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o022, 0);
-    assert!(state.join("vpn.toml").exists());
+    assert!(state.join("tun0.ipv4").exists());
     client.stop();
-    assert!(!state.join("vpn.toml").exists());
+    assert!(!state.join("tun0.ipv4").exists());
 }
 
 /// The article's lines as static ones: they need no record.

@@ -52,7 +52,7 @@ fn a_tunnel_comes_and_goes_in_every_topology() {
                 VPN0.unregister();
                 ok(hook("down").option("--strict"));
             }
-            assert!(!server.state().join("vpn.toml").exists());
+            assert!(!server.state().join("tun0.ipv4").exists());
             assert_eq!(held(), without, "{topology}, {down}");
         }
     }
@@ -140,7 +140,7 @@ fn without_privileges_down_is_done_when_the_device_is_gone() {
     }
     assert_eq!(held(), without);
     // The record has stayed behind; nobody is misled by it, not even by a new device of that name.
-    assert!(server.state().join("vpn.toml").exists());
+    assert!(server.state().join("tun0.ipv4").exists());
     VPN0.create();
     ok(&mut server.hook(UP, ISP1));
     assert_eq!(defaults("3"), [""; 0]);

@@ -41,7 +41,7 @@ pub(super) fn stand(pass: &Pass<'_>, link: &Link, pid: u32) -> Result<ExitCode, 
     if !release(pass, &link.name, pid)? {
         return Ok(ExitCode::SUCCESS);
     }
-    let outcome = pass.run(|_| {})?;
+    let outcome = pass.run()?;
     pass.report(&format!("the drill of {} was killed: it is in use again", link.name), &outcome);
     complete(outcome.failures)
 }

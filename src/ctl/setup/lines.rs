@@ -45,7 +45,7 @@ pub(super) fn bring_up(config: &Config, common: &Common, out: &mut impl Write) -
         take_up::advise(&unknown, true, out)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let outcome = pass.run(|_| {})?;
+    let outcome = pass.run()?;
     pass.report(&apply::headline(&outcome, config.settings.protocol), &outcome);
     let live: Vec<_> = outcome.live.iter().map(LinkName::as_str).collect();
     if !live.is_empty() {

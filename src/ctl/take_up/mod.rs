@@ -12,12 +12,12 @@ use super::setup::manifest::Tree;
 use crate::config::{Config, Link};
 use crate::ctl::lookup::read::Fib;
 use crate::ctl::lookup::{FibRoute, RouteKind};
-use crate::event::{Addresses, Change, Event, recognise};
+use crate::event::{Addresses, Change, Event};
 use crate::kernel::{Kernel, Linux};
 use crate::model::names::{HostAddr, IfName};
 use crate::model::observed::{Interface, InterfaceState, Observed, Scope};
 use crate::reconcile::link_state::{LinkState, state};
-use crate::state::records::Records;
+use crate::state::records::{Entries, Records};
 
 /// A link that is up, and that nobody has told of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +73,7 @@ fn find<'a>(
         // As the hook would: by what pppd calls the link, and by the interface where it calls it nothing.
         let names = sessions.get(name).map(|session| session.names.clone()).unwrap_or_default();
         let event = up(name, names, local, next_hop);
-        let Some(link) = recognise(&event, config, || None) else { continue };
+        let Some(link) = Entries::default().recognise(&event, config) else { continue };
         // With a gateway of its own it needs nobody's word.
         let told = link.gateway.is_some()
             || !matches!(state(link, config, records, observed), LinkState::Down | LinkState::Stale)

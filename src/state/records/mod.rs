@@ -1,33 +1,37 @@
-//! The record of which link is up on which interface: one small file per link in the state
-//! directory, replaced atomically.
+//! What callers have said of interfaces that are up: one small file for each interface and address family in the state
+//! directory, replaced atomically. Which link that is, is derived anew by each who reads them.
 
-mod adopt;
+pub(crate) mod derive;
+mod entry;
+mod legacy;
+#[cfg(test)]
+mod tests;
 mod text;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::net::Ipv6Addr;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 use thiserror::Error;
 
 use crate::config::Config;
-use crate::event::{Addresses, Change, Event, Family, Occupant};
+use crate::event::Family;
 use crate::model::names::{HostAddr, IfName, LinkName};
+use crate::state::clock::boot_id;
 use crate::state::drain::Hold;
-pub use adopt::Adopted;
-use text::Stored;
+pub use entry::{Effect, Entries, Entry};
+use text::{Readable, Stored};
 
 /// Default state directory.
 pub const DEFAULT_DIR: &str = "/run/multihome";
 
-/// What a caller said of a link that is up.
+/// What was said last of a link that is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Interface it is on.
@@ -75,13 +79,6 @@ impl Records {
     pub fn new() -> Self {
         Self::default()
     }
-
-    /// The link that is recorded on `interface`.
-    pub fn on<'a>(&self, interface: &IfName, config: &'a Config) -> Option<Occupant<'a>> {
-        let (name, record) = self.records.iter().find(|(_, record)| record.interface == *interface)?;
-        let link = config.links.iter().find(|link| link.name == *name)?;
-        Some(Occupant { link, session: record.session })
-    }
 }
 
 impl FromIterator<(LinkName, Record)> for Records {
@@ -101,65 +98,6 @@ impl Deref for Records {
 impl DerefMut for Records {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.records
-    }
-}
-
-/// What an event does to the records.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// The record becomes this.
-    Put(Record),
-    /// The record goes; here it is once more.
-    Remove(Record),
-    /// Nothing: the link is not recorded as up for this family.
-    NotUp,
-    /// Nothing: the link has come up again in another session, and the event is late.
-    Late(Record),
-}
-
-/// What `event` does to the record of its link. `index` is that of the event's interface, if it
-/// exists; an interface that does not exist cannot come up, so then *up* does nothing.
-pub fn effect(event: &Event, record: Option<&Record>, index: Option<u32>) -> Effect {
-    match event.change {
-        Change::Up(addresses) => {
-            let Some(index) = index else { return Effect::NotUp };
-            let mut new = Record {
-                interface: event.interface.clone(),
-                index,
-                session: event.session,
-                since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
-                v4: None,
-                v6: None,
-            };
-            // The other family of the same connection stays.
-            if let Some(old) = record.filter(|r| r.index == index && r.interface == event.interface) {
-                new = Record { session: event.session.or(old.session), ..old.clone() };
-            }
-            match addresses {
-                Addresses::V4 { local, gateway } => new.v4 = Some(V4 { local, gateway }),
-                Addresses::V6 { local, remote } => new.v6 = Some(V6 { local, remote }),
-            }
-            Effect::Put(new)
-        }
-        Change::Down(family) => {
-            let Some(old) = record else { return Effect::NotUp };
-            let other_session = matches!((old.session, event.session), (Some(a), Some(b)) if a != b);
-            if other_session || old.interface != event.interface {
-                return Effect::Late(old.clone());
-            }
-            let mut left = old.clone();
-            match family {
-                Family::V4 => left.v4 = None,
-                Family::V6 => left.v6 = None,
-            }
-            if left == *old {
-                Effect::NotUp
-            } else if left.v4.is_none() && left.v6.is_none() {
-                Effect::Remove(old.clone())
-            } else {
-                Effect::Put(left)
-            }
-        }
     }
 }
 
@@ -247,61 +185,86 @@ impl Store {
         if safe { Ok(&self.dir) } else { Err(Error::Unsafe(self.dir.clone())) }
     }
 
-    /// File of a link's record.
-    pub fn path(&self, link: &LinkName) -> PathBuf {
-        self.dir.join(format!("{link}.toml"))
+    /// File of what is said of a family of an interface.
+    pub fn path(&self, interface: &IfName, family: Family) -> PathBuf {
+        let family = if family == Family::V4 { "ipv4" } else { "ipv6" };
+        self.dir.join(format!("{interface}.{family}"))
     }
 
     fn hold_path(&self, link: &LinkName) -> PathBuf {
         self.dir.join(format!("{link}.hold"))
     }
 
-    /// The records of the configured links, with those that renamed ones had under their old names: see
-    /// [`Store::adopt`], which writes that down. One that cannot be read counts as none, and is told
-    /// of beside the others: it must not keep the other links from being served.
+    /// What callers have said since boot. A file that cannot be read counts as none, and is told of beside the others: it must not
+    /// keep the other links from being served.
+    pub fn entries(&self) -> (Entries, Vec<Error>) {
+        let mut entries = Entries::default();
+        let mut errors = Vec::new();
+        let mut old = Vec::new();
+        let names = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|found| found.file_name());
+        for name in names.filter_map(|name| name.into_string().ok()) {
+            if let Some((interface, family)) = interface_of(&name) {
+                match self.entry(&interface, family) {
+                    Ok(entry) => entries.entries.extend(entry),
+                    Err(error) => errors.push(error),
+                }
+            } else if let Some(link) = name.strip_suffix(".toml").and_then(|link| link.parse().ok()) {
+                old.push(link);
+            }
+        }
+        let boot = boot_id();
+        entries.entries.retain(|entry| entry.since.boot == boot);
+        self.add_old(&old, &boot, &mut entries, &mut errors);
+        (entries, errors)
+    }
+
+    /// What is said of a family of an interface.
+    fn entry(&self, interface: &IfName, family: Family) -> Result<Option<Entry>, Error> {
+        let path = self.path(interface, family);
+        let entry: Option<Entry> = read(path.clone())?;
+        match entry {
+            Some(entry) if entry.interface != *interface || entry.family() != family => {
+                Err(Error::Malformed { path, reason: "it is about another interface or family".to_owned() })
+            }
+            entry => Ok(entry),
+        }
+    }
+
+    /// What callers have said, by link, with the links that are held.
     pub fn load(&self, config: &Config) -> (Records, Vec<Error>) {
-        // Before the others: one that is being adopted meanwhile is then seen under one name at least.
-        let orphans = self.orphans(config);
-        let (mut records, unread, errors) = self.own(config);
-        adopt::adopt(config, &mut records, &unread, orphans);
+        let (entries, mut errors) = self.entries();
+        let mut records = entries.records(config);
+        errors.extend(self.add_held(config, &mut records));
         (records, errors)
     }
 
-    /// What the configured links have under their own names; whose record cannot be read; and why.
-    fn own(&self, config: &Config) -> (Records, BTreeSet<LinkName>, Vec<Error>) {
-        let mut records = Records::new();
-        let mut unread = BTreeSet::new();
+    /// Adds the links that are held; what cannot be read is returned.
+    pub fn add_held(&self, config: &Config, records: &mut Records) -> Vec<Error> {
         let mut errors = Vec::new();
         for link in &config.links {
-            match read(self.path(&link.name)) {
-                Ok(Some(record)) => drop(records.insert(link.name.clone(), record)),
-                Ok(None) => {}
-                Err(e) => {
-                    unread.insert(link.name.clone());
-                    errors.push(e);
-                }
-            }
             match read(self.hold_path(&link.name)) {
                 Ok(Some(hold)) if Hold::is_in_force(&hold) => drop(records.held.insert(link.name.clone(), hold)),
                 Ok(_) => {}
                 Err(e) => errors.push(e),
             }
         }
-        (records, unread, errors)
+        errors
     }
 
-    /// Carries out `effect` for `link`: the file is there as a whole or not at all at every instant.
-    pub fn apply(&self, link: &LinkName, effect: &Effect) -> Result<(), Error> {
+    /// Writes `effect` down, under the lock of the records: the file is there as a whole or not at all at every instant.
+    pub fn write(&self, effect: &Effect) -> Result<(), Error> {
         match effect {
-            Effect::Put(record) => self.replace(link, &self.path(link), record),
-            Effect::Remove(_) => remove(&self.path(link)),
-            Effect::NotUp | Effect::Late(_) => Ok(()),
+            Effect::Put(entry) => {
+                self.replace(entry.interface.as_str(), &self.path(&entry.interface, entry.family()), entry)
+            }
+            Effect::Remove(entry) => remove(&self.path(&entry.interface, entry.family())),
+            Effect::NotUp | Effect::Stale(_) => Ok(()),
         }
     }
 
     /// Keeps `link` out of use as `hold` says.
     pub fn hold(&self, link: &LinkName, hold: &Hold) -> Result<(), Error> {
-        self.replace(link, &self.hold_path(link), hold)
+        self.replace(link.as_str(), &self.hold_path(link), hold)
     }
 
     /// The hold of `link` as it is written, whether it counts or not.
@@ -314,9 +277,9 @@ impl Store {
         remove(&self.hold_path(link))
     }
 
-    fn replace(&self, link: &LinkName, path: &Path, value: &impl Stored) -> Result<(), Error> {
+    fn replace(&self, name: &str, path: &Path, value: &impl Stored) -> Result<(), Error> {
         // Under the lock nobody else uses this name; what is there was left by a hook that died.
-        let temporary = self.dir.join(format!(".{link}.new"));
+        let temporary = self.dir.join(format!(".{name}.new"));
         remove(&temporary)?;
         let new = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary);
         let fill = |mut file: File| {
@@ -332,9 +295,20 @@ impl Store {
     }
 }
 
+/// Whose file this is by its name.
+fn interface_of(name: &str) -> Option<(IfName, Family)> {
+    let (interface, family) = name.rsplit_once('.')?;
+    let family = match family {
+        "ipv4" => Family::V4,
+        "ipv6" => Family::V6,
+        _ => return None,
+    };
+    Some((interface.parse().ok()?, family))
+}
+
 /// A file of ours; `None`: there is none. A record is a hundred bytes; whatever else stands in its place, such as a
 /// pipe that nobody writes to, keeps no event waiting.
-fn read<T: Stored>(path: PathBuf) -> Result<Option<T>, Error> {
+fn read<T: Readable>(path: PathBuf) -> Result<Option<T>, Error> {
     const LIMIT: u64 = 64 * 1024;
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
     let file = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(&path) {
@@ -353,17 +327,18 @@ fn read<T: Stored>(path: PathBuf) -> Result<Option<T>, Error> {
 }
 
 /// Makes a directory that all can read whatever the umask (pppd's is 077): `mhctl status` needs no
-/// root. One that is there already is left as it is.
+/// root. Those above it are made as well; one that is there already is left as it is.
 fn make_dir(dir: &Path) -> io::Result<()> {
-    match (DirBuilder::new().mode(0o755).create(dir), dir.parent()) {
-        (Ok(()), _) => fs::set_permissions(dir, Permissions::from_mode(0o755)),
-        (Err(e), _) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        (Err(e), Some(parent)) if e.kind() == io::ErrorKind::NotFound => {
-            make_dir(parent)?;
-            make_dir(dir)
+    let mut missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    while let Some(dir) = missing.pop() {
+        match DirBuilder::new().mode(0o755).create(dir) {
+            Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o755))?,
+            // Another hook was quicker.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
         }
-        (failed, _) => failed,
     }
+    Ok(())
 }
 
 fn remove(path: &Path) -> Result<(), Error> {

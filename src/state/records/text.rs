@@ -1,4 +1,4 @@
-//! Records and holds as the text of their files: flat TOML, read and written key by key. The types
+//! Entries and holds as the text of their files: flat TOML, read and written key by key. The types
 //! check each value again.
 
 use std::fmt::Display;
@@ -7,65 +7,109 @@ use std::str::FromStr;
 use toml::de::{DeTable, DeValue};
 use toml_writer::ToTomlValue;
 
-use super::{Record, V4, V6};
+use super::{Entry, Record, V4, V6};
+use crate::event::Addresses;
+use crate::state::clock::Moment;
 use crate::state::drain::Hold;
 
-/// What a file in the state directory holds.
-pub(super) trait Stored: Sized {
-    fn to_text(&self) -> String;
+/// What a file in the state directory may hold.
+pub(super) trait Readable: Sized {
     fn from_table(table: &DeTable<'_>) -> Result<Self, Wrong>;
+}
+
+/// What a file in the state directory is written from.
+pub(super) trait Stored: Readable {
+    fn to_text(&self) -> String;
 }
 
 /// A key that is missing, or whose value makes no sense.
 pub(super) struct Wrong(&'static str);
 
+/// Reads `text`; the error says what is wrong with it.
+pub(super) fn read<T: Readable>(text: &str) -> Result<T, String> {
+    let table = DeTable::parse(text).map_err(|e| e.message().to_owned())?;
+    T::from_table(table.get_ref()).map_err(|Wrong(key)| format!("{key} is missing or makes no sense"))
+}
+
+impl Stored for Entry {
+    fn to_text(&self) -> String {
+        let names: Vec<_> = self.names.iter().map(|name| name.to_toml_value()).collect();
+        let mut lines = vec![
+            text("interface", &self.interface),
+            line("index", self.index),
+            line("names", format_args!("[{}]", names.join(", "))),
+        ];
+        lines.extend(self.session.map(|pid| line("session", pid)));
+        let Moment { unix, since_boot, boot } = &self.since;
+        lines.extend([line("since", unix), line("since-boot", since_boot), text("boot", boot)]);
+        lines.extend(self.link.as_ref().map(|link| text("link", link)));
+        match self.addresses {
+            Addresses::V4 { local, gateway } => {
+                lines.push("[v4]\n".to_owned());
+                lines.extend(local.map(|a| text("local", a)));
+                lines.extend(gateway.map(|a| text("gateway", a)));
+            }
+            Addresses::V6 { local, remote } => {
+                lines.extend(["[v6]\n".to_owned(), text("local", local), text("remote", remote)]);
+            }
+        }
+        lines.concat()
+    }
+}
+
+impl Readable for Entry {
+    fn from_table(table: &DeTable<'_>) -> Result<Self, Wrong> {
+        let addresses = match (v4(table)?, v6(table)?) {
+            (Some(V4 { local, gateway }), None) => Addresses::V4 { local, gateway },
+            (None, Some(V6 { local, remote })) => Addresses::V6 { local, remote },
+            _ => return Err(Wrong("v4 or v6")),
+        };
+        Ok(Self {
+            interface: required(table, "interface", word)?,
+            index: required(table, "index", number)?,
+            names: required(table, "names", words)?,
+            session: optional(table, "session", number)?,
+            since: Moment {
+                unix: required(table, "since", number)?,
+                since_boot: required(table, "since-boot", number)?,
+                boot: required(table, "boot", word)?,
+            },
+            link: optional(table, "link", word)?,
+            addresses,
+        })
+    }
+}
+
+/// A record of version 0.1, which had one file for each link.
 impl FromStr for Record {
     type Err = String;
 
-    /// A record from the text of its file; the error says what is wrong with it.
     fn from_str(text: &str) -> Result<Self, String> {
         read(text)
     }
 }
 
-/// Reads `text`; the error says what is wrong with it.
-pub(super) fn read<T: Stored>(text: &str) -> Result<T, String> {
-    let table = DeTable::parse(text).map_err(|e| e.message().to_owned())?;
-    T::from_table(table.get_ref()).map_err(|Wrong(key)| format!("{key} is missing or makes no sense"))
-}
-
-impl Stored for Record {
-    fn to_text(&self) -> String {
-        let mut lines = vec![text("interface", &self.interface), line("index", self.index)];
-        lines.extend(self.session.map(|pid| line("session", pid)));
-        lines.push(line("since", self.since));
-        if let Some(V4 { local, gateway }) = self.v4 {
-            lines.push("[v4]\n".to_owned());
-            lines.extend(local.map(|a| text("local", a)));
-            lines.extend(gateway.map(|a| text("gateway", a)));
-        }
-        if let Some(V6 { local, remote }) = self.v6 {
-            lines.extend(["[v6]\n".to_owned(), text("local", local), text("remote", remote)]);
-        }
-        lines.concat()
-    }
-
+impl Readable for Record {
     fn from_table(table: &DeTable<'_>) -> Result<Self, Wrong> {
-        let v4 = |table: &DeTable<'_>| {
-            Ok(V4 { local: optional(table, "local", word)?, gateway: optional(table, "gateway", word)? })
-        };
-        let v6 = |table: &DeTable<'_>| {
-            Ok(V6 { local: required(table, "local", word)?, remote: required(table, "remote", word)? })
-        };
         Ok(Self {
             interface: required(table, "interface", word)?,
             index: required(table, "index", number)?,
             session: optional(table, "session", number)?,
             since: required(table, "since", number)?,
-            v4: optional(table, "v4", DeValue::as_table)?.map(v4).transpose()?,
-            v6: optional(table, "v6", DeValue::as_table)?.map(v6).transpose()?,
+            v4: v4(table)?,
+            v6: v6(table)?,
         })
     }
+}
+
+fn v4(table: &DeTable<'_>) -> Result<Option<V4>, Wrong> {
+    let Some(table) = optional(table, "v4", DeValue::as_table)? else { return Ok(None) };
+    Ok(Some(V4 { local: optional(table, "local", word)?, gateway: optional(table, "gateway", word)? }))
+}
+
+fn v6(table: &DeTable<'_>) -> Result<Option<V6>, Wrong> {
+    let Some(table) = optional(table, "v6", DeValue::as_table)? else { return Ok(None) };
+    Ok(Some(V6 { local: required(table, "local", word)?, remote: required(table, "remote", word)? }))
 }
 
 impl Stored for Hold {
@@ -73,7 +117,9 @@ impl Stored for Hold {
         let Self { pid, started, until, force } = self;
         [line("pid", pid), line("started", started), line("until", until), line("force", force)].concat()
     }
+}
 
+impl Readable for Hold {
     fn from_table(table: &DeTable<'_>) -> Result<Self, Wrong> {
         Ok(Self {
             pid: required(table, "pid", number)?,
@@ -115,6 +161,10 @@ fn word<T: FromStr>(value: &DeValue<'_>) -> Option<T> {
     value.as_str()?.parse().ok()
 }
 
+fn words(value: &DeValue<'_>) -> Option<Vec<String>> {
+    value.as_array()?.iter().map(|one| one.get_ref().as_str().map(str::to_owned)).collect()
+}
+
 fn number<T: FromStr>(value: &DeValue<'_>) -> Option<T> {
     value.as_integer().filter(|n| n.radix() == 10)?.as_str().parse().ok()
 }
@@ -127,14 +177,22 @@ mod tests {
     use crate::model::names::HostAddr;
 
     /// A key can be left out, but not be wrong.
-    const RECORD: &str = "interface = \"ppp0\"\nindex = 5\nsession = 77\nsince = 1700000000\n\
-                          [v4]\nlocal = \"198.51.100.10\"\ngateway = \"198.51.100.1\"\n\
-                          [v6]\nlocal = \"fe80::1\"\nremote = \"fe80::2\"\n";
+    const ENTRY: &str = "interface = \"ppp0\"\nindex = 5\nnames = [\"isp1\", \"a\\u007Fb\"]\nsession = 77\n\
+                         since = 1700000000\nsince-boot = 12345\nboot = \"0fb9b4b8\"\nlink = \"isp1\"\n\
+                         [v4]\nlocal = \"198.51.100.10\"\ngateway = \"198.51.100.1\"\n";
+    const V6: &str = "[v6]\nlocal = \"fe80::1\"\nremote = \"fe80::2\"\n";
+
+    fn with_v6() -> String {
+        let (head, _) = ENTRY.split_once("[v4]").unwrap();
+        format!("{head}{V6}")
+    }
 
     #[test]
-    fn a_record_reads_as_it_was_written() {
-        let record: Record = read(RECORD).unwrap();
-        assert_eq!(record.to_text(), RECORD);
+    fn an_entry_reads_as_it_was_written() {
+        for text in [ENTRY, &with_v6()] {
+            let entry: Entry = read(text).unwrap();
+            assert_eq!(entry.to_text(), text);
+        }
         let hold = "pid = 7\nstarted = 500\nuntil = 100\nforce = true\n";
         assert_eq!(read::<Hold>(hold).unwrap().to_text(), hold);
         let older = read::<Hold>(hold.strip_suffix("force = true\n").unwrap());
@@ -142,21 +200,37 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_no_record() {
+    fn a_record_of_0_1_is_read() {
+        let text =
+            format!("interface = \"ppp0\"\nindex = 5\nsince = 1700000000\n[v4]\nlocal = \"198.51.100.10\"\n{V6}");
+        let record: Record = text.parse().unwrap();
+        assert_eq!((record.interface.as_str(), record.index, record.session), ("ppp0", 5, None));
+        assert_eq!(record.v4, Some(V4 { local: "198.51.100.10".parse().ok(), gateway: None }));
+        assert_eq!(record.v6.unwrap().local, "fe80::1".parse::<std::net::Ipv6Addr>().unwrap());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_no_entry() {
         for (from, to) in [
             ("\"ppp0\"", "\"../x\""),
             ("interface = \"ppp0\"\n", ""),
             ("index = 5", "index = -5"),
             ("index = 5", "index = 99999999999"),
             ("index = 5", "index = \"5\""),
+            ("[\"isp1\",", "[1,"),
             ("session = 77", "session = 7.7"),
+            ("since-boot = 12345\n", ""),
+            ("link = \"isp1\"", "link = \"../x\""),
             ("198.51.100.10", "127.0.0.1"),
             ("[v4]", "[[v4]]"),
-            ("remote = \"fe80::2\"\n", ""),
-            ("[v6]", "[v6"),
+            ("[v4]", "[v5]"),
+            ("[v4]", &format!("{V6}[v4]")),
         ] {
-            assert!(RECORD.contains(from), "{from}");
-            assert!(read::<Record>(&RECORD.replace(from, to)).is_err(), "{from} -> {to}");
+            assert!(ENTRY.contains(from), "{from}");
+            assert!(read::<Entry>(&ENTRY.replace(from, to)).is_err(), "{from} -> {to}");
+        }
+        for (from, to) in [("remote = \"fe80::2\"\n", ""), ("[v6]", "[v6")] {
+            assert!(read::<Entry>(&with_v6().replace(from, to)).is_err(), "{from} -> {to}");
         }
     }
 
@@ -164,20 +238,22 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn any_record_reads_as_it_was_written(
+        fn any_entry_reads_as_it_was_written(
             name in "[!-.0-9;-~]{1,15}",
-            numbers in any::<(u32, Option<u32>, u64)>(),
+            numbers in any::<(u32, Option<u32>, u64, u64)>(),
+            names in proptest::collection::vec("\\PC{0,20}|(?s).{0,9}", 0..4),
             local in any::<Option<[u8; 4]>>(),
             v6 in any::<Option<(u128, u128)>>(),
         ) {
             let Ok(interface) = name.parse() else { return Ok(()) };
-            let (index, session, since) = numbers;
+            let (index, session, unix, since_boot) = numbers;
             // TOML's numbers, as the kernel's time, end at i64's.
-            let since = since >> 1;
+            let since = Moment { unix: unix >> 1, since_boot: since_boot >> 1, boot: "a-b".to_owned() };
             let local = local.and_then(|octets| HostAddr::new(octets.into()).ok());
-            let v6 = v6.map(|(a, b)| V6 { local: a.into(), remote: b.into() });
-            let record = Record { interface, index, session, since, v4: Some(V4 { local, gateway: local }), v6 };
-            prop_assert_eq!(read::<Record>(&record.to_text()), Ok(record));
+            let v6 = v6.map(|(a, b)| Addresses::V6 { local: a.into(), remote: b.into() });
+            let addresses = v6.unwrap_or(Addresses::V4 { local, gateway: local });
+            let entry = Entry { interface, index, names, session, since, link: None, addresses };
+            prop_assert_eq!(read::<Entry>(&entry.to_text()), Ok(entry));
         }
     }
 }

@@ -10,7 +10,8 @@ use multihome::model::names::{HostAddr, IfName, TableId, Weight};
 use multihome::model::observed::Address;
 use multihome::model::routing::{Action, Device, FoundRule, Leg, Member, NexthopKind, Rule, Selector, WeightedLeg};
 use multihome::reconcile::{About, reconcile};
-use multihome::state::records::{Effect, Records, effect};
+use multihome::state::clock::Moment;
+use multihome::state::records::{Entries, Records};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -189,7 +190,8 @@ pub fn scenes_on(kernel: Fake) -> impl Strategy<Value = Scene> {
         })
         .prop_map(move |(old, new, same, steps, objects)| {
             let (text, new) = if same { old.clone() } else { new };
-            let mut world = World { fake: kernel.clone(), records: Records::new(), next: 10, old: old.1, new };
+            let (said, records) = Default::default();
+            let mut world = World { fake: kernel.clone(), said, records, next: 10, old: old.1, new };
             if objects == 0 {
                 world.fake.nexthops = None;
             }
@@ -218,6 +220,7 @@ fn address(local: HostAddr, len: u8) -> Address {
 
 struct World {
     fake: Fake,
+    said: Entries,
     records: Records,
     next: u32,
     old: Config,
@@ -232,14 +235,12 @@ impl World {
     /// The event as a hook records it.
     fn note(&mut self, link: usize, change: Change, session: Option<u32>) {
         let interface = self.interface(link);
-        let name = self.new.links[link % self.new.links.len()].name.clone();
         let index = self.fake.nics.get(&interface).map(|nic| nic.index);
         let event = Event { change, interface, names: vec![], session };
-        match effect(&event, self.records.get(&name), index) {
-            Effect::Put(record) => drop(self.records.insert(name, record)),
-            Effect::Remove(_) => drop(self.records.remove(&name)),
-            Effect::NotUp | Effect::Late(_) => {}
-        }
+        let now = Moment { unix: 0, since_boot: self.next.into(), boot: String::new() };
+        let effect = self.said.effect(&event, index, Some(&self.new), now);
+        self.said.carry_out(&effect);
+        self.records = self.said.records(&self.new);
     }
 
     /// A leg by an interface, through the peer of its address if it has one.

@@ -334,11 +334,15 @@ impl Stress {
 
     /// The clock was wrong when a record was written.
     fn jump(&mut self) {
-        let path = self.server.state().join(format!("{}.toml", self.random.pick(&LINKS)));
-        let Ok(text) = fs::read_to_string(&path) else { return };
+        let mut records: Vec<_> =
+            fs::read_dir(self.server.state()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        records.retain(|path| path.extension().is_some_and(|extension| extension == "ipv4"));
+        records.sort();
+        let Some(path) = records.first() else { return };
+        let Ok(text) = fs::read_to_string(path) else { return };
         let since = self.random.pick(&["since = 0", "since = 4000000000"]);
         let lines: Vec<_> = text.lines().map(|line| if line.starts_with("since = ") { since } else { line }).collect();
-        fs::write(&path, lines.join("\n")).unwrap();
+        fs::write(path, lines.join("\n")).unwrap();
     }
 
     /// The kernel holds what is wanted and what others have left, and the state directory is clean.
@@ -360,8 +364,10 @@ impl Stress {
         }
         for entry in fs::read_dir(self.server.state()).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
-            let of_link = |link: &str| name == format!("{link}.toml") || name == format!(".{link}.new");
-            if !["lock", "records.lock"].contains(&name.as_str()) && !LINKS.iter().any(|link| of_link(link)) {
+            let interface = name.strip_suffix(".ipv4").or_else(|| name.strip_prefix('.')?.strip_suffix(".new"));
+            let is_known =
+                interface.is_some_and(|name| ["ppp", "tun", "eth"].iter().any(|kind| name.starts_with(kind)));
+            if !["lock", "records.lock"].contains(&name.as_str()) && !is_known {
                 return Err(format!("{name} in the state directory"));
             }
         }

@@ -256,9 +256,11 @@ impl World {
         unshare
     }
 
-    /// The record of a link, if there is one.
+    /// What is recorded of a link, in either family, if anything is.
     pub fn record(&self, link: &str) -> Option<String> {
-        fs::read_to_string(self.server.state().join(format!("{link}.toml"))).ok()
+        let files = fs::read_dir(self.server.state()).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()));
+        let about = files.flatten().filter(|text| text.contains(&format!("link = \"{link}\"")));
+        Some(about.collect::<String>()).filter(|text| !text.is_empty())
     }
 
     /// How many packets have come to the host by a line, in the clear.

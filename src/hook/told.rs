@@ -1,0 +1,78 @@
+//! What a caller has said, and what that has changed of what was said before.
+
+use super::pass::{self, Pass};
+use crate::config::Link;
+use crate::event::{Addresses, Change, Event, Family};
+use crate::state::clock::Moment;
+use crate::state::records::{self, Effect, Record, Records};
+
+/// An event that is written down.
+pub(super) struct Told<'a> {
+    pub(super) event: &'a Event,
+    /// The link that it is about.
+    pub(super) link: &'a Link,
+    pub(super) effect: Effect,
+    /// What was said before, by link.
+    pub(super) before: Records,
+    /// What is said now.
+    pub(super) after: Records,
+    /// Why it could not be written down, if it could not: then it counts for this hook alone.
+    pub(super) unwritten: Option<records::Error>,
+}
+
+impl<'a> Told<'a> {
+    /// Writes the event down. That has a lock of its own, held for an instant only: it is done even when somebody sits on
+    /// the other one, and whoever reconciles next sees it.
+    pub(super) fn record(
+        pass: &Pass<'_>,
+        event: &'a Event,
+        link: &'a Link,
+        index: Option<u32>,
+    ) -> Result<Self, pass::Error> {
+        let _lock = pass.lock("records.lock")?;
+        let (mut entries, _) = pass.store.entries();
+        let effect = entries.effect(event, index, Some(pass.config), Moment::now());
+        let written = pass.store.convert_old(&entries).and_then(|()| pass.store.write(&effect));
+        let mut before = entries.records(pass.config);
+        // What is wrong with a drain is told by the pass.
+        let _ = pass.store.add_held(pass.config, &mut before);
+        entries.carry_out(&effect);
+        let after = entries.records(pass.config);
+        Ok(Self { event, link, effect, before, after, unwritten: written.err() })
+    }
+
+    /// What of it is in no file.
+    pub(super) fn unwritten_effect(&self) -> &Effect {
+        if self.unwritten.is_some() { &self.effect } else { &Effect::NotUp }
+    }
+
+    /// Whether the link has come up with IPv4.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.event.change, Change::Up(Addresses::V4 { .. }))
+    }
+
+    /// Where the link is up, although it is said to be down: in another session, by another interface perhaps.
+    pub(super) fn still_up(&self) -> Option<&Record> {
+        let Change::Down(family) = self.event.change else { return None };
+        let is_up = |record: &&Record| match family {
+            Family::V4 => record.v4.is_some(),
+            Family::V6 => record.v6.is_some(),
+        };
+        self.after.get(&self.link.name).filter(is_up)
+    }
+
+    /// Whether the event is about a session that has been followed by another.
+    pub(super) fn is_stale(&self) -> bool {
+        self.still_up().is_some()
+    }
+
+    /// Index of the interface to wait for: that of the session that has ended.
+    pub(super) fn dying(&self, index: Option<u32>) -> Option<u32> {
+        match &self.effect {
+            _ if self.is_stale() => None,
+            Effect::Remove(entry) => Some(entry.index),
+            Effect::NotUp => index,
+            Effect::Put(_) | Effect::Stale(_) => None,
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! When something was said: by the clock on the wall, and by one that nobody sets.
+
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::time::{ClockId, clock_gettime};
+
+/// An instant of a boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment {
+    /// Seconds since 1970.
+    pub unix: u64,
+    /// Nanoseconds since boot, time asleep included (`CLOCK_BOOTTIME` of `clock_gettime(2)`).
+    pub since_boot: u64,
+    /// Which boot (random(4)); empty where `/proc` does not say.
+    pub boot: String,
+}
+
+impl Moment {
+    /// The present.
+    pub fn now() -> Self {
+        // The kernel has had this clock since 2.6.39, so it cannot fail; and if it did, the first event would count.
+        let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| {
+            u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap_or(0)
+        });
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        Self { unix, since_boot, boot: boot_id() }
+    }
+}
+
+/// The id of the running boot.
+pub(super) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_end().to_owned()
+}

@@ -1,0 +1,66 @@
+//! Records of version 0.1, one file for each link: an upgrade while links are up keeps them up.
+
+use std::path::PathBuf;
+
+use super::{Effect, Entries, Entry, Error, Record, Store, V4, V6, read, remove};
+use crate::event::Addresses;
+use crate::model::names::LinkName;
+use crate::state::clock::Moment;
+
+/// When all of them were written: before all that is written now.
+const OLD: u64 = 0;
+
+impl Store {
+    /// Adds what the old records of `links` say of interfaces that nothing newer is said of. What cannot be read is told
+    /// of.
+    pub(super) fn add_old(&self, links: &[LinkName], boot: &str, entries: &mut Entries, errors: &mut Vec<Error>) {
+        for link in links {
+            match read::<Record>(self.old_path(link)) {
+                Ok(Some(record)) => {
+                    entries.add_old(link, &record, boot);
+                    entries.old.push(link.clone());
+                }
+                Ok(None) => {}
+                Err(error) => errors.push(error),
+            }
+        }
+    }
+
+    /// Writes what comes from old records into files of its own, and removes the old ones, under the lock of the records.
+    /// Where that fails, they are read once more the next time.
+    pub fn convert_old(&self, entries: &Entries) -> Result<(), Error> {
+        for entry in entries.iter().filter(|entry| entry.since.since_boot == OLD) {
+            self.write(&Effect::Put(entry.clone()))?;
+        }
+        for link in &entries.old {
+            remove(&self.old_path(link))?;
+        }
+        Ok(())
+    }
+
+    fn old_path(&self, link: &LinkName) -> PathBuf {
+        self.dir.join(format!("{link}.toml"))
+    }
+}
+
+impl Entries {
+    fn add_old(&mut self, link: &LinkName, record: &Record, boot: &str) {
+        let v4 = record.v4.map(|V4 { local, gateway }| Addresses::V4 { local, gateway });
+        let v6 = record.v6.map(|V6 { local, remote }| Addresses::V6 { local, remote });
+        for addresses in [v4, v6].into_iter().flatten() {
+            if self.on(&record.interface, addresses.family()).is_some() {
+                continue;
+            }
+            self.entries.push(Entry {
+                interface: record.interface.clone(),
+                index: record.index,
+                // A name that was given in no other way was the link's.
+                names: vec![link.to_string()],
+                session: record.session,
+                since: Moment { unix: record.since, since_boot: OLD, boot: boot.to_owned() },
+                link: Some(link.clone()),
+                addresses,
+            });
+        }
+    }
+}
