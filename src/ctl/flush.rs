@@ -23,7 +23,7 @@ use crate::model::routing::{
     Action, DefaultRoute, Device, FoundRoute, FoundTarget, Leg, NexthopKind, Target, WeightedLeg,
 };
 use crate::model::sh::quoted;
-use crate::reconcile::firewall::{batches, our_groups};
+use crate::reconcile::firewall::batches;
 use crate::reconcile::link_state::{LiveLink, routed};
 use crate::state::records::{Effect, Records, Store};
 
@@ -76,7 +76,7 @@ impl Seen {
     /// Looks: with `firewall = "none"` too there may be chains of a time when it was not.
     fn by(kernel: &mut impl Kernel, config: &Config, records: &Records) -> Result<Self, kernel::Error> {
         let observed = kernel.observe(&Scope { firewall: true, ..Scope::new(config, records) })?;
-        let grouped = kernel.in_groups(&our_groups(config))?;
+        let grouped = kernel.in_groups(&config.settings.numbers.link_groups())?;
         Ok(Self { observed, grouped: grouped.into_iter().map(|(device, _)| device).collect() })
     }
 }
@@ -151,7 +151,7 @@ fn plain_default(
     observed: &Observed,
     refused: &[Leg],
 ) -> Result<Option<DefaultRoute>, CutOff> {
-    let metric = config.settings.metric;
+    let metric = config.settings.numbers.metric;
     let ours = config.settings.protocol;
     if first(observed, metric).is_some_and(|f| f.protocol != ours) {
         return Ok(None);

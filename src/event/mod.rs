@@ -181,6 +181,7 @@ mod tests {
     fn link(n: u32, name: &str, interface: &str, ipparam: &str) -> Link {
         Link {
             name: name.parse().unwrap(),
+            position: 0,
             kind: LinkKind::Tunnel,
             interface: interface.parse().unwrap(),
             ipparam: ipparam.to_owned(),

@@ -155,7 +155,7 @@ impl Refused {
     ) -> Result<(), kernel::Error> {
         let concerned = |c: &Change| matches!(c, Change::DeviceGroup { .. } | Change::Firewall(_));
         let Some(at) = plan.changes.iter().position(concerned).filter(|_| !self.grouped) else { return Ok(()) };
-        let grouped = kernel.in_groups(&firewall::our_groups(config))?;
+        let grouped = kernel.in_groups(&config.settings.numbers.link_groups())?;
         let moves = |c: &Change, gone: &Device| matches!(c, Change::DeviceGroup { device, .. } if device == gone);
         let strays = firewall::strays(config, records, grouped).into_iter();
         let strays = strays.filter(|stray| !plan.changes.iter().any(|change| moves(change, stray)));

@@ -58,7 +58,7 @@ fn assert_settled(config: &Config, records: &Records, fake: &mut Fake, outcome: 
 fn assert_spares(config: &Config, routed: &[LiveLink<'_>], fake: &Fake) {
     let mut uplinks: Vec<_> = config.links.iter().filter(|l| l.kind != LinkKind::Tunnel).collect();
     uplinks.sort_by_key(|l| l.tier());
-    for (metric, link) in (config.settings.spare_metric..).zip(uplinks) {
+    for (metric, link) in (config.settings.numbers.spare_metric..).zip(uplinks) {
         let at: Vec<_> = fake.routes.iter().filter(|r| r.table == TableId::MAIN && r.metric == metric).collect();
         let own: Vec<_> = at.iter().filter(|r| r.protocol == OURS).map(|r| r.via.clone()).collect();
         let wanted = routed.iter().find(|l| l.link.name == link.name);
@@ -74,8 +74,8 @@ fn assert_spares_come_first(config: &Config, change: &Change, fake: &Fake) {
     let Change::Route(DefaultRoute { table: TableId::MAIN, metric, target: Target::Legs(legs) }) = change else {
         return;
     };
-    let spares = fake.routes.iter().filter(|r| r.table == TableId::MAIN && r.metric >= config.settings.spare_metric);
-    if *metric >= config.settings.spare_metric || spares.clone().any(|r| r.protocol != OURS) {
+    let spares = fake.routes.iter().filter(|r| r.table == TableId::MAIN && config.settings.numbers.is_spare(r.metric));
+    if config.settings.numbers.is_spare(*metric) || spares.clone().any(|r| r.protocol != OURS) {
         return;
     }
     for leg in legs {
@@ -124,7 +124,7 @@ fn leads_to_main(fake: &Fake) -> bool {
 /// In our groups, of which each is a link's by its place, there is no device but that link's. In scenes a link is on
 /// the interface that it is configured for.
 fn assert_no_device_has_strayed(config: &Config, fake: &Fake) {
-    let ours = config.settings.device_group..config.settings.device_group + 32;
+    let ours = config.settings.numbers.device_group..config.settings.numbers.device_group + 32;
     for (name, nic) in fake.nics.iter().filter(|(_, nic)| ours.contains(&nic.group)) {
         let place = usize::try_from(nic.group - ours.start).unwrap();
         assert!(config.links.get(place).is_some_and(|link| link.interface == *name), "{name} {}\n{fake}", nic.group);
@@ -159,12 +159,12 @@ fn foreign(config: &Config, fake: &Fake) -> Vec<String> {
         .links
         .iter()
         .filter_map(|l| match l.kind {
-            LinkKind::Uplink { tier, .. } => Some(config.settings.metric + u32::from(tier.get()) - 1),
+            LinkKind::Uplink { tier, .. } => Some(config.settings.numbers.metric + u32::from(tier.get()) - 1),
             LinkKind::Tunnel => None,
         })
         .collect();
     let ours = |r: &Held| match r.table {
-        TableId::MAIN => metrics.contains(&r.metric) || r.metric >= config.settings.spare_metric,
+        TableId::MAIN => metrics.contains(&r.metric) || config.settings.numbers.is_spare(r.metric),
         table => r.metric == 0 && config.links.iter().any(|l| l.table == table),
     };
     let is_link = |l: &WeightedLeg| config.links.iter().any(|link| link.interface == l.leg.device.name);

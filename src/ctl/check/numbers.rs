@@ -107,9 +107,9 @@ impl Numbers {
         });
         let policies = policies.collect();
         let is_tiers =
-            |route: &&DefaultRoute| route.table == TableId::MAIN && route.metric < config.settings.spare_metric;
+            |route: &&DefaultRoute| route.table == TableId::MAIN && !config.settings.numbers.is_spare(route.metric);
         let defaults = desired.routes.iter().filter(is_tiers).map(|route| {
-            let tier = route.metric - config.settings.metric + 1;
+            let tier = route.metric - config.settings.numbers.metric + 1;
             DefaultNumbers {
                 // Tiers end at 32.
                 tier: u8::try_from(tier).unwrap_or(u8::MAX),

@@ -4,7 +4,7 @@ use ipnet::Ipv4Net;
 
 use super::Detour;
 use super::samples::{Sample, Traffic};
-use crate::config::{Config, LinkKind};
+use crate::config::Config;
 use crate::ctl::lookup::{
     End, FibLeg, FibRoute, FibRule, Names, Packet, Ports, RouteKind, RuleAction, Tables, Walk, owner, protocol_name,
     rule_deletion, rule_text, walk,
@@ -50,14 +50,10 @@ impl<'a> Judge<'a> {
             let is_up = live.iter().any(|l| l.link.name == link.name);
             tables.insert(link.table.get(), if is_up { vec![default(link.table.get())] } else { Vec::new() });
         }
-        let tier = |l: &&LiveLink<'_>| match l.link.kind {
-            LinkKind::Uplink { tier, .. } => Some(tier),
-            LinkKind::Tunnel => None,
-        };
-        let best = live.iter().filter_map(|l| tier(&l)).min();
-        let devices = live.iter().filter(|l| best.is_some() && tier(l) == best);
+        let best = live.iter().filter_map(|l| l.link.tier()).min();
+        let devices = live.iter().filter(|l| best.is_some() && l.link.tier() == best);
         let devices = devices.map(|l| l.leg.device.name.to_string()).collect();
-        let metric = config.settings.metric.saturating_add(best.map_or(0, |tier| u32::from(tier.get()) - 1));
+        let metric = config.settings.numbers.tier_metric(best.unwrap_or_default());
         // Main without its default stands among ours; with it behind them.
         if best.is_some() {
             tables.insert(TableId::MAIN.get(), vec![default(TableId::MAIN.get())]);

@@ -192,7 +192,7 @@ fn rules_of_others(config: &Config, live: &[LiveLink<'_>], rules: &[FibRule]) ->
     let mut found = Vec::new();
     let wanted = Desired::new(config, live, Make::Multipath).rules;
     let wanted: Vec<_> = wanted.iter().filter_map(|rule| FibRule::of(rule, settings.protocol)).collect();
-    let first = settings.rule_priority;
+    let first = settings.numbers.rule_priority;
     let last = config.policy_priorities().last().map_or(config.first_policy(), |rules| rules.end - 1);
     for rule in rules.iter().filter(|rule| rule.protocol != settings.protocol) {
         if let Some(finding) = leftover(rule, config, &wanted) {

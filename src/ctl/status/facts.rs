@@ -266,7 +266,7 @@ impl Seen<'_> {
         DefaultFacts {
             metric: route.metric,
             ours,
-            spare: ours && route.metric >= settings.spare_metric,
+            spare: ours && settings.numbers.is_spare(route.metric),
             carries: all == 0 || legs.len() > 0,
             target: route.target.to_string(),
             legs: legs.collect(),

@@ -8,7 +8,6 @@ pub use rules::selectors;
 
 use crate::config::{Config, Link, LinkKind, Otherwise};
 use crate::model::names::{Family, IfName, TableId, Tier, Weight};
-use crate::model::numbering::GROUP_IDS;
 use crate::model::observed::Observed;
 use crate::model::routing::{DefaultRoute, FoundRule, Leg, Member, Rule, Target, WeightedLeg};
 use crate::reconcile::link_state::LiveLink;
@@ -63,7 +62,6 @@ impl Desired {
             desired.routes.extend(live.map(|l| plain(TableId::MAIN, metric, l)));
         }
         for (tier, mut members) in tiers(live) {
-            let rank = u32::from(tier.get()) - 1;
             let target = match make {
                 Make::Objects => {
                     // The kernel takes no object without carrier.
@@ -71,7 +69,7 @@ impl Desired {
                     if members.is_empty() {
                         continue;
                     }
-                    desired.group(config, rank, &members)
+                    desired.group(config, tier, &members)
                 }
                 Make::Multipath => {
                     let mut legs: Vec<_> =
@@ -80,7 +78,7 @@ impl Desired {
                     Target::Legs(legs)
                 }
             };
-            let metric = config.settings.metric.saturating_add(rank);
+            let metric = config.settings.numbers.tier_metric(tier);
             desired.routes.push(DefaultRoute { table: TableId::MAIN, metric, target });
         }
         desired
@@ -114,16 +112,16 @@ impl Desired {
     }
 
     /// Adds the nexthop objects of a tier and their group.
-    fn group(&mut self, config: &Config, rank: u32, members: &[(&LiveLink<'_>, Weight)]) -> Target {
-        let first = config.settings.nexthop_id;
+    fn group(&mut self, config: &Config, tier: Tier, members: &[(&LiveLink<'_>, Weight)]) -> Target {
+        let numbers = config.settings.numbers;
         let mut group = Vec::with_capacity(members.len());
         for (l, weight) in members {
-            let id = nexthop_id(config, l.link);
+            let id = numbers.link_nexthop(l.link.position);
             self.nexthops.insert(id, l.leg.clone());
             group.push(Member { id, weight: (*weight).min(Weight::HEAVIEST_MEMBER) });
         }
         group.sort();
-        let id = first.saturating_add(GROUP_IDS).saturating_add(rank);
+        let id = numbers.tier_nexthop(tier);
         self.groups.insert(id, group);
         Target::Group(id)
     }
@@ -137,29 +135,22 @@ fn plain(table: TableId, metric: u32, l: &LiveLink<'_>) -> DefaultRoute {
 
 /// Uplinks and the metrics of their spares, whatever is up: those of a lower tier first, then by place.
 pub fn spares(config: &Config) -> impl Iterator<Item = (&Link, u32)> {
-    let mut uplinks: Vec<_> = config.links.iter().filter_map(|link| Some((link.tier()?, link))).collect();
-    uplinks.sort_by_key(|(tier, _)| *tier);
-    uplinks.into_iter().map(|(_, link)| link).zip(config.settings.spare_metric..)
+    let mut uplinks: Vec<_> = config.uplinks().collect();
+    uplinks.sort_by_key(|uplink| uplink.tier());
+    (0..).zip(uplinks).map(|(rank, uplink)| (uplink, config.settings.numbers.metric_of_spare(rank)))
 }
 
 /// Ids of nexthop objects that `config` can need, whatever is up.
 pub fn nexthop_ids(config: &Config) -> BTreeSet<u32> {
-    let first = config.settings.nexthop_id;
+    let numbers = config.settings.numbers;
     let mut ids = BTreeSet::new();
     for link in &config.links {
-        if let LinkKind::Uplink { tier, .. } = link.kind {
-            ids.insert(nexthop_id(config, link));
-            ids.insert(first.saturating_add(GROUP_IDS).saturating_add(u32::from(tier.get()) - 1));
+        if let Some(tier) = link.tier() {
+            ids.insert(numbers.link_nexthop(link.position));
+            ids.insert(numbers.tier_nexthop(tier));
         }
     }
     ids
-}
-
-/// Id of a link's nexthop object: by its place in the configuration, from 1.
-fn nexthop_id(config: &Config, link: &Link) -> u32 {
-    let place = config.links.iter().take_while(|l| l.name != link.name).count();
-    // At most 32 links, so the conversion holds.
-    config.settings.nexthop_id.saturating_add(u32::try_from(place).unwrap_or(u32::MAX)).saturating_add(1)
 }
 
 /// Live uplinks by tier.

@@ -7,7 +7,7 @@ use crate::model::firewall::{Batch, Chain, Found, FoundChains, FoundRule, Rule, 
 mod render;
 mod sticky;
 
-pub use render::{device_groups, our_groups, rulesets, strays, unmasqueraded};
+pub use render::{device_groups, rulesets, strays, unmasqueraded};
 
 /// What makes `wanted` of `found`. A table that `wanted` does not name loses what it has of ours.
 pub fn batches(wanted: &[Ruleset], found: &Found) -> Vec<Batch> {

@@ -1,7 +1,6 @@
 //! What our chains should be for a configuration. Pure.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use ipnet::Ipv4Net;
 
@@ -10,7 +9,6 @@ use crate::config::{Config, Firewall, Link, LinkKind};
 use crate::model::firewall::{Chain, Ruleset, Table};
 use crate::model::firewall::{LinkMatch, Match, Rule, Verdict};
 use crate::model::names::{HostAddr, IfName};
-use crate::model::numbering::LINK_GROUPS;
 use crate::model::observed::{Interface, Observed};
 use crate::model::routing::Device;
 use crate::reconcile::link_state::LiveLink;
@@ -31,22 +29,14 @@ pub(super) struct Side<'a> {
     pub(super) own: Vec<HostAddr>,
 }
 
-/// The device group of a link: by its place in the configuration.
+/// The device group of a link.
 fn group(config: &Config, link: &Link) -> u32 {
-    let place = config.links.iter().take_while(|l| l.name != link.name).count();
-    // At most 32 links, so the conversion holds.
-    config.settings.device_group.saturating_add(u32::try_from(place).unwrap_or(u32::MAX))
+    config.settings.numbers.link_group(link.position)
 }
 
 /// Whether we may give the device of this group another: it has none, or one of ours.
 fn is_free(config: &Config, found: u32) -> bool {
-    found == 0 || our_groups(config).contains(&found)
-}
-
-/// The device groups that are ours, whatever the links are.
-pub fn our_groups(config: &Config) -> Range<u32> {
-    let first = config.settings.device_group;
-    first..first.saturating_add(LINK_GROUPS)
+    found == 0 || config.settings.numbers.link_groups().contains(&found)
 }
 
 /// Of the devices in groups of ours those whose group is not that of a link which they are, by record or by name:

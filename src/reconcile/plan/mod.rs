@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::{Config, Link, NexthopMode};
 use crate::model::change::Change;
 use crate::model::names::TableId;
-use crate::model::numbering::GROUP_IDS;
 use crate::model::observed::Observed;
 use crate::model::routing::{DefaultRoute, FoundRoute, NexthopKind};
 use crate::reconcile::desired::{Desired, Make, nexthop_ids};
@@ -117,11 +116,10 @@ impl Plan {
         // An object cannot become a group, nor the reverse (replace_nexthop() of the kernel). It
         // happens once, when `nexthop-id` has moved by about 100: a multipath route bridges it,
         // and the next plan, with the old objects gone, makes the new ones.
-        let group_ids = settings.nexthop_id.saturating_add(GROUP_IDS)..;
         let shaped = |id: &u32| match found.get(id).map(|n| &n.kind) {
             None => true,
-            Some(NexthopKind::Group(_)) => group_ids.contains(id),
-            Some(NexthopKind::Single(_) | NexthopKind::Elsewhere) => !group_ids.contains(id),
+            Some(NexthopKind::Group(_)) => settings.numbers.is_group(*id),
+            Some(NexthopKind::Single(_) | NexthopKind::Elsewhere) => !settings.numbers.is_group(*id),
             Some(NexthopKind::Other) => false,
         };
         if taken || !ids.iter().all(shaped) { Make::Multipath } else { Make::Objects }
@@ -158,7 +156,7 @@ impl Plan {
             let mut found = places.remove(&(route.table, route.metric)).unwrap_or_default();
             let is_foreign = |f: &&FoundRoute| f.protocol != ours && !on_links(f);
             if let Some(foreign) = found.iter().copied().find(is_foreign) {
-                let is_spare = route.metric >= config.settings.spare_metric;
+                let is_spare = config.settings.numbers.is_spare(route.metric);
                 let problem = if is_spare { Problem::ForeignSpare } else { Problem::ForeignDefault };
                 self.problems.push(problem(foreign.clone()));
                 // Behind ours it carries nothing.
@@ -261,8 +259,7 @@ struct Tables {
 
 /// Metrics of main's default routes, whatever is up.
 fn tier_metrics(config: &Config) -> BTreeSet<u32> {
-    let metric = |link: &Link| Some(config.settings.metric.saturating_add(u32::from(link.tier()?.get()) - 1));
-    config.links.iter().filter_map(metric).collect()
+    config.links.iter().filter_map(Link::tier).map(|tier| config.settings.numbers.tier_metric(tier)).collect()
 }
 
 /// Indices of the devices that belong to links, up or not.

@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 use super::{Change, Plan};
 use crate::config::{Config, Firewall};
 use crate::model::names::TableId;
-use crate::model::numbering::{SOURCE_RULES, policy_rules};
 use crate::model::observed::Observed;
 use crate::model::routing::FwMark;
 use crate::model::routing::{Action, FoundRule, Rule, Selector};
@@ -40,7 +39,7 @@ impl<'a> Missing<'a> {
 
     /// Whether they are rules of uplinks' addresses alone.
     pub(super) fn are_sources(&self, config: &Config) -> bool {
-        let sources = config.settings.rule_priority.saturating_add(SOURCE_RULES)..config.first_policy();
+        let sources = config.settings.numbers.source_rules(config.uplink_count());
         self.kill_switches.is_empty() && self.others.iter().all(|rule| sources.contains(&rule.priority))
     }
 }
@@ -81,12 +80,12 @@ fn is_guard(rule: &Rule) -> bool {
 
 /// Tables that obsolete rules look up.
 pub(super) fn misleading(config: &Config, obsolete: &Obsolete<'_>) -> BTreeSet<TableId> {
-    let first = config.settings.rule_priority;
+    let numbers = config.settings.numbers;
     let all = || obsolete.guards.iter().chain(&obsolete.others);
     // The rule of an address that a line no longer has misleads nobody. No policy stands there, unless all priorities
     // have moved.
-    let has_moved = all().any(|rule| rule.priority < first);
-    let sources = first.saturating_add(SOURCE_RULES)..first.saturating_add(policy_rules(0));
+    let has_moved = all().any(|rule| rule.priority < numbers.rule_priority);
+    let sources = numbers.source_rules(0);
     let is_source = |rule: &Rule| !has_moved && sources.contains(&rule.priority);
     all().filter(|rule| !is_source(rule)).filter_map(|rule| rule.action.table()).collect()
 }
