@@ -24,7 +24,7 @@ use crate::model::routing::{
 };
 use crate::model::sh::quoted;
 use crate::reconcile::firewall::batches;
-use crate::reconcile::link_state::{LiveLink, routed};
+use crate::reconcile::link_state::{LinkStates, LiveLink};
 use crate::state::records::{Effect, Records, Store};
 
 /// The plain default route is the administrator's from here on: `RTPROT_STATIC`, which daemons leave
@@ -198,10 +198,10 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     if common.dry_run {
         let records = undrilled(&pass)?;
         let seen = Seen::by(&mut Linux::open()?, &config, &records)?;
-        let steps =
-            steps(&config, &routed(&config, &records, &seen.observed), &seen, &[]).map_err(|CutOff| Error::CutOff)?;
+        let live = LinkStates::new(&config, &records, &seen.observed).routed();
+        let steps = steps(&config, &live, &seen, &[]).map_err(|CutOff| Error::CutOff)?;
         print(&steps, &records, &pass.store)?;
-        if let Some(lost) = lost(&routed(&config, &records, &seen.observed), &seen.observed) {
+        if let Some(lost) = lost(&live, &seen.observed) {
             writeln!(io::stdout(), "# {lost}")?;
         }
         return Ok(ExitCode::SUCCESS);
@@ -210,7 +210,7 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     let records = undrilled(&pass)?;
     let mut kernel = Linux::open()?;
     let before = Seen::by(&mut kernel, &config, &records)?.observed;
-    let lost = lost(&routed(&config, &records, &before), &before);
+    let lost = lost(&LinkStates::new(&config, &records, &before).routed(), &before);
     let made = flush(&config, &records, &mut kernel)?;
     forget(&pass, &records)?;
     drop(lock);
@@ -242,7 +242,8 @@ fn flush(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result
     let mut made = 0;
     for _ in 0..ROUNDS {
         let seen = Seen::by(kernel, config, records)?;
-        let steps = match steps(config, &routed(config, records, &seen.observed), &seen, &refused) {
+        let live = LinkStates::new(config, records, &seen.observed).routed();
+        let steps = match steps(config, &live, &seen, &refused) {
             Ok(steps) if steps.is_empty() => return Ok(made),
             Ok(steps) => steps,
             Err(CutOff) => return Err(refusal.map_or(Error::CutOff, Error::Kernel)),
@@ -262,7 +263,7 @@ fn flush(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result
             }
         }
     }
-    Err(Error::Restless)
+    Err(Error::NotConverging)
 }
 
 /// Removes the records as they were read: what was noted since is of an event that comes after us.

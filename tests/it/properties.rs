@@ -10,8 +10,8 @@ use multihome::model::names::{Family, IfName, TableId, Weight};
 use multihome::model::numbering::KERNEL;
 use multihome::model::observed::Scope;
 use multihome::model::routing::{Action, DefaultRoute, FoundRule, Selector, Target, WeightedLeg};
-use multihome::reconcile::desired::{Desired, Make};
-use multihome::reconcile::link_state::{LiveLink, live, routed};
+use multihome::reconcile::desired::{DefaultRouteMode, Desired};
+use multihome::reconcile::link_state::{LinkStates, LiveLink};
 use multihome::reconcile::{About, Failure, Outcome, preview, reconcile};
 use multihome::state::records::Records;
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ fn assert_settled(config: &Config, records: &Records, fake: &mut Fake, outcome: 
     assert!(again.made.is_empty(), "made again: {:?}\n{fake}", again.made);
 
     let observed = fake.observe(&Scope::new(config, records)).unwrap();
-    let routed = routed(config, records, &observed);
+    let routed = LinkStates::new(config, records, &observed).routed();
     let live: Vec<_> = routed.iter().filter(|l| l.carrier).cloned().collect();
     for link in &config.links {
         let up = live.iter().find(|l| l.link.name == link.name).map(|l| l.leg.device.index);
@@ -42,7 +42,7 @@ fn assert_settled(config: &Config, records: &Records, fake: &mut Fake, outcome: 
         assert_default_is_shared_out(&live, fake);
     }
     assert_spares(config, &routed, fake);
-    let wanted = Desired::new(config, &routed, Make::Objects).rules;
+    let wanted = Desired::new(config, &routed, DefaultRouteMode::Objects).rules;
     for rule in &wanted {
         assert!(fake.rules.iter().any(|r| r.complete && r.rule == *rule), "no {rule}\n{fake}");
     }
@@ -257,7 +257,7 @@ proptest! {
         reconcile(&config, &records, &About::All, &mut fake).unwrap();
         let link = &config.links[which % config.links.len()];
         let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
-        let live = live(&config, &records, &observed);
+        let live = LinkStates::new(&config, &records, &observed).live();
         let others = live.iter().any(|l| l.carries_default() && l.link.name != link.name);
         loss.befall(&link.interface, &mut fake);
         // Somebody's own default is theirs to have, and to lose.
@@ -279,7 +279,7 @@ proptest! {
         let Scene { config, records, mut fake, .. } = scene;
         reconcile(&config, &records, &About::All, &mut fake).unwrap();
         let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
-        let live = live(&config, &records, &observed);
+        let live = LinkStates::new(&config, &records, &observed).live();
         prop_assume!(!live.is_empty());
         let back = &live[which % live.len()];
         for link in &config.links {
@@ -323,7 +323,7 @@ proptest! {
         let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut refusing, refuse)).unwrap();
         let told = outcome.failures.iter().any(|f| matches!(f, Failure::Refused { link: Some(name), .. } if *name == link.name));
         prop_assert_eq!(told, asked);
-        prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::Restless)));
+        prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::NotConverging)));
         if asked {
             records.remove(&link.name);
             let mut without = fake;
@@ -351,7 +351,7 @@ proptest! {
             // By the second round it was no longer needed.
             assert_settled(&config, &records, &mut fake, &outcome);
         }
-        prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::Restless)));
+        prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::NotConverging)));
         let link = outcome.failures.iter().any(|f| matches!(f, Failure::Refused { link: Some(_), .. }));
         prop_assert!(link || !has_default || fake.has_default(), "{refused:?}\n{fake}");
     }
@@ -363,9 +363,9 @@ proptest! {
     ) {
         let Scene { config, records, mut fake, .. } = scene;
         let outcome = reconcile(&config, &records, &About::All, &mut fake).unwrap();
-        prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::Restless)), "{}", fake);
+        prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::NotConverging)), "{}", fake);
         let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
-        let desired = Desired::new(&config, &routed(&config, &records, &observed), Make::Multipath);
+        let desired = Desired::new(&config, &LinkStates::new(&config, &records, &observed).routed(), DefaultRouteMode::Multipath);
         for rule in &desired.rules {
             let s = &rule.selector;
             let unknown = s.proto.is_some() || s.sport.is_some() || s.dport.is_some() || s.dscp.is_some();

@@ -10,7 +10,7 @@ use crate::config::{Config, Link, LinkKind, NexthopMode};
 use crate::ctl::show::{Align, Screen, Tone, table};
 use crate::model::names::{HostAddr, TableId};
 use crate::model::routing::{Action, DefaultRoute, Device, Leg, Target};
-use crate::reconcile::desired::{Desired, Make, spares};
+use crate::reconcile::desired::{DefaultRouteMode, Desired, spares};
 use crate::reconcile::link_state::LiveLink;
 
 /// The numbers.
@@ -63,8 +63,11 @@ fn pretended(place: u32, link: &Link) -> LiveLink<'_> {
 impl Numbers {
     pub(super) fn new(config: &Config) -> Self {
         let live: Vec<_> = (0..).zip(&config.links).map(|(place, link)| pretended(place, link)).collect();
-        let make = if config.settings.nexthops == NexthopMode::Multipath { Make::Multipath } else { Make::Objects };
-        let desired = Desired::new(config, &live, make);
+        let mode = match config.settings.nexthops {
+            NexthopMode::Multipath => DefaultRouteMode::Multipath,
+            NexthopMode::Auto | NexthopMode::Objects => DefaultRouteMode::Objects,
+        };
+        let desired = Desired::new(config, &live, mode);
         let links = live.iter().map(|live| {
             let rule = |marked: bool| {
                 let found = desired.rules.iter().find(|rule| {

@@ -10,7 +10,7 @@ use crate::ctl::lookup::{
     rule_deletion, rule_text, walk,
 };
 use crate::model::names::TableId;
-use crate::reconcile::desired::{Desired, Make};
+use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LiveLink;
 
 /// A rule or a route for a network that is narrower is somebody's own way to a destination, and wins by right.
@@ -43,7 +43,7 @@ pub(super) enum Taker {
 impl<'a> Judge<'a> {
     pub(super) fn new(config: &'a Config, live: &[LiveLink<'_>]) -> Self {
         let protocol = config.settings.protocol;
-        let desired = Desired::new(config, live, Make::Multipath);
+        let desired = Desired::new(config, live, DefaultRouteMode::Multipath);
         let mut rules: Vec<_> = desired.rules.iter().filter_map(|rule| FibRule::of(rule, protocol)).collect();
         let mut tables = Tables::from([(TableId::MAIN.get(), Vec::new())]);
         for link in &config.links {

@@ -37,7 +37,7 @@ pub struct Desired {
 
 /// How the default routes of main are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Make {
+pub enum DefaultRouteMode {
     /// By nexthop groups.
     Objects,
     /// As multipath routes.
@@ -46,7 +46,7 @@ pub enum Make {
 
 impl Desired {
     /// What `config` wants while `live` are the links that have routes.
-    pub fn new(config: &Config, live: &[LiveLink<'_>], make: Make) -> Self {
+    pub fn new(config: &Config, live: &[LiveLink<'_>], mode: DefaultRouteMode) -> Self {
         let mut desired = Self {
             interfaces: live.iter().map(|l| l.leg.device.name.clone()).collect(),
             carries: live.iter().any(LiveLink::carries_default),
@@ -58,25 +58,21 @@ impl Desired {
             desired.routes.push(plain(l.link.table, 0, l));
         }
         for (link, metric) in spares(config) {
-            let live = live.iter().find(|l| l.link.name == link.name);
-            desired.routes.extend(live.map(|l| plain(TableId::MAIN, metric, l)));
+            if let Some(l) = live.iter().find(|l| l.link.name == link.name) {
+                desired.routes.push(plain(TableId::MAIN, metric, l));
+            }
         }
         for (tier, mut members) in tiers(live) {
-            let target = match make {
-                Make::Objects => {
-                    // The kernel takes no object without carrier.
-                    members.retain(|(l, _)| l.carrier);
-                    if members.is_empty() {
-                        continue;
-                    }
-                    desired.group(config, tier, &members)
+            if mode == DefaultRouteMode::Objects {
+                // The kernel takes no object without carrier.
+                members.retain(|(l, _)| l.carrier);
+                if members.is_empty() {
+                    continue;
                 }
-                Make::Multipath => {
-                    let mut legs: Vec<_> =
-                        members.iter().map(|(l, weight)| WeightedLeg { leg: l.leg.clone(), weight: *weight }).collect();
-                    legs.sort();
-                    Target::Legs(legs)
-                }
+            }
+            let target = match mode {
+                DefaultRouteMode::Objects => desired.group(config, tier, &members),
+                DefaultRouteMode::Multipath => multipath(&members),
             };
             let metric = config.settings.numbers.tier_metric(tier);
             desired.routes.push(DefaultRoute { table: TableId::MAIN, metric, target });
@@ -93,22 +89,29 @@ impl Desired {
         self
     }
 
-    /// Which of `rules` a found rule is. There can be thousands of both, so it is not looked for one by one.
-    pub fn place(&self, found: &FoundRule) -> Option<usize> {
+    /// The index in `rules` of a found rule. There can be thousands of both, so it is not looked for one by one.
+    pub fn index_of(&self, found: &FoundRule) -> Option<usize> {
         self.rules.binary_search(&found.rule).ok().filter(|_| found.complete)
     }
 
     /// The rules without which each policy does not do what it says: its own, in both families, and its guards.
     pub fn policy_rules<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = Vec<&'a Rule>> {
-        let from = |priority: u32| self.rules.partition_point(|rule| rule.priority < priority);
-        config.policies.iter().zip(config.policy_priorities()).map(move |(policy, priorities)| {
-            let mut all: Vec<_> = self.rules[from(priorities.start)..from(priorities.end)].iter().collect();
+        config.policies.iter().zip(config.policy_priorities()).map(|(policy, priorities)| {
+            let mut all: Vec<_> =
+                self.rules[self.rules_before(priorities.start)..self.rules_before(priorities.end)].iter().collect();
             if policy.otherwise == Otherwise::Unreachable {
-                let find = |selector| self.rules.binary_search(&rules::guard(config, selector)).ok();
-                all.extend(rules::selectors(policy).iter().filter_map(find).map(|at| &self.rules[at]));
+                for selector in rules::selectors(policy) {
+                    let guard = self.rules.binary_search(&rules::guard(config, &selector));
+                    all.extend(guard.ok().map(|index| &self.rules[index]));
+                }
             }
             all
         })
+    }
+
+    /// How many rules have a lower priority number.
+    fn rules_before(&self, priority: u32) -> usize {
+        self.rules.partition_point(|rule| rule.priority < priority)
     }
 
     /// Adds the nexthop objects of a tier and their group.
@@ -133,7 +136,17 @@ fn plain(table: TableId, metric: u32, l: &LiveLink<'_>) -> DefaultRoute {
     DefaultRoute { table, metric, target: Target::Legs(vec![leg]) }
 }
 
-/// Uplinks and the metrics of their spares, whatever is up: those of a lower tier first, then by place.
+/// The target of a tier's default route without nexthop objects.
+fn multipath(members: &[(&LiveLink<'_>, Weight)]) -> Target {
+    let mut legs = Vec::with_capacity(members.len());
+    for (l, weight) in members {
+        legs.push(WeightedLeg { leg: l.leg.clone(), weight: *weight });
+    }
+    legs.sort();
+    Target::Legs(legs)
+}
+
+/// Uplinks and the metrics of their spares, whatever is up: those of a lower tier first, then by position.
 pub fn spares(config: &Config) -> impl Iterator<Item = (&Link, u32)> {
     let mut uplinks: Vec<_> = config.uplinks().collect();
     uplinks.sort_by_key(|uplink| uplink.tier());

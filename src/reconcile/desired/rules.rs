@@ -30,10 +30,16 @@ pub(super) fn rules(config: &Config, live: &[LiveLink<'_>]) -> (Vec<Rule>, BTree
         }
         for selector in selectors(policy) {
             let links = policy.via.iter().filter_map(|name| config.link(name));
-            rules.extend(links.zip(&mut priorities).map(|(link, at)| lookup(at, selector.clone(), link.table)));
+            for (link, priority) in links.zip(&mut priorities) {
+                rules.push(lookup(priority, selector.clone(), link.table));
+            }
             if is_kill_switch && let Some(priority) = priorities.next() {
-                guards.extend(Some(guard(config, &selector)).filter(|_| can_be_bound(&selector, &sources)));
-                ipv6.extend(in_ipv6(&selector).map(|selector| unreachable(Family::V6, priority, selector)));
+                if can_be_bound(&selector, &sources) {
+                    guards.push(guard(config, &selector));
+                }
+                if let Some(selector) = in_ipv6(&selector) {
+                    ipv6.push(unreachable(Family::V6, priority, selector));
+                }
                 rules.push(unreachable(Family::V4, priority, selector));
             }
         }
@@ -115,8 +121,8 @@ fn can_be_bound(selector: &Selector, sources: &[Rule]) -> bool {
     // Those leave out what bears a mark of a policy. What comes in by an interface with an address of ours is a
     // martian (fib_validate_source()).
     let is_own = selector.fwmark.is_none() && selector.iif.as_ref().is_none_or(|iif| iif.as_str() == "lo");
-    let is_local = |net: &IpNet| sources.iter().filter_map(|rule| rule.selector.from).any(|from| net.contains(&from));
-    is_own && selector.from.as_ref().is_none_or(is_local)
+    let mut locals = sources.iter().filter_map(|rule| rule.selector.from);
+    is_own && selector.from.is_none_or(|net| locals.any(|local| net.contains(&local)))
 }
 
 /// What leads a kill switch's packets past the rules of addresses, to the policies, which they meet in their order.
@@ -144,24 +150,27 @@ pub fn selectors(policy: &Policy) -> Vec<Selector> {
         let says_something = net.prefix_len() > 0 || net.addr() != Ipv4Addr::UNSPECIFIED;
         says_something.then_some(IpNet::V4(*net))
     };
-    spread(&mut all, &policy.from, |s, net| s.from = prefix(net));
-    spread(&mut all, &policy.to, |s, net| s.to = prefix(net));
-    spread(&mut all, &policy.iif, |s, name| s.iif = Some(name.clone()));
-    spread(&mut all, &policy.uid, |s, range| s.uid = Some(*range));
-    spread(&mut all, &policy.sport, |s, range| s.sport = Some(*range));
-    spread(&mut all, &policy.dport, |s, range| s.dport = Some(*range));
+    multiply(&mut all, &policy.from, |s, net| s.from = prefix(net));
+    multiply(&mut all, &policy.to, |s, net| s.to = prefix(net));
+    multiply(&mut all, &policy.iif, |s, name| s.iif = Some(name.clone()));
+    multiply(&mut all, &policy.uid, |s, range| s.uid = Some(*range));
+    multiply(&mut all, &policy.sport, |s, range| s.sport = Some(*range));
+    multiply(&mut all, &policy.dport, |s, range| s.dport = Some(*range));
     all
 }
 
 /// Multiplies `all` by `values`; an empty list leaves it as it is.
-fn spread<T>(all: &mut Vec<Selector>, values: &[T], set: impl Fn(&mut Selector, &T)) {
+fn multiply<T>(all: &mut Vec<Selector>, values: &[T], set: impl Fn(&mut Selector, &T)) {
     if values.is_empty() {
         return;
     }
-    let with = |selector: &Selector, value: &T| {
-        let mut selector = selector.clone();
-        set(&mut selector, value);
-        selector
-    };
-    *all = all.iter().flat_map(|selector| values.iter().map(move |value| with(selector, value))).collect();
+    let mut product = Vec::with_capacity(all.len() * values.len());
+    for selector in &*all {
+        for value in values {
+            let mut selector = selector.clone();
+            set(&mut selector, value);
+            product.push(selector);
+        }
+    }
+    *all = product;
 }
