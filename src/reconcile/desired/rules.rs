@@ -145,18 +145,19 @@ fn in_ipv6(selector: &Selector) -> Option<Selector> {
 pub fn selectors(policy: &Policy) -> Vec<Selector> {
     let fixed = Selector { proto: policy.proto, dscp: policy.dscp, fwmark: policy.fwmark, ..Selector::default() };
     let mut all = vec![fixed];
-    // A prefix of length 0 matches everything, and the kernel keeps no such selector.
-    let prefix = |net: &Ipv4Net| {
-        let says_something = net.prefix_len() > 0 || net.addr() != Ipv4Addr::UNSPECIFIED;
-        says_something.then_some(IpNet::V4(*net))
-    };
-    multiply(&mut all, &policy.from, |s, net| s.from = prefix(net));
-    multiply(&mut all, &policy.to, |s, net| s.to = prefix(net));
+    multiply(&mut all, &policy.from, |s, net| s.from = prefix(*net));
+    multiply(&mut all, &policy.to, |s, net| s.to = prefix(*net));
     multiply(&mut all, &policy.iif, |s, name| s.iif = Some(name.clone()));
     multiply(&mut all, &policy.uid, |s, range| s.uid = Some(*range));
     multiply(&mut all, &policy.sport, |s, range| s.sport = Some(*range));
     multiply(&mut all, &policy.dport, |s, range| s.dport = Some(*range));
     all
+}
+
+/// The prefix, unless it matches everything: the kernel keeps no such selector.
+fn prefix(net: Ipv4Net) -> Option<IpNet> {
+    let is_everything = net.prefix_len() == 0 && net.addr() == Ipv4Addr::UNSPECIFIED;
+    if is_everything { None } else { Some(IpNet::V4(net)) }
 }
 
 /// Multiplies `all` by `values`; an empty list leaves it as it is.
