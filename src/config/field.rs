@@ -102,8 +102,10 @@ impl<'a> Field<'a> {
     }
 
     pub fn within<T: TryFrom<i64> + PartialOrd + Display>(self, range: RangeInclusive<T>) -> Result<T, Fault> {
-        let expected = || self.invalid(format_args!("write a number from {} to {}", range.start(), range.end()));
-        self.int().filter(|n| range.contains(n)).ok_or_else(expected)
+        match self.int() {
+            Some(n) if range.contains(&n) => Ok(n),
+            _ => Err(self.invalid(format_args!("write a number from {} to {}", range.start(), range.end()))),
+        }
     }
 
     pub fn flag(self) -> Result<bool, Fault> {
@@ -113,11 +115,11 @@ impl<'a> Field<'a> {
     /// One of a few words.
     pub fn choice<T: Copy>(self, choices: &[(&str, T)]) -> Result<T, Fault> {
         let given = self.text()?;
-        let expected = || {
-            let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
-            self.invalid(format_args!("write {}", words.join(" or ")))
-        };
-        choices.iter().find(|(word, _)| *word == given).map(|(_, choice)| *choice).ok_or_else(expected)
+        if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == given) {
+            return Ok(*choice);
+        }
+        let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
+        Err(self.invalid(format_args!("write {}", words.join(" or "))))
     }
 
     /// From `least` to 10 minutes: no caller waits longer for a hook.
@@ -135,14 +137,10 @@ impl<'a> Field<'a> {
         limits: RangeInclusive<T>,
         example: &str,
     ) -> Result<(T, T), Fault> {
-        let number = |s: &str| {
-            let digits = !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-            digits.then(|| s.parse::<i64>().ok()).flatten().and_then(|n| T::try_from(n).ok())
-        };
         let ends = match self.value().as_str() {
             Some(s) => {
                 let (start, end) = s.split_once('-').unwrap_or((s, s));
-                number(start).zip(number(end))
+                digits(start).zip(digits(end))
             }
             None => self.int().map(|n| (n, n)),
         };
@@ -165,15 +163,21 @@ impl<'a> Field<'a> {
             return Err(self.fault("the list is empty: write at least one value".to_owned()));
         }
         let mut seen = HashSet::new();
-        let item = |value| {
+        let mut list = Vec::with_capacity(items.len());
+        for value in items {
             let field = Self { value, ..self };
             let item = read(field)?;
-            if seen.insert(item.clone()) {
-                Ok(item)
-            } else {
-                Err(field.fault(format!("{} is in the list twice: write it once", field.shown())))
+            if !seen.insert(item.clone()) {
+                return Err(field.fault(format!("{} is in the list twice: write it once", field.shown())));
             }
-        };
-        items.iter().map(item).collect()
+            list.push(item);
+        }
+        Ok(list)
     }
+}
+
+/// A number of digits alone: no sign, which `parse` would take.
+fn digits<T: TryFrom<i64>>(text: &str) -> Option<T> {
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if is_number { T::try_from(text.parse().ok()?).ok() } else { None }
 }

@@ -22,7 +22,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 pub use error::{Error, Place};
 
 use crate::model::names::{HostAddr, IfName, LinkName, Mark, TableId, Tier, Weight};
-use crate::model::numbering::policy_rules;
+use crate::model::numbering::{self, Numbering};
 use crate::model::routing::{FwMark, PortRange, UidRange};
 
 /// Where the configuration is, unless `--config` says otherwise.
@@ -97,19 +97,33 @@ impl Config {
         self.links.iter().fold(0, |all, link| all | link.mark.get())
     }
 
+    /// The link of that name.
+    pub fn link(&self, name: &LinkName) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == *name)
+    }
+
+    /// The uplinks, which come first among the links.
+    pub fn uplinks(&self) -> impl DoubleEndedIterator<Item = &Link> {
+        self.links.iter().filter(|link| link.is_uplink())
+    }
+
+    /// How many uplinks there are.
+    pub fn uplink_count(&self) -> u8 {
+        self.uplinks().next_back().map_or(0, |last| last.position + 1)
+    }
+
     /// Priority of the first policy's first rule.
     pub fn first_policy(&self) -> u32 {
-        let uplinks = self.links.iter().filter(|link| matches!(link.kind, LinkKind::Uplink { .. })).count();
-        self.settings.rule_priority.saturating_add(policy_rules(uplinks))
+        self.settings.numbers.first_policy(self.uplink_count())
     }
 
     /// Priorities of each policy's rules, in the order of the policies.
     pub fn policy_priorities(&self) -> impl Iterator<Item = Range<u32>> {
         let mut next = self.first_policy();
         self.policies.iter().map(move |policy| {
-            let first = next;
-            next = next.saturating_add(u32::try_from(policy.rule_count()).unwrap_or(u32::MAX));
-            first..next
+            let priorities = numbering::policy_rules(next, policy.rule_count());
+            next = priorities.end;
+            priorities
         })
     }
 }
@@ -119,6 +133,8 @@ impl Config {
 pub struct Link {
     /// Also the name of its routing table.
     pub name: LinkName,
+    /// Its index in [`Config::links`], which its numbers follow.
+    pub position: u8,
     /// Uplink or tunnel.
     pub kind: LinkKind,
     /// Interface by which it is recognised when nothing better says which link it is.
@@ -142,6 +158,11 @@ impl Link {
             LinkKind::Uplink { tier, .. } => Some(tier),
             LinkKind::Tunnel => None,
         }
+    }
+
+    /// Whether it is a connection to the Internet, and no tunnel.
+    pub fn is_uplink(&self) -> bool {
+        matches!(self.kind, LinkKind::Uplink { .. })
     }
 }
 
@@ -213,16 +234,10 @@ pub enum Otherwise {
 /// `[settings]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Priority of the first rule.
-    pub rule_priority: u32,
-    /// Metric of the default route of tier 1.
-    pub metric: u32,
-    /// Metric of the first uplink's spare; each further uplink adds 1.
-    pub spare_metric: u32,
+    /// The first number of each kind that we choose in the kernel.
+    pub numbers: Numbering,
     /// Protocol number that marks routes, rules and nexthops as ours.
     pub protocol: u8,
-    /// First of our nexthop ids.
-    pub nexthop_id: u32,
     /// How the default route is made.
     pub nexthops: NexthopMode,
     /// How long `mh-ip-down` waits for the device to go.
@@ -231,8 +246,6 @@ pub struct Settings {
     pub lock_timeout: Duration,
     /// Who loads the packet filter rules.
     pub firewall: Firewall,
-    /// First of the 32 device groups that links' interfaces get, each its own.
-    pub device_group: u32,
     /// `net.ipv4.fib_multipath_hash_policy`, 0 to 3; unset: left alone.
     pub hash_policy: Option<u8>,
 }
@@ -262,16 +275,12 @@ pub enum Firewall {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            rule_priority: 100,
-            metric: 0,
-            spare_metric: 4_000_000,
+            numbers: Numbering::default(),
             protocol: 77,
-            nexthop_id: 7000,
             nexthops: NexthopMode::default(),
             settle_timeout: Duration::from_secs(10),
             lock_timeout: Duration::from_secs(30),
             firewall: Firewall::default(),
-            device_group: 7000,
             hash_policy: None,
         }
     }

@@ -28,15 +28,16 @@ const PROTOCOLS: [(&str, (u8, bool)); 9] = [
 /// All policies, in the order of the file.
 pub(super) fn policies(raw: &[Spanned<RawPolicy<'_>>], links: &[Link]) -> Result<Vec<Policy>, Fault> {
     let mut names = HashSet::new();
-    let read = |raw: &Spanned<RawPolicy<'_>>| {
+    let mut policies = Vec::with_capacity(raw.len());
+    for raw in raw {
         let policy = policy(raw, links)?;
         if !names.insert(policy.name.clone()) {
             let message = format!("{:?} is the name of two policies: give one of them another", policy.name);
             refused("name", &raw.get_ref().name, &message)?;
         }
-        Ok(policy)
-    };
-    raw.iter().map(read).collect()
+        policies.push(policy);
+    }
+    Ok(policies)
 }
 
 fn policy(raw: &Spanned<RawPolicy<'_>>, links: &[Link]) -> Result<Policy, Fault> {
@@ -102,9 +103,8 @@ fn prefix(field: Field<'_>) -> Result<Ipv4Net, Fault> {
 }
 
 fn proto(field: Field<'_>) -> Result<u8, Fault> {
-    let by_name = |s: &str| PROTOCOLS.iter().find(|(name, _)| *name == s).map(|(_, (n, _))| *n);
     let known = match field.value().as_str() {
-        Some(s) => by_name(s),
+        Some(s) => PROTOCOLS.iter().find(|(name, _)| *name == s).map(|(_, (n, _))| *n),
         None => field.int().filter(|n| *n != 0),
     };
     let names = PROTOCOLS.map(|(name, _)| name).join(", ");
@@ -124,16 +124,10 @@ fn uids(field: Field<'_>) -> Result<UidRange, Fault> {
 }
 
 fn fwmark(field: Field<'_>, links: &[Link]) -> Result<FwMark, Fault> {
-    let number = |s: &str| {
-        let (digits, radix) = s.strip_prefix("0x").map_or((s, 10), |hex| (hex, 16));
-        // from_str_radix takes a sign.
-        let plain = digits.bytes().all(|b| b.is_ascii_alphanumeric());
-        plain.then(|| u32::from_str_radix(digits, radix).ok()).flatten()
-    };
     let given = match field.value().as_str() {
         Some(s) => match s.split_once('/') {
-            Some((value, mask)) => number(value).zip(number(mask)),
-            None => number(s).zip(Some(u32::MAX)),
+            Some((value, mask)) => mark(value).zip(mark(mask)),
+            None => mark(s).zip(Some(u32::MAX)),
         },
         None => field.int().zip(Some(u32::MAX)),
     };
@@ -151,6 +145,14 @@ fn fwmark(field: Field<'_>, links: &[Link]) -> Result<FwMark, Fault> {
         ))),
         None => Ok(FwMark { value, mask }),
     }
+}
+
+/// A number, also in hexadecimal.
+fn mark(text: &str) -> Option<u32> {
+    let (digits, radix) = text.strip_prefix("0x").map_or((text, 10), |hex| (hex, 16));
+    // from_str_radix takes a sign.
+    let is_plain = digits.bytes().all(|b| b.is_ascii_alphanumeric());
+    if is_plain { u32::from_str_radix(digits, radix).ok() } else { None }
 }
 
 fn link(field: Field<'_>, links: &[Link]) -> Result<LinkName, Fault> {

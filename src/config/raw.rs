@@ -117,11 +117,13 @@ fn tables<'t, T: Table<'t>>(header: &str, entry: Entry<'t>) -> Result<Vec<Spanne
     let place = entry.span();
     let wrong = |span| Fault { key: None, span, message: format!("write each in double brackets, {header}") };
     let DeValue::Array(items) = entry.into_inner() else { return Err(wrong(place)) };
-    let table = |item: Value<'t>| match (item.span(), item.into_inner()) {
-        (span, DeValue::Table(table)) => Ok(Spanned::new(span, T::read(table)?)),
-        (span, _) => Err(wrong(span)),
-    };
-    items.into_iter().map(table).collect()
+    let mut tables = Vec::with_capacity(items.len());
+    for item in items {
+        let span = item.span();
+        let DeValue::Table(table) = item.into_inner() else { return Err(wrong(span)) };
+        tables.push(Spanned::new(span, T::read(table)?));
+    }
+    Ok(tables)
 }
 
 fn settings(entry: Value<'_>) -> Result<RawSettings<'_>, Fault> {

@@ -10,32 +10,21 @@ use super::error::Fault;
 use super::field::{Field, optional, refused, required};
 use super::policy::policies;
 use super::raw::{Entry, RawConfig, RawLink, RawSettings};
-use super::{Config, Firewall, Link, LinkKind, NexthopMode, Policy, Settings};
+use super::{Config, Firewall, Link, LinkKind, NexthopMode, Settings};
 use crate::model::names::{IfName, Invalid, LinkName, Mark, TableId, Tier, Weight};
-use crate::model::numbering::LINK_GROUPS;
-
-/// As many links as a mark has bits.
-const MAX_LINKS: usize = 32;
-
-/// Highest `rule-priority`: with 32 uplinks the rules of their addresses end 123 further on.
-const MAX_RULE_PRIORITY: u32 = LAST_PRIORITY + 1 - 123;
-
-/// As many metrics follow that of tier 1, itself included.
-const TIERS: u32 = Tier::MAX as u32;
-
-/// As many metrics follow that of the first spare, itself included.
-const SPARES: u32 = 32;
-
-/// Last priority before the kernel's own rule for the main table.
-const LAST_PRIORITY: u32 = 32765;
+use crate::model::numbering::{
+    self, MAX_DEVICE_GROUP, MAX_LINKS, MAX_METRIC, MAX_NEXTHOP_ID, MAX_RULE_PRIORITY, MAX_SPARE_METRIC, Numbering,
+    TIERS,
+};
 
 /// The file, checked.
 pub(super) fn config(raw: &RawConfig<'_>) -> Result<Config, Fault> {
     let links = links(raw)?;
     let policies = policies(&raw.policy, &links)?;
     let settings = settings(&raw.settings)?;
-    rules_fit(raw, &policies, settings.rule_priority)?;
-    Ok(Config { links, policies, settings })
+    let config = Config { links, policies, settings };
+    rules_fit(raw, &config)?;
+    Ok(config)
 }
 
 fn links(raw: &RawConfig<'_>) -> Result<Vec<Link>, Fault> {
@@ -44,7 +33,7 @@ fn links(raw: &RawConfig<'_>) -> Result<Vec<Link>, Fault> {
     if all.is_empty() {
         return fault(0..0, "there is no link: write at least one [[uplink]] or [[tunnel]]");
     }
-    if let Some(extra) = all.get(MAX_LINKS) {
+    if let Some(extra) = all.get(usize::from(MAX_LINKS)) {
         return fault(extra.span(), "more than 32 links: there is a mark bit for 32 only, remove some");
     }
     let mut links = Vec::with_capacity(all.len());
@@ -58,7 +47,7 @@ fn links(raw: &RawConfig<'_>) -> Result<Vec<Link>, Fault> {
 }
 
 /// The link at `position`, from 0, among uplinks and then tunnels.
-fn link(raw: &Spanned<RawLink<'_>>, position: u32, is_uplink: bool) -> Result<Link, Fault> {
+fn link(raw: &Spanned<RawLink<'_>>, position: u8, is_uplink: bool) -> Result<Link, Fault> {
     let header = raw.span();
     let raw = raw.get_ref();
     let name: LinkName = required("name", &raw.name, &header, Field::word)?;
@@ -77,11 +66,12 @@ fn link(raw: &Spanned<RawLink<'_>>, position: u32, is_uplink: bool) -> Result<Li
     Ok(Link {
         interface: required("interface", &raw.interface, &header, interface)?,
         ipparam: ipparam.unwrap_or_else(|| name.to_string()),
-        table: by_position("table", &raw.table, &header, TableId::new, position + 1)?,
-        mark: by_position("mark", &raw.mark, &header, Mark::new, 1_u32.wrapping_shl(position))?,
+        table: by_position("table", &raw.table, &header, TableId::new, numbering::table(position))?,
+        mark: by_position("mark", &raw.mark, &header, Mark::new, numbering::mark(position))?,
         masquerade: optional("masquerade", &raw.masquerade, Field::flag)?.unwrap_or_default(),
         gateway: optional("gateway", &raw.gateway, Field::word)?,
         name,
+        position,
         kind,
     })
 }
@@ -166,38 +156,42 @@ fn settings(raw: &RawSettings<'_>) -> Result<Settings, Fault> {
     let nexthops =
         [("auto", NexthopMode::Auto), ("objects", NexthopMode::Objects), ("multipath", NexthopMode::Multipath)];
     let firewall = [("iptables", Firewall::Iptables), ("none", Firewall::None)];
-    let (metric, spare_metric) = metrics(raw, &default)?;
     Ok(Settings {
-        rule_priority: optional("rule-priority", &raw.rule_priority, |f| f.within(1..=MAX_RULE_PRIORITY))?
-            .unwrap_or(default.rule_priority),
-        metric,
-        spare_metric,
+        numbers: numbers(raw, &default.numbers)?,
         // 0 to 4 are the kernel's and the administrator's own routes.
         protocol: optional("protocol", &raw.protocol, |f| f.within(5..=255))?.unwrap_or(default.protocol),
-        // Links' nexthops, then groups from 100 on.
-        nexthop_id: optional("nexthop-id", &raw.nexthop_id, |f| f.within(1..=u32::MAX - 200))?
-            .unwrap_or(default.nexthop_id),
         nexthops: optional("nexthops", &raw.nexthops, |f| f.choice(&nexthops))?.unwrap_or(default.nexthops),
         settle_timeout: optional("settle-timeout", &raw.settle_timeout, |f| f.duration(Duration::ZERO))?
             .unwrap_or(default.settle_timeout),
         lock_timeout: optional("lock-timeout", &raw.lock_timeout, |f| f.duration(Duration::from_millis(1)))?
             .unwrap_or(default.lock_timeout),
         firewall: optional("firewall", &raw.firewall, |f| f.choice(&firewall))?.unwrap_or(default.firewall),
-        // 0 is the group of all devices that nobody has put into another.
-        device_group: optional("device-group", &raw.device_group, |f| f.within(1..=u32::MAX - LINK_GROUPS))?
-            .unwrap_or(default.device_group),
         hash_policy: optional("hash-policy", &raw.hash_policy, |f| f.within(0..=3))?,
+    })
+}
+
+fn numbers(raw: &RawSettings<'_>, default: &Numbering) -> Result<Numbering, Fault> {
+    let rule_priority = optional("rule-priority", &raw.rule_priority, |f| f.within(1..=MAX_RULE_PRIORITY))?;
+    let (metric, spare_metric) = metrics(raw, default)?;
+    let nexthop_id = optional("nexthop-id", &raw.nexthop_id, |f| f.within(1..=MAX_NEXTHOP_ID))?;
+    // 0 is the group of all devices that nobody has put into another.
+    let device_group = optional("device-group", &raw.device_group, |f| f.within(1..=MAX_DEVICE_GROUP))?;
+    Ok(Numbering {
+        rule_priority: rule_priority.unwrap_or(default.rule_priority),
+        metric,
+        spare_metric,
+        nexthop_id: nexthop_id.unwrap_or(default.nexthop_id),
+        device_group: device_group.unwrap_or(default.device_group),
     })
 }
 
 /// Metrics of the first tier and of the first spare. Spares come after all tiers, of which each adds one, or they
 /// would carry everything.
-fn metrics(raw: &RawSettings<'_>, default: &Settings) -> Result<(u32, u32), Fault> {
-    let highest = u32::MAX - SPARES;
-    let metric = optional("metric", &raw.metric, |f| f.within(0..=highest - TIERS))?.unwrap_or(default.metric);
+fn metrics(raw: &RawSettings<'_>, default: &Numbering) -> Result<(u32, u32), Fault> {
+    let metric = optional("metric", &raw.metric, |f| f.within(0..=MAX_METRIC))?.unwrap_or(default.metric);
     let lowest = metric + TIERS;
-    let spare =
-        optional("spare-metric", &raw.spare_metric, |f| f.within(lowest..=highest))?.unwrap_or(default.spare_metric);
+    let spare = optional("spare-metric", &raw.spare_metric, |f| f.within(lowest..=MAX_SPARE_METRIC))?
+        .unwrap_or(default.spare_metric);
     if spare < lowest {
         let message =
             format!("{metric} leaves the spares no room: write at most {}, or spare-metric as well", spare - TIERS);
@@ -207,14 +201,15 @@ fn metrics(raw: &RawSettings<'_>, default: &Settings) -> Result<(u32, u32), Faul
 }
 
 /// The policies' rules must all come before the kernel's rule for the main table.
-fn rules_fit(raw: &RawConfig<'_>, policies: &[Policy], rule_priority: u32) -> Result<(), Fault> {
-    let start = crate::model::numbering::policy_rules(raw.uplink.len()) as usize;
-    let room = |rule_priority: u32| (LAST_PRIORITY as usize + 1).saturating_sub(rule_priority as usize + start);
-    let key = &raw.settings.rule_priority;
+fn rules_fit(raw: &RawConfig<'_>, config: &Config) -> Result<(), Fault> {
+    let numbers = config.settings.numbers;
+    let room = numbers.room_for_policies(config.uplink_count());
     // A `rule-priority` that is given can be lowered; otherwise it is the policies that are too many.
-    let most = room(if key.is_some() { 1 } else { rule_priority });
+    let key = &raw.settings.rule_priority;
+    let lowest = if key.is_some() { 1 } else { numbers.rule_priority };
+    let most = Numbering { rule_priority: lowest, ..numbers }.room_for_policies(config.uplink_count());
     let mut rules: usize = 0;
-    for (policy, raw_policy) in policies.iter().zip(&raw.policy) {
+    for (policy, raw_policy) in config.policies.iter().zip(&raw.policy) {
         rules = rules.saturating_add(policy.rule_count());
         if rules > most {
             let message = format!(
@@ -225,11 +220,12 @@ fn rules_fit(raw: &RawConfig<'_>, policies: &[Policy], rule_priority: u32) -> Re
             return Err(Fault { key: None, span: raw_policy.span(), message });
         }
     }
-    if rules > room(rule_priority) {
+    if rules > room {
+        // At most `most`, for which the lowest rule-priority does.
         let message = format!(
-            "{rule_priority} leaves room for {} rules and the policies need {rules}: write at most {}",
-            room(rule_priority),
-            room(0).saturating_sub(rules)
+            "{} leaves room for {room} rules and the policies need {rules}: write at most {}",
+            numbers.rule_priority,
+            lowest as usize + most - rules
         );
         refused("rule-priority", key, &message)?;
     }

@@ -23,8 +23,8 @@ use crate::model::routing::{
     Action, DefaultRoute, Device, FoundRoute, FoundTarget, Leg, NexthopKind, Target, WeightedLeg,
 };
 use crate::model::sh::quoted;
-use crate::reconcile::firewall::{batches, our_groups};
-use crate::reconcile::link_state::{LiveLink, routed};
+use crate::reconcile::firewall::batches;
+use crate::reconcile::link_state::{LinkStates, LiveLink};
 use crate::state::records::{Effect, Entries, Records, Store};
 
 /// The plain default route is the administrator's from here on: `RTPROT_STATIC`, which daemons leave
@@ -76,7 +76,7 @@ impl Seen {
     /// Looks: with `firewall = "none"` too there may be chains of a time when it was not.
     fn by(kernel: &mut impl Kernel, config: &Config, records: &Records) -> Result<Self, kernel::Error> {
         let observed = kernel.observe(&Scope { firewall: true, ..Scope::new(config, records) })?;
-        let grouped = kernel.in_groups(&our_groups(config))?;
+        let grouped = kernel.in_groups(&config.settings.numbers.link_groups())?;
         Ok(Self { observed, grouped: grouped.into_iter().map(|(device, _)| device).collect() })
     }
 }
@@ -151,7 +151,7 @@ fn plain_default(
     observed: &Observed,
     refused: &[Leg],
 ) -> Result<Option<DefaultRoute>, CutOff> {
-    let metric = config.settings.metric;
+    let metric = config.settings.numbers.metric;
     let ours = config.settings.protocol;
     if first(observed, metric).is_some_and(|f| f.protocol != ours) {
         return Ok(None);
@@ -198,10 +198,10 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     if common.dry_run {
         let records = undrilled(&pass)?;
         let seen = Seen::by(&mut Linux::open()?, &config, &records)?;
-        let steps =
-            steps(&config, &routed(&config, &records, &seen.observed), &seen, &[]).map_err(|CutOff| Error::CutOff)?;
+        let live = LinkStates::new(&config, &records, &seen.observed).routed();
+        let steps = steps(&config, &live, &seen, &[]).map_err(|CutOff| Error::CutOff)?;
         print(&steps, &pass.store.entries().0, &pass.store)?;
-        if let Some(lost) = lost(&routed(&config, &records, &seen.observed), &seen.observed) {
+        if let Some(lost) = lost(&live, &seen.observed) {
             writeln!(io::stdout(), "# {lost}")?;
         }
         return Ok(ExitCode::SUCCESS);
@@ -211,7 +211,7 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     let records = undrilled(&pass)?;
     let mut kernel = Linux::open()?;
     let before = Seen::by(&mut kernel, &config, &records)?.observed;
-    let lost = lost(&routed(&config, &records, &before), &before);
+    let lost = lost(&LinkStates::new(&config, &records, &before).routed(), &before);
     let made = flush(&config, &records, &mut kernel)?;
     forget(&pass, &entries)?;
     drop(lock);
@@ -244,7 +244,8 @@ fn flush(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result
     let mut made = 0;
     for _ in 0..ROUNDS {
         let seen = Seen::by(kernel, config, records)?;
-        let steps = match steps(config, &routed(config, records, &seen.observed), &seen, &refused) {
+        let live = LinkStates::new(config, records, &seen.observed).routed();
+        let steps = match steps(config, &live, &seen, &refused) {
             Ok(steps) if steps.is_empty() => return Ok(made),
             Ok(steps) => steps,
             Err(CutOff) => return Err(refusal.map_or(Error::CutOff, Error::Kernel)),
@@ -264,7 +265,7 @@ fn flush(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result
             }
         }
     }
-    Err(Error::Restless)
+    Err(Error::NotConverging)
 }
 
 /// Removes the records as they were read: what was noted since is of an event that comes after us.

@@ -14,7 +14,7 @@ use crate::hook;
 use crate::kernel::{Kernel, Linux};
 use crate::model::names::{HostAddr, IfName, LinkName};
 use crate::model::observed::{Interface, Scope};
-use crate::reconcile::link_state::{LinkState, state};
+use crate::reconcile::link_state::LinkStates;
 use crate::state::records::{Records, Store};
 
 /// What happened to the link.
@@ -188,7 +188,7 @@ fn is_live(link: &Link, config: &Config, store: &Store) -> Result<bool, Error> {
     let (records, _) = store.load(config);
     let scope = Scope { firewall: false, ..Scope::new(config, &records) };
     let observed = Linux::open()?.observe(&scope)?;
-    Ok(matches!(state(link, config, &records, &observed), LinkState::Up(_)))
+    Ok(LinkStates::new(config, &records, &observed).of(link).live().is_some())
 }
 
 fn down(link: &Link, args: &DownArgs, records: &Records) -> Event {

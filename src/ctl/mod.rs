@@ -107,7 +107,7 @@ pub enum Error {
     Incomplete(Vec<Failure>),
     /// Other programs change the same things all the time.
     #[error("what is taken away comes back all the time: another program sets it; `ip monitor` shows which")]
-    Restless,
+    NotConverging,
     /// A flush would leave nothing.
     #[error(
         "nothing was touched: no uplink is up to lead a plain default route, and without ours there would be none; \

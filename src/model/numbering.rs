@@ -1,35 +1,220 @@
-//! Where things of ours stand: distances from the first priority and the first id that the
-//! configuration gives.
+//! Every number that we choose in the kernel: priorities of rules, metrics, ids of nexthop objects, device groups,
+//! tables and marks. `[settings]` gives the first of each kind, and the rest is counted from there, here only.
+//!
+//! Nothing overflows: a configuration is only accepted within the limits below.
 
-/// From the first rule, that of a mark, to the rule that looks into main without its default.
-pub const MAIN_RULE: u32 = 90;
+use std::ops::Range;
 
-/// From the first rule to those that lead what is a kill switch's past the rules of addresses.
-pub const GUARD_RULES: u32 = MAIN_RULE - 1;
-
-/// The same with protocol or ports, which Linux before 4.17 loses, and with DSCP, which it loses before 6.12. What is left
-/// of such a rule is deleted, and the kernel deletes the first of the priority that has what is left.
-pub const GUARD_RULES_WITH_PORTS: u32 = GUARD_RULES - 1;
-/// See [`GUARD_RULES_WITH_PORTS`].
-pub const GUARD_RULES_WITH_DSCP: u32 = GUARD_RULES_WITH_PORTS - 1;
-
-/// From the first rule to that of [`MAIN_RULE`] once more, since guards would lead past it, too.
-pub const GUARDED_MAIN_RULE: u32 = GUARD_RULES_WITH_DSCP - 1;
-
-/// From the first rule to those of the uplinks' addresses.
-pub const SOURCE_RULES: u32 = MAIN_RULE + 1;
-
-/// From the first nexthop's id, less one, to that of the first tier's group.
-pub const GROUP_IDS: u32 = 100;
-
-/// From the first rule to the first policy's: 100, unless the uplinks' addresses need the room.
-pub fn policy_rules(uplinks: usize) -> u32 {
-    // At most 32 uplinks.
-    SOURCE_RULES.saturating_add(u32::try_from(uplinks).unwrap_or(u32::MAX)).max(100)
-}
+use crate::model::names::Tier;
+use crate::model::routing::Selector;
 
 /// `RTPROT_KERNEL`: who made the rules that there are from the start.
 pub const KERNEL: u8 = 2;
 
+/// Most links of a configuration: a mark has a bit for each.
+pub const MAX_LINKS: u8 = 32;
+
+/// As many metrics follow that of tier 1, itself included.
+pub const TIERS: u32 = Tier::MAX as u32;
+
+/// As many metrics follow that of the first spare, itself included.
+const SPARES: u32 = MAX_LINKS as u32;
+
 /// As many device groups are ours, from `device-group` on: one for each link there can be.
-pub const LINK_GROUPS: u32 = 32;
+const DEVICE_GROUPS: u32 = MAX_LINKS as u32;
+
+/// From `nexthop-id` to the id of the first tier's group; before that come the links' own objects.
+const FIRST_GROUP_ID: u32 = 100;
+
+/// As many ids are kept for us from `nexthop-id` on.
+const NEXTHOP_IDS: u32 = 2 * FIRST_GROUP_ID;
+
+/// Last priority before the kernel's own rule for the main table.
+pub const LAST_PRIORITY: u32 = 32765;
+
+// Distances from `rule-priority`, that of the first mark's rule, in the order of the rules.
+const GUARDED_MAIN_RULE: u32 = GUARD_RULES_WITH_DSCP - 1;
+const GUARD_RULES_WITH_DSCP: u32 = GUARD_RULES_WITH_PORTS - 1;
+const GUARD_RULES_WITH_PORTS: u32 = GUARD_RULES - 1;
+const GUARD_RULES: u32 = MAIN_RULE - 1;
+const MAIN_RULE: u32 = 90;
+const SOURCE_RULES: u32 = MAIN_RULE + 1;
+/// Unless the source rules need the room.
+const POLICIES: u32 = 100;
+
+/// Highest `rule-priority`: with as many uplinks as there can be, their source rules end at [`LAST_PRIORITY`].
+pub const MAX_RULE_PRIORITY: u32 = LAST_PRIORITY + 1 - (SOURCE_RULES + MAX_LINKS as u32);
+
+/// Highest `spare-metric`.
+pub const MAX_SPARE_METRIC: u32 = u32::MAX - SPARES;
+
+/// Highest `metric`: the spares come after all tiers.
+pub const MAX_METRIC: u32 = MAX_SPARE_METRIC - TIERS;
+
+/// Highest `nexthop-id`.
+pub const MAX_NEXTHOP_ID: u32 = u32::MAX - NEXTHOP_IDS;
+
+/// Highest `device-group`.
+pub const MAX_DEVICE_GROUP: u32 = u32::MAX - DEVICE_GROUPS;
+
+/// The table of the link at `position`, if it is given none.
+pub fn table(position: u8) -> u32 {
+    u32::from(position) + 1
+}
+
+/// The mark of the link at `position`, if it is given none.
+pub fn mark(position: u8) -> u32 {
+    1 << position
+}
+
+/// Priorities of a policy's rules, of which there are `count`, from `first` on.
+pub fn policy_rules(first: u32, count: usize) -> Range<u32> {
+    // More than there is room for are refused before anything asks for their priorities.
+    first..first.saturating_add(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// The first number of each kind, as `[settings]` gives it. A *position* is that of a link in the configuration, from
+/// 0, uplinks before tunnels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbering {
+    /// Priority of the first rule.
+    pub rule_priority: u32,
+    /// Metric of the default route of tier 1.
+    pub metric: u32,
+    /// Metric of the first uplink's spare; each further uplink adds 1.
+    pub spare_metric: u32,
+    /// First of our nexthop ids.
+    pub nexthop_id: u32,
+    /// First of the 32 device groups that links' interfaces get, each its own.
+    pub device_group: u32,
+}
+
+impl Default for Numbering {
+    fn default() -> Self {
+        Self { rule_priority: 100, metric: 0, spare_metric: 4_000_000, nexthop_id: 7000, device_group: 7000 }
+    }
+}
+
+impl Numbering {
+    /// Priority of the rule of a mark, by the order of these rules: tunnels first.
+    pub fn mark_rule(self, order: u8) -> u32 {
+        self.rule_priority + u32::from(order)
+    }
+
+    /// Priority of the rule for what main knows better than its default.
+    pub fn main_rule(self) -> u32 {
+        self.rule_priority + MAIN_RULE
+    }
+
+    /// Priority of the same rule once more before the guards, which would lead past it, too.
+    pub fn guarded_main_rule(self) -> u32 {
+        self.rule_priority + GUARDED_MAIN_RULE
+    }
+
+    /// Priority of the rule that leads a kill switch's packets past the source rules. Linux before 4.17 loses protocol
+    /// and ports of a rule, and before 6.12 DSCP. What is left of such a rule is deleted, and the kernel deletes the
+    /// first of the priority that has what is left: so rules that can lose something have a priority of their own.
+    pub fn guard_rule(self, selector: &Selector) -> u32 {
+        let Selector { proto, sport, dport, dscp, .. } = selector;
+        let distance = if dscp.is_some() {
+            GUARD_RULES_WITH_DSCP
+        } else if proto.is_some() || sport.is_some() || dport.is_some() {
+            GUARD_RULES_WITH_PORTS
+        } else {
+            GUARD_RULES
+        };
+        self.rule_priority + distance
+    }
+
+    /// Priority of the source rule of the uplink at `position`.
+    pub fn source_rule(self, position: u8) -> u32 {
+        self.rule_priority + SOURCE_RULES + u32::from(position)
+    }
+
+    /// Priorities that are source rules' where there are so many uplinks.
+    pub fn source_rules(self, uplinks: u8) -> Range<u32> {
+        self.source_rule(0)..self.first_policy(uplinks)
+    }
+
+    /// Priority of the first policy's first rule where there are so many uplinks.
+    pub fn first_policy(self, uplinks: u8) -> u32 {
+        self.source_rule(uplinks).max(self.rule_priority + POLICIES)
+    }
+
+    /// For how many rules of policies there is room where there are so many uplinks.
+    pub fn room_for_policies(self, uplinks: u8) -> usize {
+        // With very many uplinks, and the highest rule-priority, there is none.
+        (LAST_PRIORITY + 1).saturating_sub(self.first_policy(uplinks)) as usize
+    }
+
+    /// Metric of a tier's default route.
+    pub fn tier_metric(self, tier: Tier) -> u32 {
+        self.metric + rank(tier)
+    }
+
+    /// Metric of an uplink's spare, by its rank among the spares, from 0.
+    pub fn metric_of_spare(self, rank: u8) -> u32 {
+        self.spare_metric + u32::from(rank)
+    }
+
+    /// Whether a default route of main has a metric where spares are, and not tiers.
+    pub fn is_spare(self, metric: u32) -> bool {
+        metric >= self.spare_metric
+    }
+
+    /// Id of the nexthop object of the link at `position`; `nexthop-id` itself stays free.
+    pub fn link_nexthop(self, position: u8) -> u32 {
+        self.nexthop_id + 1 + u32::from(position)
+    }
+
+    /// Id of a tier's nexthop group.
+    pub fn tier_nexthop(self, tier: Tier) -> u32 {
+        self.nexthop_id + FIRST_GROUP_ID + rank(tier)
+    }
+
+    /// Whether an id of ours is a group's, and not a link's object's.
+    pub fn is_group(self, id: u32) -> bool {
+        id >= self.nexthop_id + FIRST_GROUP_ID
+    }
+
+    /// Device group of the link at `position`.
+    pub fn link_group(self, position: u8) -> u32 {
+        self.device_group + u32::from(position)
+    }
+
+    /// The device groups that are ours, whatever the links are.
+    pub fn link_groups(self) -> Range<u32> {
+        self.device_group..self.device_group + DEVICE_GROUPS
+    }
+}
+
+/// A tier's rank, from 0.
+fn rank(tier: Tier) -> u32 {
+    u32::from(tier.get()) - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_numbers_leave_room_for_all_that_follow() {
+        let highest = Numbering {
+            rule_priority: MAX_RULE_PRIORITY,
+            metric: MAX_METRIC,
+            spare_metric: MAX_SPARE_METRIC,
+            nexthop_id: MAX_NEXTHOP_ID,
+            device_group: MAX_DEVICE_GROUP,
+        };
+        let (last, last_tier) = (MAX_LINKS - 1, Tier::new(Tier::MAX).unwrap());
+        assert_eq!(MAX_RULE_PRIORITY, 32643);
+        assert_eq!(highest.source_rule(last), LAST_PRIORITY);
+        assert_eq!(highest.room_for_policies(MAX_LINKS), 0);
+        assert!(highest.mark_rule(last) < highest.guarded_main_rule());
+        assert!(highest.tier_metric(last_tier) < highest.metric_of_spare(0));
+        assert!(highest.link_nexthop(last) < highest.tier_nexthop(Tier::default()));
+        assert!(highest.is_group(highest.tier_nexthop(last_tier)) && !highest.is_group(highest.link_nexthop(last)));
+        assert!(highest.link_groups().contains(&highest.link_group(last)));
+        assert_eq!((table(last), mark(last)), (32, 0x8000_0000));
+    }
+}

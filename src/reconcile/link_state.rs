@@ -1,11 +1,11 @@
 //! Which links can carry traffic now: configuration, records and interfaces put together. Pure.
 
-use crate::config::{Config, Firewall, Link, LinkKind};
-use crate::model::names::{HostAddr, IfName};
-use crate::model::observed::{Interface, InterfaceState, Observed, Scope};
+use crate::config::{Config, Firewall, Link};
+use crate::model::names::HostAddr;
+use crate::model::observed::{Address, Interface, InterfaceState, Observed, Scope};
 use crate::model::routing::{ArpKey, Device, Leg};
 use crate::state::drain::Hold;
-use crate::state::records::Records;
+use crate::state::records::{Record, Records};
 
 /// A link with a way out: it can carry traffic, or could if it had its carrier.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,13 +21,9 @@ pub struct LiveLink<'a> {
 }
 
 impl LiveLink<'_> {
-    fn is_uplink(&self) -> bool {
-        self.link.kind != LinkKind::Tunnel
-    }
-
     /// Whether it carries a part of the default route now.
     pub fn carries_default(&self) -> bool {
-        self.is_uplink() && self.carrier
+        self.link.is_uplink() && self.carrier
     }
 
     /// Whether it is an Ethernet without a router: each host of the Internet is looked for on it by ARP.
@@ -63,9 +59,59 @@ impl<'a> LinkState<'a> {
         if let Self::Up(live) = self { Some(live) } else { None }
     }
 
+    /// The link, if it has routes: it can carry traffic, or lacks only its carrier.
+    pub fn routed(&self) -> Option<&LiveLink<'a>> {
+        if let Self::Up(live) | Self::NoCarrier(live) = self { Some(live) } else { None }
+    }
+
     /// Whether it was said to be up, and no packet can leave by it.
     pub fn is_dead(&self) -> bool {
         matches!(self, Self::Dead | Self::NoCarrier(_))
+    }
+}
+
+/// The state of each configured link at one observation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkStates<'a> {
+    /// By the links' positions.
+    all: Vec<(&'a Link, LinkState<'a>)>,
+}
+
+impl<'a> LinkStates<'a> {
+    /// Where no uplink is left but those that are held, a hold that was not forced keeps none of them out of use: no
+    /// rehearsal is worth the Internet. Nor is an uplink without a router passed over where it is all there is.
+    pub fn new(config: &'a Config, records: &Records, observed: &Observed) -> Self {
+        let mut all: Vec<_> = config.links.iter().map(|link| (link, ability(link, records, observed))).collect();
+        let another = all.iter().any(|(_, state)| is_in_full_use(state, records, observed));
+        for (_, state) in &mut all {
+            if let Some(live) = state.routed()
+                && let Some(unused) = out_of_use(live, another, records, observed)
+            {
+                *state = unused;
+            }
+        }
+        Self { all }
+    }
+
+    /// Each link and its state, in the order of the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a Link, &LinkState<'a>)> {
+        self.all.iter().map(|(link, state)| (*link, state))
+    }
+
+    /// The state of `link`, which is of the same configuration.
+    pub fn of(&self, link: &Link) -> &LinkState<'a> {
+        &self.all[usize::from(link.position)].1
+    }
+
+    /// The links that can carry traffic, in the order of the configuration.
+    pub fn live(&self) -> Vec<LiveLink<'a>> {
+        self.all.iter().filter_map(|(_, state)| state.live()).cloned().collect()
+    }
+
+    /// The links that have routes, in the order of the configuration: those that can carry traffic, and those that lack
+    /// only their carrier.
+    pub fn routed(&self) -> Vec<LiveLink<'a>> {
+        self.all.iter().filter_map(|(_, state)| state.routed()).cloned().collect()
     }
 }
 
@@ -84,60 +130,72 @@ impl Scope {
     }
 }
 
-/// State of one link. Where no uplink is left but those that are held, a hold that was not forced keeps none of them
-/// out of use: no rehearsal is worth the Internet. Nor is an uplink without a router passed over where it is all there is.
-pub fn state<'a>(link: &'a Link, config: &Config, records: &Records, observed: &Observed) -> LinkState<'a> {
-    let ability = ability(link, records, observed);
-    let (LinkState::Up(live) | LinkState::NoCarrier(live)) = &ability else { return ability };
-    let another = || config.links.iter().any(|other| is_in_full_use(other, records, observed));
-    match records.held.get(&link.name) {
-        Some(hold) if hold.force || !live.is_uplink() || another() => LinkState::Held(*hold),
-        None if live.is_uplink() && live.lacks_gateway(observed) && another() => LinkState::NoGateway(live.clone()),
-        _ => ability,
-    }
+/// Whether this is the state of an uplink that can carry traffic, whatever the others do.
+fn is_in_full_use(state: &LinkState<'_>, records: &Records, observed: &Observed) -> bool {
+    state.live().is_some_and(|live| {
+        live.link.is_uplink() && !records.held.contains_key(&live.link.name) && !live.lacks_gateway(observed)
+    })
 }
 
-/// Whether `link` is an uplink that can carry traffic, whatever the others do.
-fn is_in_full_use(link: &Link, records: &Records, observed: &Observed) -> bool {
-    let LinkState::Up(live) = ability(link, records, observed) else { return false };
-    live.is_uplink() && !records.held.contains_key(&link.name) && !live.lacks_gateway(observed)
+/// What keeps a link out of use that has a way out; `another`: an uplink is in full use.
+fn out_of_use<'a>(live: &LiveLink<'a>, another: bool, records: &Records, observed: &Observed) -> Option<LinkState<'a>> {
+    let is_uplink = live.link.is_uplink();
+    match records.held.get(&live.link.name) {
+        Some(hold) if hold.force || !is_uplink || another => Some(LinkState::Held(*hold)),
+        None if is_uplink && another && live.lacks_gateway(observed) => Some(LinkState::NoGateway(live.clone())),
+        _ => None,
+    }
 }
 
 /// State of one link if nobody held it, and it were the only one.
 fn ability<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkState<'a> {
-    let interface = |name: &IfName| observed.interfaces.get(name);
-    let record = records.get(&link.name).filter(|record| {
+    match (link.gateway, records.get(&link.name)) {
+        (None, Some(record)) => recorded_ability(link, record, observed),
         // What was said of another device, or of IPv6 alone, takes no static link down.
-        let present = interface(&record.interface).is_some_and(|found| found.device.index == record.index);
-        link.gateway.is_none() || present && record.v4.is_some()
-    });
-    let Some(record) = record else {
-        // A static Ethernet link has no caller: it is up while its interface is.
-        return match (link.gateway, interface(&link.interface)) {
-            (Some(gateway), Some(found)) if found.state != InterfaceState::Down && !found.addresses.is_empty() => {
-                with_way_out(link, Some(gateway), source_towards(gateway, found), found)
-            }
-            _ => LinkState::Down,
-        };
-    };
-    let Some(v4) = record.v4 else { return LinkState::Down };
-    match interface(&record.interface) {
-        Some(found) if found.device.index != record.index => LinkState::Stale,
-        None => LinkState::Stale,
-        Some(found) if found.state == InterfaceState::Down => LinkState::Dead,
-        // pppd clears the address before it runs ip-down: a numbered line without any is going.
-        Some(found) if v4.local.is_some() && found.addresses.is_empty() => LinkState::Dead,
-        Some(found) => {
-            let gateway = v4.gateway.or(link.gateway);
-            // An address can change without a word, and nothing leaves by the old one any more.
-            let is_there = |local: &HostAddr| found.addresses.iter().any(|a| a.local == *local);
-            let local = v4.local.map(|local| {
-                let now = gateway.map_or(found.addresses.first().map(|a| a.local), |g| source_towards(g, found));
-                Some(local).filter(is_there).or(now).unwrap_or(local)
-            });
-            with_way_out(link, gateway, local, found)
+        (Some(_), Some(record)) if record.v4.is_some() && interface_of(record, observed).is_some() => {
+            recorded_ability(link, record, observed)
         }
+        (Some(gateway), _) => static_ability(link, gateway, observed),
+        (None, None) => LinkState::Down,
     }
+}
+
+/// A static Ethernet link has no caller: it is up while its interface is.
+fn static_ability<'a>(link: &'a Link, gateway: HostAddr, observed: &Observed) -> LinkState<'a> {
+    match observed.interfaces.get(&link.interface) {
+        Some(found) if found.state != InterfaceState::Down && !found.addresses.is_empty() => {
+            with_way_out(link, Some(gateway), source_towards(gateway, found), found)
+        }
+        _ => LinkState::Down,
+    }
+}
+
+/// A link of which a caller has said that it is up.
+fn recorded_ability<'a>(link: &'a Link, record: &Record, observed: &Observed) -> LinkState<'a> {
+    let Some(v4) = record.v4 else { return LinkState::Down };
+    let Some(found) = interface_of(record, observed) else { return LinkState::Stale };
+    // pppd clears the address before it runs ip-down: a numbered line without any is going.
+    let is_going = v4.local.is_some() && found.addresses.is_empty();
+    if found.state == InterfaceState::Down || is_going {
+        return LinkState::Dead;
+    }
+    let gateway = v4.gateway.or(link.gateway);
+    let local = v4.local.map(|local| current_address(local, gateway, found));
+    with_way_out(link, gateway, local, found)
+}
+
+/// The interface of a record, unless it is gone, or another one bears its name.
+fn interface_of<'a>(record: &Record, observed: &'a Observed) -> Option<&'a Interface> {
+    observed.interfaces.get(&record.interface).filter(|found| found.device.index == record.index)
+}
+
+/// The address that stands for `local` now: it can change without a word, and nothing leaves by the old one any more.
+fn current_address(local: HostAddr, gateway: Option<HostAddr>, interface: &Interface) -> HostAddr {
+    if interface.addresses.iter().any(|address| address.local == local) {
+        return local;
+    }
+    let first = interface.addresses.first().map(|address| address.local);
+    gateway.map_or(first, |gateway| source_towards(gateway, interface)).unwrap_or(local)
 }
 
 /// A link by an interface that is not down.
@@ -152,26 +210,14 @@ fn with_way_out<'a>(
     if carrier { LinkState::Up(live) } else { LinkState::NoCarrier(live) }
 }
 
-/// All links that can carry traffic, in the order of the configuration.
-pub fn live<'a>(config: &'a Config, records: &Records, observed: &Observed) -> Vec<LiveLink<'a>> {
-    routed(config, records, observed).into_iter().filter(|l| l.carrier).collect()
-}
-
-/// All links that have routes, in the order of the configuration: those that can carry traffic, and those that lack
-/// only their carrier.
-pub fn routed<'a>(config: &'a Config, records: &Records, observed: &Observed) -> Vec<LiveLink<'a>> {
-    let states = config.links.iter().map(|link| state(link, config, records, observed));
-    states.filter_map(|s| if let LinkState::Up(l) | LinkState::NoCarrier(l) = s { Some(l) } else { None }).collect()
-}
-
 /// Interfaces of links that share an Ethernet segment with another link's, and what has to be set so that each answers
 /// ARP for its own addresses only: else what is sent to one line's address comes in by the other.
 pub fn lax_arp<'a>(live: &[LiveLink<'_>], observed: &'a Observed) -> Vec<(&'a Device, ArpKey)> {
-    let found = live.iter().filter_map(|l| observed.interfaces.get(&l.leg.device.name)).filter(|found| found.arp);
-    let found: Vec<_> = found.collect();
+    let interfaces = live.iter().filter_map(|l| observed.interfaces.get(&l.leg.device.name));
+    let ethernets: Vec<_> = interfaces.filter(|interface| interface.arp).collect();
     let mut lax = Vec::new();
-    for interface in &found {
-        if found.iter().any(|other| other.device != interface.device && overlap(other, interface)) {
+    for interface in &ethernets {
+        if ethernets.iter().any(|other| other.device != interface.device && overlap(other, interface)) {
             lax.extend(interface.lax_arp.iter().map(|key| (&interface.device, *key)));
         }
     }
@@ -180,19 +226,28 @@ pub fn lax_arp<'a>(live: &[LiveLink<'_>], observed: &'a Observed) -> Vec<(&'a De
 
 /// Whether a subnet of one interface is, in part, another's.
 fn overlap(one: &Interface, other: &Interface) -> bool {
-    let nets = |of: &Interface| of.addresses.iter().map(|a| a.reaches).collect::<Vec<_>>();
-    nets(one).iter().any(|a| nets(other).iter().any(|b| a.contains(b) || b.contains(a)))
+    for a in &one.addresses {
+        for b in &other.addresses {
+            if a.reaches.contains(&b.reaches) || b.reaches.contains(&a.reaches) {
+                return true;
+            }
+        }
+    }
+    false
 }
 
 fn leg(gateway: Option<HostAddr>, interface: &Interface) -> Leg {
-    let reached = |gateway: HostAddr| interface.addresses.iter().any(|a| a.reaches.contains(&gateway.get()));
     // Some providers' gateways are in no subnet of ours; without the flag fib_check_nh() refuses them.
-    let onlink = gateway.is_some_and(|g| !reached(g));
+    let onlink = gateway.is_some_and(|gateway| address_towards(gateway, interface).is_none());
     Leg { device: interface.device.clone(), gateway, onlink }
 }
 
 /// The interface's address in the gateway's subnet, else its first.
 fn source_towards(gateway: HostAddr, interface: &Interface) -> Option<HostAddr> {
-    let near = interface.addresses.iter().find(|a| a.reaches.contains(&gateway.get()));
-    near.or(interface.addresses.first()).map(|a| a.local)
+    address_towards(gateway, interface).or(interface.addresses.first()).map(|address| address.local)
+}
+
+/// The interface's address in the gateway's subnet.
+fn address_towards(gateway: HostAddr, interface: &Interface) -> Option<&Address> {
+    interface.addresses.iter().find(|address| address.reaches.contains(&gateway.get()))
 }

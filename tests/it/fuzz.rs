@@ -13,7 +13,7 @@ use multihome::config::{self, Policy};
 use multihome::ctl::check::advice;
 use multihome::event::{openvpn, pppd};
 use multihome::hook::{IpDown, IpUp, VpnUp};
-use multihome::reconcile::desired::{Desired, Make};
+use multihome::reconcile::desired::{DefaultRouteMode, Desired};
 use multihome::state::clock::Moment;
 use multihome::state::records::Store;
 use proptest::collection::vec;
@@ -219,7 +219,7 @@ proptest! {
         match config::parse(&text, Path::new("/etc/multihome.toml")) {
             Err(error) => assert_loggable(&error.to_string()),
             Ok(config) => {
-                for make in [Make::Objects, Make::Multipath] {
+                for make in [DefaultRouteMode::Objects, DefaultRouteMode::Multipath] {
                     let own = 2 * config.links.len() + 1;
                     let policies: usize = config.policies.iter().map(Policy::rule_count).sum();
                     prop_assert!(Desired::new(&config, &[], make).rules.len() <= own + policies);

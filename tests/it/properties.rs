@@ -10,8 +10,8 @@ use multihome::model::names::{Family, IfName, TableId, Weight};
 use multihome::model::numbering::KERNEL;
 use multihome::model::observed::Scope;
 use multihome::model::routing::{Action, DefaultRoute, FoundRule, Selector, Target, WeightedLeg};
-use multihome::reconcile::desired::{Desired, Make};
-use multihome::reconcile::link_state::{LiveLink, live, routed};
+use multihome::reconcile::desired::{DefaultRouteMode, Desired};
+use multihome::reconcile::link_state::{LinkStates, LiveLink};
 use multihome::reconcile::{About, Failure, Outcome, preview, reconcile};
 use multihome::state::records::Records;
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ fn assert_settled(config: &Config, records: &Records, fake: &mut Fake, outcome: 
     assert!(again.made.is_empty(), "made again: {:?}\n{fake}", again.made);
 
     let observed = fake.observe(&Scope::new(config, records)).unwrap();
-    let routed = routed(config, records, &observed);
+    let routed = LinkStates::new(config, records, &observed).routed();
     let live: Vec<_> = routed.iter().filter(|l| l.carrier).cloned().collect();
     for link in &config.links {
         let up = live.iter().find(|l| l.link.name == link.name).map(|l| l.leg.device.index);
@@ -42,7 +42,7 @@ fn assert_settled(config: &Config, records: &Records, fake: &mut Fake, outcome: 
         assert_default_is_shared_out(&live, fake);
     }
     assert_spares(config, &routed, fake);
-    let wanted = Desired::new(config, &routed, Make::Objects).rules;
+    let wanted = Desired::new(config, &routed, DefaultRouteMode::Objects).rules;
     for rule in &wanted {
         assert!(fake.rules.iter().any(|r| r.complete && r.rule == *rule), "no {rule}\n{fake}");
     }
@@ -58,7 +58,7 @@ fn assert_settled(config: &Config, records: &Records, fake: &mut Fake, outcome: 
 fn assert_spares(config: &Config, routed: &[LiveLink<'_>], fake: &Fake) {
     let mut uplinks: Vec<_> = config.links.iter().filter(|l| l.kind != LinkKind::Tunnel).collect();
     uplinks.sort_by_key(|l| l.tier());
-    for (metric, link) in (config.settings.spare_metric..).zip(uplinks) {
+    for (metric, link) in (config.settings.numbers.spare_metric..).zip(uplinks) {
         let at: Vec<_> = fake.routes.iter().filter(|r| r.table == TableId::MAIN && r.metric == metric).collect();
         let own: Vec<_> = at.iter().filter(|r| r.protocol == OURS).map(|r| r.via.clone()).collect();
         let wanted = routed.iter().find(|l| l.link.name == link.name);
@@ -74,8 +74,8 @@ fn assert_spares_come_first(config: &Config, change: &Change, fake: &Fake) {
     let Change::Route(DefaultRoute { table: TableId::MAIN, metric, target: Target::Legs(legs) }) = change else {
         return;
     };
-    let spares = fake.routes.iter().filter(|r| r.table == TableId::MAIN && r.metric >= config.settings.spare_metric);
-    if *metric >= config.settings.spare_metric || spares.clone().any(|r| r.protocol != OURS) {
+    let spares = fake.routes.iter().filter(|r| r.table == TableId::MAIN && config.settings.numbers.is_spare(r.metric));
+    if config.settings.numbers.is_spare(*metric) || spares.clone().any(|r| r.protocol != OURS) {
         return;
     }
     for leg in legs {
@@ -124,7 +124,7 @@ fn leads_to_main(fake: &Fake) -> bool {
 /// In our groups, of which each is a link's by its place, there is no device but that link's. In scenes a link is on
 /// the interface that it is configured for.
 fn assert_no_device_has_strayed(config: &Config, fake: &Fake) {
-    let ours = config.settings.device_group..config.settings.device_group + 32;
+    let ours = config.settings.numbers.device_group..config.settings.numbers.device_group + 32;
     for (name, nic) in fake.nics.iter().filter(|(_, nic)| ours.contains(&nic.group)) {
         let place = usize::try_from(nic.group - ours.start).unwrap();
         assert!(config.links.get(place).is_some_and(|link| link.interface == *name), "{name} {}\n{fake}", nic.group);
@@ -159,12 +159,12 @@ fn foreign(config: &Config, fake: &Fake) -> Vec<String> {
         .links
         .iter()
         .filter_map(|l| match l.kind {
-            LinkKind::Uplink { tier, .. } => Some(config.settings.metric + u32::from(tier.get()) - 1),
+            LinkKind::Uplink { tier, .. } => Some(config.settings.numbers.metric + u32::from(tier.get()) - 1),
             LinkKind::Tunnel => None,
         })
         .collect();
     let ours = |r: &Held| match r.table {
-        TableId::MAIN => metrics.contains(&r.metric) || r.metric >= config.settings.spare_metric,
+        TableId::MAIN => metrics.contains(&r.metric) || config.settings.numbers.is_spare(r.metric),
         table => r.metric == 0 && config.links.iter().any(|l| l.table == table),
     };
     let is_link = |l: &WeightedLeg| config.links.iter().any(|link| link.interface == l.leg.device.name);
@@ -257,7 +257,7 @@ proptest! {
         reconcile(&config, &records, &About::All, &mut fake).unwrap();
         let link = &config.links[which % config.links.len()];
         let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
-        let live = live(&config, &records, &observed);
+        let live = LinkStates::new(&config, &records, &observed).live();
         let others = live.iter().any(|l| l.carries_default() && l.link.name != link.name);
         loss.befall(&link.interface, &mut fake);
         // Somebody's own default is theirs to have, and to lose.
@@ -279,7 +279,7 @@ proptest! {
         let Scene { config, records, mut fake, .. } = scene;
         reconcile(&config, &records, &About::All, &mut fake).unwrap();
         let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
-        let live = live(&config, &records, &observed);
+        let live = LinkStates::new(&config, &records, &observed).live();
         prop_assume!(!live.is_empty());
         let back = &live[which % live.len()];
         for link in &config.links {
@@ -323,7 +323,7 @@ proptest! {
         let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut refusing, refuse)).unwrap();
         let told = outcome.failures.iter().any(|f| matches!(f, Failure::Refused { link: Some(name), .. } if *name == link.name));
         prop_assert_eq!(told, asked);
-        prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::Restless)));
+        prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::NotConverging)));
         if asked {
             records.remove(&link.name);
             let mut without = fake;
@@ -351,7 +351,7 @@ proptest! {
             // By the second round it was no longer needed.
             assert_settled(&config, &records, &mut fake, &outcome);
         }
-        prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::Restless)));
+        prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::NotConverging)));
         let link = outcome.failures.iter().any(|f| matches!(f, Failure::Refused { link: Some(_), .. }));
         prop_assert!(link || !has_default || fake.has_default(), "{refused:?}\n{fake}");
     }
@@ -363,9 +363,9 @@ proptest! {
     ) {
         let Scene { config, records, mut fake, .. } = scene;
         let outcome = reconcile(&config, &records, &About::All, &mut fake).unwrap();
-        prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::Restless)), "{}", fake);
+        prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::NotConverging)), "{}", fake);
         let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
-        let desired = Desired::new(&config, &routed(&config, &records, &observed), Make::Multipath);
+        let desired = Desired::new(&config, &LinkStates::new(&config, &records, &observed).routed(), DefaultRouteMode::Multipath);
         for rule in &desired.rules {
             let s = &rule.selector;
             let unknown = s.proto.is_some() || s.sport.is_some() || s.dport.is_some() || s.dscp.is_some();

@@ -197,6 +197,6 @@ fn pins_are_forgotten_once() {
         if matches!(change, Change::DeleteRule(_)) { Err(EINVAL) } else { Ok(()) }
     };
     let outcome = reconcile(&config, &records(), &About::All, &mut Watched::new(&mut fake, stubborn)).unwrap();
-    assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::Restless)), "{:?}", outcome.failures);
+    assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::NotConverging)), "{:?}", outcome.failures);
     assert_eq!(forgotten, 1);
 }

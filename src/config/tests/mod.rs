@@ -114,6 +114,7 @@ fn every_key_is_read() {
         *uplink,
         Link {
             name: "isp1".parse().unwrap(),
+            position: 0,
             kind: LinkKind::Uplink { weight: Weight::new(256).unwrap(), tier: Tier::new(32).unwrap() },
             interface: "eth1".parse().unwrap(),
             ipparam: "Deutsche Telekom".to_owned(),
@@ -144,16 +145,12 @@ fn every_key_is_read() {
     assert_eq!(
         config.settings,
         Settings {
-            rule_priority: 1,
-            metric: 5,
-            spare_metric: 37,
+            numbers: Numbering { rule_priority: 1, metric: 5, spare_metric: 37, nexthop_id: 1, device_group: 9000 },
             protocol: 255,
-            nexthop_id: 1,
             nexthops: NexthopMode::Multipath,
             settle_timeout: Duration::ZERO,
             lock_timeout: Duration::from_mins(10),
             firewall: Firewall::None,
-            device_group: 9000,
             hash_policy: Some(3),
         }
     );

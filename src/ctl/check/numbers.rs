@@ -1,6 +1,7 @@
 //! What numbers come out of a configuration: asked of `desired`, with every link up, so that they
 //! are those that the kernel will get.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
@@ -10,7 +11,7 @@ use crate::config::{Config, Link, LinkKind, NexthopMode};
 use crate::ctl::show::{Align, Screen, Tone, table};
 use crate::model::names::{HostAddr, TableId};
 use crate::model::routing::{Action, DefaultRoute, Device, Leg, Target};
-use crate::reconcile::desired::{Desired, Make, spares};
+use crate::reconcile::desired::{DefaultRouteMode, Desired, spares};
 use crate::reconcile::link_state::LiveLink;
 
 /// The numbers.
@@ -63,8 +64,11 @@ fn pretended(place: u32, link: &Link) -> LiveLink<'_> {
 impl Numbers {
     pub(super) fn new(config: &Config) -> Self {
         let live: Vec<_> = (0..).zip(&config.links).map(|(place, link)| pretended(place, link)).collect();
-        let make = if config.settings.nexthops == NexthopMode::Multipath { Make::Multipath } else { Make::Objects };
-        let desired = Desired::new(config, &live, make);
+        let mode = match config.settings.nexthops {
+            NexthopMode::Multipath => DefaultRouteMode::Multipath,
+            NexthopMode::Auto | NexthopMode::Objects => DefaultRouteMode::Objects,
+        };
+        let desired = Desired::new(config, &live, mode);
         let links = live.iter().map(|live| {
             let rule = |marked: bool| {
                 let found = desired.rules.iter().find(|rule| {
@@ -106,18 +110,15 @@ impl Numbers {
             last_rule: rules.end - 1,
         });
         let policies = policies.collect();
-        let is_tiers =
-            |route: &&DefaultRoute| route.table == TableId::MAIN && route.metric < config.settings.spare_metric;
-        let defaults = desired.routes.iter().filter(is_tiers).map(|route| {
-            let tier = route.metric - config.settings.metric + 1;
-            DefaultNumbers {
-                // Tiers end at 32.
-                tier: u8::try_from(tier).unwrap_or(u8::MAX),
-                metric: route.metric,
-                group: if let Target::Group(id) = route.target { Some(id) } else { None },
-            }
-        });
-        let defaults = defaults.collect();
+        let tiers: BTreeSet<_> = config.links.iter().filter_map(Link::tier).collect();
+        let mut defaults = Vec::with_capacity(tiers.len());
+        for tier in tiers {
+            let metric = config.settings.numbers.tier_metric(tier);
+            let is_tiers = |route: &&DefaultRoute| route.table == TableId::MAIN && route.metric == metric;
+            let target = desired.routes.iter().find(is_tiers).map(|route| &route.target);
+            let group = if let Some(Target::Group(id)) = target { Some(*id) } else { None };
+            defaults.push(DefaultNumbers { tier: tier.get(), metric, group });
+        }
         Self { links, main_rule, guard_rules, policies, defaults, protocol: config.settings.protocol }
     }
 

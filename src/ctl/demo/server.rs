@@ -170,7 +170,7 @@ impl Server {
         let settings = self.config()?.settings;
         let mut kernel = Linux::open()?;
         for route in self.observe()?.routes {
-            if route.table == TableId::MAIN && route.metric >= settings.spare_metric {
+            if route.table == TableId::MAIN && settings.numbers.is_spare(route.metric) {
                 kernel.apply(&Change::DeleteRoute(route), settings.protocol)?;
             }
         }

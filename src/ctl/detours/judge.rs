@@ -4,13 +4,13 @@ use ipnet::Ipv4Net;
 
 use super::Detour;
 use super::samples::{Sample, Traffic};
-use crate::config::{Config, LinkKind};
+use crate::config::Config;
 use crate::ctl::lookup::{
     End, FibLeg, FibRoute, FibRule, Names, Packet, Ports, RouteKind, RuleAction, Tables, Walk, owner, protocol_name,
     rule_deletion, rule_text, walk,
 };
 use crate::model::names::TableId;
-use crate::reconcile::desired::{Desired, Make};
+use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LiveLink;
 
 /// A rule or a route for a network that is narrower is somebody's own way to a destination, and wins by right.
@@ -43,21 +43,17 @@ pub(super) enum Taker {
 impl<'a> Judge<'a> {
     pub(super) fn new(config: &'a Config, live: &[LiveLink<'_>]) -> Self {
         let protocol = config.settings.protocol;
-        let desired = Desired::new(config, live, Make::Multipath);
+        let desired = Desired::new(config, live, DefaultRouteMode::Multipath);
         let mut rules: Vec<_> = desired.rules.iter().filter_map(|rule| FibRule::of(rule, protocol)).collect();
         let mut tables = Tables::from([(TableId::MAIN.get(), Vec::new())]);
         for link in &config.links {
             let is_up = live.iter().any(|l| l.link.name == link.name);
             tables.insert(link.table.get(), if is_up { vec![default(link.table.get())] } else { Vec::new() });
         }
-        let tier = |l: &&LiveLink<'_>| match l.link.kind {
-            LinkKind::Uplink { tier, .. } => Some(tier),
-            LinkKind::Tunnel => None,
-        };
-        let best = live.iter().filter_map(|l| tier(&l)).min();
-        let devices = live.iter().filter(|l| best.is_some() && tier(l) == best);
+        let best = live.iter().filter_map(|l| l.link.tier()).min();
+        let devices = live.iter().filter(|l| best.is_some() && l.link.tier() == best);
         let devices = devices.map(|l| l.leg.device.name.to_string()).collect();
-        let metric = config.settings.metric.saturating_add(best.map_or(0, |tier| u32::from(tier.get()) - 1));
+        let metric = config.settings.numbers.tier_metric(best.unwrap_or_default());
         // Main without its default stands among ours; with it behind them.
         if best.is_some() {
             tables.insert(TableId::MAIN.get(), vec![default(TableId::MAIN.get())]);

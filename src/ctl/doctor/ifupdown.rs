@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::{Finding, files, text};
-use crate::config::{Config, LinkKind};
+use crate::config::{Config, Link};
 use crate::ctl::setup::manifest::Tree;
 use crate::model::names::IfName;
 
@@ -97,11 +97,6 @@ pub(super) fn gateways(tree: &Tree, config: &Config) -> Vec<Finding> {
 
 /// The metric of the last tier's default route.
 pub(super) fn highest_metric(config: &Config) -> u32 {
-    let mut highest = 0;
-    for link in &config.links {
-        if let LinkKind::Uplink { tier, .. } = link.kind {
-            highest = highest.max(u32::from(tier.get()) - 1);
-        }
-    }
-    config.settings.metric.saturating_add(highest)
+    let last = config.links.iter().filter_map(Link::tier).max();
+    config.settings.numbers.tier_metric(last.unwrap_or_default())
 }

@@ -12,7 +12,7 @@ use crate::ctl::lookup::read::Fib;
 use crate::kernel;
 use crate::model::names::Family;
 use crate::model::observed::Observed;
-use crate::reconcile::desired::{Desired, Make};
+use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LiveLink;
 use crate::reconcile::plan::Plan;
 
@@ -65,7 +65,7 @@ fn broken(config: &Config, live: &[LiveLink<'_>], observed: &Observed, plan: &Pl
 
 /// A kernel that routes IPv6 and has no rules for it (`CONFIG_IPV6_MULTIPLE_TABLES`).
 fn without_ipv6_rules(config: &Config, observed: &Observed) -> Option<Finding> {
-    let desired = Desired::new(config, &[], Make::Multipath);
+    let desired = Desired::new(config, &[], DefaultRouteMode::Multipath);
     let is_wanted = desired.rules.iter().any(|rule| rule.family == Family::V6);
     (is_wanted && !observed.has_ipv6() && Path::new(ADDRESSES).exists()).then(|| {
         Finding::trouble(

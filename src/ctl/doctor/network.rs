@@ -16,8 +16,8 @@ use crate::kernel::{self, Kernel, Linux, sysctl};
 use crate::model::change::Change;
 use crate::model::names::IfName;
 use crate::model::observed::{Observed, Scope};
-use crate::reconcile::desired::{Desired, Make};
-use crate::reconcile::link_state::{LinkState, LiveLink, live, routed, state};
+use crate::reconcile::desired::{DefaultRouteMode, Desired};
+use crate::reconcile::link_state::{LinkState, LinkStates, LiveLink};
 use crate::reconcile::plan::{Plan, Problem};
 use crate::state::records::Store;
 
@@ -36,8 +36,8 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
         .iter()
         .map(|e| Finding::trouble(e.to_string(), "the link counts as down", "bring the line up again"))
         .collect();
-    let routed = routed(config, &records, &observed);
-    let live = live(config, &records, &observed);
+    let states = LinkStates::new(config, &records, &observed);
+    let (routed, live) = (states.routed(), states.live());
     let plan = Plan::new(config, &routed, &observed);
     found.extend(plan.problems.iter().map(problem));
     found.extend(pending(&plan, config));
@@ -45,9 +45,9 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
         Finding::trouble(detour.what, "policies, shares and failover are only where our routes are asked", detour.mend)
     }));
     found.extend(kill_switch::look(config, &routed, &observed, &plan, &mut fib)?);
-    for link in &config.links {
+    for (link, state) in states.iter() {
         let interface = records.get(&link.name).map_or(&link.interface, |record| &record.interface);
-        match state(link, config, &records, &observed) {
+        match state {
             LinkState::Stale => found.push(Finding::note(
                 format!("the record of {} is stale: the {interface} that it names is gone", link.name),
                 "nothing has told that the line went down; it counts as down until it comes up again",
@@ -61,8 +61,7 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
             }
             _ => {}
         }
-        let is_live = live.iter().any(|l| l.link.name == link.name);
-        if is_live && observed.interfaces.get(interface).is_some_and(|i| i.strict_rp_filter) {
+        if state.live().is_some() && observed.interfaces.get(interface).is_some_and(|i| i.strict_rp_filter) {
             found.push(Finding::trouble(
                 format!("the reverse path filter of {interface} is strict"),
                 "it drops what comes in by one line while the best way back is another",
@@ -190,9 +189,9 @@ fn features(config: &Config, observed: &Observed) -> Result<Vec<Finding>, kernel
 fn rules_of_others(config: &Config, live: &[LiveLink<'_>], rules: &[FibRule]) -> Vec<Finding> {
     let settings = &config.settings;
     let mut found = Vec::new();
-    let wanted = Desired::new(config, live, Make::Multipath).rules;
+    let wanted = Desired::new(config, live, DefaultRouteMode::Multipath).rules;
     let wanted: Vec<_> = wanted.iter().filter_map(|rule| FibRule::of(rule, settings.protocol)).collect();
-    let first = settings.rule_priority;
+    let first = settings.numbers.rule_priority;
     let last = config.policy_priorities().last().map_or(config.first_policy(), |rules| rules.end - 1);
     for rule in rules.iter().filter(|rule| rule.protocol != settings.protocol) {
         if let Some(finding) = leftover(rule, config, &wanted) {

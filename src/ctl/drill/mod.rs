@@ -34,7 +34,7 @@ use crate::hook::pass::{self, Pass};
 use crate::kernel::{Kernel, Linux};
 use crate::model::names::{IfName, LinkName};
 use crate::model::observed::Scope;
-use crate::reconcile::link_state::{LinkState, live, state};
+use crate::reconcile::link_state::{LinkState, LinkStates};
 use crate::reconcile::{Failure, preview};
 use crate::state::drain::Hold;
 use crate::state::records::Store;
@@ -137,13 +137,14 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
 fn check(pass: &Pass<'_>, link: &Link, force: bool) -> Result<(), CtlError> {
     let records = pass.records();
     let observed = Linux::open()?.observe(&Scope::new(pass.config, &records))?;
-    match state(link, pass.config, &records, &observed) {
+    let states = LinkStates::new(pass.config, &records, &observed);
+    match states.of(link) {
         LinkState::Up(_) => {}
         LinkState::Held(hold) => return Err(Error::Held { link: link.name.clone(), pid: hold.pid }.into()),
         _ => return Err(Error::NotUp(link.name.clone()).into()),
     }
     let other = |l: &Link| l.name != link.name && l.kind != LinkKind::Tunnel;
-    let others = live(pass.config, &records, &observed).iter().any(|l| other(l.link));
+    let others = states.live().iter().any(|l| other(l.link));
     if others || force || link.kind == LinkKind::Tunnel { Ok(()) } else { Err(Error::Alone(link.name.clone()).into()) }
 }
 
@@ -235,8 +236,8 @@ impl Drill<'_> {
         // What cannot be read is told of by the passes.
         let (records, _) = self.pass.store.load(self.pass.config);
         let scope = Scope { firewall: false, ..Scope::new(self.pass.config, &records) };
-        let is_up = matches!(state(self.link, self.pass.config, &records, &kernel.observe(&scope)?), LinkState::Up(_));
-        Ok(is_up && records.held.contains_key(&self.link.name))
+        let states = LinkStates::new(self.pass.config, &records, &kernel.observe(&scope)?);
+        Ok(states.of(self.link).live().is_some() && records.held.contains_key(&self.link.name))
     }
 
     /// Puts the link back; whether it carries traffic then.

@@ -11,7 +11,7 @@ use crate::ctl::detours::Detour;
 use crate::model::names::{HostAddr, IfName, TableId};
 use crate::model::observed::{InterfaceState, Observed};
 use crate::model::routing::{FoundRoute, FoundTarget, Leg, NexthopKind};
-use crate::reconcile::link_state::{LinkState, LiveLink, routed, state};
+use crate::reconcile::link_state::{LinkState, LinkStates, LiveLink};
 use crate::reconcile::plan::{Plan, PolicyRules};
 use crate::state::records::Records;
 
@@ -20,6 +20,7 @@ pub(super) struct Seen<'a> {
     pub(super) config: &'a Config,
     pub(super) records: &'a Records,
     pub(super) observed: &'a Observed,
+    pub(super) states: &'a LinkStates<'a>,
     pub(super) counters: &'a BTreeMap<IfName, Counters>,
     /// What the kernel said that takes traffic elsewhere.
     pub(super) detours: &'a [Detour],
@@ -139,8 +140,8 @@ pub(super) struct KernelFacts {
 
 impl Facts {
     pub(super) fn new(seen: &Seen<'_>, clock: Clock, warnings: Vec<String>) -> Self {
-        let Seen { config, records, observed, .. } = seen;
-        let routed = routed(config, records, observed);
+        let Seen { config, observed, .. } = seen;
+        let routed = seen.states.routed();
         let plan = Plan::new(config, &routed, observed);
         let rules = plan.policy_rules(config, &routed, observed);
         let mut defaults: Vec<_> = observed.routes.iter().filter(|route| route.table == TableId::MAIN).collect();
@@ -148,7 +149,7 @@ impl Facts {
         defaults.sort_by_key(|route| route.metric);
         let shares = defaults.first().map(|route| seen.shares(route)).unwrap_or_default();
         Self {
-            links: config.links.iter().map(|link| seen.link(link, &shares, clock)).collect(),
+            links: seen.states.iter().map(|(link, state)| seen.link(link, state, &shares, clock)).collect(),
             default_routes: defaults.into_iter().map(|route| seen.default_route(route)).collect(),
             policies: config.policies.iter().zip(rules).map(|(policy, rules)| seen.policy(policy, rules)).collect(),
             kernel: KernelFacts {
@@ -164,13 +165,13 @@ impl Facts {
 }
 
 impl Seen<'_> {
-    fn link(&self, link: &Link, shares: &BTreeMap<String, f64>, clock: Clock) -> LinkFacts {
+    fn link(&self, link: &Link, state: &LinkState<'_>, shares: &BTreeMap<String, f64>, clock: Clock) -> LinkFacts {
         let record = self.records.get(&link.name);
         let interface = record.map_or(&link.interface, |record| &record.interface);
         let found = self.observed.interfaces.get(interface);
         let there = found.map(|found| found.state);
-        let (state, reason) = match state(link, self.config, self.records, self.observed) {
-            LinkState::Up(live) => (State::Up, self.silence(&live)),
+        let (state, reason) = match state {
+            LinkState::Up(live) => (State::Up, self.silence(live)),
             LinkState::Down => (State::Down, Some(why_down(link, record.is_some(), there))),
             LinkState::Stale if there.is_none() => (State::Stale, Some(format!("{interface} is gone"))),
             LinkState::Stale => (
@@ -266,7 +267,7 @@ impl Seen<'_> {
         DefaultFacts {
             metric: route.metric,
             ours,
-            spare: ours && route.metric >= settings.spare_metric,
+            spare: ours && settings.numbers.is_spare(route.metric),
             carries: all == 0 || legs.len() > 0,
             target: route.target.to_string(),
             legs: legs.collect(),

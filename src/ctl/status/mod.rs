@@ -19,7 +19,7 @@ use crate::ctl::lookup::read::{Fib, Neighbour};
 use crate::kernel::{Kernel, Linux};
 use crate::model::names::IfName;
 use crate::model::observed::Scope;
-use crate::reconcile::link_state::{LiveLink, live};
+use crate::reconcile::link_state::{LinkStates, LiveLink};
 use crate::state::drain;
 use crate::state::records::Store;
 
@@ -73,7 +73,8 @@ fn look(common: &Common, meter: &mut Meter) -> Result<Facts, Error> {
             counters.insert(name.clone(), found);
         }
     }
-    let live = live(&config, &records, &observed);
+    let states = LinkStates::new(&config, &records, &observed);
+    let live = states.live();
     let detours = detours::look(&config, &live)?;
     let silent = silent(&live)?;
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
@@ -82,6 +83,7 @@ fn look(common: &Common, meter: &mut Meter) -> Result<Facts, Error> {
         config: &config,
         records: &records,
         observed: &observed,
+        states: &states,
         counters: &counters,
         detours: &detours,
         silent: &silent,

@@ -16,7 +16,7 @@ use crate::event::{Addresses, Change, Event};
 use crate::kernel::{Kernel, Linux};
 use crate::model::names::{HostAddr, IfName};
 use crate::model::observed::{Interface, InterfaceState, Observed, Scope};
-use crate::reconcile::link_state::{LinkState, state};
+use crate::reconcile::link_state::{LinkState, LinkStates};
 use crate::state::records::{Entries, Records};
 
 /// A link that is up, and that nobody has told of.
@@ -64,6 +64,7 @@ fn find<'a>(
     defaults: &[FibRoute],
     sessions: &BTreeMap<IfName, Session>,
 ) -> Vec<Untold<'a>> {
+    let states = LinkStates::new(config, records, observed);
     let mut found: Vec<Untold<'a>> = Vec::new();
     let configured = config.links.iter().map(|link| &link.interface);
     let interfaces: BTreeSet<_> = configured.chain(sessions.keys()).collect();
@@ -76,13 +77,13 @@ fn find<'a>(
         let Some(link) = Entries::default().recognise(&event, config) else { continue };
         // With a gateway of its own it needs nobody's word.
         let told = link.gateway.is_some()
-            || !matches!(state(link, config, records, observed), LinkState::Down | LinkState::Stale)
+            || !matches!(states.of(link), LinkState::Down | LinkState::Stale)
             || records.values().any(|other| other.interface == *name && other.index == interface.device.index);
         if !told && found.iter().all(|other| other.link.name != link.name) {
             found.push(Untold { link, interface: name.clone(), local, next_hop });
         }
     }
-    found.sort_by_key(|untold| config.links.iter().position(|link| link.name == untold.link.name));
+    found.sort_by_key(|untold| untold.link.position);
     found
 }
 

@@ -18,7 +18,7 @@ use crate::ctl::lookup::{Answer, End, FibRule, Names, Packet, Tables, Walk, diff
 use crate::kernel::{self, Kernel, Linux};
 use crate::model::names::{IfName, LinkName};
 use crate::model::observed::Scope;
-use crate::reconcile::link_state::live;
+use crate::reconcile::link_state::LinkStates;
 use crate::state::records::Store;
 
 mod json;
@@ -176,7 +176,8 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     if let Some(config) = &config {
         let (records, _) = Store::new(&common.state_dir).load(config);
         let observed = Linux::open()?.observe(&Scope::new(config, &records))?;
-        let live = live(config, &records, &observed);
+        let states = LinkStates::new(config, &records, &observed);
+        let live = states.live();
         links.extend(config.links.iter().map(|l| (l.interface.to_string(), l.name.clone())));
         links.extend(live.iter().map(|l| (l.leg.device.name.to_string(), l.link.name.clone())));
         for link in &args.if_down {
@@ -186,7 +187,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
             }
         }
         if !args.if_down.is_empty() {
-            without = Without::new(config, &records, &observed, &args.if_down);
+            without = Without::new(config, &records, &observed, &states, &args.if_down);
             without.rules(&mut rules);
         }
     }

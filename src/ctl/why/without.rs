@@ -12,7 +12,7 @@ use crate::model::names::LinkName;
 use crate::model::numbering::KERNEL;
 use crate::model::observed::{InterfaceState, Observed};
 use crate::model::routing::{DefaultRoute, Device, FoundTarget, Leg, Member, NexthopKind, Target, WeightedLeg};
-use crate::reconcile::link_state::routed;
+use crate::reconcile::link_state::LinkStates;
 use crate::reconcile::plan::Plan;
 use crate::state::records::Records;
 
@@ -32,11 +32,17 @@ pub(super) struct Without {
 impl Without {
     /// Without the links of `down`: an Ethernet loses its carrier and stays as a device, anything else hangs up and is
     /// unregistered.
-    pub(super) fn new(config: &Config, records: &Records, observed: &Observed, down: &[LinkName]) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        records: &Records,
+        observed: &Observed,
+        states: &LinkStates<'_>,
+        down: &[LinkName],
+    ) -> Self {
         let mut then = observed.clone();
         let mut carrierless = BTreeSet::new();
         let mut unregistered = BTreeSet::new();
-        for gone in routed(config, records, observed).iter().filter(|l| down.contains(&l.link.name)) {
+        for gone in states.routed().iter().filter(|l| down.contains(&l.link.name)) {
             let Device { index, name } = &gone.leg.device;
             // A device that a daemon has made goes with it.
             let made = records.get(&gone.link.name).is_some_and(|record| record.session.is_some());
@@ -52,7 +58,8 @@ impl Without {
             }
         }
         // What the kernel holds is as it is now; only the links are not.
-        let changes = Plan::new(config, &routed(config, records, &then), observed).changes;
+        let left = LinkStates::new(config, records, &then).routed();
+        let changes = Plan::new(config, &left, observed).changes;
         let found = observed.nexthops.iter().flatten().map(|(id, found)| (*id, found.kind.clone()));
         let mut objects: BTreeMap<_, _> = found.collect();
         for change in &changes {

@@ -129,8 +129,6 @@ pub struct Found {
     pub tables: BTreeMap<Table, FoundChains>,
     /// What there is of ours besides.
     pub leftover: Option<Leftover>,
-    /// Device groups have been tried in vain in this run.
-    pub no_groups: bool,
     /// It could not be looked at for want of privileges, and nothing is known.
     pub hidden: bool,
     /// Somebody else's rules may rewrite the source of what leaves.
@@ -141,7 +139,7 @@ impl Found {
     /// Whether rules have to name interfaces, since device groups were found to be lacking.
     pub fn by_name(&self) -> bool {
         let sealed = |rule: &FoundRule| matches!(rule, FoundRule::Sealed(seal) if seal.by_name);
-        self.no_groups || self.tables.values().flat_map(BTreeMap::values).flatten().any(sealed)
+        self.tables.values().flat_map(BTreeMap::values).flatten().any(sealed)
     }
 
     /// Whether any chain of ours is there.

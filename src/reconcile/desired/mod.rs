@@ -8,7 +8,6 @@ pub use rules::selectors;
 
 use crate::config::{Config, Link, LinkKind, Otherwise};
 use crate::model::names::{Family, IfName, TableId, Tier, Weight};
-use crate::model::numbering::GROUP_IDS;
 use crate::model::observed::Observed;
 use crate::model::routing::{DefaultRoute, FoundRule, Leg, Member, Rule, Target, WeightedLeg};
 use crate::reconcile::link_state::LiveLink;
@@ -38,7 +37,7 @@ pub struct Desired {
 
 /// How the default routes of main are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Make {
+pub enum DefaultRouteMode {
     /// By nexthop groups.
     Objects,
     /// As multipath routes.
@@ -47,7 +46,7 @@ pub enum Make {
 
 impl Desired {
     /// What `config` wants while `live` are the links that have routes.
-    pub fn new(config: &Config, live: &[LiveLink<'_>], make: Make) -> Self {
+    pub fn new(config: &Config, live: &[LiveLink<'_>], mode: DefaultRouteMode) -> Self {
         let mut desired = Self {
             interfaces: live.iter().map(|l| l.leg.device.name.clone()).collect(),
             carries: live.iter().any(LiveLink::carries_default),
@@ -59,28 +58,23 @@ impl Desired {
             desired.routes.push(plain(l.link.table, 0, l));
         }
         for (link, metric) in spares(config) {
-            let live = live.iter().find(|l| l.link.name == link.name);
-            desired.routes.extend(live.map(|l| plain(TableId::MAIN, metric, l)));
+            if let Some(l) = live.iter().find(|l| l.link.name == link.name) {
+                desired.routes.push(plain(TableId::MAIN, metric, l));
+            }
         }
         for (tier, mut members) in tiers(live) {
-            let rank = u32::from(tier.get()) - 1;
-            let target = match make {
-                Make::Objects => {
-                    // The kernel takes no object without carrier.
-                    members.retain(|(l, _)| l.carrier);
-                    if members.is_empty() {
-                        continue;
-                    }
-                    desired.group(config, rank, &members)
+            if mode == DefaultRouteMode::Objects {
+                // The kernel takes no object without carrier.
+                members.retain(|(l, _)| l.carrier);
+                if members.is_empty() {
+                    continue;
                 }
-                Make::Multipath => {
-                    let mut legs: Vec<_> =
-                        members.iter().map(|(l, weight)| WeightedLeg { leg: l.leg.clone(), weight: *weight }).collect();
-                    legs.sort();
-                    Target::Legs(legs)
-                }
+            }
+            let target = match mode {
+                DefaultRouteMode::Objects => desired.group(config, tier, &members),
+                DefaultRouteMode::Multipath => multipath(&members),
             };
-            let metric = config.settings.metric.saturating_add(rank);
+            let metric = config.settings.numbers.tier_metric(tier);
             desired.routes.push(DefaultRoute { table: TableId::MAIN, metric, target });
         }
         desired
@@ -95,35 +89,42 @@ impl Desired {
         self
     }
 
-    /// Which of `rules` a found rule is. There can be thousands of both, so it is not looked for one by one.
-    pub fn place(&self, found: &FoundRule) -> Option<usize> {
+    /// The index in `rules` of a found rule. There can be thousands of both, so it is not looked for one by one.
+    pub fn index_of(&self, found: &FoundRule) -> Option<usize> {
         self.rules.binary_search(&found.rule).ok().filter(|_| found.complete)
     }
 
     /// The rules without which each policy does not do what it says: its own, in both families, and its guards.
     pub fn policy_rules<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = Vec<&'a Rule>> {
-        let from = |priority: u32| self.rules.partition_point(|rule| rule.priority < priority);
-        config.policies.iter().zip(config.policy_priorities()).map(move |(policy, priorities)| {
-            let mut all: Vec<_> = self.rules[from(priorities.start)..from(priorities.end)].iter().collect();
+        config.policies.iter().zip(config.policy_priorities()).map(|(policy, priorities)| {
+            let mut all: Vec<_> =
+                self.rules[self.rules_before(priorities.start)..self.rules_before(priorities.end)].iter().collect();
             if policy.otherwise == Otherwise::Unreachable {
-                let find = |selector| self.rules.binary_search(&rules::guard(config, selector)).ok();
-                all.extend(rules::selectors(policy).iter().filter_map(find).map(|at| &self.rules[at]));
+                for selector in rules::selectors(policy) {
+                    let guard = self.rules.binary_search(&rules::guard(config, &selector));
+                    all.extend(guard.ok().map(|index| &self.rules[index]));
+                }
             }
             all
         })
     }
 
+    /// How many rules have a lower priority number.
+    fn rules_before(&self, priority: u32) -> usize {
+        self.rules.partition_point(|rule| rule.priority < priority)
+    }
+
     /// Adds the nexthop objects of a tier and their group.
-    fn group(&mut self, config: &Config, rank: u32, members: &[(&LiveLink<'_>, Weight)]) -> Target {
-        let first = config.settings.nexthop_id;
+    fn group(&mut self, config: &Config, tier: Tier, members: &[(&LiveLink<'_>, Weight)]) -> Target {
+        let numbers = config.settings.numbers;
         let mut group = Vec::with_capacity(members.len());
         for (l, weight) in members {
-            let id = nexthop_id(config, l.link);
+            let id = numbers.link_nexthop(l.link.position);
             self.nexthops.insert(id, l.leg.clone());
             group.push(Member { id, weight: (*weight).min(Weight::HEAVIEST_MEMBER) });
         }
         group.sort();
-        let id = first.saturating_add(GROUP_IDS).saturating_add(rank);
+        let id = numbers.tier_nexthop(tier);
         self.groups.insert(id, group);
         Target::Group(id)
     }
@@ -135,31 +136,34 @@ fn plain(table: TableId, metric: u32, l: &LiveLink<'_>) -> DefaultRoute {
     DefaultRoute { table, metric, target: Target::Legs(vec![leg]) }
 }
 
-/// Uplinks and the metrics of their spares, whatever is up: those of a lower tier first, then by place.
+/// The target of a tier's default route without nexthop objects.
+fn multipath(members: &[(&LiveLink<'_>, Weight)]) -> Target {
+    let mut legs = Vec::with_capacity(members.len());
+    for (l, weight) in members {
+        legs.push(WeightedLeg { leg: l.leg.clone(), weight: *weight });
+    }
+    legs.sort();
+    Target::Legs(legs)
+}
+
+/// Uplinks and the metrics of their spares, whatever is up: those of a lower tier first, then by position.
 pub fn spares(config: &Config) -> impl Iterator<Item = (&Link, u32)> {
-    let mut uplinks: Vec<_> = config.links.iter().filter_map(|link| Some((link.tier()?, link))).collect();
-    uplinks.sort_by_key(|(tier, _)| *tier);
-    uplinks.into_iter().map(|(_, link)| link).zip(config.settings.spare_metric..)
+    let mut uplinks: Vec<_> = config.uplinks().collect();
+    uplinks.sort_by_key(|uplink| uplink.tier());
+    (0..).zip(uplinks).map(|(rank, uplink)| (uplink, config.settings.numbers.metric_of_spare(rank)))
 }
 
 /// Ids of nexthop objects that `config` can need, whatever is up.
 pub fn nexthop_ids(config: &Config) -> BTreeSet<u32> {
-    let first = config.settings.nexthop_id;
+    let numbers = config.settings.numbers;
     let mut ids = BTreeSet::new();
     for link in &config.links {
-        if let LinkKind::Uplink { tier, .. } = link.kind {
-            ids.insert(nexthop_id(config, link));
-            ids.insert(first.saturating_add(GROUP_IDS).saturating_add(u32::from(tier.get()) - 1));
+        if let Some(tier) = link.tier() {
+            ids.insert(numbers.link_nexthop(link.position));
+            ids.insert(numbers.tier_nexthop(tier));
         }
     }
     ids
-}
-
-/// Id of a link's nexthop object: by its place in the configuration, from 1.
-fn nexthop_id(config: &Config, link: &Link) -> u32 {
-    let place = config.links.iter().take_while(|l| l.name != link.name).count();
-    // At most 32 links, so the conversion holds.
-    config.settings.nexthop_id.saturating_add(u32::try_from(place).unwrap_or(u32::MAX)).saturating_add(1)
 }
 
 /// Live uplinks by tier.

@@ -5,11 +5,8 @@ use std::net::Ipv4Addr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::config::{Config, Link, LinkKind, Otherwise, Policy};
+use crate::config::{Config, Otherwise, Policy};
 use crate::model::names::{Family, HostAddr, TableId};
-use crate::model::numbering::{
-    GUARD_RULES, GUARD_RULES_WITH_DSCP, GUARD_RULES_WITH_PORTS, GUARDED_MAIN_RULE, MAIN_RULE, SOURCE_RULES,
-};
 use crate::model::routing::FwMark;
 use crate::model::routing::{Action, Rule, Selector};
 use crate::reconcile::link_state::LiveLink;
@@ -19,10 +16,10 @@ const ICMPV6: u8 = 58;
 
 /// All rules in their order, and the priorities of those that kill switches are made of.
 pub(super) fn rules(config: &Config, live: &[LiveLink<'_>]) -> (Vec<Rule>, BTreeSet<u32>) {
-    let first = config.settings.rule_priority;
+    let numbers = config.settings.numbers;
     let sources = sources(config, live);
     let mut rules = marks(config);
-    rules.push(main(Family::V4, first + MAIN_RULE));
+    rules.push(main(Family::V4, numbers.main_rule()));
     let mut kill_switches = BTreeSet::new();
     let mut guards = Vec::new();
     let mut ipv6 = Vec::new();
@@ -32,26 +29,32 @@ pub(super) fn rules(config: &Config, live: &[LiveLink<'_>]) -> (Vec<Rule>, BTree
             kill_switches.extend(priorities.clone());
         }
         for selector in selectors(policy) {
-            let links = policy.via.iter().filter_map(|name| config.links.iter().find(|l| l.name == *name));
-            rules.extend(links.zip(&mut priorities).map(|(link, at)| lookup(at, selector.clone(), link.table)));
+            let links = policy.via.iter().filter_map(|name| config.link(name));
+            for (link, priority) in links.zip(&mut priorities) {
+                rules.push(lookup(priority, selector.clone(), link.table));
+            }
             if is_kill_switch && let Some(priority) = priorities.next() {
-                guards.extend(Some(guard(config, &selector)).filter(|_| can_be_bound(&selector, &sources)));
-                ipv6.extend(in_ipv6(&selector).map(|selector| unreachable(Family::V6, priority, selector)));
+                if can_be_bound(&selector, &sources) {
+                    guards.push(guard(config, &selector));
+                }
+                if let Some(selector) = in_ipv6(&selector) {
+                    ipv6.push(unreachable(Family::V6, priority, selector));
+                }
                 rules.push(unreachable(Family::V4, priority, selector));
             }
         }
     }
     if !guards.is_empty() {
-        rules.push(main(Family::V4, first + GUARDED_MAIN_RULE));
+        rules.push(main(Family::V4, numbers.guarded_main_rule()));
         kill_switches.extend(guards.iter().map(|guard: &Rule| guard.priority));
-        kill_switches.extend([first + GUARDED_MAIN_RULE, config.first_policy()]);
+        kill_switches.extend([numbers.guarded_main_rule(), config.first_policy()]);
     }
     if !ipv6.is_empty() {
-        rules.push(main(Family::V6, first + MAIN_RULE));
+        rules.push(main(Family::V6, numbers.main_rule()));
     }
     if !kill_switches.is_empty() {
         // Or they would cut off what main knows better than its default.
-        kill_switches.insert(first + MAIN_RULE);
+        kill_switches.insert(numbers.main_rule());
     }
     rules.extend(sources.into_iter().chain(guards).chain(ipv6));
     rules.sort();
@@ -75,20 +78,17 @@ fn unreachable(family: Family, priority: u32, selector: Selector) -> Rule {
     Rule { priority, family, selector, action: Action::Unreachable }
 }
 
-fn is_uplink(link: &Link) -> bool {
-    matches!(link.kind, LinkKind::Uplink { .. })
-}
-
 /// The rules of the links' marks.
 fn marks(config: &Config) -> Vec<Rule> {
     // Tunnels first: a packet whose mark names several links goes by the tunnel among them.
-    let (uplinks, tunnels): (Vec<_>, Vec<_>) = config.links.iter().partition(|link| is_uplink(link));
-    let rule = |(priority, link): (u32, &Link)| {
+    let (uplinks, tunnels): (Vec<_>, Vec<_>) = config.links.iter().partition(|link| link.is_uplink());
+    let mut rules = Vec::with_capacity(config.links.len());
+    for (order, link) in (0..).zip(tunnels.into_iter().chain(uplinks)) {
         let bit = link.mark.get();
         let selector = Selector { fwmark: Some(FwMark { value: bit, mask: bit }), ..Selector::default() };
-        lookup(priority, selector, link.table)
-    };
-    (config.settings.rule_priority..).zip(tunnels.into_iter().chain(uplinks)).map(rule).collect()
+        rules.push(lookup(config.settings.numbers.mark_rule(order), selector, link.table));
+    }
+    rules
 }
 
 /// The rules of the uplinks' addresses.
@@ -99,21 +99,21 @@ fn sources(config: &Config, live: &[LiveLink<'_>]) -> Vec<Rule> {
     let own_marks = config.policies.iter().filter_map(|p| p.fwmark).fold(0, |all, mark| all | mark.value);
     let fwmark = (own_marks != 0).then_some(FwMark { value: 0, mask: own_marks });
     let mut rules = Vec::new();
-    // An uplink's priority does not depend on which others are up.
-    let uplinks = config.links.iter().filter(|link| is_uplink(link));
-    for (priority, uplink) in (config.settings.rule_priority + SOURCE_RULES..).zip(uplinks) {
+    for uplink in config.uplinks() {
         let local = live.iter().find(|l| l.link.name == uplink.name).and_then(|l| l.local);
-        // Two modems may give the same: then the address says nothing, and the first would get all of the server's own.
-        let is_shared = |local: HostAddr| {
-            let has = |l: &&LiveLink<'_>| is_uplink(l.link) && l.local == Some(local);
-            live.iter().filter(has).count() > 1
-        };
-        if let Some(local) = local.filter(|local| !is_shared(*local)) {
+        if let Some(local) = local.filter(|local| !is_shared(*local, live)) {
             let from = Some(IpNet::from(Ipv4Net::from(local.get())));
+            let priority = config.settings.numbers.source_rule(uplink.position);
             rules.push(lookup(priority, Selector { from, fwmark, ..Selector::default() }, uplink.table));
         }
     }
     rules
+}
+
+/// Whether more than one uplink has the address. Two modems may give the same: then it says nothing, and the first
+/// uplink would get all of the server's own packets.
+fn is_shared(local: HostAddr, live: &[LiveLink<'_>]) -> bool {
+    live.iter().filter(|l| l.link.is_uplink() && l.local == Some(local)).count() > 1
 }
 
 /// Whether packets of a kill switch can match one of the rules of addresses, which come before policies.
@@ -121,22 +121,14 @@ fn can_be_bound(selector: &Selector, sources: &[Rule]) -> bool {
     // Those leave out what bears a mark of a policy. What comes in by an interface with an address of ours is a
     // martian (fib_validate_source()).
     let is_own = selector.fwmark.is_none() && selector.iif.as_ref().is_none_or(|iif| iif.as_str() == "lo");
-    let is_local = |net: &IpNet| sources.iter().filter_map(|rule| rule.selector.from).any(|from| net.contains(&from));
-    is_own && selector.from.as_ref().is_none_or(is_local)
+    let mut locals = sources.iter().filter_map(|rule| rule.selector.from);
+    is_own && selector.from.is_none_or(|net| locals.any(|local| net.contains(&local)))
 }
 
 /// What leads a kill switch's packets past the rules of addresses, to the policies, which they meet in their order.
 pub(super) fn guard(config: &Config, selector: &Selector) -> Rule {
-    let Selector { proto, sport, dport, dscp, .. } = selector;
-    let distance = if dscp.is_some() {
-        GUARD_RULES_WITH_DSCP
-    } else if proto.is_some() || sport.is_some() || dport.is_some() {
-        GUARD_RULES_WITH_PORTS
-    } else {
-        GUARD_RULES
-    };
     Rule {
-        priority: config.settings.rule_priority + distance,
+        priority: config.settings.numbers.guard_rule(selector),
         family: Family::V4,
         selector: selector.clone(),
         action: Action::Goto(config.first_policy()),
@@ -153,29 +145,33 @@ fn in_ipv6(selector: &Selector) -> Option<Selector> {
 pub fn selectors(policy: &Policy) -> Vec<Selector> {
     let fixed = Selector { proto: policy.proto, dscp: policy.dscp, fwmark: policy.fwmark, ..Selector::default() };
     let mut all = vec![fixed];
-    // A prefix of length 0 matches everything, and the kernel keeps no such selector.
-    let prefix = |net: &Ipv4Net| {
-        let says_something = net.prefix_len() > 0 || net.addr() != Ipv4Addr::UNSPECIFIED;
-        says_something.then_some(IpNet::V4(*net))
-    };
-    spread(&mut all, &policy.from, |s, net| s.from = prefix(net));
-    spread(&mut all, &policy.to, |s, net| s.to = prefix(net));
-    spread(&mut all, &policy.iif, |s, name| s.iif = Some(name.clone()));
-    spread(&mut all, &policy.uid, |s, range| s.uid = Some(*range));
-    spread(&mut all, &policy.sport, |s, range| s.sport = Some(*range));
-    spread(&mut all, &policy.dport, |s, range| s.dport = Some(*range));
+    multiply(&mut all, &policy.from, |s, net| s.from = prefix(*net));
+    multiply(&mut all, &policy.to, |s, net| s.to = prefix(*net));
+    multiply(&mut all, &policy.iif, |s, name| s.iif = Some(name.clone()));
+    multiply(&mut all, &policy.uid, |s, range| s.uid = Some(*range));
+    multiply(&mut all, &policy.sport, |s, range| s.sport = Some(*range));
+    multiply(&mut all, &policy.dport, |s, range| s.dport = Some(*range));
     all
 }
 
+/// The prefix, unless it matches everything: the kernel keeps no such selector.
+fn prefix(net: Ipv4Net) -> Option<IpNet> {
+    let is_everything = net.prefix_len() == 0 && net.addr() == Ipv4Addr::UNSPECIFIED;
+    if is_everything { None } else { Some(IpNet::V4(net)) }
+}
+
 /// Multiplies `all` by `values`; an empty list leaves it as it is.
-fn spread<T>(all: &mut Vec<Selector>, values: &[T], set: impl Fn(&mut Selector, &T)) {
+fn multiply<T>(all: &mut Vec<Selector>, values: &[T], set: impl Fn(&mut Selector, &T)) {
     if values.is_empty() {
         return;
     }
-    let with = |selector: &Selector, value: &T| {
-        let mut selector = selector.clone();
-        set(&mut selector, value);
-        selector
-    };
-    *all = all.iter().flat_map(|selector| values.iter().map(move |value| with(selector, value))).collect();
+    let mut product = Vec::with_capacity(all.len() * values.len());
+    for selector in &*all {
+        for value in values {
+            let mut selector = selector.clone();
+            set(&mut selector, value);
+            product.push(selector);
+        }
+    }
+    *all = product;
 }

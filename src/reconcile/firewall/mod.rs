@@ -2,12 +2,14 @@
 
 use std::fmt::Write;
 
-use crate::model::firewall::{Batch, Chain, Found, FoundChains, FoundRule, Rule, Ruleset, Table, Variant, is_ours};
+use crate::model::firewall::{
+    Batch, Chain, Found, FoundChains, FoundRule, Rule, Ruleset, Seal, Table, Variant, is_ours,
+};
 
 mod render;
 mod sticky;
 
-pub use render::{device_groups, our_groups, rulesets, strays, unmasqueraded};
+pub use render::{device_groups, misgrouped, rulesets, unmasqueraded};
 
 /// What makes `wanted` of `found`. A table that `wanted` does not name loses what it has of ours.
 pub fn batches(wanted: &[Ruleset], found: &Found) -> Vec<Batch> {
@@ -30,12 +32,7 @@ fn batch(variant: Variant, table: Table, wanted: Option<&Ruleset>, found: &Found
     let chains = wanted.map(|w| &w.chains[..]).unwrap_or_default();
     let unwanted: Vec<_> =
         found.keys().filter(|name| is_ours(name) && !chains.iter().any(|c| c.name == **name)).collect();
-    let whole = |chain: &Chain| {
-        let rules = found.get(&chain.name).map(Vec::as_slice).unwrap_or_default();
-        rules.len() == chain.rules.len()
-            && matches!((rules.first(), &seal), (Some(FoundRule::Sealed(a)), Some(b)) if a == b)
-    };
-    if unwanted.is_empty() && chains.iter().all(|c| whole(c) && is_hooked(c, found)) {
+    if unwanted.is_empty() && chains.iter().all(|chain| is_complete(chain, seal, found) && is_hooked(chain, found)) {
         return None;
     }
     let mut text = format!("*{}\n", table.name());
@@ -69,6 +66,13 @@ fn batch(variant: Variant, table: Table, wanted: Option<&Ruleset>, found: &Found
     Some(Batch { variant, table, text, by_group })
 }
 
+/// Whether all rules of the chain are there, as they are wanted.
+fn is_complete(chain: &Chain, seal: Option<Seal>, found: &FoundChains) -> bool {
+    let rules = found.get(&chain.name).map(Vec::as_slice).unwrap_or_default();
+    let found_seal = if let Some(FoundRule::Sealed(found)) = rules.first() { Some(*found) } else { None };
+    rules.len() == chain.rules.len() && seal.is_some() && found_seal == seal
+}
+
 /// Adds the lines that delete the jumps to a chain.
 fn unhook(text: &mut String, name: &str, found: &FoundChains) {
     for (base, _) in hooks(name, found) {
@@ -76,22 +80,26 @@ fn unhook(text: &mut String, name: &str, found: &FoundChains) {
     }
 }
 
-/// Where there are jumps to a chain: kernel's chain, and the jump's place in it.
+/// Where there are jumps to a chain: kernel's chain, and the jump's index in it.
 fn hooks<'a>(name: &str, found: &'a FoundChains) -> Vec<(&'a str, usize)> {
-    let jumps = |rule: &FoundRule| matches!(rule, FoundRule::Jump(to) if to == name);
-    let bases = found.iter().filter(|(base, _)| !is_ours(base));
-    bases
-        .flat_map(|(base, rules)| {
-            rules.iter().enumerate().filter(|(_, rule)| jumps(rule)).map(|(at, _)| (base.as_str(), at))
-        })
-        .collect()
+    let mut hooks = Vec::new();
+    for (base, rules) in found.iter().filter(|(base, _)| !is_ours(base)) {
+        for (index, rule) in rules.iter().enumerate() {
+            if matches!(rule, FoundRule::Jump(to) if to == name) {
+                hooks.push((base.as_str(), index));
+            }
+        }
+    }
+    hooks
 }
 
 /// Whether there is the one jump to the chain that there should be, in its place, and no other.
 fn is_hooked(chain: &Chain, found: &FoundChains) -> bool {
     match (chain.hook, &hooks(&chain.name, found)[..]) {
         (None, []) => true,
-        (Some(hook), [(base, at)]) => *base == hook && (!chain.last || found.get(hook).map(Vec::len) == Some(at + 1)),
+        (Some(hook), [(base, index)]) => {
+            *base == hook && (!chain.last || found.get(hook).map(Vec::len) == Some(index + 1))
+        }
         _ => false,
     }
 }

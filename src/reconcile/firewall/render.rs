@@ -1,16 +1,14 @@
 //! What our chains should be for a configuration. Pure.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use ipnet::Ipv4Net;
 
 use super::sticky;
-use crate::config::{Config, Firewall, Link, LinkKind};
+use crate::config::{Config, Firewall, Link};
 use crate::model::firewall::{Chain, Ruleset, Table};
 use crate::model::firewall::{LinkMatch, Match, Rule, Verdict};
 use crate::model::names::{HostAddr, IfName};
-use crate::model::numbering::LINK_GROUPS;
 use crate::model::observed::{Interface, Observed};
 use crate::model::routing::Device;
 use crate::reconcile::link_state::LiveLink;
@@ -31,34 +29,32 @@ pub(super) struct Side<'a> {
     pub(super) own: Vec<HostAddr>,
 }
 
-/// The device group of a link: by its place in the configuration.
+/// The device group of a link.
 fn group(config: &Config, link: &Link) -> u32 {
-    let place = config.links.iter().take_while(|l| l.name != link.name).count();
-    // At most 32 links, so the conversion holds.
-    config.settings.device_group.saturating_add(u32::try_from(place).unwrap_or(u32::MAX))
+    config.settings.numbers.link_group(link.position)
 }
 
 /// Whether we may give the device of this group another: it has none, or one of ours.
 fn is_free(config: &Config, found: u32) -> bool {
-    found == 0 || our_groups(config).contains(&found)
-}
-
-/// The device groups that are ours, whatever the links are.
-pub fn our_groups(config: &Config) -> Range<u32> {
-    let first = config.settings.device_group;
-    first..first.saturating_add(LINK_GROUPS)
+    found == 0 || config.settings.numbers.link_groups().contains(&found)
 }
 
 /// Of the devices in groups of ours those whose group is not that of a link which they are, by record or by name:
 /// their link has left the configuration, or is on another interface now, and the group may mean another link.
-pub fn strays(config: &Config, records: &Records, grouped: Vec<(Device, u32)>) -> Vec<Device> {
-    let is_on = |link: &Link, device: &Device| {
-        link.interface == device.name || records.get(&link.name).is_some_and(|record| record.index == device.index)
-    };
-    let is_right = |(device, found): &(Device, u32)| {
-        config.links.iter().any(|link| group(config, link) == *found && is_on(link, device))
-    };
-    grouped.into_iter().filter(|one| !is_right(one)).map(|(device, _)| device).collect()
+pub fn misgrouped(config: &Config, records: &Records, grouped: Vec<(Device, u32)>) -> Vec<Device> {
+    let mut misgrouped = Vec::new();
+    for (device, found) in grouped {
+        let link = config.links.iter().find(|link| group(config, link) == found);
+        if !link.is_some_and(|link| is_on(link, &device, records)) {
+            misgrouped.push(device);
+        }
+    }
+    misgrouped
+}
+
+/// Whether a link is on the device, by record or by name.
+fn is_on(link: &Link, device: &Device, records: &Records) -> bool {
+    link.interface == device.name || records.get(&link.name).is_some_and(|record| record.index == device.index)
 }
 
 /// Live uplinks by which packets of a private network behind us would leave with their own source,
@@ -67,14 +63,19 @@ pub fn unmasqueraded<'a>(live: &[LiveLink<'a>], observed: &Observed) -> Vec<&'a 
     if observed.private_lan.is_none() || observed.firewall.foreign_nat {
         return Vec::new();
     }
-    let plain = |link: &&Link| matches!(link.kind, LinkKind::Uplink { .. }) && !link.masquerade;
-    live.iter().map(|l| l.link).filter(plain).collect()
+    live.iter().map(|l| l.link).filter(|link| link.is_uplink() && !link.masquerade).collect()
 }
 
-/// Interfaces of live links and the device groups that they should be in, where they are not yet.
-pub fn device_groups(config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> BTreeMap<IfName, u32> {
+/// Interfaces of live links and the device groups that they should be in, where they are not yet; none if links are
+/// known `by_name`.
+pub fn device_groups(
+    config: &Config,
+    live: &[LiveLink<'_>],
+    observed: &Observed,
+    by_name: bool,
+) -> BTreeMap<IfName, u32> {
     let mut groups = BTreeMap::new();
-    if config.settings.firewall == Firewall::None || observed.firewall.by_name() {
+    if config.settings.firewall == Firewall::None || by_name {
         return groups;
     }
     for l in live {
@@ -88,17 +89,18 @@ pub fn device_groups(config: &Config, live: &[LiveLink<'_>], observed: &Observed
     groups
 }
 
-/// What both tables should hold; nothing at all with `firewall = "none"`.
-pub fn rulesets(config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Option<Vec<Ruleset>> {
+/// What both tables should hold, with links known `by_name` or by device group; nothing at all with
+/// `firewall = "none"`.
+pub fn rulesets(config: &Config, live: &[LiveLink<'_>], observed: &Observed, by_name: bool) -> Option<Vec<Ruleset>> {
     if config.settings.firewall == Firewall::None {
         return None;
     }
-    let by_name = observed.firewall.by_name();
     let sides: Vec<_> = config.links.iter().filter_map(|link| side(config, link, live, observed, by_name)).collect();
     let mut rulesets = vec![sticky::mangle(config, &sides, by_name)];
-    let masqueraded = sides.iter().filter(|side| side.link.masquerade);
-    let rules: Vec<_> =
-        masqueraded.map(|side| Rule::new([Match::To(side.known_by.clone())], Verdict::Masquerade)).collect();
+    let mut rules = Vec::new();
+    for side in sides.iter().filter(|side| side.link.masquerade) {
+        rules.push(Rule::new([Match::To(side.known_by.clone())], Verdict::Masquerade));
+    }
     if !rules.is_empty() {
         // Where it is among others does not matter: the administrator's own rules come first, since
         // they were there first, and the first that matches decides.
@@ -127,8 +129,8 @@ fn side<'a>(
     };
     let gateway = live.and_then(|l| l.leg.gateway);
     let near = live.and(found).map(|interface| near(interface, gateway)).unwrap_or_default();
-    let own = found.map(|interface| &interface.addresses[..]).unwrap_or_default().iter().map(|a| a.local);
-    let own = own.filter(|local| near.iter().any(|net| net.contains(&local.get()))).collect();
+    let mut own: Vec<_> = found.into_iter().flat_map(|interface| &interface.addresses).map(|a| a.local).collect();
+    own.retain(|local| near.iter().any(|net| net.contains(&local.get())));
     Some(Side { link, known_by, gateway, near, own })
 }
 
@@ -146,10 +148,10 @@ fn near(interface: &Interface, gateway: Option<HostAddr>) -> Vec<Ipv4Net> {
     near.extend(routes.map(|route| route.to));
     // The gateway itself is found by either.
     near.retain(|net| net.prefix_len() < 31 || gateway.is_none_or(|gateway| !net.contains(&gateway.get())));
-    let mut near = Ipv4Net::aggregate(&near);
-    near.sort();
-    near.truncate(NEAR_LIMIT);
-    near
+    let mut networks = Ipv4Net::aggregate(&near);
+    networks.sort();
+    networks.truncate(NEAR_LIMIT);
+    networks
 }
 
 /// Whether iptables takes the name for what it is: it reads a trailing `+` as "any that begins so".

@@ -30,8 +30,7 @@ struct Marks<'a> {
 }
 
 pub(super) fn mangle(config: &Config, sides: &[Side<'_>], by_name: bool) -> Ruleset {
-    let uplinks = config.links.iter().filter(|link| link.kind != LinkKind::Tunnel);
-    let uplinks = uplinks.fold(0, |all, link| all | link.mark.get());
+    let uplinks = config.uplinks().fold(0, |all, link| all | link.mark.get());
     let marks = Marks { sides, mask: config.marks(), uplinks };
     let mut chains = vec![
         // Marks of connections come after the marks of the administrator, whose rules decide over a connection's first

@@ -8,8 +8,11 @@ use crate::reconcile::firewall;
 use crate::reconcile::link_state::LiveLink;
 
 impl Plan {
-    pub(super) fn load_firewall(&mut self, config: &Config, live: &[LiveLink<'_>], observed: &Observed) {
-        if let Some(wanted) = firewall::rulesets(config, live, observed).filter(|_| !observed.firewall.hidden) {
+    pub(super) fn load_firewall(&mut self, config: &Config, live: &[LiveLink<'_>], observed: &Observed, by_name: bool) {
+        if observed.firewall.hidden {
+            return;
+        }
+        if let Some(wanted) = firewall::rulesets(config, live, observed, by_name) {
             self.changes.extend(firewall::batches(&wanted, &observed.firewall).into_iter().map(Change::Firewall));
         }
     }
@@ -20,6 +23,9 @@ pub(super) fn nobody_waits(live: &[LiveLink<'_>], observed: &Observed) -> bool {
     let defaults = observed.routes.iter().filter(|route| route.table == TableId::MAIN);
     let Some(used) = defaults.min_by_key(|route| route.metric) else { return false };
     let devices = used.target.devices();
-    let is_live = |device: &u32| live.iter().any(|l| l.carrier && l.leg.device.index == *device);
-    !devices.is_empty() && devices.iter().all(is_live)
+    !devices.is_empty() && devices.iter().all(|device| is_live(*device, live))
+}
+
+fn is_live(device: u32, live: &[LiveLink<'_>]) -> bool {
+    live.iter().any(|l| l.carrier && l.leg.device.index == device)
 }

@@ -1,7 +1,7 @@
 //! The rules of a plan: what is missing, what is obsolete, and what of it comes first. Pure.
 //!
 //! What is a kill switch's leaves by no other line at any step. So kill switches are made before any route, with their
-//! guards. The rules of addresses, which guards jump over, are made after them and deleted before them.
+//! guards. The source rules, which guards jump over, are made after them and deleted before them.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -9,14 +9,13 @@ use std::collections::BTreeSet;
 use super::{Change, Plan};
 use crate::config::{Config, Firewall};
 use crate::model::names::TableId;
-use crate::model::numbering::{SOURCE_RULES, policy_rules};
 use crate::model::observed::Observed;
-use crate::model::routing::FwMark;
-use crate::model::routing::{Action, FoundRule, Rule, Selector};
-use crate::reconcile::desired::{Desired, Make};
+use crate::model::routing::{Action, FwMark, Rule, Selector};
+use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LiveLink;
 
 /// Rules that are not there, in the order in which they are made.
+#[derive(Default)]
 pub(super) struct Missing<'a> {
     /// Before any route.
     pub(super) kill_switches: Vec<&'a Rule>,
@@ -26,11 +25,20 @@ pub(super) struct Missing<'a> {
 
 impl<'a> Missing<'a> {
     pub(super) fn new(desired: &'a Desired, observed: &Observed) -> Self {
-        let there: BTreeSet<_> = observed.rules.iter().filter_map(|found| desired.place(found)).collect();
+        let held: BTreeSet<_> = observed.rules.iter().filter_map(|found| desired.index_of(found)).collect();
+        let mut missing = Self::default();
         // Rising priority: the rule for main's better routes is there before any policy is.
-        let missing = desired.rules.iter().enumerate().filter(|(at, _)| !there.contains(at)).map(|(_, rule)| rule);
-        let (kill_switches, others) = missing.partition(|rule| desired.kill_switches.contains(&rule.priority));
-        Self { kill_switches, others }
+        for (index, rule) in desired.rules.iter().enumerate() {
+            if held.contains(&index) {
+                continue;
+            }
+            if desired.kill_switches.contains(&rule.priority) {
+                missing.kill_switches.push(rule);
+            } else {
+                missing.others.push(rule);
+            }
+        }
+        missing
     }
 
     /// The links' tables that they look up.
@@ -38,9 +46,9 @@ impl<'a> Missing<'a> {
         self.kill_switches.iter().chain(&self.others).filter_map(|rule| rule.action.table())
     }
 
-    /// Whether they are rules of uplinks' addresses alone.
-    pub(super) fn are_sources(&self, config: &Config) -> bool {
-        let sources = config.settings.rule_priority.saturating_add(SOURCE_RULES)..config.first_policy();
+    /// Whether they are source rules alone.
+    pub(super) fn are_source_rules(&self, config: &Config) -> bool {
+        let sources = config.settings.numbers.source_rules(config.uplink_count());
         self.kill_switches.is_empty() && self.others.iter().all(|rule| sources.contains(&rule.priority))
     }
 }
@@ -56,22 +64,29 @@ pub(super) struct Obsolete<'a> {
 impl<'a> Obsolete<'a> {
     pub(super) fn new(desired: &Desired, observed: &'a Observed, ours: u8) -> Self {
         let mut kept = BTreeSet::new();
-        // The second of two equal rules of ours is one too many.
-        let is_obsolete = |f: &&FoundRule| f.protocol == ours && desired.place(f).is_none_or(|at| !kept.insert(at));
-        let obsolete: Vec<_> = observed.rules.iter().filter(is_obsolete).map(|f| &f.rule).collect();
+        let mut obsolete = Vec::new();
         // There may be thousands of guards, which jump alike.
-        let jump = |rule: &&Rule| if let Action::Goto(to) = rule.action { Some((rule.priority, to)) } else { None };
-        let jumps: BTreeSet<_> = obsolete.iter().filter_map(jump).collect();
-        let is_jumped = |rule: &Rule| {
-            let over = |(from, to): &(u32, u32)| (*from..*to).contains(&rule.priority);
-            rule.action.table().is_some() && jumps.iter().any(over)
-        };
-        let (mut guards, mut others): (Vec<_>, Vec<_>) =
-            obsolete.into_iter().partition(|rule| is_guard(rule) || is_jumped(rule));
+        let mut jumps = BTreeSet::new();
+        for found in observed.rules.iter().filter(|found| found.protocol == ours) {
+            // The second of two equal rules of ours is one too many.
+            if desired.index_of(found).is_some_and(|index| kept.insert(index)) {
+                continue;
+            }
+            if let Action::Goto(to) = found.rule.action {
+                jumps.insert((found.rule.priority, to));
+            }
+            obsolete.push(&found.rule);
+        }
+        let (mut guards, mut others): (Vec<&Rule>, Vec<&Rule>) =
+            obsolete.into_iter().partition(|rule| is_guard(rule) || is_jumped(rule, &jumps));
         guards.sort_by_key(|rule| is_guard(rule));
         // Backwards: an `unreachable` outlives what would take its packets behind it, and no rule before it.
         others.sort_by_key(|rule| Reverse(rule.priority));
         Self { guards, others }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &'a Rule> {
+        self.guards.iter().chain(&self.others).copied()
     }
 }
 
@@ -79,16 +94,20 @@ fn is_guard(rule: &Rule) -> bool {
     matches!(rule.action, Action::Goto(_))
 }
 
+/// Whether guards with these jumps lead past the rule.
+fn is_jumped(rule: &Rule, jumps: &BTreeSet<(u32, u32)>) -> bool {
+    rule.action.table().is_some() && jumps.iter().any(|(from, to)| (*from..*to).contains(&rule.priority))
+}
+
 /// Tables that obsolete rules look up.
-pub(super) fn misleading(config: &Config, obsolete: &Obsolete<'_>) -> BTreeSet<TableId> {
-    let first = config.settings.rule_priority;
-    let all = || obsolete.guards.iter().chain(&obsolete.others);
-    // The rule of an address that a line no longer has misleads nobody. No policy stands there, unless all priorities
-    // have moved.
-    let has_moved = all().any(|rule| rule.priority < first);
-    let sources = first.saturating_add(SOURCE_RULES)..first.saturating_add(policy_rules(0));
-    let is_source = |rule: &Rule| !has_moved && sources.contains(&rule.priority);
-    all().filter(|rule| !is_source(rule)).filter_map(|rule| rule.action.table()).collect()
+pub(super) fn stale_tables(config: &Config, obsolete: &Obsolete<'_>) -> BTreeSet<TableId> {
+    let numbers = config.settings.numbers;
+    // The rule of an address that a line no longer has misleads nobody. However many uplinks there are, no policy
+    // stands there, unless all priorities have moved.
+    let have_moved = obsolete.iter().any(|rule| rule.priority < numbers.rule_priority);
+    let sources = numbers.source_rules(0);
+    let misleading = obsolete.iter().filter(|rule| have_moved || !sources.contains(&rule.priority));
+    misleading.filter_map(|rule| rule.action.table()).collect()
 }
 
 /// Rules that a policy needs.
@@ -103,53 +122,62 @@ pub struct PolicyRules {
 impl Plan {
     /// What this plan, for the same arguments, says of each policy.
     pub fn policy_rules(&self, config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Vec<PolicyRules> {
-        let missing = self.changes.iter().filter_map(|c| if let Change::Rule(rule) = c { Some(rule) } else { None });
-        let missing: BTreeSet<_> = missing.collect();
+        let mut missing = BTreeSet::new();
+        for change in &self.changes {
+            if let Change::Rule(rule) = change {
+                missing.insert(rule);
+            }
+        }
         // How default routes are made does not matter to rules.
-        let desired = Desired::new(config, live, Make::Multipath).as_known_to(observed);
-        let of_policy = |rules: Vec<&Rule>| PolicyRules {
-            all: rules.len(),
-            missing: rules.iter().filter(|rule| missing.contains(*rule)).count(),
-        };
-        desired.policy_rules(config).map(of_policy).collect()
+        let desired = Desired::new(config, live, DefaultRouteMode::Multipath).as_known_to(observed);
+        let mut all = Vec::with_capacity(config.policies.len());
+        for rules in desired.policy_rules(config) {
+            let missing = rules.iter().filter(|rule| missing.contains(*rule)).count();
+            all.push(PolicyRules { all: rules.len(), missing });
+        }
+        all
     }
 
     pub(super) fn make_rules(&mut self, rules: &[&Rule]) {
         self.changes.extend(rules.iter().map(|rule| Change::Rule((*rule).clone())));
     }
 
-    pub(super) fn break_rules(&mut self, rules: &[&Rule]) {
+    pub(super) fn delete_rules(&mut self, rules: &[&Rule]) {
         self.changes.extend(rules.iter().map(|rule| Change::DeleteRule((*rule).clone())));
     }
 
-    /// Tables and marks go by the place in the configuration. A pin that was one link's must not lead by another
-    /// link, nor by that one's table: what it kept on its line would go on in the clear.
-    pub(super) fn forget_moved_pins(
+    /// Tables and marks go by the position in the configuration. A connection mark that was one link's must not lead by
+    /// another link, nor by that one's table: what it kept on its line would go on in the clear.
+    pub(super) fn forget_moved_marks(
         &mut self,
         config: &Config,
         live: &[LiveLink<'_>],
         observed: &Observed,
-        misleading: &BTreeSet<TableId>,
+        stale_tables: &BTreeSet<TableId>,
     ) {
         if config.settings.firewall == Firewall::None {
             return;
         }
-        let mask = config.marks();
-        for found in observed.rules.iter().filter(|f| f.protocol == config.settings.protocol) {
-            let (Some(bit), Some(table)) = (found.rule.selector.fwmark, found.rule.action.table()) else { continue };
-            // Not those of policies, of which there can be thousands.
-            if bit.value != bit.mask || found.rule.selector != (Selector { fwmark: Some(bit), ..Selector::default() }) {
-                continue;
-            }
-            let is_link = |l: &&LiveLink<'_>| l.link.mark.get() == bit.value && l.link.table == table;
-            let now = live.iter().find(is_link).map(|l| l.leg.device.index);
-            let routes = observed.routes.iter().filter(|r| r.table == table && r.protocol == found.protocol);
-            let before: Vec<_> = routes.flat_map(|r| r.target.devices()).collect();
-            let elsewhere = live.iter().any(|l| before.contains(&l.leg.device.index));
-            let moved = now.is_some_and(|now| !before.contains(&now)) && (elsewhere || misleading.contains(&table));
-            if moved {
-                self.changes.push(Change::Forget(FwMark { value: bit.value, mask: mask | bit.mask }));
+        for found in observed.rules.iter().filter(|found| found.protocol == config.settings.protocol) {
+            let Some((bit, table)) = link_mark(&found.rule) else { continue };
+            let mut links = live.iter().filter(|l| l.link.mark.get() == bit && l.link.table == table);
+            let Some(now) = links.next().map(|l| l.leg.device.index) else { continue };
+            let routes =
+                observed.routes.iter().filter(|route| route.table == table && route.protocol == found.protocol);
+            let before: Vec<_> = routes.flat_map(|route| route.target.devices()).collect();
+            let is_elsewhere = live.iter().any(|l| before.contains(&l.leg.device.index));
+            if !before.contains(&now) && (is_elsewhere || stale_tables.contains(&table)) {
+                self.changes.push(Change::Forget(FwMark { value: bit, mask: config.marks() | bit }));
             }
         }
     }
+}
+
+/// Mark and table of the rule of a link's mark; `None`: it is another rule, such as those of policies, of which there
+/// can be thousands.
+fn link_mark(rule: &Rule) -> Option<(u32, TableId)> {
+    let mark = rule.selector.fwmark.filter(|mark| mark.value == mark.mask)?;
+    let table = rule.action.table()?;
+    let is_mark_alone = rule.selector == Selector { fwmark: Some(mark), ..Selector::default() };
+    is_mark_alone.then_some((mark.value, table))
 }

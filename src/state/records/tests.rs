@@ -24,6 +24,7 @@ fn said(interface: &str, link: &Link, session: Option<u32>) -> Entry {
 fn link(n: u32, name: &str, interface: &str, ipparam: &str) -> Link {
     Link {
         name: name.parse().unwrap(),
+        position: 0,
         kind: LinkKind::Tunnel,
         interface: interface.parse().unwrap(),
         ipparam: ipparam.to_owned(),

@@ -14,8 +14,8 @@ use crate::model::routing::{
     Action, Device, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Hop, NexthopKind, RouteKind, Rule, Selector,
     Target,
 };
-use crate::reconcile::desired::{Desired, Make};
-use crate::reconcile::link_state::routed;
+use crate::reconcile::desired::{DefaultRouteMode, Desired};
+use crate::reconcile::link_state::LinkStates;
 use crate::state::drain::Hold;
 use crate::state::records::{Record, Records, V4};
 
@@ -115,7 +115,8 @@ impl Server {
 
     /// The kernel becomes what is wanted.
     fn apply(&mut self) {
-        let desired = Desired::new(&self.config, &routed(&self.config, &self.records, &self.observed), Make::Objects);
+        let states = LinkStates::new(&self.config, &self.records, &self.observed);
+        let desired = Desired::new(&self.config, &states.routed(), DefaultRouteMode::Objects);
         let protocol = self.config.settings.protocol;
         let nexthop = |kind| FoundNexthop { protocol, kind };
         let singles = desired.nexthops.iter().map(|(id, leg)| (*id, nexthop(NexthopKind::Single(leg.clone()))));
@@ -142,7 +143,8 @@ impl Server {
     fn facts(&self) -> Facts {
         let Self { config, records, observed, counters, detours, silent } = self;
         let clock = Clock { unix: NOW, uptime: Some(90 * 86400) };
-        let seen = Seen { config, records, observed, counters, detours, silent };
+        let states = &LinkStates::new(config, records, observed);
+        let seen = Seen { config, records, observed, states, counters, detours, silent };
         Facts::new(&seen, clock, vec![])
     }
 

@@ -1,0 +1,114 @@
+//! What reconciling did, what it could not do, and what will not work although it did.
+
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use thiserror::Error;
+
+use super::firewall;
+use super::link_state::{LinkState, LinkStates};
+use super::plan::Problem;
+use crate::kernel;
+use crate::model::change::Change;
+use crate::model::names::{IfName, LinkName};
+use crate::model::observed::Observed;
+
+/// Something that is not as it should be after reconciling; the rest is.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// Something of somebody else's stands in the way.
+    #[error(transparent)]
+    Problem(Problem),
+    /// The kernel refused twice.
+    #[error("{error}{}", link.as_ref().map(|l| format!("; link {l} is left out until its next event")).unwrap_or_default())]
+    Refused {
+        /// What it said.
+        error: kernel::Error,
+        /// Link that cannot be used for it.
+        link: Option<LinkName>,
+    },
+    /// The kernel said yes, and holds something else.
+    #[error(
+        "`{0}` had no effect: this kernel is too old for it (ports and protocols in rules need Linux 4.17, \
+         dscp needs 6.12), or another program undoes it at once"
+    )]
+    NoEffect(String),
+    /// A line was said to be up, and no packet can leave by it.
+    #[error(
+        "{0} is recorded as up, but {1} is down, or has no carrier or no address: \
+         once it has, run `mhctl apply`, or have its caller say again that it is up"
+    )]
+    Dead(LinkName, IfName),
+    /// Other programs change the same things all the time.
+    #[error("the routes do not come to rest: another program keeps changing them; `ip monitor` shows which")]
+    NotConverging,
+}
+
+/// Something that the kernel holds as configured, and that will not work.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Warning {
+    /// A private network's packets leave by a link with their own source.
+    #[error(
+        "{1} is private, packets are forwarded, and nothing rewrites their source where they leave by {0}: \
+         its provider will drop them; write masquerade = true there, or add rules of your own"
+    )]
+    Unmasqueraded(LinkName, Ipv4Net),
+    /// An Ethernet without a router.
+    #[error(
+        "{0} has no gateway, and {1} is an Ethernet: each host of the Internet is looked for on it by ARP; \
+         have the caller say the router's address, or write gateway there"
+    )]
+    NoGateway(LinkName, IfName),
+    /// The same, where another uplink can carry traffic.
+    #[error(
+        "{0} is not used: it has no gateway, and {1} is an Ethernet; \
+         have the caller say the router's address, or write gateway there"
+    )]
+    Unused(LinkName, IfName),
+}
+
+/// What reconciling did.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Changes that were made, in order.
+    pub made: Vec<Change>,
+    /// What is not as it should be.
+    pub failures: Vec<Failure>,
+    /// What is as it was configured, and will not work like that.
+    pub warnings: Vec<Warning>,
+    /// Links that carry traffic now.
+    pub live: Vec<LinkName>,
+    /// Links that are recorded as up and cannot carry traffic: down, or without carrier or address.
+    pub dead: Vec<LinkName>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Failures on one line of a length that a log takes.
+pub fn summary(failures: &[Failure]) -> String {
+    const SHOWN: usize = 3;
+    let mut all: Vec<_> = failures.iter().take(SHOWN).map(ToString::to_string).collect();
+    if let Some(more) = failures.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        all.push(format!("and {more} more: `mhctl plan` shows what is missing"));
+    }
+    all.join("; ")
+}
+
+/// What will not work of the links that are up.
+pub(super) fn warnings(states: &LinkStates<'_>, observed: &Observed) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if let Some(lan) = observed.private_lan {
+        for link in firewall::unmasqueraded(&states.live(), observed) {
+            warnings.push(Warning::Unmasqueraded(link.name.clone(), lan));
+        }
+    }
+    for (link, state) in states.iter() {
+        let (LinkState::Up(live) | LinkState::NoGateway(live)) = state else { continue };
+        if live.lacks_gateway(observed) {
+            let is_used = matches!(state, LinkState::Up(_));
+            let warning = if is_used { Warning::NoGateway } else { Warning::Unused };
+            warnings.push(warning(link.name.clone(), live.leg.device.name.clone()));
+        }
+    }
+    warnings
+}
