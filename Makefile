@@ -20,6 +20,7 @@ PREFIX    = /usr/local
 CARGO_DEB  = $(TARGET)/tools/bin/cargo-deb
 CARGO_DENY = $(TARGET)/tools/bin/cargo-deny
 DEB       = $(TARGET)/debian/*.deb
+ADVISORIES = $(or $(CARGO_HOME),$(HOME)/.cargo)/advisory-dbs
 # What `make test` does, in this order.
 PARTS     = lint deny build deb test-executables test-cargo test-install test-guests test-package
 SCRIPTS   = tests/run-as-root tests/install-tools tests/check-executables tests/fresh .ci/run hooks/dhclient hooks/dhcpcd \
@@ -36,13 +37,14 @@ ifndef SEED
 SEED     := $(shell date +%s)
 endif
 
-.PHONY: help build man install uninstall deb demo test $(PARTS) test-deb test-vm test-fresh stress bench tools rust clean
+.PHONY: help build man install uninstall deb demo test $(PARTS) advisories test-deb test-vm test-fresh stress bench tools rust clean
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' $(firstword $(MAKEFILE_LIST))
 	@echo 'make build      statically linked executables in target/release'
-	@echo 'make lint       formatting, clippy, shellcheck'
-	@echo 'make deny       licences, bans and sources of dependencies'
+	@echo 'make lint       formatting, clippy (and whether rust-version has all that is used), rustdoc, shellcheck'
+	@echo 'make deny       licences, bans, sources and advisories of dependencies'
+	@echo 'make advisories the database of advisories, from GitHub'
 	@echo 'make clean      remove what was made'
 
 # The executables are built for an explicit target (see .cargo/config.toml) and linked to where
@@ -80,10 +82,16 @@ $(CARGO_DENY): TOOL = cargo-deny@0.20.2
 $(CARGO_DEB) $(CARGO_DENY): | rust
 	$(CARGO) install --quiet --debug --locked --no-default-features --root $(TARGET)/tools $(TOOL)
 
-# Licences, bans and sources of what becomes part of the executables, as deny.toml has them.
+# Licences, bans and sources of what becomes part of the executables, as deny.toml has them. Advisories where their
+# database is: `make advisories` brings it, and asks nobody else.
 deny: $(CARGO_DENY)
 	$(CARGO) fetch --quiet --locked
 	$(CARGO_DENY) --offline --log-level error check licenses bans sources
+	@if ls -d '$(ADVISORIES)'/*/ >/dev/null 2>&1; then set -x; $(CARGO_DENY) --offline --log-level error check advisories; \
+	else echo 'Advisories were not looked at: there is nothing in $(ADVISORIES). `make advisories` brings it.'; fi
+
+advisories: $(CARGO_DENY)
+	$(CARGO_DENY) fetch db
 
 demo: build
 	@$(TARGET)/release/mhctl demo
@@ -91,6 +99,7 @@ demo: build
 lint: tools | rust
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --no-deps --locked --lib
 	shellcheck $(SCRIPTS)
 
 # Says at the end how long each part took, or which one failed.

@@ -316,7 +316,7 @@ fn what_the_article_left_behind_is_told_to_be_deleted() {
         sh(command);
         assert_eq!(host.findings(), [], "{rule}");
     }
-    // README: a link's bit in OUTPUT and PREROUTING is the administrator's to set.
+    // docs/configuration.md: a link's bit in OUTPUT and PREROUTING is the administrator's to set.
     sh("iptables -t mangle -A OUTPUT -p tcp --dport 25 -j MARK --set-xmark 0x1/0x7");
     host.server.apply();
     assert_eq!(host.findings(), []);

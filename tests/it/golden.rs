@@ -1,12 +1,12 @@
-//! Plans as commands, a directory of `golden/` per case: `config.toml`, whose first line says what
-//! the case shows; `links.toml`, the records; `kernel.txt`, what the kernel holds (`fake/text.rs` has
-//! the words); `plan.txt`, what has to come out. After `then:` comes the plan that is made when
-//! the one before is carried out. `UPDATE_GOLDEN=1` writes the plans anew: read the difference.
+//! Plans as commands. A file of `golden/` is a case, on a screen: what it shows; `base:`, a configuration of
+//! `golden/base/`, and `config:`, what this case has beside it; `kernel:`, what the kernel holds (`fake/text.rs` has the
+//! words); `links:`, the records; `plan:`, what has to come out. After `then:` comes the plan that is made when the one
+//! before is carried out. `UPDATE_GOLDEN=1` writes the plans anew: read the difference.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use multihome::config;
 use multihome::kernel::Kernel;
@@ -15,9 +15,47 @@ use multihome::state::records::{Record, Records};
 
 use crate::fake::Fake;
 
-fn read(case: &Path, file: &str) -> String {
-    let path = case.join(file);
-    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+struct Case {
+    path: PathBuf,
+    config: String,
+    kernel: String,
+    links: String,
+    plan: String,
+}
+
+impl Case {
+    fn read(path: &Path) -> Self {
+        let text = read(path);
+        let (text, plan) = split(path, &text, "plan");
+        let (text, links) = split(path, text, "links");
+        let (text, kernel) = split(path, text, "kernel");
+        let (text, own) = text.split_once("\nconfig:\n").unwrap_or((text, ""));
+        let base = text.lines().find_map(|line| line.strip_prefix("base: "));
+        let base = base.map(|name| read(&path.with_file_name("base").join(name).with_extension("toml")));
+        Self {
+            path: path.to_owned(),
+            config: base.unwrap_or_default() + "\n" + own,
+            kernel: kernel.to_owned(),
+            links: links.to_owned(),
+            plan: plan.to_owned(),
+        }
+    }
+
+    fn write_plan(&self, plan: &str) {
+        let text = read(&self.path);
+        let (before, _) = split(&self.path, &text, "plan");
+        fs::write(&self.path, format!("{before}\nplan:\n{plan}")).unwrap();
+    }
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// What stands before this section, and in it.
+fn split<'a>(path: &Path, text: &'a str, section: &str) -> (&'a str, &'a str) {
+    let parts = text.split_once(&format!("\n{section}:\n"));
+    parts.unwrap_or_else(|| panic!("{} has no section {section}, or at the wrong place", path.display()))
 }
 
 fn records(text: &str) -> Records {
@@ -27,13 +65,14 @@ fn records(text: &str) -> Records {
 }
 
 /// The plans of a case; that they lead to rest, and `reconcile` there as well, is checked.
-fn plans(case: &Path) -> String {
-    let mut config = config::parse(&read(case, "config.toml"), &case.join("config.toml")).unwrap();
+fn plans(case: &Case) -> String {
+    let mut config = config::parse(&case.config, &case.path).unwrap();
     // Plans of routes; our chains are compared with what iptables makes of them, in firewall.rs.
     config.settings.firewall = config::Firewall::None;
-    let records = records(&read(case, "links.toml"));
-    let before = Fake::parse(&read(case, "kernel.txt"));
+    let records = records(&case.links);
+    let before = Fake::parse(&case.kernel);
     let protocol = config.settings.protocol;
+    let name = case.path.display();
     let mut kernel = before.clone();
     let mut text = String::new();
     let mut defaults = vec![];
@@ -48,19 +87,19 @@ fn plans(case: &Path) -> String {
         for change in &plan.changes {
             writeln!(text, "{}", change.command(protocol)).unwrap();
             defaults.push(kernel.has_default());
-            kernel.apply(change, protocol).unwrap_or_else(|e| panic!("{}: {e}", case.display()));
+            kernel.apply(change, protocol).unwrap_or_else(|e| panic!("{name}: {e}"));
         }
-        assert!(text.lines().count() < 200, "{} does not come to rest:\n{text}", case.display());
+        assert!(text.lines().count() < 200, "{name} does not come to rest:\n{text}");
     };
     if before.has_default() && kernel.has_default() {
-        assert!(!defaults.contains(&false), "{}: a gap in\n{text}", case.display());
+        assert!(!defaults.contains(&false), "{name}: a gap in\n{text}");
     }
     let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
     let mut reconciled = before;
     let outcome = reconcile(&config, &records, &About::All, &mut reconciled).unwrap();
-    assert_eq!(reconciled.to_string(), kernel.to_string(), "{}", case.display());
-    assert!(outcome.failures.iter().all(|f| matches!(f, Failure::Problem(_))), "{}", case.display());
-    assert_eq!(outcome.failures.iter().map(ToString::to_string).collect::<Vec<_>>(), problems, "{}", case.display());
+    assert_eq!(reconciled.to_string(), kernel.to_string(), "{name}");
+    assert!(outcome.failures.iter().all(|f| matches!(f, Failure::Problem(_))), "{name}");
+    assert_eq!(outcome.failures.iter().map(ToString::to_string).collect::<Vec<_>>(), problems, "{name}");
     for problem in problems {
         writeln!(text, "problem: {problem}").unwrap();
     }
@@ -73,17 +112,19 @@ fn plans_are_as_written() {
     let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let mut count = 0;
     let mut wrong = String::new();
-    let mut all: Vec<_> = fs::read_dir(&cases).unwrap().map(|entry| entry.unwrap().path()).collect();
-    all.sort();
-    for case in all {
+    let mut paths: Vec<_> = fs::read_dir(&cases).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    paths.sort();
+    for path in paths {
         count += 1;
+        let case = Case::read(&path);
         let plans = plans(&case);
         if update {
-            fs::write(case.join("plan.txt"), plans).unwrap();
-        } else if plans != read(&case, "plan.txt") {
-            write!(wrong, "{} is now\n{plans}\n", case.display()).unwrap();
+            case.write_plan(&plans);
+        } else if plans != case.plan {
+            write!(wrong, "{} is now\n{plans}\n", path.display()).unwrap();
         }
     }
-    assert!(count >= 30, "only {count} cases in {}", cases.display());
+    assert!(count >= 80, "only {count} cases in {}", cases.display());
     assert!(wrong.is_empty(), "{wrong}");
 }

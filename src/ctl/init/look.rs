@@ -132,7 +132,7 @@ fn routed(defaults: &[FibRoute]) -> Vec<Found> {
 fn by_dhcp() -> [String; 2] {
     [
         "It is from DHCP, and its client may go on adding a default route of its own. Where the".to_owned(),
-        "gateway changes, leave it out here and install the client's hook, which tells it: see README".to_owned(),
+        "gateway changes, leave it out here and install the client's hook: see docs/callers.md".to_owned(),
     ]
 }
 
