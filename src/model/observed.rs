@@ -14,6 +14,8 @@ use crate::model::routing::{ArpKey, Device, FoundNexthop, FoundRoute, FoundRule}
 pub struct Scope {
     /// Interfaces.
     pub interfaces: BTreeSet<IfName>,
+    /// Indices of interfaces: one that is among none of those may have been renamed.
+    pub indices: BTreeSet<u32>,
     /// Tables of links; the main table is always looked at.
     pub tables: BTreeSet<TableId>,
     /// Protocol number that marks what is ours: tables that our own rules look up are looked at

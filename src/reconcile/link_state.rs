@@ -122,6 +122,7 @@ impl Scope {
         let recorded = records.values().map(|record| &record.interface);
         Self {
             interfaces: configured.chain(recorded).cloned().collect(),
+            indices: records.values().map(|record| record.index).collect(),
             tables: config.links.iter().map(|link| link.table).collect(),
             protocol: config.settings.protocol,
             firewall: config.settings.firewall == Firewall::Iptables,
@@ -184,9 +185,9 @@ fn recorded_ability<'a>(link: &'a Link, record: &Record, observed: &Observed) ->
     with_way_out(link, gateway, local, found)
 }
 
-/// The interface of a record, unless it is gone, or another one bears its name.
+/// The interface of a record, whatever it is called by now, unless it is gone.
 fn interface_of<'a>(record: &Record, observed: &'a Observed) -> Option<&'a Interface> {
-    observed.interfaces.get(&record.interface).filter(|found| found.device.index == record.index)
+    observed.interfaces.values().find(|found| found.device.index == record.index)
 }
 
 /// The address that stands for `local` now: it can change without a word, and nothing leaves by the old one any more.

@@ -77,9 +77,10 @@ pub fn reconcile(
 pub fn preview(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result<Plan, kernel::Error> {
     let observed = kernel.observe(&Scope::new(config, records))?;
     let states = LinkStates::new(config, records, &observed);
-    let mut plan = Plan::new(config, &states.routed(), &observed);
-    Refused::default().add_misgrouped(&mut plan, config, records, kernel)?;
-    let forgets = connections::forgets(config, records, &carrying(&states.routed()), &About::All, kernel)?;
+    let routed = states.routed();
+    let mut plan = Plan::new(config, &routed, &observed);
+    Refused::default().add_misgrouped(&mut plan, config, records, &routed, kernel)?;
+    let forgets = connections::forgets(config, records, &carrying(&routed), &About::All, kernel)?;
     plan.changes.extend(forgets);
     Ok(plan)
 }
@@ -111,7 +112,7 @@ impl<'a, K: Kernel> Run<'a, K> {
 
         let mut plan = self.refused.plan(self.config, &routed, observed);
         // No reason to leave the routes as they are.
-        if let Err(error) = self.refused.add_misgrouped(&mut plan, self.config, self.records, self.kernel) {
+        if let Err(error) = self.refused.add_misgrouped(&mut plan, self.config, self.records, &routed, self.kernel) {
             self.refused.group_members = true;
             self.outcome.failures.push(Failure::Refused { error, link: None });
         }

@@ -66,6 +66,7 @@ impl Refused {
         plan: &mut Plan,
         config: &Config,
         records: &Records,
+        routed: &[LiveLink<'_>],
         kernel: &mut impl Kernel,
     ) -> Result<(), kernel::Error> {
         let Some(index) = plan.changes.iter().position(concerns_groups).filter(|_| !self.group_members) else {
@@ -73,7 +74,7 @@ impl Refused {
         };
         let grouped = kernel.in_groups(&config.settings.numbers.link_groups())?;
         let mut leaving = Vec::new();
-        for device in firewall::misgrouped(config, records, grouped) {
+        for device in firewall::misgrouped(config, records, routed, grouped) {
             let is_moved = plan.changes.iter().any(|change| moves(change, &device));
             let leave = Change::DeviceGroup { device, group: 0 };
             if !is_moved && !self.changes.contains(&leave) {

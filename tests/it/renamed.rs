@@ -147,3 +147,38 @@ fn what_else_lies_in_the_directory_is_left_alone() {
     ok(&mut ctl(&server, "apply"));
     assert_eq!((defaults("main"), files(&server)), (vec![], before));
 }
+
+/// As by `ip link set ppp0 name dsl`, or by a rule of udev that comes late.
+#[test]
+fn an_interface_that_is_renamed_is_the_same_line_still() {
+    let server = Server::new(&with_settings(ARTICLE, "settle-timeout = \"0s\""));
+    server.up(ISP1);
+    server.up(ISP2);
+    let renamed = || {
+        for args in ["link set ppp0 down", "link set ppp0 name dsl", "link set dsl up"] {
+            ip(args);
+        }
+    };
+    renamed();
+    ok(&mut ctl(&server, "apply"));
+    let both = "default nhid 7100 proto 77 nexthop via 198.51.100.1 dev dsl weight 8 nexthop via 203.0.113.1 dev ppp1 weight 2";
+    assert_eq!(defaults("main"), [both]);
+    assert_eq!(defaults("1"), ["default via 198.51.100.1 dev dsl table 1 proto 77"]);
+    assert_eq!(json(&server, "status --json")["links"][0]["state"], "up");
+    // Its pppd goes on to call it as before.
+    ok(&mut server.hook(DOWN, ISP1));
+    assert_eq!(defaults("1"), [""; 0]);
+    assert_eq!(files(&server), ["ppp1.ipv4"]);
+    // By hand it is called as it is called now.
+    renamed_back();
+    server.up(ISP1);
+    renamed();
+    ok(&mut ctl(&server, "link down isp1 --interface dsl"));
+    assert_eq!(files(&server), ["ppp1.ipv4"]);
+}
+
+fn renamed_back() {
+    for args in ["link set dsl down", "link set dsl name ppp0", "link set ppp0 up"] {
+        ip(args);
+    }
+}

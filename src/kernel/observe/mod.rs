@@ -35,6 +35,14 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
             interfaces.insert(name.clone(), found);
         }
     }
+    for index in &scope.indices {
+        if !interfaces.values().any(|found| found.device.index == *index)
+            && let Some(name) = name_of(socket, *index)?
+            && let Some(found) = interface(socket, &name, all)?
+        {
+            interfaces.insert(name, found);
+        }
+    }
     let rules = rules::rules(socket)?;
     let mut tables: BTreeSet<_> = scope.tables.iter().copied().chain([TableId::MAIN]).collect();
     for found in rules.iter().filter(|found| found.protocol == scope.protocol) {
@@ -153,4 +161,10 @@ fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<Address>, Error> {
         Err(e) if e.refused() == Some(19) => Ok(Vec::new()),
         done => done.map_err(read("addresses")),
     }
+}
+
+/// What the interface of that index is called now.
+fn name_of(socket: &mut Socket, index: u32) -> Result<Option<IfName>, Error> {
+    // A name that no configuration can say is none of a link.
+    Ok(interface::by_index(socket, index)?.and_then(|found| found.name.parse().ok()))
 }

@@ -21,7 +21,7 @@ pub struct Desired {
     /// `net.ipv4.fib_multipath_hash_policy`; `None`: whatever it is.
     pub hash_policy: Option<u8>,
     /// Default routes: those of the links' tables, then main's: the spares, which carry whatever becomes of those
-    /// after them, then those of the tiers. Both by rising metric.
+    /// after them, first those that carry, then those of the tiers.
     pub routes: Vec<DefaultRoute>,
     /// Whether an uplink can carry traffic now.
     pub carries: bool,
@@ -57,9 +57,11 @@ impl Desired {
         for l in live {
             desired.routes.push(plain(l.link.table, 0, l));
         }
-        for (link, metric) in spares(config) {
-            if let Some(l) = live.iter().find(|l| l.link.name == link.name) {
-                desired.routes.push(plain(TableId::MAIN, metric, l));
+        // Those that carry come first: where two change places, the one that is left until then may be dead.
+        for carrier in [true, false] {
+            for (link, metric) in spares(config) {
+                let routed = live.iter().find(|l| l.link.name == link.name && l.carrier == carrier);
+                desired.routes.extend(routed.map(|l| plain(TableId::MAIN, metric, l)));
             }
         }
         for (tier, mut members) in tiers(live) {

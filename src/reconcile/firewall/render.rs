@@ -41,19 +41,27 @@ fn is_free(config: &Config, found: u32) -> bool {
 
 /// Of the devices in groups of ours those whose group is not that of a link which they are, by record or by name:
 /// their link has left the configuration, or is on another interface now, and the group may mean another link.
-pub fn misgrouped(config: &Config, records: &Records, grouped: Vec<(Device, u32)>) -> Vec<Device> {
+pub fn misgrouped(
+    config: &Config,
+    records: &Records,
+    routed: &[LiveLink<'_>],
+    grouped: Vec<(Device, u32)>,
+) -> Vec<Device> {
     let mut misgrouped = Vec::new();
     for (device, found) in grouped {
         let link = config.links.iter().find(|link| group(config, link) == found);
-        if !link.is_some_and(|link| is_on(link, &device, records)) {
+        if !link.is_some_and(|link| is_on(link, &device, records, routed)) {
             misgrouped.push(device);
         }
     }
     misgrouped
 }
 
-/// Whether a link is on the device, by record or by name.
-fn is_on(link: &Link, device: &Device, records: &Records) -> bool {
+/// Whether a link is on the device: where it is up, that alone; else by record or by name.
+fn is_on(link: &Link, device: &Device, records: &Records, routed: &[LiveLink<'_>]) -> bool {
+    if let Some(l) = routed.iter().find(|l| l.link.name == link.name) {
+        return l.leg.device.index == device.index;
+    }
     link.interface == device.name || records.get(&link.name).is_some_and(|record| record.index == device.index)
 }
 

@@ -279,7 +279,7 @@ impl Kernel for Fake {
         let interfaces: BTreeMap<_, _> = self
             .nics
             .iter()
-            .filter(|(name, _)| scope.interfaces.contains(*name))
+            .filter(|(name, nic)| scope.interfaces.contains(*name) || scope.indices.contains(&nic.index))
             .map(|nic| (nic.0.clone(), interface(nic)))
             .collect();
         let known = |leg: &Leg| interfaces.contains_key(&leg.device.name);
