@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use nix::libc;
 
+use crate::kernel::netlink::constants::RTM_GETROUTE;
 use crate::kernel::netlink::socket::{self, Socket};
 use crate::kernel::{Error, parse, read};
-
-const RTM_GETROUTE: u16 = 26;
 
 /// A socket to ask by.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Probe {
         request.header.destination_prefix_length = 32;
         request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(to)));
         let answer = match self.socket.get(RTM_GETROUTE, &request) {
-            Err(e) if matches!(e.refused(), Some(101 | 113)) => return Ok(None),
+            Err(e) if matches!(e.refused(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => return Ok(None),
             answer => answer.map_err(read("a route"))?,
         };
         let Some(body) = answer else { return Ok(None) };

@@ -8,6 +8,7 @@ use crate::config::Policy;
 use crate::ctl::lookup::read::Fib;
 use crate::ctl::lookup::{Answer, FibRule, Masked, Packet, Ports};
 use crate::kernel;
+use crate::kernel::netlink::constants::IPPROTO_TCP;
 
 /// Well-known addresses, one in each quarter of all: VPN programs take the Internet in halves or quarters.
 const INTERNET: [Ipv4Addr; 4] = [
@@ -16,7 +17,6 @@ const INTERNET: [Ipv4Addr; 4] = [
     Ipv4Addr::new(149, 112, 112, 112),
     Ipv4Addr::new(208, 67, 222, 222),
 ];
-const TCP: u8 = 6;
 const HTTPS: u16 = 443;
 
 /// Traffic, as it is called in messages.
@@ -44,7 +44,7 @@ pub(super) fn internet() -> Vec<Sample> {
 }
 
 fn own(to: Ipv4Addr) -> Packet {
-    Packet { to, from: None, iif: None, proto: TCP, sport: 0, dport: HTTPS, mark: 0, uid: 0, dscp: 0 }
+    Packet { to, from: None, iif: None, proto: IPPROTO_TCP, sport: 0, dport: HTTPS, mark: 0, uid: 0, dscp: 0 }
 }
 
 /// A connection that the first values of a policy's lists select; none where its interface or the way to its source

@@ -12,6 +12,7 @@ use crate::ctl::lookup::{
     FibRoute, FibRule, Masked, Names, RouteKind, RuleAction, owner, protocol_name, rule_deletion, rule_text,
 };
 use crate::ctl::setup::manifest::Tree;
+use crate::kernel::netlink::constants::{RTPROT_BOOT, RTPROT_STATIC, RTPROT_UNSPEC};
 use crate::kernel::{self, Kernel, Linux, sysctl};
 use crate::model::change::Change;
 use crate::model::names::IfName;
@@ -242,7 +243,7 @@ fn link_of<'a>(rule: &FibRule, config: &'a Config) -> Option<&'a Link> {
 /// writes that table for it: it is ours.
 fn leftover(rule: &FibRule, config: &Config, wanted: &[FibRule]) -> Option<Finding> {
     /// Those of ip(8): none, boot, static.
-    const BY_HAND: [u8; 3] = [0, 3, 4];
+    const BY_HAND: [u8; 3] = [RTPROT_UNSPEC, RTPROT_BOOT, RTPROT_STATIC];
     let link = link_of(rule, config).filter(|_| BY_HAND.contains(&rule.protocol) && owner(rule).is_none())?;
     let text = shown(rule);
     // Of two that are alike the first goes, which may be ours: apply puts that back.

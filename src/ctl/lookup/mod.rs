@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
+use nix::libc;
 
 mod own;
 pub mod read;
@@ -227,10 +228,6 @@ pub enum Answer {
 
 /// What keeps the kernel's answer from being the walk's; `None`: they agree.
 pub fn difference(end: &End<'_>, answer: &Answer, rules: &[FibRule]) -> Option<String> {
-    const EACCES: i32 = 13;
-    const EINVAL: i32 = 22;
-    const ENETUNREACH: i32 = 101;
-    const EHOSTUNREACH: i32 = 113;
     let refused = |errno: i32| match answer {
         Answer::Refused(n) if *n == errno => None,
         Answer::Refused(n) => Some(format!("it refuses with \"{}\", not \"{}\"", errno_text(*n), errno_text(errno))),
@@ -238,10 +235,10 @@ pub fn difference(end: &End<'_>, answer: &Answer, rules: &[FibRule]) -> Option<S
     };
     match end {
         End::Unknown(_) => None,
-        End::Refused { how: Refusal::Blackhole, .. } => refused(EINVAL),
-        End::Refused { how: Refusal::Prohibit, .. } => refused(EACCES),
-        End::NoWay | End::Refused { how: Refusal::Unreachable, by_route: false } => refused(ENETUNREACH),
-        End::Refused { how: Refusal::Unreachable, by_route: true } => refused(EHOSTUNREACH),
+        End::Refused { how: Refusal::Blackhole, .. } => refused(libc::EINVAL),
+        End::Refused { how: Refusal::Prohibit, .. } => refused(libc::EACCES),
+        End::NoWay | End::Refused { how: Refusal::Unreachable, by_route: false } => refused(libc::ENETUNREACH),
+        End::Refused { how: Refusal::Unreachable, by_route: true } => refused(libc::EHOSTUNREACH),
         End::Route(route) => match answer {
             Answer::Refused(n) => Some(format!("it refuses with \"{}\"", errno_text(*n))),
             Answer::Way { table, .. } if *table != route.table && !one_trie(route.table, *table, rules) => {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::io;
 
 use super::{FibRule, Masked, Ports, Refusal, RuleAction};
+use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
 use crate::model::sh::quoted;
 
 /// Names of tables.
@@ -126,9 +127,9 @@ pub fn rule_deletion(rule: &FibRule) -> String {
 /// A protocol's usual name.
 pub fn proto_text(proto: u8) -> String {
     match proto {
-        1 => "icmp".to_owned(),
-        6 => "tcp".to_owned(),
-        17 => "udp".to_owned(),
+        IPPROTO_ICMP => "icmp".to_owned(),
+        IPPROTO_TCP => "tcp".to_owned(),
+        IPPROTO_UDP => "udp".to_owned(),
         n => n.to_string(),
     }
 }

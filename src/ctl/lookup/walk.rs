@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::{FibRoute, FibRule, Masked, Packet, Ports, Refusal, RouteKind, RuleAction, Tables};
+use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
 
 /// The bits of `tos` that old selectors compare (`INET_DSCP_LEGACY_TOS_MASK`).
 const LEGACY_TOS: u8 = 0x1c;
@@ -111,9 +112,9 @@ impl fmt::Display for Miss {
             Self::From(None) => f.write_str("its source is not chosen yet"),
             Self::From(Some(from)) => write!(f, "its source is {from}"),
             Self::Dscp(dscp) => write!(f, "its DSCP is {dscp}"),
-            Self::Proto(6) => f.write_str("it is tcp"),
-            Self::Proto(17) => f.write_str("it is udp"),
-            Self::Proto(1) => f.write_str("it is icmp"),
+            Self::Proto(IPPROTO_TCP) => f.write_str("it is tcp"),
+            Self::Proto(IPPROTO_UDP) => f.write_str("it is udp"),
+            Self::Proto(IPPROTO_ICMP) => f.write_str("it is icmp"),
             Self::Proto(n) => write!(f, "its protocol is {n}"),
             Self::Sport(0) => f.write_str("its source port is not known"),
             Self::Sport(port) => write!(f, "its source port is {port}"),

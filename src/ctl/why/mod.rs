@@ -15,6 +15,7 @@ use crate::cli::Common;
 use crate::config::{self, Config};
 use crate::ctl::lookup::read::Fib;
 use crate::ctl::lookup::{Answer, End, FibRule, Names, Packet, Tables, Walk, difference};
+use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
 use crate::kernel::{self, Kernel, Linux};
 use crate::model::names::{IfName, LinkName};
 use crate::model::observed::Scope;
@@ -97,9 +98,9 @@ fn host(text: &str) -> Result<Ipv4Addr, String> {
 
 fn proto(text: &str) -> Result<u8, String> {
     match text {
-        "icmp" => Ok(1),
-        "tcp" => Ok(6),
-        "udp" => Ok(17),
+        "icmp" => Ok(IPPROTO_ICMP),
+        "tcp" => Ok(IPPROTO_TCP),
+        "udp" => Ok(IPPROTO_UDP),
         n => n.parse().ok().filter(|n| *n != 0).ok_or_else(|| "write tcp, udp, icmp or a number to 255".to_owned()),
     }
 }
@@ -262,7 +263,7 @@ fn packet(args: &Args, fib: &mut Fib) -> Result<Packet, CtlError> {
 
 /// The device by which an address is reached.
 fn towards(to: Ipv4Addr, fib: &mut Fib) -> Result<Option<(u32, String)>, kernel::Error> {
-    let packet = Packet { to, from: None, iif: None, proto: 6, sport: 0, dport: 0, mark: 0, uid: 0, dscp: 0 };
+    let packet = Packet { to, from: None, iif: None, proto: IPPROTO_TCP, sport: 0, dport: 0, mark: 0, uid: 0, dscp: 0 };
     Ok(match fib.ask(&packet)? {
         Ok(Answer::Way { device, name, local: false, .. }) => Some((device, name)),
         _ => None,

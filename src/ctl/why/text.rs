@@ -3,9 +3,12 @@
 use std::io::{self, Write};
 use std::net::IpAddr;
 
+use nix::libc;
+
 use super::silence::Silent;
 use super::{Naming, Report};
 use crate::ctl::lookup::{Answer, End, FibLeg, FibRoute, Outcome, Packet, Refusal, Step, errno_text, rule_text};
+use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
 use crate::model::names::LinkName;
 
 /// Longest rule that has its outcome on the same line.
@@ -39,9 +42,9 @@ pub(super) fn print(report: &Report<'_>, out: &mut impl Write) -> io::Result<()>
 
 fn headline(packet: &Packet, report: &Report<'_>) -> String {
     let proto = match packet.proto {
-        1 => "icmp".to_owned(),
-        6 => "tcp".to_owned(),
-        17 => "udp".to_owned(),
+        IPPROTO_ICMP => "icmp".to_owned(),
+        IPPROTO_TCP => "tcp".to_owned(),
+        IPPROTO_UDP => "udp".to_owned(),
         n => format!("protocol {n}"),
     };
     let port = |port: u16| if port == 0 { String::new() } else { format!(" port {port}") };
@@ -160,11 +163,13 @@ fn kernel(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
     if let Some(difference) = &report.difference {
         writeln!(out, "The kernel  DIFFERS: {difference}")?;
         if let (Answer::Refused(errno), Some((_, iif))) = (answer, &packet.iif) {
-            match errno {
+            match *errno {
                 // fib_validate_source() and ip_route_input_slow().
-                18 => writeln!(out, "            the reverse path filter of {iif} drops it: mhctl doctor")?,
-                22 => writeln!(out, "            {iif} does not take a packet from that source")?,
-                113 => writeln!(out, "            it forwards nothing from {iif}: sysctl -w net.ipv4.ip_forward=1")?,
+                libc::EXDEV => writeln!(out, "            the reverse path filter of {iif} drops it: mhctl doctor")?,
+                libc::EINVAL => writeln!(out, "            {iif} does not take a packet from that source")?,
+                libc::EHOSTUNREACH => {
+                    writeln!(out, "            it forwards nothing from {iif}: sysctl -w net.ipv4.ip_forward=1")?;
+                }
                 _ => {}
             }
         }

@@ -1,5 +1,6 @@
 //! Messages to and from the kernel.
 
+pub(crate) mod constants;
 pub mod netfilter;
 pub mod nexthop;
 pub mod nla;

@@ -11,21 +11,17 @@ use tracing::debug;
 
 use super::read;
 use crate::kernel::Error;
+use crate::kernel::netlink::constants::{
+    RTA_DST, RTA_GATEWAY, RTA_MULTIPATH, RTA_OIF, RTA_TABLE, RTA_VIA, RTM_GETROUTE,
+};
 use crate::kernel::netlink::nla::attribute;
 use crate::kernel::netlink::socket::Socket;
 use crate::model::names::{IfName, TableId};
 use crate::model::observed::{Interface, InterfaceState, RouteBy};
 
-const RTM_GETROUTE: u16 = 26;
 /// `struct rtmsg`.
 const RTMSG_LEN: usize = 12;
 const RTN_UNICAST: u8 = 1;
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
-const RTA_MULTIPATH: u16 = 9;
-const RTA_TABLE: u16 = 15;
-const RTA_VIA: u16 = 18;
 /// `struct rtnexthop`: length, flags, hops, interface.
 const RTNEXTHOP_LEN: usize = 8;
 

@@ -9,12 +9,11 @@ use netlink_packet_route::route::RouteFlags;
 use super::routes::Devices;
 use super::{parse, read};
 use crate::kernel::Error;
+use crate::kernel::netlink::constants::RTM_GETNEXTHOP;
 use crate::kernel::netlink::nexthop::{NexthopAttribute, NexthopGroupEntry, NexthopMessage};
 use crate::kernel::netlink::socket::Socket;
 use crate::model::names::{HostAddr, Weight};
 use crate::model::routing::{FoundNexthop, Leg, Member, NexthopKind};
-
-const RTM_GETNEXTHOP: u16 = 106;
 
 /// All nexthop objects by id; `None`: the kernel knows of no such thing.
 pub(crate) fn nexthops(socket: &mut Socket, devices: &Devices) -> Result<Option<BTreeMap<u32, FoundNexthop>>, Error> {
@@ -25,8 +24,8 @@ pub(crate) fn nexthops(socket: &mut Socket, devices: &Devices) -> Result<Option<
         Ok(ControlFlow::Continue(()))
     };
     match socket.dump(RTM_GETNEXTHOP, &NexthopMessage::dump(), BTreeMap::new, each) {
-        // Before Linux 5.3: EOPNOTSUPP.
-        Err(e) if e.refused() == Some(95) => Ok(None),
+        // Before Linux 5.3.
+        Err(e) if e.is_unsupported() => Ok(None),
         done => done.map(Some).map_err(read("nexthops")),
     }
 }

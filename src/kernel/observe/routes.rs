@@ -11,14 +11,13 @@ use netlink_packet_route::route::{
 };
 
 use super::{parse, read};
+use crate::kernel::netlink::constants::RTM_GETROUTE;
 use crate::kernel::netlink::socket::Socket;
 use crate::kernel::{Error, interface};
 use crate::model::names::{HostAddr, IfName, TableId, Weight};
 use crate::model::observed::Interface;
 use crate::model::routing::{Device, FoundRoute, FoundTarget, Hop, Leg, RouteKind, WeightedLeg};
 use crate::model::sh::quoted;
-
-const RTM_GETROUTE: u16 = 26;
 
 /// Names of devices by index: those of the scope, and others as they turn up in routes.
 pub(crate) struct Devices {
@@ -72,7 +71,7 @@ pub(crate) fn defaults(
     };
     let found = match socket.dump(RTM_GETROUTE, &request, Vec::new, each) {
         // No route has ever been put into this table: ENOENT.
-        Err(e) if e.refused() == Some(2) => return Ok(()),
+        Err(e) if e.is_gone() => return Ok(()),
         done => done.map_err(read("routes"))?,
     };
     for message in found {

@@ -10,16 +10,11 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessa
 
 use super::{parse, read};
 use crate::kernel::Error;
-use crate::kernel::apply::FRA_DSCP;
+use crate::kernel::netlink::constants::{FRA_DPORT_MASK, FRA_DSCP, FRA_DSCP_MASK, FRA_SPORT_MASK, RTM_GETRULE};
 use crate::kernel::netlink::socket::Socket;
 use crate::model::names::{Family, TableId};
 use crate::model::routing::{Action, FoundRule, Rule, Selector};
 use crate::model::routing::{FwMark, PortRange, UidRange};
-
-const RTM_GETRULE: u16 = 34;
-const FRA_SPORT_MASK: u16 = 28;
-const FRA_DPORT_MASK: u16 = 29;
-const FRA_DSCP_MASK: u16 = 30;
 
 /// All rules of both families, those of each in the kernel's order, by one dump: a kernel without IPv6 has none of it.
 /// The request is its header only: what the strict check of `fib_nl_dumprule()` accepts.

@@ -15,6 +15,7 @@ use proptest::sample::Index;
 use proptest::test_runner::TestRunner;
 
 use super::*;
+use crate::kernel::netlink::constants::{RTM_GETADDR, RTM_GETLINK, RTM_GETNEXTHOP, RTM_GETROUTE, RTM_GETRULE};
 use crate::kernel::netlink::nexthop::NexthopMessage;
 use crate::kernel::netlink::socket::{End, answers};
 use crate::model::firewall::Seal;
@@ -83,15 +84,15 @@ fn real() -> Vec<Vec<Vec<u8>>> {
     let mut socket = Socket::open().unwrap();
     let mut request = RouteMessage::default();
     request.header.address_family = AddressFamily::Inet;
-    let routes = dump(&mut socket, 26, &request);
+    let routes = dump(&mut socket, RTM_GETROUTE, &request);
     let mut request = RuleMessage::default();
     request.header.family = AddressFamily::Unspec;
-    let rules = dump(&mut socket, 34, &request);
+    let rules = dump(&mut socket, RTM_GETRULE, &request);
     let mut request = AddressMessage::default();
     request.header.family = AddressFamily::Inet;
     let addresses = dump(&mut socket, RTM_GETADDR, &request);
-    let nexthops = dump(&mut socket, 106, &NexthopMessage::dump());
-    let links = dump(&mut socket, 18, &AnyLink);
+    let nexthops = dump(&mut socket, RTM_GETNEXTHOP, &NexthopMessage::dump());
+    let links = dump(&mut socket, RTM_GETLINK, &AnyLink);
     let chain = nftables::rules_of(Socket::open_netfilter().unwrap(), "MULTIHOME-OUTPUT");
     vec![routes, rules, addresses, nexthops, links, chain]
 }

@@ -11,8 +11,13 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteType, RouteVia,
 };
 use netlink_packet_route::rule::RuleMessage;
+use nix::libc;
 
 use crate::ctl::lookup::{Answer, FibLeg, FibRoute, FibRule, Packet, Refusal, RouteKind, Tables, walk};
+use crate::kernel::netlink::constants::{
+    IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, RTA_DPORT, RTA_DST, RTA_IP_PROTO, RTA_SPORT, RTM_GETNEXTHOP, RTM_GETROUTE,
+    RTM_GETRULE,
+};
 use crate::kernel::netlink::nexthop::{NexthopAttribute, NexthopMessage};
 use crate::kernel::netlink::socket::Socket;
 use crate::kernel::{Error, interface, observe, parse, read};
@@ -22,17 +27,8 @@ mod rules;
 
 pub use neighbour::Neighbour;
 
-const RTM_GETROUTE: u16 = 26;
-const RTM_GETRULE: u16 = 34;
-const RTM_GETNEXTHOP: u16 = 106;
-
 /// `struct rtmsg`.
 const RTMSG_LEN: usize = 12;
-const RTA_DST: u16 = 1;
-
-const RTA_IP_PROTO: u16 = 27;
-const RTA_SPORT: u16 = 28;
-const RTA_DPORT: u16 = 29;
 
 /// Name and group of a device.
 #[derive(Debug, Clone)]
@@ -50,7 +46,7 @@ pub struct Fib {
 
 impl Fib {
     /// IP protocols that the kernel answers for (`rtm_getroute_parse_ip_proto()`).
-    pub const ANSWERED: [u8; 3] = [1, 6, 17];
+    pub const ANSWERED: [u8; 3] = [IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP];
 
     /// Of the thread's network namespace.
     pub fn open() -> Result<Self, Error> {
@@ -89,7 +85,7 @@ impl Fib {
         };
         let found = match self.socket.dump(RTM_GETROUTE, &request, Vec::new, each) {
             // No route has ever been put into this table: ENOENT.
-            Err(e) if e.refused() == Some(2) => Vec::new(),
+            Err(e) if e.is_gone() => Vec::new(),
             done => done.map_err(read("routes"))?,
         };
         found
@@ -179,10 +175,10 @@ impl Fib {
         }
         match self.socket.get(RTM_GETROUTE, &request) {
             Ok(Some(body)) => parse(&body).map(Ok).map_err(read("a route")),
-            Ok(None) => Ok(Err(19)),
+            Ok(None) => Ok(Err(libc::ENODEV)),
             // Not permitted to ask, or wrongly asked, is not an answer about a packet.
             Err(e) => match e.refused() {
-                Some(errno) if errno != 1 && errno != 95 => Ok(Err(errno)),
+                Some(errno) if !matches!(errno, libc::EPERM | libc::EOPNOTSUPP) => Ok(Err(errno)),
                 _ => Err(read("a route")(e)),
             },
         }

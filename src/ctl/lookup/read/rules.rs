@@ -7,11 +7,7 @@ use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_route::rule::{RuleAction as WireAction, RuleAttribute, RuleFlags, RuleMessage};
 
 use crate::ctl::lookup::{FibRule, Masked, Ports, Refusal, RuleAction};
-
-const FRA_DSCP: u16 = 25;
-const FRA_SPORT_MASK: u16 = 28;
-const FRA_DPORT_MASK: u16 = 29;
-const FRA_DSCP_MASK: u16 = 30;
+use crate::kernel::netlink::constants::{FRA_DPORT_MASK, FRA_DSCP, FRA_DSCP_MASK, FRA_SPORT_MASK};
 
 /// A rule.
 pub(super) fn rule(message: &RuleMessage) -> FibRule {

@@ -33,20 +33,12 @@ use netlink_packet_core::{
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteFlags, RouteProtocol, RouteScope};
 
+use crate::kernel::netlink::constants::{
+    NHA_BLACKHOLE, NHA_GATEWAY, NHA_GROUP, NHA_GROUP_TYPE, NHA_ID, NHA_OIF, NHA_OP_FLAG_RESP_GRP_RESVD_0, NHA_OP_FLAGS,
+};
+
 #[cfg(test)]
 mod tests;
-
-const NHA_ID: u16 = 1;
-const NHA_GROUP: u16 = 2;
-const NHA_GROUP_TYPE: u16 = 3;
-const NHA_BLACKHOLE: u16 = 4;
-const NHA_OIF: u16 = 5;
-const NHA_GATEWAY: u16 = 6;
-const NHA_OP_FLAGS: u16 = 14;
-
-/// In the kernel's `NHA_OP_FLAGS` (6.12): the bytes of a group's members that were reserved before
-/// are set, not whatever was in memory.
-const NHA_OP_FLAG_RESP_GRP_RESVD_0: u32 = 1 << 31;
 
 const HEADER_LEN: usize = 8;
 const GROUP_ENTRY_LEN: usize = 8;
