@@ -7,8 +7,9 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use nix::libc;
 
 use crate::kernel::netlink::constants::RTM_GETROUTE;
+use crate::kernel::netlink::route::Route;
 use crate::kernel::netlink::socket::{self, Socket};
-use crate::kernel::{Error, parse, read};
+use crate::kernel::{Error, read};
 
 /// A socket to ask by.
 #[derive(Debug)]
@@ -34,9 +35,8 @@ impl Probe {
             answer => answer.map_err(read("a route"))?,
         };
         let Some(body) = answer else { return Ok(None) };
-        let message: RouteMessage = parse(&body).map_err(read("a route"))?;
-        let device =
-            message.attributes.iter().find_map(|a| if let RouteAttribute::Oif(n) = a { Some(*n) } else { None });
-        device.map(Some).ok_or_else(|| read("a route")(socket::Error::Decode("no device".to_owned())))
+        let route = Route::parse(&body).map_err(read("a route"))?;
+        let hop = route.hops().next();
+        hop.map(|hop| Some(hop.device)).ok_or_else(|| read("a route")(socket::Error::Decode("no device".to_owned())))
     }
 }

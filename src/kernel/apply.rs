@@ -63,7 +63,7 @@ fn gone(done: Result<(), socket::Error>) -> Result<(), socket::Error> {
 fn new_rule_flags(rule: &Rule) -> u16 {
     match rule.action {
         Action::Goto(_) => NLM_F_CREATE,
-        Action::Lookup { .. } | Action::Unreachable => NLM_F_CREATE | NLM_F_EXCL,
+        _ => NLM_F_CREATE | NLM_F_EXCL,
     }
 }
 
@@ -112,7 +112,7 @@ fn found_route(route: &FoundRoute) -> RouteMessage {
         FoundTarget::Legs(legs) => add_legs(&mut message, legs),
         FoundTarget::Other { kind, hops, .. } => {
             // A deletion without any leg matches whatever else is there, so the type has to.
-            message.header.kind = kind.0.into();
+            message.header.kind = kind.number().into();
             let gateway = |gateway| match gateway {
                 IpAddr::V4(gateway) => RouteAttribute::Gateway(RouteAddress::Inet(gateway)),
                 IpAddr::V6(gateway) => RouteAttribute::Via(RouteVia::Inet6(gateway)),
@@ -175,6 +175,10 @@ fn rule(rule: &Rule, protocol: u8) -> RuleMessage {
             attributes.extend(suppress_prefixlength.map(RuleAttribute::SuppressPrefixLen));
         }
         Action::Unreachable => message.header.action = RuleAction::Unreachable,
+        Action::Blackhole => message.header.action = RuleAction::Blackhole,
+        Action::Prohibit => message.header.action = RuleAction::Prohibit,
+        Action::Nop => message.header.action = RuleAction::Nop,
+        Action::Other(number) => message.header.action = number.into(),
         Action::Goto(priority) => {
             message.header.action = RuleAction::Goto;
             attributes.push(RuleAttribute::Goto(priority));

@@ -114,7 +114,7 @@ fn routed(defaults: &[FibRoute]) -> Vec<Found> {
         if found.iter().any(|f| f.interface.as_ref() == Some(&interface)) {
             continue;
         }
-        let gateway = match leg.gateway {
+        let gateway = match leg.hop.gateway {
             Some(IpAddr::V4(addr)) => HostAddr::new(addr).ok(),
             _ => None,
         };

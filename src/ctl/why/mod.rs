@@ -14,11 +14,12 @@ use super::Error as CtlError;
 use crate::cli::Common;
 use crate::config::{self, Config};
 use crate::ctl::lookup::read::Fib;
-use crate::ctl::lookup::{Answer, End, FibRule, Names, Packet, Tables, Walk, difference};
+use crate::ctl::lookup::{Answer, End, Names, Packet, Tables, Walk, difference};
 use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
 use crate::kernel::{self, Kernel, Linux};
-use crate::model::names::{IfName, LinkName};
+use crate::model::names::{IfName, LinkName, TableId};
 use crate::model::observed::Scope;
+use crate::model::routing::FoundRule;
 use crate::reconcile::link_state::live;
 use crate::state::records::Store;
 
@@ -149,13 +150,13 @@ struct Naming<'a> {
 
 impl Naming<'_> {
     /// What a rule of ours is there for.
-    fn purpose(&self, rule: &FibRule) -> Option<String> {
+    fn purpose(&self, found: &FoundRule) -> Option<String> {
         let config = self.config?;
-        if rule.protocol != config.settings.protocol {
+        if found.protocol != config.settings.protocol {
             return None;
         }
         let mut policies = config.policies.iter().zip(config.policy_priorities());
-        let (policy, _) = policies.find(|(_, priorities)| priorities.contains(&rule.priority))?;
+        let (policy, _) = policies.find(|(_, priorities)| priorities.contains(&found.rule.priority))?;
         Some(format!("policy \"{}\"", policy.name))
     }
 }
@@ -272,7 +273,8 @@ fn towards(to: Ipv4Addr, fib: &mut Fib) -> Result<Option<(u32, String)>, kernel:
 
 /// Names of tables: the kernel's, and those of the links.
 fn tables(config: Option<&Config>) -> Names {
-    let kernel = [(253, "default"), (254, "main"), (255, "local")].map(|(n, name)| (n, name.to_owned()));
-    let links = config.into_iter().flat_map(|c| &c.links).map(|l| (l.table.get(), l.name.to_string()));
+    let kernel = [(TableId::DEFAULT, "default"), (TableId::MAIN, "main"), (TableId::LOCAL, "local")];
+    let kernel = kernel.map(|(table, name)| (table, name.to_owned()));
+    let links = config.into_iter().flat_map(|c| &c.links).map(|l| (l.table, l.name.to_string()));
     links.chain(kernel).collect()
 }

@@ -22,19 +22,19 @@ pub(super) fn print(report: &Report<'_>, out: &mut impl Write) -> io::Result<()>
         writeln!(out, "({link} is down already)")?;
     }
     writeln!(out)?;
-    let rules: Vec<_> = walk.steps.iter().map(|step| rule_text(step.rule, &naming.tables)).collect();
+    let rules: Vec<_> = walk.steps.iter().map(|step| rule_text(step.found, &naming.tables)).collect();
     let width = rules.iter().map(String::len).filter(|len| *len <= RULE_WIDTH).max().unwrap_or(0);
     for (step, rule) in walk.steps.iter().zip(&rules) {
         let outcome = outcome(step);
         if rule.len() <= width {
-            writeln!(out, "{:>5}  {rule:<width$}  {outcome}", step.rule.priority)?;
+            writeln!(out, "{:>5}  {rule:<width$}  {outcome}", step.found.rule.priority)?;
         } else {
-            writeln!(out, "{:>5}  {rule}\n{:5}  {:width$}  {outcome}", step.rule.priority, "", "")?;
+            writeln!(out, "{:>5}  {rule}\n{:5}  {:width$}  {outcome}", step.found.rule.priority, "", "")?;
         }
     }
     writeln!(out)?;
     end(report, out)?;
-    if let Some(purpose) = walk.steps.last().and_then(|step| naming.purpose(step.rule)) {
+    if let Some(purpose) = walk.steps.last().and_then(|step| naming.purpose(step.found)) {
         writeln!(out, "Because of  {purpose}")?;
     }
     kernel(report, out)
@@ -147,7 +147,7 @@ fn device(name: &str, naming: &Naming<'_>) -> String {
 
 fn leg(leg: &FibLeg, naming: &Naming<'_>) -> String {
     let via = |gateway: IpAddr| format!(" via {gateway}");
-    format!("{}{}", device(&leg.name, naming), leg.gateway.map(via).unwrap_or_default())
+    format!("{}{}", device(&leg.name, naming), leg.hop.gateway.map(via).unwrap_or_default())
 }
 
 fn kernel(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
@@ -200,11 +200,11 @@ fn bound(report: &Report<'_>, answer: &Answer, out: &mut impl Write) -> io::Resu
     let (End::Route(route), Some(step)) = (&walk.end, walk.steps.last()) else {
         return writeln!(out, "But then    with source {source} it has no way any more");
     };
-    if report.walk.steps.last().is_some_and(|before| before.rule == step.rule) {
+    if report.walk.steps.last().is_some_and(|before| before.found == step.found) {
         return Ok(());
     }
-    let rule = step.rule.priority;
-    let same = route.legs.iter().any(|l| l.device == *first);
+    let rule = step.found.rule.priority;
+    let same = route.legs.iter().any(|leg| leg.hop.device == *first);
     let by: Vec<_> = route.shares().iter().map(|(l, _)| device(&l.name, &report.naming)).collect();
     match by.as_slice() {
         [only] if same => writeln!(out, "Then        rule {rule} for source {source} keeps it on {only}"),

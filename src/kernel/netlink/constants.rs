@@ -8,9 +8,9 @@ use nix::libc;
 // linux/rtnetlink.h and linux/if_link.h.
 pub(crate) use nix::libc::{
     IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_GROUP, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_STATS64,
-    RTA_DST, RTA_GATEWAY, RTA_MULTIPATH, RTA_OIF, RTA_TABLE, RTM_DELLINK, RTM_DELROUTE, RTM_DELRULE, RTM_GETADDR,
-    RTM_GETLINK, RTM_GETNEIGH, RTM_GETROUTE, RTM_GETRULE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE, RTM_NEWRULE,
-    RTM_SETLINK, RTPROT_BOOT, RTPROT_STATIC, RTPROT_UNSPEC,
+    RTA_DST, RTA_GATEWAY, RTA_MULTIPATH, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTM_DELLINK, RTM_DELROUTE,
+    RTM_DELRULE, RTM_GETADDR, RTM_GETLINK, RTM_GETNEIGH, RTM_GETROUTE, RTM_GETRULE, RTM_NEWADDR, RTM_NEWLINK,
+    RTM_NEWROUTE, RTM_NEWRULE, RTM_SETLINK, RTPROT_BOOT, RTPROT_STATIC, RTPROT_UNSPEC,
 };
 
 pub(crate) const RTEXT_FILTER_SKIP_STATS: u32 = libc::RTEXT_FILTER_SKIP_STATS as u32;
@@ -22,6 +22,9 @@ pub(crate) const RTA_VIA: u16 = 18;
 pub(crate) const RTA_IP_PROTO: u16 = 27;
 pub(crate) const RTA_SPORT: u16 = 28;
 pub(crate) const RTA_DPORT: u16 = 29;
+pub(crate) const RTA_NH_ID: u16 = 30;
+pub(crate) const RTNH_F_DEAD: u32 = 1;
+pub(crate) const RTNH_F_ONLINK: u32 = 4;
 pub(crate) const RTPROT_DHCP: u8 = 16;
 
 /// The multicast groups of rtnetlink as bind(2) takes them.
@@ -37,6 +40,7 @@ const fn group(number: u32) -> u32 {
 
 // sys/socket.h and netinet/in.h.
 pub(crate) const AF_INET: u8 = libc::AF_INET as u8;
+pub(crate) const AF_INET6: u8 = libc::AF_INET6 as u8;
 pub(crate) const IPPROTO_ICMP: u8 = libc::IPPROTO_ICMP as u8;
 pub(crate) const IPPROTO_TCP: u8 = libc::IPPROTO_TCP as u8;
 pub(crate) const IPPROTO_UDP: u8 = libc::IPPROTO_UDP as u8;

@@ -4,4 +4,5 @@ pub(crate) mod constants;
 pub mod netfilter;
 pub mod nexthop;
 pub mod nla;
+pub(crate) mod route;
 pub mod socket;

@@ -20,8 +20,8 @@ use crate::model::routing::{Action, Device};
 
 mod ethernets;
 mod nexthops;
-mod routes;
-mod rules;
+pub(crate) mod routes;
+pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -34,7 +34,7 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
             interfaces.insert(name.clone(), found);
         }
     }
-    let rules = rules::rules(socket)?;
+    let rules = rules::rules(socket, AddressFamily::Unspec)?;
     let mut tables: BTreeSet<_> = scope.tables.iter().copied().chain([TableId::MAIN]).collect();
     for found in rules.iter().filter(|found| found.protocol == scope.protocol) {
         if let Action::Lookup { table, .. } = found.rule.action {

@@ -36,6 +36,7 @@ use netlink_packet_route::route::{RouteFlags, RouteProtocol, RouteScope};
 use crate::kernel::netlink::constants::{
     NHA_BLACKHOLE, NHA_GATEWAY, NHA_GROUP, NHA_GROUP_TYPE, NHA_ID, NHA_OIF, NHA_OP_FLAG_RESP_GRP_RESVD_0, NHA_OP_FLAGS,
 };
+use crate::model::routing::Hop;
 
 #[cfg(test)]
 mod tests;
@@ -231,6 +232,31 @@ impl NexthopMessage {
     /// What names the object to delete.
     pub fn delete(id: u32) -> Self {
         Self { attributes: vec![NexthopAttribute::Id(id)], ..Self::default() }
+    }
+
+    /// The object's id.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.attributes.iter().find_map(|a| if let NexthopAttribute::Id(id) = a { Some(*id) } else { None })
+    }
+
+    /// The members, if it is a group.
+    pub(crate) fn members(&self) -> Option<&[NexthopGroupEntry]> {
+        self.attributes.iter().find_map(|a| if let NexthopAttribute::Group(all) = a { Some(&all[..]) } else { None })
+    }
+
+    /// Where it leads, if it is no group and leads out of a device.
+    pub(crate) fn hop(&self) -> Option<Hop> {
+        let flags = self.header.flags;
+        let (mut device, mut gateway) = (None, None);
+        for attribute in &self.attributes {
+            match attribute {
+                NexthopAttribute::Oif(index) => device = Some(*index),
+                NexthopAttribute::Gateway(addr) => gateway = Some(*addr),
+                _ => {}
+            }
+        }
+        let (onlink, dead) = (flags.contains(RouteFlags::Onlink), flags.contains(RouteFlags::Dead));
+        Some(Hop { onlink, dead, ..Hop::new(device?, gateway) })
     }
 
     /// What asks for all objects, groups included.
