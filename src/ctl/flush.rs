@@ -14,6 +14,7 @@ use super::Error;
 use crate::cli::Common;
 use crate::config::{self, Config, LinkKind};
 use crate::hook::pass::{self, Pass};
+use crate::kernel::netlink::constants::RTPROT_STATIC;
 use crate::kernel::{self, Kernel, Linux};
 use crate::model::change::Change;
 use crate::model::firewall::{self, Table};
@@ -26,11 +27,6 @@ use crate::model::sh::quoted;
 use crate::reconcile::firewall::batches;
 use crate::reconcile::link_state::{LinkStates, LiveLink};
 use crate::state::records::{Effect, Entries, Records, Store};
-
-/// The plain default route is the administrator's from here on: `RTPROT_STATIC`, which daemons leave
-/// alone, where they purge `RTPROT_BOOT` at their start. pppd looks at no protocol. It leads by a
-/// device of ours, so that the next apply with that link up replaces it in place.
-const STATIC: u8 = 4;
 
 /// Starts the timer at boot, whoever has enabled it.
 const TIMER: &str = "/etc/systemd/system/timers.target.wants/multihome.timer";
@@ -94,7 +90,10 @@ fn steps(
     let plain = plain_default(config, live, observed, refused)?;
     // It takes the place of the first of its metric.
     let replaced = plain.as_ref().and_then(|plain| first(observed, plain.metric));
-    let plain = plain.map(|route| Step { change: Change::Route(route), protocol: STATIC });
+    // It is the administrator's from here on: daemons leave RTPROT_STATIC alone, where they purge RTPROT_BOOT at their
+    // start. pppd looks at no protocol. It leads by a device of ours, so that the next apply with that link up replaces
+    // it in place.
+    let plain = plain.map(|route| Step { change: Change::Route(route), protocol: RTPROT_STATIC });
     let mut steps: Vec<_> = plain.into_iter().collect();
     let mut add = |change| steps.push(Step { change, protocol: ours });
     // Backwards: a policy goes before the rule that keeps it from what main knows better.

@@ -6,14 +6,18 @@ use std::time::{Duration, Instant};
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
+use nix::libc;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::kernel::netlink::constants::{
+    RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV4_RULE, RTMGRP_LINK, RTMGRP_NEXTHOP,
+};
 use crate::kernel::removal::Error;
 
-/// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV4_RULE` and `_NEXTHOP`; the kernel leaves out those
-/// that it does not have.
-const GROUPS: u32 = 1 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 31;
+/// The kernel leaves out those that it does not have.
+const GROUPS: u32 = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE | RTMGRP_NEXTHOP;
+
 /// Why waiting ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Woken {
@@ -81,7 +85,7 @@ impl Notices {
                 _ = resized.recv() => Ok(Woken::Changed),
                 received = socket.recv_from_full() => match received {
                     // ENOBUFS: so much has changed that some notices were dropped.
-                    Err(e) if e.raw_os_error() != Some(105) => Err(e),
+                    Err(e) if e.raw_os_error() != Some(libc::ENOBUFS) => Err(e),
                     _ => Ok(Woken::Changed),
                 },
             }

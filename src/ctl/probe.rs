@@ -4,11 +4,12 @@ use std::net::Ipv4Addr;
 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use nix::libc;
 
+use crate::kernel::netlink::constants::RTM_GETROUTE;
+use crate::kernel::netlink::route::Route;
 use crate::kernel::netlink::socket::{self, Socket};
-use crate::kernel::{Error, parse, read};
-
-const RTM_GETROUTE: u16 = 26;
+use crate::kernel::{Error, read};
 
 /// A socket to ask by.
 #[derive(Debug)]
@@ -30,13 +31,12 @@ impl Probe {
         request.header.destination_prefix_length = 32;
         request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(to)));
         let answer = match self.socket.get(RTM_GETROUTE, &request) {
-            Err(e) if matches!(e.refused(), Some(101 | 113)) => return Ok(None),
+            Err(e) if matches!(e.refused(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => return Ok(None),
             answer => answer.map_err(read("a route"))?,
         };
         let Some(body) = answer else { return Ok(None) };
-        let message: RouteMessage = parse(&body).map_err(read("a route"))?;
-        let device =
-            message.attributes.iter().find_map(|a| if let RouteAttribute::Oif(n) = a { Some(*n) } else { None });
-        device.map(Some).ok_or_else(|| read("a route")(socket::Error::Decode("no device".to_owned())))
+        let route = Route::parse(&body).map_err(read("a route"))?;
+        let hop = route.hops().next();
+        hop.map(|hop| Some(hop.device)).ok_or_else(|| read("a route")(socket::Error::Decode("no device".to_owned())))
     }
 }

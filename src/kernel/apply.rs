@@ -14,23 +14,13 @@ use super::netlink::nexthop::NexthopMessage;
 use super::netlink::socket::{self, Socket};
 use super::{Error, conntrack, interface, sysctl};
 use crate::kernel::iptables;
+use crate::kernel::netlink::constants::{
+    FRA_DSCP, FRA_IP_PROTO, RTM_DELNEXTHOP, RTM_DELROUTE, RTM_DELRULE, RTM_NEWNEXTHOP, RTM_NEWROUTE, RTM_NEWRULE,
+};
 use crate::model::change::Change;
 use crate::model::names::{Family, HostAddr, TableId};
 use crate::model::numbering::KERNEL;
 use crate::model::routing::{Action, DefaultRoute, FoundRoute, FoundTarget, Leg, Rule, Selector, Target, WeightedLeg};
-
-const RTM_NEWROUTE: u16 = 24;
-const RTM_DELROUTE: u16 = 25;
-const RTM_NEWRULE: u16 = 32;
-const RTM_DELRULE: u16 = 33;
-const RTM_NEWNEXTHOP: u16 = 104;
-const RTM_DELNEXTHOP: u16 = 105;
-
-/// The whole DSCP (Linux 6.12), where the older header field `tos` is compared in three bits only
-/// (`INET_DSCP_MASK` against `IPTOS_RT_MASK`).
-pub(crate) const FRA_DSCP: u16 = 25;
-/// netlink-packet-route has the attribute, but does not export the type of its value.
-const FRA_IP_PROTO: u16 = 22;
 
 const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
 
@@ -63,11 +53,9 @@ pub(crate) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
     done.map_err(|source| Error::Change { command: change.command(protocol).to_string(), source })
 }
 
-/// What is gone already need not be deleted: ESRCH of routes, ENOENT of rules and nexthops, ENODEV
-/// where the device went as well.
+/// What is gone already need not be deleted.
 fn gone(done: Result<(), socket::Error>) -> Result<(), socket::Error> {
-    const GONE: [i32; 3] = [2, 3, 19];
-    done.or_else(|e| if e.refused().is_some_and(|n| GONE.contains(&n)) { Ok(()) } else { Err(e) })
+    done.or_else(|e| if e.is_gone() { Ok(()) } else { Err(e) })
 }
 
 /// Two guards that lead elsewhere are the same to the kernel (`rule_exists()` compares no target), and for a moment both
@@ -75,14 +63,13 @@ fn gone(done: Result<(), socket::Error>) -> Result<(), socket::Error> {
 fn new_rule_flags(rule: &Rule) -> u16 {
     match rule.action {
         Action::Goto(_) => NLM_F_CREATE,
-        Action::Lookup { .. } | Action::Unreachable => NLM_F_CREATE | NLM_F_EXCL,
+        _ => NLM_F_CREATE | NLM_F_EXCL,
     }
 }
 
 /// A rule that is there already need not be added.
 fn there(done: Result<(), socket::Error>) -> Result<(), socket::Error> {
-    const EEXIST: i32 = 17;
-    done.or_else(|e| if e.refused() == Some(EEXIST) { Ok(()) } else { Err(e) })
+    done.or_else(|e| if e.already_exists() { Ok(()) } else { Err(e) })
 }
 
 /// A default route of `table` and `metric`, leading nowhere yet.
@@ -125,7 +112,7 @@ fn found_route(route: &FoundRoute) -> RouteMessage {
         FoundTarget::Legs(legs) => add_legs(&mut message, legs),
         FoundTarget::Other { kind, hops, .. } => {
             // A deletion without any leg matches whatever else is there, so the type has to.
-            message.header.kind = kind.0.into();
+            message.header.kind = kind.number().into();
             let gateway = |gateway| match gateway {
                 IpAddr::V4(gateway) => RouteAttribute::Gateway(RouteAddress::Inet(gateway)),
                 IpAddr::V6(gateway) => RouteAttribute::Via(RouteVia::Inet6(gateway)),
@@ -188,6 +175,10 @@ fn rule(rule: &Rule, protocol: u8) -> RuleMessage {
             attributes.extend(suppress_prefixlength.map(RuleAttribute::SuppressPrefixLen));
         }
         Action::Unreachable => message.header.action = RuleAction::Unreachable,
+        Action::Blackhole => message.header.action = RuleAction::Blackhole,
+        Action::Prohibit => message.header.action = RuleAction::Prohibit,
+        Action::Nop => message.header.action = RuleAction::Nop,
+        Action::Other(number) => message.header.action = number.into(),
         Action::Goto(priority) => {
             message.header.action = RuleAction::Goto;
             attributes.push(RuleAttribute::Goto(priority));

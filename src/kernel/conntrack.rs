@@ -17,15 +17,11 @@ use std::path::Path;
 use super::netlink::netfilter::{Message, number};
 use super::netlink::socket::{self, Socket};
 use super::{Error, read};
+use crate::kernel::netlink::constants::{CTA_MARK, CTA_MARK_MASK, IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET};
 use crate::model::routing::FwMark;
 
 /// It is there as long as connections are tracked.
 pub(crate) const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
-pub(crate) const IPCTNL_MSG_CT_GET: u16 = 1 << 8 | 1;
-pub(crate) const IPCTNL_MSG_CT_DELETE: u16 = 1 << 8 | 2;
-pub(crate) const CTA_MARK: u16 = 8;
-const CTA_MARK_MASK: u16 = 21;
-const EPERM: i32 = 1;
 
 fn marked(pin: FwMark) -> Message {
     Message { version: 1, ..Message::new(vec![number(CTA_MARK, pin.value), number(CTA_MARK_MASK, pin.mask)]) }
@@ -45,7 +41,7 @@ pub(crate) fn any(pin: FwMark) -> Result<bool, Error> {
     };
     match socket.dump(IPCTNL_MSG_CT_GET, &marked(pin), || false, each) {
         // An ordinary user asks what would be done, and may not look.
-        Err(e) if e.refused() == Some(EPERM) => Ok(false),
+        Err(e) if e.is_permission() => Ok(false),
         found => found.map_err(read("tracked connections")),
     }
 }

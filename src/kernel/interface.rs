@@ -10,34 +10,18 @@ use netlink_packet_core::{DefaultNla, Emitable, parse_u32};
 use super::netlink::nla;
 use super::netlink::socket::{self, Socket};
 use super::{Error, read};
+use crate::kernel::netlink::constants::{
+    AF_INET, IFF_LOWER_UP, IFF_NOARP, IFF_POINTOPOINT, IFF_UP, IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_GROUP, IFLA_IFNAME,
+    IFLA_INET_CONF, IFLA_STATS64, IPV4_DEVCONF_ARP_ANNOUNCE, IPV4_DEVCONF_ARP_IGNORE,
+    IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN, IPV4_DEVCONF_RP_FILTER, RTEXT_FILTER_SKIP_STATS, RTM_GETLINK,
+    RTM_SETLINK,
+};
 use crate::model::names::IfName;
 use crate::model::observed::InterfaceState;
 use crate::model::routing::{ArpKey, Device};
 
-const RTM_GETLINK: u16 = 18;
-const RTM_SETLINK: u16 = 19;
 /// `struct ifinfomsg`: family, padding, type, index, flags, change.
 const IFINFO_LEN: usize = 16;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_STATS64: u16 = 23;
-const IFLA_AF_SPEC: u16 = 26;
-const IFLA_INET_CONF: u16 = 1;
-const AF_INET: u16 = 2;
-/// `IPV4_DEVCONF_RP_FILTER`: counted from 1, as all in `IFLA_INET_CONF` are.
-const RP_FILTER: u16 = 8;
-/// `IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN`.
-const IGNORE_LINKDOWN: u16 = 29;
-/// `IPV4_DEVCONF_ARP_ANNOUNCE` and `IPV4_DEVCONF_ARP_IGNORE`.
-const ARP_ANNOUNCE: u16 = 18;
-const ARP_IGNORE: u16 = 19;
-const IFLA_GROUP: u16 = 27;
-const IFLA_EXT_MASK: u16 = 29;
-/// Leaves the counters out of the answer.
-const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
-pub(crate) const IFF_UP: u32 = 1;
-const IFF_POINTOPOINT: u32 = 1 << 4;
-const IFF_NOARP: u32 = 1 << 7;
-const IFF_LOWER_UP: u32 = 1 << 16;
 
 /// A request about one device.
 #[derive(Default)]
@@ -134,7 +118,7 @@ pub(crate) fn set_group(socket: &mut Socket, index: u32, group: u32) -> Result<(
 /// Has lookups pass over the routes by a device while it has no carrier. Not by /proc/sys, here and below, which
 /// containers and confined services mount read-only.
 pub(crate) fn ignore_linkdown(socket: &mut Socket, index: u32) -> Result<(), socket::Error> {
-    set_sysctl(socket, index, IGNORE_LINKDOWN, 1)
+    set_sysctl(socket, index, IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN, 1)
 }
 
 /// Has a device keep its addresses to itself.
@@ -144,8 +128,8 @@ pub(crate) fn set_arp(socket: &mut Socket, index: u32, key: ArpKey) -> Result<()
 
 fn arp_number(key: ArpKey) -> u16 {
     match key {
-        ArpKey::Ignore => ARP_IGNORE,
-        ArpKey::Announce => ARP_ANNOUNCE,
+        ArpKey::Ignore => IPV4_DEVCONF_ARP_IGNORE,
+        ArpKey::Announce => IPV4_DEVCONF_ARP_ANNOUNCE,
     }
 }
 
@@ -153,7 +137,7 @@ fn arp_number(key: ArpKey) -> u16 {
 fn set_sysctl(socket: &mut Socket, index: u32, number: u16, value: u32) -> Result<(), socket::Error> {
     let setting = DefaultNla::new(number, value.to_ne_bytes().to_vec());
     let conf = nla::nested(IFLA_INET_CONF, &[setting]);
-    let attributes = vec![nla::nested(IFLA_AF_SPEC, &[nla::nested(AF_INET, &[conf])])];
+    let attributes = vec![nla::nested(IFLA_AF_SPEC, &[nla::nested(AF_INET.into(), &[conf])])];
     socket.change(RTM_SETLINK, 0, &Request { index, attributes, ..Request::default() })
 }
 
@@ -181,7 +165,7 @@ pub(crate) fn parse(body: &[u8]) -> Option<Link> {
         let number = |at: usize| stats.get(at * 8..)?.first_chunk().map(|n| u64::from_ne_bytes(*n));
         Some((number(2)?, number(3)?))
     });
-    let inet = attribute(IFLA_AF_SPEC).and_then(|families| nla::attribute(families, AF_INET));
+    let inet = attribute(IFLA_AF_SPEC).and_then(|families| nla::attribute(families, AF_INET.into()));
     let conf = inet.and_then(|inet| nla::attribute(inet, IFLA_INET_CONF));
     let sysctl = |number: u16| {
         let at = usize::from(number).checked_sub(1)? * 4;
@@ -203,8 +187,8 @@ pub(crate) fn parse(body: &[u8]) -> Option<Link> {
             (true, true) => InterfaceState::Up,
         },
         arp: flags & (IFF_POINTOPOINT | IFF_NOARP) == 0,
-        rp_filter: sysctl(RP_FILTER),
-        ignores_linkdown: sysctl(IGNORE_LINKDOWN).map(|value| value != 0),
+        rp_filter: sysctl(IPV4_DEVCONF_RP_FILTER),
+        ignores_linkdown: sysctl(IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN).map(|value| value != 0),
         lax_arp,
         bytes,
     })

@@ -83,9 +83,8 @@ pub enum Error {
 impl Error {
     /// Whether the reason is a lack of privileges: then no other change will do better.
     pub fn is_permission(&self) -> bool {
-        const EPERM: i32 = 1;
         match self {
-            Self::Change { source, .. } | Self::Read { source, .. } => source.refused() == Some(EPERM),
+            Self::Change { source, .. } | Self::Read { source, .. } => source.is_permission(),
             Self::Sysctl { .. } | Self::Firewall(_) | Self::Open(_) => false,
         }
     }

@@ -13,24 +13,13 @@ use super::netlink::netfilter::{Message, payload};
 use super::netlink::nla::{attribute, string, text};
 use super::netlink::socket::{self, Socket};
 use super::{Error, read};
+use crate::kernel::netlink::constants::{
+    NFPROTO_INET, NFPROTO_IPV4, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, NFTA_CHAIN_TYPE,
+    NFTA_DATA_VERDICT, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_IMMEDIATE_DATA, NFTA_LIST_ELEM, NFTA_RULE_CHAIN,
+    NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE, NFTA_VERDICT_CHAIN,
+};
 use crate::model::firewall::{Found, FoundRule, Seal, Table, is_ours};
 
-const NFT_MSG_GETCHAIN: u16 = 10 << 8 | 4;
-pub(crate) const NFT_MSG_GETRULE: u16 = 10 << 8 | 7;
-const NFTA_CHAIN_TABLE: u16 = 1;
-const NFTA_CHAIN_NAME: u16 = 3;
-const NFTA_CHAIN_TYPE: u16 = 7;
-pub(crate) const NFTA_RULE_TABLE: u16 = 1;
-pub(crate) const NFTA_RULE_CHAIN: u16 = 2;
-pub(crate) const NFTA_RULE_EXPRESSIONS: u16 = 4;
-pub(crate) const NFTA_LIST_ELEM: u16 = 1;
-pub(crate) const NFTA_EXPR_NAME: u16 = 1;
-pub(crate) const NFTA_EXPR_DATA: u16 = 2;
-const NFTA_IMMEDIATE_DATA: u16 = 2;
-const NFTA_DATA_VERDICT: u16 = 2;
-const NFTA_VERDICT_CHAIN: u16 = 2;
-pub(crate) const NFPROTO_INET: u8 = 1;
-pub(crate) const NFPROTO_IPV4: u8 = 2;
 /// The kernel's chains that can jump to ours.
 const HOOKS: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 /// The kernel's chains of iptables' table `nat`.
@@ -59,7 +48,7 @@ pub(crate) fn found() -> Result<Found, Error> {
     let all = Message { family: 0, ..Message::new(Vec::new()) };
     let (chains, foreign_nat) = match socket.dump(NFT_MSG_GETCHAIN, &all, Default::default, each) {
         // The packet filter is root's to look at.
-        Err(e) if e.refused() == Some(1) => return Ok(Found { hidden: true, ..Found::default() }),
+        Err(e) if e.is_permission() => return Ok(Found { hidden: true, ..Found::default() }),
         // No nf_tables in this kernel: then iptables cannot be this variant either.
         Err(e) if e.refused().is_some() => return Ok(Found::default()),
         chains => chains.map_err(read("chains of nf_tables"))?,

@@ -117,6 +117,10 @@ pub struct TableId(u32);
 impl TableId {
     /// The main table, in which the default route lives. Never a link's.
     pub const MAIN: Self = Self(254);
+    /// The kernel's own, of this host's addresses.
+    pub const LOCAL: Self = Self(255);
+    /// The kernel's own, which its last rule looks up.
+    pub const DEFAULT: Self = Self(253);
 
     /// A link's table: not 0 (unspec), 253 (default), 254 (main) or 255 (local).
     pub fn new(n: u32) -> Result<Self, Invalid> {

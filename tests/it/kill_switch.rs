@@ -176,9 +176,9 @@ impl Packet {
                 continue;
             }
             match rule.action {
-                Action::Unreachable => return vec![],
+                Action::Unreachable | Action::Blackhole | Action::Prohibit | Action::Other(_) => return vec![],
                 Action::Goto(target) => at = rules.iter().position(|rule| rule.priority == target).unwrap_or(at),
-                Action::Lookup { suppress_prefixlength: Some(_), .. } => {}
+                Action::Nop | Action::Lookup { suppress_prefixlength: Some(_), .. } => {}
                 Action::Lookup { table, .. } if table == TableId::observed(255) => {}
                 Action::Lookup { table, .. } => {
                     let devices: Vec<_> = match self.family {

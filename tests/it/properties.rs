@@ -44,7 +44,7 @@ fn assert_settled(config: &Config, records: &Records, fake: &mut Fake, outcome: 
     assert_spares(config, &routed, fake);
     let wanted = Desired::new(config, &routed, DefaultRouteMode::Objects).rules;
     for rule in &wanted {
-        assert!(fake.rules.iter().any(|r| r.complete && r.rule == *rule), "no {rule}\n{fake}");
+        assert!(fake.rules.iter().any(|r| r.is_complete() && r.rule == *rule), "no {rule}\n{fake}");
     }
     let own: Vec<_> = fake.rules.iter().filter(|r| r.protocol == OURS).map(|r| &r.rule).collect();
     let distinct: BTreeSet<_> = own.iter().collect();
@@ -113,10 +113,10 @@ fn leads_to_main(fake: &Fake) -> bool {
         |r: &&FoundRule| r.rule.family == Family::V4 && r.protocol != OURS && r.rule.selector == Selector::default();
     let ends = |r: &FoundRule| match r.rule.action {
         Action::Lookup { table, suppress_prefixlength } => {
-            r.complete && suppress_prefixlength.is_none() && ![253, 255].contains(&table.get())
+            r.is_complete() && suppress_prefixlength.is_none() && ![253, 255].contains(&table.get())
         }
         Action::Goto(_) => false,
-        Action::Unreachable => true,
+        _ => true,
     };
     fake.rules.iter().filter(takes_all).any(ends)
 }
@@ -369,7 +369,7 @@ proptest! {
         for rule in &desired.rules {
             let s = &rule.selector;
             let unknown = s.proto.is_some() || s.sport.is_some() || s.dport.is_some() || s.dscp.is_some();
-            let there = fake.rules.iter().any(|r| r.complete && r.rule == *rule);
+            let there = fake.rules.iter().any(|r| r.is_complete() && r.rule == *rule);
             prop_assert!(there || unknown, "{rule}\n{fake}");
             let told = outcome.failures.iter().any(|f| f.to_string().contains(&rule.to_string()));
             prop_assert!(there || told, "{rule}");

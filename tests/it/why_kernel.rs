@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 
 use crate::support::random::Random;
 use multihome::ctl::lookup::read::Fib;
-use multihome::ctl::lookup::{Answer, End, Packet, RouteKind, Tables, difference, walk};
+use multihome::ctl::lookup::{Answer, End, Packet, Tables, difference, walk};
+use multihome::model::routing::RouteKind;
 use nix::sched::{CloneFlags, unshare};
 
 const CONFIGURATIONS: u64 = 120;

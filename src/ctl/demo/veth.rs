@@ -8,18 +8,13 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 
 use crate::kernel::Error;
-use crate::kernel::interface::{IFF_UP, Request};
+use crate::kernel::interface::Request;
+use crate::kernel::netlink::constants::{
+    IFF_UP, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK, VETH_INFO_PEER,
+};
 use crate::kernel::netlink::nla::{bytes, nested};
 use crate::kernel::netlink::socket::{self, Socket};
 use crate::model::names::IfName;
-
-const RTM_NEWLINK: u16 = 16;
-const RTM_DELLINK: u16 = 17;
-const RTM_NEWADDR: u16 = 20;
-const IFLA_LINKINFO: u16 = 18;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
-const VETH_INFO_PEER: u16 = 1;
 
 /// Makes and removes devices in the thread's network namespace.
 #[derive(Debug)]

@@ -1,25 +1,28 @@
 //! Whether somebody takes traffic who should not, and who. Pure.
 
-use ipnet::Ipv4Net;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use super::Detour;
 use super::samples::{Sample, Traffic};
 use crate::config::Config;
 use crate::ctl::lookup::{
-    End, FibLeg, FibRoute, FibRule, Names, Packet, Ports, RouteKind, RuleAction, Tables, Walk, owner, protocol_name,
-    rule_deletion, rule_text, walk,
+    End, FibLeg, FibRoute, Names, Packet, Tables, Walk, owner, protocol_name, rule_deletion, rule_text, walk,
 };
-use crate::model::names::TableId;
+use crate::model::names::{Family, IfName, TableId};
+use crate::model::routing::{Action, FoundRule, Hop, PortRange, RouteKind, Rule, Selector, UidRange};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LiveLink;
 
 /// A rule or a route for a network that is narrower is somebody's own way to a destination, and wins by right.
 const NARROW: u8 = 8;
+const TO_MAIN: Action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: None };
 
 /// What the configuration wants, as rules and tables to walk through.
 pub(super) struct Judge<'a> {
     config: &'a Config,
-    rules: Vec<FibRule>,
+    rules: Vec<FoundRule>,
     tables: Tables,
     /// Metric of the default route that carries.
     metric: u32,
@@ -31,7 +34,7 @@ pub(super) struct Judge<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Taker {
     /// A rule of somebody else, and the way it leads.
-    Rule(Box<FibRule>, String),
+    Rule(Box<FoundRule>, String),
     /// A route of somebody else.
     Route(Box<FibRoute>, String),
     /// The lack of a rule that leads to main.
@@ -44,11 +47,12 @@ impl<'a> Judge<'a> {
     pub(super) fn new(config: &'a Config, live: &[LiveLink<'_>]) -> Self {
         let protocol = config.settings.protocol;
         let desired = Desired::new(config, live, DefaultRouteMode::Multipath);
-        let mut rules: Vec<_> = desired.rules.iter().filter_map(|rule| FibRule::of(rule, protocol)).collect();
-        let mut tables = Tables::from([(TableId::MAIN.get(), Vec::new())]);
+        let wanted = desired.rules.into_iter().filter(|rule| rule.family == Family::V4);
+        let mut rules: Vec<_> = wanted.map(|rule| FoundRule { rule, protocol, more: None }).collect();
+        let mut tables = Tables::from([(TableId::MAIN, Vec::new())]);
         for link in &config.links {
             let is_up = live.iter().any(|l| l.link.name == link.name);
-            tables.insert(link.table.get(), if is_up { vec![default(link.table.get())] } else { Vec::new() });
+            tables.insert(link.table, if is_up { vec![default(link.table)] } else { Vec::new() });
         }
         let best = live.iter().filter_map(|l| l.link.tier()).min();
         let devices = live.iter().filter(|l| best.is_some() && l.link.tier() == best);
@@ -56,9 +60,10 @@ impl<'a> Judge<'a> {
         let metric = config.settings.numbers.tier_metric(best.unwrap_or_default());
         // Main without its default stands among ours; with it behind them.
         if best.is_some() {
-            tables.insert(TableId::MAIN.get(), vec![default(TableId::MAIN.get())]);
+            tables.insert(TableId::MAIN, vec![default(TableId::MAIN)]);
         }
-        rules.push(FibRule::lookup(32766, TableId::MAIN.get()));
+        let main = Rule { priority: 32766, family: Family::V4, selector: Selector::default(), action: TO_MAIN };
+        rules.push(FoundRule { rule: main, protocol: 0, more: None });
         Self { config, rules, tables, metric, devices }
     }
 
@@ -69,7 +74,7 @@ impl<'a> Judge<'a> {
         sample: &Sample,
         walked: &Walk<'_>,
         tables: &Tables,
-        rules: &[FibRule],
+        rules: &[FoundRule],
         answer: Option<String>,
     ) -> Option<Taker> {
         let wanted = match walk(&self.rules, &self.tables, &sample.packet).ok()?.end {
@@ -85,23 +90,23 @@ impl<'a> Judge<'a> {
             End::Refused { .. } if wanted.is_none() => return None,
             End::Refused { .. } => "it is refused".to_owned(),
             End::NoWay => {
-                let lost = wanted == Some(TableId::MAIN.get()) && !rules.iter().any(leads_to_main);
+                let lost = wanted == Some(TableId::MAIN) && !rules.iter().any(leads_to_main);
                 return lost.then_some(Taker::NoMain);
             }
             End::Unknown(_) => {
-                let known = |device: &String| self.devices.contains(device) || wanted != Some(TableId::MAIN.get());
+                let known = |device: &String| self.devices.contains(device) || wanted != Some(TableId::MAIN);
                 return answer.filter(|device| !known(device)).map(|d| Taker::Unclear(d, sample.packet.clone()));
             }
         };
-        let rule = walked.steps.last()?.rule;
-        if rule.protocol != ours && !is_main(rule) && !matches!(rule.priority, 0 | 32767) {
-            return takes_all(rule, sample).then(|| Taker::Rule(Box::new(rule.clone()), by));
+        let last = walked.steps.last()?.found;
+        if last.protocol != ours && !is_main(last) && !matches!(last.rule.priority, 0 | 32767) {
+            return takes_all(last, sample).then(|| Taker::Rule(Box::new(last.clone()), by));
         }
-        let RuleAction::Lookup { table, .. } = rule.action else { return None };
+        let Action::Lookup { table, .. } = last.rule.action else { return None };
         let route = found(tables.get(&table)?, &sample.packet)?;
         // One at our metric is told of by the plan, and what stands behind ours carries while ours is missing.
         let stands_before = match route.prefix.prefix_len() {
-            0 => table == TableId::MAIN.get() && route.metric < self.metric,
+            0 => table == TableId::MAIN && route.metric < self.metric,
             len => len < NARROW,
         };
         (route.protocol != ours && stands_before).then(|| Taker::Route(Box::new(route.clone()), by))
@@ -111,68 +116,57 @@ impl<'a> Judge<'a> {
 /// The route that a walk ends at in these.
 fn found<'a>(routes: &'a [FibRoute], packet: &Packet) -> Option<&'a FibRoute> {
     let carries = |r: &&FibRoute| {
-        let refuses = matches!(r.kind, RouteKind::Refuse(_));
-        r.tos == 0 && r.prefix.contains(&packet.to) && (refuses || r.legs.iter().any(|leg| !leg.dead))
+        let refuses = matches!(r.kind, RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit);
+        r.tos == 0 && r.prefix.contains(&IpAddr::V4(packet.to)) && (refuses || r.legs.iter().any(|leg| !leg.hop.dead))
     };
     let longest = routes.iter().filter(carries).map(|r| r.prefix.prefix_len()).max();
     routes.iter().filter(carries).find(|r| Some(r.prefix.prefix_len()) == longest)
 }
 
-fn is_main(rule: &FibRule) -> bool {
-    leads_to_main(rule) && rule.priority >= 32766
+fn is_main(found: &FoundRule) -> bool {
+    leads_to_main(found) && found.rule.priority >= 32766
 }
 
-fn leads_to_main(rule: &FibRule) -> bool {
-    rule.action == FibRule::lookup(0, TableId::MAIN.get()).action
+fn leads_to_main(found: &FoundRule) -> bool {
+    found.rule.action == TO_MAIN && found.more().suppress_ifgroup.is_none()
 }
 
 /// A default route that carries.
-fn default(table: u32) -> FibRoute {
-    let leg = FibLeg { device: 0, name: String::new(), group: 0, gateway: None, weight: 1, dead: false };
-    FibRoute {
-        table,
-        prefix: Ipv4Net::default(),
-        tos: 0,
-        metric: 0,
-        protocol: 0,
-        kind: RouteKind::Unicast,
-        source: None,
-        nexthop: None,
-        legs: vec![leg],
-    }
+fn default(table: TableId) -> FibRoute {
+    FibRoute::default_by(table, vec![FibLeg { hop: Hop::new(0, None), name: String::new(), group: 0 }])
 }
 
 /// Whether a rule that matches the sample takes all of its traffic, or all but what it names: then it is no rule of
 /// the administrator's own for some of it.
-fn takes_all(rule: &FibRule, sample: &Sample) -> bool {
-    let s = &sample.selector;
-    rule.invert
+fn takes_all(found: &FoundRule, sample: &Sample) -> bool {
+    let (rule, more, s) = (&found.rule.selector, found.more(), &sample.selector);
+    let iif = s.iif.as_ref().map(IfName::as_str);
+    more.invert
         || covers_net(rule.from, s.from)
             && covers_net(rule.to, s.to)
-            && rule.iif.as_ref().is_none_or(|iif| iif == "lo" || s.iif.as_ref() == Some(iif))
-            && rule.mark.is_none_or(|m| m.value == 0 || s.mark.is_some_and(|of| of.mask & m.mask == m.mask))
+            && found.iif().is_none_or(|name| name == "lo" || iif == Some(name))
+            && rule.fwmark.is_none_or(|m| m.value == 0 || s.fwmark.is_some_and(|of| of.mask & m.mask == m.mask))
             && covers_users(rule.uid, s.uid)
             && rule.proto.is_none_or(|proto| s.proto == Some(proto))
-            && covers_ports(rule.sport, s.sport)
-            && covers_ports(rule.dport, s.dport)
-            && rule.dscp.is_none_or(|m| m.value == 0 || s.dscp.is_some())
-            && rule.tos == 0
+            && covers_ports(rule.sport, s.sport, more.sport_mask)
+            && covers_ports(rule.dport, s.dport, more.dport_mask)
+            && rule.dscp.is_none_or(|dscp| dscp == 0 || s.dscp.is_some())
+            && more.tos == 0
 }
 
-fn covers_net(rule: Option<Ipv4Net>, of: Option<Ipv4Net>) -> bool {
+fn covers_net(rule: Option<IpNet>, of: Option<IpNet>) -> bool {
     rule.is_none_or(|rule| rule.prefix_len() < NARROW || of.is_some_and(|of| rule.contains(&of)))
 }
 
-fn covers_users(rule: Option<(u32, u32)>, of: Option<(u32, u32)>) -> bool {
-    let everyone = (0, u32::MAX - 1);
-    let (first, last) = of.unwrap_or(everyone);
-    rule.is_none_or(|(start, end)| start <= first && last <= end)
+fn covers_users(rule: Option<UidRange>, of: Option<UidRange>) -> bool {
+    let of = of.unwrap_or(UidRange { start: 0, end: u32::MAX - 1 });
+    rule.is_none_or(|rule| rule.start <= of.start && of.end <= rule.end)
 }
 
-fn covers_ports(rule: Option<Ports>, of: Option<Ports>) -> bool {
+fn covers_ports(rule: Option<PortRange>, of: Option<PortRange>, mask: Option<u16>) -> bool {
     match (rule, of) {
         (None, _) => true,
-        (Some(Ports::Range(start, end)), Some(Ports::Range(first, last))) => start <= first && last <= end,
+        (Some(rule), Some(of)) => mask.is_none() && rule.start <= of.start && of.end <= rule.end,
         _ => false,
     }
 }
@@ -187,7 +181,7 @@ impl Taker {
     /// The same for all traffic that one line tells of: both halves of the Internet by one device are one takeover.
     pub(super) fn key(&self) -> String {
         match self {
-            Self::Rule(rule, _) => format!("{:010} {}", rule.priority, rule_text(rule, &Names::new())),
+            Self::Rule(found, _) => format!("{:010} {}", found.rule.priority, rule_text(found, &Names::new())),
             Self::Route(route, by) if route.prefix.prefix_len() > 0 => format!("route {} {by}", route.table),
             Self::Route(route, by) => format!("default {} {by}", route.metric),
             Self::NoMain => String::new(),
@@ -198,11 +192,11 @@ impl Taker {
     pub(super) fn detour(self, traffic: Vec<Traffic>, config: &Config) -> Detour {
         let takes = takes(&traffic);
         let (what, mend) = match &self {
-            Self::Rule(rule, by) => {
-                let whose = owner(rule).map_or_else(|| "which is not ours".to_owned(), |name| format!("as of {name}"));
-                let text = rule_text(rule, &Names::new());
-                let what = format!("rule {}: {text}, {whose}, takes {takes}: {by}", rule.priority);
-                (what, rule_mend(rule, config))
+            Self::Rule(found, by) => {
+                let whose = owner(found).map_or_else(|| "which is not ours".to_owned(), |name| format!("as of {name}"));
+                let text = rule_text(found, &Names::new());
+                let what = format!("rule {}: {text}, {whose}, takes {takes}: {by}", found.rule.priority);
+                (what, rule_mend(found, config))
             }
             Self::Route(route, by) => {
                 let whose = protocol_name(route.protocol).filter(|n| !["boot", "static"].contains(n));
@@ -254,12 +248,12 @@ fn route_text(route: &FibRoute) -> String {
     }
 }
 
-fn rule_mend(rule: &FibRule, config: &Config) -> String {
-    let delete = rule_deletion(rule);
-    match owner(rule) {
+fn rule_mend(found: &FoundRule, config: &Config) -> String {
+    let delete = rule_deletion(found);
+    match owner(found) {
         Some("tailscale") => "tailscale set --exit-node=".to_owned(),
         Some("wg-quick") => "write Table = off into wg-quick's file, and make it a [[tunnel]]".to_owned(),
-        _ if rule.priority < config.first_policy() => {
+        _ if found.rule.priority < config.first_policy() => {
             format!("delete it ({delete}), or set rule-priority in [settings] so that all of ours stand before it")
         }
         _ => format!("delete it: {delete}"),
@@ -269,8 +263,8 @@ fn rule_mend(rule: &FibRule, config: &Config) -> String {
 fn route_mend(route: &FibRoute) -> String {
     let prefix = if route.prefix.prefix_len() == 0 { "default".to_owned() } else { route.prefix.to_string() };
     let mut delete = format!("ip route del {prefix} table {} metric {}", route.table, route.metric);
-    if let [FibLeg { name, gateway, .. }] = &route.legs[..] {
-        if let Some(gateway) = gateway {
+    if let [FibLeg { name, hop, .. }] = &route.legs[..] {
+        if let Some(gateway) = hop.gateway {
             delete = format!("{delete} via {gateway}");
         }
         delete = format!("{delete} dev {}", crate::model::sh::quoted(name));
@@ -287,38 +281,40 @@ fn route_mend(route: &FibRoute) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ctl::lookup::Masked;
+    use crate::model::routing::{FwMark, More};
 
     #[test]
     fn a_rule_for_some_of_the_traffic_does_not_take_all_of_it() {
         let sample = super::super::samples::internet().remove(0);
-        let rule = |change: fn(&mut FibRule)| {
-            let mut rule = FibRule::lookup(50, 52);
-            change(&mut rule);
-            rule
+        let found = |selector, invert| {
+            let action = Action::Lookup { table: TableId::observed(52), suppress_prefixlength: None };
+            let rule = Rule { priority: 50, family: Family::V4, selector, action };
+            FoundRule { rule, protocol: 0, more: Some(Box::new(More { invert, ..More::default() })) }
         };
-        let all: [fn(&mut FibRule); 6] = [
-            |_| {},
-            |r| r.to = "0.0.0.0/1".parse().ok(),
-            |r| r.mark = Some(Masked { value: 0, mask: 1 }),
-            |r| (r.mark, r.invert) = (Some(Masked { value: 51820, mask: u32::MAX }), true),
-            |r| r.iif = Some("lo".to_owned()),
-            |r| r.uid = Some((0, u32::MAX - 1)),
+        let any = Selector::default;
+        let mark = |value, mask| Some(FwMark { value, mask });
+        let all = [
+            (any(), false),
+            (Selector { to: "0.0.0.0/1".parse().ok(), ..any() }, false),
+            (Selector { fwmark: mark(0, 1), ..any() }, false),
+            (Selector { fwmark: mark(51820, u32::MAX), ..any() }, true),
+            (Selector { iif: "lo".parse().ok(), ..any() }, false),
+            (Selector { uid: Some(UidRange { start: 0, end: u32::MAX - 1 }), ..any() }, false),
         ];
-        for change in all {
-            assert!(takes_all(&rule(change), &sample), "{:?}", rule(change));
+        for (selector, invert) in all {
+            assert!(takes_all(&found(selector.clone(), invert), &sample), "{selector:?}");
         }
-        let some: [fn(&mut FibRule); 7] = [
-            |r| r.to = "8.8.8.8/32".parse().ok(),
-            |r| r.from = "192.168.2.0/24".parse().ok(),
-            |r| r.mark = Some(Masked { value: 1, mask: 1 }),
-            |r| r.uid = Some((0, 0)),
-            |r| r.proto = Some(6),
-            |r| r.dport = Some(Ports::Range(443, 443)),
-            |r| r.dscp = Some(Masked { value: 46, mask: 0x3f }),
+        let some = [
+            Selector { to: "8.8.8.8/32".parse().ok(), ..any() },
+            Selector { from: "192.168.2.0/24".parse().ok(), ..any() },
+            Selector { fwmark: mark(1, 1), ..any() },
+            Selector { uid: Some(UidRange { start: 0, end: 0 }), ..any() },
+            Selector { proto: Some(6), ..any() },
+            Selector { dport: Some(PortRange { start: 443, end: 443 }), ..any() },
+            Selector { dscp: Some(46), ..any() },
         ];
-        for change in some {
-            assert!(!takes_all(&rule(change), &sample), "{:?}", rule(change));
+        for selector in some {
+            assert!(!takes_all(&found(selector.clone(), false), &sample), "{selector:?}");
         }
     }
 }

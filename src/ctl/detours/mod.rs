@@ -9,9 +9,10 @@ use self::judge::{Judge, Taker};
 use self::samples::{Sample, Traffic};
 use crate::config::{Config, LinkKind, Otherwise, Policy};
 use crate::ctl::lookup::read::Fib;
-use crate::ctl::lookup::{Answer, FibRule, Tables, walk};
+use crate::ctl::lookup::{Answer, Tables, walk};
 use crate::kernel;
 use crate::model::names::TableId;
+use crate::model::routing::FoundRule;
 use crate::reconcile::link_state::LiveLink;
 
 mod judge;
@@ -76,11 +77,11 @@ fn suspect(
     let mut via = policy.into_iter().flat_map(|policy| &policy.via);
     let link = via.find_map(|name| live.iter().find(|l| l.link.name == *name));
     let wanted = match (link, policy) {
-        (Some(live), _) => Some(live.link.table.get()),
+        (Some(live), _) => Some(live.link.table),
         (None, Some(policy)) if policy.otherwise == Otherwise::Unreachable => None,
         // Nothing of ours leads to the Internet now: whoever does is welcome.
         _ if !has_uplink => return Ok(None),
-        _ => Some(TableId::MAIN.get()),
+        _ => Some(TableId::MAIN),
     };
     // The kernel answers for no other protocols; the walk does.
     if !Fib::ANSWERED.contains(&sample.packet.proto) {
@@ -94,7 +95,12 @@ fn suspect(
 }
 
 /// Who takes the sample, if anybody does who should not.
-fn taker(sample: &Sample, judge: &Judge<'_>, rules: &[FibRule], fib: &mut Fib) -> Result<Option<Taker>, kernel::Error> {
+fn taker(
+    sample: &Sample,
+    judge: &Judge<'_>,
+    rules: &[FoundRule],
+    fib: &mut Fib,
+) -> Result<Option<Taker>, kernel::Error> {
     let mut tables = Tables::new();
     fib.fill(rules, &mut tables, &sample.packet, |(_, routes)| routes)?;
     // fill() has read each table that the walk comes to.

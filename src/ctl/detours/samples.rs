@@ -2,12 +2,14 @@
 
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::config::Policy;
 use crate::ctl::lookup::read::Fib;
-use crate::ctl::lookup::{Answer, FibRule, Masked, Packet, Ports};
+use crate::ctl::lookup::{Answer, Packet};
 use crate::kernel;
+use crate::kernel::netlink::constants::IPPROTO_TCP;
+use crate::model::routing::Selector;
 
 /// Well-known addresses, one in each quarter of all: VPN programs take the Internet in halves or quarters.
 const INTERNET: [Ipv4Addr; 4] = [
@@ -16,7 +18,6 @@ const INTERNET: [Ipv4Addr; 4] = [
     Ipv4Addr::new(149, 112, 112, 112),
     Ipv4Addr::new(208, 67, 222, 222),
 ];
-const TCP: u8 = 6;
 const HTTPS: u16 = 443;
 
 /// Traffic, as it is called in messages.
@@ -32,19 +33,18 @@ pub(super) enum Traffic {
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
     pub(super) traffic: Traffic,
-    /// Its action says nothing.
-    pub(super) selector: FibRule,
+    pub(super) selector: Selector,
     pub(super) packet: Packet,
 }
 
 /// Connections of this host to the Internet.
 pub(super) fn internet() -> Vec<Sample> {
-    let sample = |to| Sample { traffic: Traffic::Internet, selector: FibRule::lookup(0, 0), packet: own(to) };
+    let sample = |to| Sample { traffic: Traffic::Internet, selector: Selector::default(), packet: own(to) };
     INTERNET.into_iter().map(sample).collect()
 }
 
 fn own(to: Ipv4Addr) -> Packet {
-    Packet { to, from: None, iif: None, proto: TCP, sport: 0, dport: HTTPS, mark: 0, uid: 0, dscp: 0 }
+    Packet { to, from: None, iif: None, proto: IPPROTO_TCP, sport: 0, dport: HTTPS, mark: 0, uid: 0, dscp: 0 }
 }
 
 /// A connection that the first values of a policy's lists select; none where its interface or the way to its source
@@ -53,20 +53,20 @@ pub(super) fn of_policy(policy: &Policy, fib: &mut Fib) -> Result<Option<Sample>
     let any = |net: &&Ipv4Net| net.prefix_len() > 0;
     let iif = policy.iif.first();
     let (sport, dport) = (policy.sport.first(), policy.dport.first());
-    let selector = FibRule {
-        from: policy.from.first().filter(any).copied(),
-        to: policy.to.first().filter(any).copied(),
-        iif: iif.map(ToString::to_string),
-        mark: policy.fwmark.map(|m| Masked { value: m.value, mask: m.mask }),
-        uid: policy.uid.first().map(|range| (range.start, range.end)),
+    let (from, to) = (policy.from.first().filter(any).copied(), policy.to.first().filter(any).copied());
+    let selector = Selector {
+        from: from.map(IpNet::V4),
+        to: to.map(IpNet::V4),
+        iif: iif.cloned(),
+        fwmark: policy.fwmark,
+        uid: policy.uid.first().copied(),
         proto: policy.proto,
-        sport: sport.map(|ports| Ports::Range(ports.start, ports.end)),
-        dport: dport.map(|ports| Ports::Range(ports.start, ports.end)),
-        dscp: policy.dscp.map(|value| Masked { value, mask: 0x3f }),
-        ..FibRule::lookup(0, 0)
+        sport: sport.copied(),
+        dport: dport.copied(),
+        dscp: policy.dscp,
     };
-    let mut packet = own(selector.to.map_or(INTERNET[0], |net| hosts(net)[0]));
-    if let Some(proto) = selector.proto {
+    let mut packet = own(to.map_or(INTERNET[0], |net| hosts(net)[0]));
+    if let Some(proto) = policy.proto {
         packet.proto = proto;
         packet.dport = 0;
     }
@@ -76,13 +76,13 @@ pub(super) fn of_policy(policy: &Policy, fib: &mut Fib) -> Result<Option<Sample>
     packet.dscp = policy.dscp.unwrap_or_default();
     packet.uid = policy.uid.first().map_or(0, |range| range.start);
     let mut foreign = None;
-    for addr in selector.from.map(hosts).unwrap_or_default() {
+    for addr in from.map(hosts).unwrap_or_default() {
         if !fib.is_own(addr)? {
             foreign = Some(addr);
             break;
         }
     }
-    packet.from = foreign.or(selector.from.map(|net| hosts(net)[0]));
+    packet.from = foreign.or(from.map(|net| hosts(net)[0]));
     packet.iif = match (iif, foreign) {
         (Some(name), _) if name.as_str() != "lo" => match fib.index(name)? {
             Some(index) => Some((index, name.to_string())),

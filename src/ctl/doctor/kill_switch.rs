@@ -7,11 +7,11 @@ use std::path::Path;
 use super::Finding;
 use crate::config::{Config, Otherwise};
 use crate::ctl::check::uncovered::{Gap, uncovered};
-use crate::ctl::lookup::RouteKind;
 use crate::ctl::lookup::read::Fib;
 use crate::kernel;
-use crate::model::names::Family;
+use crate::model::names::{Family, TableId};
 use crate::model::observed::Observed;
+use crate::model::routing::RouteKind;
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LiveLink;
 use crate::reconcile::plan::Plan;
@@ -86,9 +86,8 @@ fn has_ipv6_addresses(addresses: &str) -> bool {
 
 /// Whether main has a route for a large part of the Internet besides its default, such as 0.0.0.0/1.
 fn has_halves(fib: &mut Fib) -> Result<bool, kernel::Error> {
-    const MAIN: u32 = 254;
     for to in ANYWHERE {
-        let routes = fib.routes(MAIN, to)?;
+        let routes = fib.routes(TableId::MAIN, to)?;
         if routes.iter().any(|route| route.kind == RouteKind::Unicast && (1..8).contains(&route.prefix.prefix_len())) {
             return Ok(true);
         }

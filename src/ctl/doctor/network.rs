@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use ipnet::IpNet;
+
 use super::{Finding, files, kill_switch, text};
 use crate::cli::Common;
 use crate::config::{Config, Firewall, Link, LinkKind, NexthopMode, Policy};
 use crate::ctl::detours;
 use crate::ctl::lookup::read::Fib;
-use crate::ctl::lookup::{
-    FibRoute, FibRule, Masked, Names, RouteKind, RuleAction, owner, protocol_name, rule_deletion, rule_text,
-};
+use crate::ctl::lookup::{FibRoute, Names, owner, protocol_name, rule_deletion, rule_text};
 use crate::ctl::setup::manifest::Tree;
+use crate::kernel::netlink::constants::{RTPROT_BOOT, RTPROT_STATIC, RTPROT_UNSPEC};
 use crate::kernel::{self, Kernel, Linux, sysctl};
 use crate::model::change::Change;
-use crate::model::names::IfName;
+use crate::model::names::{IfName, TableId};
 use crate::model::observed::{Observed, Scope};
+use crate::model::routing::{FoundRule, FwMark, RouteKind, Rule};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::{LinkState, LinkStates, LiveLink};
 use crate::reconcile::plan::{Plan, Problem};
@@ -120,13 +122,12 @@ fn no_gateway(link: &Link, interface: &IfName, why: &str) -> Finding {
 /// Whether a policy is about what other hosts send: by their interface, or by a private source that is
 /// no address of ours. (A public one may be that of a line that is down.)
 fn is_about_others(policy: &Policy, fib: &mut Fib) -> Result<bool, kernel::Error> {
-    const LOCAL: u32 = 255;
     if policy.iif.iter().any(|iif| iif.as_str() != "lo") {
         return Ok(true);
     }
     for net in policy.from.iter().filter(|net| net.addr().is_private()) {
-        let is_ours = |route: &FibRoute| route.kind == RouteKind::Local && route.prefix == *net;
-        if !fib.routes(LOCAL, net.addr())?.iter().any(is_ours) {
+        let is_ours = |route: &FibRoute| route.kind == RouteKind::Local && route.prefix == IpNet::V4(*net);
+        if !fib.routes(TableId::LOCAL, net.addr())?.iter().any(is_ours) {
             return Ok(true);
         }
     }
@@ -186,28 +187,27 @@ fn features(config: &Config, observed: &Observed) -> Result<Vec<Finding>, kernel
 }
 
 /// Marks, tables and priorities that somebody else's rules use as well.
-fn rules_of_others(config: &Config, live: &[LiveLink<'_>], rules: &[FibRule]) -> Vec<Finding> {
+fn rules_of_others(config: &Config, live: &[LiveLink<'_>], rules: &[FoundRule]) -> Vec<Finding> {
     let settings = &config.settings;
     let mut found = Vec::new();
     let wanted = Desired::new(config, live, DefaultRouteMode::Multipath).rules;
-    let wanted: Vec<_> = wanted.iter().filter_map(|rule| FibRule::of(rule, settings.protocol)).collect();
     let first = settings.numbers.rule_priority;
     let last = config.policy_priorities().last().map_or(config.first_policy(), |rules| rules.end - 1);
-    for rule in rules.iter().filter(|rule| rule.protocol != settings.protocol) {
-        if let Some(finding) = leftover(rule, config, &wanted) {
+    for foreign in rules.iter().filter(|found| found.protocol != settings.protocol) {
+        if let Some(finding) = leftover(foreign, config, &wanted) {
             found.push(finding);
             continue;
         }
-        let text = shown(rule);
-        found.extend(mark_of_ours(rule, config, &text));
-        if let Some(link) = link_of(rule, config) {
+        let text = shown(foreign);
+        found.extend(mark_of_ours(foreign, config, &text));
+        if let Some(link) = link_of(foreign, config) {
             found.push(Finding::trouble(
                 format!("{text} uses the table of {}", link.name),
                 "two programs write one table: each undoes the other's routes",
                 format!("give {} another `table`", link.name),
             ));
         }
-        if (first..=last).contains(&rule.priority) {
+        if (first..=last).contains(&foreign.rule.priority) {
             found.push(Finding::note(
                 format!("{text} stands among our rules ({first} to {last})"),
                 "it is tried before some of ours and after others",
@@ -226,35 +226,34 @@ fn rules_of_others(config: &Config, live: &[LiveLink<'_>], rules: &[FibRule]) ->
 }
 
 /// A rule, and who is known to make such.
-fn shown(rule: &FibRule) -> String {
-    let whose = owner(rule).map(|name| format!(" (as of {name})")).unwrap_or_default();
-    format!("rule {}: {}{whose}", rule.priority, rule_text(rule, &Names::new()))
+fn shown(found: &FoundRule) -> String {
+    let whose = owner(found).map(|name| format!(" (as of {name})")).unwrap_or_default();
+    format!("rule {}: {}{whose}", found.rule.priority, rule_text(found, &Names::new()))
 }
 
 /// The link whose table a rule looks up.
-fn link_of<'a>(rule: &FibRule, config: &'a Config) -> Option<&'a Link> {
-    let RuleAction::Lookup { table, .. } = rule.action else { return None };
-    config.links.iter().find(|link| link.table.get() == table)
+fn link_of<'a>(found: &FoundRule, config: &'a Config) -> Option<&'a Link> {
+    let table = found.rule.action.table()?;
+    config.links.iter().find(|link| link.table == table)
 }
 
 /// A rule that somebody has made by hand, or by a script from before there was multihome, for a link's table. Nobody
 /// writes that table for it: it is ours.
-fn leftover(rule: &FibRule, config: &Config, wanted: &[FibRule]) -> Option<Finding> {
+fn leftover(found: &FoundRule, config: &Config, wanted: &[Rule]) -> Option<Finding> {
     /// Those of ip(8): none, boot, static.
-    const BY_HAND: [u8; 3] = [0, 3, 4];
-    let link = link_of(rule, config).filter(|_| BY_HAND.contains(&rule.protocol) && owner(rule).is_none())?;
-    let text = shown(rule);
+    const BY_HAND: [u8; 3] = [RTPROT_UNSPEC, RTPROT_BOOT, RTPROT_STATIC];
+    let link = link_of(found, config).filter(|_| BY_HAND.contains(&found.protocol) && owner(found).is_none())?;
+    let text = shown(found);
     // Of two that are alike the first goes, which may be ours: apply puts that back.
-    let delete = format!("{}; mhctl apply", rule_deletion(rule));
-    let twin = FibRule { protocol: config.settings.protocol, ..rule.clone() };
-    if wanted.contains(&twin) {
+    let delete = format!("{}; mhctl apply", rule_deletion(found));
+    if found.is_complete() && wanted.contains(&found.rule) {
         return Some(Finding::note(
             format!("{text} is left over from before: multihome has the same rule itself"),
             "it stays when the configuration changes, and leads where it led",
             delete,
         ));
     }
-    if rule.mark.is_some_and(|m| m.mask & config.marks() != 0) {
+    if found.rule.selector.fwmark.is_some_and(|m| m.mask & config.marks() != 0) {
         return Some(Finding::trouble(
             format!("{text} is left over from before: multihome has rules of its own for the links' marks"),
             "it leads connections of one link to another, or goes before policies",
@@ -269,8 +268,8 @@ fn leftover(rule: &FibRule, config: &Config, wanted: &[FibRule]) -> Option<Findi
 }
 
 /// A rule that compares bits of our marks.
-fn mark_of_ours(rule: &FibRule, config: &Config, text: &str) -> Option<Finding> {
-    let Masked { value, mask } = rule.mark.filter(|m| m.mask & config.marks() != 0)?;
+fn mark_of_ours(found: &FoundRule, config: &Config, text: &str) -> Option<Finding> {
+    let FwMark { value, mask } = found.rule.selector.fwmark.filter(|m| m.mask & config.marks() != 0)?;
     let mend = if mask == u32::MAX && value == 51820 {
         "write Table = off into wg-quick's file, and make it a [[tunnel]]".to_owned()
     } else {

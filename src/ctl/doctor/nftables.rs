@@ -12,42 +12,19 @@ use std::ops::ControlFlow;
 use ipnet::Ipv4Net;
 use netlink_packet_core::NlasIterator;
 
+use crate::kernel::netlink::constants::{
+    NFPROTO_INET, NFPROTO_IPV4, NFT_BITWISE_MASK_XOR, NFT_CMP_EQ, NFT_CMP_NEQ, NFT_CT_MARK, NFT_META_MARK,
+    NFT_META_OIFNAME, NFT_MSG_GETRULE, NFT_NAT_SNAT, NFT_PAYLOAD_NETWORK_HEADER, NFTA_BITWISE_DREG, NFTA_BITWISE_MASK,
+    NFTA_BITWISE_OP, NFTA_BITWISE_SREG, NFTA_BITWISE_XOR, NFTA_CMP_DATA, NFTA_CMP_OP, NFTA_CMP_SREG, NFTA_CT_DREG,
+    NFTA_CT_KEY, NFTA_CT_SREG, NFTA_DATA_VALUE, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_IMMEDIATE_DREG, NFTA_LIST_ELEM,
+    NFTA_LOOKUP_SREG, NFTA_META_DREG, NFTA_META_KEY, NFTA_META_SREG, NFTA_NAT_TYPE, NFTA_PAYLOAD_BASE,
+    NFTA_PAYLOAD_DREG, NFTA_PAYLOAD_OFFSET, NFTA_RANGE_SREG, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE,
+    NFTA_RULE_TABLE,
+};
 use crate::kernel::netlink::netfilter::{Message, payload};
 use crate::kernel::netlink::nla::{attribute, string};
 use crate::kernel::netlink::socket::Socket;
-use crate::kernel::nftables::{
-    NFPROTO_INET, NFPROTO_IPV4, NFT_MSG_GETRULE, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_LIST_ELEM, NFTA_RULE_CHAIN,
-    NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE,
-};
 use crate::kernel::{Error, read};
-
-const NFTA_RULE_HANDLE: u16 = 3;
-const NFTA_DATA_VALUE: u16 = 1;
-const NFTA_META_DREG: u16 = 1;
-const NFTA_META_KEY: u16 = 2;
-const NFTA_META_SREG: u16 = 3;
-const NFT_META_MARK: u32 = 3;
-const NFT_META_OIFNAME: u32 = 7;
-const NFTA_CT_DREG: u16 = 1;
-const NFTA_CT_KEY: u16 = 2;
-const NFTA_CT_SREG: u16 = 4;
-const NFT_CT_MARK: u32 = 3;
-const NFTA_BITWISE_SREG: u16 = 1;
-const NFTA_BITWISE_DREG: u16 = 2;
-const NFTA_BITWISE_MASK: u16 = 4;
-const NFTA_BITWISE_XOR: u16 = 5;
-const NFTA_BITWISE_OP: u16 = 6;
-/// Of comparisons, ranges and lookups in sets alike.
-const NFTA_CMP_SREG: u16 = 1;
-const NFTA_LOOKUP_SREG: u16 = 2;
-const NFTA_CMP_OP: u16 = 2;
-const NFTA_CMP_DATA: u16 = 3;
-const NFTA_IMMEDIATE_DREG: u16 = 1;
-const NFTA_NAT_TYPE: u16 = 1;
-const NFTA_PAYLOAD_DREG: u16 = 1;
-const NFTA_PAYLOAD_BASE: u16 = 2;
-const NFTA_PAYLOAD_OFFSET: u16 = 3;
-const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
 
 /// A rule, as far as it is about marks or sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +67,6 @@ impl Leaving {
 
 /// Rules of all tables that are about marks or sources; `None`: only root may look.
 pub fn rules() -> Result<Option<Vec<OtherRule>>, Error> {
-    const EPERM: i32 = 1;
     let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
     let each = |all: &mut Vec<OtherRule>, body: &[u8]| {
         all.extend(rule(body));
@@ -98,7 +74,7 @@ pub fn rules() -> Result<Option<Vec<OtherRule>>, Error> {
     };
     let all = Message { family: 0, ..Message::new(Vec::new()) };
     match socket.dump(NFT_MSG_GETRULE, &all, Vec::new, each) {
-        Err(e) if e.refused() == Some(EPERM) => Ok(None),
+        Err(e) if e.is_permission() => Ok(None),
         // No nf_tables in this kernel.
         Err(e) if e.refused().is_some() => Ok(Some(Vec::new())),
         rules => rules.map(Some).map_err(read("rules of nf_tables")),
@@ -186,7 +162,7 @@ impl Registers {
                 let bits = |kind| attribute(data, kind).and_then(|data| native32(attribute(data, NFTA_DATA_VALUE)?));
                 let from = number(NFTA_BITWISE_SREG).and_then(|register| self.values.get(&register).copied());
                 let value = match (from, bits(NFTA_BITWISE_MASK), bits(NFTA_BITWISE_XOR), number(NFTA_BITWISE_OP)) {
-                    (Some(Value::Mark { of, mask, xor }), Some(and), Some(flip), None | Some(0)) => {
+                    (Some(Value::Mark { of, mask, xor }), Some(and), Some(flip), None | Some(NFT_BITWISE_MASK_XOR)) => {
                         Some(Value::Mark { of, mask: mask & and, xor: xor & and ^ flip })
                     }
                     _ => None,
@@ -204,18 +180,18 @@ impl Registers {
             }
             "cmp" => {
                 let equal = match number(NFTA_CMP_OP) {
-                    Some(0) => Some(true),
-                    Some(1) => Some(false),
+                    Some(NFT_CMP_EQ) => Some(true),
+                    Some(NFT_CMP_NEQ) => Some(false),
                     _ => None,
                 };
                 let with = attribute(data, NFTA_CMP_DATA).and_then(|data| attribute(data, NFTA_DATA_VALUE));
                 self.compare(number(NFTA_CMP_SREG), equal.zip(with));
             }
-            "range" => self.compare(number(NFTA_CMP_SREG), None),
+            "range" => self.compare(number(NFTA_RANGE_SREG), None),
             "lookup" => self.compare(number(NFTA_LOOKUP_SREG), None),
             "immediate" => self.set(number(NFTA_IMMEDIATE_DREG), None),
             "masq" => self.translates = true,
-            "nat" => self.translates |= number(NFTA_NAT_TYPE) == Some(0),
+            "nat" => self.translates |= number(NFTA_NAT_TYPE) == Some(NFT_NAT_SNAT),
             _ => {}
         }
     }

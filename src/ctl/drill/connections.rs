@@ -19,10 +19,10 @@ use crate::config::{Config, Firewall, Link};
 use crate::ctl::drill::conntrack::{Connection, Ends, Tuple, connections};
 use crate::ctl::lookup::proto_text;
 use crate::kernel;
+use crate::kernel::netlink::constants::IPPROTO_UDP;
 
 /// The kernel keeps what it tells in a buffer of limited size: empty it so often.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
-const IPPROTO_UDP: u8 = 17;
 /// That many are told of one by one.
 const LISTED: usize = 10;
 

@@ -11,31 +11,19 @@ use std::{fs, io};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket as Netlink, SocketAddr};
+use nix::libc;
 
-use crate::kernel::conntrack::{COUNT, CTA_MARK, IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET};
+use crate::kernel::conntrack::COUNT;
+use crate::kernel::netlink::constants::{
+    CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_MARK, CTA_PROTO_DST_PORT, CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTOINFO,
+    CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE, CTA_STATUS, CTA_TIMEOUT, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO,
+    IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET, IPPROTO_TCP, IPS_ASSURED, IPS_SEEN_REPLY, NFMGRP_CONNTRACK_DESTROY,
+    TCP_CONNTRACK_CLOSE, TCP_CONNTRACK_LAST_ACK,
+};
 use crate::kernel::netlink::netfilter::{Message, payload};
 use crate::kernel::netlink::nla::attribute;
 use crate::kernel::netlink::socket::{Socket, split};
 use crate::kernel::{Error, read};
-
-const CTA_TUPLE_ORIG: u16 = 1;
-const CTA_STATUS: u16 = 3;
-const CTA_PROTOINFO: u16 = 4;
-const CTA_TIMEOUT: u16 = 7;
-const CTA_TUPLE_IP: u16 = 1;
-const CTA_TUPLE_PROTO: u16 = 2;
-const CTA_IP_V4_SRC: u16 = 1;
-const CTA_IP_V4_DST: u16 = 2;
-const CTA_PROTO_NUM: u16 = 1;
-const CTA_PROTO_SRC_PORT: u16 = 2;
-const CTA_PROTO_DST_PORT: u16 = 3;
-const CTA_PROTOINFO_TCP: u16 = 1;
-const CTA_PROTOINFO_TCP_STATE: u16 = 1;
-const IPS_SEEN_REPLY: u32 = 1 << 1;
-const IPS_ASSURED: u32 = 1 << 2;
-const TCP_CONNTRACK_LAST_ACK: u8 = 6;
-const TCP_CONNTRACK_CLOSE: u8 = 8;
-const IPPROTO_TCP: u8 = 6;
 
 /// The ends of a connection as its first packet had them, before any translation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,13 +118,12 @@ impl Ends {
     /// Listens in the thread's network namespace from now on; `None`: this kernel tracks no connections.
     /// Needs `CAP_NET_ADMIN`.
     pub fn listen() -> Result<Option<Self>, Error> {
-        const NFNLGRP_CONNTRACK_DESTROY: u32 = 3;
         if !Path::new(COUNT).exists() {
             return Ok(None);
         }
         let open = || {
             let mut netlink = Netlink::new(NETLINK_NETFILTER)?;
-            netlink.bind(&SocketAddr::new(0, 1 << (NFNLGRP_CONNTRACK_DESTROY - 1)))?;
+            netlink.bind(&SocketAddr::new(0, NFMGRP_CONNTRACK_DESTROY))?;
             netlink.set_non_blocking(true)?;
             // As much as an ordinary limit allows: a thousand may go at once.
             let _ = netlink.set_rx_buf_sz(1 << 22);
@@ -149,7 +136,6 @@ impl Ends {
 
     /// Those that have ended since the last call.
     pub fn since(&mut self, mut each: impl FnMut(&Connection)) -> Result<(), Error> {
-        const ENOBUFS: i32 = 105;
         loop {
             match self.netlink.recv_from_full() {
                 Ok((datagram, from)) if from.port_number() == 0 => {
@@ -163,7 +149,7 @@ impl Ends {
                 }
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) if e.raw_os_error() == Some(ENOBUFS) => self.missed = true,
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => self.missed = true,
                 Err(e) => return Err(read("ends of connections")(e.into())),
             }
         }

@@ -12,6 +12,7 @@ use crate::ctl::sessions::{Session, sessions};
 use crate::ctl::setup::manifest::Tree;
 use crate::ctl::setup::openvpn;
 use crate::ctl::{Error, take_up};
+use crate::kernel::netlink::constants::RTPROT_DHCP;
 use crate::kernel::{Kernel, Linux};
 use crate::model::names::{HostAddr, IfName};
 use crate::model::observed::{Interface, InterfaceState, Scope};
@@ -107,19 +108,18 @@ fn guess_interfaces(found: &mut [Found], sessions: &BTreeMap<IfName, Session>) {
 
 /// The lines of the default routes that there are.
 fn routed(defaults: &[FibRoute]) -> Vec<Found> {
-    const DHCP: u8 = 16;
     let mut found: Vec<Found> = Vec::new();
     for (route, leg) in defaults.iter().flat_map(|route| route.legs.iter().map(move |leg| (route, leg))) {
         let Ok(interface) = leg.name.parse::<IfName>() else { continue };
         if found.iter().any(|f| f.interface.as_ref() == Some(&interface)) {
             continue;
         }
-        let gateway = match leg.gateway {
+        let gateway = match leg.hop.gateway {
             Some(IpAddr::V4(addr)) => HostAddr::new(addr).ok(),
             _ => None,
         };
         let mut comments = vec![format!("The default route there is now, by {}.", leg.name)];
-        if route.protocol == DHCP {
+        if route.protocol == RTPROT_DHCP {
             comments.extend(by_dhcp());
         }
         let tunnel = ["tun", "tap", "wg"].iter().any(|kind| leg.name.starts_with(kind));

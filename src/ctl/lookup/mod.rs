@@ -1,12 +1,14 @@
-//! The kernel's IPv4 rules and routes in full, whoever made them, and the way of a packet through
-//! them. Pure. Where [`crate::model::routing`] has what we write, this has what there may be.
+//! The way of a packet through the kernel's rules and routes, whoever made them. Pure, but for [`read`].
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+use nix::libc;
 
-mod own;
+use crate::model::names::TableId;
+use crate::model::routing::{FoundRule, Hop, RouteKind};
+
 pub mod read;
 mod show;
 mod walk;
@@ -37,87 +39,6 @@ pub struct Packet {
     pub dscp: u8,
 }
 
-/// A value and the bits of it that count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Masked<T> {
-    /// The value.
-    pub value: T,
-    /// The bits.
-    pub mask: T,
-}
-
-/// A rule, with everything that the kernel can match (`struct fib_rule`, `struct fib4_rule`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FibRule {
-    /// Rules are tried in rising order.
-    pub priority: u32,
-    /// Who made it.
-    pub protocol: u8,
-    /// `not`: it matches what the rest does not.
-    pub invert: bool,
-    /// Source prefix.
-    pub from: Option<Ipv4Net>,
-    /// Destination prefix.
-    pub to: Option<Ipv4Net>,
-    /// Interface of arrival; `lo` stands for this host's own packets.
-    pub iif: Option<String>,
-    /// Interface that a socket is bound to.
-    pub oif: Option<String>,
-    /// Mark.
-    pub mark: Option<Masked<u32>>,
-    /// Owner of the socket, both ends included.
-    pub uid: Option<(u32, u32)>,
-    /// IP protocol.
-    pub proto: Option<u8>,
-    /// Source ports: under a mask where that is not full, else both ends included.
-    pub sport: Option<Ports>,
-    /// Destination ports.
-    pub dport: Option<Ports>,
-    /// Code point.
-    pub dscp: Option<Masked<u8>>,
-    /// The older `tos`, of which the kernel compares three bits; 0: none.
-    pub tos: u8,
-    /// Tunnel metadata.
-    pub tunnel: bool,
-    /// Only for devices in a VRF.
-    pub l3mdev: bool,
-    /// Selectors that a newer kernel has, by the number of their attribute.
-    pub unknown: Vec<u16>,
-    /// What it does.
-    pub action: RuleAction,
-}
-
-/// Ports of a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ports {
-    /// Both ends included.
-    Range(u16, u16),
-    /// Under a mask (Linux 6.15).
-    Masked(Masked<u16>),
-}
-
-/// What a rule does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RuleAction {
-    /// Look into a table; what it finds can be too poor.
-    Lookup {
-        /// The table.
-        table: u32,
-        /// Prefix lengths up to this do not count.
-        suppress_prefixlength: Option<u32>,
-        /// Devices of this group do not count.
-        suppress_ifgroup: Option<u32>,
-    },
-    /// Go on at the first rule of this priority.
-    Goto(u32),
-    /// Nothing.
-    Nop,
-    /// Refuse.
-    Refuse(Refusal),
-    /// Something that is not known here.
-    Other(u8),
-}
-
 /// How packets are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
@@ -129,13 +50,14 @@ pub enum Refusal {
     Prohibit,
 }
 
-/// A route to the destination.
+/// A route to the destination. [`crate::model::routing::FoundRoute`] is a default route as it is compared with what we
+/// write: its next hops name links' devices only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FibRoute {
     /// Its table.
-    pub table: u32,
+    pub table: TableId,
     /// Its prefix.
-    pub prefix: Ipv4Net,
+    pub prefix: IpNet,
     /// Its type of service; 0: any.
     pub tos: u8,
     /// Its metric.
@@ -144,60 +66,43 @@ pub struct FibRoute {
     pub protocol: u8,
     /// What it does.
     pub kind: RouteKind,
-    /// Source address that it gives.
-    pub source: Option<Ipv4Addr>,
     /// Nexthop object or group.
     pub nexthop: Option<u32>,
     /// Where it leads.
     pub legs: Vec<FibLeg>,
 }
 
-/// What a route does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RouteKind {
-    /// On, by its legs.
-    Unicast,
-    /// To this host.
-    Local,
-    /// To all of a network, or to a group.
-    Broadcast,
-    /// Nowhere.
-    Refuse(Refusal),
-    /// To the next rule.
-    Throw,
-}
-
-/// A way out.
+/// A next hop, and what is known of its device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FibLeg {
-    /// Index of its device.
-    pub device: u32,
+    /// The next hop.
+    pub hop: Hop,
     /// Name of its device.
     pub name: String,
     /// Group of its device.
     pub group: u32,
-    /// Next router.
-    pub gateway: Option<IpAddr>,
-    /// Share of the flows.
-    pub weight: u16,
-    /// The kernel passes over it: its device is down, or has no carrier and `ignore_routes_with_linkdown`.
-    pub dead: bool,
 }
 
 /// Of each table that was read, the routes that cover the destination, in the kernel's order.
-pub type Tables = BTreeMap<u32, Vec<FibRoute>>;
+pub type Tables = BTreeMap<TableId, Vec<FibRoute>>;
 
 impl FibRoute {
-    /// Whether `packet`, which takes it, ends on this host (`ip_route_input_slow()`).
+    /// A default route that has no metric and is nobody's.
+    pub fn default_by(table: TableId, legs: Vec<FibLeg>) -> Self {
+        let (prefix, kind) = (IpNet::default(), RouteKind::Unicast);
+        Self { table, prefix, tos: 0, metric: 0, protocol: 0, kind, nexthop: None, legs }
+    }
+
+    /// Whether `packet`, which takes it, ends on this host.
     pub fn delivers(&self, packet: &Packet) -> bool {
-        self.kind == RouteKind::Local || self.kind == RouteKind::Broadcast && packet.iif.is_some()
+        self.kind.delivers(packet.iif.is_some())
     }
 
     /// The legs that carry, with their shares in percent.
     pub fn shares(&self) -> Vec<(&FibLeg, f64)> {
-        let live = || self.legs.iter().filter(|leg| !leg.dead);
-        let sum: f64 = live().map(|leg| f64::from(leg.weight)).sum();
-        live().map(|leg| (leg, f64::from(leg.weight) * 100.0 / sum)).collect()
+        let live = || self.legs.iter().filter(|leg| !leg.hop.dead);
+        let sum: f64 = live().map(|leg| f64::from(leg.hop.weight)).sum();
+        live().map(|leg| (leg, f64::from(leg.hop.weight) * 100.0 / sum)).collect()
     }
 }
 
@@ -207,7 +112,7 @@ pub enum Answer {
     /// A way.
     Way {
         /// Table that it is from.
-        table: u32,
+        table: TableId,
         /// Prefix length of the route; `None`: this kernel does not tell.
         prefix_len: Option<u8>,
         /// Whether it ends on this host.
@@ -226,11 +131,7 @@ pub enum Answer {
 }
 
 /// What keeps the kernel's answer from being the walk's; `None`: they agree.
-pub fn difference(end: &End<'_>, answer: &Answer, rules: &[FibRule]) -> Option<String> {
-    const EACCES: i32 = 13;
-    const EINVAL: i32 = 22;
-    const ENETUNREACH: i32 = 101;
-    const EHOSTUNREACH: i32 = 113;
+pub fn difference(end: &End<'_>, answer: &Answer, rules: &[FoundRule]) -> Option<String> {
     let refused = |errno: i32| match answer {
         Answer::Refused(n) if *n == errno => None,
         Answer::Refused(n) => Some(format!("it refuses with \"{}\", not \"{}\"", errno_text(*n), errno_text(errno))),
@@ -238,10 +139,10 @@ pub fn difference(end: &End<'_>, answer: &Answer, rules: &[FibRule]) -> Option<S
     };
     match end {
         End::Unknown(_) => None,
-        End::Refused { how: Refusal::Blackhole, .. } => refused(EINVAL),
-        End::Refused { how: Refusal::Prohibit, .. } => refused(EACCES),
-        End::NoWay | End::Refused { how: Refusal::Unreachable, by_route: false } => refused(ENETUNREACH),
-        End::Refused { how: Refusal::Unreachable, by_route: true } => refused(EHOSTUNREACH),
+        End::Refused { how: Refusal::Blackhole, .. } => refused(libc::EINVAL),
+        End::Refused { how: Refusal::Prohibit, .. } => refused(libc::EACCES),
+        End::NoWay | End::Refused { how: Refusal::Unreachable, by_route: false } => refused(libc::ENETUNREACH),
+        End::Refused { how: Refusal::Unreachable, by_route: true } => refused(libc::EHOSTUNREACH),
         End::Route(route) => match answer {
             Answer::Refused(n) => Some(format!("it refuses with \"{}\"", errno_text(*n))),
             Answer::Way { table, .. } if *table != route.table && !one_trie(route.table, *table, rules) => {
@@ -251,13 +152,14 @@ pub fn difference(end: &End<'_>, answer: &Answer, rules: &[FibRule]) -> Option<S
                 Some(format!("it takes a route of prefix length {len}"))
             }
             // A broadcast that comes in is delivered here, one of this host's own goes out.
-            Answer::Way { local: true, .. } if route.kind == RouteKind::Broadcast => None,
+            Answer::Way { local: true, .. } if route.kind.is_to_many() => None,
             Answer::Way { local, .. } if *local != (route.kind == RouteKind::Local) => {
                 Some(if *local { "it keeps it here".to_owned() } else { "it sends it out".to_owned() })
             }
             Answer::Way { local: true, .. } => None,
             Answer::Way { device, gateway, name, .. } => {
-                let known = route.legs.iter().any(|l| l.device == *device && l.gateway == *gateway && !l.dead);
+                let is_it = |hop: &Hop| hop.device == *device && hop.gateway == *gateway && !hop.dead;
+                let known = route.legs.iter().any(|leg| is_it(&leg.hop));
                 (!known).then(|| match gateway {
                     Some(gateway) => format!("it leaves by {name} via {gateway}"),
                     None => format!("it leaves by {name}"),
@@ -269,7 +171,7 @@ pub fn difference(end: &End<'_>, answer: &Answer, rules: &[FibRule]) -> Option<S
 
 /// While nobody has added a rule, local and main are one trie, and the kernel says main
 /// (`fib_trie_table()`, `fib_unmerge()`).
-fn one_trie(a: u32, b: u32, rules: &[FibRule]) -> bool {
-    let both = [a, b].iter().all(|t| matches!(t, 254 | 255));
-    both && rules.iter().all(|rule| matches!(rule.priority, 0 | 32766 | 32767))
+fn one_trie(a: TableId, b: TableId, rules: &[FoundRule]) -> bool {
+    let both = [a, b].iter().all(|table| [TableId::MAIN, TableId::LOCAL].contains(table));
+    both && rules.iter().all(|found| matches!(found.rule.priority, 0 | 32766 | 32767))
 }

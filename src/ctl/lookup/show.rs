@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
 
-use super::{FibRule, Masked, Ports, Refusal, RuleAction};
+use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
+use crate::model::names::TableId;
+use crate::model::routing::{Action, FoundRule, FwMark, PortRange, Rule};
 use crate::model::sh::quoted;
 
 /// Names of tables.
-pub type Names = BTreeMap<u32, String>;
+pub type Names = BTreeMap<TableId, String>;
 
 /// The name of who made a rule or a route (rtnetlink.h).
 pub fn protocol_name(protocol: u8) -> Option<&'static str> {
@@ -32,15 +34,13 @@ pub fn protocol_name(protocol: u8) -> Option<&'static str> {
 }
 
 /// Who is known to make such a rule.
-pub fn owner(rule: &FibRule) -> Option<&'static str> {
+pub fn owner(found: &FoundRule) -> Option<&'static str> {
     const TAILSCALE: u32 = 52;
-    match (rule.mark, rule.action) {
-        (Some(Masked { mask: 0x00ff_0000, .. }), _) | (_, RuleAction::Lookup { table: TAILSCALE, .. }) => {
-            Some("tailscale")
-        }
-        (Some(Masked { value: 51820, .. }), _) => Some("wg-quick"),
-        (Some(Masked { value: 0x4000 | 0x8000, .. }), _) => Some("kube-proxy"),
-        _ => protocol_name(rule.protocol).filter(|name| !["kernel", "boot", "static"].contains(name)),
+    match (found.rule.selector.fwmark, found.rule.action.table().map(TableId::get)) {
+        (Some(FwMark { mask: 0x00ff_0000, .. }), _) | (_, Some(TAILSCALE)) => Some("tailscale"),
+        (Some(FwMark { value: 51820, .. }), _) => Some("wg-quick"),
+        (Some(FwMark { value: 0x4000 | 0x8000, .. }), _) => Some("kube-proxy"),
+        _ => protocol_name(found.protocol).filter(|name| !["kernel", "boot", "static"].contains(name)),
     }
 }
 
@@ -51,91 +51,80 @@ pub fn errno_text(errno: i32) -> String {
 }
 
 /// A rule without its priority, as ip-rule(8) writes it.
-pub fn rule_text(rule: &FibRule, names: &Names) -> String {
-    let mut text = String::new();
-    let mut add = |part: String| {
-        if !text.is_empty() {
-            text.push(' ');
-        }
-        text.push_str(&part);
-    };
-    if rule.invert {
-        add("not".to_owned());
+pub fn rule_text(found: &FoundRule, names: &Names) -> String {
+    let (Rule { selector, action, .. }, more) = (&found.rule, found.more());
+    let mut parts = Vec::new();
+    if more.invert {
+        parts.push("not".to_owned());
     }
-    match rule.from {
-        Some(from) if from.prefix_len() == 32 => add(format!("from {}", from.addr())),
-        Some(from) => add(format!("from {from}")),
-        None => {}
-    }
-    match rule.to {
-        Some(to) if to.prefix_len() == 32 => add(format!("to {}", to.addr())),
-        Some(to) => add(format!("to {to}")),
-        None => {}
-    }
-    if rule.tos != 0 {
-        add(format!("tos {:#x}", rule.tos));
-    }
-    if let Some(Masked { value, mask }) = rule.mark {
-        add(if mask == u32::MAX { format!("fwmark {value:#x}") } else { format!("fwmark {value:#x}/{mask:#x}") });
-    }
-    if let Some(name) = &rule.iif {
-        add(format!("iif {}", quoted(name)));
-    }
-    if let Some(name) = &rule.oif {
-        add(format!("oif {}", quoted(name)));
-    }
-    if rule.l3mdev {
-        add("l3mdev".to_owned());
-    }
-    if let Some((start, end)) = rule.uid {
-        add(format!("uidrange {start}-{end}"));
-    }
-    if let Some(proto) = rule.proto {
-        add(format!("ipproto {}", proto_text(proto)));
-    }
-    for (word, ports) in [("sport", rule.sport), ("dport", rule.dport)] {
-        match ports {
-            Some(Ports::Range(start, end)) if start == end => add(format!("{word} {start}")),
-            Some(Ports::Range(start, end)) => add(format!("{word} {start}-{end}")),
-            Some(Ports::Masked(Masked { value, mask })) => add(format!("{word} {value}/{mask:#x}")),
+    for (word, net) in [("from", selector.from), ("to", selector.to)] {
+        match net {
+            Some(net) if net.prefix_len() == net.max_prefix_len() => parts.push(format!("{word} {}", net.addr())),
+            Some(net) => parts.push(format!("{word} {net}")),
             None => {}
         }
     }
-    if let Some(Masked { value, mask }) = rule.dscp {
-        add(if mask == 0x3f { format!("dscp {value}") } else { format!("dscp {value:#x}/{mask:#x}") });
+    if more.tos != 0 {
+        parts.push(format!("tos {:#x}", more.tos));
     }
-    if rule.tunnel {
-        add("tun_id".to_owned());
+    match selector.fwmark {
+        Some(FwMark { value, mask: u32::MAX }) => parts.push(format!("fwmark {value:#x}")),
+        Some(FwMark { value, mask }) => parts.push(format!("fwmark {value:#x}/{mask:#x}")),
+        None => {}
     }
-    for n in &rule.unknown {
-        add(format!("attribute-{n}"));
+    parts.extend(found.iif().map(|name| format!("iif {}", quoted(name))));
+    parts.extend(more.oif.as_ref().map(|name| format!("oif {}", quoted(name))));
+    if more.l3mdev {
+        parts.push("l3mdev".to_owned());
     }
-    if text == "not" {
-        text.push_str(" from all");
+    parts.extend(selector.uid.map(|uid| format!("uidrange {}-{}", uid.start, uid.end)));
+    parts.extend(selector.proto.map(|proto| format!("ipproto {}", proto_text(proto))));
+    parts.extend(selector.sport.map(|ports| format!("sport {}", ports_text(ports, more.sport_mask))));
+    parts.extend(selector.dport.map(|ports| format!("dport {}", ports_text(ports, more.dport_mask))));
+    match (selector.dscp, more.dscp_mask) {
+        (Some(dscp), None) => parts.push(format!("dscp {dscp}")),
+        (Some(dscp), Some(mask)) => parts.push(format!("dscp {dscp:#x}/{mask:#x}")),
+        (None, _) => {}
     }
-    if text.is_empty() { action_text(rule.action, names) } else { text + " " + &action_text(rule.action, names) }
+    if more.tun_id.is_some() {
+        parts.push("tun_id".to_owned());
+    }
+    parts.extend(more.unknown.iter().map(|n| format!("attribute-{n}")));
+    if parts == ["not"] {
+        parts.push("from all".to_owned());
+    }
+    parts.push(action_text(*action, more.suppress_ifgroup, names));
+    parts.join(" ")
+}
+
+fn ports_text(PortRange { start, end }: PortRange, mask: Option<u16>) -> String {
+    match mask {
+        Some(mask) => format!("{start}/{mask:#x}"),
+        None if start == end => start.to_string(),
+        None => format!("{start}-{end}"),
+    }
 }
 
 /// The command of ip(8) that deletes a rule. Without a number of its own, which 0 is, the first that is alike goes.
-pub fn rule_deletion(rule: &FibRule) -> String {
-    let text = rule_text(rule, &Names::new());
-    let protocol = if rule.protocol == 0 { String::new() } else { format!(" protocol {}", rule.protocol) };
-    format!("ip rule del priority {} {text}{protocol}", rule.priority)
+pub fn rule_deletion(found: &FoundRule) -> String {
+    let text = rule_text(found, &Names::new());
+    let protocol = if found.protocol == 0 { String::new() } else { format!(" protocol {}", found.protocol) };
+    format!("ip rule del priority {} {text}{protocol}", found.rule.priority)
 }
 
 /// A protocol's usual name.
 pub fn proto_text(proto: u8) -> String {
     match proto {
-        1 => "icmp".to_owned(),
-        6 => "tcp".to_owned(),
-        17 => "udp".to_owned(),
+        IPPROTO_ICMP => "icmp".to_owned(),
+        IPPROTO_TCP => "tcp".to_owned(),
+        IPPROTO_UDP => "udp".to_owned(),
         n => n.to_string(),
     }
 }
 
-fn action_text(action: RuleAction, names: &Names) -> String {
+fn action_text(action: Action, suppress_ifgroup: Option<u32>, names: &Names) -> String {
     match action {
-        RuleAction::Lookup { table, suppress_prefixlength, suppress_ifgroup } => {
+        Action::Lookup { table, suppress_prefixlength } => {
             let name = names.get(&table).cloned().unwrap_or_else(|| table.to_string());
             let mut text = format!("lookup {name}");
             // Writing to a String cannot fail.
@@ -147,11 +136,11 @@ fn action_text(action: RuleAction, names: &Names) -> String {
             }
             text
         }
-        RuleAction::Goto(target) => format!("goto {target}"),
-        RuleAction::Nop => "nop".to_owned(),
-        RuleAction::Refuse(Refusal::Blackhole) => "blackhole".to_owned(),
-        RuleAction::Refuse(Refusal::Unreachable) => "unreachable".to_owned(),
-        RuleAction::Refuse(Refusal::Prohibit) => "prohibit".to_owned(),
-        RuleAction::Other(n) => format!("action-{n}"),
+        Action::Goto(target) => format!("goto {target}"),
+        Action::Nop => "nop".to_owned(),
+        Action::Blackhole => "blackhole".to_owned(),
+        Action::Unreachable => "unreachable".to_owned(),
+        Action::Prohibit => "prohibit".to_owned(),
+        Action::Other(n) => format!("action-{n}"),
     }
 }

@@ -1,11 +1,14 @@
 //! The walk: `fib_rules_lookup()` and `fib_table_lookup()` of the kernel.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
-use super::{FibRoute, FibRule, Masked, Packet, Ports, Refusal, RouteKind, RuleAction, Tables};
+use super::{FibRoute, Packet, Refusal, Tables};
+use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
+use crate::model::names::TableId;
+use crate::model::routing::{Action, FoundRule, FwMark, PortRange, RouteKind};
 
 /// The bits of `tos` that old selectors compare (`INET_DSCP_LEGACY_TOS_MASK`).
 const LEGACY_TOS: u8 = 0x1c;
@@ -23,7 +26,7 @@ pub struct Walk<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step<'a> {
     /// The rule.
-    pub rule: &'a FibRule,
+    pub found: &'a FoundRule,
     /// What came of it.
     pub outcome: Outcome<'a>,
 }
@@ -111,9 +114,9 @@ impl fmt::Display for Miss {
             Self::From(None) => f.write_str("its source is not chosen yet"),
             Self::From(Some(from)) => write!(f, "its source is {from}"),
             Self::Dscp(dscp) => write!(f, "its DSCP is {dscp}"),
-            Self::Proto(6) => f.write_str("it is tcp"),
-            Self::Proto(17) => f.write_str("it is udp"),
-            Self::Proto(1) => f.write_str("it is icmp"),
+            Self::Proto(IPPROTO_TCP) => f.write_str("it is tcp"),
+            Self::Proto(IPPROTO_UDP) => f.write_str("it is udp"),
+            Self::Proto(IPPROTO_ICMP) => f.write_str("it is icmp"),
             Self::Proto(n) => write!(f, "its protocol is {n}"),
             Self::Sport(0) => f.write_str("its source port is not known"),
             Self::Sport(port) => write!(f, "its source port is {port}"),
@@ -127,19 +130,19 @@ impl fmt::Display for Miss {
 /// Walks `packet` through `rules`.
 ///
 /// # Errors
-/// The number of a table that is not in `tables` and has to be read.
-pub fn walk<'a>(rules: &'a [FibRule], tables: &'a Tables, packet: &Packet) -> Result<Walk<'a>, u32> {
+/// A table that is not in `tables` and has to be read.
+pub fn walk<'a>(rules: &'a [FoundRule], tables: &'a Tables, packet: &Packet) -> Result<Walk<'a>, TableId> {
     let mut steps = Vec::new();
     let mut at = 0;
     let end = loop {
-        let Some(rule) = rules.get(at) else { break End::NoWay };
+        let Some(found) = rules.get(at) else { break End::NoWay };
         at += 1;
-        let (outcome, end) = consider(rule, tables, packet)?;
+        let (outcome, end) = consider(found, tables, packet)?;
         if let Outcome::Goto(target) = outcome {
             // A target that is not there is passed over (`ctarget`).
-            at = rules.iter().position(|r| r.priority == target).unwrap_or(at);
+            at = rules.iter().position(|found| found.rule.priority == target).unwrap_or(at);
         }
-        steps.push(Step { rule, outcome });
+        steps.push(Step { found, outcome });
         if let Some(end) = end {
             break end;
         }
@@ -148,22 +151,26 @@ pub fn walk<'a>(rules: &'a [FibRule], tables: &'a Tables, packet: &Packet) -> Re
 }
 
 /// One rule: what comes of it, and the end if it is that.
-fn consider<'a>(rule: &FibRule, tables: &'a Tables, packet: &Packet) -> Result<(Outcome<'a>, Option<End<'a>>), u32> {
+fn consider<'a>(
+    rule: &FoundRule,
+    tables: &'a Tables,
+    packet: &Packet,
+) -> Result<(Outcome<'a>, Option<End<'a>>), TableId> {
     match miss(rule, packet) {
         Ok(None) => {}
         Ok(Some(miss)) => return Ok((Outcome::Miss(miss), None)),
         Err(why) => return Ok((Outcome::Unknown, Some(End::Unknown(why)))),
     }
     let refused = |how, by_route| Some(End::Refused { how, by_route });
-    let (table, prefixlength, ifgroup) = match rule.action {
-        RuleAction::Lookup { table, suppress_prefixlength, suppress_ifgroup } => {
-            (table, suppress_prefixlength, suppress_ifgroup)
-        }
-        RuleAction::Goto(target) => return Ok((Outcome::Goto(target), None)),
-        RuleAction::Nop => return Ok((Outcome::Nop, None)),
-        RuleAction::Refuse(how) => return Ok((Outcome::Decides, refused(how, false))),
-        RuleAction::Other(n) => {
-            let why = format!("rule {} has an action that is not known here ({n})", rule.priority);
+    let (table, prefixlength) = match rule.rule.action {
+        Action::Lookup { table, suppress_prefixlength } => (table, suppress_prefixlength),
+        Action::Goto(target) => return Ok((Outcome::Goto(target), None)),
+        Action::Nop => return Ok((Outcome::Nop, None)),
+        Action::Blackhole => return Ok((Outcome::Decides, refused(Refusal::Blackhole, false))),
+        Action::Unreachable => return Ok((Outcome::Decides, refused(Refusal::Unreachable, false))),
+        Action::Prohibit => return Ok((Outcome::Decides, refused(Refusal::Prohibit, false))),
+        Action::Other(n) => {
+            let why = format!("rule {} has an action that is not known here ({n})", rule.rule.priority);
             return Ok((Outcome::Unknown, Some(End::Unknown(why))));
         }
     };
@@ -176,6 +183,7 @@ fn consider<'a>(rule: &FibRule, tables: &'a Tables, packet: &Packet) -> Result<(
         Found::Route(route) => {
             let short = prefixlength.is_some_and(|n| u32::from(route.prefix.prefix_len()) <= n);
             // It looks at the first nexthop only.
+            let ifgroup = rule.more().suppress_ifgroup;
             let group = ifgroup.is_some() && route.legs.first().map(|leg| leg.group) == ifgroup;
             if short || group {
                 (Outcome::Suppressed(route), None)
@@ -196,7 +204,7 @@ enum Found<'a> {
 /// The best of a table's routes to the destination: the longest prefix; among equal ones the
 /// kernel's order, in which they come.
 fn find<'a>(routes: &'a [FibRoute], packet: &Packet) -> Found<'a> {
-    let mut fitting: Vec<_> = routes.iter().filter(|route| route.prefix.contains(&packet.to)).collect();
+    let mut fitting: Vec<_> = routes.iter().filter(|route| route.prefix.contains(&IpAddr::V4(packet.to))).collect();
     fitting.sort_by_key(|route| std::cmp::Reverse(route.prefix.prefix_len()));
     let mut dead = false;
     for route in fitting {
@@ -204,9 +212,11 @@ fn find<'a>(routes: &'a [FibRoute], packet: &Packet) -> Found<'a> {
             continue;
         }
         match route.kind {
-            RouteKind::Refuse(how) => return Found::Refused(how),
+            RouteKind::Blackhole => return Found::Refused(Refusal::Blackhole),
+            RouteKind::Unreachable => return Found::Refused(Refusal::Unreachable),
+            RouteKind::Prohibit => return Found::Refused(Refusal::Prohibit),
             RouteKind::Throw => return Found::Throw,
-            _ if route.legs.iter().any(|leg| !leg.dead) => return Found::Route(route),
+            _ if route.legs.iter().any(|leg| !leg.hop.dead) => return Found::Route(route),
             _ => dead = true,
         }
     }
@@ -214,62 +224,66 @@ fn find<'a>(routes: &'a [FibRoute], packet: &Packet) -> Found<'a> {
 }
 
 /// Why a rule does not match; `Ok(None)`: it does.
-fn miss(rule: &FibRule, packet: &Packet) -> Result<Option<Miss>, String> {
-    if let Some(n) = rule.unknown.first() {
-        return Err(format!("rule {} has a selector that is not known here (attribute {n})", rule.priority));
+fn miss(rule: &FoundRule, packet: &Packet) -> Result<Option<Miss>, String> {
+    let (priority, more) = (rule.rule.priority, rule.more());
+    if let Some(n) = more.unknown.first() {
+        return Err(format!("rule {priority} has a selector that is not known here (attribute {n})"));
     }
     let miss = plain_miss(rule, packet);
     // Whether its device is in a VRF or its tunnel has an id decides only where all else fits.
-    if miss.is_none() && (rule.l3mdev || rule.tunnel) {
-        let what = if rule.l3mdev { "VRF devices (l3mdev)" } else { "tunnel ids (tun_id)" };
-        return Err(format!("rule {} asks for {what}, which are not simulated", rule.priority));
+    if miss.is_none() && (more.l3mdev || more.tun_id.is_some()) {
+        let what = if more.l3mdev { "VRF devices (l3mdev)" } else { "tunnel ids (tun_id)" };
+        return Err(format!("rule {priority} asks for {what}, which are not simulated"));
     }
-    Ok(match (rule.invert, miss) {
+    Ok(match (more.invert, miss) {
         (false, miss) => miss,
         (true, None) => Some(Miss::Inverted),
         (true, Some(_)) => None,
     })
 }
 
-fn plain_miss(rule: &FibRule, packet: &Packet) -> Option<Miss> {
-    let iif = packet.iif.as_ref().map(|(_, name)| name.clone());
-    let in_net = |net: &Option<Ipv4Net>, addr: Ipv4Addr| net.is_none_or(|net| net.contains(&addr));
-    if rule.iif.as_deref().is_some_and(|wanted| wanted != iif.as_deref().unwrap_or("lo")) {
-        return Some(Miss::Iif(iif));
+fn plain_miss(rule: &FoundRule, packet: &Packet) -> Option<Miss> {
+    let (selector, more) = (&rule.rule.selector, rule.more());
+    let iif = packet.iif.as_ref().map(|(_, name)| name.as_str());
+    let in_net = |net: Option<IpNet>, addr: Ipv4Addr| net.is_none_or(|net| net.contains(&IpAddr::V4(addr)));
+    if rule.iif().is_some_and(|wanted| wanted != iif.unwrap_or("lo")) {
+        return Some(Miss::Iif(iif.map(str::to_owned)));
     }
-    if rule.oif.is_some() {
+    if more.oif.is_some() {
         return Some(Miss::Oif);
     }
-    if rule.mark.is_some_and(|Masked { value, mask }| (value ^ packet.mark) & mask != 0) {
+    if selector.fwmark.is_some_and(|FwMark { value, mask }| (value ^ packet.mark) & mask != 0) {
         return Some(Miss::Mark(packet.mark));
     }
-    if rule.uid.is_some_and(|(start, end)| !(start..=end).contains(&packet.uid)) {
+    if selector.uid.is_some_and(|uid| !(uid.start..=uid.end).contains(&packet.uid)) {
         return Some(Miss::Uid(packet.uid));
     }
-    if !in_net(&rule.to, packet.to) {
+    if !in_net(selector.to, packet.to) {
         return Some(Miss::To);
     }
-    if !in_net(&rule.from, packet.from.unwrap_or(Ipv4Addr::UNSPECIFIED)) {
+    if !in_net(selector.from, packet.from.unwrap_or(Ipv4Addr::UNSPECIFIED)) {
         return Some(Miss::From(packet.from));
     }
-    if rule.dscp.is_some_and(|Masked { value, mask }| (value ^ packet.dscp) & mask != 0)
-        || rule.tos != 0 && rule.tos != (packet.dscp << 2) & LEGACY_TOS
+    if selector.dscp.is_some_and(|dscp| (dscp ^ packet.dscp) & more.dscp_mask.unwrap_or(u8::MAX) != 0)
+        || more.tos != 0 && more.tos != (packet.dscp << 2) & LEGACY_TOS
     {
         return Some(Miss::Dscp(packet.dscp));
     }
-    if rule.proto.is_some_and(|proto| proto != packet.proto) {
+    if selector.proto.is_some_and(|proto| proto != packet.proto) {
         return Some(Miss::Proto(packet.proto));
     }
-    let fits = |ports: &Option<Ports>, port: u16| match ports {
-        None => true,
-        Some(Ports::Range(start, end)) => (*start..=*end).contains(&port),
-        Some(Ports::Masked(Masked { value, mask })) => (value ^ port) & mask == 0,
-    };
-    if !fits(&rule.sport, packet.sport) {
+    if !fits(selector.sport, more.sport_mask, packet.sport) {
         return Some(Miss::Sport(packet.sport));
     }
-    if !fits(&rule.dport, packet.dport) {
+    if !fits(selector.dport, more.dport_mask, packet.dport) {
         return Some(Miss::Dport(packet.dport));
     }
     None
+}
+
+fn fits(ports: Option<PortRange>, mask: Option<u16>, port: u16) -> bool {
+    ports.is_none_or(|PortRange { start, end }| match mask {
+        Some(mask) => (start ^ port) & mask == 0,
+        None => (start..=end).contains(&port),
+    })
 }

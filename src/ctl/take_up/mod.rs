@@ -10,12 +10,13 @@ use super::Error;
 use super::sessions::{Session, sessions};
 use super::setup::manifest::Tree;
 use crate::config::{Config, Link};
+use crate::ctl::lookup::FibRoute;
 use crate::ctl::lookup::read::Fib;
-use crate::ctl::lookup::{FibRoute, RouteKind};
 use crate::event::{Addresses, Change, Event};
 use crate::kernel::{Kernel, Linux};
-use crate::model::names::{HostAddr, IfName};
+use crate::model::names::{HostAddr, IfName, TableId};
 use crate::model::observed::{Interface, InterfaceState, Observed, Scope};
+use crate::model::routing::RouteKind;
 use crate::reconcile::link_state::{LinkState, LinkStates};
 use crate::state::records::{Entries, Records};
 
@@ -50,8 +51,7 @@ pub(super) fn untold<'a>(config: &'a Config, records: &Records) -> Result<Vec<Un
 
 /// Main's default routes, of whatever metric.
 pub(super) fn defaults() -> Result<Vec<FibRoute>, Error> {
-    const MAIN: u32 = 254;
-    let mut routes = Fib::open()?.routes(MAIN, std::net::Ipv4Addr::UNSPECIFIED)?;
+    let mut routes = Fib::open()?.routes(TableId::MAIN, std::net::Ipv4Addr::UNSPECIFIED)?;
     routes.retain(|route| route.prefix.prefix_len() == 0 && route.kind == RouteKind::Unicast);
     Ok(routes)
 }
@@ -90,9 +90,9 @@ fn find<'a>(
 /// Our address on an interface, and what is next by it; `None`: it has no address.
 fn way(interface: &Interface, defaults: &[FibRoute]) -> Option<(HostAddr, NextHop)> {
     let first = interface.addresses.first()?.local;
-    let legs = defaults.iter().flat_map(|route| &route.legs);
+    let hops = defaults.iter().flat_map(|route| &route.legs).map(|leg| leg.hop);
     let mut gateways =
-        legs.filter(|leg| leg.device == interface.device.index && !leg.dead).map(|leg| leg.gateway).peekable();
+        hops.filter(|hop| hop.device == interface.device.index && !hop.dead).map(|hop| hop.gateway).peekable();
     let is_default = gateways.peek().is_some();
     let router = gateways.find_map(|gateway| match gateway? {
         IpAddr::V4(gateway) => HostAddr::new(gateway).ok(),

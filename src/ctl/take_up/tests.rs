@@ -2,7 +2,7 @@ use super::*;
 use crate::config;
 use crate::ctl::lookup::FibLeg;
 use crate::model::observed::Address;
-use crate::model::routing::Device;
+use crate::model::routing::{Device, Hop};
 use crate::state::records::{Record, V4};
 
 const CONFIG: &str = "
@@ -44,18 +44,9 @@ fn interface(index: u32, name: &str, arp: bool, address: &str) -> Interface {
 
 fn default(device: u32, gateway: Option<&str>, dead: bool) -> FibRoute {
     let gateway = gateway.map(|gateway| gateway.parse().unwrap());
-    let leg = FibLeg { device, name: "any".to_owned(), group: 0, gateway, weight: 1, dead };
-    FibRoute {
-        table: 254,
-        prefix: ipnet::Ipv4Net::default(),
-        tos: 0,
-        metric: 100,
-        protocol: 16,
-        kind: RouteKind::Unicast,
-        source: None,
-        nexthop: None,
-        legs: vec![leg],
-    }
+    let hop = Hop { dead, ..Hop::new(device, gateway) };
+    let leg = FibLeg { hop, name: "any".to_owned(), group: 0 };
+    FibRoute { metric: 100, protocol: 16, ..FibRoute::default_by(TableId::MAIN, vec![leg]) }
 }
 
 fn observed(interfaces: &[&Interface]) -> Observed {

@@ -37,10 +37,10 @@ pub(super) fn report(report: &Report<'_>) -> Value {
 
 fn step(step: &Step<'_>, report: &Report<'_>) -> Value {
     json!({
-        "priority": step.rule.priority,
-        "rule": rule_text(step.rule, &report.naming.tables),
-        "protocol": step.rule.protocol,
-        "policy": report.naming.purpose(step.rule),
+        "priority": step.found.rule.priority,
+        "rule": rule_text(step.found, &report.naming.tables),
+        "protocol": step.found.protocol,
+        "policy": report.naming.purpose(step.found),
         "matches": match step.outcome {
             Outcome::Miss(_) => json!(false),
             Outcome::Unknown => Value::Null,
@@ -69,13 +69,13 @@ fn way(route: &FibRoute, report: &Report<'_>) -> Value {
         json!({
             "link": report.naming.links.get(&leg.name).map(ToString::to_string),
             "interface": leg.name,
-            "gateway": leg.gateway,
+            "gateway": leg.hop.gateway,
             "share_percent": share,
         })
     });
     json!({
         "kind": if route.delivers(report.packet) { "local" } else { "route" },
-        "table": route.table,
+        "table": route.table.get(),
         "table_name": report.naming.tables.get(&route.table),
         "prefix": route.prefix.to_string(),
         "metric": route.metric,
@@ -89,7 +89,7 @@ fn kernel(answer: &Answer) -> Value {
         Answer::Refused(errno) => json!({ "asked": true, "errno": errno, "error": errno_text(*errno) }),
         Answer::Way { table, prefix_len, local, name, gateway, source, .. } => json!({
             "asked": true,
-            "table": table,
+            "table": table.get(),
             "prefix_length": prefix_len,
             "local": local,
             "interface": name,

@@ -14,10 +14,12 @@ use super::Error as CtlError;
 use crate::cli::Common;
 use crate::config::{self, Config};
 use crate::ctl::lookup::read::Fib;
-use crate::ctl::lookup::{Answer, End, FibRule, Names, Packet, Tables, Walk, difference};
+use crate::ctl::lookup::{Answer, End, Names, Packet, Tables, Walk, difference};
+use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
 use crate::kernel::{self, Kernel, Linux};
-use crate::model::names::{IfName, LinkName};
+use crate::model::names::{IfName, LinkName, TableId};
 use crate::model::observed::Scope;
+use crate::model::routing::FoundRule;
 use crate::reconcile::link_state::LinkStates;
 use crate::state::records::Store;
 
@@ -97,9 +99,9 @@ fn host(text: &str) -> Result<Ipv4Addr, String> {
 
 fn proto(text: &str) -> Result<u8, String> {
     match text {
-        "icmp" => Ok(1),
-        "tcp" => Ok(6),
-        "udp" => Ok(17),
+        "icmp" => Ok(IPPROTO_ICMP),
+        "tcp" => Ok(IPPROTO_TCP),
+        "udp" => Ok(IPPROTO_UDP),
         n => n.parse().ok().filter(|n| *n != 0).ok_or_else(|| "write tcp, udp, icmp or a number to 255".to_owned()),
     }
 }
@@ -148,13 +150,13 @@ struct Naming<'a> {
 
 impl Naming<'_> {
     /// What a rule of ours is there for.
-    fn purpose(&self, rule: &FibRule) -> Option<String> {
+    fn purpose(&self, found: &FoundRule) -> Option<String> {
         let config = self.config?;
-        if rule.protocol != config.settings.protocol {
+        if found.protocol != config.settings.protocol {
             return None;
         }
         let mut policies = config.policies.iter().zip(config.policy_priorities());
-        let (policy, _) = policies.find(|(_, priorities)| priorities.contains(&rule.priority))?;
+        let (policy, _) = policies.find(|(_, priorities)| priorities.contains(&found.rule.priority))?;
         Some(format!("policy \"{}\"", policy.name))
     }
 }
@@ -263,7 +265,7 @@ fn packet(args: &Args, fib: &mut Fib) -> Result<Packet, CtlError> {
 
 /// The device by which an address is reached.
 fn towards(to: Ipv4Addr, fib: &mut Fib) -> Result<Option<(u32, String)>, kernel::Error> {
-    let packet = Packet { to, from: None, iif: None, proto: 6, sport: 0, dport: 0, mark: 0, uid: 0, dscp: 0 };
+    let packet = Packet { to, from: None, iif: None, proto: IPPROTO_TCP, sport: 0, dport: 0, mark: 0, uid: 0, dscp: 0 };
     Ok(match fib.ask(&packet)? {
         Ok(Answer::Way { device, name, local: false, .. }) => Some((device, name)),
         _ => None,
@@ -272,7 +274,8 @@ fn towards(to: Ipv4Addr, fib: &mut Fib) -> Result<Option<(u32, String)>, kernel:
 
 /// Names of tables: the kernel's, and those of the links.
 fn tables(config: Option<&Config>) -> Names {
-    let kernel = [(253, "default"), (254, "main"), (255, "local")].map(|(n, name)| (n, name.to_owned()));
-    let links = config.into_iter().flat_map(|c| &c.links).map(|l| (l.table.get(), l.name.to_string()));
+    let kernel = [(TableId::DEFAULT, "default"), (TableId::MAIN, "main"), (TableId::LOCAL, "local")];
+    let kernel = kernel.map(|(table, name)| (table, name.to_owned()));
+    let links = config.into_iter().flat_map(|c| &c.links).map(|l| (l.table, l.name.to_string()));
     links.chain(kernel).collect()
 }

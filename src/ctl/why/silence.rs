@@ -32,10 +32,10 @@ impl Silence {
     pub(super) fn of(route: &FibRoute, fib: &mut Fib) -> Result<Self, kernel::Error> {
         let mut gateways = Vec::new();
         for (leg, _) in route.shares() {
-            let Some(IpAddr::V4(gateway)) = leg.gateway else { continue };
-            let state = fib.neighbour(leg.device, gateway)?;
+            let Some(IpAddr::V4(gateway)) = leg.hop.gateway else { continue };
+            let state = fib.neighbour(leg.hop.device, gateway)?;
             if state != Neighbour::Good {
-                let (device, interface) = (leg.device, leg.name.clone());
+                let (device, interface) = (leg.hop.device, leg.name.clone());
                 gateways.push(Silent { device, interface, gateway: gateway.into(), asked: state == Neighbour::Asked });
             }
         }
@@ -46,7 +46,7 @@ impl Silence {
     }
 
     fn has(&self, leg: &FibLeg) -> bool {
-        self.gateways.iter().any(|silent| silent.device == leg.device && Some(silent.gateway) == leg.gateway)
+        self.gateways.iter().any(|silent| silent.device == leg.hop.device && Some(silent.gateway) == leg.hop.gateway)
     }
 
     /// The legs with their shares in percent, as the kernel chooses.

@@ -3,9 +3,12 @@
 use std::io::{self, Write};
 use std::net::IpAddr;
 
+use nix::libc;
+
 use super::silence::Silent;
 use super::{Naming, Report};
 use crate::ctl::lookup::{Answer, End, FibLeg, FibRoute, Outcome, Packet, Refusal, Step, errno_text, rule_text};
+use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
 use crate::model::names::LinkName;
 
 /// Longest rule that has its outcome on the same line.
@@ -19,19 +22,19 @@ pub(super) fn print(report: &Report<'_>, out: &mut impl Write) -> io::Result<()>
         writeln!(out, "({link} is down already)")?;
     }
     writeln!(out)?;
-    let rules: Vec<_> = walk.steps.iter().map(|step| rule_text(step.rule, &naming.tables)).collect();
+    let rules: Vec<_> = walk.steps.iter().map(|step| rule_text(step.found, &naming.tables)).collect();
     let width = rules.iter().map(String::len).filter(|len| *len <= RULE_WIDTH).max().unwrap_or(0);
     for (step, rule) in walk.steps.iter().zip(&rules) {
         let outcome = outcome(step);
         if rule.len() <= width {
-            writeln!(out, "{:>5}  {rule:<width$}  {outcome}", step.rule.priority)?;
+            writeln!(out, "{:>5}  {rule:<width$}  {outcome}", step.found.rule.priority)?;
         } else {
-            writeln!(out, "{:>5}  {rule}\n{:5}  {:width$}  {outcome}", step.rule.priority, "", "")?;
+            writeln!(out, "{:>5}  {rule}\n{:5}  {:width$}  {outcome}", step.found.rule.priority, "", "")?;
         }
     }
     writeln!(out)?;
     end(report, out)?;
-    if let Some(purpose) = walk.steps.last().and_then(|step| naming.purpose(step.rule)) {
+    if let Some(purpose) = walk.steps.last().and_then(|step| naming.purpose(step.found)) {
         writeln!(out, "Because of  {purpose}")?;
     }
     kernel(report, out)
@@ -39,9 +42,9 @@ pub(super) fn print(report: &Report<'_>, out: &mut impl Write) -> io::Result<()>
 
 fn headline(packet: &Packet, report: &Report<'_>) -> String {
     let proto = match packet.proto {
-        1 => "icmp".to_owned(),
-        6 => "tcp".to_owned(),
-        17 => "udp".to_owned(),
+        IPPROTO_ICMP => "icmp".to_owned(),
+        IPPROTO_TCP => "tcp".to_owned(),
+        IPPROTO_UDP => "udp".to_owned(),
         n => format!("protocol {n}"),
     };
     let port = |port: u16| if port == 0 { String::new() } else { format!(" port {port}") };
@@ -144,7 +147,7 @@ fn device(name: &str, naming: &Naming<'_>) -> String {
 
 fn leg(leg: &FibLeg, naming: &Naming<'_>) -> String {
     let via = |gateway: IpAddr| format!(" via {gateway}");
-    format!("{}{}", device(&leg.name, naming), leg.gateway.map(via).unwrap_or_default())
+    format!("{}{}", device(&leg.name, naming), leg.hop.gateway.map(via).unwrap_or_default())
 }
 
 fn kernel(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
@@ -160,11 +163,13 @@ fn kernel(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
     if let Some(difference) = &report.difference {
         writeln!(out, "The kernel  DIFFERS: {difference}")?;
         if let (Answer::Refused(errno), Some((_, iif))) = (answer, &packet.iif) {
-            match errno {
+            match *errno {
                 // fib_validate_source() and ip_route_input_slow().
-                18 => writeln!(out, "            the reverse path filter of {iif} drops it: mhctl doctor")?,
-                22 => writeln!(out, "            {iif} does not take a packet from that source")?,
-                113 => writeln!(out, "            it forwards nothing from {iif}: sysctl -w net.ipv4.ip_forward=1")?,
+                libc::EXDEV => writeln!(out, "            the reverse path filter of {iif} drops it: mhctl doctor")?,
+                libc::EINVAL => writeln!(out, "            {iif} does not take a packet from that source")?,
+                libc::EHOSTUNREACH => {
+                    writeln!(out, "            it forwards nothing from {iif}: sysctl -w net.ipv4.ip_forward=1")?;
+                }
                 _ => {}
             }
         }
@@ -195,11 +200,11 @@ fn bound(report: &Report<'_>, answer: &Answer, out: &mut impl Write) -> io::Resu
     let (End::Route(route), Some(step)) = (&walk.end, walk.steps.last()) else {
         return writeln!(out, "But then    with source {source} it has no way any more");
     };
-    if report.walk.steps.last().is_some_and(|before| before.rule == step.rule) {
+    if report.walk.steps.last().is_some_and(|before| before.found == step.found) {
         return Ok(());
     }
-    let rule = step.rule.priority;
-    let same = route.legs.iter().any(|l| l.device == *first);
+    let rule = step.found.rule.priority;
+    let same = route.legs.iter().any(|leg| leg.hop.device == *first);
     let by: Vec<_> = route.shares().iter().map(|(l, _)| device(&l.name, &report.naming)).collect();
     match by.as_slice() {
         [only] if same => writeln!(out, "Then        rule {rule} for source {source} keeps it on {only}"),

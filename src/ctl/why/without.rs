@@ -3,15 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::Ipv4Net;
-
 use crate::config::Config;
-use crate::ctl::lookup::{FibLeg, FibRoute, FibRule, RouteKind};
+use crate::ctl::lookup::{FibLeg, FibRoute};
 use crate::model::change::Change;
-use crate::model::names::LinkName;
+use crate::model::names::{Family, LinkName, TableId};
 use crate::model::numbering::KERNEL;
 use crate::model::observed::{InterfaceState, Observed};
-use crate::model::routing::{DefaultRoute, Device, FoundTarget, Leg, Member, NexthopKind, Target, WeightedLeg};
+use crate::model::routing::{
+    DefaultRoute, Device, FoundRule, FoundTarget, Hop, Leg, Member, NexthopKind, RouteKind, Target, WeightedLeg,
+};
 use crate::reconcile::link_state::LinkStates;
 use crate::reconcile::plan::Plan;
 use crate::state::records::Records;
@@ -73,21 +73,20 @@ impl Without {
         Self { protocol: config.settings.protocol, changes, carrierless, unregistered, objects }
     }
 
-    /// The rules as they are then.
-    pub(super) fn rules(&self, rules: &mut Vec<FibRule>) {
+    /// The IPv4 rules as they are then.
+    pub(super) fn rules(&self, rules: &mut Vec<FoundRule>) {
         for change in &self.changes {
             match change {
-                Change::Rule(new) | Change::KernelRule(new) => {
+                Change::Rule(new) | Change::KernelRule(new) if new.family == Family::V4 => {
                     let kernels = matches!(change, Change::KernelRule(_));
                     let protocol = if kernels { KERNEL } else { self.protocol };
-                    let Some(new) = FibRule::of(new, protocol) else { continue };
                     // After its equals, as fib_nl_newrule() does.
-                    let at = rules.iter().position(|r| r.priority > new.priority).unwrap_or(rules.len());
-                    rules.insert(at, new);
+                    let at = rules.iter().position(|found| found.rule.priority > new.priority).unwrap_or(rules.len());
+                    rules.insert(at, FoundRule { rule: new.clone(), protocol, more: None });
                 }
                 Change::DeleteRule(old) => {
-                    let Some(old) = FibRule::of(old, self.protocol) else { continue };
-                    if let Some(at) = rules.iter().position(|r| *r == old) {
+                    let is_it = |f: &FoundRule| f.rule == *old && f.protocol == self.protocol && f.is_complete();
+                    if let Some(at) = rules.iter().position(is_it) {
                         rules.remove(at);
                     }
                 }
@@ -97,17 +96,17 @@ impl Without {
     }
 
     /// A table's routes to the destination as they are then.
-    pub(super) fn routes(&self, (table, mut routes): (u32, Vec<FibRoute>)) -> Vec<FibRoute> {
+    pub(super) fn routes(&self, (table, mut routes): (TableId, Vec<FibRoute>)) -> Vec<FibRoute> {
         for change in &self.changes {
             match change {
-                Change::Route(new) if new.table.get() == table => self.put(new, &mut routes),
-                Change::DeleteRoute(old) if old.table.get() == table => {
+                Change::Route(new) if new.table == table => self.put(new, &mut routes),
+                Change::DeleteRoute(old) if old.table == table => {
                     let nexthop = if let FoundTarget::Nexthop { id, .. } = old.target { Some(id) } else { None };
                     let same = |r: &FibRoute| {
                         is_default(r, old.metric)
                             && r.protocol == old.protocol
                             && r.nexthop == nexthop
-                            && old.target.devices().iter().all(|d| r.legs.iter().any(|leg| leg.device == *d))
+                            && old.target.devices().iter().all(|d| r.legs.iter().any(|leg| leg.hop.device == *d))
                     };
                     if let Some(at) = routes.iter().position(same) {
                         routes.remove(at);
@@ -127,13 +126,13 @@ impl Without {
         routes.retain_mut(|route| {
             let had = !route.legs.is_empty();
             // fib_sync_down_dev(): a multipath route goes whole with a device, however many of its legs are left.
-            if route.nexthop.is_none() && route.legs.iter().any(|leg| self.unregistered.contains(&leg.device)) {
+            if route.nexthop.is_none() && route.legs.iter().any(|leg| self.unregistered.contains(&leg.hop.device)) {
                 return false;
             }
-            route.legs.retain(|leg| !self.unregistered.contains(&leg.device));
+            route.legs.retain(|leg| !self.unregistered.contains(&leg.hop.device));
             // The same: without its carrier a device keeps the routes to this host.
             for leg in route.legs.iter_mut().filter(|_| route.kind != RouteKind::Local) {
-                leg.dead |= self.carrierless.contains(&leg.device);
+                leg.hop.dead |= self.carrierless.contains(&leg.hop.device);
             }
             !had || !route.legs.is_empty()
         });
@@ -152,17 +151,8 @@ impl Without {
                 (None, legs.collect())
             }
         };
-        let route = FibRoute {
-            table: new.table.get(),
-            prefix: Ipv4Net::default(),
-            tos: 0,
-            metric: new.metric,
-            protocol: self.protocol,
-            kind: RouteKind::Unicast,
-            source: None,
-            nexthop,
-            legs,
-        };
+        let (metric, protocol) = (new.metric, self.protocol);
+        let route = FibRoute { metric, protocol, nexthop, ..FibRoute::default_by(new.table, legs) };
         let place = |r: &FibRoute| r.prefix.prefix_len() == 0 && r.tos == 0 && r.metric >= new.metric;
         let at = at.or_else(|| routes.iter().position(place)).unwrap_or(routes.len());
         routes.insert(at, route);
@@ -188,13 +178,7 @@ fn is_default(route: &FibRoute, metric: u32) -> bool {
 }
 
 fn leg(leg: &Leg, weight: u16, known: &[FibLeg]) -> FibLeg {
-    let group = known.iter().find(|l| l.device == leg.device.index).map_or(0, |l| l.group);
-    FibLeg {
-        device: leg.device.index,
-        name: leg.device.name.to_string(),
-        group,
-        gateway: leg.gateway.map(|g| g.get().into()),
-        weight,
-        dead: false,
-    }
+    let group = known.iter().find(|l| l.hop.device == leg.device.index).map_or(0, |l| l.group);
+    let hop = Hop::new(leg.device.index, leg.gateway.map(|gateway| gateway.get().into()));
+    FibLeg { hop: Hop { weight, ..hop }, name: leg.device.name.to_string(), group }
 }

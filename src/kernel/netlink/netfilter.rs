@@ -3,9 +3,10 @@
 
 use netlink_packet_core::{DefaultNla, Emitable};
 
+use crate::kernel::netlink::constants::AF_INET;
+
 /// `struct nfgenmsg`.
 pub(crate) const HEADER_LEN: usize = 4;
-const AF_INET: u8 = 2;
 
 /// A request.
 pub(crate) struct Message {

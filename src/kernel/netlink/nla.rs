@@ -1,6 +1,6 @@
 //! Netlink attributes, of the routing and of the netfilter side alike (`struct nlattr`, netlink(7)).
 
-use netlink_packet_core::{DefaultNla, Emitable};
+use netlink_packet_core::{DecodeError, DefaultNla, Emitable};
 
 /// What goes into a request.
 pub(crate) fn bytes(body: &impl Emitable) -> Vec<u8> {
@@ -19,20 +19,37 @@ pub(crate) fn text(kind: u16, text: &str) -> DefaultNla {
     DefaultNla::new(kind, [text.as_bytes(), &[0]].concat())
 }
 
+/// Kinds and values of attributes, in place. One that cannot be read ends them.
+pub(crate) struct Attributes<'a>(&'a [u8]);
+
+impl<'a> Attributes<'a> {
+    pub(crate) fn new(nlas: &'a [u8]) -> Self {
+        Self(nlas)
+    }
+}
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = Result<(u16, &'a [u8]), DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = std::mem::take(&mut self.0);
+        if rest.is_empty() {
+            return None;
+        }
+        let next = rest.first_chunk::<4>().and_then(|&[l0, l1, k0, k1]| {
+            let length = usize::from(u16::from_ne_bytes([l0, l1]));
+            let value = rest.get(4..length)?;
+            self.0 = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            // The two upper bits are flags.
+            Some((u16::from_ne_bytes([k0, k1]) & 0x3fff, value))
+        });
+        Some(next.ok_or_else(|| DecodeError::from("an attribute that is cut short")))
+    }
+}
+
 /// The value of the first attribute of that kind.
 pub(crate) fn attribute(nlas: &[u8], kind: u16) -> Option<&[u8]> {
-    // An attribute that cannot be read ends the list.
-    let mut rest = nlas;
-    while let Some(&[l0, l1, k0, k1]) = rest.first_chunk::<4>() {
-        let length = usize::from(u16::from_ne_bytes([l0, l1]));
-        let value = rest.get(4..length)?;
-        // The two upper bits are flags.
-        if u16::from_ne_bytes([k0, k1]) & 0x3fff == kind {
-            return Some(value);
-        }
-        rest = rest.get(length.next_multiple_of(4)..)?;
-    }
-    None
+    Attributes::new(nlas).map_while(Result::ok).find(|(found, _)| *found == kind).map(|(_, value)| value)
 }
 
 /// A string, which ends with a NUL or not.

@@ -17,12 +17,13 @@ use netlink_packet_core::{
 };
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket as Netlink, SocketAddr};
+use nix::libc;
 use thiserror::Error;
+
+use crate::kernel::netlink::constants::NLMSGERR_ATTR_MSG;
 
 /// `struct nlmsghdr`.
 const HEADER_LEN: usize = 16;
-/// Kind of the attribute of an extended acknowledgement that holds the reason as text.
-const NLMSGERR_ATTR_MSG: u16 = 1;
 /// A question is asked this often in all, if its answer is interrupted or fails for the moment.
 const ATTEMPTS: u32 = 20;
 /// Memory is not there the next instant.
@@ -35,9 +36,6 @@ const ROOM: usize = 4 << 10;
 /// Room where that was not enough: a nexthop group of others can have thousands of members. The
 /// kernel's parts end at 32 KiB.
 const MORE_ROOM: usize = 64 << 10;
-const EMSGSIZE: i32 = 90;
-/// recv(2): the length of the message comes back, though it be cut.
-const MSG_TRUNC: i32 = 0x20;
 
 /// Why a request failed.
 #[derive(Debug, Error)]
@@ -70,16 +68,35 @@ impl Error {
         }
     }
 
-    /// Whether the same question may be answered the next time: EINTR, EAGAIN, ENOMEM, ENOBUFS. Of these the last
-    /// one is what a socket says that could not take a message, such as an answer (`netlink_overrun()`).
-    fn is_passing(&self) -> bool {
-        const PASSING: [i32; 4] = [4, 11, 12, 105];
-        match self {
-            Self::Refused { source, .. } | Self::Socket(source) => {
-                source.raw_os_error().is_some_and(|n| PASSING.contains(&n))
-            }
-            Self::Decode(_) | Self::Interrupted => false,
-        }
+    /// Whether the same question may be answered the next time. ENOBUFS is what a socket says that could not take a
+    /// message, such as an answer (`netlink_overrun()`).
+    fn is_retryable(&self) -> bool {
+        let number = match self {
+            Self::Refused { source, .. } | Self::Socket(source) => source.raw_os_error(),
+            Self::Decode(_) | Self::Interrupted => None,
+        };
+        matches!(number, Some(libc::EINTR | libc::EAGAIN | libc::ENOMEM | libc::ENOBUFS))
+    }
+
+    /// Whether what was to be changed or deleted is not there: ESRCH of routes, ENOENT of rules and nexthops, ENODEV
+    /// where the device went as well.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.refused(), Some(libc::ENOENT | libc::ESRCH | libc::ENODEV))
+    }
+
+    /// Whether what was to be made is there already.
+    pub fn already_exists(&self) -> bool {
+        self.refused() == Some(libc::EEXIST)
+    }
+
+    /// Whether the kernel wants more privileges.
+    pub fn is_permission(&self) -> bool {
+        self.refused() == Some(libc::EPERM)
+    }
+
+    /// Whether this kernel knows no such request.
+    pub fn is_unsupported(&self) -> bool {
+        self.refused() == Some(libc::EOPNOTSUPP)
     }
 }
 
@@ -123,8 +140,6 @@ impl Socket {
 
     /// Asks for one thing; `None` if there is no such thing (ENODEV, ENOENT).
     pub fn get(&mut self, kind: u16, body: &impl Emitable) -> Result<Option<Vec<u8>>, Error> {
-        const ENOENT: i32 = 2;
-        const ENODEV: i32 = 19;
         let found = self.ask(|socket| {
             // The thing or an error comes: no need for an acknowledgement behind it.
             socket.send(kind, NLM_F_REQUEST, body)?;
@@ -136,7 +151,7 @@ impl Socket {
             Ok(found)
         });
         match found {
-            Err(e) if matches!(e.refused(), Some(ENODEV | ENOENT)) => Ok(None),
+            Err(e) if matches!(e.refused(), Some(libc::ENODEV | libc::ENOENT)) => Ok(None),
             found => found,
         }
     }
@@ -175,11 +190,11 @@ impl Socket {
             match question(self) {
                 Err(Error::Interrupted) => {}
                 // A part of the answer may have come.
-                Err(e) if e.refused() == Some(EMSGSIZE) && self.buffer.capacity() < MORE_ROOM => {
+                Err(e) if e.refused() == Some(libc::EMSGSIZE) && self.buffer.capacity() < MORE_ROOM => {
                     self.buffer = Vec::with_capacity(MORE_ROOM);
                     self.netlink = connect(self.protocol)?;
                 }
-                Err(e) if e.is_passing() => {
+                Err(e) if e.is_retryable() => {
                     thread::sleep(PAUSE);
                     // The old one may be in the middle of a dump, and would not begin another (EBUSY).
                     self.netlink = connect(self.protocol)?;
@@ -210,11 +225,12 @@ impl Socket {
         let (mut whole, mut enough) = (true, false);
         loop {
             self.buffer.clear();
-            let (length, from) = self.netlink.recv_from(&mut self.buffer, MSG_TRUNC)?;
+            // MSG_TRUNC: the length of the message comes back, though it be cut.
+            let (length, from) = self.netlink.recv_from(&mut self.buffer, libc::MSG_TRUNC)?;
             if from.port_number() != 0 {
                 continue; // Another process's, not the kernel's.
             }
-            let cut = || Error::Refused { source: io::Error::from_raw_os_error(EMSGSIZE), reason: None };
+            let cut = || Error::Refused { source: io::Error::from_raw_os_error(libc::EMSGSIZE), reason: None };
             let datagram = self.buffer.get(..length).ok_or_else(cut)?;
             let mut each = |body: &[u8]| if enough { ControlFlow::Break(()) } else { each(body) };
             match answers(datagram, self.sequence, &mut whole, &mut each) {

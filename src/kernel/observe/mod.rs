@@ -12,6 +12,7 @@ use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use super::interface::{self, Link};
 use super::netlink::socket::Socket;
 use super::{Error, iptables, nftables, parse, read, sysctl};
+use crate::kernel::netlink::constants::RTM_GETADDR;
 use crate::model::firewall::{Found, Leftover, Table, Variant};
 use crate::model::names::{HostAddr, IfName, TableId};
 use crate::model::observed::{Address, Interface, Observed, Scope};
@@ -19,12 +20,10 @@ use crate::model::routing::{Action, Device};
 
 mod ethernets;
 mod nexthops;
-mod routes;
-mod rules;
+pub(crate) mod routes;
+pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
-
-const RTM_GETADDR: u16 = 22;
 
 /// Looks at what `scope` names.
 pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Error> {
@@ -43,7 +42,7 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
             interfaces.insert(name, found);
         }
     }
-    let rules = rules::rules(socket)?;
+    let rules = rules::rules(socket, AddressFamily::Unspec)?;
     let mut tables: BTreeSet<_> = scope.tables.iter().copied().chain([TableId::MAIN]).collect();
     for found in rules.iter().filter(|found| found.protocol == scope.protocol) {
         if let Action::Lookup { table, .. } = found.rule.action {
@@ -158,7 +157,7 @@ fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<Address>, Error> {
     };
     match socket.dump(RTM_GETADDR, &request, Vec::new, each) {
         // The interface went in between: ENODEV.
-        Err(e) if e.refused() == Some(19) => Ok(Vec::new()),
+        Err(e) if e.is_gone() => Ok(Vec::new()),
         done => done.map_err(read("addresses")),
     }
 }

@@ -4,17 +4,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 
-use netlink_packet_route::route::RouteFlags;
-
 use super::routes::Devices;
 use super::{parse, read};
 use crate::kernel::Error;
+use crate::kernel::netlink::constants::RTM_GETNEXTHOP;
 use crate::kernel::netlink::nexthop::{NexthopAttribute, NexthopGroupEntry, NexthopMessage};
 use crate::kernel::netlink::socket::Socket;
 use crate::model::names::{HostAddr, Weight};
-use crate::model::routing::{FoundNexthop, Leg, Member, NexthopKind};
-
-const RTM_GETNEXTHOP: u16 = 106;
+use crate::model::routing::{Device, FoundNexthop, Hop, Leg, Member, NexthopKind};
 
 /// All nexthop objects by id; `None`: the kernel knows of no such thing.
 pub(crate) fn nexthops(socket: &mut Socket, devices: &Devices) -> Result<Option<BTreeMap<u32, FoundNexthop>>, Error> {
@@ -25,45 +22,44 @@ pub(crate) fn nexthops(socket: &mut Socket, devices: &Devices) -> Result<Option<
         Ok(ControlFlow::Continue(()))
     };
     match socket.dump(RTM_GETNEXTHOP, &NexthopMessage::dump(), BTreeMap::new, each) {
-        // Before Linux 5.3: EOPNOTSUPP.
-        Err(e) if e.refused() == Some(95) => Ok(None),
+        // Before Linux 5.3.
+        Err(e) if e.is_unsupported() => Ok(None),
         done => done.map(Some).map_err(read("nexthops")),
     }
 }
 
 pub(crate) fn nexthop(message: &NexthopMessage, devices: &Devices) -> Option<(u32, FoundNexthop)> {
-    let mut id = None;
-    let mut device = None;
-    let mut elsewhere = false;
-    let mut gateway = Ok(None);
-    let mut members = None;
-    let mut plain = true;
-    for attribute in &message.attributes {
-        match attribute {
-            NexthopAttribute::Id(n) => id = Some(*n),
-            NexthopAttribute::Oif(index) => {
-                device = devices.get(*index).cloned();
-                elsewhere = device.is_none();
-            }
-            NexthopAttribute::Gateway(IpAddr::V4(addr)) => gateway = HostAddr::new(*addr).map(Some),
-            NexthopAttribute::Group(entries) => members = Some(entries),
-            NexthopAttribute::GroupType(0) | NexthopAttribute::OpFlags(_) => {}
-            _ => plain = false,
-        }
-    }
-    let member = |e: &NexthopGroupEntry| Some(Member { id: e.id, weight: Weight::new(e.weight).ok()? });
-    let kind = match (members, device, gateway) {
-        (Some(entries), _, _) if plain => entries.iter().map(member).collect::<Option<Vec<_>>>().map(|mut members| {
-            members.sort();
-            NexthopKind::Group(members)
-        }),
-        (None, Some(device), Ok(gateway)) if plain => {
-            let onlink = message.header.flags.contains(RouteFlags::Onlink);
-            Some(NexthopKind::Single(Leg { device, gateway, onlink }))
-        }
-        (None, None, _) if elsewhere => Some(NexthopKind::Elsewhere),
+    let kind = match (message.members(), message.hop()) {
+        (Some(entries), _) if is_plain(message) => group(entries),
+        (None, Some(hop)) => match devices.get(hop.device) {
+            Some(device) if is_plain(message) => single(device.clone(), hop),
+            Some(_) => None,
+            None => Some(NexthopKind::Elsewhere),
+        },
         _ => None,
     };
     let protocol = message.header.protocol.into();
-    Some((id?, FoundNexthop { protocol, kind: kind.unwrap_or(NexthopKind::Other) }))
+    Some((message.id()?, FoundNexthop { protocol, kind: kind.unwrap_or(NexthopKind::Other) }))
+}
+
+/// Whether it has nothing that we never write.
+fn is_plain(message: &NexthopMessage) -> bool {
+    use NexthopAttribute::{Gateway, Group, GroupType, Id, Oif, OpFlags};
+    let is_ours = |a: &_| matches!(a, Id(_) | Oif(_) | Group(_) | Gateway(IpAddr::V4(_)) | GroupType(0) | OpFlags(_));
+    message.attributes.iter().all(is_ours)
+}
+
+fn group(entries: &[NexthopGroupEntry]) -> Option<NexthopKind> {
+    let member = |e: &NexthopGroupEntry| Some(Member { id: e.id, weight: Weight::new(e.weight).ok()? });
+    let mut members = entries.iter().map(member).collect::<Option<Vec<_>>>()?;
+    members.sort();
+    Some(NexthopKind::Group(members))
+}
+
+fn single(device: Device, hop: Hop) -> Option<NexthopKind> {
+    let gateway = match hop.gateway {
+        Some(IpAddr::V4(addr)) => Some(HostAddr::new(addr).ok()?),
+        _ => None,
+    };
+    Some(NexthopKind::Single(Leg { device, gateway, onlink: hop.onlink }))
 }

@@ -2,23 +2,21 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteType, RouteVia,
-};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 
-use super::{parse, read};
-use crate::kernel::netlink::socket::Socket;
+use super::read;
+use crate::kernel::netlink::constants::RTM_GETROUTE;
+use crate::kernel::netlink::route::Route;
+use crate::kernel::netlink::socket::{self, Socket};
 use crate::kernel::{Error, interface};
 use crate::model::names::{HostAddr, IfName, TableId, Weight};
 use crate::model::observed::Interface;
 use crate::model::routing::{Device, FoundRoute, FoundTarget, Hop, Leg, RouteKind, WeightedLeg};
 use crate::model::sh::quoted;
-
-const RTM_GETROUTE: u16 = 26;
 
 /// Names of devices by index: those of the scope, and others as they turn up in routes.
 pub(crate) struct Devices {
@@ -51,137 +49,94 @@ pub(crate) fn defaults(
     devices: &mut Devices,
     into: &mut Vec<FoundRoute>,
 ) -> Result<(), Error> {
-    let mut request = RouteMessage::default();
-    request.header.address_family = AddressFamily::Inet;
-    request.attributes.push(RouteAttribute::Table(table.get()));
-    let each = |all: &mut Vec<RouteMessage>, body: &[u8]| {
-        let message: RouteMessage = parse(body)?;
-        let destination = message.attributes.iter().find_map(|a| match a {
-            RouteAttribute::Destination(RouteAddress::Inet(addr)) => Some(*addr),
-            _ => None,
-        });
+    let each = |all: &mut Vec<Vec<u8>>, body: &[u8]| {
+        let route = Route::parse(body)?;
         // 0.0.0.0/1, as VPNs write it, stands on the same leaf of the trie as 0.0.0.0/0.
-        if destination.is_some_and(|addr| addr != Ipv4Addr::UNSPECIFIED) {
+        if !route.prefix.addr().is_unspecified() {
             return Ok(ControlFlow::Break(()));
         }
-        if message.header.destination_prefix_length == 0 && table_of(&message) == table.get() && message.header.tos == 0
-        {
-            all.push(message);
+        if route.prefix.prefix_len() == 0 && route.table == table && route.tos == 0 {
+            all.push(body.to_vec());
         }
         Ok(ControlFlow::Continue(()))
     };
-    let found = match socket.dump(RTM_GETROUTE, &request, Vec::new, each) {
-        // No route has ever been put into this table: ENOENT.
-        Err(e) if e.refused() == Some(2) => return Ok(()),
-        done => done.map_err(read("routes"))?,
-    };
-    for message in found {
-        learn_names(socket, &message, devices)?;
-        into.push(route(table, &message, devices));
+    for body in dump(socket, table, Vec::new, each)? {
+        let found = Route::parse(&body).map_err(read("routes"))?;
+        learn_names(socket, &found, devices)?;
+        into.push(route(&found, devices));
     }
     Ok(())
 }
 
-fn table_of(message: &RouteMessage) -> u32 {
-    let long = message.attributes.iter().find_map(|a| if let RouteAttribute::Table(t) = a { Some(*t) } else { None });
-    long.unwrap_or(message.header.table.into())
+/// The IPv4 routes of a table, by rising destination, and others: before Linux 4.20 the kernel filters by no table.
+pub(crate) fn dump<S: Default>(
+    socket: &mut Socket,
+    table: TableId,
+    restart: impl FnMut() -> S,
+    each: impl FnMut(&mut S, &[u8]) -> Result<ControlFlow<()>, socket::Error>,
+) -> Result<S, Error> {
+    let mut request = RouteMessage::default();
+    request.header.address_family = AddressFamily::Inet;
+    request.attributes.push(RouteAttribute::Table(table.get()));
+    match socket.dump(RTM_GETROUTE, &request, restart, each) {
+        // No route has ever been put into this table: ENOENT.
+        Err(e) if e.is_gone() => Ok(S::default()),
+        done => done.map_err(read("routes")),
+    }
 }
 
 /// Asks for the names of devices of a route that are no link's, for messages.
-fn learn_names(socket: &mut Socket, message: &RouteMessage, devices: &mut Devices) -> Result<(), Error> {
-    for index in device_indices(message) {
-        if devices.get(index).is_some() || devices.others.contains_key(&index) {
+fn learn_names(socket: &mut Socket, route: &Route<'_>, devices: &mut Devices) -> Result<(), Error> {
+    for Hop { device, .. } in route.hops() {
+        if devices.get(device).is_some() || devices.others.contains_key(&device) {
             continue;
         }
-        if let Some(found) = interface::by_index(socket, index)? {
-            devices.others.insert(index, found.name);
+        if let Some(found) = interface::by_index(socket, device)? {
+            devices.others.insert(device, found.name);
         }
     }
     Ok(())
 }
 
-fn device_indices(message: &RouteMessage) -> Vec<u32> {
-    let of = |a: &RouteAttribute| match a {
-        RouteAttribute::Oif(index) => vec![*index],
-        RouteAttribute::MultiPath(hops) => hops.iter().map(|hop| hop.interface_index).collect(),
-        _ => vec![],
-    };
-    message.attributes.iter().flat_map(of).collect()
-}
-
-pub(crate) fn route(table: TableId, message: &RouteMessage, devices: &Devices) -> FoundRoute {
-    let mut metric = 0;
-    let mut nexthop = None;
-    let mut hops = Vec::new();
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Priority(n) => metric = *n,
-            RouteAttribute::NhId(id) => nexthop = Some(*id),
-            RouteAttribute::MultiPath(all) => hops.clone_from(all),
-            _ => {}
-        }
-    }
-    let indices = device_indices(message);
-    if hops.is_empty() && !indices.is_empty() {
-        // A plain route says of itself what a leg says of a multipath route.
-        let mut hop = RouteNextHop::default();
-        hop.interface_index = indices[0];
-        hop.attributes.clone_from(&message.attributes);
-        if message.header.flags.contains(RouteFlags::Onlink) {
-            hop.flags |= RouteNextHopFlags::Onlink;
-        }
-        hops.push(hop);
-    }
-    let target = if let Some(id) = nexthop {
-        FoundTarget::Nexthop { id, devices: indices }
+pub(crate) fn route(found: &Route<'_>, devices: &Devices) -> FoundRoute {
+    let target = if let Some(id) = found.nexthop {
+        FoundTarget::Nexthop { id, devices: found.hops().map(|hop| hop.device).collect() }
     } else {
-        let legs: Vec<_> = hops.iter().filter_map(|hop| leg(hop, devices)).collect();
-        let expressible = message.header.kind == RouteType::Unicast && !hops.is_empty() && legs.len() == hops.len();
-        if expressible { FoundTarget::Legs(legs) } else { other(message, &hops, devices) }
+        let legs: Option<Vec<_>> = found.hops().map(|hop| leg(hop, devices)).collect();
+        match legs.filter(|legs| found.kind == RouteKind::Unicast && !legs.is_empty()) {
+            Some(legs) => FoundTarget::Legs(legs),
+            None => other(found, devices),
+        }
     };
-    FoundRoute { table, metric, protocol: message.header.protocol.into(), target }
+    FoundRoute { table: found.table, metric: found.metric, protocol: found.protocol, target }
 }
 
 /// A leg, if it is one that we could have written.
-fn leg(hop: &RouteNextHop, devices: &Devices) -> Option<WeightedLeg> {
-    let gateway = match gateway(hop) {
+fn leg(hop: Hop, devices: &Devices) -> Option<WeightedLeg> {
+    let gateway = match hop.gateway {
         None => None,
         Some(IpAddr::V4(addr)) => Some(HostAddr::new(addr).ok()?),
         Some(IpAddr::V6(_)) => return None,
     };
-    let leg = Leg {
-        device: devices.get(hop.interface_index)?.clone(),
-        gateway,
-        onlink: hop.flags.contains(RouteNextHopFlags::Onlink),
-    };
-    Some(WeightedLeg { leg, weight: Weight::new(u16::from(hop.hops) + 1).ok()? })
-}
-
-fn gateway(hop: &RouteNextHop) -> Option<IpAddr> {
-    hop.attributes.iter().find_map(|a| match a {
-        RouteAttribute::Gateway(RouteAddress::Inet(addr)) => Some(IpAddr::V4(*addr)),
-        RouteAttribute::Gateway(RouteAddress::Inet6(addr)) | RouteAttribute::Via(RouteVia::Inet6(addr)) => {
-            Some(IpAddr::V6(*addr))
-        }
-        _ => None,
-    })
+    let leg = Leg { device: devices.get(hop.device)?.clone(), gateway, onlink: hop.onlink };
+    Some(WeightedLeg { leg, weight: Weight::new(hop.weight).ok()? })
 }
 
 /// A route that we could not have written.
-fn other(message: &RouteMessage, hops: &[RouteNextHop], names: &Devices) -> FoundTarget {
+fn other(found: &Route<'_>, names: &Devices) -> FoundTarget {
+    let hops: Vec<_> = found.hops().collect();
     let mut text = String::new();
-    for hop in hops {
+    for hop in &hops {
         if hops.len() > 1 {
             text.push_str("nexthop ");
         }
         // Writing to a String cannot fail.
-        let _ = match gateway(hop) {
+        let _ = match hop.gateway {
             Some(IpAddr::V4(gateway)) => write!(text, "via {gateway} "),
             Some(IpAddr::V6(gateway)) => write!(text, "via inet6 {gateway} "),
             None => Ok(()),
         };
-        let _ = write!(text, "dev {} ", quoted(&names.name(hop.interface_index)));
+        let _ = write!(text, "dev {} ", quoted(&names.name(hop.device)));
     }
-    let hops = hops.iter().map(|hop| Hop { device: hop.interface_index, gateway: gateway(hop) }).collect();
-    FoundTarget::Other { kind: RouteKind(message.header.kind.into()), text: text.trim_end().to_owned(), hops }
+    FoundTarget::Other { kind: found.kind, text: text.trim_end().to_owned(), hops }
 }

@@ -1,6 +1,5 @@
-//! Rules of the routing policy database.
+//! Rules of the routing policy database, whoever made them.
 
-use std::net::IpAddr;
 use std::ops::ControlFlow;
 
 use ipnet::IpNet;
@@ -10,33 +9,21 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessa
 
 use super::{parse, read};
 use crate::kernel::Error;
-use crate::kernel::apply::FRA_DSCP;
+use crate::kernel::netlink::constants::{FRA_DPORT_MASK, FRA_DSCP, FRA_DSCP_MASK, FRA_SPORT_MASK, RTM_GETRULE};
 use crate::kernel::netlink::socket::Socket;
 use crate::model::names::{Family, TableId};
-use crate::model::routing::{Action, FoundRule, Rule, Selector};
-use crate::model::routing::{FwMark, PortRange, UidRange};
+use crate::model::routing::{Action, FoundRule, FwMark, More, PortRange, Rule, Selector, UidRange};
 
-const RTM_GETRULE: u16 = 34;
-const FRA_SPORT_MASK: u16 = 28;
-const FRA_DPORT_MASK: u16 = 29;
-const FRA_DSCP_MASK: u16 = 30;
-
-/// All rules of both families, those of each in the kernel's order, by one dump: a kernel without IPv6 has none of it.
-/// The request is its header only: what the strict check of `fib_nl_dumprule()` accepts.
-pub(crate) fn rules(socket: &mut Socket) -> Result<Vec<FoundRule>, Error> {
+/// All rules of a family, in the kernel's order; of `AddressFamily::Unspec` those of both by one dump: a kernel without
+/// IPv6 has none of it. The request is its header only: what the strict check of `fib_nl_dumprule()` accepts.
+pub(crate) fn rules(socket: &mut Socket, family: AddressFamily) -> Result<Vec<FoundRule>, Error> {
     let mut request = RuleMessage::default();
-    request.header.family = AddressFamily::Unspec;
+    request.header.family = family;
     let each = |all: &mut Vec<FoundRule>, body: &[u8]| {
         all.extend(rule(&parse(body)?));
         Ok(ControlFlow::Continue(()))
     };
     socket.dump(RTM_GETRULE, &request, Vec::new, each).map_err(read("rules"))
-}
-
-fn value(nla: &DefaultNla) -> Vec<u8> {
-    let mut value = vec![0; nla.value_len()];
-    nla.emit_value(&mut value);
-    value
 }
 
 /// A rule; `None`: of multicast routing.
@@ -48,17 +35,17 @@ pub(crate) fn rule(message: &RuleMessage) -> Option<FoundRule> {
         _ => return None,
     };
     let mut table = u32::from(header.table);
-    let mut priority = 0;
-    let mut protocol = 0;
-    let mut suppress_prefixlength = None;
-    let mut mark_value = None;
-    let mut mark_mask = None;
-    // A flag such as `not` inverts the meaning; no rule of ours has any.
-    // That the interface of `iif`, or the target of a guard, is not there now changes nothing about what the rule says.
-    let mut complete = (header.flags - RuleFlags::IifDetached - RuleFlags::Unresolved).is_empty() && header.tos == 0;
-    let mut target = None;
+    let (mut priority, mut protocol, mut target) = (0, 0, None);
+    let (mut suppress_prefixlength, mut mark, mut mark_mask) = (None, None, None);
     let mut selector = Selector::default();
-    let prefix = |addr: &IpAddr, len| IpNet::new(*addr, len).ok();
+    // That the interface of `iif`, or the target of a guard, is not there now changes nothing about what the rule says.
+    let flags = header.flags - RuleFlags::IifDetached - RuleFlags::OifDetached - RuleFlags::Unresolved;
+    let mut more = More {
+        invert: flags.contains(RuleFlags::Invert),
+        tos: header.tos,
+        harmless: !(flags - RuleFlags::Invert).is_empty(),
+        ..More::default()
+    };
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Priority(n) => priority = *n,
@@ -67,41 +54,63 @@ pub(crate) fn rule(message: &RuleMessage) -> Option<FoundRule> {
             RuleAttribute::Goto(n) => target = Some(*n),
             // The kernel always says something; -1 stands for nothing.
             RuleAttribute::SuppressPrefixLen(n) => suppress_prefixlength = Some(*n).filter(|n| *n != u32::MAX),
-            RuleAttribute::Source(addr) => selector.from = prefix(addr, header.src_len),
-            RuleAttribute::Destination(addr) => selector.to = prefix(addr, header.dst_len),
+            RuleAttribute::SuppressIfGroup(n) => more.suppress_ifgroup = Some(*n).filter(|n| *n != u32::MAX),
+            RuleAttribute::Source(addr) => selector.from = IpNet::new(*addr, header.src_len).ok(),
+            RuleAttribute::Destination(addr) => selector.to = IpNet::new(*addr, header.dst_len).ok(),
             RuleAttribute::Iifname(name) => match name.parse() {
                 Ok(name) => selector.iif = Some(name),
-                Err(_) => complete = false,
+                Err(_) => more.iif = Some(name.clone()),
             },
-            RuleAttribute::FwMark(n) => mark_value = Some(*n),
+            RuleAttribute::Oifname(name) => more.oif = Some(name.clone()),
+            RuleAttribute::FwMark(n) => mark = Some(*n),
             RuleAttribute::FwMask(n) => mark_mask = Some(*n),
             RuleAttribute::UidRange(r) => selector.uid = Some(UidRange { start: r.start, end: r.end }),
             RuleAttribute::IpProtocol(p) => selector.proto = Some((*p).into()),
             RuleAttribute::SourcePortRange(r) => selector.sport = Some(PortRange { start: r.start, end: r.end }),
             RuleAttribute::DestinationPortRange(r) => selector.dport = Some(PortRange { start: r.start, end: r.end }),
-            RuleAttribute::Other(nla) => match (nla.kind(), &value(nla)[..]) {
-                (FRA_DSCP, [dscp]) => selector.dscp = Some(*dscp),
-                // A full mask says no more than none. Linux 6.15 gives it with every single port.
-                (FRA_SPORT_MASK | FRA_DPORT_MASK, [0xff, 0xff]) | (FRA_DSCP_MASK, [0x3f]) => {}
-                _ => complete = false,
-            },
-            RuleAttribute::SuppressIfGroup(u32::MAX) => {}
-            _ => complete = false,
+            RuleAttribute::TunId(id) => more.tun_id = Some(*id),
+            RuleAttribute::L3MDev(on) => more.l3mdev = *on,
+            // It changes what is counted, not where packets go.
+            RuleAttribute::Realm(_) => more.harmless = true,
+            RuleAttribute::Other(nla) => other(nla, &mut selector, &mut more),
+            newer => more.unknown.push(newer.kind()),
         }
     }
     // The kernel says no value where it is 0, and no mask where it is full.
-    selector.fwmark = match (mark_value, mark_mask) {
-        (None, None) => None,
-        (value, mask) => Some(FwMark { value: value.unwrap_or(0), mask: mask.unwrap_or(u32::MAX) }),
-    };
-    let action = match (header.action, target) {
-        (RuleAction::ToTable, _) => Action::Lookup { table: TableId::observed(table), suppress_prefixlength },
-        (RuleAction::Unreachable, _) => Action::Unreachable,
+    if mark.is_some() || mark_mask.is_some() {
+        selector.fwmark = Some(FwMark { value: mark.unwrap_or(0), mask: mark_mask.unwrap_or(u32::MAX) });
+    }
+    let lookup = Action::Lookup { table: TableId::observed(table), suppress_prefixlength };
+    let action = action(header.action, lookup, target);
+    let more = (more != More::default()).then(|| Box::new(more));
+    Some(FoundRule { rule: Rule { priority, family, selector, action }, protocol, more })
+}
+
+/// What a rule does: `lookup`, if it looks up a table.
+fn action(action: RuleAction, lookup: Action, target: Option<u32>) -> Action {
+    match (action, target) {
+        (RuleAction::ToTable, _) => lookup,
         (RuleAction::Goto, Some(target)) => Action::Goto(target),
-        _ => {
-            complete = false;
-            Action::Unreachable
-        }
-    };
-    Some(FoundRule { rule: Rule { priority, family, selector, action }, protocol, complete })
+        (RuleAction::Unreachable, _) => Action::Unreachable,
+        (RuleAction::Blackhole, _) => Action::Blackhole,
+        (RuleAction::Prohibit, _) => Action::Prohibit,
+        (RuleAction::Nop, _) => Action::Nop,
+        (other, _) => Action::Other(other.into()),
+    }
+}
+
+/// An attribute that netlink-packet-route does not know.
+fn other(nla: &DefaultNla, selector: &mut Selector, more: &mut More) {
+    let mut value = vec![0; nla.value_len()];
+    nla.emit_value(&mut value);
+    // `struct fib_rule_port_range` and its masks are in the host's byte order. A full mask says no more than none:
+    // Linux 6.15 gives it with every single port.
+    let ports = |mask: &[u8; 2]| Some(u16::from_ne_bytes(*mask)).filter(|mask| *mask != u16::MAX);
+    match (nla.kind(), &value[..]) {
+        (FRA_DSCP, [dscp]) => selector.dscp = Some(*dscp),
+        (FRA_DSCP_MASK, [mask]) => more.dscp_mask = Some(*mask).filter(|mask| *mask != 0x3f),
+        (FRA_SPORT_MASK, [a, b]) => more.sport_mask = ports(&[*a, *b]),
+        (FRA_DPORT_MASK, [a, b]) => more.dport_mask = ports(&[*a, *b]),
+        (kind, _) => more.unknown.push(kind),
+    }
 }

@@ -15,10 +15,12 @@ use proptest::sample::Index;
 use proptest::test_runner::TestRunner;
 
 use super::*;
+use crate::kernel::netlink::constants::{RTM_GETADDR, RTM_GETLINK, RTM_GETNEXTHOP, RTM_GETROUTE, RTM_GETRULE};
 use crate::kernel::netlink::nexthop::NexthopMessage;
+use crate::kernel::netlink::route::Route;
 use crate::kernel::netlink::socket::{End, answers};
 use crate::model::firewall::Seal;
-use crate::model::routing::FoundTarget;
+use crate::model::routing::{FoundTarget, More};
 
 const SEQUENCE: u32 = 7;
 
@@ -83,15 +85,15 @@ fn real() -> Vec<Vec<Vec<u8>>> {
     let mut socket = Socket::open().unwrap();
     let mut request = RouteMessage::default();
     request.header.address_family = AddressFamily::Inet;
-    let routes = dump(&mut socket, 26, &request);
+    let routes = dump(&mut socket, RTM_GETROUTE, &request);
     let mut request = RuleMessage::default();
     request.header.family = AddressFamily::Unspec;
-    let rules = dump(&mut socket, 34, &request);
+    let rules = dump(&mut socket, RTM_GETRULE, &request);
     let mut request = AddressMessage::default();
     request.header.family = AddressFamily::Inet;
     let addresses = dump(&mut socket, RTM_GETADDR, &request);
-    let nexthops = dump(&mut socket, 106, &NexthopMessage::dump());
-    let links = dump(&mut socket, 18, &AnyLink);
+    let nexthops = dump(&mut socket, RTM_GETNEXTHOP, &NexthopMessage::dump());
+    let links = dump(&mut socket, RTM_GETLINK, &AnyLink);
     let chain = nftables::rules_of(Socket::open_netfilter().unwrap(), "MULTIHOME-OUTPUT");
     vec![routes, rules, addresses, nexthops, links, chain]
 }
@@ -166,8 +168,8 @@ fn datagram(bodies: &[Vec<u8>]) -> Vec<u8> {
 /// Reads a message as each of the things that it might be; how much has come of it.
 fn read_as_all(body: &[u8], devices: &routes::Devices) -> usize {
     let mut size = 0;
-    if let Ok(message) = parse::<RouteMessage>(body) {
-        let found = routes::route(TableId::MAIN, &message, devices);
+    if let Ok(message) = Route::parse(body) {
+        let found = routes::route(&message, devices);
         size += found.target.to_string().len();
         size += if let FoundTarget::Legs(legs) = found.target { legs.len() } else { 0 };
     }
@@ -178,7 +180,7 @@ fn read_as_all(body: &[u8], devices: &routes::Devices) -> usize {
         size += nexthops::nexthop(&message, devices).map_or(0, |(_, found)| format!("{found:?}").len());
     }
     let mut by_ethernet = BTreeMap::from([(2, Vec::new()), (3, Vec::new())]);
-    ethernets::add(&mut by_ethernet, body);
+    let _ = ethernets::add(&mut by_ethernet, body);
     size += by_ethernet.values().map(Vec::len).sum::<usize>();
     let _ = parse::<AddressMessage>(body);
     size += interface::parse(body).map_or(0, |found| found.name.len());
@@ -268,4 +270,30 @@ fn routes_of_main_by_an_ethernet_are_seen_with_their_routers() {
         ]
     );
     assert_eq!(seen(false), [""; 0], "behind a point-to-point line there is no other router");
+}
+
+#[test]
+fn a_rule_says_all_that_no_rule_of_ours_has() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("root: run the tests through tests/run-as-root");
+    let read = |args: &str| {
+        let command = format!("rule add priority 5 {args}");
+        assert!(Command::new("ip").args(command.split(' ')).status().unwrap().success(), "{command}");
+        let rules = rules::rules(&mut Socket::open().unwrap(), AddressFamily::Inet).unwrap();
+        assert!(Command::new("ip").args(["rule", "del", "priority", "5"]).status().unwrap().success());
+        let found = rules.into_iter().find(|found| found.rule.priority == 5).unwrap();
+        (found.rule.action, found.more)
+    };
+    let main = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: None };
+    let more = |more: More| Some(Box::new(more));
+    let none = More::default;
+    assert_eq!(read("from 10.0.0.0/8 iif lo fwmark 1/3 uidrange 5-6 ipproto tcp dport 3 lookup main"), (main, None));
+    assert_eq!(read("type blackhole"), (Action::Blackhole, None));
+    assert_eq!(read("type prohibit"), (Action::Prohibit, None));
+    assert_eq!(read("nop"), (Action::Nop, None));
+    assert_eq!(read("not from 10.0.0.0/8 lookup main"), (main, more(More { invert: true, ..none() })));
+    assert_eq!(read("oif lo lookup main"), (main, more(More { oif: Some("lo".to_owned()), ..none() })));
+    assert_eq!(read("tos 0x10 lookup main"), (main, more(More { tos: 0x10, ..none() })));
+    assert_eq!(read("lookup main realms 7"), (main, more(More { harmless: true, ..none() })));
+    let group = More { suppress_ifgroup: Some(9), ..none() };
+    assert_eq!(read("lookup main suppress_ifgroup 9"), (main, more(group)));
 }

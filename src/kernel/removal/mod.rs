@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
+use nix::libc;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -13,12 +14,10 @@ pub mod settle;
 use self::settle::{Notice, Outcome, Settle};
 use super::interface;
 use super::netlink::socket::{self, Socket, split};
+use crate::kernel::netlink::constants::{RTM_DELLINK, RTM_NEWADDR, RTMGRP_IPV4_IFADDR, RTMGRP_LINK};
 use crate::model::names::IfName;
 
-const RTM_DELLINK: u16 = 17;
-const RTM_NEWADDR: u16 = 20;
-/// `1 << (RTNLGRP_LINK - 1) | 1 << (RTNLGRP_IPV4_IFADDR - 1)`.
-const GROUPS: u32 = 1 | 1 << 4;
+const GROUPS: u32 = RTMGRP_LINK | RTMGRP_IPV4_IFADDR;
 
 /// Why there is nothing to watch with.
 #[derive(Debug, Error)]
@@ -66,7 +65,7 @@ impl Watch {
                 Err(_) => return Ok(Outcome::Stayed),
                 Ok(Ok(notices)) => notices,
                 // ENOBUFS: so much happened that some notices were dropped.
-                Ok(Err(e)) if e.raw_os_error() == Some(105) => vec![look(interface, index)?],
+                Ok(Err(e)) if e.raw_os_error() == Some(libc::ENOBUFS) => vec![look(interface, index)?],
                 Ok(Err(e)) => return Err(e.into()),
             };
         }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 mod rules;
 
-pub use rules::{Action, FoundRule, FwMark, PortRange, Rule, Selector, UidRange};
+pub use rules::{Action, FoundRule, FwMark, More, PortRange, Rule, Selector, UidRange};
 
 use crate::model::names::{HostAddr, IfName, TableId, Weight};
 
@@ -125,38 +125,93 @@ pub enum FoundTarget {
 
 /// Type of a route, `rtm_type` of rtnetlink(7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RouteKind(pub u8);
+pub enum RouteKind {
+    /// On, by its next hops.
+    Unicast,
+    /// To this host.
+    Local,
+    /// To all of a network.
+    Broadcast,
+    /// To any host of several.
+    Anycast,
+    /// To a group.
+    Multicast,
+    /// Nowhere, silently; EINVAL to a socket.
+    Blackhole,
+    /// Nowhere, with ICMP.
+    Unreachable,
+    /// Nowhere, with ICMP "administratively prohibited".
+    Prohibit,
+    /// To the next rule.
+    Throw,
+    /// Any other, by its number.
+    Other(u8),
+}
 
 impl RouteKind {
-    /// `RTN_UNICAST`: leads somewhere.
-    pub const UNICAST: Self = Self(1);
-    /// `RTN_UNREACHABLE`.
-    pub const UNREACHABLE: Self = Self(7);
+    /// Numbers (`RTN_*` of linux/rtnetlink.h), and the words of ip-route(8).
+    const ALL: [(Self, u8, &'static str); 9] = [
+        (Self::Unicast, 1, ""),
+        (Self::Local, 2, "local "),
+        (Self::Broadcast, 3, "broadcast "),
+        (Self::Anycast, 4, "anycast "),
+        (Self::Multicast, 5, "multicast "),
+        (Self::Blackhole, 6, "blackhole "),
+        (Self::Unreachable, 7, "unreachable "),
+        (Self::Prohibit, 8, "prohibit "),
+        (Self::Throw, 9, "throw "),
+    ];
+
+    /// The kind of that number.
+    pub fn of(number: u8) -> Self {
+        Self::ALL.iter().find(|(_, n, _)| *n == number).map_or(Self::Other(number), |(kind, ..)| *kind)
+    }
+
+    /// Its number.
+    pub fn number(self) -> u8 {
+        if let Self::Other(number) = self {
+            return number;
+        }
+        Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or(0, |(_, number, _)| *number)
+    }
 
     /// With a blank behind it, as ip-route(8) wants it right before the prefix; nothing where it can be left out.
     fn before_prefix(self) -> &'static str {
-        match self.0 {
-            2 => "local ",
-            3 => "broadcast ",
-            4 => "anycast ",
-            5 => "multicast ",
-            6 => "blackhole ",
-            7 => "unreachable ",
-            8 => "prohibit ",
-            9 => "throw ",
-            10 => "nat ",
-            _ => "",
-        }
+        Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(.., word)| *word)
+    }
+
+    /// Whether such a route ends on this host, for what comes in by an interface or for its own packets
+    /// (`ip_route_input_slow()`).
+    pub fn delivers(self, comes_in: bool) -> bool {
+        self == Self::Local || comes_in && self.is_to_many()
+    }
+
+    /// Whether it is not for a single host.
+    pub fn is_to_many(self) -> bool {
+        matches!(self, Self::Broadcast | Self::Anycast | Self::Multicast)
     }
 }
 
-/// A leg of a route that we could not have written.
+/// A next hop of a route as the kernel holds it, whoever made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hop {
     /// Interface index.
     pub device: u32,
     /// Gateway.
     pub gateway: Option<IpAddr>,
+    /// Share of the flows.
+    pub weight: u16,
+    /// The gateway is behind the device although no address of the device covers it.
+    pub onlink: bool,
+    /// The kernel passes over it: its device is down, or has no carrier and `ignore_routes_with_linkdown`.
+    pub dead: bool,
+}
+
+impl Hop {
+    /// One that carries.
+    pub fn new(device: u32, gateway: Option<IpAddr>) -> Self {
+        Self { device, gateway, weight: 1, onlink: false, dead: false }
+    }
 }
 
 impl FoundTarget {

@@ -1,6 +1,7 @@
 //! Rules of the routing policy database, in the terms of ip-rule(8).
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use ipnet::IpNet;
 
@@ -63,9 +64,9 @@ pub struct UidRange {
 /// A mark and the mask under which it is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FwMark {
-    /// The value; no bit outside of `mask`.
+    /// The value; in a mark of ours no bit outside of `mask`.
     pub value: u32,
-    /// Not 0.
+    /// In a mark of ours not 0.
     pub mask: u32,
 }
 
@@ -83,6 +84,14 @@ pub enum Action {
     Unreachable,
     /// Go on at the first rule of this priority; while there is none, at the next rule.
     Goto(u32),
+    /// Drop, with EINVAL to a socket. No rule of ours does this, or what follows.
+    Blackhole,
+    /// Refuse with "administratively prohibited".
+    Prohibit,
+    /// Nothing: the next rule.
+    Nop,
+    /// Any other, by its number in `linux/fib_rules.h`.
+    Other(u8),
 }
 
 impl Action {
@@ -90,20 +99,67 @@ impl Action {
     pub fn table(self) -> Option<TableId> {
         match self {
             Self::Lookup { table, .. } => Some(table).filter(|table| *table != TableId::MAIN),
-            Self::Unreachable | Self::Goto(_) => None,
+            _ => None,
         }
     }
 }
 
-/// A rule as the kernel holds it.
+/// A rule as the kernel holds it (`struct fib_rule`, `struct fib4_rule`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundRule {
-    /// What of it can be said in our words.
+    /// What rules of ours can have as well.
     pub rule: Rule,
     /// Who made it: `FRA_PROTOCOL`.
     pub protocol: u8,
+    /// What else it has; `None`: nothing.
+    pub more: Option<Box<More>>,
+}
+
+/// What no rule of ours has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct More {
+    /// `not`: it matches what the rest does not.
+    pub invert: bool,
+    /// `iif`, where it is no name of an interface.
+    pub iif: Option<String>,
+    /// Interface that a socket is bound to.
+    pub oif: Option<String>,
+    /// Mask of the source port (Linux 6.15).
+    pub sport_mask: Option<u16>,
+    /// Mask of the destination port.
+    pub dport_mask: Option<u16>,
+    /// Mask of the code point.
+    pub dscp_mask: Option<u8>,
+    /// The older `tos`, of which the kernel compares three bits; 0: none.
+    pub tos: u8,
+    /// Id of the tunnel by which the packet came.
+    pub tun_id: Option<u64>,
+    /// Only for devices in a VRF.
+    pub l3mdev: bool,
+    /// Routes by devices of this group do not count.
+    pub suppress_ifgroup: Option<u32>,
+    /// Selectors that a newer kernel has, by the number of their attribute.
+    pub unknown: Vec<u16>,
+    /// Something that does not change where packets go: a realm, a flag.
+    pub harmless: bool,
+}
+
+impl FoundRule {
     /// Whether `rule` is all of it.
-    pub complete: bool,
+    pub fn is_complete(&self) -> bool {
+        self.more.is_none()
+    }
+
+    /// What it has beside `rule`.
+    pub fn more(&self) -> &More {
+        static NOTHING: LazyLock<More> = LazyLock::new(More::default);
+        self.more.as_deref().unwrap_or(&NOTHING)
+    }
+
+    /// Interface of arrival; `lo` stands for this host's own packets.
+    pub fn iif(&self) -> Option<&str> {
+        self.rule.selector.iif.as_ref().map(IfName::as_str).or(self.more().iif.as_deref())
+    }
 }
 
 impl fmt::Display for Rule {
@@ -117,6 +173,10 @@ impl fmt::Display for Rule {
             }
             Action::Unreachable => f.write_str("type unreachable"),
             Action::Goto(priority) => write!(f, "goto {priority}"),
+            Action::Blackhole => f.write_str("type blackhole"),
+            Action::Prohibit => f.write_str("type prohibit"),
+            Action::Nop => f.write_str("nop"),
+            Action::Other(number) => write!(f, "type {number}"),
         }
     }
 }

@@ -93,7 +93,7 @@ impl Desired {
 
     /// The index in `rules` of a found rule. There can be thousands of both, so it is not looked for one by one.
     pub fn index_of(&self, found: &FoundRule) -> Option<usize> {
-        self.rules.binary_search(&found.rule).ok().filter(|_| found.complete)
+        self.rules.binary_search(&found.rule).ok().filter(|_| found.is_complete())
     }
 
     /// The rules without which each policy does not do what it says: its own, in both families, and its guards.

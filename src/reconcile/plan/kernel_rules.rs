@@ -3,9 +3,6 @@
 use crate::model::names::{Family, TableId};
 use crate::model::routing::{Action, FoundRule, Rule, Selector};
 
-const LOCAL: u32 = 255;
-const DEFAULT: u32 = 253;
-
 /// The kernel's last two rules of IPv4, where `ip rule flush` has taken them and no other rule says where a packet goes that
 /// no rule wants: then main leads nowhere, whatever it holds. The second is of no use to us, but whoever keeps routes
 /// in table default lost both at once.
@@ -14,10 +11,10 @@ pub(super) fn lost(found: &[FoundRule], ours: u8) -> Vec<Rule> {
         return Vec::new();
     }
     let mut lost = Vec::new();
-    for (priority, table) in [(32766, TableId::MAIN), (32767, TableId::observed(DEFAULT))] {
+    for (priority, table) in [(32766, TableId::MAIN), (32767, TableId::DEFAULT)] {
         let action = Action::Lookup { table, suppress_prefixlength: None };
         let rule = Rule { family: Family::V4, priority, selector: Selector::default(), action };
-        if !found.iter().any(|found| found.complete && found.rule == rule) {
+        if !found.iter().any(|found| found.is_complete() && found.rule == rule) {
             lost.push(rule);
         }
     }
@@ -25,16 +22,19 @@ pub(super) fn lost(found: &[FoundRule], ours: u8) -> Vec<Rule> {
 }
 
 /// Whether a rule decides about every packet of IPv4 that comes so far.
-fn takes_all(FoundRule { rule, complete, .. }: &FoundRule) -> bool {
+fn takes_all(found: &FoundRule) -> bool {
+    let rule = &found.rule;
     let decides = match rule.action {
         // If it asks for more, it does not take all.
         Action::Lookup { table, suppress_prefixlength } => {
-            *complete && suppress_prefixlength.is_none() && ![LOCAL, DEFAULT].contains(&table.get())
+            found.is_complete()
+                && suppress_prefixlength.is_none()
+                && ![TableId::LOCAL, TableId::DEFAULT].contains(&table)
         }
         // Where it jumps to decides.
         Action::Goto(_) => false,
-        // Somebody refuses all that comes so far, or has an action that we have no word for.
-        Action::Unreachable => true,
+        // Somebody refuses all that comes so far, or has an action of which we know nothing.
+        _ => true,
     };
     decides && rule.family == Family::V4 && rule.selector == Selector::default()
 }

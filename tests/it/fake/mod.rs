@@ -86,7 +86,7 @@ impl Default for Fake {
                 action: Action::Lookup { table: TableId::observed(table), suppress_prefixlength: None },
             },
             protocol: 2,
-            complete: true,
+            more: None,
         };
         Self {
             nics: BTreeMap::new(),
@@ -296,18 +296,16 @@ impl Kernel for Fake {
             },
             Via::Legs(legs) if legs.iter().all(|l| known(&l.leg)) => FoundTarget::Legs(legs.clone()),
             Via::Legs(legs) => {
-                let hop = |l: &WeightedLeg| Hop {
-                    device: l.leg.device.index,
-                    gateway: l.leg.gateway.map(|gateway| gateway.get().into()),
-                };
+                let hop =
+                    |l: &WeightedLeg| Hop::new(l.leg.device.index, l.leg.gateway.map(|gateway| gateway.get().into()));
                 FoundTarget::Other {
-                    kind: RouteKind::UNICAST,
+                    kind: RouteKind::Unicast,
                     text: FoundTarget::Legs(legs.clone()).to_string(),
                     hops: legs.iter().map(hop).collect(),
                 }
             }
             Via::Unreachable => {
-                FoundTarget::Other { kind: RouteKind::UNREACHABLE, text: String::new(), hops: Vec::new() }
+                FoundTarget::Other { kind: RouteKind::Unreachable, text: String::new(), hops: Vec::new() }
             }
         };
         let routes = self.routes.iter().filter(|r| tables.contains(&r.table)).map(|r| FoundRoute {

@@ -188,8 +188,8 @@ impl Fake {
             rule.selector = Selector { proto: None, sport: None, dport: None, dscp: None, ..rule.selector };
         }
         let is_guard = matches!(rule.action, Action::Goto(_));
-        if is_guard || !self.rules.iter().any(|held| held.complete && held.rule == rule) {
-            self.push_rule(FoundRule { rule, protocol, complete: true });
+        if is_guard || !self.rules.iter().any(|held| held.is_complete() && held.rule == rule) {
+            self.push_rule(FoundRule { rule, protocol, more: None });
         }
     }
 
@@ -230,10 +230,10 @@ fn is_deleted_by(held: &Held, wanted: &FoundRoute) -> bool {
             wanted.len() >= compared
                 && held.iter().zip(wanted).take(compared).all(|(h, w)| hop(&h.leg, w.leg.device.index, w.leg.gateway))
         }
-        (FoundTarget::Other { kind, .. }, Via::Unreachable) => *kind == RouteKind::UNREACHABLE,
+        (FoundTarget::Other { kind, .. }, Via::Unreachable) => *kind == RouteKind::Unreachable,
         // Without any leg what is by a nexthop object matches as well as all else of the type.
         (FoundTarget::Other { kind, hops, .. }, via) if hops.is_empty() => {
-            *kind == RouteKind::UNICAST && !matches!(via, Via::Unreachable)
+            *kind == RouteKind::Unicast && !matches!(via, Via::Unreachable)
         }
         (FoundTarget::Other { hops, .. }, Via::Legs(held)) => {
             let gateway = |leg: &Leg| leg.gateway.map(|gateway| gateway.get().into());
@@ -256,7 +256,7 @@ fn is_rule_deleted_by(held: &FoundRule, wanted: &Rule, protocol: u8) -> bool {
             Action::Lookup { table, suppress_prefixlength: suppress },
             Action::Lookup { table: held, suppress_prefixlength },
         ) => table == held && given(suppress.as_ref(), suppress_prefixlength.as_ref()),
-        (Action::Unreachable, Action::Unreachable) => held.complete,
+        (Action::Unreachable, Action::Unreachable) => held.is_complete(),
         (Action::Goto(_), Action::Goto(_)) => true,
         _ => false,
     };

@@ -196,7 +196,7 @@ fn rule(words: &mut Words<'_>, family: Family) -> FoundRule {
     if more {
         words.has("more");
     }
-    FoundRule { rule: Rule { priority, family, selector, action }, protocol, complete: !more }
+    FoundRule { rule: Rule { priority, family, selector, action }, protocol, more: more.then(Box::default) }
 }
 
 impl fmt::Display for Held {
@@ -242,9 +242,9 @@ impl fmt::Display for Fake {
         for route in &self.routes {
             writeln!(f, "{route}")?;
         }
-        for FoundRule { rule, protocol, complete } in self.rules.iter().filter(|r| r.protocol != 2) {
+        for found @ FoundRule { rule, protocol, .. } in self.rules.iter().filter(|r| r.protocol != 2) {
             let word = if rule.family == Family::V4 { "rule" } else { "rule6" };
-            writeln!(f, "{word} {rule} protocol {protocol}{}", if *complete { "" } else { " and more" })?;
+            writeln!(f, "{word} {rule} protocol {protocol}{}", if found.is_complete() { "" } else { " and more" })?;
         }
         if self.rules.iter().all(|held| held.rule.family == Family::V4) {
             writeln!(f, "ipv6 none")?;

@@ -279,7 +279,7 @@ impl World {
             Step::Rule { priority, protocol, from, complete, table } => {
                 let selector = Selector { from: from.then(|| "192.0.2.7/32".parse().unwrap()), ..Selector::default() };
                 let rule = Rule { priority, family: Family::V4, selector, action: lookup(table) };
-                self.fake.push_rule(FoundRule { rule, protocol, complete });
+                self.fake.push_rule(FoundRule { rule, protocol, more: (!complete).then(Box::default) });
             }
             Step::SameRule { which, protocol } => {
                 let own: Vec<_> = self.fake.rules.iter().filter(|r| r.protocol == OURS).cloned().collect();

@@ -5,34 +5,26 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::ControlFlow;
 
 use ipnet::Ipv4Net;
-use netlink_packet_core::{DefaultNla, NlasIterator};
+use netlink_packet_core::DefaultNla;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteType, RouteVia,
-};
-use netlink_packet_route::rule::RuleMessage;
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage};
+use nix::libc;
 
-use crate::ctl::lookup::{Answer, FibLeg, FibRoute, FibRule, Packet, Refusal, RouteKind, Tables, walk};
-use crate::kernel::netlink::nexthop::{NexthopAttribute, NexthopMessage};
+use crate::ctl::lookup::{Answer, FibLeg, FibRoute, Packet, Tables, walk};
+use crate::kernel::netlink::constants::{
+    IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, RTA_DPORT, RTA_IP_PROTO, RTA_SPORT, RTM_GETNEXTHOP, RTM_GETROUTE,
+};
+use crate::kernel::netlink::nexthop::NexthopMessage;
+use crate::kernel::netlink::route::Route;
 use crate::kernel::netlink::socket::Socket;
+use crate::kernel::observe::{routes, rules};
 use crate::kernel::{Error, interface, observe, parse, read};
+use crate::model::names::{IfName, TableId};
+use crate::model::routing::{FoundRule, Hop, RouteKind};
 
 mod neighbour;
-mod rules;
 
 pub use neighbour::Neighbour;
-
-const RTM_GETROUTE: u16 = 26;
-const RTM_GETRULE: u16 = 34;
-const RTM_GETNEXTHOP: u16 = 106;
-
-/// `struct rtmsg`.
-const RTMSG_LEN: usize = 12;
-const RTA_DST: u16 = 1;
-
-const RTA_IP_PROTO: u16 = 27;
-const RTA_SPORT: u16 = 28;
-const RTA_DPORT: u16 = 29;
 
 /// Name and group of a device.
 #[derive(Debug, Clone)]
@@ -50,7 +42,7 @@ pub struct Fib {
 
 impl Fib {
     /// IP protocols that the kernel answers for (`rtm_getroute_parse_ip_proto()`).
-    pub const ANSWERED: [u8; 3] = [1, 6, 17];
+    pub const ANSWERED: [u8; 3] = [IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP];
 
     /// Of the thread's network namespace.
     pub fn open() -> Result<Self, Error> {
@@ -58,55 +50,43 @@ impl Fib {
     }
 
     /// All IPv4 rules, in the kernel's order.
-    pub fn rules(&mut self) -> Result<Vec<FibRule>, Error> {
-        let mut request = RuleMessage::default();
-        request.header.family = AddressFamily::Inet;
-        let each = |all: &mut Vec<FibRule>, body: &[u8]| {
-            all.push(rules::rule(&parse(body)?));
-            Ok(ControlFlow::Continue(()))
-        };
-        self.socket.dump(RTM_GETRULE, &request, Vec::new, each).map_err(read("rules"))
+    pub fn rules(&mut self) -> Result<Vec<FoundRule>, Error> {
+        rules::rules(&mut self.socket, AddressFamily::Inet)
     }
 
     /// The routes of a table that cover `to`, in the kernel's order. A dump cannot be asked for a
     /// destination: it is read up to `to`, which comes in its place, and no further.
-    pub fn routes(&mut self, table: u32, to: Ipv4Addr) -> Result<Vec<FibRoute>, Error> {
-        let mut request = RouteMessage::default();
-        request.header.address_family = AddressFamily::Inet;
-        request.attributes.push(RouteAttribute::Table(table));
-        let each = |all: &mut Vec<RouteMessage>, body: &[u8]| {
-            let Some(prefix) = prefix(body) else { return Ok(ControlFlow::Continue(())) };
-            if prefix.network() > to {
+    pub fn routes(&mut self, table: TableId, to: Ipv4Addr) -> Result<Vec<FibRoute>, Error> {
+        let to = IpAddr::V4(to);
+        let each = |all: &mut Vec<Vec<u8>>, body: &[u8]| {
+            let route = Route::parse(body)?;
+            if route.prefix.network() > to {
                 return Ok(ControlFlow::Break(()));
             }
-            if prefix.contains(&to) {
-                let message: RouteMessage = parse(body)?;
-                if table_of(&message) == table {
-                    all.push(message);
-                }
+            if route.prefix.contains(&to) && route.table == table {
+                all.push(body.to_vec());
             }
             Ok(ControlFlow::Continue(()))
         };
-        let found = match self.socket.dump(RTM_GETROUTE, &request, Vec::new, each) {
-            // No route has ever been put into this table: ENOENT.
-            Err(e) if e.refused() == Some(2) => Vec::new(),
-            done => done.map_err(read("routes"))?,
-        };
-        found
-            .iter()
-            .map(|message| self.route(message))
-            .collect::<Result<Vec<_>, _>>()
-            .map(|all| all.into_iter().flatten().collect())
+        let mut found = Vec::new();
+        for body in routes::dump(&mut self.socket, table, Vec::new, each)? {
+            let route = Route::parse(&body).map_err(read("routes"))?;
+            // Others are for no packet.
+            if !matches!(route.kind, RouteKind::Other(_)) {
+                found.push(self.route(&route)?);
+            }
+        }
+        Ok(found)
     }
 
     /// Reads into `tables` those that a walk of `packet` through `rules` comes to; `amend` says what
     /// becomes of a table's routes.
     pub fn fill(
         &mut self,
-        rules: &[FibRule],
+        rules: &[FoundRule],
         tables: &mut Tables,
         packet: &Packet,
-        amend: impl Fn((u32, Vec<FibRoute>)) -> Vec<FibRoute>,
+        amend: impl Fn((TableId, Vec<FibRoute>)) -> Vec<FibRoute>,
     ) -> Result<(), Error> {
         while let Err(missing) = walk(rules, tables, packet) {
             tables.insert(missing, amend((missing, self.routes(missing, packet.to)?)));
@@ -119,38 +99,39 @@ impl Fib {
         if !Self::ANSWERED.contains(&packet.proto) {
             return Ok(Err("it answers for tcp, udp and icmp only"));
         }
-        let way = match self.get(packet, RouteFlags::LookupTable)? {
-            Ok(message) => message,
+        let body = match self.get(packet, RouteFlags::LookupTable)? {
+            Ok(body) => body,
             Err(errno) => return Ok(Ok(Answer::Refused(errno))),
         };
+        let way = Route::parse(&body).map_err(read("a route"))?;
         // Before 4.13 it does not know this flag, and answers with prefix length 32.
         let matched = self.get(packet, RouteFlags::LookupTable | RouteFlags::FibMatch)?.ok();
-        let device = oif(&way).unwrap_or_default();
-        let source = way.attributes.iter().find_map(|a| match a {
-            RouteAttribute::PrefSource(RouteAddress::Inet(addr)) => Some(*addr),
-            _ => None,
-        });
+        let matched = matched.map(|body| Route::parse(&body).map(|route| route.prefix.prefix_len())).transpose();
+        let Hop { device, gateway, .. } = way.hops().next().unwrap_or(Hop::new(0, None));
         Ok(Ok(Answer::Way {
-            table: table_of(&way),
-            prefix_len: matched.map(|m| m.header.destination_prefix_length),
-            local: way.header.kind == RouteType::Local
-                || way.header.kind == RouteType::Broadcast && packet.iif.is_some(),
+            table: way.table,
+            prefix_len: matched.map_err(read("a route"))?,
+            local: way.kind.delivers(packet.iif.is_some()),
             name: self.device(device)?.name,
             device,
-            gateway: gateway(&way.attributes),
-            source,
+            gateway,
+            source: if let Some(IpAddr::V4(addr)) = way.source { Some(addr) } else { None },
         }))
     }
 
     /// Table and protocol number of the route that the kernel takes, or the number of the refusal. Before 4.13 it
     /// does not tell the protocol number, and says 0.
-    pub fn matched(&mut self, packet: &Packet) -> Result<Result<(u32, u8), i32>, Error> {
-        let matched = self.get(packet, RouteFlags::LookupTable | RouteFlags::FibMatch)?;
-        Ok(matched.map(|m| (table_of(&m), m.header.protocol.into())))
+    pub fn matched(&mut self, packet: &Packet) -> Result<Result<(TableId, u8), i32>, Error> {
+        let body = match self.get(packet, RouteFlags::LookupTable | RouteFlags::FibMatch)? {
+            Ok(body) => body,
+            Err(errno) => return Ok(Err(errno)),
+        };
+        let route = Route::parse(&body).map_err(read("a route"))?;
+        Ok(Ok((route.table, route.protocol)))
     }
 
     /// One answer, or the number of the refusal.
-    fn get(&mut self, packet: &Packet, flags: RouteFlags) -> Result<Result<RouteMessage, i32>, Error> {
+    fn get(&mut self, packet: &Packet, flags: RouteFlags) -> Result<Result<Vec<u8>, i32>, Error> {
         let mut request = RouteMessage::default();
         request.header.address_family = AddressFamily::Inet;
         request.header.destination_prefix_length = 32;
@@ -178,11 +159,11 @@ impl Fib {
             other(RTA_DPORT, packet.dport.to_be_bytes().to_vec());
         }
         match self.socket.get(RTM_GETROUTE, &request) {
-            Ok(Some(body)) => parse(&body).map(Ok).map_err(read("a route")),
-            Ok(None) => Ok(Err(19)),
+            Ok(Some(body)) => Ok(Ok(body)),
+            Ok(None) => Ok(Err(libc::ENODEV)),
             // Not permitted to ask, or wrongly asked, is not an answer about a packet.
             Err(e) => match e.refused() {
-                Some(errno) if errno != 1 && errno != 95 => Ok(Err(errno)),
+                Some(errno) if !matches!(errno, libc::EPERM | libc::EOPNOTSUPP) => Ok(Err(errno)),
                 _ => Err(read("a route")(e)),
             },
         }
@@ -190,8 +171,7 @@ impl Fib {
 
     /// Addresses of this host.
     pub fn is_own(&mut self, addr: Ipv4Addr) -> Result<bool, Error> {
-        const LOCAL: u32 = 255;
-        Ok(self.routes(LOCAL, addr)?.iter().any(|route| route.kind == RouteKind::Local))
+        Ok(self.routes(TableId::LOCAL, addr)?.iter().any(|route| route.kind == RouteKind::Local))
     }
 
     /// Subnets of an interface.
@@ -201,7 +181,7 @@ impl Fib {
     }
 
     /// Subnets of interfaces other than `links` and the loopback.
-    pub fn lans(&mut self, links: &[&crate::model::names::IfName]) -> Result<Vec<Ipv4Net>, Error> {
+    pub fn lans(&mut self, links: &[&IfName]) -> Result<Vec<Ipv4Net>, Error> {
         let mut lans = observe::subnets(&mut self.socket)?;
         for link in links {
             let index = self.index(link)?;
@@ -222,61 +202,19 @@ impl Fib {
         Ok(device)
     }
 
-    /// A route; `None`: of a kind that is for no single host.
-    fn route(&mut self, message: &RouteMessage) -> Result<Option<FibRoute>, Error> {
-        let header = &message.header;
-        let kind = match header.kind {
-            RouteType::Unicast => RouteKind::Unicast,
-            RouteType::Local => RouteKind::Local,
-            RouteType::Broadcast | RouteType::Multicast | RouteType::Anycast => RouteKind::Broadcast,
-            RouteType::BlackHole => RouteKind::Refuse(Refusal::Blackhole),
-            RouteType::Unreachable => RouteKind::Refuse(Refusal::Unreachable),
-            RouteType::Prohibit => RouteKind::Refuse(Refusal::Prohibit),
-            RouteType::Throw => RouteKind::Throw,
-            _ => return Ok(None),
-        };
-        let mut route = FibRoute {
-            table: table_of(message),
-            prefix: Ipv4Net::default(),
-            tos: header.tos,
-            metric: 0,
-            protocol: header.protocol.into(),
-            kind,
-            source: None,
-            nexthop: None,
-            legs: Vec::new(),
-        };
-        let mut hops: Vec<RouteNextHop> = Vec::new();
-        let mut to = Ipv4Addr::UNSPECIFIED;
-        for attribute in &message.attributes {
-            match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(addr)) => to = *addr,
-                RouteAttribute::Priority(n) => route.metric = *n,
-                RouteAttribute::PrefSource(RouteAddress::Inet(addr)) => route.source = Some(*addr),
-                RouteAttribute::NhId(id) => route.nexthop = Some(*id),
-                RouteAttribute::MultiPath(all) => hops.clone_from(all),
-                _ => {}
-            }
-        }
-        route.prefix = Ipv4Net::new(to, header.destination_prefix_length).unwrap_or_default();
-        for hop in &hops {
-            let dead = hop.flags.contains(RouteNextHopFlags::Dead);
-            route.legs.push(self.leg(hop.interface_index, gateway(&hop.attributes), u16::from(hop.hops) + 1, dead)?);
-        }
-        if let (true, Some(index)) = (hops.is_empty(), oif(message)) {
-            let dead = header.flags.contains(RouteFlags::Dead);
-            route.legs.push(self.leg(index, gateway(&message.attributes), 1, dead)?);
-        }
+    fn route(&mut self, found: &Route<'_>) -> Result<FibRoute, Error> {
+        let Route { table, prefix, tos, metric, protocol, kind, nexthop, .. } = *found;
+        let mut legs = found.hops().map(|hop| self.leg(hop)).collect::<Result<Vec<_>, _>>()?;
         // With net.ipv4.nexthop_compat_mode=0 the legs stand in the objects only.
-        if let (true, Some(id)) = (route.legs.is_empty(), route.nexthop) {
-            route.legs = self.object(id)?;
+        if let (true, Some(id)) = (legs.is_empty(), nexthop) {
+            legs = self.object(id)?;
         }
-        Ok(Some(route))
+        Ok(FibRoute { table, prefix, tos, metric, protocol, kind, nexthop, legs })
     }
 
-    fn leg(&mut self, device: u32, gateway: Option<IpAddr>, weight: u16, dead: bool) -> Result<FibLeg, Error> {
-        let Device { name, group } = self.device(device)?;
-        Ok(FibLeg { device, name, group, gateway, weight, dead })
+    fn leg(&mut self, hop: Hop) -> Result<FibLeg, Error> {
+        let Device { name, group } = self.device(hop.device)?;
+        Ok(FibLeg { hop, name, group })
     }
 
     /// The legs of a nexthop object, or of a group's members.
@@ -287,63 +225,22 @@ impl Fib {
         };
         let all =
             self.socket.dump(RTM_GETNEXTHOP, &NexthopMessage::dump(), Vec::new, each).map_err(read("nexthops"))?;
-        let of = |id: u32| all.iter().find(|m| m.attributes.contains(&NexthopAttribute::Id(id)));
-        let members = of(id).into_iter().flat_map(|m| &m.attributes).find_map(|a| match a {
-            NexthopAttribute::Group(members) => Some(members.iter().map(|m| (m.id, m.weight)).collect::<Vec<_>>()),
-            _ => None,
-        });
+        let of = |id: u32| all.iter().find(|message| message.id() == Some(id));
+        let members = match of(id).and_then(NexthopMessage::members) {
+            Some(members) => members.iter().map(|member| (member.id, member.weight)).collect(),
+            None => vec![(id, 1)],
+        };
         let mut legs = Vec::new();
-        for (member, weight) in members.unwrap_or_else(|| vec![(id, 1)]) {
-            let Some(message) = of(member) else { continue };
-            let dead = message.header.flags.contains(RouteFlags::Dead);
-            let mut device = None;
-            let mut gateway = None;
-            for attribute in &message.attributes {
-                match attribute {
-                    NexthopAttribute::Oif(index) => device = Some(*index),
-                    NexthopAttribute::Gateway(addr) => gateway = Some(*addr),
-                    _ => {}
-                }
-            }
-            if let Some(device) = device {
-                legs.push(self.leg(device, gateway, weight, dead)?);
+        for (member, weight) in members {
+            if let Some(hop) = of(member).and_then(NexthopMessage::hop) {
+                legs.push(self.leg(Hop { weight, ..hop })?);
             }
         }
         Ok(legs)
     }
 
     /// Index of an interface by its name.
-    pub fn index(&mut self, name: &crate::model::names::IfName) -> Result<Option<u32>, Error> {
+    pub fn index(&mut self, name: &IfName) -> Result<Option<u32>, Error> {
         Ok(interface::by_name(&mut self.socket, name)?.map(|found| found.index))
     }
-}
-
-/// The prefix of a route in a dump, read without the rest: there may be a million.
-fn prefix(body: &[u8]) -> Option<Ipv4Net> {
-    let length = *body.get(1)?;
-    let destination = NlasIterator::new(body.get(RTMSG_LEN..)?).flatten().find(|nla| nla.kind() == RTA_DST);
-    let addr = match destination {
-        None => Ipv4Addr::UNSPECIFIED,
-        Some(nla) => Ipv4Addr::from(*nla.value().first_chunk::<4>()?),
-    };
-    Ipv4Net::new(addr, length).ok()
-}
-
-fn table_of(message: &RouteMessage) -> u32 {
-    let long = message.attributes.iter().find_map(|a| if let RouteAttribute::Table(t) = a { Some(*t) } else { None });
-    long.unwrap_or(message.header.table.into())
-}
-
-fn oif(message: &RouteMessage) -> Option<u32> {
-    message.attributes.iter().find_map(|a| if let RouteAttribute::Oif(n) = a { Some(*n) } else { None })
-}
-
-fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
-    attributes.iter().find_map(|a| match a {
-        RouteAttribute::Gateway(RouteAddress::Inet(addr)) => Some(IpAddr::V4(*addr)),
-        RouteAttribute::Gateway(RouteAddress::Inet6(addr)) | RouteAttribute::Via(RouteVia::Inet6(addr)) => {
-            Some(IpAddr::V6(*addr))
-        }
-        _ => None,
-    })
 }

@@ -6,9 +6,8 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 
 use super::Fib;
+use crate::kernel::netlink::constants::RTM_GETNEIGH;
 use crate::kernel::{Error, parse, read};
-
-const RTM_GETNEIGH: u16 = 30;
 
 /// What the kernel knows of a neighbour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +29,7 @@ impl Fib {
         request.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(gateway)));
         let body = match self.socket.get(RTM_GETNEIGH, &request) {
             // No entry is ENOENT, which is none; EOPNOTSUPP of old kernels knows nothing either.
-            Err(e) if e.refused() == Some(95) => None,
+            Err(e) if e.is_unsupported() => None,
             answer => answer.map_err(read("a neighbour"))?,
         };
         let Some(body) = body else { return Ok(Neighbour::Good) };

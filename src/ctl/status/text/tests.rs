@@ -132,11 +132,11 @@ impl Server {
             },
         });
         self.observed.routes = routes.collect();
-        let found = |rule| FoundRule { rule, protocol, complete: true };
+        let found = |rule| FoundRule { rule, protocol, more: None };
         self.observed.rules = desired.rules.into_iter().map(found).collect();
         let action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: None };
         let main = Rule { family: Family::V4, priority: 32766, selector: Selector::default(), action };
-        self.observed.rules.push(FoundRule { rule: main, protocol: 2, complete: true });
+        self.observed.rules.push(FoundRule { rule: main, protocol: 2, more: None });
         self.observed.nexthops = Some(nexthops);
     }
 
@@ -225,7 +225,7 @@ fn a_kill_switch_without_one_of_its_rules_does_not_hold() {
     server.config = config::parse(&CONFIG.replace("to = \"10.0.0.0/8\"", "uid = 4242"), Path::new("f")).unwrap();
     let apply = |server: &mut Server| {
         server.apply();
-        server.observed.rules.push(FoundRule { rule: local.clone(), protocol: 2, complete: true });
+        server.observed.rules.push(FoundRule { rule: local.clone(), protocol: 2, more: None });
     };
     apply(&mut server);
     assert_eq!(said_of(&server, "work"), "by office");
@@ -306,9 +306,9 @@ fn traffic_that_others_take_is_a_problem() {
 fn a_foreign_default_is_shown_with_what_to_do() {
     let mut server = Server::new();
     let target = FoundTarget::Other {
-        kind: RouteKind::UNICAST,
+        kind: RouteKind::Unicast,
         text: "via 192.168.1.1 dev eth9".to_owned(),
-        hops: vec![Hop { device: 9, gateway: Some("192.168.1.1".parse().unwrap()) }],
+        hops: vec![Hop::new(9, "192.168.1.1".parse().ok())],
     };
     server.observed.routes.retain(|route| route.table != TableId::MAIN || route.metric >= 4_000_000);
     let foreign = FoundRoute { table: TableId::MAIN, metric: 0, protocol: 16, target };

@@ -33,20 +33,13 @@ use netlink_packet_core::{
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteFlags, RouteProtocol, RouteScope};
 
+use crate::kernel::netlink::constants::{
+    NHA_BLACKHOLE, NHA_GATEWAY, NHA_GROUP, NHA_GROUP_TYPE, NHA_ID, NHA_OIF, NHA_OP_FLAG_RESP_GRP_RESVD_0, NHA_OP_FLAGS,
+};
+use crate::model::routing::Hop;
+
 #[cfg(test)]
 mod tests;
-
-const NHA_ID: u16 = 1;
-const NHA_GROUP: u16 = 2;
-const NHA_GROUP_TYPE: u16 = 3;
-const NHA_BLACKHOLE: u16 = 4;
-const NHA_OIF: u16 = 5;
-const NHA_GATEWAY: u16 = 6;
-const NHA_OP_FLAGS: u16 = 14;
-
-/// In the kernel's `NHA_OP_FLAGS` (6.12): the bytes of a group's members that were reserved before
-/// are set, not whatever was in memory.
-const NHA_OP_FLAG_RESP_GRP_RESVD_0: u32 = 1 << 31;
 
 const HEADER_LEN: usize = 8;
 const GROUP_ENTRY_LEN: usize = 8;
@@ -239,6 +232,31 @@ impl NexthopMessage {
     /// What names the object to delete.
     pub fn delete(id: u32) -> Self {
         Self { attributes: vec![NexthopAttribute::Id(id)], ..Self::default() }
+    }
+
+    /// The object's id.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.attributes.iter().find_map(|a| if let NexthopAttribute::Id(id) = a { Some(*id) } else { None })
+    }
+
+    /// The members, if it is a group.
+    pub(crate) fn members(&self) -> Option<&[NexthopGroupEntry]> {
+        self.attributes.iter().find_map(|a| if let NexthopAttribute::Group(all) = a { Some(&all[..]) } else { None })
+    }
+
+    /// Where it leads, if it is no group and leads out of a device.
+    pub(crate) fn hop(&self) -> Option<Hop> {
+        let flags = self.header.flags;
+        let (mut device, mut gateway) = (None, None);
+        for attribute in &self.attributes {
+            match attribute {
+                NexthopAttribute::Oif(index) => device = Some(*index),
+                NexthopAttribute::Gateway(addr) => gateway = Some(*addr),
+                _ => {}
+            }
+        }
+        let (onlink, dead) = (flags.contains(RouteFlags::Onlink), flags.contains(RouteFlags::Dead));
+        Some(Hop { onlink, dead, ..Hop::new(device?, gateway) })
     }
 
     /// What asks for all objects, groups included.

@@ -6,6 +6,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernel::netlink::constants::NHA_OP_FLAG_RESP_GRP_RESVD_0;
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
