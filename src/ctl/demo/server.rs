@@ -14,6 +14,7 @@ use super::Error;
 use super::stage::Stage;
 use super::veth::Devices;
 use crate::config::{self, Config};
+use crate::ctl::probe::Sampler;
 use crate::kernel::{self, Kernel, Linux};
 use crate::model::change::Change;
 use crate::model::names::{IfName, TableId};
@@ -67,16 +68,16 @@ pub(super) const ISP2: Line = Line {
 /// When each line is up: from the end of its mh-ip-up until its device goes. The numbers count
 /// changes, so that an odd number that stays the same means: up all the time.
 #[derive(Default)]
-pub(super) struct Uptime([AtomicU64; 2]);
+struct Uptime([AtomicU64; 2]);
 
 impl Uptime {
-    pub(super) fn now(&self) -> [u64; 2] {
+    fn now(&self) -> [u64; 2] {
         [self.0[0].load(Ordering::SeqCst), self.0[1].load(Ordering::SeqCst)]
     }
 
-    /// Whether some line has been up ever since `before`.
-    pub(super) fn held(&self, before: [u64; 2]) -> bool {
-        self.now().iter().zip(before).any(|(now, before)| *now == before && before % 2 == 1)
+    /// Whether some line was up from `before` to `after`.
+    fn is_one_up(before: [u64; 2], after: [u64; 2]) -> bool {
+        before.iter().zip(after).any(|(before, after)| *before == after && before % 2 == 1)
     }
 
     fn change(&self, line: &Line) {
@@ -91,7 +92,7 @@ pub(super) struct Server {
     up: PathBuf,
     down: PathBuf,
     /// Which lines are up.
-    pub(super) uptime: Arc<Uptime>,
+    uptime: Arc<Uptime>,
 }
 
 /// A hook that was run: the command as pppd gives it, and the time from start to exit.
@@ -121,6 +122,12 @@ impl Server {
             down: stage.hook("mh-ip-down")?,
             uptime,
         })
+    }
+
+    /// Asks for a route all the time; one is owed while some line is up.
+    pub(super) fn sampler(&self) -> Sampler {
+        let uptime = Arc::clone(&self.uptime);
+        Sampler::start_while(move || uptime.now(), Uptime::is_one_up)
     }
 
     /// The device goes, as when pppd closes /dev/ppp; nothing else is done.

@@ -9,7 +9,6 @@
 mod connections;
 pub mod conntrack;
 mod guard;
-mod probing;
 mod report;
 
 use std::collections::BTreeSet;
@@ -20,7 +19,6 @@ use std::time::{Duration, Instant};
 
 use self::connections::Watched;
 use self::guard::Guard;
-use self::probing::Probing;
 use self::report::{Carried, End, Report};
 use super::link::find;
 use super::show::{self, Screen};
@@ -30,6 +28,7 @@ use crate::cli::Common;
 use crate::config::{self, Link, LinkKind};
 use crate::ctl::counters::{Counters, Meter};
 use crate::ctl::monitor::{Notices, Woken};
+use crate::ctl::probe::Sampler;
 use crate::hook::pass::{self, Pass};
 use crate::kernel::{Kernel, Linux};
 use crate::model::names::{IfName, LinkName};
@@ -160,16 +159,16 @@ impl Drill<'_> {
         let guard = Guard::start(&self.link.name, common).map_err(Error::NoGuard)?;
         let before = self.counters()?;
         let mut watched = Watched::of(self.link, self.pass.config, self.addresses()?);
-        let probing = Probing::start();
+        let sampler = Sampler::start();
         let begin = Instant::now();
-        let rehearsed = self.take(hold).and_then(|()| self.wait(&mut notices, quiet, &probing, &mut watched));
+        let rehearsed = self.take(hold).and_then(|()| self.wait(&mut notices, quiet, &sampler, &mut watched));
         // The link is put back whatever cannot be read.
         watched.look(self.addresses().unwrap_or_default());
-        probing.hurry(true);
+        sampler.hurry(true);
         // Whatever came before, this is done.
         let back = self.put_back(hold);
         let elapsed = begin.elapsed();
-        let probed = probing.stop();
+        let samples = sampler.stop().inspect_err(|error| tracing::warn!("{error}")).ok();
         guard.dismiss();
         let end = rehearsed?;
         let back = back?;
@@ -181,7 +180,7 @@ impl Drill<'_> {
         });
         let carried = carried.partition(|carried| carried.link == self.link.name.as_str());
         let connections = watched.report();
-        Ok(Report::new(&self.link.name, elapsed, end, back, probed, connections, carried))
+        Ok(Report::new(&self.link.name, elapsed, end, back, samples, connections, carried))
     }
 
     /// Takes the link out of use.
@@ -200,7 +199,7 @@ impl Drill<'_> {
         &self,
         notices: &mut Notices,
         quiet: bool,
-        probing: &Probing,
+        sampler: &Sampler,
         watched: &mut Watched<'_>,
     ) -> Result<End, CtlError> {
         if !quiet {
@@ -208,7 +207,7 @@ impl Drill<'_> {
             // If nobody can read it, that is no reason to end with the link out of use.
             let _ = writeln!(std::io::stdout(), "{} is out of use for {time}; Ctrl-C puts it back", self.link.name);
         }
-        probing.hurry(false);
+        sampler.hurry(false);
         let end = Instant::now() + self.time;
         let mut kernel = Linux::open()?;
         // Also at first: the other line may have gone while this one was being taken out of use.
