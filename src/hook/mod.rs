@@ -23,7 +23,7 @@ use crate::kernel::removal::settle::{self, Settle};
 use crate::kernel::{self, Linux, removal, removal::Watch};
 use crate::model::names::LinkName;
 use crate::reconcile::{About, Failure, Warning, preview, summary};
-use crate::state::drain::Hold;
+use crate::state::drain::Drain;
 use crate::state::records::{self, Effect, Record, Records, Store, effect};
 
 /// Why an event was not, or not wholly, carried out.
@@ -231,7 +231,7 @@ struct Noted {
     /// The interface is one of theirs by now.
     taken: bool,
     /// The link is kept out of use.
-    held: Option<Hold>,
+    drained: Option<Drain>,
 }
 
 struct Hook<'a> {
@@ -259,8 +259,8 @@ impl Hook<'_> {
         });
         let taken = others.iter().any(|(_, other)| Some(other.index) == index);
         let before = records.get(&self.link.name).cloned();
-        let held = records.held.get(&self.link.name).copied();
-        Ok(Noted { effect, before, unwritten: written.err(), others, taken, held })
+        let drained = records.drained.get(&self.link.name).copied();
+        Ok(Noted { effect, before, unwritten: written.err(), others, taken, drained })
     }
 
     /// A pass in which `effect` stands in where it could not be written; logs its line, and returns
@@ -302,7 +302,7 @@ impl Hook<'_> {
                 // Writing to a String cannot fail.
                 let _ = local.map(|a| write!(line, ", {a}"));
                 let _ = gateway.map(|a| write!(line, " via {a}"));
-                let _ = noted.held.map(|hold| write!(line, ", kept out of use by a drill (process {})", hold.pid));
+                let _ = noted.drained.map(|drain| write!(line, ", kept out of use by a drill (process {})", drain.pid));
                 line
             }
             (Change::Up(Addresses::V6 { local, remote }), _) => {

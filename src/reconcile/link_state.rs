@@ -4,7 +4,7 @@ use crate::config::{Config, Firewall, Link, LinkKind};
 use crate::model::names::{HostAddr, IfName};
 use crate::model::observed::{Interface, InterfaceState, Observed, Scope};
 use crate::model::routing::{ArpKey, Device, Leg};
-use crate::state::drain::Hold;
+use crate::state::drain::Drain;
 use crate::state::records::Records;
 
 /// A link with a way out: it can carry traffic, or could if it had its carrier.
@@ -54,7 +54,7 @@ pub enum LinkState<'a> {
     /// An Ethernet uplink without a router, not used while another uplink can carry traffic.
     NoGateway(LiveLink<'a>),
     /// It could, and is kept out of use for a while.
-    Held(Hold),
+    Drained(Drain),
 }
 
 impl<'a> LinkState<'a> {
@@ -84,14 +84,14 @@ impl Scope {
     }
 }
 
-/// State of one link. Where no uplink is left but those that are held, a hold that was not forced keeps none of them
+/// State of one link. Where no uplink is left but those that are drained, a drain that was not forced keeps none of them
 /// out of use: no rehearsal is worth the Internet. Nor is an uplink without a router passed over where it is all there is.
 pub fn state<'a>(link: &'a Link, config: &Config, records: &Records, observed: &Observed) -> LinkState<'a> {
     let ability = ability(link, records, observed);
     let (LinkState::Up(live) | LinkState::NoCarrier(live)) = &ability else { return ability };
     let another = || config.links.iter().any(|other| is_in_full_use(other, records, observed));
-    match records.held.get(&link.name) {
-        Some(hold) if hold.force || !live.is_uplink() || another() => LinkState::Held(*hold),
+    match records.drained.get(&link.name) {
+        Some(drain) if drain.force || !live.is_uplink() || another() => LinkState::Drained(*drain),
         None if live.is_uplink() && live.lacks_gateway(observed) && another() => LinkState::NoGateway(live.clone()),
         _ => ability,
     }
@@ -100,10 +100,10 @@ pub fn state<'a>(link: &'a Link, config: &Config, records: &Records, observed: &
 /// Whether `link` is an uplink that can carry traffic, whatever the others do.
 fn is_in_full_use(link: &Link, records: &Records, observed: &Observed) -> bool {
     let LinkState::Up(live) = ability(link, records, observed) else { return false };
-    live.is_uplink() && !records.held.contains_key(&link.name) && !live.lacks_gateway(observed)
+    live.is_uplink() && !records.drained.contains_key(&link.name) && !live.lacks_gateway(observed)
 }
 
-/// State of one link if nobody held it, and it were the only one.
+/// State of one link if nobody drained it, and it were the only one.
 fn ability<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkState<'a> {
     let interface = |name: &IfName| observed.interfaces.get(name);
     let record = records.get(&link.name).filter(|record| {

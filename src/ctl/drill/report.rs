@@ -59,11 +59,10 @@ impl Report {
         elapsed: Duration,
         end: End,
         back: bool,
-        samples: Option<Samples>,
+        samples: Option<&Samples>,
         connections: Connections,
         (own, others): (Vec<Carried>, Vec<Carried>),
     ) -> Self {
-        let samples = samples.as_ref();
         Self {
             link: link.to_string(),
             seconds: elapsed.as_secs_f64(),

@@ -20,7 +20,7 @@ use thiserror::Error;
 use crate::config::Config;
 use crate::event::{Addresses, Change, Event, Family, Occupant};
 use crate::model::names::{HostAddr, IfName, LinkName};
-use crate::state::drain::Hold;
+use crate::state::drain::{Drain, DrainLock};
 pub use adopt::Adopted;
 use text::Stored;
 
@@ -62,16 +62,16 @@ pub struct V6 {
     pub remote: Ipv6Addr,
 }
 
-/// Records by link: a map of them, with the holds beside it.
+/// Records by link: a map of them, with the drains beside it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Records {
     records: BTreeMap<LinkName, Record>,
     /// Links that are kept out of use now.
-    pub held: BTreeMap<LinkName, Hold>,
+    pub drained: BTreeMap<LinkName, Drain>,
 }
 
 impl Records {
-    /// No link is up, and none is held.
+    /// No link is up, and none is drained.
     pub fn new() -> Self {
         Self::default()
     }
@@ -86,7 +86,7 @@ impl Records {
 
 impl FromIterator<(LinkName, Record)> for Records {
     fn from_iter<I: IntoIterator<Item = (LinkName, Record)>>(iter: I) -> Self {
-        Self { records: iter.into_iter().collect(), held: BTreeMap::new() }
+        Self { records: iter.into_iter().collect(), drained: BTreeMap::new() }
     }
 }
 
@@ -252,8 +252,12 @@ impl Store {
         self.dir.join(format!("{link}.toml"))
     }
 
-    fn hold_path(&self, link: &LinkName) -> PathBuf {
+    fn drain_path(&self, link: &LinkName) -> PathBuf {
         self.dir.join(format!("{link}.hold"))
+    }
+
+    fn drain_lock_path(&self, link: &LinkName) -> PathBuf {
+        self.dir.join(format!("{link}.hold.lock"))
     }
 
     /// The records of the configured links, with those that renamed ones had under their old names: see
@@ -281,8 +285,10 @@ impl Store {
                     errors.push(e);
                 }
             }
-            match read(self.hold_path(&link.name)) {
-                Ok(Some(hold)) if Hold::is_in_force(&hold) => drop(records.held.insert(link.name.clone(), hold)),
+            match read::<Drain>(self.drain_path(&link.name)) {
+                Ok(Some(drain)) if drain.is_in_force(&self.drain_lock_path(&link.name)) => {
+                    records.drained.insert(link.name.clone(), drain);
+                }
                 Ok(_) => {}
                 Err(e) => errors.push(e),
             }
@@ -299,19 +305,20 @@ impl Store {
         }
     }
 
-    /// Keeps `link` out of use as `hold` says.
-    pub fn hold(&self, link: &LinkName, hold: &Hold) -> Result<(), Error> {
-        self.replace(link, &self.hold_path(link), hold)
+    /// Keeps `link` out of use as `drain` says, while the lock lives; `None`: another process does already.
+    pub fn drain(&self, link: &LinkName, drain: &Drain) -> Result<Option<DrainLock>, Error> {
+        let path = self.drain_lock_path(link);
+        let Some(lock) = DrainLock::take(&path).map_err(Error::io("lock", &path))? else { return Ok(None) };
+        self.replace(link, &self.drain_path(link), drain)?;
+        Ok(Some(lock))
     }
 
-    /// The hold of `link` as it is written, whether it counts or not.
-    pub fn held(&self, link: &LinkName) -> Result<Option<Hold>, Error> {
-        read(self.hold_path(link))
-    }
-
-    /// Ends a hold of `link`, if there is one.
-    pub fn release(&self, link: &LinkName) -> Result<(), Error> {
-        remove(&self.hold_path(link))
+    /// Ends the drain of `link` that `lock` belongs to.
+    pub fn undrain(&self, link: &LinkName, lock: DrainLock) -> Result<(), Error> {
+        remove(&self.drain_path(link))?;
+        remove(&self.drain_lock_path(link))?;
+        drop(lock);
+        Ok(())
     }
 
     fn replace(&self, link: &LinkName, path: &Path, value: &impl Stored) -> Result<(), Error> {

@@ -332,7 +332,7 @@ impl Prober {
 
 /// Waits until `done`, at most a minute: a DHCP client alone may wait ten seconds before it asks again.
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !done() {
         assert!(Instant::now() < deadline, "not within a minute: {what}");
         thread::sleep(Duration::from_millis(2));
