@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use super::stage::Stage;
-use super::veth::Devices;
+use super::veth;
 use crate::config::{self, Config};
 use crate::ctl::probe::Sampler;
 use crate::kernel::{self, Kernel, Linux};
@@ -37,14 +37,10 @@ pub(super) struct Line {
 impl Line {
     /// The device appears, as pppd has it when it runs ip-up.
     pub(super) fn appear(&self) -> Result<(), Error> {
-        let (mut kernel, mut devices) = (Linux::open()?, Devices::open()?);
         let name = |text: &str| text.parse().map_err(|_| Error::Vanished(self.device));
         let (near, far): (IfName, IfName) = (name(self.device)?, name(&format!("{}-far", self.device))?);
-        devices.make_veth(&near, &far)?;
-        let far = kernel.index(&far)?.ok_or(Error::Vanished(self.device))?;
-        devices.set_up(far)?;
-        let index = kernel.index(&near)?.ok_or(Error::Vanished(self.device))?;
-        Ok(devices.add_address(index, self.local, self.remote)?)
+        veth::make(&near, &far)?;
+        veth::add_address(index(self)?.ok_or(Error::Vanished(self.device))?, self.local, self.remote)
     }
 }
 
@@ -135,7 +131,7 @@ impl Server {
         let index = index(line)?.ok_or(Error::Vanished(line.device))?;
         // Before: from now on the line can not be counted on.
         self.uptime.change(line);
-        Ok(Devices::open()?.delete_device(index)?)
+        veth::delete(index)
     }
 
     /// Runs mh-ip-up.
