@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -31,7 +30,7 @@ fn without_nft_doctor_says_that_rules_were_not_looked_at_where_there_are_any() {
     let whats = || host.findings().into_iter().map(|(weight, what)| format!("{weight}: {what}")).collect::<Vec<_>>();
     let said = whats();
     assert!(said.len() == 2 && said.iter().all(|what| what.contains("nothing translates")), "{said:?}");
-    ok(Command::new("iptables").args(["-t", "nat", "-A", "POSTROUTING", "-o", "ppp+", "-j", "MASQUERADE"]));
+    iptables::new(false).unwrap().append("nat", "POSTROUTING", "-o ppp+ -j MASQUERADE").unwrap();
     assert_eq!(whats(), [""; 0], "iptables-save has shown it");
     nft::add_rule("filter", "meta mark set 0x1");
     let note = "note: rules of nf_tables were not looked at: nft(8) is not there, or cannot list them as JSON";
