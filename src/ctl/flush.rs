@@ -227,11 +227,11 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The records, if no link is held.
+/// The records, if no link is drained.
 fn undrilled(pass: &Pass<'_>) -> Result<Records, Error> {
     let records = pass.records();
-    match records.held.iter().next() {
-        Some((link, hold)) => Err(Error::Drilled { link: link.clone(), pid: hold.pid }),
+    match records.drained.iter().next() {
+        Some((link, drain)) => Err(Error::Drilled { link: link.clone(), pid: drain.pid }),
         None => Ok(records),
     }
 }

@@ -44,8 +44,8 @@ impl Told<'_> {
                 // Writing to a String cannot fail.
                 let _ = local.map(|a| write!(line, ", {a}"));
                 let _ = gateway.map(|a| write!(line, " via {a}"));
-                let held = self.before.held.get(name);
-                let _ = held.map(|hold| write!(line, ", kept out of use by a drill (process {})", hold.pid));
+                let drained = self.before.drained.get(name);
+                let _ = drained.map(|drain| write!(line, ", kept out of use by a drill (process {})", drain.pid));
                 line
             }
             Addresses::V6 { local, remote } => {

@@ -68,7 +68,7 @@ impl Pass<'_> {
         let (mut entries, mut errors) = self.store.entries();
         entries.carry_out(effect);
         let mut records = entries.records(self.config);
-        errors.extend(self.store.add_held(self.config, &mut records));
+        errors.extend(self.store.add_drained(self.config, &mut records));
         for error in errors {
             warn!("{error}");
         }

@@ -35,7 +35,7 @@ impl<'a> Told<'a> {
         let written = pass.store.convert_old(&entries).and_then(|()| pass.store.write(&effect));
         let mut before = entries.records(pass.config);
         // What is wrong with a drain is told by the pass.
-        let _ = pass.store.add_held(pass.config, &mut before);
+        let _ = pass.store.add_drained(pass.config, &mut before);
         entries.carry_out(&effect);
         let after = entries.records(pass.config);
         Ok(Self { event, link, effect, before, after, unwritten: written.err() })

@@ -25,12 +25,10 @@ const IFINFO_LEN: usize = 16;
 
 /// A request about one device.
 #[derive(Default)]
-pub(crate) struct Request {
+struct Request {
     /// 0: the one that the attributes name.
-    pub(crate) index: u32,
-    /// Flags that it is to have; others stay as they are.
-    pub(crate) flags: u32,
-    pub(crate) attributes: Vec<DefaultNla>,
+    index: u32,
+    attributes: Vec<DefaultNla>,
 }
 
 impl Emitable for Request {
@@ -42,14 +40,12 @@ impl Emitable for Request {
         let (header, attributes) = buffer.split_at_mut(IFINFO_LEN);
         header.fill(0);
         header[4..8].copy_from_slice(&self.index.to_ne_bytes());
-        header[8..12].copy_from_slice(&self.flags.to_ne_bytes());
-        header[12..].copy_from_slice(&self.flags.to_ne_bytes());
         self.attributes.as_slice().emit(attributes);
     }
 }
 
 impl Request {
-    pub(crate) fn by_name(name: &IfName) -> Self {
+    fn by_name(name: &IfName) -> Self {
         Self { attributes: vec![nla::text(IFLA_IFNAME, name.as_str())], ..Self::default() }
     }
 
@@ -138,7 +134,7 @@ fn set_sysctl(socket: &mut Socket, index: u32, number: u16, value: u32) -> Resul
     let setting = DefaultNla::new(number, value.to_ne_bytes().to_vec());
     let conf = nla::nested(IFLA_INET_CONF, &[setting]);
     let attributes = vec![nla::nested(IFLA_AF_SPEC, &[nla::nested(AF_INET.into(), &[conf])])];
-    socket.change(RTM_SETLINK, 0, &Request { index, attributes, ..Request::default() })
+    socket.change(RTM_SETLINK, 0, &Request { index, attributes })
 }
 
 fn named(socket: &mut Socket, name: &IfName, request: &Request) -> Result<Option<Link>, Error> {

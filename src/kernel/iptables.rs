@@ -1,4 +1,4 @@
-//! Runs iptables-restore(8) and iptables-save(8): no shell, no environment, no search by PATH, which
+//! Runs iptables-restore(8), iptables-save(8) and the like: no shell, no environment, no search by PATH, which
 //! pppd does not give.
 
 use std::collections::BTreeMap;
@@ -120,7 +120,12 @@ pub fn usual_variant() -> Option<Variant> {
 
 /// What iptables-save(8) of a variant writes with `options`.
 pub fn saved(variant: Variant, options: &[&str]) -> Result<String, Error> {
-    let (path, output) = run(variant.save(), options, b"", SAVE_LIMIT)?;
+    output(variant.save(), options)
+}
+
+/// What a program writes that looks at the packet filter.
+pub(crate) fn output(program: &'static str, args: &[&str]) -> Result<String, Error> {
+    let (path, output) = run(program, args, b"", SAVE_LIMIT)?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {

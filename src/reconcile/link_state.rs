@@ -4,7 +4,7 @@ use crate::config::{Config, Firewall, Link};
 use crate::model::names::HostAddr;
 use crate::model::observed::{Address, Interface, InterfaceState, Observed, Scope};
 use crate::model::routing::{ArpKey, Device, Leg};
-use crate::state::drain::Hold;
+use crate::state::drain::Drain;
 use crate::state::records::{Record, Records};
 
 /// A link with a way out: it can carry traffic, or could if it had its carrier.
@@ -50,7 +50,7 @@ pub enum LinkState<'a> {
     /// An Ethernet uplink without a router, not used while another uplink can carry traffic.
     NoGateway(LiveLink<'a>),
     /// It could, and is kept out of use for a while.
-    Held(Hold),
+    Drained(Drain),
 }
 
 impl<'a> LinkState<'a> {
@@ -78,7 +78,7 @@ pub struct LinkStates<'a> {
 }
 
 impl<'a> LinkStates<'a> {
-    /// Where no uplink is left but those that are held, a hold that was not forced keeps none of them out of use: no
+    /// Where no uplink is left but those that are drained, a drain that was not forced keeps none of them out of use: no
     /// rehearsal is worth the Internet. Nor is an uplink without a router passed over where it is all there is.
     pub fn new(config: &'a Config, records: &Records, observed: &Observed) -> Self {
         let mut all: Vec<_> = config.links.iter().map(|link| (link, ability(link, records, observed))).collect();
@@ -134,21 +134,21 @@ impl Scope {
 /// Whether this is the state of an uplink that can carry traffic, whatever the others do.
 fn is_in_full_use(state: &LinkState<'_>, records: &Records, observed: &Observed) -> bool {
     state.live().is_some_and(|live| {
-        live.link.is_uplink() && !records.held.contains_key(&live.link.name) && !live.lacks_gateway(observed)
+        live.link.is_uplink() && !records.drained.contains_key(&live.link.name) && !live.lacks_gateway(observed)
     })
 }
 
 /// What keeps a link out of use that has a way out; `another`: an uplink is in full use.
 fn out_of_use<'a>(live: &LiveLink<'a>, another: bool, records: &Records, observed: &Observed) -> Option<LinkState<'a>> {
     let is_uplink = live.link.is_uplink();
-    match records.held.get(&live.link.name) {
-        Some(hold) if hold.force || !is_uplink || another => Some(LinkState::Held(*hold)),
+    match records.drained.get(&live.link.name) {
+        Some(drain) if drain.force || !is_uplink || another => Some(LinkState::Drained(*drain)),
         None if is_uplink && another && live.lacks_gateway(observed) => Some(LinkState::NoGateway(live.clone())),
         _ => None,
     }
 }
 
-/// State of one link if nobody held it, and it were the only one.
+/// State of one link if nobody drained it, and it were the only one.
 fn ability<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkState<'a> {
     match (link.gateway, records.get(&link.name)) {
         (None, Some(record)) => recorded_ability(link, record, observed),

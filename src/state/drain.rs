@@ -1,41 +1,84 @@
-//! A link that is kept out of use for a while although it is up (`mhctl drill`). The hold names the
-//! process that wants it and an end: when either has come, it counts for nothing, so that no way of
-//! dying leaves a link out of use for longer than until the next event. Nor does it count while it
-//! would leave the server without any uplink, unless it was forced.
+//! A link that is kept out of use for a while although it is up (`mhctl drill`). The drain names the process that wants
+//! it and an end; while it lives that process holds a lock, which the kernel takes away in whatever way it ends. Without
+//! the lock, or after the end, the drain counts for nothing, so that no way of dying leaves a link out of use for longer
+//! than until the next event. Nor does it count while it would leave the server without any uplink, unless it was forced.
+//!
+//! The lock is on a file of its own, of mode 0600: whoever may open a file may lock it, and all may read of a drain, for
+//! `mhctl status`. Who may not ask for the lock asks whether the process is there, which is right but for a killed drill
+//! whose number another process bears.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// A hold on one link.
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc::{F_UNLCK, F_WRLCK, SEEK_SET, flock};
+
+/// A drain of one link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hold {
+pub struct Drain {
     /// Process that wants it.
     pub pid: u32,
-    /// When that process started, in clock ticks since boot: another one by the same number is
-    /// another process.
-    pub started: u64,
     /// Its end, in seconds since boot: nobody sets that clock.
     pub until: u64,
     /// Even while no other uplink is up.
     pub force: bool,
 }
 
-impl Hold {
-    /// A hold by this process for `seconds` from now; `None`: there is no `/proc` to vouch for it.
+impl Drain {
+    /// A drain by this process for `seconds` from now; `None`: there is no `/proc` to tell the time.
     pub fn by_me(seconds: u64, force: bool) -> Option<Self> {
-        let pid = std::process::id();
-        Some(Self { pid, started: started(pid)?, until: uptime()?.saturating_add(seconds), force })
+        Some(Self { pid: std::process::id(), until: uptime()?.saturating_add(seconds), force })
     }
 
-    /// Whether it counts at `uptime`, `started` being when the process of its pid started, if there is one.
-    fn counts(&self, uptime: u64, started: Option<u64>) -> bool {
-        uptime < self.until && started == Some(self.started)
+    /// Whether it counts now; `lock` is its lock's file.
+    pub(super) fn is_in_force(&self, lock: &Path) -> bool {
+        let is_over = uptime().is_none_or(|now| now >= self.until);
+        !is_over && is_locked(lock).unwrap_or_else(|_| Path::new("/proc").join(self.pid.to_string()).exists())
     }
+}
 
-    /// Whether it counts now.
-    pub fn is_in_force(&self) -> bool {
-        uptime().is_some_and(|now| self.counts(now, started(self.pid)))
+/// The lock of a drain: an open-file-description lock (fcntl(2)), which ends with this or with the process.
+#[derive(Debug)]
+pub struct DrainLock {
+    _file: File,
+}
+
+impl DrainLock {
+    /// Takes the lock; `None`: another process has it.
+    pub(super) fn take(path: &Path) -> io::Result<Option<Self>> {
+        let mut options = OpenOptions::new();
+        let file = open(path, options.write(true).create(true).truncate(false).mode(0o600))?;
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
+            Ok(_) => Ok(Some(Self { _file: file })),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
     }
+}
+
+/// Whether somebody has the lock.
+fn is_locked(path: &Path) -> io::Result<bool> {
+    let file = match open(path, &mut OpenOptions::new()) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    let mut found = whole_file();
+    fcntl(&file, FcntlArg::F_OFD_GETLK(&mut found))?;
+    Ok(i32::from(found.l_type) != F_UNLCK)
+}
+
+/// `O_CLOEXEC` is std's default: no child keeps the lock.
+fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    options.read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(path)
+}
+
+/// Of a lock of this kind the pid has to be 0.
+#[expect(clippy::cast_possible_truncation, reason = "C's constants are ints, and these are 1 and 0")]
+fn whole_file() -> flock {
+    flock { l_type: F_WRLCK as _, l_whence: SEEK_SET as _, l_start: 0, l_len: 0, l_pid: 0 }
 }
 
 /// Seconds since boot (proc(5), `/proc/uptime`).
@@ -43,47 +86,40 @@ pub fn uptime() -> Option<u64> {
     fs::read_to_string("/proc/uptime").ok()?.split('.').next()?.parse().ok()
 }
 
-/// When a process started, in clock ticks since boot (proc(5), `/proc/PID/stat`); none if it has ended.
-fn started(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
-    start_time(&stat)
-}
-
-/// Field 22. The second is the program's name in parentheses, and may hold both blanks and
-/// parentheses; the third says whether it has ended and only waits for its parent to notice.
-fn start_time(stat: &str) -> Option<u64> {
-    let (_, after) = stat.rsplit_once(')')?;
-    let mut fields = after.split_whitespace();
-    let ended = matches!(fields.next()?, "Z" | "X");
-    fields.nth(18).filter(|_| !ended)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
-    fn a_hold_ends_with_its_time_or_with_its_process() {
-        let hold = Hold { pid: 7, started: 500, until: 100, force: false };
-        assert!(hold.counts(99, Some(500)));
-        assert!(!hold.counts(100, Some(500)));
-        assert!(!hold.counts(99, None));
-        assert!(!hold.counts(99, Some(501)), "another process by the same number");
+    fn a_drain_ends_with_its_time_or_with_its_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let (drain, over) = (Drain::by_me(60, false).unwrap(), Drain::by_me(0, false).unwrap());
+        assert!(!drain.is_in_force(&path), "there is no lock");
+        let lock = DrainLock::take(&path).unwrap().unwrap();
+        assert!(drain.is_in_force(&path) && !over.is_in_force(&path));
+        assert!(DrainLock::take(&path).unwrap().is_none(), "another has it");
+        drop(lock);
+        assert!(path.exists() && !drain.is_in_force(&path));
+        drop(DrainLock::take(&path).unwrap().unwrap());
     }
 
     #[test]
-    fn mine_is_in_force() {
-        assert!(Hold::by_me(60, false).unwrap().is_in_force());
-        assert!(!Hold::by_me(0, false).unwrap().is_in_force());
-        let mine = Hold::by_me(60, false).unwrap();
-        assert!(!Hold { started: mine.started + 1, ..mine }.is_in_force());
+    fn nobody_else_may_lock_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let _lock = DrainLock::take(&path).unwrap().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
     }
 
     #[test]
-    fn a_programs_name_cannot_disguise_its_start() {
-        let stat = "42 (a) S 1 2 (b) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 12345 99 1\n";
-        assert_eq!(start_time(stat), Some(12345));
-        assert_eq!(start_time(&stat.replace(") S 1 42", ") Z 1 42")), None, "a zombie holds nothing");
-        assert_eq!(start_time("42 (a"), None);
+    fn who_may_not_ask_for_the_lock_asks_for_the_process() {
+        // As good as a file that may not be opened.
+        let lock = Path::new("/proc/self/comm/lock");
+        let mine = Drain::by_me(60, false).unwrap();
+        assert!(mine.is_in_force(lock));
+        assert!(!Drain { pid: u32::MAX, ..mine }.is_in_force(lock));
     }
 }

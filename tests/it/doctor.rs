@@ -227,18 +227,10 @@ fn forwarding_that_is_off_or_untranslated_is_found() {
             "note: nothing translates addresses that leave by isp2 (ppp1)"
         ]
     );
-    ok(std::process::Command::new("iptables").args([
-        "-t",
-        "nat",
-        "-A",
-        "POSTROUTING",
-        "-o",
-        "ppp+",
-        "-j",
-        "MASQUERADE",
-    ]));
+    let others = iptables::new(false).unwrap();
+    others.append("nat", "POSTROUTING", "-o ppp+ -j MASQUERADE").unwrap();
     assert_eq!(host.findings(), []);
-    ok(std::process::Command::new("iptables").args(["-t", "mangle", "-A", "OUTPUT", "-j", "MARK", "--set-mark", "1"]));
+    others.append("mangle", "OUTPUT", "-j MARK --set-mark 1").unwrap();
     let all = host.findings();
     assert!(all[0].1.starts_with("1 change is due: our chains in iptables' table mangle"), "{all:?}");
     host.server.apply();

@@ -15,6 +15,7 @@ mod detours;
 mod dhcp;
 mod dial_in;
 mod doctor;
+mod doctor_nft;
 mod doctor_quiet;
 mod drill;
 mod drill_sockets;

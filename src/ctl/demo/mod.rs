@@ -12,15 +12,13 @@ use thiserror::Error;
 
 use crate::cli;
 use crate::config;
-use crate::ctl::probe::Probe;
+use crate::ctl::probe::{Probe, Samples, destination};
 use crate::kernel;
 
-use prober::{Prober, Seen, destination, joined};
 use screen::{Screen, count, ms};
 use server::{ISP1, ISP2, Line, Server, index};
 use stage::Stage;
 
-mod prober;
 mod screen;
 mod server;
 mod stage;
@@ -200,7 +198,7 @@ fn one_dies(stage: &Stage, screen: &mut Screen, server: &Server) -> Result<(), E
         "Its device vanishes before any program can do anything. Meanwhile a thread asks\n\
          the kernel for the way to the Internet, again and again without a pause.",
     )?;
-    let prober = Prober::start(&server.uptime)?;
+    let sampler = server.sampler();
     server.vanish(&ISP1)?;
     let at_once = server.leads_by(&[&ISP2])?;
     screen.tell("The device is gone, no hook has run. The kernel has moved to isp2 by itself:")?;
@@ -209,7 +207,7 @@ fn one_dies(stage: &Stage, screen: &mut Screen, server: &Server) -> Result<(), E
     let ran = server.ip_down(&ISP1)?;
     screen.ran(&ran.command, ran.took)?;
     screen.ip("rule", server)?;
-    let seen = prober.stop()?;
+    let seen = sampler.stop()?;
     screen.promise(at_once, "the default route led by isp2 alone before any hook ran")?;
     let right = server.leads_by(&[&ISP2])? && server.is_right()?;
     screen.promise(right, "after the hook, too, and everything of isp1 is tidied up")?;
@@ -218,7 +216,7 @@ fn one_dies(stage: &Stage, screen: &mut Screen, server: &Server) -> Result<(), E
 }
 
 /// The same where there are no nexthop objects; `group` is what was seen of them.
-fn compare(stage: &Stage, screen: &mut Screen, group: &Seen) -> Result<(), Error> {
+fn compare(stage: &Stage, screen: &mut Screen, group: &Samples) -> Result<(), Error> {
     stage.go_on()?;
     screen.tell(
         "For comparison the same death on a server with a classic multipath route (\"ip\n\
@@ -232,18 +230,18 @@ fn compare(stage: &Stage, screen: &mut Screen, group: &Seen) -> Result<(), Error
     screen.say("")?;
     screen.say("      default route            asked      no way   without a default")?;
     for (what, seen) in [("nexthop group", group), ("multipath and spares", &spared), ("multipath alone", &alone)] {
-        let (asked, lost) = (count(seen.asked), count(seen.lost));
+        let (asked, lost) = (count(seen.asked), count(seen.unreachable));
         screen.say(&format!("      {what:<20} {asked:>9} {lost:>11}   {:>17}", ms(seen.without)))?;
     }
     for (what, seen) in [("nexthop group", group), ("multipath and spares", &spared)] {
         let text = format!("{what}: asked {} times, no default: {}", count(seen.asked), ms(seen.without));
-        screen.promise(seen.lost == 0 && seen.while_up == seen.asked, &text)?;
+        screen.promise(seen.unreachable == 0 && seen.owed == seen.asked, &text)?;
     }
     Ok(())
 }
 
 /// The death of the same line, in a namespace of the thread's own, where default routes are classic.
-fn classic(stage: &Stage, spares: bool) -> Result<Seen, Error> {
+fn classic(stage: &Stage, spares: bool) -> Result<Samples, Error> {
     stage::another_namespace()?;
     let server = Server::new(stage, if spares { "multipath" } else { "alone" }, "multipath")?;
     for line in [&ISP1, &ISP2] {
@@ -253,21 +251,21 @@ fn classic(stage: &Stage, spares: bool) -> Result<Seen, Error> {
     if !spares {
         server.drop_spares()?;
     }
-    let prober = Prober::start(&server.uptime)?;
+    let sampler = server.sampler();
     server.vanish(&ISP1)?;
     server.ip_down(&ISP1)?;
-    prober.stop()
+    Ok(sampler.stop()?)
 }
 
 fn it_comes_back(_: &Stage, screen: &mut Screen, server: &Server) -> Result<(), Error> {
     screen.step("5. isp1 comes back", "A new device of the same name, and the hook again:")?;
-    let prober = Prober::start(&server.uptime)?;
+    let sampler = server.sampler();
     ISP1.appear()?;
     let ran = server.ip_up(&ISP1)?;
     screen.ran(&ran.command, ran.took)?;
-    let seen = prober.stop()?;
+    let seen = sampler.stop()?;
     screen.ip("route", server)?;
-    let right = server.leads_by(&[&ISP1, &ISP2])? && server.is_right()? && seen.lost == 0;
+    let right = server.leads_by(&[&ISP1, &ISP2])? && server.is_right()? && seen.unreachable == 0;
     screen.promise(
         right,
         &format!("as in step 2; asked {} times on the way, never without a default", count(seen.asked)),
@@ -281,7 +279,7 @@ fn both_flap(stage: &Stage, screen: &mut Screen, server: &Server) -> Result<(), 
          other. Sometimes two hooks run at once, and sometimes both lines are down."
     );
     screen.step("6. Both lines flap at once", &about)?;
-    let prober = Prober::start(&server.uptime)?;
+    let sampler = server.sampler();
     let start = Instant::now();
     let flapped = thread::scope(|scope| {
         // Different for both, so that they meet in every phase.
@@ -290,7 +288,7 @@ fn both_flap(stage: &Stage, screen: &mut Screen, server: &Server) -> Result<(), 
         joined(one.join()).and(two)
     });
     let took = start.elapsed();
-    let seen = prober.stop()?;
+    let seen = sampler.stop()?;
     flapped?;
     screen.ip("route", server)?;
     screen.say(&format!(
@@ -298,10 +296,10 @@ fn both_flap(stage: &Stage, screen: &mut Screen, server: &Server) -> Result<(), 
         4 * FLAPS,
         took.as_secs_f64(),
         count(seen.asked),
-        count(seen.while_up),
+        count(seen.owed),
     ))?;
-    let text = format!("no default while a line was up: {} times", count(seen.lost));
-    screen.promise(seen.lost == 0 && seen.while_up > 0, &text)?;
+    let text = format!("no default while a line was up: {} times", count(seen.unreachable));
+    screen.promise(seen.unreachable == 0 && seen.owed > 0, &text)?;
     let right = server.leads_by(&[&ISP1, &ISP2])? && server.is_right()?;
     screen.promise(right, "afterwards everything is as in step 2")?;
     Ok(())
@@ -321,4 +319,9 @@ fn flap(stage: &Stage, server: &Server, line: &Line, stay: f64) -> Result<(), Er
         thread::sleep(gone.elapsed().mul_f64(stay).min(LONGEST));
     }
     Ok(())
+}
+
+/// What a thread returned; its panic goes on here.
+fn joined<T>(ended: thread::Result<T>) -> T {
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use super::stage::Stage;
-use super::veth::Devices;
+use super::veth;
 use crate::config::{self, Config};
+use crate::ctl::probe::Sampler;
 use crate::kernel::{self, Kernel, Linux};
 use crate::model::change::Change;
 use crate::model::names::{IfName, TableId};
@@ -36,14 +37,10 @@ pub(super) struct Line {
 impl Line {
     /// The device appears, as pppd has it when it runs ip-up.
     pub(super) fn appear(&self) -> Result<(), Error> {
-        let (mut kernel, mut devices) = (Linux::open()?, Devices::open()?);
         let name = |text: &str| text.parse().map_err(|_| Error::Vanished(self.device));
         let (near, far): (IfName, IfName) = (name(self.device)?, name(&format!("{}-far", self.device))?);
-        devices.make_veth(&near, &far)?;
-        let far = kernel.index(&far)?.ok_or(Error::Vanished(self.device))?;
-        devices.set_up(far)?;
-        let index = kernel.index(&near)?.ok_or(Error::Vanished(self.device))?;
-        Ok(devices.add_address(index, self.local, self.remote)?)
+        veth::make(&near, &far)?;
+        veth::add_address(index(self)?.ok_or(Error::Vanished(self.device))?, self.local, self.remote)
     }
 }
 
@@ -67,16 +64,16 @@ pub(super) const ISP2: Line = Line {
 /// When each line is up: from the end of its mh-ip-up until its device goes. The numbers count
 /// changes, so that an odd number that stays the same means: up all the time.
 #[derive(Default)]
-pub(super) struct Uptime([AtomicU64; 2]);
+struct Uptime([AtomicU64; 2]);
 
 impl Uptime {
-    pub(super) fn now(&self) -> [u64; 2] {
+    fn now(&self) -> [u64; 2] {
         [self.0[0].load(Ordering::SeqCst), self.0[1].load(Ordering::SeqCst)]
     }
 
-    /// Whether some line has been up ever since `before`.
-    pub(super) fn held(&self, before: [u64; 2]) -> bool {
-        self.now().iter().zip(before).any(|(now, before)| *now == before && before % 2 == 1)
+    /// Whether some line was up from `before` to `after`.
+    fn is_one_up(before: [u64; 2], after: [u64; 2]) -> bool {
+        before.iter().zip(after).any(|(before, after)| *before == after && before % 2 == 1)
     }
 
     fn change(&self, line: &Line) {
@@ -91,7 +88,7 @@ pub(super) struct Server {
     up: PathBuf,
     down: PathBuf,
     /// Which lines are up.
-    pub(super) uptime: Arc<Uptime>,
+    uptime: Arc<Uptime>,
 }
 
 /// A hook that was run: the command as pppd gives it, and the time from start to exit.
@@ -123,12 +120,18 @@ impl Server {
         })
     }
 
+    /// Asks for a route all the time; one is owed while some line is up.
+    pub(super) fn sampler(&self) -> Sampler {
+        let uptime = Arc::clone(&self.uptime);
+        Sampler::start_while(move || uptime.now(), Uptime::is_one_up)
+    }
+
     /// The device goes, as when pppd closes /dev/ppp; nothing else is done.
     pub(super) fn vanish(&self, line: &Line) -> Result<(), Error> {
         let index = index(line)?.ok_or(Error::Vanished(line.device))?;
         // Before: from now on the line can not be counted on.
         self.uptime.change(line);
-        Ok(Devices::open()?.delete_device(index)?)
+        veth::delete(index)
     }
 
     /// Runs mh-ip-up.

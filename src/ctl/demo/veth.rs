@@ -1,68 +1,52 @@
-//! Pairs of virtual devices (veth(4)) that stand for lines: made, given an address, removed. What
-//! `mhctl demo` needs of rtnetlink(7) beside what a server needs.
+//! Pairs of virtual devices (veth(4)) that stand for lines, made and removed by rtnetlink in the thread's network
+//! namespace.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::io;
+use std::net::Ipv4Addr;
 
-use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::AddressAttribute;
+use rtnetlink::{Error as Refused, Handle, LinkUnspec, LinkVeth};
+use tokio::runtime::Builder;
 
-use crate::kernel::Error;
-use crate::kernel::interface::Request;
-use crate::kernel::netlink::constants::{
-    IFF_UP, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK, VETH_INFO_PEER,
-};
-use crate::kernel::netlink::nla::{bytes, nested};
-use crate::kernel::netlink::socket::{self, Socket};
+use super::Error;
 use crate::model::names::IfName;
 
-/// Makes and removes devices in the thread's network namespace.
-#[derive(Debug)]
-pub(super) struct Devices {
-    socket: Socket,
+/// Makes a pair of which both ends are up; the far one comes last, since `veth_open()` of the kernel refuses it while the
+/// near one is not there yet.
+pub(super) fn make(near: &IfName, far: &IfName) -> Result<(), Error> {
+    netlink("make a pair of virtual devices", async |netlink| {
+        netlink.link().add(LinkVeth::new(near.as_str(), far.as_str()).up().build()).execute().await?;
+        netlink.link().change(LinkUnspec::new_with_name(far.as_str()).up().build()).execute().await
+    })
 }
 
-impl Devices {
-    pub(super) fn open() -> Result<Self, Error> {
-        Ok(Self { socket: Socket::open().map_err(Error::Open)? })
-    }
-
-    /// Makes a pair: `name`, which is up, and `far`, which [`Devices::set_up`] has to bring up: `veth_open()`
-    /// of the kernel refuses a far end while the near one is not there yet.
-    pub(super) fn make_veth(&mut self, name: &IfName, far: &IfName) -> Result<(), Error> {
-        let mut device = Request { flags: IFF_UP, ..Request::by_name(name) };
-        let peer = [DefaultNla::new(VETH_INFO_PEER, bytes(&Request::by_name(far)))];
-        let info = [DefaultNla::new(IFLA_INFO_KIND, b"veth".to_vec()), nested(IFLA_INFO_DATA, &peer)];
-        device.attributes.push(nested(IFLA_LINKINFO, &info));
-        let done = self.socket.change(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &device);
-        done.map_err(refused(|| format!("ip link add {name} up type veth peer name {far}")))
-    }
-
-    /// Brings a device up.
-    pub(super) fn set_up(&mut self, index: u32) -> Result<(), Error> {
-        let done = self.socket.change(RTM_NEWLINK, 0, &Request { index, flags: IFF_UP, ..Request::default() });
-        done.map_err(refused(|| format!("ip link set up index {index}")))
-    }
-
-    /// Gives a device an address and a peer's, as pppd does.
-    pub(super) fn add_address(&mut self, index: u32, local: Ipv4Addr, peer: Ipv4Addr) -> Result<(), Error> {
-        let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
-        message.header.prefix_len = 32;
-        message.header.index = index;
-        message.attributes =
-            vec![AddressAttribute::Local(IpAddr::V4(local)), AddressAttribute::Address(IpAddr::V4(peer))];
-        let done = self.socket.change(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &message);
-        done.map_err(refused(|| format!("ip address add {local} peer {peer} dev index {index}")))
-    }
-
-    /// Removes a device; a veth's far end goes with it.
-    pub(super) fn delete_device(&mut self, index: u32) -> Result<(), Error> {
-        let done = self.socket.change(RTM_DELLINK, 0, &Request { index, ..Request::default() });
-        done.map_err(refused(|| format!("ip link del index {index}")))
-    }
+/// Gives a device an address and a peer's, as pppd does.
+pub(super) fn add_address(index: u32, local: Ipv4Addr, peer: Ipv4Addr) -> Result<(), Error> {
+    netlink("give a virtual device an address", async |netlink| {
+        let mut address = netlink.address().add(index, local.into(), 32);
+        address.message_mut().attributes =
+            vec![AddressAttribute::Local(local.into()), AddressAttribute::Address(peer.into())];
+        address.execute().await
+    })
 }
 
-fn refused(command: impl Fn() -> String) -> impl Fn(socket::Error) -> Error {
-    move |source| Error::Change { command: command(), source }
+/// Removes a device; its far end goes with it.
+pub(super) fn delete(index: u32) -> Result<(), Error> {
+    netlink("remove a virtual device", async |netlink| netlink.link().del(index).execute().await)
+}
+
+/// Asks the kernel for something.
+fn netlink(action: &'static str, task: impl AsyncFnOnce(Handle) -> Result<(), Refused>) -> Result<(), Error> {
+    let runtime = Builder::new_current_thread().enable_io().build().map_err(Error::io(action))?;
+    runtime.block_on(async {
+        let (connection, netlink, _) = rtnetlink::new_connection().map_err(Error::io(action))?;
+        tokio::spawn(connection);
+        task(netlink).await.map_err(|refused| {
+            let source = match refused {
+                Refused::NetlinkError(message) => message.to_io(),
+                refused => io::Error::other(refused),
+            };
+            Error::io(action)(source)
+        })
+    })
 }

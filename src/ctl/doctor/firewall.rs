@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 
 use super::{Finding, marks};
 use crate::config::{Config, Firewall, LinkKind};
-use crate::ctl::doctor::nftables::{Leaving, OtherRule, rules};
+use crate::ctl::doctor::nftables::{self, Leaving, OtherRule};
 use crate::ctl::lookup::read::Fib;
 use crate::kernel;
 use crate::kernel::iptables;
@@ -34,14 +34,28 @@ fn others(config: &Config, forwards: bool) -> Result<Vec<Finding>, kernel::Error
     let links: Vec<_> = config.links.iter().map(|link| &link.interface).collect();
     let lans = if forwards { Some(Fib::open()?.lans(&links)?) } else { None };
     let lans = lans.as_deref();
-    match (iptables::saved(Variant::Usual, &[]).ok(), rules()?) {
-        (saved, Some(nft)) => Ok(judge(config, lans, &saved.unwrap_or_default(), &nft)),
-        (None, None) => Ok(vec![Finding::note(
+    let output = iptables::saved(Variant::Usual, &[]);
+    let saved = output.as_deref().unwrap_or_default();
+    if let Some(rules) = nftables::rules() {
+        return Ok(judge(config, lans, saved, &rules));
+    }
+    match nftables::any_beside(&shown(saved))? {
+        None if output.is_err() => Ok(vec![Finding::note(
             "the packet filter was not looked at: only root may",
             "other programs' marks may collide with ours, and the LAN's addresses may not be translated",
             "run mhctl doctor as root",
         )]),
-        (Some(saved), None) => Ok(judge(config, lans, &saved, &[])),
+        // Whether these translate is not known.
+        Some(true) => {
+            let mut found = judge(config, None, saved, &[]);
+            found.push(Finding::note(
+                "rules of nf_tables were not looked at: nft(8) is not there, or cannot list them as JSON",
+                "their marks may collide with ours, and the LAN's addresses may not be translated",
+                "install nftables, and run mhctl doctor again",
+            ));
+            Ok(found)
+        }
+        _ => Ok(judge(config, lans, saved, &[])),
     }
 }
 

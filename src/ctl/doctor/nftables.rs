@@ -1,256 +1,285 @@
-//! What other people's rules of `nf_tables` do to marks and to the source of what leaves, read over
-//! netlink: who writes them with nft(8) has no iptables-save(8) to show them.
+//! What other people's rules of `nf_tables` do to marks and to the source of what leaves, as nft(8) tells it in JSON
+//! (libnftables-json(5)): who writes them with nft(8) has no iptables-save(8) to show them.
 //!
-//! A rule is a list of expressions that load a field into a register, change or compare it, and store
-//! it (`nf_tables.h`). `meta mark set mark and 0xff or 0x1` is: meta loads, bitwise keeps the bits of a
-//! mask and flips those of another, meta stores. What is not understood counts as all bits, or as any
-//! interface.
+//! What is not understood counts as all bits, or as any interface. Of iptables-nft's matches and targets nft(8) knows
+//! no more than the names.
 
-use std::collections::HashMap;
-use std::ops::ControlFlow;
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::ops::{BitOr, ControlFlow};
 
 use ipnet::Ipv4Net;
-use netlink_packet_core::NlasIterator;
+use serde_json::Value;
 
 use crate::kernel::netlink::constants::{
-    NFPROTO_INET, NFPROTO_IPV4, NFT_BITWISE_MASK_XOR, NFT_CMP_EQ, NFT_CMP_NEQ, NFT_CT_MARK, NFT_META_MARK,
-    NFT_META_OIFNAME, NFT_MSG_GETRULE, NFT_NAT_SNAT, NFT_PAYLOAD_NETWORK_HEADER, NFTA_BITWISE_DREG, NFTA_BITWISE_MASK,
-    NFTA_BITWISE_OP, NFTA_BITWISE_SREG, NFTA_BITWISE_XOR, NFTA_CMP_DATA, NFTA_CMP_OP, NFTA_CMP_SREG, NFTA_CT_DREG,
-    NFTA_CT_KEY, NFTA_CT_SREG, NFTA_DATA_VALUE, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_IMMEDIATE_DREG, NFTA_LIST_ELEM,
-    NFTA_LOOKUP_SREG, NFTA_META_DREG, NFTA_META_KEY, NFTA_META_SREG, NFTA_NAT_TYPE, NFTA_PAYLOAD_BASE,
-    NFTA_PAYLOAD_DREG, NFTA_PAYLOAD_OFFSET, NFTA_RANGE_SREG, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE,
-    NFTA_RULE_TABLE,
+    NFPROTO_INET, NFPROTO_IPV4, NFT_MSG_GETRULE, NFTA_RULE_CHAIN, NFTA_RULE_TABLE,
 };
 use crate::kernel::netlink::netfilter::{Message, payload};
 use crate::kernel::netlink::nla::{attribute, string};
 use crate::kernel::netlink::socket::Socket;
-use crate::kernel::{Error, read};
+use crate::kernel::{Error, iptables, read};
+use crate::model::firewall::is_ours;
 
 /// A rule, as far as it is about marks or sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OtherRule {
+pub(super) struct OtherRule {
     /// `ip` or `inet`.
-    pub family: &'static str,
-    /// Its table.
-    pub table: String,
-    /// Its chain.
-    pub chain: String,
+    pub(super) family: String,
+    pub(super) table: String,
+    pub(super) chain: String,
     /// Its number, by which nft(8) deletes it.
-    pub handle: u64,
+    pub(super) handle: u64,
     /// The bits of packets' and connections' marks that it compares or sets.
-    pub mark_bits: u32,
+    pub(super) mark_bits: u32,
     /// Where what leaves gets another source, if it does.
-    pub translates: Option<Leaving>,
+    pub(super) translates: Option<Leaving>,
 }
 
 /// Packets that leave, as far as is understood: by default all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Leaving {
+pub(super) struct Leaving {
     /// Name of the interface, or how it begins.
-    pub by: String,
+    pub(super) by: String,
     /// `by` is the whole name.
-    pub whole: bool,
+    pub(super) whole: bool,
     /// By any other than that.
-    pub not: bool,
+    pub(super) not: bool,
     /// From this network only.
-    pub from: Option<Ipv4Net>,
+    pub(super) from: Option<Ipv4Net>,
 }
 
 impl Leaving {
     /// Whether it is so of what leaves by `name` and comes from one of `lans`.
-    pub fn covers(&self, name: &str, lans: &[Ipv4Net]) -> bool {
+    pub(super) fn covers(&self, name: &str, lans: &[Ipv4Net]) -> bool {
         let named = if self.whole { name == self.by } else { name.starts_with(&self.by) };
         let meets = |net: Ipv4Net| lans.iter().any(|lan| net.contains(lan) || lan.contains(&net));
         named != self.not && self.from.is_none_or(meets)
     }
+
+    /// Takes a match into account; whether it is one of certain destinations.
+    fn narrow(&mut self, statement: &Value) -> bool {
+        let (left, right) = (&statement["left"], &statement["right"]);
+        let not = statement["op"] == "!=";
+        if let Some("oif" | "oifname") = left["meta"]["key"].as_str()
+            && let Some(name) = right.as_str().filter(|name| !name.starts_with('@'))
+        {
+            let beginning = name.strip_suffix('*');
+            self.whole = beginning.is_none();
+            beginning.unwrap_or(name).clone_into(&mut self.by);
+            self.not = not;
+        }
+        let field = &left["payload"];
+        if field["protocol"] == "ip" && field["field"] == "saddr" && !not {
+            self.from = network(right).or(self.from);
+        }
+        field["protocol"] == "ip" && field["field"] == "daddr" && !not
+    }
 }
 
-/// Rules of all tables that are about marks or sources; `None`: only root may look.
-pub fn rules() -> Result<Option<Vec<OtherRule>>, Error> {
+/// The rules of all tables that are about marks or sources; `None`: nft(8) is not there, or cannot tell.
+pub(super) fn rules() -> Option<Vec<OtherRule>> {
+    // Numbers instead of names, and no elements of sets, which may be a hundred thousand.
+    let text = iptables::output("nft", &["-j", "-n", "-t", "list", "ruleset"]).ok()?;
+    let ruleset: Value = serde_json::from_str(&text).ok()?;
+    Some(ruleset["nftables"].as_array()?.iter().filter_map(|object| OtherRule::read(&object["rule"])).collect())
+}
+
+/// Whether others have rules in chains that are not among `shown`, pairs of table and chain that iptables-save(8)
+/// shows; `None`: only root may look.
+pub(super) fn any_beside(shown: &BTreeSet<(&str, &str)>) -> Result<Option<bool>, Error> {
     let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
-    let each = |all: &mut Vec<OtherRule>, body: &[u8]| {
-        all.extend(rule(body));
-        Ok(ControlFlow::Continue(()))
+    let each = |any: &mut bool, body: &[u8]| {
+        let name = |kind| attribute(payload(body), kind).map(string).unwrap_or_default();
+        let (table, chain) = (name(NFTA_RULE_TABLE), name(NFTA_RULE_CHAIN));
+        *any |= match body.first() {
+            Some(&NFPROTO_IPV4) => !shown.contains(&(table.as_str(), chain.as_str())) && !is_ours(&chain),
+            Some(&NFPROTO_INET) => true,
+            _ => false,
+        };
+        Ok(if *any { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     };
     let all = Message { family: 0, ..Message::new(Vec::new()) };
-    match socket.dump(NFT_MSG_GETRULE, &all, Vec::new, each) {
+    match socket.dump(NFT_MSG_GETRULE, &all, bool::default, each) {
         Err(e) if e.is_permission() => Ok(None),
         // No nf_tables in this kernel.
-        Err(e) if e.refused().is_some() => Ok(Some(Vec::new())),
-        rules => rules.map(Some).map_err(read("rules of nf_tables")),
+        Err(e) if e.refused().is_some() => Ok(Some(false)),
+        any => any.map(Some).map_err(read("rules of nf_tables")),
     }
 }
 
-fn rule(body: &[u8]) -> Option<OtherRule> {
-    let family = match *body.first()? {
-        NFPROTO_IPV4 => "ip",
-        NFPROTO_INET => "inet",
-        _ => return None,
-    };
-    let nlas = payload(body);
-    let mut registers = Registers::default();
-    for element in NlasIterator::new(attribute(nlas, NFTA_RULE_EXPRESSIONS)?).flatten() {
-        if element.kind() == NFTA_LIST_ELEM {
-            let name = attribute(element.value(), NFTA_EXPR_NAME).map(string).unwrap_or_default();
-            registers.run(&name, attribute(element.value(), NFTA_EXPR_DATA).unwrap_or_default());
-        }
-    }
-    // What is about one destination is not about the Internet.
-    let translates = (registers.translates && !registers.to_some).then_some(registers.leaving);
-    (registers.mark_bits != 0 || translates.is_some()).then(|| OtherRule {
-        family,
-        table: attribute(nlas, NFTA_RULE_TABLE).map(string).unwrap_or_default(),
-        chain: attribute(nlas, NFTA_RULE_CHAIN).map(string).unwrap_or_default(),
-        handle: attribute(nlas, NFTA_RULE_HANDLE).and_then(|n| n.try_into().ok()).map_or(0, u64::from_be_bytes),
-        mark_bits: registers.mark_bits,
-        translates,
-    })
-}
-
-/// What a register holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Value {
-    /// A mark with only the bits of `mask`, and of these flipped those of `xor`; `of` says whose mark.
-    Mark {
-        of: Of,
-        mask: u32,
-        xor: u32,
-    },
-    OutName,
-    Source,
-    Destination,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Of {
-    Packet,
-    Connection,
-}
-
-/// A rule's effects, found by running it without a packet.
-#[derive(Default)]
-struct Registers {
-    values: HashMap<u32, Value>,
-    mark_bits: u32,
-    leaving: Leaving,
-    to_some: bool,
-    translates: bool,
-}
-
-impl Registers {
-    fn run(&mut self, name: &str, data: &[u8]) {
-        let number = |kind| be32(attribute(data, kind)?);
-        match name {
-            "meta" => self.field(
-                number(NFTA_META_DREG),
-                number(NFTA_META_SREG),
-                match number(NFTA_META_KEY) {
-                    Some(NFT_META_MARK) => Some(whole_mark(Of::Packet)),
-                    Some(NFT_META_OIFNAME) => Some(Value::OutName),
-                    _ => None,
-                },
-            ),
-            "ct" => self.field(
-                number(NFTA_CT_DREG),
-                number(NFTA_CT_SREG),
-                match number(NFTA_CT_KEY) {
-                    Some(NFT_CT_MARK) => Some(whole_mark(Of::Connection)),
-                    _ => None,
-                },
-            ),
-            "bitwise" => {
-                let bits = |kind| attribute(data, kind).and_then(|data| native32(attribute(data, NFTA_DATA_VALUE)?));
-                let from = number(NFTA_BITWISE_SREG).and_then(|register| self.values.get(&register).copied());
-                let value = match (from, bits(NFTA_BITWISE_MASK), bits(NFTA_BITWISE_XOR), number(NFTA_BITWISE_OP)) {
-                    (Some(Value::Mark { of, mask, xor }), Some(and), Some(flip), None | Some(NFT_BITWISE_MASK_XOR)) => {
-                        Some(Value::Mark { of, mask: mask & and, xor: xor & and ^ flip })
-                    }
-                    _ => None,
-                };
-                self.set(number(NFTA_BITWISE_DREG), value);
-            }
-            "payload" => {
-                let at = (number(NFTA_PAYLOAD_BASE), number(NFTA_PAYLOAD_OFFSET));
-                let value = match at {
-                    (Some(NFT_PAYLOAD_NETWORK_HEADER), Some(12)) => Some(Value::Source),
-                    (Some(NFT_PAYLOAD_NETWORK_HEADER), Some(16)) => Some(Value::Destination),
-                    _ => None,
-                };
-                self.set(number(NFTA_PAYLOAD_DREG), value);
-            }
-            "cmp" => {
-                let equal = match number(NFTA_CMP_OP) {
-                    Some(NFT_CMP_EQ) => Some(true),
-                    Some(NFT_CMP_NEQ) => Some(false),
-                    _ => None,
-                };
-                let with = attribute(data, NFTA_CMP_DATA).and_then(|data| attribute(data, NFTA_DATA_VALUE));
-                self.compare(number(NFTA_CMP_SREG), equal.zip(with));
-            }
-            "range" => self.compare(number(NFTA_RANGE_SREG), None),
-            "lookup" => self.compare(number(NFTA_LOOKUP_SREG), None),
-            "immediate" => self.set(number(NFTA_IMMEDIATE_DREG), None),
-            "masq" => self.translates = true,
-            "nat" => self.translates |= number(NFTA_NAT_TYPE) == Some(NFT_NAT_SNAT),
-            _ => {}
-        }
-    }
-
-    /// A field of the packet or the connection is loaded into a register, or stored from one.
-    fn field(&mut self, into: Option<u32>, from: Option<u32>, value: Option<Value>) {
-        if into.is_some() {
-            self.set(into, value);
-        } else if let (Some(from), Some(Value::Mark { of: stored, .. })) = (from, value) {
-            self.mark_bits |= match self.values.get(&from) {
-                // It is changed: what is masked away or flipped.
-                Some(Value::Mark { of, mask, xor }) if *of == stored => !mask | xor,
-                _ => u32::MAX,
+impl OtherRule {
+    fn read(rule: &Value) -> Option<Self> {
+        let text = |key: &str| rule[key].as_str().map(str::to_owned);
+        let family = text("family").filter(|family| ["ip", "inet"].contains(&family.as_str()))?;
+        let mut mark_bits = 0;
+        let mut leaving = Leaving::default();
+        let mut to_some = false;
+        let mut translates = false;
+        for (name, statement) in rule["expr"].as_array()?.iter().filter_map(Value::as_object).flatten() {
+            mark_bits |= match name.as_str() {
+                // To remember a mark steers nothing.
+                "set" => 0,
+                "mangle" if is_mark(&statement["key"]) => set_bits(&statement["value"], &statement["key"]),
+                _ => read_bits(statement),
             };
-        }
-    }
-
-    fn set(&mut self, register: Option<u32>, value: Option<Value>) {
-        if let Some(register) = register {
-            match value {
-                Some(value) => drop(self.values.insert(register, value)),
-                None => drop(self.values.remove(&register)),
+            match name.as_str() {
+                "match" => to_some |= leaving.narrow(statement),
+                "masquerade" | "snat" => translates = true,
+                _ => {}
             }
         }
-    }
-
-    /// A register is compared; `with` is what it has to be equal (true) or not equal to, if it is that simple.
-    fn compare(&mut self, register: Option<u32>, with: Option<(bool, &[u8])>) {
-        match (register.and_then(|register| self.values.get(&register)), with) {
-            (Some(Value::Mark { mask, .. }), _) => self.mark_bits |= mask,
-            (Some(Value::OutName), Some((equal, name))) => {
-                // A whole name is padded; without an end it is what comes before `*`.
-                let end = name.iter().position(|c| *c == 0);
-                self.leaving.by = String::from_utf8_lossy(&name[..end.unwrap_or(name.len())]).into_owned();
-                self.leaving.whole = end.is_some();
-                self.leaving.not = !equal;
-            }
-            // Of a prefix of whole bytes only these are loaded.
-            (Some(Value::Source), Some((true, net))) if net.len() <= 4 => {
-                let mut addr = [0; 4];
-                addr[..net.len()].copy_from_slice(net);
-                // At most 32 bits.
-                let length = u8::try_from(net.len() * 8).unwrap_or(32);
-                self.leaving.from = Ipv4Net::new(addr.into(), length).ok();
-            }
-            (Some(Value::Destination), with) => self.to_some |= with.is_none_or(|(equal, _)| equal),
-            _ => {}
+        // What is about one destination is not about the Internet.
+        let translates = (translates && !to_some).then_some(leaving);
+        if mark_bits == 0 && translates.is_none() {
+            return None;
         }
+        let handle = rule["handle"].as_u64()?;
+        Some(Self { family, table: text("table")?, chain: text("chain")?, handle, mark_bits, translates })
     }
 }
 
-fn whole_mark(of: Of) -> Value {
-    Value::Mark { of, mask: u32::MAX, xor: 0 }
+/// An address or a prefix; a set or a range is not that simple.
+fn network(value: &Value) -> Option<Ipv4Net> {
+    if let Some(address) = value.as_str() {
+        return address.parse::<Ipv4Addr>().ok().map(Ipv4Net::from);
+    }
+    let length = value["prefix"]["len"].as_u64()?.try_into().ok()?;
+    Ipv4Net::new(value["prefix"]["addr"].as_str()?.parse().ok()?, length).ok()
 }
 
-fn be32(value: &[u8]) -> Option<u32> {
-    value.try_into().ok().map(u32::from_be_bytes)
+/// Whether an expression is a packet's or a connection's mark.
+fn is_mark(value: &Value) -> bool {
+    value["meta"]["key"] == "mark" || value["ct"]["key"] == "mark"
 }
 
-fn native32(value: &[u8]) -> Option<u32> {
-    value.try_into().ok().map(u32::from_ne_bytes)
+fn number(value: &Value) -> Option<u32> {
+    value.as_u64()?.try_into().ok()
+}
+
+/// The bits of marks that an expression depends on.
+fn read_bits(value: &Value) -> u32 {
+    if is_mark(value) {
+        return u32::MAX;
+    }
+    if let Some([of, mask]) = value["&"].as_array().map(Vec::as_slice)
+        && let Some(mask) = number(mask)
+    {
+        return read_bits(of) & mask;
+    }
+    match value {
+        Value::Array(all) => all.iter().map(read_bits).fold(0, BitOr::bitor),
+        Value::Object(all) => all.values().map(read_bits).fold(0, BitOr::bitor),
+        _ => 0,
+    }
+}
+
+/// The bits of the mark `of` that may not be the same when it is set to `value`.
+fn set_bits(value: &Value, of: &Value) -> u32 {
+    kept_and_flipped(value, of).map_or(u32::MAX, |(kept, flipped)| !kept | flipped)
+}
+
+/// Which bits of `of` a value has, and which of these, or of others, are flipped in it.
+fn kept_and_flipped(value: &Value, of: &Value) -> Option<(u32, u32)> {
+    if value == of {
+        return Some((u32::MAX, 0));
+    }
+    let (operator, operands) = value.as_object()?.iter().next()?;
+    let (first, numbers) = operands.as_array()?.split_first()?;
+    let (mut kept, mut flipped) = kept_and_flipped(first, of)?;
+    for bits in numbers {
+        let bits = number(bits)?;
+        match operator.as_str() {
+            "&" => (kept, flipped) = (kept & bits, flipped & bits),
+            "|" => (kept, flipped) = (kept & !bits, flipped | bits),
+            "^" => flipped ^= bits,
+            _ => return None,
+        }
+    }
+    Some((kept, flipped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A rule of a chain of `inet t` with these statements, as nft 1.0.6 tells it.
+    fn rule(statements: &str) -> Option<OtherRule> {
+        let rule = format!(r#"{{"family":"inet","table":"t","chain":"c","handle":4,"expr":[{statements}]}}"#);
+        OtherRule::read(&serde_json::from_str(&rule).unwrap())
+    }
+
+    const MARK: &str = r#"{"meta":{"key":"mark"}}"#;
+    const CT_MARK: &str = r#"{"ct":{"key":"mark"}}"#;
+
+    fn bits(statement: &str) -> u32 {
+        let statement = statement.replace("CONNECTION", CT_MARK).replace("PACKET", MARK);
+        rule(&statement).map_or(0, |rule| rule.mark_bits)
+    }
+
+    #[test]
+    fn the_bits_of_a_rule_are_those_that_it_compares_or_may_change() {
+        for (statement, expected) in [
+            (r#"{"mangle":{"key":PACKET,"value":1}}"#, u32::MAX),
+            (r#"{"mangle":{"key":PACKET,"value":{"|":[{"&":[PACKET,4294967041]},1]}}}"#, 0xff),
+            (r#"{"mangle":{"key":PACKET,"value":{"|":[PACKET,16]}}}"#, 0x10),
+            (r#"{"mangle":{"key":PACKET,"value":{"|":[PACKET,16,1]}}}"#, 0x11),
+            (r#"{"mangle":{"key":PACKET,"value":{"^":[PACKET,16]}}}"#, 0x10),
+            (r#"{"mangle":{"key":PACKET,"value":{"&":[PACKET,255]}}}"#, 0xffff_ff00),
+            (r#"{"mangle":{"key":CONNECTION,"value":{"|":[{"&":[CONNECTION,4294967282]},2]}}}"#, 0xf),
+            (r#"{"mangle":{"key":CONNECTION,"value":PACKET}}"#, u32::MAX),
+            (r#"{"mangle":{"key":PACKET,"value":{"&":[CONNECTION,255]}}}"#, u32::MAX),
+            (
+                r#"{"mangle":{"key":PACKET,"value":{"map":{"key":{"payload":{"protocol":"ip","field":"saddr"}},"data":"@m"}}}}"#,
+                u32::MAX,
+            ),
+            (r#"{"mangle":{"key":PACKET,"value":{"numgen":{"mode":"inc","mod":2,"offset":0}}}}"#, u32::MAX),
+            (r#"{"match":{"op":"==","left":{"&":[PACKET,255]},"right":1}},{"accept":null}"#, 0xff),
+            (r#"{"match":{"op":"!=","left":PACKET,"right":1}}"#, u32::MAX),
+            (r#"{"match":{"op":"==","left":PACKET,"right":{"set":[1,2]}}}"#, u32::MAX),
+            (r#"{"match":{"op":"==","left":PACKET,"right":"@s"}}"#, u32::MAX),
+            (r#"{"vmap":{"key":{"&":[PACKET,255]},"data":{"set":[[1,{"accept":null}],[2,{"drop":null}]]}}}"#, 0xff),
+            (r#"{"match":{"op":"==","left":{"&":[CONNECTION,7]},"right":1}}"#, 7),
+            (r#"{"set":{"op":"update","elem":PACKET,"set":"@dyn"}}"#, 0),
+            (r#"{"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":22}}"#, 0),
+            (r#"{"counter":{"packets":0,"bytes":0}},{"xt":{"type":"target","name":"MARK"}}"#, 0),
+        ] {
+            assert_eq!(bits(statement), expected, "{statement}");
+        }
+    }
+
+    #[test]
+    fn what_leaves_by_an_interface_from_a_network_gets_another_source() {
+        let oifname = |op: &str, right: &str| {
+            format!(r#"{{"match":{{"op":"{op}","left":{{"meta":{{"key":"oifname"}}}},"right":{right}}}}},"#)
+        };
+        let ip = |field: &str, op: &str, right: &str| {
+            let left = format!(r#"{{"payload":{{"protocol":"ip","field":"{field}"}}}}"#);
+            format!(r#"{{"match":{{"op":"{op}","left":{left},"right":{right}}}}},"#)
+        };
+        let prefix = r#"{"prefix":{"addr":"192.168.0.0","len":20}}"#;
+        let lans = ["192.168.2.0/24".parse().unwrap()];
+        for (matches, expected) in [
+            (oifname("==", r#""ppp*""#), true),
+            (oifname("==", r#""ppp0""#), true),
+            (oifname("==", r#""ppp1""#), false),
+            (oifname("!=", r#""ppp0""#), false),
+            (oifname("!=", r#""docker0""#), true),
+            (oifname("==", r#"{"set":["ppp0","ppp1"]}"#), true),
+            (oifname("==", r#""@lines""#), true),
+            (ip("saddr", "==", prefix), true),
+            (ip("saddr", "==", r#""192.168.2.7""#), true),
+            (ip("saddr", "==", r#""10.0.0.1""#), false),
+            (ip("saddr", "!=", prefix), true),
+            (ip("saddr", "==", r#""@lan""#), true),
+            (ip("daddr", "==", prefix), false),
+            (ip("daddr", "!=", prefix), true),
+            (ip("daddr", "==", r#""@n""#), false),
+            (ip("saddr", "==", r#"{"prefix":{"addr":"172.17.0.0","len":16}}"#) + &oifname("!=", r#""docker0""#), false),
+        ] {
+            for translation in [r#"{"masquerade":{"flags":"fully-random"}}"#, r#"{"snat":{"addr":"203.0.113.10"}}"#] {
+                let translates = rule(&format!("{matches}{translation}")).and_then(|rule| rule.translates);
+                assert_eq!(translates.is_some_and(|of| of.covers("ppp0", &lans)), expected, "{matches}");
+            }
+        }
+    }
 }

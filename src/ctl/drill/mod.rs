@@ -1,15 +1,13 @@
 //! `mhctl drill`: takes a link out of use for a while, puts it back whatever happens, and tells how the
 //! others did.
 //!
-//! The link is held (see [`crate::state::drain`]). Put back it is by this process at the end and at a signal;
-//! by a second process, which waits for the end of this one, when it is killed or panics; and when both
-//! are killed, by the next event, since nobody vouches for the hold any more. Where no other uplink is left, the hold
-//! counts for nothing, so any event puts the link back, and this process does so itself where a line goes without one.
+//! The link is drained (see [`crate::state::drain`]). This process puts it back at the end and at a signal. When it is
+//! killed or panics, the next event does, or the timer's apply within a minute, since nobody has the drain's lock any
+//! more. Where no other uplink is left, the drain counts for nothing, so any event puts the link back, and this process
+//! does so itself where a line goes without one.
 
 mod connections;
 pub mod conntrack;
-mod guard;
-mod probing;
 mod report;
 
 use std::collections::BTreeSet;
@@ -19,8 +17,6 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use self::connections::Watched;
-use self::guard::Guard;
-use self::probing::Probing;
 use self::report::{Carried, End, Report};
 use super::link::find;
 use super::show::{self, Screen};
@@ -30,20 +26,23 @@ use crate::cli::Common;
 use crate::config::{self, Link, LinkKind};
 use crate::ctl::counters::{Counters, Meter};
 use crate::ctl::monitor::{Notices, Woken};
+use crate::ctl::probe::Sampler;
 use crate::hook::pass::{self, Pass};
 use crate::kernel::{Kernel, Linux};
 use crate::model::names::{IfName, LinkName};
 use crate::model::observed::Scope;
 use crate::reconcile::link_state::{LinkState, LinkStates};
 use crate::reconcile::{Failure, preview};
-use crate::state::drain::Hold;
+use crate::state::drain::{Drain, DrainLock};
 use crate::state::records::Store;
 
 /// Options of `drill`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The line itself stays up; only new routes leave it out. Ctrl-C ends the drill,
-and so does the end of the last other uplink, unless --force is given.
+and so does the end of the last other uplink, unless --force is given. After a
+drill that was killed the next event puts the link back, or the timer's
+`mhctl apply` within a minute.
 Of the connections that were pinned to the link it is told what became of them:
   moved    it goes by another link, and is answered there
   broke    it was reset there, or is not answered
@@ -65,9 +64,6 @@ pub struct Args {
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
-    /// The process that puts the link back should that of this pid end
-    #[arg(long, hide = true)]
-    guard: Option<u32>,
 }
 
 /// Why there was no drill.
@@ -78,21 +74,21 @@ pub enum Error {
     NotUp(LinkName),
     /// Two drills of one link.
     #[error("{link} is held by process {pid} already")]
-    Held {
+    Drained {
         /// The link.
         link: LinkName,
         /// Whose drill it is.
         pid: u32,
     },
+    /// One whose time is over, and that has been stopped.
+    #[error("another drill of {0} has not ended yet")]
+    Unended(LinkName),
     /// It would cut everybody off.
     #[error("no other uplink is up: without {0} there would be no Internet; --force does it all the same")]
     Alone(LinkName),
-    /// Nobody would notice the end of this process.
-    #[error("a hold needs /proc, and it cannot be read")]
+    /// Nobody would notice the end of its time.
+    #[error("a drill needs /proc, and it cannot be read")]
     NoProc,
-    /// No second process.
-    #[error("cannot start the process that puts the link back should this one be killed: {0}")]
-    NoGuard(#[source] std::io::Error),
 }
 
 /// Between two looks for other uplinks while the kernel changes things all the time; the first change has one at once.
@@ -111,20 +107,17 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     let link = find(&args.link, &config)?;
     let pass =
         Pass { config: &config, store: Store::new(&common.state_dir), who: format!("mhctl drill {}", link.name) };
-    if let Some(pid) = args.guard {
-        return guard::stand(&pass, link, pid);
-    }
     check(&pass, link, args.force)?;
-    // A hold counts in whole seconds; the drill itself ends on time, and never after it.
-    let hold = Hold::by_me(args.time.as_secs() + 1, args.force).ok_or(Error::NoProc)?;
+    // A drain counts in whole seconds; the drill itself ends on time, and never after it.
+    let drain = Drain::by_me(args.time.as_secs() + 1, args.force).ok_or(Error::NoProc)?;
     if common.dry_run {
         let mut records = pass.records();
-        records.held.insert(link.name.clone(), hold);
+        records.drained.insert(link.name.clone(), drain);
         let plan = preview(&config, &records, &mut Linux::open()?)?;
         pass::print(&plan, config.settings.protocol)?;
         return complete(plan.problems.into_iter().map(Failure::Problem).collect());
     }
-    let report = Drill { pass: &pass, link, time: args.time }.run(hold, common, args.json)?;
+    let report = Drill { pass: &pass, link, time: args.time }.run(drain, args.json)?;
     if args.json {
         show::json(&report)?;
     } else {
@@ -140,7 +133,7 @@ fn check(pass: &Pass<'_>, link: &Link, force: bool) -> Result<(), CtlError> {
     let states = LinkStates::new(pass.config, &records, &observed);
     match states.of(link) {
         LinkState::Up(_) => {}
-        LinkState::Held(hold) => return Err(Error::Held { link: link.name.clone(), pid: hold.pid }.into()),
+        LinkState::Drained(drain) => return Err(Error::Drained { link: link.name.clone(), pid: drain.pid }.into()),
         _ => return Err(Error::NotUp(link.name.clone()).into()),
     }
     let other = |l: &Link| l.name != link.name && l.kind != LinkKind::Tunnel;
@@ -155,23 +148,24 @@ struct Drill<'a> {
 }
 
 impl Drill<'_> {
-    fn run(&self, hold: Hold, common: &Common, quiet: bool) -> Result<Report, CtlError> {
+    fn run(&self, drain: Drain, quiet: bool) -> Result<Report, CtlError> {
         // From here on signals end the drill and not the process.
         let mut notices = Notices::subscribe()?;
-        let guard = Guard::start(&self.link.name, common).map_err(Error::NoGuard)?;
         let before = self.counters()?;
         let mut watched = Watched::of(self.link, self.pass.config, self.addresses()?);
-        let probing = Probing::start();
+        let sampler = Sampler::start();
         let begin = Instant::now();
-        let rehearsed = self.take(hold).and_then(|()| self.wait(&mut notices, quiet, &probing, &mut watched));
+        let lock = self.take(drain)?;
+        let rehearsed = self
+            .reconcile("is out of use for a drill")
+            .and_then(|_| self.wait(&mut notices, quiet, &sampler, &mut watched));
         // The link is put back whatever cannot be read.
         watched.look(self.addresses().unwrap_or_default());
-        probing.hurry(true);
+        sampler.hurry(true);
         // Whatever came before, this is done.
-        let back = self.put_back(hold);
+        let back = self.put_back(lock);
         let elapsed = begin.elapsed();
-        let probed = probing.stop();
-        guard.dismiss();
+        let seen = sampler.stop().inspect_err(|error| tracing::warn!("{error}")).ok();
         let end = rehearsed?;
         let back = back?;
         let carried = self.counters()?.into_iter().filter_map(|(name, _, after)| {
@@ -182,26 +176,28 @@ impl Drill<'_> {
         });
         let carried = carried.partition(|carried| carried.link == self.link.name.as_str());
         let connections = watched.report();
-        Ok(Report::new(&self.link.name, elapsed, end, back, probed, connections, carried))
+        Ok(Report::new(&self.link.name, elapsed, end, back, seen.as_ref(), connections, carried))
     }
 
-    /// Takes the link out of use.
-    fn take(&self, hold: Hold) -> Result<(), CtlError> {
-        {
-            let _lock = self.pass.lock("records.lock")?;
-            if let Some(other) = self.pass.records().held.get(&self.link.name) {
-                return Err(Error::Held { link: self.link.name.clone(), pid: other.pid }.into());
-            }
-            self.pass.store.hold(&self.link.name, &hold).map_err(pass::Error::from)?;
+    /// Takes the link out of use, for whoever reconciles next.
+    fn take(&self, drain: Drain) -> Result<DrainLock, CtlError> {
+        let _lock = self.pass.lock("records.lock")?;
+        let link = &self.link.name;
+        if let Some(other) = self.pass.records().drained.get(link) {
+            return Err(Error::Drained { link: link.clone(), pid: other.pid }.into());
         }
-        self.reconcile("is out of use for a drill").map(drop)
+        self.pass
+            .store
+            .drain(link, &drain)
+            .map_err(pass::Error::from)?
+            .ok_or_else(|| Error::Unended(link.clone()).into())
     }
 
     fn wait(
         &self,
         notices: &mut Notices,
         quiet: bool,
-        probing: &Probing,
+        sampler: &Sampler,
         watched: &mut Watched<'_>,
     ) -> Result<End, CtlError> {
         if !quiet {
@@ -209,7 +205,7 @@ impl Drill<'_> {
             // If nobody can read it, that is no reason to end with the link out of use.
             let _ = writeln!(std::io::stdout(), "{} is out of use for {time}; Ctrl-C puts it back", self.link.name);
         }
-        probing.hurry(false);
+        sampler.hurry(false);
         let end = Instant::now() + self.time;
         let mut kernel = Linux::open()?;
         // Also at first: the other line may have gone while this one was being taken out of use.
@@ -231,18 +227,21 @@ impl Drill<'_> {
         Ok(End::Time)
     }
 
-    /// Whether our hold counts for nothing, since no other uplink is left.
+    /// Whether our drain counts for nothing, since no other uplink is left.
     fn is_alone(&self, kernel: &mut Linux) -> Result<bool, CtlError> {
         // What cannot be read is told of by the passes.
         let (records, _) = self.pass.store.load(self.pass.config);
         let scope = Scope { firewall: false, ..Scope::new(self.pass.config, &records) };
         let states = LinkStates::new(self.pass.config, &records, &kernel.observe(&scope)?);
-        Ok(states.of(self.link).live().is_some() && records.held.contains_key(&self.link.name))
+        Ok(states.of(self.link).live().is_some() && records.drained.contains_key(&self.link.name))
     }
 
     /// Puts the link back; whether it carries traffic then.
-    fn put_back(&self, hold: Hold) -> Result<bool, CtlError> {
-        release(self.pass, &self.link.name, hold.pid)?;
+    fn put_back(&self, drain: DrainLock) -> Result<bool, CtlError> {
+        {
+            let _lock = self.pass.lock("records.lock")?;
+            self.pass.store.undrain(&self.link.name, drain).map_err(pass::Error::from)?;
+        }
         self.reconcile("is in use again")
     }
 
@@ -275,14 +274,4 @@ impl Drill<'_> {
         }
         Ok(all)
     }
-}
-
-/// Ends the hold of `link` by process `pid`, if there is one; whether there was.
-fn release(pass: &Pass<'_>, link: &LinkName, pid: u32) -> Result<bool, CtlError> {
-    let _lock = pass.lock("records.lock")?;
-    let ours = pass.store.held(link).map_err(pass::Error::from)?.is_some_and(|hold| hold.pid == pid);
-    if ours {
-        pass.store.release(link).map_err(pass::Error::from)?;
-    }
-    Ok(ours)
 }

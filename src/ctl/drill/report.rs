@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::connections::{Connections, Listed, Summary};
-use super::probing::Probed;
+use crate::ctl::probe::Samples;
 use crate::ctl::show::{Align, Screen, Tone, bytes, table};
 use crate::model::names::LinkName;
 
@@ -59,7 +59,7 @@ impl Report {
         elapsed: Duration,
         end: End,
         back: bool,
-        probed: Option<Probed>,
+        samples: Option<&Samples>,
         connections: Connections,
         (own, others): (Vec<Carried>, Vec<Carried>),
     ) -> Self {
@@ -69,10 +69,10 @@ impl Report {
             cut_short: end != End::Time,
             no_other_uplink: end == End::Alone,
             back,
-            no_route_seconds: probed.map(|p| p.without.as_secs_f64()),
-            longest_gap_seconds: probed.map(|p| p.longest.as_secs_f64()),
-            asked: probed.map_or(0, |p| p.asked),
-            resolution_seconds: probed.map_or(0.0, |p| p.blind.as_secs_f64()),
+            no_route_seconds: samples.map(|s| s.without.as_secs_f64()),
+            longest_gap_seconds: samples.map(|s| s.longest_gap.as_secs_f64()),
+            asked: samples.map_or(0, |s| s.asked),
+            resolution_seconds: samples.map_or(0.0, |s| s.longest_pause.as_secs_f64()),
             connections,
             own,
             others,

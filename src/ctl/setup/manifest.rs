@@ -1,15 +1,12 @@
 //! What setup has made, written down so that unsetup takes back just that.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
-use toml::de::{DeTable, DeValue};
-use toml_writer::{ToTomlKey, ToTomlValue};
+use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::distribution::Distribution;
@@ -18,7 +15,8 @@ use super::distribution::Distribution;
 pub const PATH: &str = "/var/lib/multihome/setup.toml";
 
 /// What is at a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Content {
     /// A symbolic link to this.
     Link(String),
@@ -29,12 +27,13 @@ pub enum Content {
 }
 
 /// Everything that was made, by its path on the system (not under the root).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Manifest {
-    /// How pppd finds its hooks here, where it was said with `--distribution`.
-    pub distribution: Option<Distribution>,
     /// Directories, parents first.
     pub directories: Vec<String>,
+    /// How pppd finds its hooks here, where it was said with `--distribution`.
+    pub distribution: Option<Distribution>,
     /// Files and links.
     pub made: BTreeMap<String, Content>,
 }
@@ -145,7 +144,7 @@ impl Manifest {
     pub fn load(tree: &Tree) -> Result<Self, Error> {
         let at = tree.at(PATH);
         match fs::read_to_string(&at) {
-            Ok(text) => Self::parse(&text).map_err(|why| Error::Manifest(at, why)),
+            Ok(text) => toml::from_str(&text).map_err(|why| Error::Manifest(at, why.message().to_owned())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(Error::io("read", &at)(e)),
         }
@@ -153,63 +152,11 @@ impl Manifest {
 
     /// Writes it down; one that names nothing is taken away.
     pub fn save(&self, tree: &Tree) -> Result<(), Error> {
-        if self.made.is_empty() { tree.remove(PATH) } else { tree.put(PATH, &Content::Text(self.to_text())) }
-    }
-
-    fn to_text(&self) -> String {
-        let directories: Vec<_> = self.directories.iter().map(ToTomlValue::to_toml_value).collect();
-        let mut text = format!("directories = [{}]\n", directories.join(", "));
-        if let Some(distribution) = self.distribution {
-            // Writing to a String cannot fail, here and below.
-            let _ = writeln!(text, "distribution = \"{}\"", distribution.name());
+        if self.made.is_empty() {
+            return tree.remove(PATH);
         }
-        for (path, content) in &self.made {
-            let (kind, value) = match content {
-                Content::Link(target) => ("link", target),
-                Content::Text(text) => ("text", text),
-                Content::Script(text) => ("script", text),
-            };
-            let _ = write!(text, "\n[made.{}]\n{kind} = {}\n", path.to_toml_key(), value.to_toml_value());
-        }
-        text
-    }
-
-    /// The error says what is wrong.
-    fn parse(text: &str) -> Result<Self, String> {
-        let table = DeTable::parse(text).map_err(|e| e.message().to_owned())?;
-        let table = table.get_ref();
-        let text = |value: &DeValue<'_>| value.as_str().map(str::to_owned);
-        let distribution = || match table.get("distribution") {
-            None => Some(None),
-            Some(name) => Distribution::from_str(name.get_ref().as_str()?, false).ok().map(Some),
-        };
-        let directories = || match table.get("directories") {
-            None => Some(Vec::new()),
-            Some(paths) => paths.get_ref().as_array()?.iter().map(|path| text(path.get_ref())).collect(),
-        };
-        let content = |value: &DeValue<'_>| {
-            let table = value.as_table().filter(|table| table.len() == 1)?;
-            let (kind, value) = table.iter().next()?;
-            let value = text(value.get_ref())?;
-            match &**kind.get_ref() {
-                "link" => Some(Content::Link(value)),
-                "text" => Some(Content::Text(value)),
-                "script" => Some(Content::Script(value)),
-                _ => None,
-            }
-        };
-        let made = || match table.get("made") {
-            None => Some(BTreeMap::new()),
-            Some(made) => {
-                let made = made.get_ref().as_table()?.iter();
-                made.map(|(path, value)| Some((path.get_ref().to_string(), content(value.get_ref())?))).collect()
-            }
-        };
-        Ok(Self {
-            distribution: distribution().ok_or("distribution is none that is known")?,
-            directories: directories().ok_or("directories is no list of paths")?,
-            made: made().ok_or("made has something that is no link, text or script")?,
-        })
+        let text = toml::to_string(self).map_err(|e| Error::io("write", &tree.at(PATH))(io::Error::other(e)))?;
+        tree.put(PATH, &Content::Text(text))
     }
 }
 
@@ -218,30 +165,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_reads_as_it_was_written() {
+    fn a_manifest_reads_as_it_was_written_and_as_it_always_was() {
+        let text = "directories = [\"/etc/ppp\", \"/x'y\"]\ndistribution = \"openwrt\"\n\n\
+                    [made.\"/etc/a file \\\"x\\\"\"]\ntext = \"one\\ntwo \\\\ 'three' \\\"\\\"\\\"\\n\"\n\n\
+                    [made.\"/etc/ppp/ip-up.d/0multihome\"]\nlink = \"/usr/sbin/mh-ip-up\"\n\n\
+                    [made.\"/etc/ppp/ip-up.local\"]\nscript = \"\"\n";
         let made = [
             ("/etc/ppp/ip-up.d/0multihome", Content::Link("/usr/sbin/mh-ip-up".to_owned())),
             ("/etc/a file \"x\"", Content::Text("one\ntwo \\ 'three' \"\"\"\n".to_owned())),
             ("/etc/ppp/ip-up.local", Content::Script(String::new())),
         ];
-        let made: BTreeMap<_, _> = made.map(|(path, content)| (path.to_owned(), content)).into();
-        let directories = vec!["/etc/ppp".to_owned(), "/x'y".to_owned()];
-        for distribution in Distribution::value_variants().iter().copied().map(Some).chain([None]) {
-            let manifest = Manifest { distribution, directories: directories.clone(), made: made.clone() };
-            assert_eq!(Manifest::parse(&manifest.to_text()), Ok(manifest));
-        }
-        assert_eq!(Manifest::parse(""), Ok(Manifest::default()));
-        for wrong in [
-            "distribution = 1",
-            "distribution = \"x\"",
-            "directories = 1",
-            "directories = [1]",
-            "made = 1",
-            "[made]\nx = 1",
-            "[made.x]\nlink = 1",
-            "[made.x]",
-        ] {
-            assert!(Manifest::parse(wrong).is_err(), "{wrong}");
+        let manifest = Manifest {
+            directories: vec!["/etc/ppp".to_owned(), "/x'y".to_owned()],
+            distribution: Some(Distribution::Openwrt),
+            made: made.map(|(path, content)| (path.to_owned(), content)).into(),
+        };
+        assert_eq!(toml::from_str(text), Ok(manifest.clone()));
+        assert_eq!(toml::from_str(&toml::to_string(&manifest).unwrap()), Ok(manifest));
+        assert_eq!(toml::from_str(""), Ok(Manifest::default()));
+        for wrong in ["distribution = \"x\"", "directories = [1]", "[made]\nx = 1", "[made.x]\nlink = 1", "[made.x]"] {
+            assert!(toml::from_str::<Manifest>(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -190,9 +190,9 @@ impl Seen<'_> {
                      have the caller say the router's address, or write gateway"
                 )),
             ),
-            LinkState::Held(hold) => {
-                let left = clock.uptime.map_or(0, |now| hold.until.saturating_sub(now));
-                (State::Held, Some(format!("kept out of use by a drill (process {}) for {left} s more", hold.pid)))
+            LinkState::Drained(drain) => {
+                let left = clock.uptime.map_or(0, |now| drain.until.saturating_sub(now));
+                (State::Held, Some(format!("kept out of use by a drill (process {}) for {left} s more", drain.pid)))
             }
         };
         // A table of routes is only consulted for a link that has one.

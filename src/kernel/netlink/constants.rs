@@ -7,10 +7,10 @@ use nix::libc;
 
 // linux/rtnetlink.h and linux/if_link.h.
 pub(crate) use nix::libc::{
-    IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_GROUP, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_STATS64,
-    RTA_DST, RTA_GATEWAY, RTA_MULTIPATH, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTM_DELLINK, RTM_DELROUTE,
-    RTM_DELRULE, RTM_GETADDR, RTM_GETLINK, RTM_GETNEIGH, RTM_GETROUTE, RTM_GETRULE, RTM_NEWADDR, RTM_NEWLINK,
-    RTM_NEWROUTE, RTM_NEWRULE, RTM_SETLINK, RTPROT_BOOT, RTPROT_STATIC, RTPROT_UNSPEC,
+    IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_GROUP, IFLA_IFNAME, IFLA_STATS64, RTA_DST, RTA_GATEWAY, RTA_MULTIPATH, RTA_OIF,
+    RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTM_DELLINK, RTM_DELROUTE, RTM_DELRULE, RTM_GETADDR, RTM_GETLINK,
+    RTM_GETNEIGH, RTM_GETROUTE, RTM_GETRULE, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWRULE, RTM_SETLINK, RTPROT_BOOT,
+    RTPROT_STATIC, RTPROT_UNSPEC,
 };
 
 pub(crate) const RTEXT_FILTER_SKIP_STATS: u32 = libc::RTEXT_FILTER_SKIP_STATS as u32;
@@ -62,7 +62,6 @@ pub(crate) const IPV4_DEVCONF_RP_FILTER: u16 = 8;
 pub(crate) const IPV4_DEVCONF_ARP_ANNOUNCE: u16 = 18;
 pub(crate) const IPV4_DEVCONF_ARP_IGNORE: u16 = 19;
 pub(crate) const IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN: u16 = 29;
-pub(crate) const VETH_INFO_PEER: u16 = 1;
 
 // linux/fib_rules.h.
 /// netlink-packet-route has the attribute, but does not export the type of its value.
@@ -125,41 +124,9 @@ pub(crate) const NFTA_CHAIN_NAME: u16 = 3;
 pub(crate) const NFTA_CHAIN_TYPE: u16 = 7;
 pub(crate) const NFTA_RULE_TABLE: u16 = 1;
 pub(crate) const NFTA_RULE_CHAIN: u16 = 2;
-pub(crate) const NFTA_RULE_HANDLE: u16 = 3;
 pub(crate) const NFTA_RULE_EXPRESSIONS: u16 = 4;
 pub(crate) const NFTA_EXPR_NAME: u16 = 1;
 pub(crate) const NFTA_EXPR_DATA: u16 = 2;
-pub(crate) const NFTA_DATA_VALUE: u16 = 1;
 pub(crate) const NFTA_DATA_VERDICT: u16 = 2;
 pub(crate) const NFTA_VERDICT_CHAIN: u16 = 2;
-pub(crate) const NFTA_IMMEDIATE_DREG: u16 = 1;
 pub(crate) const NFTA_IMMEDIATE_DATA: u16 = 2;
-pub(crate) const NFTA_META_DREG: u16 = 1;
-pub(crate) const NFTA_META_KEY: u16 = 2;
-pub(crate) const NFTA_META_SREG: u16 = 3;
-pub(crate) const NFT_META_MARK: u32 = libc::NFT_META_MARK as u32;
-pub(crate) const NFT_META_OIFNAME: u32 = libc::NFT_META_OIFNAME as u32;
-pub(crate) const NFTA_CT_DREG: u16 = 1;
-pub(crate) const NFTA_CT_KEY: u16 = 2;
-pub(crate) const NFTA_CT_SREG: u16 = 4;
-pub(crate) const NFT_CT_MARK: u32 = libc::NFT_CT_MARK as u32;
-pub(crate) const NFTA_BITWISE_SREG: u16 = 1;
-pub(crate) const NFTA_BITWISE_DREG: u16 = 2;
-pub(crate) const NFTA_BITWISE_MASK: u16 = 4;
-pub(crate) const NFTA_BITWISE_XOR: u16 = 5;
-pub(crate) const NFTA_BITWISE_OP: u16 = 6;
-/// `NFT_BITWISE_MASK_XOR`, which older libraries call `NFT_BITWISE_BOOL`.
-pub(crate) const NFT_BITWISE_MASK_XOR: u32 = 0;
-pub(crate) const NFTA_CMP_SREG: u16 = 1;
-pub(crate) const NFTA_CMP_OP: u16 = 2;
-pub(crate) const NFTA_CMP_DATA: u16 = 3;
-pub(crate) const NFT_CMP_EQ: u32 = libc::NFT_CMP_EQ as u32;
-pub(crate) const NFT_CMP_NEQ: u32 = libc::NFT_CMP_NEQ as u32;
-pub(crate) const NFTA_RANGE_SREG: u16 = 1;
-pub(crate) const NFTA_LOOKUP_SREG: u16 = 2;
-pub(crate) const NFTA_NAT_TYPE: u16 = 1;
-pub(crate) const NFT_NAT_SNAT: u32 = libc::NFT_NAT_SNAT as u32;
-pub(crate) const NFTA_PAYLOAD_DREG: u16 = 1;
-pub(crate) const NFTA_PAYLOAD_BASE: u16 = 2;
-pub(crate) const NFTA_PAYLOAD_OFFSET: u16 = 3;
-pub(crate) const NFT_PAYLOAD_NETWORK_HEADER: u32 = libc::NFT_PAYLOAD_NETWORK_HEADER as u32;

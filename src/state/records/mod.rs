@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::event::Family;
 use crate::model::names::{HostAddr, IfName, LinkName};
 use crate::state::clock::boot_id;
-use crate::state::drain::Hold;
+use crate::state::drain::{Drain, DrainLock};
 pub use entry::{Effect, Entries, Entry};
 use text::{Readable, Stored};
 
@@ -66,16 +66,16 @@ pub struct V6 {
     pub remote: Ipv6Addr,
 }
 
-/// Records by link: a map of them, with the holds beside it.
+/// Records by link: a map of them, with the drains beside it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Records {
     records: BTreeMap<LinkName, Record>,
     /// Links that are kept out of use now.
-    pub held: BTreeMap<LinkName, Hold>,
+    pub drained: BTreeMap<LinkName, Drain>,
 }
 
 impl Records {
-    /// No link is up, and none is held.
+    /// No link is up, and none is drained.
     pub fn new() -> Self {
         Self::default()
     }
@@ -83,7 +83,7 @@ impl Records {
 
 impl FromIterator<(LinkName, Record)> for Records {
     fn from_iter<I: IntoIterator<Item = (LinkName, Record)>>(iter: I) -> Self {
-        Self { records: iter.into_iter().collect(), held: BTreeMap::new() }
+        Self { records: iter.into_iter().collect(), drained: BTreeMap::new() }
     }
 }
 
@@ -191,12 +191,16 @@ impl Store {
         self.dir.join(format!("{interface}.{family}"))
     }
 
-    fn hold_path(&self, link: &LinkName) -> PathBuf {
+    fn drain_path(&self, link: &LinkName) -> PathBuf {
         self.dir.join(format!("{link}.hold"))
     }
 
-    /// What callers have said since boot. A file that cannot be read counts as none, and is told of beside the others: it must not
-    /// keep the other links from being served.
+    fn drain_lock_path(&self, link: &LinkName) -> PathBuf {
+        self.dir.join(format!("{link}.hold.lock"))
+    }
+
+    /// What callers have said since boot. A file that cannot be read counts as none, and is told of beside the others: it
+    /// must not keep the other links from being served.
     pub fn entries(&self) -> (Entries, Vec<Error>) {
         let mut entries = Entries::default();
         let mut errors = Vec::new();
@@ -230,20 +234,22 @@ impl Store {
         }
     }
 
-    /// What callers have said, by link, with the links that are held.
+    /// What callers have said, by link, with the links that are drained.
     pub fn load(&self, config: &Config) -> (Records, Vec<Error>) {
         let (entries, mut errors) = self.entries();
         let mut records = entries.records(config);
-        errors.extend(self.add_held(config, &mut records));
+        errors.extend(self.add_drained(config, &mut records));
         (records, errors)
     }
 
-    /// Adds the links that are held; what cannot be read is returned.
-    pub fn add_held(&self, config: &Config, records: &mut Records) -> Vec<Error> {
+    /// Adds the links that are drained; what cannot be read is returned.
+    pub fn add_drained(&self, config: &Config, records: &mut Records) -> Vec<Error> {
         let mut errors = Vec::new();
         for link in &config.links {
-            match read(self.hold_path(&link.name)) {
-                Ok(Some(hold)) if Hold::is_in_force(&hold) => drop(records.held.insert(link.name.clone(), hold)),
+            match read::<Drain>(self.drain_path(&link.name)) {
+                Ok(Some(drain)) if drain.is_in_force(&self.drain_lock_path(&link.name)) => {
+                    records.drained.insert(link.name.clone(), drain);
+                }
                 Ok(_) => {}
                 Err(e) => errors.push(e),
             }
@@ -262,19 +268,20 @@ impl Store {
         }
     }
 
-    /// Keeps `link` out of use as `hold` says.
-    pub fn hold(&self, link: &LinkName, hold: &Hold) -> Result<(), Error> {
-        self.replace(link.as_str(), &self.hold_path(link), hold)
+    /// Keeps `link` out of use as `drain` says, while the lock lives; `None`: another process does already.
+    pub fn drain(&self, link: &LinkName, drain: &Drain) -> Result<Option<DrainLock>, Error> {
+        let path = self.drain_lock_path(link);
+        let Some(lock) = DrainLock::take(&path).map_err(Error::io("lock", &path))? else { return Ok(None) };
+        self.replace(link.as_str(), &self.drain_path(link), drain)?;
+        Ok(Some(lock))
     }
 
-    /// The hold of `link` as it is written, whether it counts or not.
-    pub fn held(&self, link: &LinkName) -> Result<Option<Hold>, Error> {
-        read(self.hold_path(link))
-    }
-
-    /// Ends a hold of `link`, if there is one.
-    pub fn release(&self, link: &LinkName) -> Result<(), Error> {
-        remove(&self.hold_path(link))
+    /// Ends the drain of `link` that `lock` belongs to.
+    pub fn undrain(&self, link: &LinkName, lock: DrainLock) -> Result<(), Error> {
+        remove(&self.drain_path(link))?;
+        remove(&self.drain_lock_path(link))?;
+        drop(lock);
+        Ok(())
     }
 
     fn replace(&self, name: &str, path: &Path, value: &impl Stored) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! Entries and holds as the text of their files: flat TOML, read and written key by key. The types
+//! Entries and drains as the text of their files: flat TOML, read and written key by key. The types
 //! check each value again.
 
 use std::fmt::Display;
@@ -10,7 +10,7 @@ use toml_writer::ToTomlValue;
 use super::{Entry, Record, V4, V6};
 use crate::event::Addresses;
 use crate::state::clock::Moment;
-use crate::state::drain::Hold;
+use crate::state::drain::Drain;
 
 /// What a file in the state directory may hold.
 pub(super) trait Readable: Sized {
@@ -112,18 +112,17 @@ fn v6(table: &DeTable<'_>) -> Result<Option<V6>, Wrong> {
     Ok(Some(V6 { local: required(table, "local", word)?, remote: required(table, "remote", word)? }))
 }
 
-impl Stored for Hold {
+impl Stored for Drain {
     fn to_text(&self) -> String {
-        let Self { pid, started, until, force } = self;
-        [line("pid", pid), line("started", started), line("until", until), line("force", force)].concat()
+        let Self { pid, until, force } = self;
+        [line("pid", pid), line("until", until), line("force", force)].concat()
     }
 }
 
-impl Readable for Hold {
+impl Readable for Drain {
     fn from_table(table: &DeTable<'_>) -> Result<Self, Wrong> {
         Ok(Self {
             pid: required(table, "pid", number)?,
-            started: required(table, "started", number)?,
             until: required(table, "until", number)?,
             // Older ones lack it.
             force: optional(table, "force", DeValue::as_bool)?.unwrap_or_default(),
@@ -193,10 +192,10 @@ mod tests {
             let entry: Entry = read(text).unwrap();
             assert_eq!(entry.to_text(), text);
         }
-        let hold = "pid = 7\nstarted = 500\nuntil = 100\nforce = true\n";
-        assert_eq!(read::<Hold>(hold).unwrap().to_text(), hold);
-        let older = read::<Hold>(hold.strip_suffix("force = true\n").unwrap());
-        assert_eq!(older, Ok(Hold { pid: 7, started: 500, until: 100, force: false }));
+        let drain = "pid = 7\nuntil = 100\nforce = true\n";
+        assert_eq!(read::<Drain>(drain).unwrap().to_text(), drain);
+        let older = read::<Drain>("pid = 7\nstarted = 500\nuntil = 100\n");
+        assert_eq!(older, Ok(Drain { pid: 7, until: 100, force: false }));
     }
 
     #[test]

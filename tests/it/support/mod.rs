@@ -22,11 +22,10 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use multihome::ctl::probe::{Sampler, Samples};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -316,62 +315,18 @@ pub fn finish(mut child: Child) {
     assert!(child.wait().unwrap().success());
 }
 
-/// Asks the kernel for the way to an address of the Internet as fast as it answers.
-pub struct Prober {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Probed>,
-}
-
-/// What a prober saw.
-#[derive(Debug, Default)]
-pub struct Probed {
-    /// How often it asked.
-    pub asked: u64,
-    /// How often there was no way.
-    pub unreachable: u64,
-    /// Longest time from an answer with a way to the next one.
-    pub longest_gap: Duration,
-}
+/// A sampler that is always answered.
+pub struct Prober(Sampler);
 
 impl Prober {
     /// Starts in the thread's namespace; returns when the first answer is there.
     pub fn start() -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (started, first) = std::sync::mpsc::channel();
-        let thread = thread::spawn({
-            let stop = Arc::clone(&stop);
-            move || {
-                let mut probe = multihome::ctl::probe::Probe::open().unwrap();
-                let mut seen = Probed::default();
-                let mut last_way = Instant::now();
-                // Another destination each time, so that every leg of a multipath route is asked for.
-                let mut to = u32::from(Ipv4Addr::new(100, 64, 0, 1));
-                while !stop.load(Ordering::Relaxed) {
-                    to = to.wrapping_add(1);
-                    let way = probe.device_towards(Ipv4Addr::from(to)).unwrap();
-                    seen.asked += 1;
-                    if way.is_some() {
-                        let now = Instant::now();
-                        seen.longest_gap = seen.longest_gap.max(now - last_way);
-                        last_way = now;
-                    } else {
-                        seen.unreachable += 1;
-                    }
-                    if seen.asked == 1 {
-                        started.send(()).unwrap();
-                    }
-                }
-                seen
-            }
-        });
-        first.recv().unwrap();
-        Self { stop, thread }
+        Self(Sampler::start())
     }
 
     /// Stops and tells.
-    pub fn stop(self) -> Probed {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
+    pub fn stop(self) -> Samples {
+        self.0.stop().unwrap()
     }
 }
 

@@ -16,7 +16,7 @@ use crate::model::routing::{
 };
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LinkStates;
-use crate::state::drain::Hold;
+use crate::state::drain::Drain;
 use crate::state::records::{Record, Records, V4};
 
 const CONFIG: &str = r#"
@@ -169,8 +169,8 @@ fn all_is_well() {
 fn each_trouble_has_its_words() {
     let mut server = Server::new();
     let name = |name: &str| name.parse().unwrap();
-    // fibre is held, cable has lost its carrier, lte's interface is another one, office is not up.
-    server.records.held.insert(name("fibre"), Hold { pid: 4711, started: 0, until: 90 * 86400 + 25, force: true });
+    // fibre is drained, cable has lost its carrier, lte's interface is another one, office is not up.
+    server.records.drained.insert(name("fibre"), Drain { pid: 4711, until: 90 * 86400 + 25, force: true });
     server.observed.interfaces.get_mut(&"eth1".parse().unwrap()).unwrap().state = InterfaceState::NoCarrier;
     server.observed.interfaces.get_mut(&"wwan0".parse().unwrap()).unwrap().device.index = 33;
     server.records.remove(&name("office"));
@@ -244,13 +244,13 @@ fn a_kill_switch_without_one_of_its_rules_does_not_hold() {
 }
 
 #[test]
-fn a_hold_that_would_leave_no_uplink_counts_for_nothing() {
+fn a_drain_that_would_leave_no_uplink_counts_for_nothing() {
     let mut server = Server::new();
     let name = |name: &str| name.parse::<crate::model::names::LinkName>().unwrap();
     let states = |server: &Server| server.facts().links.iter().map(|link| link.state).collect::<Vec<_>>();
-    let hold = Hold { pid: 4711, started: 0, until: 90 * 86400 + 25, force: false };
+    let drain = Drain { pid: 4711, until: 90 * 86400 + 25, force: false };
     for link in ["fibre", "lte", "office"] {
-        server.records.held.insert(name(link), hold);
+        server.records.drained.insert(name(link), drain);
     }
     // cable carries.
     assert_eq!(states(&server), [State::Held, State::Up, State::Held, State::Held]);
@@ -258,8 +258,8 @@ fn a_hold_that_would_leave_no_uplink_counts_for_nothing() {
     assert_eq!(states(&server), [State::Up, State::NoCarrier, State::Up, State::Held]);
     server.apply();
     assert!(server.facts().kernel.as_wanted);
-    // A forced one counts, and is no uplink that another hold could rely on.
-    server.records.held.insert(name("fibre"), Hold { force: true, ..hold });
+    // A forced one counts, and is no uplink that another drain could rely on.
+    server.records.drained.insert(name("fibre"), Drain { force: true, ..drain });
     assert_eq!(states(&server), [State::Held, State::NoCarrier, State::Up, State::Held]);
 }
 
