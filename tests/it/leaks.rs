@@ -91,7 +91,7 @@ impl Probe {
     fn watch(&mut self) {
         let (stop, seen) = (Arc::clone(&self.stop), Arc::clone(&self.seen));
         let packets =
-            socket(AddressFamily::Packet, SockType::Datagram, SockFlag::empty(), SockProtocol::EthAll).unwrap();
+            socket(AddressFamily::Packet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll).unwrap();
         setsockopt(&packets, sockopt::RcvBufForce, &(64 << 20)).unwrap();
         setsockopt(&packets, sockopt::ReceiveTimeout, &TimeVal::new(0, 10_000)).unwrap();
         let index = |device: &str| usize::try_from(if_nametoindex(device).unwrap_or(0)).unwrap();
