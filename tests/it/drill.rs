@@ -17,6 +17,8 @@ fn drill(server: &Server, args: &str) -> std::process::Child {
     let child = ctl(server, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     until("isp1 is out of use", || json(server, "status --json")["links"][0]["state"] == "held");
     until("the default has moved", || default_route() == "default nhid 7100 via 203.0.113.1 dev ppp1 proto 77");
+    // Its pass has ended when another one has been made: who is stopped in the midst of one has the lock.
+    server.apply();
     child
 }
 
