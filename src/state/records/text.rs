@@ -33,7 +33,7 @@ pub(super) fn read<T: Readable>(text: &str) -> Result<T, String> {
 
 impl Stored for Entry {
     fn to_text(&self) -> String {
-        let names: Vec<_> = self.names.iter().map(|name| name.to_toml_value()).collect();
+        let names: Vec<_> = self.names.iter().map(ToTomlValue::to_toml_value).collect();
         let mut lines = vec![
             text("interface", &self.interface),
             line("index", self.index),
