@@ -282,7 +282,7 @@ fn print(steps: &[Step], entries: &Entries, store: &Store) -> io::Result<()> {
     for Step { change, protocol } in steps {
         writeln!(out, "{}", change.command(*protocol))?;
     }
-    for entry in entries.iter() {
+    for entry in entries {
         let path = store.path(&entry.interface, entry.family());
         writeln!(out, "rm -f {}", quoted(&fs::canonicalize(&path).unwrap_or(path)))?;
     }
