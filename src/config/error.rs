@@ -82,8 +82,8 @@ impl Error {
         Self { file: file.to_owned(), place: None, key: None, message: one_line(message) }
     }
 
-    pub(super) fn new(fault: Fault, text: &str, file: &Path) -> Self {
-        let Fault { key, span, message } = fault;
+    pub(super) fn new(error: SpannedError, text: &str, file: &Path) -> Self {
+        let SpannedError { key, span, message } = error;
         let place = Place::new(span, text);
         Self { file: file.to_owned(), place: Some(place), key: key.map(str::to_owned), message: one_line(&message) }
     }
@@ -91,13 +91,13 @@ impl Error {
 
 /// An error before it is known of which file: the key, the bytes, and what to write instead.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct SpannedError {
     pub key: Option<&'static str>,
     pub span: Range<usize>,
     pub message: String,
 }
 
-impl Fault {
+impl SpannedError {
     /// What is no TOML at all.
     pub fn from_toml(error: &toml::de::Error, text: &str) -> Self {
         let span = error.span().unwrap_or_default();

@@ -49,8 +49,8 @@ pub fn read(path: &Path) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         let message = "this is not UTF-8 text: save the file as UTF-8".to_owned();
-        let fault = error::Fault { key: None, span: at..at + 1, message };
-        Error::new(fault, &String::from_utf8_lossy(e.as_bytes()), path)
+        let error = error::SpannedError { key: None, span: at..at + 1, message };
+        Error::new(error, &String::from_utf8_lossy(e.as_bytes()), path)
     })
 }
 
@@ -69,7 +69,7 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Checks `text`; errors call it `file`.
 pub fn parse(text: &str, file: &Path) -> Result<Config, Error> {
-    raw::RawConfig::read(text).and_then(|raw| validate::config(&raw)).map_err(|fault| Error::new(fault, text, file))
+    raw::RawConfig::read(text).and_then(|raw| validate::config(&raw)).map_err(|error| Error::new(error, text, file))
 }
 
 /// Where in a text that [`parse`] accepts each link and each policy begins, in the order of [`Config`].

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 pub use crate::model::names::Family;
-use crate::model::names::{HostAddr, IfName, Invalid};
+use crate::model::names::{HostAddr, IfName, InvalidValue};
 
 /// The environment, handed in so that callers stay pure; `None`: no such variable.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -23,7 +23,7 @@ pub fn environment(name: &str) -> Option<String> {
 pub enum Error {
     /// One value is wrong by itself.
     #[error(transparent)]
-    Invalid(#[from] Invalid),
+    Invalid(#[from] InvalidValue),
     /// An IPv4 address at one end, an IPv6 address at the other.
     #[error("local address {local} and remote address {remote} do not belong together: write two of the same family")]
     MixedFamilies {
@@ -38,7 +38,7 @@ pub enum Error {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// Up or down.
-    pub change: Change,
+    pub kind: EventKind,
     /// The interface it is about.
     pub interface: IfName,
     /// Names by which the caller knows the link, best first (pppd: ipparam, then LINKNAME).
@@ -50,7 +50,7 @@ pub struct Event {
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum EventKind {
     /// The link came up, with these addresses.
     Up(Addresses),
     /// The link went down for the address family.
@@ -102,18 +102,18 @@ fn session(env: Env, name: &str) -> Option<u32> {
 }
 
 /// An IPv4 address of a link; 0.0.0.0 says that there is none.
-fn host4(what: &'static str, addr: Ipv4Addr) -> Result<Option<HostAddr>, Invalid> {
+fn host4(what: &'static str, addr: Ipv4Addr) -> Result<Option<HostAddr>, InvalidValue> {
     if addr.is_unspecified() {
         return Ok(None);
     }
     // HostAddr does not know which address it is, and the log line should.
-    HostAddr::new(addr).map(Some).map_err(|e| Invalid::new(what, &addr.to_string(), e.expected()))
+    HostAddr::new(addr).map(Some).map_err(|e| InvalidValue::new(what, &addr.to_string(), e.expected()))
 }
 
 /// An IPv6 address of a link; `::` says that there is none.
-fn host6(what: &'static str, addr: Ipv6Addr) -> Result<Ipv6Addr, Invalid> {
+fn host6(what: &'static str, addr: Ipv6Addr) -> Result<Ipv6Addr, InvalidValue> {
     if addr.is_loopback() || addr.is_multicast() {
-        return Err(Invalid::new(what, &addr.to_string(), "no host on a line can have it"));
+        return Err(InvalidValue::new(what, &addr.to_string(), "no host on a line can have it"));
     }
     Ok(addr)
 }

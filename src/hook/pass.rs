@@ -12,9 +12,9 @@ use crate::kernel::{self, Kernel, Linux};
 use crate::model::change::Change;
 use crate::model::names::LinkName;
 use crate::reconcile::plan::Plan;
-use crate::reconcile::{About, Outcome, reconcile};
+use crate::reconcile::{FlushScope, Outcome, reconcile};
 use crate::state::lock::{self, Lock};
-use crate::state::records::{self, Effect, Records, Store};
+use crate::state::records::{self, Effect, LinkRecords, Store};
 
 /// Why there was no pass.
 #[derive(Debug, Error)]
@@ -59,38 +59,38 @@ impl Pass<'_> {
     }
 
     /// The records as they are; one that cannot be read is told of and counts as none.
-    pub fn records(&self) -> Records {
-        self.records_after(&Effect::NotUp)
+    pub fn link_records(&self) -> LinkRecords {
+        self.link_records_after(&Effect::NotUp)
     }
 
     /// The same as if `effect` were carried out.
-    pub fn records_after(&self, effect: &Effect) -> Records {
-        let (mut entries, mut errors) = self.store.entries();
-        entries.carry_out(effect);
-        let mut records = entries.records(self.config);
-        errors.extend(self.store.add_drained(self.config, &mut records));
+    pub fn link_records_after(&self, effect: &Effect) -> LinkRecords {
+        let (mut records, mut errors) = self.store.records();
+        records.carry_out(effect);
+        let mut link_records = records.by_link(self.config);
+        errors.extend(self.store.add_drained(self.config, &mut link_records));
         for error in errors {
             warn!("{error}");
         }
-        records
+        link_records
     }
 
     /// Makes a pass.
     pub fn run(&self) -> Result<Outcome, Error> {
-        let (entries, _) = self.store.entries();
-        if entries.have_old()
-            && let Err(error) = self.lock("records.lock").and_then(|_lock| Ok(self.store.convert_old(&entries)?))
+        let (records, _) = self.store.records();
+        if records.have_old()
+            && let Err(error) = self.lock("records.lock").and_then(|_lock| Ok(self.store.convert_old(&records)?))
         {
             warn!("{error}");
         }
-        self.run_about(&About::All, &Effect::NotUp, &mut Linux::open()?)
+        self.run_for(&FlushScope::All, &Effect::NotUp, &mut Linux::open()?)
     }
 
     /// Makes a pass for an event of the links that it is `about`; `unwritten` is what could not be written down.
-    pub fn run_about(&self, about: &About, unwritten: &Effect, kernel: &mut Linux) -> Result<Outcome, Error> {
+    pub fn run_for(&self, flush_scope: &FlushScope, unwritten: &Effect, kernel: &mut Linux) -> Result<Outcome, Error> {
         let lock = self.lock("lock")?;
-        let records = self.records_after(unwritten);
-        let outcome = reconcile(self.config, &records, about, kernel);
+        let records = self.link_records_after(unwritten);
+        let outcome = reconcile(self.config, &records, flush_scope, kernel);
         drop(lock);
         let outcome = outcome?;
         if outcome.made.iter().any(Change::is_route) {

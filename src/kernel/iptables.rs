@@ -13,7 +13,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::model::firewall::{
-    self, Batch, Found, FoundChains, FoundRule, Leftover, RESTORE_OPTIONS, Seal, Table, Variant, is_ours,
+    self, Batch, Fingerprint, FoundChainRule, FoundChains, FoundFirewall, Leftover, RESTORE_OPTIONS, Table, Variant,
+    is_ours,
 };
 
 /// How long the lock is held for one that hangs. Together with two looks by iptables-save(8) this is
@@ -82,8 +83,8 @@ pub fn restore(batch: &Batch) -> Result<(), Error> {
 }
 
 /// Looks at the rules by iptables-save(8), which knows both variants.
-pub fn save() -> Result<Found, Error> {
-    let mut found = Found::default();
+pub fn save() -> Result<FoundFirewall, Error> {
+    let mut found = FoundFirewall::default();
     for table in Table::ALL {
         let text = saved(Variant::Usual, &["-t", table.name()])?;
         let rewrites = |line: &str| line.starts_with("-A POSTROUTING ") && !line.contains(firewall::PREFIX);
@@ -180,14 +181,14 @@ fn read(text: &str) -> FoundChains {
         } else if let Some(rule) = line.strip_prefix("-A ") {
             let Some((chain, rule)) = rule.split_once(' ') else { continue };
             let found = if let Some(to) = rule.strip_prefix("-j ").filter(|to| is_ours(to)) {
-                FoundRule::Jump(to.to_owned())
+                FoundChainRule::Jump(to.to_owned())
             } else {
-                Seal::find(rule.as_bytes()).map_or(FoundRule::Other, FoundRule::Sealed)
+                Fingerprint::find(rule.as_bytes()).map_or(FoundChainRule::Other, FoundChainRule::Fingerprint)
             };
             chains.entry(chain.to_owned()).or_default().push(found);
         }
     }
     // Chains of others do not concern us, unless they jump to ours.
-    chains.retain(|name, rules| is_ours(name) || rules.iter().any(|rule| matches!(rule, FoundRule::Jump(_))));
+    chains.retain(|name, rules| is_ours(name) || rules.iter().any(|rule| matches!(rule, FoundChainRule::Jump(_))));
     chains
 }

@@ -8,7 +8,7 @@ use netlink_packet_core::Parseable;
 use thiserror::Error;
 
 use crate::model::change::Change;
-use crate::model::firewall::Found;
+use crate::model::firewall::FoundFirewall;
 use crate::model::names::IfName;
 use crate::model::observed::{InterfaceState, Observed, Scope};
 use crate::model::routing::{Device, FwMark};
@@ -37,7 +37,7 @@ pub trait Kernel {
     fn in_groups(&mut self, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, Error>;
 
     /// Whether any tracked connection bears this mark.
-    fn is_pinned(&mut self, pin: FwMark) -> Result<bool, Error>;
+    fn has_connections(&mut self, mark: FwMark) -> Result<bool, Error>;
 
     /// Has the kernel forget what it learnt of routes: path MTUs and redirects.
     fn flush_route_cache(&mut self) -> Result<(), Error>;
@@ -127,8 +127,8 @@ impl Kernel for Linux {
         interface::in_groups(&mut self.socket, groups)
     }
 
-    fn is_pinned(&mut self, pin: FwMark) -> Result<bool, Error> {
-        conntrack::any(pin)
+    fn has_connections(&mut self, mark: FwMark) -> Result<bool, Error> {
+        conntrack::any(mark)
     }
 
     fn flush_route_cache(&mut self) -> Result<(), Error> {
@@ -142,7 +142,7 @@ pub fn index(name: &IfName) -> Result<Option<u32>, Error> {
 }
 
 /// Our chains in the packet filter, for those who ask nothing else.
-pub fn packet_filter() -> Result<Found, Error> {
+pub fn packet_filter() -> Result<FoundFirewall, Error> {
     observe::firewall()
 }
 

@@ -48,12 +48,12 @@ fn hash_policy_path() -> PathBuf {
     PathBuf::from(format!("{IPV4}/fib_multipath_hash_policy"))
 }
 
-/// Which fields of a packet choose the leg of a multipath route.
+/// Which fields of a packet choose the next hop of a multipath route.
 pub fn hash_policy() -> Result<Option<u8>, Error> {
     read(hash_policy_path())
 }
 
-/// Sets which fields of a packet choose the leg of a multipath route.
+/// Sets which fields of a packet choose the next hop of a multipath route.
 pub fn set_hash_policy(policy: u8) -> Result<(), Error> {
     write(hash_policy_path(), &policy.to_string())
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::model::firewall::Batch;
 use crate::model::names::{Family, IfName};
 use crate::model::numbering::KERNEL;
-use crate::model::routing::{ArpKey, DefaultRoute, Device, FoundRoute, FwMark, Leg, Member, Rule};
+use crate::model::routing::{ArpKey, DefaultRoute, Device, FoundRoute, FwMark, Member, NextHop, Rule};
 
 /// One change of what the kernel holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum Change {
         /// Its id.
         id: u32,
         /// Where it leads.
-        leg: Leg,
+        next_hop: NextHop,
     },
     /// Create or replace a nexthop group.
     Group {
@@ -54,14 +54,14 @@ pub enum Change {
     /// Load our chains of a table of the packet filter.
     Firewall(Batch),
     /// Forget the tracked connections that are pinned to a link, which have its mark under the mask of all.
-    Forget(FwMark),
+    FlushConnections(FwMark),
 }
 
 impl Change {
     /// Whether packets may take another way after it.
     pub fn is_route(&self) -> bool {
         let is_other = matches!(self, Self::LooseRpFilter(_) | Self::OwnArp(..) | Self::DeviceGroup { .. });
-        !is_other && !matches!(self, Self::Firewall(_) | Self::Forget(_))
+        !is_other && !matches!(self, Self::Firewall(_) | Self::FlushConnections(_))
     }
 
     /// The change as a command of ip(8) that can be pasted; `protocol` marks what is ours.
@@ -93,8 +93,10 @@ impl fmt::Display for Command<'_> {
                 write!(f, "ip link set dev {} group {group}", device.name.quoted())
             }
             Change::Firewall(batch) => write!(f, "{batch}"),
-            Change::Forget(FwMark { value, mask }) => write!(f, "conntrack -D -f ipv4 --mark {value:#x}/{mask:#x}"),
-            Change::Nexthop { id, leg } => write!(f, "ip nexthop replace id {id} {leg} protocol {protocol}"),
+            Change::FlushConnections(FwMark { value, mask }) => {
+                write!(f, "conntrack -D -f ipv4 --mark {value:#x}/{mask:#x}")
+            }
+            Change::Nexthop { id, next_hop } => write!(f, "ip nexthop replace id {id} {next_hop} protocol {protocol}"),
             Change::Group { id, members } => {
                 write!(f, "ip nexthop replace id {id} group ")?;
                 for (i, Member { id, weight }) in members.iter().enumerate() {

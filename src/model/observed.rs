@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 
 use crate::model::firewall;
 use crate::model::names::{Family, HostAddr, IfName, TableId};
-use crate::model::routing::{ArpKey, Device, FoundNexthop, FoundRoute, FoundRule};
+use crate::model::routing::{ArpKey, Device, FoundRoute, FoundRule, NexthopObject};
 
 /// What to look at, so that the cost of looking does not depend on what else the kernel holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,11 +38,11 @@ pub struct Observed {
     /// All rules, those of a family in the kernel's order.
     pub rules: Vec<FoundRule>,
     /// All nexthop objects by id; `None`: this kernel has none (before Linux 5.3).
-    pub nexthops: Option<BTreeMap<u32, FoundNexthop>>,
+    pub nexthops: Option<BTreeMap<u32, NexthopObject>>,
     /// `net.ipv4.fib_multipath_hash_policy`, if it was looked at.
     pub hash_policy: Option<u8>,
     /// Our chains in the packet filter; empty where they were not looked for.
-    pub firewall: firewall::Found,
+    pub firewall: firewall::FoundFirewall,
     /// A private network of an interface that is no link's, where packets are forwarded.
     pub private_lan: Option<Ipv4Net>,
 }

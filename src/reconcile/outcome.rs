@@ -107,7 +107,7 @@ pub(super) fn warnings(states: &LinkStates<'_>, observed: &Observed) -> Vec<Warn
         if live.lacks_gateway(observed) {
             let is_used = matches!(state, LinkState::Up(_));
             let warning = if is_used { Warning::NoGateway } else { Warning::Unused };
-            warnings.push(warning(link.name.clone(), live.leg.device.name.clone()));
+            warnings.push(warning(link.name.clone(), live.next_hop.device.name.clone()));
         }
     }
     warnings

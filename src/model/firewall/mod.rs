@@ -1,6 +1,6 @@
 //! Our chains in the packet filter, as they should be and as they were found.
 //!
-//! A chain says itself what it was made from: the first rule of each bears a comment, its *seal*,
+//! A chain says itself what it was made from: the first rule of each bears a comment, its *fingerprint*,
 //! with a hash of all our rules of the table. So nothing has to be remembered, and rules that
 //! somebody else has flushed, changed or restored from an old file are seen.
 
@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 mod rule;
 
-pub use rule::{LinkMatch, Match, Rule, Verdict};
+pub use rule::{ChainRule, LinkMatch, Match, Verdict};
 
 /// Options of iptables-restore(8): add to what is there; wait this many seconds for other users of the legacy variant's
 /// lock.
@@ -51,7 +51,7 @@ pub struct Chain {
     /// Nothing may come after that jump: the pin of a connection has the last word.
     pub last: bool,
     /// Its rules. At least one.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<ChainRule>,
 }
 
 /// What a table should hold of ours.
@@ -67,27 +67,27 @@ pub struct Ruleset {
 
 impl Ruleset {
     /// The comment of the first rule of each chain.
-    pub fn seal(&self) -> Seal {
+    pub fn fingerprint(&self) -> Fingerprint {
         // Stable within a build; another build loads the rules once more at its first event.
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
-        Seal { hash: hasher.finish(), by_name: self.by_name }
+        Fingerprint { hash: hasher.finish(), by_name: self.by_name }
     }
 }
 
-/// What a seal says.
+/// What a fingerprint says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seal {
+pub struct Fingerprint {
     hash: u64,
     by_name: bool,
 }
 
-impl Seal {
+impl Fingerprint {
     const GROUPS: &str = "multihome:";
     const NAMES: &str = "multihome, by name:";
     const DIGITS: usize = 16;
 
-    /// Looks for a seal anywhere in `rule`, whose form differs between the ways to look at it.
+    /// Looks for a fingerprint anywhere in `rule`, whose form differs between the ways to look at it.
     pub fn find(rule: &[u8]) -> Option<Self> {
         let after = |mark: &str| {
             let (mark, first) = (mark.as_bytes(), mark.as_bytes().first()?);
@@ -96,12 +96,12 @@ impl Seal {
             let digits = std::str::from_utf8(rule.get(at..at + Self::DIGITS)?).ok()?;
             u64::from_str_radix(digits, 16).ok()
         };
-        let seal = |by_name| move |hash| Self { hash, by_name };
-        after(Self::GROUPS).map(seal(false)).or_else(|| after(Self::NAMES).map(seal(true)))
+        let fingerprint = |by_name| move |hash| Self { hash, by_name };
+        after(Self::GROUPS).map(fingerprint(false)).or_else(|| after(Self::NAMES).map(fingerprint(true)))
     }
 }
 
-impl fmt::Display for Seal {
+impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = if self.by_name { Self::NAMES } else { Self::GROUPS };
         write!(f, "{mark}{:0width$x}", self.hash, width = Self::DIGITS)
@@ -110,21 +110,21 @@ impl fmt::Display for Seal {
 
 /// A rule as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FoundRule {
+pub enum FoundChainRule {
     /// Nothing but a jump to a chain.
     Jump(String),
-    /// Bears a seal of ours.
-    Sealed(Seal),
+    /// Bears a fingerprint of ours.
+    Fingerprint(Fingerprint),
     /// Any other.
     Other,
 }
 
 /// Rules by chain.
-pub type FoundChains = BTreeMap<String, Vec<FoundRule>>;
+pub type FoundChains = BTreeMap<String, Vec<FoundChainRule>>;
 
 /// What was found in the packet filter: our chains, and the kernel's own that may jump to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundFirewall {
     /// Chains by table.
     pub tables: BTreeMap<Table, FoundChains>,
     /// What there is of ours besides.
@@ -135,10 +135,11 @@ pub struct Found {
     pub foreign_nat: bool,
 }
 
-impl Found {
+impl FoundFirewall {
     /// Whether rules have to name interfaces, since device groups were found to be lacking.
     pub fn by_name(&self) -> bool {
-        let sealed = |rule: &FoundRule| matches!(rule, FoundRule::Sealed(seal) if seal.by_name);
+        let sealed =
+            |rule: &FoundChainRule| matches!(rule, FoundChainRule::Fingerprint(fingerprint) if fingerprint.by_name);
         self.tables.values().flat_map(BTreeMap::values).flatten().any(sealed)
     }
 

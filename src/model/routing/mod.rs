@@ -49,7 +49,7 @@ impl ArpKey {
 
 /// One way out: a device, and the gateway behind it if there is one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Leg {
+pub struct NextHop {
     /// Device that packets leave by.
     pub device: Device,
     /// Next router; `None`: the device leads to one peer.
@@ -58,11 +58,11 @@ pub struct Leg {
     pub onlink: bool,
 }
 
-/// A leg and its share of new flows.
+/// A next hop and its share of new flows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WeightedLeg {
+pub struct WeightedNextHop {
     /// The way out.
-    pub leg: Leg,
+    pub next_hop: NextHop,
     /// Its share.
     pub weight: Weight,
 }
@@ -72,8 +72,8 @@ pub struct WeightedLeg {
 pub enum Target {
     /// A nexthop group, by id: the kernel itself takes dying members out.
     Group(u32),
-    /// One or more legs, sorted by device.
-    Legs(Vec<WeightedLeg>),
+    /// One or more next hops, sorted by device.
+    NextHops(Vec<WeightedNextHop>),
 }
 
 /// A default route of ours.
@@ -110,16 +110,16 @@ pub enum FoundTarget {
         /// Interface indices.
         devices: Vec<u32>,
     },
-    /// Legs that we could have written, in the kernel's order: a deletion has to name them so.
-    Legs(Vec<WeightedLeg>),
+    /// Next hops that we could have written, in the kernel's order: a deletion has to name them so.
+    NextHops(Vec<WeightedNextHop>),
     /// Anything else: unreachable, an IPv6 gateway, a device that we do not know.
     Other {
         /// Its type.
         kind: RouteKind,
-        /// Its legs as ip-route(8) would show them; empty where there are none.
+        /// Its next hops as ip-route(8) would show them; empty where there are none.
         text: String,
         /// The same as the kernel compares them when the route is deleted.
-        hops: Vec<Hop>,
+        hops: Vec<FoundNextHop>,
     },
 }
 
@@ -194,7 +194,7 @@ impl RouteKind {
 
 /// A next hop of a route as the kernel holds it, whoever made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hop {
+pub struct FoundNextHop {
     /// Interface index.
     pub device: u32,
     /// Gateway.
@@ -207,7 +207,7 @@ pub struct Hop {
     pub dead: bool,
 }
 
-impl Hop {
+impl FoundNextHop {
     /// One that carries.
     pub fn new(device: u32, gateway: Option<IpAddr>) -> Self {
         Self { device, gateway, weight: 1, onlink: false, dead: false }
@@ -220,7 +220,7 @@ impl FoundTarget {
         match self {
             Self::Nexthop { devices, .. } => devices.clone(),
             Self::Other { hops, .. } => hops.iter().map(|hop| hop.device).collect(),
-            Self::Legs(legs) => legs.iter().map(|l| l.leg.device.index).collect(),
+            Self::NextHops(next_hops) => next_hops.iter().map(|l| l.next_hop.device.index).collect(),
         }
     }
 
@@ -228,11 +228,11 @@ impl FoundTarget {
     pub fn is(&self, target: &Target) -> bool {
         match (self, target) {
             (Self::Nexthop { id, .. }, Target::Group(wanted)) => id == wanted,
-            // The kernel keeps a multipath route of one leg as a plain route, without its weight.
-            (Self::Legs(found), Target::Legs(wanted)) if wanted.len() == 1 => {
-                found.len() == 1 && found[0].leg == wanted[0].leg
+            // The kernel keeps a multipath route of one next hop as a plain route, without its weight.
+            (Self::NextHops(found), Target::NextHops(wanted)) if wanted.len() == 1 => {
+                found.len() == 1 && found[0].next_hop == wanted[0].next_hop
             }
-            (Self::Legs(found), Target::Legs(wanted)) => {
+            (Self::NextHops(found), Target::NextHops(wanted)) => {
                 let mut found = found.clone();
                 found.sort();
                 found == *wanted
@@ -244,7 +244,7 @@ impl FoundTarget {
 
 /// A nexthop object as the kernel holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundNexthop {
+pub struct NexthopObject {
     /// Who made it: `nh_protocol`.
     pub protocol: u8,
     /// What it is.
@@ -255,9 +255,9 @@ pub struct FoundNexthop {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NexthopKind {
     /// One way out.
-    Single(Leg),
+    Single(NextHop),
     /// One way out, by a device that is no link's: of a line that was on it before.
-    Elsewhere,
+    ForeignDevice,
     /// A group of single objects.
     Group(Vec<Member>),
     /// Anything that we never write.
@@ -273,7 +273,7 @@ pub struct Member {
     pub weight: Weight,
 }
 
-impl fmt::Display for Leg {
+impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(gateway) = self.gateway {
             write!(f, "via {gateway} ")?;
@@ -283,15 +283,15 @@ impl fmt::Display for Leg {
     }
 }
 
-/// Legs as ip-route(8) takes them; one leg stands alone.
-fn fmt_legs(legs: &[WeightedLeg], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if let [only] = legs {
-        return write!(f, "{}", only.leg);
+/// Next hops as ip-route(8) takes them; one next hop stands alone.
+fn fmt_next_hops(next_hops: &[WeightedNextHop], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if let [only] = next_hops {
+        return write!(f, "{}", only.next_hop);
     }
     let mut space = "";
-    for WeightedLeg { leg, weight } in legs {
+    for WeightedNextHop { next_hop, weight } in next_hops {
         // `onlink` goes after the weight in a nexthop of ip-route(8) and before it alike.
-        write!(f, "{space}nexthop {leg} weight {weight}")?;
+        write!(f, "{space}nexthop {next_hop} weight {weight}")?;
         space = " ";
     }
     Ok(())
@@ -301,7 +301,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Group(id) => write!(f, "nhid {id}"),
-            Self::Legs(legs) => fmt_legs(legs, f),
+            Self::NextHops(next_hops) => fmt_next_hops(next_hops, f),
         }
     }
 }
@@ -310,7 +310,7 @@ impl fmt::Display for FoundTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nexthop { id, .. } => write!(f, "nhid {id}"),
-            Self::Legs(legs) => fmt_legs(legs, f),
+            Self::NextHops(next_hops) => fmt_next_hops(next_hops, f),
             Self::Other { kind, text, .. } => f.write_str(format!("{}{text}", kind.before_prefix()).trim_end()),
         }
     }
@@ -328,11 +328,11 @@ struct Selection<'a>(&'a FoundRoute);
 impl fmt::Display for Selection<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let FoundRoute { table, metric, protocol, target } = self.0;
-        let (kind, legs) = match target {
+        let (kind, next_hops) = match target {
             FoundTarget::Other { kind, text, .. } => (kind.before_prefix(), text.clone()),
             target => ("", target.to_string()),
         };
-        let text = format!("table {table} {kind}default metric {metric} protocol {protocol} {legs}");
+        let text = format!("table {table} {kind}default metric {metric} protocol {protocol} {next_hops}");
         f.write_str(text.trim_end())
     }
 }

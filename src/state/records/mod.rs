@@ -2,8 +2,8 @@
 //! directory, replaced atomically. Which link that is, is derived anew by each who reads them.
 
 pub(crate) mod derive;
-mod entry;
 mod legacy;
+mod record;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -25,7 +25,7 @@ use crate::event::Family;
 use crate::model::names::{HostAddr, IfName, LinkName};
 use crate::state::clock::boot_id;
 use crate::state::drain::{Drain, DrainLock};
-pub use entry::{Effect, Entries, Entry};
+pub use record::{Effect, Record, Records};
 use text::{Readable, Stored};
 
 /// Default state directory.
@@ -33,7 +33,7 @@ pub const DEFAULT_DIR: &str = "/run/multihome";
 
 /// What was said last of a link that is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct LinkRecord {
     /// Interface it is on.
     pub interface: IfName,
     /// Index of that interface: another one by the same name is another line.
@@ -68,34 +68,34 @@ pub struct V6 {
 
 /// Records by link: a map of them, with the drains beside it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Records {
-    records: BTreeMap<LinkName, Record>,
+pub struct LinkRecords {
+    records: BTreeMap<LinkName, LinkRecord>,
     /// Links that are kept out of use now.
     pub drained: BTreeMap<LinkName, Drain>,
 }
 
-impl Records {
+impl LinkRecords {
     /// No link is up, and none is drained.
     pub fn new() -> Self {
         Self::default()
     }
 }
 
-impl FromIterator<(LinkName, Record)> for Records {
-    fn from_iter<I: IntoIterator<Item = (LinkName, Record)>>(iter: I) -> Self {
+impl FromIterator<(LinkName, LinkRecord)> for LinkRecords {
+    fn from_iter<I: IntoIterator<Item = (LinkName, LinkRecord)>>(iter: I) -> Self {
         Self { records: iter.into_iter().collect(), drained: BTreeMap::new() }
     }
 }
 
-impl Deref for Records {
-    type Target = BTreeMap<LinkName, Record>;
+impl Deref for LinkRecords {
+    type Target = BTreeMap<LinkName, LinkRecord>;
 
     fn deref(&self) -> &Self::Target {
         &self.records
     }
 }
 
-impl DerefMut for Records {
+impl DerefMut for LinkRecords {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.records
     }
@@ -201,15 +201,15 @@ impl Store {
 
     /// What callers have said since boot. A file that cannot be read counts as none, and is told of beside the others: it
     /// must not keep the other links from being served.
-    pub fn entries(&self) -> (Entries, Vec<Error>) {
-        let mut entries = Entries::default();
+    pub fn records(&self) -> (Records, Vec<Error>) {
+        let mut records = Records::default();
         let mut errors = Vec::new();
         let mut old = Vec::new();
         let names = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|found| found.file_name());
         for name in names.filter_map(|name| name.into_string().ok()) {
             if let Some((interface, family)) = interface_of(&name) {
-                match self.entry(&interface, family) {
-                    Ok(entry) => entries.entries.extend(entry),
+                match self.record(&interface, family) {
+                    Ok(record) => records.all.extend(record),
                     Err(error) => errors.push(error),
                 }
             } else if let Some(link) = name.strip_suffix(".toml").and_then(|link| link.parse().ok()) {
@@ -217,38 +217,38 @@ impl Store {
             }
         }
         let boot = boot_id();
-        entries.entries.retain(|entry| entry.since.boot == boot);
-        self.add_old(&old, &boot, &mut entries, &mut errors);
-        (entries, errors)
+        records.all.retain(|record| record.since.boot == boot);
+        self.add_old(&old, &boot, &mut records, &mut errors);
+        (records, errors)
     }
 
     /// What is said of a family of an interface.
-    fn entry(&self, interface: &IfName, family: Family) -> Result<Option<Entry>, Error> {
+    fn record(&self, interface: &IfName, family: Family) -> Result<Option<Record>, Error> {
         let path = self.path(interface, family);
-        let entry: Option<Entry> = read(path.clone())?;
-        match entry {
-            Some(entry) if entry.interface != *interface || entry.family() != family => {
+        let record: Option<Record> = read(path.clone())?;
+        match record {
+            Some(record) if record.interface != *interface || record.family() != family => {
                 Err(Error::Malformed { path, reason: "it is about another interface or family".to_owned() })
             }
-            entry => Ok(entry),
+            record => Ok(record),
         }
     }
 
     /// What callers have said, by link, with the links that are drained.
-    pub fn load(&self, config: &Config) -> (Records, Vec<Error>) {
-        let (entries, mut errors) = self.entries();
-        let mut records = entries.records(config);
-        errors.extend(self.add_drained(config, &mut records));
-        (records, errors)
+    pub fn load(&self, config: &Config) -> (LinkRecords, Vec<Error>) {
+        let (records, mut errors) = self.records();
+        let mut link_records = records.by_link(config);
+        errors.extend(self.add_drained(config, &mut link_records));
+        (link_records, errors)
     }
 
     /// Adds the links that are drained; what cannot be read is returned.
-    pub fn add_drained(&self, config: &Config, records: &mut Records) -> Vec<Error> {
+    pub fn add_drained(&self, config: &Config, link_records: &mut LinkRecords) -> Vec<Error> {
         let mut errors = Vec::new();
         for link in &config.links {
             match read::<Drain>(self.drain_path(&link.name)) {
                 Ok(Some(drain)) if drain.is_in_force(&self.drain_lock_path(&link.name)) => {
-                    records.drained.insert(link.name.clone(), drain);
+                    link_records.drained.insert(link.name.clone(), drain);
                 }
                 Ok(_) => {}
                 Err(e) => errors.push(e),
@@ -260,10 +260,10 @@ impl Store {
     /// Writes `effect` down, under the lock of the records: the file is there as a whole or not at all at every instant.
     pub fn write(&self, effect: &Effect) -> Result<(), Error> {
         match effect {
-            Effect::Put(entry) => {
-                self.replace(entry.interface.as_str(), &self.path(&entry.interface, entry.family()), entry)
+            Effect::Put(record) => {
+                self.replace(record.interface.as_str(), &self.path(&record.interface, record.family()), record)
             }
-            Effect::Remove(entry) => remove(&self.path(&entry.interface, entry.family())),
+            Effect::Remove(record) => remove(&self.path(&record.interface, record.family())),
             Effect::NotUp | Effect::Stale(_) => Ok(()),
         }
     }

@@ -36,7 +36,7 @@ use netlink_packet_route::route::{RouteFlags, RouteProtocol, RouteScope};
 use crate::kernel::netlink::constants::{
     NHA_BLACKHOLE, NHA_GATEWAY, NHA_GROUP, NHA_GROUP_TYPE, NHA_ID, NHA_OIF, NHA_OP_FLAG_RESP_GRP_RESVD_0, NHA_OP_FLAGS,
 };
-use crate::model::routing::Hop;
+use crate::model::routing::FoundNextHop;
 
 #[cfg(test)]
 mod tests;
@@ -245,7 +245,7 @@ impl NexthopMessage {
     }
 
     /// Where it leads, if it is no group and leads out of a device.
-    pub(crate) fn hop(&self) -> Option<Hop> {
+    pub(crate) fn hop(&self) -> Option<FoundNextHop> {
         let flags = self.header.flags;
         let (mut device, mut gateway) = (None, None);
         for attribute in &self.attributes {
@@ -256,7 +256,7 @@ impl NexthopMessage {
             }
         }
         let (onlink, dead) = (flags.contains(RouteFlags::Onlink), flags.contains(RouteFlags::Dead));
-        Some(Hop { onlink, dead, ..Hop::new(device?, gateway) })
+        Some(FoundNextHop { onlink, dead, ..FoundNextHop::new(device?, gateway) })
     }
 
     /// What asks for all objects, groups included.
