@@ -7,13 +7,11 @@ use std::path::{Path, PathBuf};
 /// Why there is no configuration. Shown as `FILE:LINE: KEY: MESSAGE`, in one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Error {
-    /// The file that was read.
     pub file: PathBuf,
     /// Where in the file; none if it could not be read.
     pub place: Option<Place>,
     /// The key whose value is wrong, if it is about one.
     pub key: Option<String>,
-    /// What is wrong, and what to write instead.
     pub message: String,
 }
 

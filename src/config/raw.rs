@@ -75,7 +75,6 @@ tables! {
         otherwise: "otherwise",
     }
 
-    /// `[settings]`.
     RawSettings {
         rule_priority: "rule-priority",
         metric: "metric",

@@ -21,15 +21,12 @@ pub fn environment(name: &str) -> Option<String> {
 /// What a caller said and cannot be: one line for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// One value is wrong by itself.
     #[error(transparent)]
     Invalid(#[from] InvalidValue),
     /// An IPv4 address at one end, an IPv6 address at the other.
     #[error("local address {local} and remote address {remote} do not belong together: write two of the same family")]
     MixedFamilies {
-        /// Our end.
         local: IpAddr,
-        /// The peer's.
         remote: IpAddr,
     },
 }
@@ -37,9 +34,7 @@ pub enum Error {
 /// What a caller says about one interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Up or down.
     pub kind: EventKind,
-    /// The interface it is about.
     pub interface: IfName,
     /// Names by which the caller knows the link, best first (pppd: ipparam, then LINKNAME).
     pub names: Vec<String>,
@@ -60,9 +55,7 @@ pub enum EventKind {
 /// Addresses of a link as its caller gives them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Addresses {
-    /// IPv4.
     V4 {
-        /// Our address.
         local: Option<HostAddr>,
         /// The peer or router through which the Internet is reached; `None`: the device itself.
         gateway: Option<HostAddr>,

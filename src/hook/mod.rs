@@ -39,29 +39,21 @@ pub enum Error {
     /// The configuration; what the caller said is written down.
     #[error("{source}; {recorded}")]
     Deferred {
-        /// What is wrong with it.
         source: Box<config::Error>,
-        /// What is written down.
         recorded: String,
     },
-    /// There was no pass.
     #[error(transparent)]
     Pass(#[from] pass::Error),
-    /// The kernel.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
-    /// The interface does not exist.
     #[error("interface {interface} does not exist: {link} stays down")]
     NoInterface {
-        /// Which was said to be up.
         interface: String,
-        /// The link.
         link: String,
     },
     /// Some of it is not as it should be; each has been logged.
     #[error("{}", summary(.0))]
     Incomplete(Vec<Failure>),
-    /// Standard output is closed.
     #[error("cannot print: {0}")]
     Print(#[from] io::Error),
 }

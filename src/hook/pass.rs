@@ -19,13 +19,10 @@ use crate::state::records::{self, Effect, LinkRecords, Store};
 /// Why there was no pass.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The records.
     #[error(transparent)]
     Records(#[from] records::Error),
-    /// The lock.
     #[error(transparent)]
     Lock(#[from] lock::Error),
-    /// The kernel.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
 }
@@ -44,9 +41,7 @@ impl Error {
 /// What passes are made with.
 #[derive(Debug)]
 pub struct Pass<'a> {
-    /// The configuration.
     pub config: &'a Config,
-    /// The state directory.
     pub store: Store,
     /// Who we are, for others who wait for the lock.
     pub who: String,

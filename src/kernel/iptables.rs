@@ -30,37 +30,26 @@ const DIRECTORIES: [&str; 5] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/
 /// Why the packet filter was not changed.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// It is not installed.
     #[error(
         "{program} is in none of {}: install iptables, or write firewall = \"none\" in [settings] and pin connections \
          by other means", DIRECTORIES.join(", ")
     )]
     Missing {
-        /// Which.
         program: &'static str,
     },
-    /// It cannot be run.
     #[error("cannot run {}: {source}", path.display())]
     Run {
-        /// Which.
         path: PathBuf,
-        /// Why not.
         source: io::Error,
     },
-    /// It hung, and was killed.
     #[error("{} had not ended after {} s and was killed: run it by hand to see what it waits for", path.display(), limit.as_secs())]
     Hung {
-        /// Which.
         path: PathBuf,
-        /// How long it had.
         limit: Duration,
     },
-    /// It said no.
     #[error("{} has refused our rules ({status}): {stderr}", path.display())]
     Refused {
-        /// Which.
         path: PathBuf,
-        /// Its exit status.
         status: ExitStatus,
         /// What it said, shortened.
         stderr: String,

@@ -46,36 +46,24 @@ pub trait Kernel {
 /// Why the kernel was not read or changed.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// Something could not be looked at.
     #[error("cannot read {what} of the kernel: {source}")]
     Read {
-        /// What was asked for.
         what: &'static str,
-        /// Why not.
         source: socket::Error,
     },
-    /// A change was refused.
     #[error("`{command}` was refused: {source}{}", if self.is_permission() { "; this needs root, or CAP_NET_ADMIN" } else { "" })]
     Change {
-        /// The change, as a command.
         command: String,
-        /// Why.
         source: socket::Error,
     },
-    /// A sysctl could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Sysctl {
-        /// Read or write.
         action: &'static str,
-        /// Its file.
         path: PathBuf,
-        /// Why.
         source: io::Error,
     },
-    /// The packet filter was not changed.
     #[error("firewall: {0}")]
     Firewall(#[from] iptables::Error),
-    /// There is no socket.
     #[error("cannot open a netlink socket: {0}")]
     Open(#[source] io::Error),
 }

@@ -20,32 +20,24 @@ pub enum Change {
     HashPolicy(u8),
     /// Put a link's device into the group by which our firewall rules know it.
     DeviceGroup {
-        /// The device.
         device: Device,
-        /// The group; 0 is that of all other devices.
         group: u32,
     },
     /// Create or replace a single nexthop object.
     Nexthop {
-        /// Its id.
         id: u32,
-        /// Where it leads.
         next_hop: NextHop,
     },
     /// Create or replace a nexthop group.
     Group {
-        /// Its id.
         id: u32,
-        /// Its members.
         members: Vec<Member>,
     },
     /// Delete a nexthop object or group of ours.
     DeleteNexthop(u32),
     /// Create a default route, or replace the first of its table and metric.
     Route(DefaultRoute),
-    /// Delete a default route.
     DeleteRoute(FoundRoute),
-    /// Add a rule.
     Rule(Rule),
     /// Put back a rule that the kernel starts with. It bears the kernel's protocol number: it is nobody's.
     KernelRule(Rule),

@@ -12,7 +12,6 @@ use crate::model::routing::{ArpKey, Device, FoundRoute, FoundRule, NexthopObject
 /// What to look at, so that the cost of looking does not depend on what else the kernel holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Interfaces.
     pub interfaces: BTreeSet<IfName>,
     /// Indices of interfaces: one that is among none of those may have been renamed.
     pub indices: BTreeSet<u32>,
@@ -57,7 +56,6 @@ impl Observed {
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
-    /// Name and index.
     pub device: Device,
     /// Whether packets can leave by it.
     pub state: InterfaceState,
@@ -93,7 +91,6 @@ pub enum InterfaceState {
 /// An IPv4 address of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Address {
-    /// The address itself.
     pub local: HostAddr,
     /// What is reached directly by it: the peer, or the subnet.
     pub reaches: Ipv4Net,

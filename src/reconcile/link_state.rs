@@ -10,7 +10,6 @@ use crate::state::records::{LinkRecord, LinkRecords};
 /// A link with a way out: it can carry traffic, or could if it had its carrier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveLink<'a> {
-    /// As configured.
     pub link: &'a Link,
     /// The way out by it.
     pub next_hop: NextHop,

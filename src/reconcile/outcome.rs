@@ -22,7 +22,6 @@ pub enum Failure {
     /// The kernel refused twice.
     #[error("{error}{}", link.as_ref().map(|l| format!("; link {l} is left out until its next event")).unwrap_or_default())]
     Refused {
-        /// What it said.
         error: kernel::Error,
         /// Link that cannot be used for it.
         link: Option<LinkName>,
@@ -80,7 +79,6 @@ pub struct Outcome {
     pub live: Vec<LinkName>,
     /// Links that are recorded as up and cannot carry traffic: down, or without carrier or address.
     pub dead: Vec<LinkName>,
-    /// How long it took.
     pub elapsed: Duration,
 }
 

@@ -19,7 +19,6 @@ use nix::libc::{F_UNLCK, F_WRLCK, SEEK_SET, flock};
 /// A drain of one link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drain {
-    /// Process that wants it.
     pub pid: u32,
     /// Its end, in seconds since boot: nobody sets that clock.
     pub until: u64,

@@ -21,19 +21,14 @@ pub enum Error {
         path.display(), humantime::format_duration(*timeout)
     )]
     Timeout {
-        /// The lock file.
         path: PathBuf,
-        /// How long was waited.
         timeout: Duration,
         /// Who has it, as far as is known.
         holder: String,
     },
-    /// The system refused.
     #[error("cannot lock {}: {source}", path.display())]
     Io {
-        /// The lock file.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
 }

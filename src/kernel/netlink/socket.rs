@@ -40,18 +40,14 @@ const LARGE_RECEIVE_BUFFER: usize = 64 << 10;
 /// Why a request failed.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The kernel refused.
     #[error("{source}{}", reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default())]
     Refused {
-        /// The error number.
         source: io::Error,
         /// The kernel's own words, where it has some (its extended acknowledgement).
         reason: Option<String>,
     },
-    /// The socket itself failed.
     #[error("netlink socket: {0}")]
     Socket(#[from] io::Error),
-    /// An answer that makes no sense.
     #[error("cannot read the kernel's answer: {0}")]
     Decode(String),
     /// The dump was interrupted by changes every time.

@@ -8,17 +8,14 @@ use std::time::{Duration, Instant};
 pub enum Notice {
     /// An interface was unregistered (`RTM_DELLINK`).
     Removed {
-        /// Its index.
         index: u32,
     },
     /// An interface got an IPv4 address (`RTM_NEWADDR`).
     AddressAdded {
-        /// Its index.
         index: u32,
     },
     /// Notices were lost; `exists` says whether the interface is there after all.
     Overrun {
-        /// Whether it is there.
         exists: bool,
     },
     /// Somebody wants us to end: pppd sends SIGTERM when it exits itself.

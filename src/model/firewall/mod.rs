@@ -24,7 +24,6 @@ pub const PREFIX: &str = "MULTIHOME";
 pub enum Table {
     /// Marks, before the packet is routed.
     Mangle,
-    /// Addresses.
     Nat,
 }
 
@@ -44,7 +43,6 @@ impl Table {
 /// A chain of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Chain {
-    /// Its name.
     pub name: String,
     /// The kernel's chain that jumps to it; `None`: only other chains of ours do.
     pub hook: Option<&'static str>,
@@ -57,7 +55,6 @@ pub struct Chain {
 /// What a table should hold of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Ruleset {
-    /// The table.
     pub table: Table,
     /// Its chains; none: nothing of ours.
     pub chains: Vec<Chain>,
@@ -125,7 +122,6 @@ pub type FoundChains = BTreeMap<String, Vec<FoundChainRule>>;
 /// What was found in the packet filter: our chains, and the kernel's own that may jump to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FoundFirewall {
-    /// Chains by table.
     pub tables: BTreeMap<Table, FoundChains>,
     /// What there is of ours besides.
     pub leftover: Option<Leftover>,
@@ -187,9 +183,7 @@ impl Variant {
 /// Chains of ours in the packet filter that the machine's iptables is not about (any more): they are in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
-    /// Which.
     pub variant: Variant,
-    /// Chains by table.
     pub tables: BTreeMap<Table, FoundChains>,
 }
 
@@ -203,11 +197,8 @@ impl Leftover {
 /// Input of one run of `iptables-restore --noflush`, which makes all of it or nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// The packet filter that it is for.
     pub variant: Variant,
-    /// The table that it is for.
     pub table: Table,
-    /// Its lines.
     pub text: String,
     /// It matches device groups, which old kernels lack.
     pub by_group: bool,

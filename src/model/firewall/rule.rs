@@ -60,9 +60,7 @@ pub enum Verdict {
 /// A rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ChainRule {
-    /// All have to be met.
     pub matches: Vec<Match>,
-    /// What it does.
     pub verdict: Verdict,
 }
 

@@ -15,7 +15,6 @@ use crate::model::names::{HostAddr, IfName, TableId, Weight};
 pub struct Device {
     /// Kernel's interface index: never used twice while the system runs.
     pub index: u32,
-    /// Its name.
     pub name: IfName,
 }
 
@@ -50,7 +49,6 @@ impl ArpKey {
 /// One way out: a device, and the gateway behind it if there is one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NextHop {
-    /// Device that packets leave by.
     pub device: Device,
     /// Next router; `None`: the device leads to one peer.
     pub gateway: Option<HostAddr>,
@@ -61,9 +59,7 @@ pub struct NextHop {
 /// A next hop and its share of new flows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WeightedNextHop {
-    /// The way out.
     pub next_hop: NextHop,
-    /// Its share.
     pub weight: Weight,
 }
 
@@ -79,24 +75,19 @@ pub enum Target {
 /// A default route of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DefaultRoute {
-    /// Table it is in.
     pub table: TableId,
     /// Its metric: the lowest of a table wins.
     pub metric: u32,
-    /// Where it leads.
     pub target: Target,
 }
 
 /// A default route as the kernel holds it, whoever made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundRoute {
-    /// Table it is in.
     pub table: TableId,
-    /// Its metric.
     pub metric: u32,
     /// Who made it: `rtm_protocol`.
     pub protocol: u8,
-    /// Where it leads.
     pub target: FoundTarget,
 }
 
@@ -105,16 +96,13 @@ pub struct FoundRoute {
 pub enum FoundTarget {
     /// A nexthop object or group, by id; its devices as the kernel resolved them.
     Nexthop {
-        /// Id of the object.
         id: u32,
-        /// Interface indices.
         devices: Vec<u32>,
     },
     /// Next hops that we could have written, in the kernel's order: a deletion has to name them so.
     NextHops(Vec<WeightedNextHop>),
     /// Anything else: unreachable, an IPv6 gateway, a device that we do not know.
     Other {
-        /// Its type.
         kind: RouteKind,
         /// Its next hops as ip-route(8) would show them; empty where there are none.
         text: String,
@@ -195,9 +183,7 @@ impl RouteKind {
 /// A next hop of a route as the kernel holds it, whoever made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FoundNextHop {
-    /// Interface index.
     pub device: u32,
-    /// Gateway.
     pub gateway: Option<IpAddr>,
     /// Share of the flows.
     pub weight: u16,
@@ -247,7 +233,6 @@ impl FoundTarget {
 pub struct NexthopObject {
     /// Who made it: `nh_protocol`.
     pub protocol: u8,
-    /// What it is.
     pub kind: NexthopKind,
 }
 
@@ -267,7 +252,6 @@ pub enum NexthopKind {
 /// Member of a nexthop group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Member {
-    /// Id of its nexthop object.
     pub id: u32,
     /// Its share of new flows.
     pub weight: Weight,

@@ -25,7 +25,6 @@ pub struct Desired {
     pub routes: Vec<DefaultRoute>,
     /// Whether an uplink can carry traffic now.
     pub carries: bool,
-    /// Nexthop objects by id.
     pub nexthops: BTreeMap<u32, NextHop>,
     /// Nexthop groups by id, members sorted by id.
     pub groups: BTreeMap<u32, Vec<Member>>,
@@ -38,9 +37,7 @@ pub struct Desired {
 /// How the default routes of main are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DefaultRouteMode {
-    /// By nexthop groups.
     Objects,
-    /// As multipath routes.
     Multipath,
 }
 

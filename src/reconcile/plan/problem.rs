@@ -27,9 +27,7 @@ pub enum Problem {
          instead of a nexthop group. Set `nexthop-id` in [settings] to a range that is free"
     )]
     ForeignNexthop {
-        /// The id.
         id: u32,
-        /// Whose it is.
         protocol: u8,
     },
     /// The configuration wants what the kernel has not.

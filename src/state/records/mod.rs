@@ -34,7 +34,6 @@ pub const DEFAULT_DIR: &str = "/run/multihome";
 /// What was said last of a link that is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkRecord {
-    /// Interface it is on.
     pub interface: IfName,
     /// Index of that interface: another one by the same name is another line.
     pub index: u32,
@@ -51,7 +50,6 @@ pub struct LinkRecord {
 /// IPv4 addresses of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct V4 {
-    /// Our address.
     pub local: Option<HostAddr>,
     /// Gateway; `None`: the device itself.
     pub gateway: Option<HostAddr>,
@@ -60,9 +58,7 @@ pub struct V4 {
 /// IPv6 addresses of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct V6 {
-    /// Our address.
     pub local: Ipv6Addr,
-    /// The peer's.
     pub remote: Ipv6Addr,
 }
 
@@ -104,14 +100,10 @@ impl DerefMut for LinkRecords {
 /// Why a record could not be read or written.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried.
         action: &'static str,
-        /// With what.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
     /// Somebody else could write there.
@@ -123,12 +115,9 @@ pub enum Error {
     /// One of another user in its place would keep root's hooks out.
     #[error("there is no {} yet, and only root may make it: `mhctl apply` at boot does (multihome.service)", .0.display())]
     Absent(PathBuf),
-    /// Not a record of ours.
     #[error("{} is not a record of ours: {reason}; remove it", path.display())]
     Malformed {
-        /// Which file.
         path: PathBuf,
-        /// What is wrong with it.
         reason: String,
     },
 }

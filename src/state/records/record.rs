@@ -16,11 +16,9 @@ pub struct Record {
     pub names: Vec<String>,
     /// Process that brought the link up.
     pub session: Option<u32>,
-    /// When it came up.
     pub since: Moment,
     /// The link that it was by the configuration of that time; `None`: nobody could read that.
     pub link: Option<LinkName>,
-    /// What it came up with.
     pub addresses: Addresses,
 }
 

@@ -85,7 +85,6 @@ impl Parseable<[u8]> for NexthopHeader {
 /// A member of a group: `struct nexthop_grp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NexthopGroupEntry {
-    /// The member's id.
     pub id: u32,
     /// Its share of the flows, from 1. More than 255 needs kernel 6.12, and is EINVAL before (`nh_check_attr_group`: the
     /// value on the wire, one less, may be 254).
@@ -113,7 +112,6 @@ impl NexthopGroupEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NexthopAttribute {
-    /// The object's id.
     Id(u32),
     /// The members; then the object is a group. At most 8191 of them fit.
     Group(Vec<NexthopGroupEntry>),
@@ -121,13 +119,10 @@ pub enum NexthopAttribute {
     GroupType(u16),
     /// Drops what is sent to it.
     Blackhole,
-    /// Index of the device.
     Oif(u32),
-    /// The gateway.
     Gateway(IpAddr),
     /// Says more about the answer.
     OpFlags(u32),
-    /// Anything else.
     Other(DefaultNla),
 }
 
@@ -201,7 +196,6 @@ fn parse_group(value: &[u8], high_byte: bool) -> Result<Vec<NexthopGroupEntry>, 
 /// A nexthop object, or a request about some.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NexthopMessage {
-    /// The fixed part.
     pub header: NexthopHeader,
     /// The rest. The kernel asks for no order.
     pub attributes: Vec<NexthopAttribute>,
@@ -234,7 +228,6 @@ impl NexthopMessage {
         Self { attributes: vec![NexthopAttribute::Id(id)], ..Self::default() }
     }
 
-    /// The object's id.
     pub(crate) fn id(&self) -> Option<u32> {
         self.attributes.iter().find_map(|a| if let NexthopAttribute::Id(id) = a { Some(*id) } else { None })
     }
