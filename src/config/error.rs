@@ -97,7 +97,7 @@ pub(super) struct SpannedError {
 
 impl SpannedError {
     /// What is no TOML at all.
-    pub fn from_toml(error: &toml::de::Error, text: &str) -> Self {
+    pub(crate) fn from_toml(error: &toml::de::Error, text: &str) -> Self {
         let span = error.span().unwrap_or_default();
         let message = match (error.message(), unquoted(text, span.start)) {
             ("duplicate key", _) => {

@@ -74,7 +74,7 @@ impl<'a> Field<'a> {
     }
 
     /// `expected` says what to write instead.
-    pub fn invalid(self, expected: impl Display) -> SpannedError {
+    pub(crate) fn invalid(self, expected: impl Display) -> SpannedError {
         self.error(format!("{} is not valid: {expected}", self.shown()))
     }
 
@@ -83,7 +83,7 @@ impl<'a> Field<'a> {
     }
 
     /// Text for people, or for pppd: anything that keeps a log line whole.
-    pub fn label(self) -> Result<String, SpannedError> {
+    pub(crate) fn label(self) -> Result<String, SpannedError> {
         let text = self.text()?;
         let ok = !text.trim().is_empty() && text.chars().count() <= 64 && !text.contains(char::is_control);
         if ok { Ok(text.to_owned()) } else { Err(self.invalid("write 1 to 64 printable characters")) }
@@ -94,7 +94,7 @@ impl<'a> Field<'a> {
         self.text()?.parse().map_err(|e: InvalidValue| self.invalid(e.expected()))
     }
 
-    pub fn int<T: TryFrom<i64>>(self) -> Option<T> {
+    pub(crate) fn int<T: TryFrom<i64>>(self) -> Option<T> {
         raw::int(self.value()).and_then(|n| T::try_from(n).ok())
     }
 
@@ -114,7 +114,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    pub fn flag(self) -> Result<bool, SpannedError> {
+    pub(crate) fn flag(self) -> Result<bool, SpannedError> {
         self.value().as_bool().ok_or_else(|| self.invalid("write true or false"))
     }
 
@@ -129,7 +129,7 @@ impl<'a> Field<'a> {
     }
 
     /// From `least` to 10 minutes: no caller waits longer for a hook.
-    pub fn duration(self, least: Duration) -> Result<Duration, SpannedError> {
+    pub(crate) fn duration(self, least: Duration) -> Result<Duration, SpannedError> {
         let given = self.value().as_str().and_then(|s| humantime::parse_duration(s).ok());
         given.filter(|d| (least..=Duration::from_mins(10)).contains(d)).ok_or_else(|| {
             let least = humantime::format_duration(least);

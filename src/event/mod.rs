@@ -10,7 +10,7 @@ pub use crate::model::names::Family;
 use crate::model::names::{HostAddr, IfName, InvalidValue};
 
 /// The environment, handed in so that callers stay pure; `None`: no such variable.
-pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// A variable of this process's environment. What is no text in it becomes U+FFFD, and the variable says
 /// something all the same: a name of such bytes is a name.
@@ -25,10 +25,7 @@ pub enum Error {
     Invalid(#[from] InvalidValue),
     /// An IPv4 address at one end, an IPv6 address at the other.
     #[error("local address {local} and remote address {remote} do not belong together: write two of the same family")]
-    MixedFamilies {
-        local: IpAddr,
-        remote: IpAddr,
-    },
+    MixedFamilies { local: IpAddr, remote: IpAddr },
 }
 
 /// What a caller says about one interface.

@@ -38,19 +38,13 @@ pub enum Error {
     Config(#[from] config::Error),
     /// The configuration; what the caller said is written down.
     #[error("{source}; {recorded}")]
-    Deferred {
-        source: Box<config::Error>,
-        recorded: String,
-    },
+    Deferred { source: Box<config::Error>, recorded: String },
     #[error(transparent)]
     Pass(#[from] pass::Error),
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
     #[error("interface {interface} does not exist: {link} stays down")]
-    NoInterface {
-        interface: String,
-        link: String,
-    },
+    NoInterface { interface: String, link: String },
     /// Some of it is not as it should be; each has been logged.
     #[error("{}", summary(.0))]
     Incomplete(Vec<Failure>),
@@ -60,7 +54,7 @@ pub enum Error {
 
 impl Error {
     /// The exit status that stands for it.
-    pub fn exit_status(&self) -> u8 {
+    pub(crate) fn exit_status(&self) -> u8 {
         if matches!(self, Self::Usage(_)) { cli::USAGE } else { cli::FAILED }
     }
 }

@@ -29,7 +29,7 @@ pub enum Error {
 
 impl Error {
     /// Whether the reason is a lack of privileges.
-    pub fn is_permission(&self) -> bool {
+    pub(crate) fn is_permission(&self) -> bool {
         match self {
             Self::Records(e) => e.is_permission(),
             Self::Lock(e) => e.is_permission(),
@@ -40,7 +40,7 @@ impl Error {
 
 /// What passes are made with.
 #[derive(Debug)]
-pub struct Pass<'a> {
+pub(crate) struct Pass<'a> {
     pub config: &'a Config,
     pub store: Store,
     /// Who we are, for others who wait for the lock.
@@ -54,12 +54,12 @@ impl Pass<'_> {
     }
 
     /// The records as they are; one that cannot be read is told of and counts as none.
-    pub fn link_records(&self) -> LinkRecords {
+    pub(crate) fn link_records(&self) -> LinkRecords {
         self.link_records_after(&Effect::NotUp)
     }
 
     /// The same as if `effect` were carried out.
-    pub fn link_records_after(&self, effect: &Effect) -> LinkRecords {
+    pub(crate) fn link_records_after(&self, effect: &Effect) -> LinkRecords {
         let (mut records, mut errors) = self.store.records();
         records.carry_out(effect);
         let mut link_records = records.by_link(self.config);
@@ -82,7 +82,12 @@ impl Pass<'_> {
     }
 
     /// Makes a pass for an event of the links that it is `about`; `unwritten` is what could not be written down.
-    pub fn run_for(&self, flush_scope: &FlushScope, unwritten: &Effect, kernel: &mut Linux) -> Result<Outcome, Error> {
+    pub(crate) fn run_for(
+        &self,
+        flush_scope: &FlushScope,
+        unwritten: &Effect,
+        kernel: &mut Linux,
+    ) -> Result<Outcome, Error> {
         let lock = self.lock("lock")?;
         let records = self.link_records_after(unwritten);
         let outcome = reconcile(self.config, &records, flush_scope, kernel);

@@ -34,19 +34,11 @@ pub enum Error {
         "{program} is in none of {}: install iptables, or write firewall = \"none\" in [settings] and pin connections \
          by other means", DIRECTORIES.join(", ")
     )]
-    Missing {
-        program: &'static str,
-    },
+    Missing { program: &'static str },
     #[error("cannot run {}: {source}", path.display())]
-    Run {
-        path: PathBuf,
-        source: io::Error,
-    },
+    Run { path: PathBuf, source: io::Error },
     #[error("{} had not ended after {} s and was killed: run it by hand to see what it waits for", path.display(), limit.as_secs())]
-    Hung {
-        path: PathBuf,
-        limit: Duration,
-    },
+    Hung { path: PathBuf, limit: Duration },
     #[error("{} has refused our rules ({status}): {stderr}", path.display())]
     Refused {
         path: PathBuf,
@@ -58,7 +50,7 @@ pub enum Error {
 
 impl Error {
     /// Whether another batch might do better: it was read, and something in it is not known here.
-    pub fn is_about_rules(&self) -> bool {
+    pub(crate) fn is_about_rules(&self) -> bool {
         // RESOURCE_PROBLEM of iptables(8): somebody else holds its lock.
         const BUSY: i32 = 4;
         matches!(self, Self::Refused { status, .. } if status.signal().is_none() && status.code() != Some(BUSY))
@@ -84,7 +76,7 @@ pub fn save() -> Result<FoundFirewall, Error> {
 }
 
 /// Our chains of `ip_tables`, whose tables are there, on a machine whose iptables is the other variant.
-pub fn leftover_of_legacy() -> Result<Option<Leftover>, Error> {
+pub(crate) fn leftover_of_legacy() -> Result<Option<Leftover>, Error> {
     // All tables that there are: to ask for another would make it.
     let text = saved(Variant::Legacy, &[])?;
     let mut tables = BTreeMap::new();
@@ -98,7 +90,7 @@ pub fn leftover_of_legacy() -> Result<Option<Leftover>, Error> {
 }
 
 /// The variant of the machine's iptables, by the file that its name leads to.
-pub fn usual_variant() -> Option<Variant> {
+pub(crate) fn usual_variant() -> Option<Variant> {
     let file = find(Variant::Usual.save()).and_then(|path| path.canonicalize().ok())?;
     let name = file.file_name()?.to_str()?;
     match (name.contains("legacy"), name.contains("nft")) {
@@ -109,7 +101,7 @@ pub fn usual_variant() -> Option<Variant> {
 }
 
 /// What iptables-save(8) of a variant writes with `options`.
-pub fn saved(variant: Variant, options: &[&str]) -> Result<String, Error> {
+pub(crate) fn saved(variant: Variant, options: &[&str]) -> Result<String, Error> {
     output(variant.save(), options)
 }
 

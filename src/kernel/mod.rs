@@ -47,21 +47,11 @@ pub trait Kernel {
 #[derive(Debug, Error)]
 pub enum Error {
     #[error("cannot read {what} of the kernel: {source}")]
-    Read {
-        what: &'static str,
-        source: socket::Error,
-    },
+    Read { what: &'static str, source: socket::Error },
     #[error("`{command}` was refused: {source}{}", if self.is_permission() { "; this needs root, or CAP_NET_ADMIN" } else { "" })]
-    Change {
-        command: String,
-        source: socket::Error,
-    },
+    Change { command: String, source: socket::Error },
     #[error("cannot {action} {}: {source}", path.display())]
-    Sysctl {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Sysctl { action: &'static str, path: PathBuf, source: io::Error },
     #[error("firewall: {0}")]
     Firewall(#[from] iptables::Error),
     #[error("cannot open a netlink socket: {0}")]
@@ -70,7 +60,7 @@ pub enum Error {
 
 impl Error {
     /// Whether the reason is a lack of privileges: then no other change will do better.
-    pub fn is_permission(&self) -> bool {
+    pub(crate) fn is_permission(&self) -> bool {
         match self {
             Self::Change { source, .. } | Self::Read { source, .. } => source.is_permission(),
             Self::Sysctl { .. } | Self::Firewall(_) | Self::Open(_) => false,
@@ -96,7 +86,7 @@ impl Linux {
     }
 
     /// Whether the interface of this name and index is up, with its carrier.
-    pub fn is_up(&mut self, name: &IfName, index: u32) -> Result<bool, Error> {
+    pub(crate) fn is_up(&mut self, name: &IfName, index: u32) -> Result<bool, Error> {
         let found = interface::by_name(&mut self.socket, name)?;
         Ok(found.is_some_and(|found| found.index == index && found.state == InterfaceState::Up))
     }
@@ -130,7 +120,7 @@ pub fn index(name: &IfName) -> Result<Option<u32>, Error> {
 }
 
 /// Our chains in the packet filter, for those who ask nothing else.
-pub fn packet_filter() -> Result<FoundFirewall, Error> {
+pub(crate) fn packet_filter() -> Result<FoundFirewall, Error> {
     observe::firewall()
 }
 

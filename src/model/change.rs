@@ -51,7 +51,7 @@ pub enum Change {
 
 impl Change {
     /// Whether packets may take another way after it.
-    pub fn is_route(&self) -> bool {
+    pub(crate) fn is_route(&self) -> bool {
         let is_other = matches!(self, Self::LooseRpFilter(_) | Self::OwnArp(..) | Self::DeviceGroup { .. });
         !is_other && !matches!(self, Self::Firewall(_) | Self::FlushConnections(_))
     }

@@ -80,7 +80,7 @@ impl IfName {
     }
 
     /// The name as sh(1) takes it: the kernel allows `x;id&`.
-    pub fn quoted(&self) -> Cow<'_, str> {
+    pub(crate) fn quoted(&self) -> Cow<'_, str> {
         sh::quoted(&self.0)
     }
 }
@@ -118,7 +118,7 @@ impl TableId {
     /// The kernel's own, of this host's addresses.
     pub const LOCAL: Self = Self(255);
     /// The kernel's own, which its last rule looks up.
-    pub const DEFAULT: Self = Self(253);
+    pub(crate) const DEFAULT: Self = Self(253);
 
     /// A link's table: not 0 (unspec), 253 (default), 254 (main) or 255 (local).
     pub fn new(n: u32) -> Result<Self, InvalidValue> {

@@ -48,7 +48,7 @@ pub struct Observed {
 
 impl Observed {
     /// Whether this kernel routes IPv6. One that does has the rule that looks up `local`; one without rules needs none.
-    pub fn has_ipv6(&self) -> bool {
+    pub(crate) fn has_ipv6(&self) -> bool {
         self.rules.iter().any(|found| found.rule.family == Family::V6)
     }
 }

@@ -26,7 +26,7 @@ impl LiveLink<'_> {
     }
 
     /// Whether it is an Ethernet without a router: each host of the Internet is looked for on it by ARP.
-    pub fn lacks_gateway(&self, observed: &Observed) -> bool {
+    pub(crate) fn lacks_gateway(&self, observed: &Observed) -> bool {
         let interface = observed.interfaces.get(&self.next_hop.device.name);
         self.next_hop.gateway.is_none() && interface.is_some_and(|interface| interface.arp)
     }
@@ -64,7 +64,7 @@ impl<'a> LinkState<'a> {
     }
 
     /// Whether it was said to be up, and no packet can leave by it.
-    pub fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         matches!(self, Self::Dead | Self::NoCarrier(_))
     }
 }

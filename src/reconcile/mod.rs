@@ -10,7 +10,8 @@ mod refused;
 
 use std::time::Instant;
 
-pub use outcome::{Failure, Outcome, Warning, summary};
+pub(crate) use outcome::summary;
+pub use outcome::{Failure, Outcome, Warning};
 
 use crate::config::Config;
 use crate::kernel::{self, Kernel};

@@ -83,7 +83,7 @@ pub struct Outcome {
 }
 
 /// Failures on one line of a length that a log takes.
-pub fn summary(failures: &[Failure]) -> String {
+pub(crate) fn summary(failures: &[Failure]) -> String {
     const SHOWN: usize = 3;
     let mut all: Vec<_> = failures.iter().take(SHOWN).map(ToString::to_string).collect();
     if let Some(more) = failures.len().checked_sub(SHOWN).filter(|more| *more > 0) {

@@ -27,15 +27,12 @@ pub enum Error {
         holder: String,
     },
     #[error("cannot lock {}: {source}", path.display())]
-    Io {
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 impl Error {
     /// Whether the reason is a lack of privileges.
-    pub fn is_permission(&self) -> bool {
+    pub(crate) fn is_permission(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
     }
 }
@@ -44,13 +41,13 @@ impl Error {
 /// is closed on exec, so that no child can hold it longer; the file is never removed, since then
 /// two could hold locks on two files of one name.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     _file: File,
 }
 
 impl Lock {
     /// Waits at most `timeout` for the lock on `path`; `who` is what others are told meanwhile.
-    pub fn acquire(path: &Path, timeout: Duration, who: &str) -> Result<Self, Error> {
+    pub(crate) fn acquire(path: &Path, timeout: Duration, who: &str) -> Result<Self, Error> {
         let failed = |source| Error::Io { path: path.to_owned(), source };
         // 0600: whoever may open it may lock it (flock(2)), and any user of the machine could hold back every event.
         let file = open(path, OpenOptions::new().write(true).create(true).truncate(false).mode(0o600));

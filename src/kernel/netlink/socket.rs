@@ -76,22 +76,22 @@ impl Error {
 
     /// Whether what was to be changed or deleted is not there: ESRCH of routes, ENOENT of rules and nexthops, ENODEV
     /// where the device went as well.
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         matches!(self.refused(), Some(libc::ENOENT | libc::ESRCH | libc::ENODEV))
     }
 
     /// Whether what was to be made is there already.
-    pub fn already_exists(&self) -> bool {
+    pub(crate) fn already_exists(&self) -> bool {
         self.refused() == Some(libc::EEXIST)
     }
 
     /// Whether the kernel wants more privileges.
-    pub fn is_permission(&self) -> bool {
+    pub(crate) fn is_permission(&self) -> bool {
         self.refused() == Some(libc::EPERM)
     }
 
     /// Whether this kernel knows no such request.
-    pub fn is_unsupported(&self) -> bool {
+    pub(crate) fn is_unsupported(&self) -> bool {
         self.refused() == Some(libc::EOPNOTSUPP)
     }
 }
@@ -120,7 +120,7 @@ impl Socket {
     }
 
     /// A socket to its netfilter side: connection tracking and `nf_tables`.
-    pub fn open_netfilter() -> io::Result<Self> {
+    pub(crate) fn open_netfilter() -> io::Result<Self> {
         Self::of(NETLINK_NETFILTER)
     }
 

@@ -33,7 +33,7 @@ pub struct Watch {
 
 impl Watch {
     /// Subscribes, and takes SIGTERM over from here on.
-    pub fn subscribe() -> Result<Self, Error> {
+    pub(crate) fn subscribe() -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let entered = runtime.enter();
         let mut socket = TokioSocket::new(NETLINK_ROUTE)?;

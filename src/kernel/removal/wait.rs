@@ -7,17 +7,11 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
     /// An interface was unregistered (`RTM_DELLINK`).
-    Removed {
-        index: u32,
-    },
+    Removed { index: u32 },
     /// An interface got an IPv4 address (`RTM_NEWADDR`).
-    AddressAdded {
-        index: u32,
-    },
+    AddressAdded { index: u32 },
     /// Notices were lost; `exists` says whether the interface is there after all.
-    Overrun {
-        exists: bool,
-    },
+    Overrun { exists: bool },
     /// Somebody wants us to end: pppd sends SIGTERM when it exits itself.
     Terminated,
 }
@@ -51,7 +45,7 @@ impl Wait {
     }
 
     /// How long to wait for the next notice at `now`; `None`: the deadline has passed.
-    pub fn remaining(&self, now: Instant) -> Option<Duration> {
+    pub(crate) fn remaining(&self, now: Instant) -> Option<Duration> {
         self.deadline.checked_duration_since(now).filter(|left| !left.is_zero())
     }
 

@@ -14,10 +14,10 @@ pub use rule::{ChainRule, LinkMatch, Match, Verdict};
 
 /// Options of iptables-restore(8): add to what is there; wait this many seconds for other users of the legacy variant's
 /// lock.
-pub const RESTORE_OPTIONS: [&str; 3] = ["--noflush", "-w", "5"];
+pub(crate) const RESTORE_OPTIONS: [&str; 3] = ["--noflush", "-w", "5"];
 
 /// All our chains begin so; no other chain is ever touched, but for the jumps to ours.
-pub const PREFIX: &str = "MULTIHOME";
+pub(crate) const PREFIX: &str = "MULTIHOME";
 
 /// A table of iptables(8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,7 +42,7 @@ impl Table {
 
 /// A chain of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Chain {
+pub(crate) struct Chain {
     pub name: String,
     /// The kernel's chain that jumps to it; `None`: only other chains of ours do.
     pub hook: Option<&'static str>,
@@ -54,7 +54,7 @@ pub struct Chain {
 
 /// What a table should hold of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Ruleset {
+pub(crate) struct Ruleset {
     pub table: Table,
     /// Its chains; none: nothing of ours.
     pub chains: Vec<Chain>,
@@ -117,7 +117,7 @@ pub enum FoundChainRule {
 }
 
 /// Rules by chain.
-pub type FoundChains = BTreeMap<String, Vec<FoundChainRule>>;
+pub(crate) type FoundChains = BTreeMap<String, Vec<FoundChainRule>>;
 
 /// What was found in the packet filter: our chains, and the kernel's own that may jump to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -133,7 +133,7 @@ pub struct FoundFirewall {
 
 impl FoundFirewall {
     /// Whether rules have to name interfaces, since device groups were found to be lacking.
-    pub fn by_name(&self) -> bool {
+    pub(crate) fn by_name(&self) -> bool {
         let sealed =
             |rule: &FoundChainRule| matches!(rule, FoundChainRule::Fingerprint(fingerprint) if fingerprint.by_name);
         self.tables.values().flat_map(BTreeMap::values).flatten().any(sealed)

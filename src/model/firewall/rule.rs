@@ -71,7 +71,7 @@ impl ChainRule {
     }
 
     /// Whether it speaks of device groups.
-    pub fn by_group(&self) -> bool {
+    pub(crate) fn by_group(&self) -> bool {
         self.matches.iter().any(|m| matches!(m, Match::From(LinkMatch::Group(_)) | Match::To(LinkMatch::Group(_))))
     }
 }

@@ -95,10 +95,7 @@ pub struct FoundRoute {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FoundTarget {
     /// A nexthop object or group, by id; its devices as the kernel resolved them.
-    Nexthop {
-        id: u32,
-        devices: Vec<u32>,
-    },
+    Nexthop { id: u32, devices: Vec<u32> },
     /// Next hops that we could have written, in the kernel's order: a deletion has to name them so.
     NextHops(Vec<WeightedNextHop>),
     /// Anything else: unreachable, an IPv6 gateway, a device that we do not know.
@@ -170,12 +167,12 @@ impl RouteKind {
 
     /// Whether such a route ends on this host, for what comes in by an interface or for its own packets
     /// (`ip_route_input_slow()`).
-    pub fn delivers(self, comes_in: bool) -> bool {
+    pub(crate) fn delivers(self, comes_in: bool) -> bool {
         self == Self::Local || comes_in && self.is_to_many()
     }
 
     /// Whether it is not for a single host.
-    pub fn is_to_many(self) -> bool {
+    pub(crate) fn is_to_many(self) -> bool {
         matches!(self, Self::Broadcast | Self::Anycast | Self::Multicast)
     }
 }
@@ -302,7 +299,7 @@ impl fmt::Display for FoundTarget {
 
 impl FoundRoute {
     /// What ip(8) takes to delete just this route, after `ip route del`.
-    pub fn selection(&self) -> impl fmt::Display + '_ {
+    pub(crate) fn selection(&self) -> impl fmt::Display + '_ {
         Selection(self)
     }
 }

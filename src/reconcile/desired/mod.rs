@@ -81,7 +81,7 @@ impl Desired {
 
     /// The same for the kernel that was observed, which may have no IPv6.
     #[must_use]
-    pub fn as_known_to(mut self, observed: &Observed) -> Self {
+    pub(crate) fn as_known_to(mut self, observed: &Observed) -> Self {
         if !observed.has_ipv6() {
             self.rules.retain(|rule| rule.family == Family::V4);
         }
@@ -89,12 +89,12 @@ impl Desired {
     }
 
     /// The index in `rules` of a found rule. There can be thousands of both, so it is not looked for one by one.
-    pub fn index_of(&self, found: &FoundRule) -> Option<usize> {
+    pub(crate) fn index_of(&self, found: &FoundRule) -> Option<usize> {
         self.rules.binary_search(&found.rule).ok().filter(|_| found.is_complete())
     }
 
     /// The rules without which each policy does not do what it says: its own, in both families, and its guards.
-    pub fn policy_rules<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = Vec<&'a Rule>> {
+    pub(crate) fn policy_rules<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = Vec<&'a Rule>> {
         config.policies.iter().zip(config.policy_priorities()).map(|(policy, priorities)| {
             let mut all: Vec<_> =
                 self.rules[self.rules_before(priorities.start)..self.rules_before(priorities.end)].iter().collect();
@@ -153,7 +153,7 @@ pub fn spares(config: &Config) -> impl Iterator<Item = (&Link, u32)> {
 }
 
 /// Ids of nexthop objects that `config` can need, whatever is up.
-pub fn nexthop_ids(config: &Config) -> BTreeSet<u32> {
+pub(crate) fn nexthop_ids(config: &Config) -> BTreeSet<u32> {
     let numbers = config.settings.numbers;
     let mut ids = BTreeSet::new();
     for link in &config.links {

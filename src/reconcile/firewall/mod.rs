@@ -9,10 +9,10 @@ use crate::model::firewall::{
 mod render;
 mod sticky;
 
-pub use render::{device_groups, misgrouped, rulesets, unmasqueraded};
+pub(crate) use render::{device_groups, misgrouped, rulesets, unmasqueraded};
 
 /// What makes `wanted` of `found`. A table that `wanted` does not name loses what it has of ours.
-pub fn batches(wanted: &[Ruleset], found: &FoundFirewall) -> Vec<Batch> {
+pub(crate) fn batches(wanted: &[Ruleset], found: &FoundFirewall) -> Vec<Batch> {
     let nothing = FoundChains::new();
     let mut batches = Vec::new();
     for table in Table::ALL {

@@ -16,7 +16,7 @@ use crate::state::records::LinkRecords;
 
 /// Nets behind a link's own Ethernet are told apart up to this number, since each is a rule: more routes by another
 /// router than that are its business, and there is a default route for it.
-pub const SEGMENT_NETWORK_LIMIT: usize = 100;
+pub(crate) const SEGMENT_NETWORK_LIMIT: usize = 100;
 
 /// A link as rules speak of it.
 pub(super) struct MatchedLink<'a> {
@@ -41,7 +41,7 @@ fn is_free(config: &Config, found: u32) -> bool {
 
 /// Of the devices in groups of ours those whose group is not that of a link which they are, by record or by name:
 /// their link has left the configuration, or is on another interface now, and the group may mean another link.
-pub fn misgrouped(
+pub(crate) fn misgrouped(
     config: &Config,
     records: &LinkRecords,
     routed: &[LiveLink<'_>],
@@ -67,7 +67,7 @@ fn is_on(link: &Link, device: &Device, records: &LinkRecords, routed: &[LiveLink
 
 /// Live uplinks by which packets of a private network behind us would leave with their own source,
 /// which no provider takes: such a network is there, and nobody at all rewrites sources.
-pub fn unmasqueraded<'a>(live: &[LiveLink<'a>], observed: &Observed) -> Vec<&'a Link> {
+pub(crate) fn unmasqueraded<'a>(live: &[LiveLink<'a>], observed: &Observed) -> Vec<&'a Link> {
     if observed.private_lan.is_none() || observed.firewall.foreign_nat {
         return Vec::new();
     }
@@ -76,7 +76,7 @@ pub fn unmasqueraded<'a>(live: &[LiveLink<'a>], observed: &Observed) -> Vec<&'a 
 
 /// Interfaces of live links and the device groups that they should be in, where they are not yet; none if links are
 /// known `by_name`.
-pub fn device_groups(
+pub(crate) fn device_groups(
     config: &Config,
     live: &[LiveLink<'_>],
     observed: &Observed,
@@ -99,7 +99,12 @@ pub fn device_groups(
 
 /// What both tables should hold, with links known `by_name` or by device group; nothing at all with
 /// `firewall = "none"`.
-pub fn rulesets(config: &Config, live: &[LiveLink<'_>], observed: &Observed, by_name: bool) -> Option<Vec<Ruleset>> {
+pub(crate) fn rulesets(
+    config: &Config,
+    live: &[LiveLink<'_>],
+    observed: &Observed,
+    by_name: bool,
+) -> Option<Vec<Ruleset>> {
     if config.settings.firewall == Firewall::None {
         return None;
     }

@@ -17,7 +17,7 @@ mod routes;
 mod rules;
 
 pub use problem::Problem;
-pub use rules::PolicyRules;
+pub(crate) use rules::PolicyRules;
 
 use routes::{Routes, Tables};
 use rules::{Missing, Obsolete};

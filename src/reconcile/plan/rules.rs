@@ -112,7 +112,7 @@ pub(super) fn stale_tables(config: &Config, obsolete: &Obsolete<'_>) -> BTreeSet
 
 /// Rules that a policy needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PolicyRules {
+pub(crate) struct PolicyRules {
     /// How many there are.
     pub all: usize,
     /// How many of them the kernel does not hold.
@@ -121,7 +121,7 @@ pub struct PolicyRules {
 
 impl Plan {
     /// What this plan, for the same arguments, says of each policy.
-    pub fn policy_rules(&self, config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Vec<PolicyRules> {
+    pub(crate) fn policy_rules(&self, config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Vec<PolicyRules> {
         let mut missing = BTreeSet::new();
         for change in &self.changes {
             if let Change::Rule(rule) = change {

@@ -26,7 +26,7 @@ impl Records {
     ///
     /// A *down* without names is about the link that was said to be up on the interface, rather than the one that is
     /// configured on it. With names that no link has (any more), an event is about that one only in the same session.
-    pub fn recognise<'a>(&self, event: &Event, config: &'a Config) -> Option<&'a Link> {
+    pub(crate) fn recognise<'a>(&self, event: &Event, config: &'a Config) -> Option<&'a Link> {
         if let Some(link) = by_names(&event.names, config) {
             return Some(link);
         }

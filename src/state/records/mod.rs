@@ -101,11 +101,7 @@ impl DerefMut for LinkRecords {
 #[derive(Debug, Error)]
 pub enum Error {
     #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
     /// Somebody else could write there.
     #[error(
         "state directory {} is not safe: it must belong to root or to you and be writable by its owner only; \
@@ -116,10 +112,7 @@ pub enum Error {
     #[error("there is no {} yet, and only root may make it: `mhctl apply` at boot does (multihome.service)", .0.display())]
     Absent(PathBuf),
     #[error("{} is not a record of ours: {reason}; remove it", path.display())]
-    Malformed {
-        path: PathBuf,
-        reason: String,
-    },
+    Malformed { path: PathBuf, reason: String },
 }
 
 impl Error {

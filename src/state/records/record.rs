@@ -62,7 +62,7 @@ impl Records {
     }
 
     /// Whether there are records of version 0.1 ([`super::Store::convert_old`]).
-    pub fn have_old(&self) -> bool {
+    pub(crate) fn have_old(&self) -> bool {
         !self.old.is_empty()
     }
 
