@@ -40,7 +40,7 @@ impl Call {
     /// Parses the arguments; an error or `--help` has been answered when this returns an exit status instead. Without
     /// a terminal an error is one line, in the log as well: under pppd standard error leads nowhere.
     pub fn parse<Cli: Parser>(&self, program: &'static str) -> Result<Cli, u8> {
-        self.try_parse().map_err(|error| super::answer(&error, program, super::Place::Log))
+        self.try_parse().map_err(|error| super::answer(&error, program, super::Destination::Log))
     }
 
     pub(crate) fn try_parse<Cli: Parser>(&self) -> Result<Cli, clap::Error> {

@@ -22,7 +22,7 @@ pub const USAGE: u8 = 2;
 
 /// Where an error in the arguments is told, besides a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Destination {
     /// In the log, too.
     Log,
     /// On standard error alone.
@@ -32,11 +32,11 @@ enum Place {
 /// Parses the arguments of mhctl; an error or `--help` has been answered when this returns an exit status instead.
 /// A slip of the keyboard is nothing for the log.
 pub fn parse<Cli: clap::Parser>(program: &'static str) -> Result<Cli, u8> {
-    Cli::try_parse().map_err(|error| answer(&error, program, Place::Stderr))
+    Cli::try_parse().map_err(|error| answer(&error, program, Destination::Stderr))
 }
 
 /// Answers what clap calls an error; the exit status. Without a terminal it is one line.
-fn answer(error: &clap::Error, program: &'static str, place: Place) -> u8 {
+fn answer(error: &clap::Error, program: &'static str, destination: Destination) -> u8 {
     let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if asked || io::stderr().is_terminal() {
         // There is nobody to tell that standard output is closed.
@@ -49,10 +49,10 @@ fn answer(error: &clap::Error, program: &'static str, place: Place) -> u8 {
             }
             _ => one_line(&error.to_string()),
         };
-        match place {
-            Place::Log => Log::start(program, false).complain(&said),
+        match destination {
+            Destination::Log => Log::start(program, false).complain(&said),
             // Nor is standard error that is closed or full, which would have `eprintln!` panic.
-            Place::Stderr => drop(writeln!(io::stderr(), "{program}: {said}")),
+            Destination::Stderr => drop(writeln!(io::stderr(), "{program}: {said}")),
         }
     }
     if asked { DONE } else { USAGE }

@@ -7,13 +7,11 @@ use std::path::{Path, PathBuf};
 /// Why there is no configuration. Shown as `FILE:LINE: KEY: MESSAGE`, in one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Error {
-    /// The file that was read.
     pub file: PathBuf,
     /// Where in the file; none if it could not be read.
     pub place: Option<Place>,
     /// The key whose value is wrong, if it is about one.
     pub key: Option<String>,
-    /// What is wrong, and what to write instead.
     pub message: String,
 }
 
@@ -82,8 +80,8 @@ impl Error {
         Self { file: file.to_owned(), place: None, key: None, message: one_line(message) }
     }
 
-    pub(super) fn new(fault: Fault, text: &str, file: &Path) -> Self {
-        let Fault { key, span, message } = fault;
+    pub(super) fn new(error: SpannedError, text: &str, file: &Path) -> Self {
+        let SpannedError { key, span, message } = error;
         let place = Place::new(span, text);
         Self { file: file.to_owned(), place: Some(place), key: key.map(str::to_owned), message: one_line(&message) }
     }
@@ -91,15 +89,15 @@ impl Error {
 
 /// An error before it is known of which file: the key, the bytes, and what to write instead.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct SpannedError {
     pub key: Option<&'static str>,
     pub span: Range<usize>,
     pub message: String,
 }
 
-impl Fault {
+impl SpannedError {
     /// What is no TOML at all.
-    pub fn from_toml(error: &toml::de::Error, text: &str) -> Self {
+    pub(crate) fn from_toml(error: &toml::de::Error, text: &str) -> Self {
         let span = error.span().unwrap_or_default();
         let message = match (error.message(), unquoted(text, span.start)) {
             ("duplicate key", _) => {

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::error::Fault;
+use super::error::SpannedError;
 use super::raw::{self, Entry, Shown, Value};
-use crate::model::names::Invalid;
+use crate::model::names::InvalidValue;
 
 /// A key that is given, with its value; or one value of its list.
 #[derive(Clone, Copy)]
@@ -25,8 +25,8 @@ pub(super) struct Field<'a> {
 pub(super) fn optional<'a, T>(
     key: &'static str,
     entry: &'a Entry<'a>,
-    read: impl FnOnce(Field<'a>) -> Result<T, Fault>,
-) -> Result<Option<T>, Fault> {
+    read: impl FnOnce(Field<'a>) -> Result<T, SpannedError>,
+) -> Result<Option<T>, SpannedError> {
     entry.as_ref().map(|value| read(Field { key, value })).transpose()
 }
 
@@ -35,24 +35,27 @@ pub(super) fn required<'a, T>(
     key: &'static str,
     entry: &'a Entry<'a>,
     header: &Range<usize>,
-    read: impl FnOnce(Field<'a>) -> Result<T, Fault>,
-) -> Result<T, Fault> {
-    let missing =
-        || Fault { key: Some(key), span: header.clone(), message: format!("is missing here: write {key} = \"...\"") };
+    read: impl FnOnce(Field<'a>) -> Result<T, SpannedError>,
+) -> Result<T, SpannedError> {
+    let missing = || SpannedError {
+        key: Some(key),
+        span: header.clone(),
+        message: format!("is missing here: write {key} = \"...\""),
+    };
     optional(key, entry, read)?.ok_or_else(missing)
 }
 
 /// An error if `key` is given.
-pub(super) fn refused(key: &'static str, entry: &Entry<'_>, message: &str) -> Result<(), Fault> {
-    optional(key, entry, |field| Err(field.fault(message.to_owned()))).map(|_: Option<()>| ())
+pub(super) fn refused(key: &'static str, entry: &Entry<'_>, message: &str) -> Result<(), SpannedError> {
+    optional(key, entry, |field| Err(field.error(message.to_owned()))).map(|_: Option<()>| ())
 }
 
 /// The values of a selector; empty if it is not given.
 pub(super) fn selector<'a, T: Clone + Eq + Hash>(
     key: &'static str,
     entry: &'a Entry<'a>,
-    read: impl Fn(Field<'a>) -> Result<T, Fault>,
-) -> Result<Vec<T>, Fault> {
+    read: impl Fn(Field<'a>) -> Result<T, SpannedError>,
+) -> Result<Vec<T>, SpannedError> {
     optional(key, entry, |field| field.list(read)).map(Option::unwrap_or_default)
 }
 
@@ -66,54 +69,57 @@ impl<'a> Field<'a> {
         Shown(self.value())
     }
 
-    pub fn fault(self, message: String) -> Fault {
-        Fault { key: Some(self.key), span: self.value.span(), message }
+    pub fn error(self, message: String) -> SpannedError {
+        SpannedError { key: Some(self.key), span: self.value.span(), message }
     }
 
     /// `expected` says what to write instead.
-    pub fn invalid(self, expected: impl Display) -> Fault {
-        self.fault(format!("{} is not valid: {expected}", self.shown()))
+    pub(crate) fn invalid(self, expected: impl Display) -> SpannedError {
+        self.error(format!("{} is not valid: {expected}", self.shown()))
     }
 
-    pub fn text(self) -> Result<&'a str, Fault> {
+    pub fn text(self) -> Result<&'a str, SpannedError> {
         self.value().as_str().ok_or_else(|| self.invalid("write text in quotes"))
     }
 
     /// Text for people, or for pppd: anything that keeps a log line whole.
-    pub fn label(self) -> Result<String, Fault> {
+    pub(crate) fn label(self) -> Result<String, SpannedError> {
         let text = self.text()?;
         let ok = !text.trim().is_empty() && text.chars().count() <= 64 && !text.contains(char::is_control);
         if ok { Ok(text.to_owned()) } else { Err(self.invalid("write 1 to 64 printable characters")) }
     }
 
     /// A type of ours that is made of text.
-    pub fn word<T: FromStr<Err = Invalid>>(self) -> Result<T, Fault> {
-        self.text()?.parse().map_err(|e: Invalid| self.invalid(e.expected()))
+    pub fn word<T: FromStr<Err = InvalidValue>>(self) -> Result<T, SpannedError> {
+        self.text()?.parse().map_err(|e: InvalidValue| self.invalid(e.expected()))
     }
 
-    pub fn int<T: TryFrom<i64>>(self) -> Option<T> {
+    pub(crate) fn int<T: TryFrom<i64>>(self) -> Option<T> {
         raw::int(self.value()).and_then(|n| T::try_from(n).ok())
     }
 
     /// A type of ours that is made of a number. 0 stands for what is no such number at all: these
     /// types refuse it, and say what is right.
-    pub fn number<N: TryFrom<i64> + Default, T>(self, new: impl Fn(N) -> Result<T, Invalid>) -> Result<T, Fault> {
+    pub fn number<N: TryFrom<i64> + Default, T>(
+        self,
+        new: impl Fn(N) -> Result<T, InvalidValue>,
+    ) -> Result<T, SpannedError> {
         new(self.int().unwrap_or_default()).map_err(|e| self.invalid(e.expected()))
     }
 
-    pub fn within<T: TryFrom<i64> + PartialOrd + Display>(self, range: RangeInclusive<T>) -> Result<T, Fault> {
+    pub fn within<T: TryFrom<i64> + PartialOrd + Display>(self, range: RangeInclusive<T>) -> Result<T, SpannedError> {
         match self.int() {
             Some(n) if range.contains(&n) => Ok(n),
             _ => Err(self.invalid(format_args!("write a number from {} to {}", range.start(), range.end()))),
         }
     }
 
-    pub fn flag(self) -> Result<bool, Fault> {
+    pub(crate) fn flag(self) -> Result<bool, SpannedError> {
         self.value().as_bool().ok_or_else(|| self.invalid("write true or false"))
     }
 
     /// One of a few words.
-    pub fn choice<T: Copy>(self, choices: &[(&str, T)]) -> Result<T, Fault> {
+    pub fn choice<T: Copy>(self, choices: &[(&str, T)]) -> Result<T, SpannedError> {
         let given = self.text()?;
         if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == given) {
             return Ok(*choice);
@@ -123,7 +129,7 @@ impl<'a> Field<'a> {
     }
 
     /// From `least` to 10 minutes: no caller waits longer for a hook.
-    pub fn duration(self, least: Duration) -> Result<Duration, Fault> {
+    pub(crate) fn duration(self, least: Duration) -> Result<Duration, SpannedError> {
         let given = self.value().as_str().and_then(|s| humantime::parse_duration(s).ok());
         given.filter(|d| (least..=Duration::from_mins(10)).contains(d)).ok_or_else(|| {
             let least = humantime::format_duration(least);
@@ -136,7 +142,7 @@ impl<'a> Field<'a> {
         self,
         limits: RangeInclusive<T>,
         example: &str,
-    ) -> Result<(T, T), Fault> {
+    ) -> Result<(T, T), SpannedError> {
         let ends = match self.value().as_str() {
             Some(s) => {
                 let (start, end) = s.split_once('-').unwrap_or((s, s));
@@ -155,12 +161,15 @@ impl<'a> Field<'a> {
     }
 
     /// One value or a list of them, at least one, none twice.
-    pub fn list<T: Clone + Eq + Hash>(self, read: impl Fn(Self) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
+    pub fn list<T: Clone + Eq + Hash>(
+        self,
+        read: impl Fn(Self) -> Result<T, SpannedError>,
+    ) -> Result<Vec<T>, SpannedError> {
         let Some(items) = self.value().as_array() else {
             return Ok(vec![read(self)?]);
         };
         if items.is_empty() {
-            return Err(self.fault("the list is empty: write at least one value".to_owned()));
+            return Err(self.error("the list is empty: write at least one value".to_owned()));
         }
         let mut seen = HashSet::new();
         let mut list = Vec::with_capacity(items.len());
@@ -168,7 +177,7 @@ impl<'a> Field<'a> {
             let field = Self { value, ..self };
             let item = read(field)?;
             if !seen.insert(item.clone()) {
-                return Err(field.fault(format!("{} is in the list twice: write it once", field.shown())));
+                return Err(field.error(format!("{} is in the list twice: write it once", field.shown())));
             }
             list.push(item);
         }

@@ -49,8 +49,8 @@ pub fn read(path: &Path) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         let message = "this is not UTF-8 text: save the file as UTF-8".to_owned();
-        let fault = error::Fault { key: None, span: at..at + 1, message };
-        Error::new(fault, &String::from_utf8_lossy(e.as_bytes()), path)
+        let error = error::SpannedError { key: None, span: at..at + 1, message };
+        Error::new(error, &String::from_utf8_lossy(e.as_bytes()), path)
     })
 }
 
@@ -69,7 +69,7 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Checks `text`; errors call it `file`.
 pub fn parse(text: &str, file: &Path) -> Result<Config, Error> {
-    raw::RawConfig::read(text).and_then(|raw| validate::config(&raw)).map_err(|fault| Error::new(fault, text, file))
+    raw::RawConfig::read(text).and_then(|raw| validate::config(&raw)).map_err(|error| Error::new(error, text, file))
 }
 
 /// Where in a text that [`parse`] accepts each link and each policy begins, in the order of [`Config`].
@@ -87,7 +87,6 @@ pub struct Config {
     pub links: Vec<Link>,
     /// In the order of the file: the first that matches decides.
     pub policies: Vec<Policy>,
-    /// `[settings]`.
     pub settings: Settings,
 }
 
@@ -135,13 +134,11 @@ pub struct Link {
     pub name: LinkName,
     /// Its index in [`Config::links`], which its numbers follow.
     pub position: u8,
-    /// Uplink or tunnel.
     pub kind: LinkKind,
     /// Interface by which it is recognised when nothing better says which link it is.
     pub interface: IfName,
     /// pppd's ipparam or linkname by which it is recognised first.
     pub ipparam: String,
-    /// Its routing table.
     pub table: TableId,
     /// Its fwmark bit.
     pub mark: Mark,
@@ -186,17 +183,12 @@ pub enum LinkKind {
 pub struct Policy {
     /// Free text, for messages.
     pub name: String,
-    /// Source prefixes.
     pub from: Vec<Ipv4Net>,
-    /// Destination prefixes.
     pub to: Vec<Ipv4Net>,
     /// Interfaces by which forwarded traffic comes in.
     pub iif: Vec<IfName>,
-    /// IP protocol number.
     pub proto: Option<u8>,
-    /// Source ports.
     pub sport: Vec<PortRange>,
-    /// Destination ports.
     pub dport: Vec<PortRange>,
     /// Users whose processes own the socket.
     pub uid: Vec<UidRange>,
@@ -238,13 +230,11 @@ pub struct Settings {
     pub numbers: Numbering,
     /// Protocol number that marks routes, rules and nexthops as ours.
     pub protocol: u8,
-    /// How the default route is made.
     pub nexthops: NexthopMode,
     /// How long `mh-ip-down` waits for the device to go.
     pub settle_timeout: Duration,
     /// How long a hook waits for another one.
     pub lock_timeout: Duration,
-    /// Who loads the packet filter rules.
     pub firewall: Firewall,
     /// `net.ipv4.fib_multipath_hash_policy`, 0 to 3; unset: left alone.
     pub hash_policy: Option<u8>,
@@ -268,7 +258,6 @@ pub enum Firewall {
     /// We do, by iptables-restore.
     #[default]
     Iptables,
-    /// The administrator.
     None,
 }
 

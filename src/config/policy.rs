@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{Ipv4Net, Ipv6Net};
 use toml::Spanned;
 
-use super::error::Fault;
+use super::error::SpannedError;
 use super::field::{Field, optional, refused, required, selector};
 use super::raw::RawPolicy;
 use super::{FwMark, Link, Otherwise, Policy, PortRange, UidRange};
@@ -26,7 +26,7 @@ const PROTOCOLS: [(&str, (u8, bool)); 9] = [
 ];
 
 /// All policies, in the order of the file.
-pub(super) fn policies(raw: &[Spanned<RawPolicy<'_>>], links: &[Link]) -> Result<Vec<Policy>, Fault> {
+pub(super) fn policies(raw: &[Spanned<RawPolicy<'_>>], links: &[Link]) -> Result<Vec<Policy>, SpannedError> {
     let mut names = HashSet::new();
     let mut policies = Vec::with_capacity(raw.len());
     for raw in raw {
@@ -40,7 +40,7 @@ pub(super) fn policies(raw: &[Spanned<RawPolicy<'_>>], links: &[Link]) -> Result
     Ok(policies)
 }
 
-fn policy(raw: &Spanned<RawPolicy<'_>>, links: &[Link]) -> Result<Policy, Fault> {
+fn policy(raw: &Spanned<RawPolicy<'_>>, links: &[Link]) -> Result<Policy, SpannedError> {
     let header = raw.span();
     let raw = raw.get_ref();
     let policy = Policy {
@@ -74,12 +74,12 @@ fn policy(raw: &Spanned<RawPolicy<'_>>, links: &[Link]) -> Result<Policy, Fault>
              or share all traffic out by weight and tier of the uplinks",
             policy.name
         );
-        return Err(Fault { key: None, span: header, message });
+        return Err(SpannedError { key: None, span: header, message });
     }
     Ok(policy)
 }
 
-fn prefix(field: Field<'_>) -> Result<Ipv4Net, Fault> {
+fn prefix(field: Field<'_>) -> Result<Ipv4Net, SpannedError> {
     let text = field.text()?;
     let Ok(net) = text.parse::<Ipv4Net>().or_else(|e| text.parse::<Ipv4Addr>().map(Ipv4Net::from).map_err(|_| e))
     else {
@@ -102,7 +102,7 @@ fn prefix(field: Field<'_>) -> Result<Ipv4Net, Fault> {
     Ok(net)
 }
 
-fn proto(field: Field<'_>) -> Result<u8, Fault> {
+fn proto(field: Field<'_>) -> Result<u8, SpannedError> {
     let known = match field.value().as_str() {
         Some(s) => PROTOCOLS.iter().find(|(name, _)| *name == s).map(|(_, (n, _))| *n),
         None => field.int().filter(|n| *n != 0),
@@ -111,19 +111,19 @@ fn proto(field: Field<'_>) -> Result<u8, Fault> {
     known.ok_or_else(|| field.invalid(format_args!("write one of {names}, or a number from 1 to 255")))
 }
 
-fn ports(field: Field<'_>) -> Result<PortRange, Fault> {
+fn ports(field: Field<'_>) -> Result<PortRange, SpannedError> {
     // fib_rule_port_range_valid() of the kernel refuses 65535 as an end.
     let (start, end) = field.range(1..=65534, "6000-6010")?;
     Ok(PortRange { start, end })
 }
 
-fn uids(field: Field<'_>) -> Result<UidRange, Fault> {
+fn uids(field: Field<'_>) -> Result<UidRange, SpannedError> {
     // The last number is the kernel's "no user".
     let (start, end) = field.range(0..=u32::MAX - 1, "1000-1999")?;
     Ok(UidRange { start, end })
 }
 
-fn fwmark(field: Field<'_>, links: &[Link]) -> Result<FwMark, Fault> {
+fn fwmark(field: Field<'_>, links: &[Link]) -> Result<FwMark, SpannedError> {
     let given = match field.value().as_str() {
         Some(s) => match s.split_once('/') {
             Some((value, mask)) => mark(value).zip(mark(mask)),
@@ -155,10 +155,10 @@ fn mark(text: &str) -> Option<u32> {
     if is_plain { u32::from_str_radix(digits, radix).ok() } else { None }
 }
 
-fn link(field: Field<'_>, links: &[Link]) -> Result<LinkName, Fault> {
+fn link(field: Field<'_>, links: &[Link]) -> Result<LinkName, SpannedError> {
     let given = field.text()?;
     links.iter().map(|link| &link.name).find(|name| name.as_str() == given).cloned().ok_or_else(|| {
         let names: Vec<_> = links.iter().map(|link| link.name.as_str()).collect();
-        field.fault(format!("{} is no link: write one of {}", field.shown(), names.join(", ")))
+        field.error(format!("{} is no link: write one of {}", field.shown(), names.join(", ")))
     })
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::Fault;
+use super::error::SpannedError;
 
 /// A value and its place.
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
@@ -16,7 +16,7 @@ pub(super) type Entry<'t> = Option<Value<'t>>;
 
 /// A table of which all keys are known: a field for each.
 pub(super) trait Table<'t>: Sized {
-    fn read(table: DeTable<'t>) -> Result<Self, Fault>;
+    fn read(table: DeTable<'t>) -> Result<Self, SpannedError>;
 }
 
 macro_rules! tables {
@@ -28,9 +28,9 @@ macro_rules! tables {
         }
 
         impl<'t> Table<'t> for $name<'t> {
-            fn read(mut table: DeTable<'t>) -> Result<Self, Fault> {
+            fn read(mut table: DeTable<'t>) -> Result<Self, SpannedError> {
                 let read = Self { $($field: table.remove($key),)* };
-                nothing_left(&table, &[$($key),*])?;
+                reject_unknown_keys(&table, &[$($key),*])?;
                 Ok(read)
             }
         }
@@ -75,7 +75,6 @@ tables! {
         otherwise: "otherwise",
     }
 
-    /// `[settings]`.
     RawSettings {
         rule_priority: "rule-priority",
         metric: "metric",
@@ -100,8 +99,8 @@ pub(super) struct RawConfig<'t> {
 }
 
 impl<'t> RawConfig<'t> {
-    pub fn read(text: &'t str) -> Result<Self, Fault> {
-        let file = DeTable::parse(text).map_err(|e| Fault::from_toml(&e, text))?;
+    pub fn read(text: &'t str) -> Result<Self, SpannedError> {
+        let file = DeTable::parse(text).map_err(|e| SpannedError::from_toml(&e, text))?;
         let file = RawFile::read(file.into_inner())?;
         Ok(Self {
             uplink: tables("[[uplink]]", file.uplink)?,
@@ -112,10 +111,10 @@ impl<'t> RawConfig<'t> {
     }
 }
 
-fn tables<'t, T: Table<'t>>(header: &str, entry: Entry<'t>) -> Result<Vec<Spanned<T>>, Fault> {
+fn tables<'t, T: Table<'t>>(header: &str, entry: Entry<'t>) -> Result<Vec<Spanned<T>>, SpannedError> {
     let Some(entry) = entry else { return Ok(Vec::new()) };
     let place = entry.span();
-    let wrong = |span| Fault { key: None, span, message: format!("write each in double brackets, {header}") };
+    let wrong = |span| SpannedError { key: None, span, message: format!("write each in double brackets, {header}") };
     let DeValue::Array(items) = entry.into_inner() else { return Err(wrong(place)) };
     let mut tables = Vec::with_capacity(items.len());
     for item in items {
@@ -126,21 +125,25 @@ fn tables<'t, T: Table<'t>>(header: &str, entry: Entry<'t>) -> Result<Vec<Spanne
     Ok(tables)
 }
 
-fn settings(entry: Value<'_>) -> Result<RawSettings<'_>, Fault> {
+fn settings(entry: Value<'_>) -> Result<RawSettings<'_>, SpannedError> {
     match (entry.span(), entry.into_inner()) {
         (_, DeValue::Table(table)) => RawSettings::read(table),
         (span, _) => {
-            Err(Fault { key: None, span, message: "write it once, in single brackets, [settings]".to_owned() })
+            Err(SpannedError { key: None, span, message: "write it once, in single brackets, [settings]".to_owned() })
         }
     }
 }
 
 /// The first key of the file that is none of `known` is an error.
-fn nothing_left(left: &DeTable<'_>, known: &[&str]) -> Result<(), Fault> {
+fn reject_unknown_keys(left: &DeTable<'_>, known: &[&str]) -> Result<(), SpannedError> {
     let Some(key) = left.keys().min_by_key(|key| key.span().start) else { return Ok(()) };
     let known = known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
     let shown: String = key.get_ref().chars().take(64).collect();
-    Err(Fault { key: None, span: key.span(), message: format!("unknown key `{shown}`, expected one of {known}") })
+    Err(SpannedError {
+        key: None,
+        span: key.span(),
+        message: format!("unknown key `{shown}`, expected one of {known}"),
+    })
 }
 
 /// A value as an error shows it: escaped, and not longer than a line can bear.

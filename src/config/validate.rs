@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::error::Fault;
+use super::error::SpannedError;
 use super::field::{Field, optional, refused, required};
 use super::policy::policies;
 use super::raw::{Entry, RawConfig, RawLink, RawSettings};
 use super::{Config, Firewall, Link, LinkKind, NexthopMode, Settings};
-use crate::model::names::{IfName, Invalid, LinkName, Mark, TableId, Tier, Weight};
+use crate::model::names::{IfName, InvalidValue, LinkName, Mark, TableId, Tier, Weight};
 use crate::model::numbering::{
     self, MAX_DEVICE_GROUP, MAX_LINKS, MAX_METRIC, MAX_NEXTHOP_ID, MAX_RULE_PRIORITY, MAX_SPARE_METRIC, Numbering,
     TIERS,
 };
 
 /// The file, checked.
-pub(super) fn config(raw: &RawConfig<'_>) -> Result<Config, Fault> {
+pub(super) fn config(raw: &RawConfig<'_>) -> Result<Config, SpannedError> {
     let links = links(raw)?;
     let policies = policies(&raw.policy, &links)?;
     let settings = settings(&raw.settings)?;
@@ -27,14 +27,14 @@ pub(super) fn config(raw: &RawConfig<'_>) -> Result<Config, Fault> {
     Ok(config)
 }
 
-fn links(raw: &RawConfig<'_>) -> Result<Vec<Link>, Fault> {
+fn links(raw: &RawConfig<'_>) -> Result<Vec<Link>, SpannedError> {
     let all: Vec<_> = raw.uplink.iter().chain(&raw.tunnel).collect();
-    let fault = |span, message: &str| Err(Fault { key: None, span, message: message.to_owned() });
+    let error = |span, message: &str| Err(SpannedError { key: None, span, message: message.to_owned() });
     if all.is_empty() {
-        return fault(0..0, "there is no link: write at least one [[uplink]] or [[tunnel]]");
+        return error(0..0, "there is no link: write at least one [[uplink]] or [[tunnel]]");
     }
     if let Some(extra) = all.get(usize::from(MAX_LINKS)) {
-        return fault(extra.span(), "more than 32 links: there is a mark bit for 32 only, remove some");
+        return error(extra.span(), "more than 32 links: there is a mark bit for 32 only, remove some");
     }
     let mut links = Vec::with_capacity(all.len());
     for (position, raw_link) in (0..).zip(&all) {
@@ -42,12 +42,12 @@ fn links(raw: &RawConfig<'_>) -> Result<Vec<Link>, Fault> {
         links.push(link(raw_link, position, is_uplink)?);
     }
     let entries: Vec<_> = all.iter().map(|raw| raw.get_ref()).collect();
-    nothing_twice(&links, &entries)?;
+    check_unique(&links, &entries)?;
     Ok(links)
 }
 
 /// The link at `position`, from 0, among uplinks and then tunnels.
-fn link(raw: &Spanned<RawLink<'_>>, position: u8, is_uplink: bool) -> Result<Link, Fault> {
+fn link(raw: &Spanned<RawLink<'_>>, position: u8, is_uplink: bool) -> Result<Link, SpannedError> {
     let header = raw.span();
     let raw = raw.get_ref();
     let name: LinkName = required("name", &raw.name, &header, Field::word)?;
@@ -76,7 +76,7 @@ fn link(raw: &Spanned<RawLink<'_>>, position: u8, is_uplink: bool) -> Result<Lin
     })
 }
 
-fn interface(field: Field<'_>) -> Result<IfName, Fault> {
+fn interface(field: Field<'_>) -> Result<IfName, SpannedError> {
     let name: IfName = field.word()?;
     if name.as_str() == "lo" {
         return Err(field.invalid("the loopback interface is no link, write another"));
@@ -88,19 +88,21 @@ fn by_position<T>(
     key: &'static str,
     entry: &Entry<'_>,
     header: &Range<usize>,
-    new: impl Fn(u32) -> Result<T, Invalid>,
+    new: impl Fn(u32) -> Result<T, InvalidValue>,
     derived: u32,
-) -> Result<T, Fault> {
+) -> Result<T, SpannedError> {
     match optional(key, entry, |f| f.number(&new))? {
         Some(given) => Ok(given),
-        None => {
-            new(derived).map_err(|e| Fault { key: Some(key), span: header.clone(), message: e.expected().to_owned() })
-        }
+        None => new(derived).map_err(|e| SpannedError {
+            key: Some(key),
+            span: header.clone(),
+            message: e.expected().to_owned(),
+        }),
     }
 }
 
 /// What of a link must be its own.
-struct Claim {
+struct UniqueKey {
     key: &'static str,
     /// What a link gets this by when the key is not given.
     by: &'static str,
@@ -108,14 +110,14 @@ struct Claim {
     value: fn(&Link) -> String,
 }
 
-const CLAIMS: [Claim; 4] = [
-    Claim { key: "interface", by: "", entry: |raw| &raw.interface, value: |link| link.interface.to_string() },
-    Claim { key: "ipparam", by: "name", entry: |raw| &raw.ipparam, value: |link| format!("{:?}", link.ipparam) },
-    Claim { key: "table", by: "position", entry: |raw| &raw.table, value: |link| link.table.to_string() },
-    Claim { key: "mark", by: "position", entry: |raw| &raw.mark, value: |link| link.mark.to_string() },
+const UNIQUE_KEYS: [UniqueKey; 4] = [
+    UniqueKey { key: "interface", by: "", entry: |raw| &raw.interface, value: |link| link.interface.to_string() },
+    UniqueKey { key: "ipparam", by: "name", entry: |raw| &raw.ipparam, value: |link| format!("{:?}", link.ipparam) },
+    UniqueKey { key: "table", by: "position", entry: |raw| &raw.table, value: |link| link.table.to_string() },
+    UniqueKey { key: "mark", by: "position", entry: |raw| &raw.mark, value: |link| link.mark.to_string() },
 ];
 
-fn nothing_twice(links: &[Link], raw: &[&RawLink<'_>]) -> Result<(), Fault> {
+fn check_unique(links: &[Link], raw: &[&RawLink<'_>]) -> Result<(), SpannedError> {
     let all: Vec<_> = links.iter().zip(raw).collect();
     for (i, (link, raw)) in all.iter().enumerate() {
         if let Some((first, _)) = all.iter().take(i).find(|(other, _)| other.name == link.name) {
@@ -126,7 +128,7 @@ fn nothing_twice(links: &[Link], raw: &[&RawLink<'_>]) -> Result<(), Fault> {
             refused("name", &raw.name, &message)?;
         }
     }
-    for Claim { key, by, entry, value } in CLAIMS {
+    for UniqueKey { key, by, entry, value } in UNIQUE_KEYS {
         let values: Vec<_> = links.iter().map(value).collect();
         for (i, later) in values.iter().enumerate() {
             let Some(j) = values.iter().take(i).position(|earlier| earlier == later) else { continue };
@@ -151,7 +153,7 @@ fn nothing_twice(links: &[Link], raw: &[&RawLink<'_>]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn settings(raw: &RawSettings<'_>) -> Result<Settings, Fault> {
+fn settings(raw: &RawSettings<'_>) -> Result<Settings, SpannedError> {
     let default = Settings::default();
     let nexthops =
         [("auto", NexthopMode::Auto), ("objects", NexthopMode::Objects), ("multipath", NexthopMode::Multipath)];
@@ -170,7 +172,7 @@ fn settings(raw: &RawSettings<'_>) -> Result<Settings, Fault> {
     })
 }
 
-fn numbers(raw: &RawSettings<'_>, default: &Numbering) -> Result<Numbering, Fault> {
+fn numbers(raw: &RawSettings<'_>, default: &Numbering) -> Result<Numbering, SpannedError> {
     let rule_priority = optional("rule-priority", &raw.rule_priority, |f| f.within(1..=MAX_RULE_PRIORITY))?;
     let (metric, spare_metric) = metrics(raw, default)?;
     let nexthop_id = optional("nexthop-id", &raw.nexthop_id, |f| f.within(1..=MAX_NEXTHOP_ID))?;
@@ -187,7 +189,7 @@ fn numbers(raw: &RawSettings<'_>, default: &Numbering) -> Result<Numbering, Faul
 
 /// Metrics of the first tier and of the first spare. Spares come after all tiers, of which each adds one, or they
 /// would carry everything.
-fn metrics(raw: &RawSettings<'_>, default: &Numbering) -> Result<(u32, u32), Fault> {
+fn metrics(raw: &RawSettings<'_>, default: &Numbering) -> Result<(u32, u32), SpannedError> {
     let metric = optional("metric", &raw.metric, |f| f.within(0..=MAX_METRIC))?.unwrap_or(default.metric);
     let lowest = metric + TIERS;
     let spare = optional("spare-metric", &raw.spare_metric, |f| f.within(lowest..=MAX_SPARE_METRIC))?
@@ -201,7 +203,7 @@ fn metrics(raw: &RawSettings<'_>, default: &Numbering) -> Result<(u32, u32), Fau
 }
 
 /// The policies' rules must all come before the kernel's rule for the main table.
-fn rules_fit(raw: &RawConfig<'_>, config: &Config) -> Result<(), Fault> {
+fn rules_fit(raw: &RawConfig<'_>, config: &Config) -> Result<(), SpannedError> {
     let numbers = config.settings.numbers;
     let room = numbers.room_for_policies(config.uplink_count());
     // A `rule-priority` that is given can be lowered; otherwise it is the policies that are too many.
@@ -217,7 +219,7 @@ fn rules_fit(raw: &RawConfig<'_>, config: &Config) -> Result<(), Fault> {
                  and there is room for {most}: shorten the lists",
                 policy.name
             );
-            return Err(Fault { key: None, span: raw_policy.span(), message });
+            return Err(SpannedError { key: None, span: raw_policy.span(), message });
         }
     }
     if rules > room {

@@ -21,12 +21,12 @@ use crate::model::firewall::{self, Table};
 use crate::model::names::{TableId, Weight};
 use crate::model::observed::{Observed, Scope};
 use crate::model::routing::{
-    Action, DefaultRoute, Device, FoundRoute, FoundTarget, Leg, NexthopKind, Target, WeightedLeg,
+    Action, DefaultRoute, Device, FoundRoute, FoundTarget, NextHop, NexthopKind, Target, WeightedNextHop,
 };
 use crate::model::sh::quoted;
 use crate::reconcile::firewall::batches;
 use crate::reconcile::link_state::{LinkStates, LiveLink};
-use crate::state::records::{Effect, Entries, Records, Store};
+use crate::state::records::{Effect, LinkRecords, Records, Store};
 
 /// Starts the timer at boot, whoever has enabled it.
 const TIMER: &str = "/etc/systemd/system/timers.target.wants/multihome.timer";
@@ -70,7 +70,7 @@ struct Seen {
 
 impl Seen {
     /// Looks: with `firewall = "none"` too there may be chains of a time when it was not.
-    fn by(kernel: &mut impl Kernel, config: &Config, records: &Records) -> Result<Self, kernel::Error> {
+    fn by(kernel: &mut impl Kernel, config: &Config, records: &LinkRecords) -> Result<Self, kernel::Error> {
         let observed = kernel.observe(&Scope { firewall: true, ..Scope::new(config, records) })?;
         let grouped = kernel.in_groups(&config.settings.numbers.link_groups())?;
         Ok(Self { observed, grouped: grouped.into_iter().map(|(device, _)| device).collect() })
@@ -84,7 +84,7 @@ fn steps(
     config: &Config,
     live: &[LiveLink<'_>],
     Seen { observed, grouped }: &Seen,
-    refused: &[Leg],
+    refused: &[NextHop],
 ) -> Result<Vec<Step>, CutOff> {
     let ours = config.settings.protocol;
     let plain = plain_default(config, live, observed, refused)?;
@@ -127,8 +127,8 @@ fn lost(live: &[LiveLink<'_>], observed: &Observed) -> Option<String> {
     let chains = observed.firewall.tables.get(&Table::Nat)?;
     let translates = chains.keys().any(|chain| firewall::is_ours(chain));
     let uplinks = live.iter().filter(|l| l.link.kind != LinkKind::Tunnel && l.link.masquerade);
-    let LiveLink { link, leg, .. } = uplinks.clone().next().filter(|_| translates)?;
-    let device = leg.device.name.quoted();
+    let LiveLink { link, next_hop, .. } = uplinks.clone().next().filter(|_| translates)?;
+    let device = next_hop.device.name.quoted();
     Some(format!(
         "without our rules nothing translates the addresses of {lan}, and its hosts have no Internet: \
          `mhctl link up {} --interface {device}` brings it back, \
@@ -148,7 +148,7 @@ fn plain_default(
     config: &Config,
     live: &[LiveLink<'_>],
     observed: &Observed,
-    refused: &[Leg],
+    refused: &[NextHop],
 ) -> Result<Option<DefaultRoute>, CutOff> {
     let metric = config.settings.numbers.metric;
     let ours = config.settings.protocol;
@@ -159,7 +159,7 @@ fn plain_default(
     let mut ranked: Vec<_> = live
         .iter()
         .filter_map(|l| match l.link.kind {
-            LinkKind::Uplink { weight, tier } => Some(((!l.carrier, tier, Reverse(weight)), &l.leg)),
+            LinkKind::Uplink { weight, tier } => Some(((!l.carrier, tier, Reverse(weight)), &l.next_hop)),
             LinkKind::Tunnel => None,
         })
         .collect();
@@ -169,8 +169,8 @@ fn plain_default(
     let legs = ranked.into_iter().map(|(_, leg)| leg).chain(standing.clone().flat_map(|f| legs(f, observed)));
     match legs.into_iter().find(|leg| !refused.contains(leg)) {
         Some(leg) => {
-            let leg = WeightedLeg { leg: leg.clone(), weight: Weight::default() };
-            Ok(Some(DefaultRoute { table: TableId::MAIN, metric, target: Target::Legs(vec![leg]) }))
+            let leg = WeightedNextHop { next_hop: leg.clone(), weight: Weight::default() };
+            Ok(Some(DefaultRoute { table: TableId::MAIN, metric, target: Target::NextHops(vec![leg]) }))
         }
         None if standing.count() > 0 => Err(CutOff),
         None => Ok(None),
@@ -178,11 +178,11 @@ fn plain_default(
 }
 
 /// Where a route leads, as far as it is by devices that we know.
-fn legs<'a>(route: &'a FoundRoute, observed: &'a Observed) -> Vec<&'a Leg> {
+fn legs<'a>(route: &'a FoundRoute, observed: &'a Observed) -> Vec<&'a NextHop> {
     let kind = |id: &u32| observed.nexthops.as_ref().and_then(|all| all.get(id)).map(|n| &n.kind);
     let single = |id: &u32| if let Some(NexthopKind::Single(leg)) = kind(id) { Some(leg) } else { None };
     match &route.target {
-        FoundTarget::Legs(legs) => legs.iter().map(|leg| &leg.leg).collect(),
+        FoundTarget::NextHops(legs) => legs.iter().map(|leg| &leg.next_hop).collect(),
         FoundTarget::Nexthop { id, .. } => match kind(id) {
             Some(NexthopKind::Group(members)) => members.iter().filter_map(|m| single(&m.id)).collect(),
             _ => single(id).into_iter().collect(),
@@ -199,14 +199,14 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
         let seen = Seen::by(&mut Linux::open()?, &config, &records)?;
         let live = LinkStates::new(&config, &records, &seen.observed).routed();
         let steps = steps(&config, &live, &seen, &[]).map_err(|CutOff| Error::CutOff)?;
-        print(&steps, &pass.store.entries().0, &pass.store)?;
+        print(&steps, &pass.store.records().0, &pass.store)?;
         if let Some(lost) = lost(&live, &seen.observed) {
             writeln!(io::stdout(), "# {lost}")?;
         }
         return Ok(ExitCode::SUCCESS);
     }
     let lock = pass.lock("lock")?;
-    let (entries, _) = pass.store.entries();
+    let (entries, _) = pass.store.records();
     let records = undrilled(&pass)?;
     let mut kernel = Linux::open()?;
     let before = Seen::by(&mut kernel, &config, &records)?.observed;
@@ -228,8 +228,8 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
 }
 
 /// The records, if no link is drained.
-fn undrilled(pass: &Pass<'_>) -> Result<Records, Error> {
-    let records = pass.records();
+fn undrilled(pass: &Pass<'_>) -> Result<LinkRecords, Error> {
+    let records = pass.link_records();
     match records.drained.iter().next() {
         Some((link, drain)) => Err(Error::Drilled { link: link.clone(), pid: drain.pid }),
         None => Ok(records),
@@ -237,7 +237,7 @@ fn undrilled(pass: &Pass<'_>) -> Result<Records, Error> {
 }
 
 /// Makes the changes, and looks again until there is nothing left; how many there were.
-fn flush(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result<usize, Error> {
+fn flush(config: &Config, records: &LinkRecords, kernel: &mut impl Kernel) -> Result<usize, Error> {
     let mut refused = Vec::new();
     let mut refusal = None;
     let mut made = 0;
@@ -253,10 +253,10 @@ fn flush(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result
             match (kernel.apply(&change, protocol), change) {
                 (Ok(()), _) => made += 1,
                 // The best link will not do: the next best, before anything is broken.
-                (Err(error), Change::Route(DefaultRoute { target: Target::Legs(legs), .. }))
+                (Err(error), Change::Route(DefaultRoute { target: Target::NextHops(legs), .. }))
                     if !error.is_permission() =>
                 {
-                    refused.extend(legs.into_iter().map(|leg| leg.leg));
+                    refused.extend(legs.into_iter().map(|leg| leg.next_hop));
                     refusal = Some(error);
                     break;
                 }
@@ -268,16 +268,16 @@ fn flush(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result
 }
 
 /// Removes the records as they were read: what was noted since is of an event that comes after us.
-fn forget(pass: &Pass<'_>, seen: &Entries) -> Result<(), Error> {
+fn forget(pass: &Pass<'_>, seen: &Records) -> Result<(), Error> {
     let _lock = pass.lock("records.lock")?;
-    let (now, _) = pass.store.entries();
+    let (now, _) = pass.store.records();
     let written = pass.store.convert_old(&now);
     let mut gone = now.iter().filter(|entry| seen.iter().any(|other| other == *entry));
     let removed = written.and_then(|()| gone.try_for_each(|entry| pass.store.write(&Effect::Remove(entry.clone()))));
     Ok(removed.map_err(pass::Error::from)?)
 }
 
-fn print(steps: &[Step], entries: &Entries, store: &Store) -> io::Result<()> {
+fn print(steps: &[Step], entries: &Records, store: &Store) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for Step { change, protocol } in steps {
         writeln!(out, "{}", change.command(*protocol))?;

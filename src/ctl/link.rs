@@ -9,13 +9,13 @@ use tracing::warn;
 use super::Error;
 use crate::cli::Common;
 use crate::config::{self, Config, Link, LinkKind};
-use crate::event::{Addresses, Change, Event, Family};
+use crate::event::{Addresses, Event, EventKind, Family};
 use crate::hook;
 use crate::kernel::{Kernel, Linux};
 use crate::model::names::{HostAddr, IfName, LinkName};
 use crate::model::observed::{Interface, Scope};
 use crate::reconcile::link_state::LinkStates;
-use crate::state::records::{Records, Store};
+use crate::state::records::{LinkRecords, Store};
 
 /// What happened to the link.
 #[derive(Debug, clap::Args)]
@@ -95,11 +95,11 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
         },
         LinkChange::Down(args) => {
             let store = Store::new(&common.state_dir);
-            let (entries, _) = store.entries();
-            let said = args.which.interface.as_ref().and_then(|interface| entries.on(interface, Family::V4));
-            let recorded = said.and_then(|entry| entry.link(&config));
+            let (records, _) = store.records();
+            let said = args.which.interface.as_ref().and_then(|interface| records.on(interface, Family::V4));
+            let recorded = said.and_then(|record| record.link(&config));
             let Some(link) = args.which.link(&config, recorded)? else { return Ok(ExitCode::SUCCESS) };
-            let told = tell(&down(link, args, &entries.records(&config)), common)?;
+            let told = tell(&down(link, args, &records.by_link(&config)), common)?;
             if link.gateway.is_some() && !common.dry_run && is_live(link, &config, &store)? {
                 return Err(Error::Static { link: link.name.clone(), interface: link.interface.clone() });
             }
@@ -113,11 +113,11 @@ fn without_configuration(change: &LinkChange, source: config::Error, common: &Co
     let (LinkChange::Up(UpArgs { which, .. }) | LinkChange::Down(DownArgs { which })) = change;
     let Some(interface) = &which.interface else { return Err(Error::NoInterface(source.into())) };
     let names = Vec::from_iter(which.name.clone());
-    let change = match change {
-        LinkChange::Up(args) => Change::Up(Addresses::V4 { local: local(args, interface)?, gateway: args.gateway }),
-        LinkChange::Down(_) => Change::Down(Family::V4),
+    let kind = match change {
+        LinkChange::Up(args) => EventKind::Up(Addresses::V4 { local: local(args, interface)?, gateway: args.gateway }),
+        LinkChange::Down(_) => EventKind::Down(Family::V4),
     };
-    tell(&Event { change, interface: interface.clone(), names, session: None }, common)
+    tell(&Event { kind, interface: interface.clone(), names, session: None }, common)
 }
 
 /// Prints the names of all links.
@@ -149,7 +149,7 @@ fn up(link: &Link, args: &UpArgs) -> Result<Event, Error> {
         doubt(link, args, &found);
     }
     let local = local(args, name)?;
-    Ok(event(link, name.clone(), Change::Up(Addresses::V4 { local, gateway: args.gateway })))
+    Ok(event(link, name.clone(), EventKind::Up(Addresses::V4 { local, gateway: args.gateway })))
 }
 
 /// Our address, as it was given or as the interface has it.
@@ -191,13 +191,13 @@ fn is_live(link: &Link, config: &Config, store: &Store) -> Result<bool, Error> {
     Ok(LinkStates::new(config, &records, &observed).of(link).live().is_some())
 }
 
-fn down(link: &Link, args: &DownArgs, records: &Records) -> Event {
+fn down(link: &Link, args: &DownArgs, records: &LinkRecords) -> Event {
     let recorded = records.get(&link.name).map_or(&link.interface, |record| &record.interface);
     let interface = args.which.interface.as_ref().unwrap_or(recorded).clone();
-    event(link, interface, Change::Down(Family::V4))
+    event(link, interface, EventKind::Down(Family::V4))
 }
 
 /// Recognised by what the link is called by its callers.
-fn event(link: &Link, interface: IfName, change: Change) -> Event {
-    Event { change, interface, names: vec![link.ipparam.clone()], session: None }
+fn event(link: &Link, interface: IfName, kind: EventKind) -> Event {
+    Event { kind, interface, names: vec![link.ipparam.clone()], session: None }
 }

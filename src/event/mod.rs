@@ -7,10 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 pub use crate::model::names::Family;
-use crate::model::names::{HostAddr, IfName, Invalid};
+use crate::model::names::{HostAddr, IfName, InvalidValue};
 
 /// The environment, handed in so that callers stay pure; `None`: no such variable.
-pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// A variable of this process's environment. What is no text in it becomes U+FFFD, and the variable says
 /// something all the same: a name of such bytes is a name.
@@ -21,25 +21,17 @@ pub fn environment(name: &str) -> Option<String> {
 /// What a caller said and cannot be: one line for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// One value is wrong by itself.
     #[error(transparent)]
-    Invalid(#[from] Invalid),
+    Invalid(#[from] InvalidValue),
     /// An IPv4 address at one end, an IPv6 address at the other.
     #[error("local address {local} and remote address {remote} do not belong together: write two of the same family")]
-    MixedFamilies {
-        /// Our end.
-        local: IpAddr,
-        /// The peer's.
-        remote: IpAddr,
-    },
+    MixedFamilies { local: IpAddr, remote: IpAddr },
 }
 
 /// What a caller says about one interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Up or down.
-    pub change: Change,
-    /// The interface it is about.
+    pub kind: EventKind,
     pub interface: IfName,
     /// Names by which the caller knows the link, best first (pppd: ipparam, then LINKNAME).
     pub names: Vec<String>,
@@ -50,7 +42,7 @@ pub struct Event {
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum EventKind {
     /// The link came up, with these addresses.
     Up(Addresses),
     /// The link went down for the address family.
@@ -60,9 +52,7 @@ pub enum Change {
 /// Addresses of a link as its caller gives them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Addresses {
-    /// IPv4.
     V4 {
-        /// Our address.
         local: Option<HostAddr>,
         /// The peer or router through which the Internet is reached; `None`: the device itself.
         gateway: Option<HostAddr>,
@@ -102,18 +92,18 @@ fn session(env: Env, name: &str) -> Option<u32> {
 }
 
 /// An IPv4 address of a link; 0.0.0.0 says that there is none.
-fn host4(what: &'static str, addr: Ipv4Addr) -> Result<Option<HostAddr>, Invalid> {
+fn host4(what: &'static str, addr: Ipv4Addr) -> Result<Option<HostAddr>, InvalidValue> {
     if addr.is_unspecified() {
         return Ok(None);
     }
     // HostAddr does not know which address it is, and the log line should.
-    HostAddr::new(addr).map(Some).map_err(|e| Invalid::new(what, &addr.to_string(), e.expected()))
+    HostAddr::new(addr).map(Some).map_err(|e| InvalidValue::new(what, &addr.to_string(), e.expected()))
 }
 
 /// An IPv6 address of a link; `::` says that there is none.
-fn host6(what: &'static str, addr: Ipv6Addr) -> Result<Ipv6Addr, Invalid> {
+fn host6(what: &'static str, addr: Ipv6Addr) -> Result<Ipv6Addr, InvalidValue> {
     if addr.is_loopback() || addr.is_multicast() {
-        return Err(Invalid::new(what, &addr.to_string(), "no host on a line can have it"));
+        return Err(InvalidValue::new(what, &addr.to_string(), "no host on a line can have it"));
     }
     Ok(addr)
 }

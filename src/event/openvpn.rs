@@ -4,8 +4,8 @@
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Addresses, Change, Env, Error, Event, Family, arg_or_var, host4, host6, session, var};
-use crate::model::names::{HostAddr, Invalid};
+use super::{Addresses, Env, Error, Event, EventKind, Family, arg_or_var, host4, host6, session, var};
+use crate::model::names::{HostAddr, InvalidValue};
 
 /// What OpenVPN passes after the administrator's own options. Any may be empty, and by hand the
 /// later ones may be missing.
@@ -33,26 +33,29 @@ pub fn event(args: &Args, env: Env) -> Result<Event, Error> {
         // Both without privileges after `user nobody`; route-pre-down comes while the device is still there.
         Some("down" | "route-pre-down") => false,
         Some(other) => {
-            return Err(Invalid::new("script_type", other, "call it as OpenVPN's up, down or route-pre-down").into());
+            return Err(
+                InvalidValue::new("script_type", other, "call it as OpenVPN's up, down or route-pre-down").into()
+            );
         }
     };
     let dev = arg_or_var(args.dev.as_deref(), env, "dev").unwrap_or_default();
     let local = arg_or_var(args.local.as_deref(), env, "ifconfig_local");
     // IPv6 counts only where the tunnel has nothing else, at down as it did at up.
     let local6 = if local.is_none() { var(env, "ifconfig_ipv6_local") } else { None };
-    let change = match (up, local6) {
-        (true, None) => {
-            Change::Up(Addresses::V4 { local: address4("local address", local)?, gateway: gateway(args, env, &dev)? })
-        }
-        (true, Some(local)) => Change::Up(Addresses::V6 {
+    let kind = match (up, local6) {
+        (true, None) => EventKind::Up(Addresses::V4 {
+            local: address4("local address", local)?,
+            gateway: gateway(args, env, &dev)?,
+        }),
+        (true, Some(local)) => EventKind::Up(Addresses::V6 {
             local: address6("local address", &local)?,
             remote: address6("remote address", var(env, "ifconfig_ipv6_remote").as_deref().unwrap_or("::"))?,
         }),
-        (false, None) => Change::Down(Family::V4),
-        (false, Some(_)) => Change::Down(Family::V6),
+        (false, None) => EventKind::Down(Family::V4),
+        (false, Some(_)) => EventKind::Down(Family::V6),
     };
     // OpenVPN has no name for a link.
-    Ok(Event { change, interface: dev.parse()?, names: vec![], session: session(env, "daemon_pid") })
+    Ok(Event { kind, interface: dev.parse()?, names: vec![], session: session(env, "daemon_pid") })
 }
 
 /// openvpn-plugin-down-root runs its command in the environment that OpenVPN gives to plugins at *up*: as a script's,
@@ -63,7 +66,7 @@ fn is_down_root(args: &Args, env: Env) -> bool {
 
 /// Where packets for the Internet go: behind a tap there is an Ethernet with a router on it, behind a
 /// tun just the other end.
-fn gateway(args: &Args, env: Env, dev: &str) -> Result<Option<HostAddr>, Invalid> {
+fn gateway(args: &Args, env: Env, dev: &str) -> Result<Option<HostAddr>, InvalidValue> {
     let tap = var(env, "dev_type").map_or_else(|| dev.starts_with("tap"), |dev_type| dev_type == "tap");
     if tap {
         return address4("route_vpn_gateway", var(env, "route_vpn_gateway"));
@@ -82,14 +85,14 @@ fn is_netmask(text: &str) -> bool {
     text.parse::<Ipv4Addr>().is_ok_and(|mask| mask.to_bits().leading_ones() + mask.to_bits().trailing_zeros() == 32)
 }
 
-fn address4(what: &'static str, text: Option<String>) -> Result<Option<HostAddr>, Invalid> {
+fn address4(what: &'static str, text: Option<String>) -> Result<Option<HostAddr>, InvalidValue> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    let addr = text.parse().map_err(|_| Invalid::new(what, &text, "write an IPv4 address such as 192.0.2.1"))?;
+    let addr = text.parse().map_err(|_| InvalidValue::new(what, &text, "write an IPv4 address such as 192.0.2.1"))?;
     host4(what, addr)
 }
 
-fn address6(what: &'static str, text: &str) -> Result<Ipv6Addr, Invalid> {
-    let addr = text.parse().map_err(|_| Invalid::new(what, text, "write an IPv6 address such as 2001:db8::1"))?;
+fn address6(what: &'static str, text: &str) -> Result<Ipv6Addr, InvalidValue> {
+    let addr = text.parse().map_err(|_| InvalidValue::new(what, text, "write an IPv6 address such as 2001:db8::1"))?;
     host6(what, addr)
 }
 
@@ -142,30 +145,30 @@ mod tests {
         const UP6: [(&str, &str); 2] = [("ifconfig_ipv6_local", "2001:db8::2"), ("script_type", "up")];
         const DOWN6: [(&str, &str); 2] = [("ifconfig_ipv6_local", "2001:db8::2"), ("script_type", "down")];
         const PLUGIN: [(&str, &str); 3] = [("dev", "tun0"), ("script_context", "init"), ("ifconfig_local", "10.8.0.6")];
-        let up = Change::Up(v4("10.8.0.6", "10.8.0.5"));
+        let up = EventKind::Up(v4("10.8.0.6", "10.8.0.5"));
         for (argv, vars, expected) in [
             (&NET30[..], &[][..], up),
             (&NET30, &[("script_type", "")], up),
             (&NET30, &[("script_type", "up")], up),
             (&NET30, &[("script_type", "up"), ("script_context", "restart")], up),
-            (&NET30, &[("script_type", "down")], Change::Down(Family::V4)),
-            (&NET30, &[("script_type", "route-pre-down")], Change::Down(Family::V4)),
-            (&["tun0"], &[("script_type", "route-pre-down")], Change::Down(Family::V4)),
+            (&NET30, &[("script_type", "down")], EventKind::Down(Family::V4)),
+            (&NET30, &[("script_type", "route-pre-down")], EventKind::Down(Family::V4)),
+            (&["tun0"], &[("script_type", "route-pre-down")], EventKind::Down(Family::V4)),
             // What is gone has no addresses that could be wrong.
-            (&["tun0", "", "", "garbage", "garbage"], &[("script_type", "down")], Change::Down(Family::V4)),
-            (&NET30, &DOWN6, Change::Down(Family::V4)),
+            (&["tun0", "", "", "garbage", "garbage"], &[("script_type", "down")], EventKind::Down(Family::V4)),
+            (&NET30, &DOWN6, EventKind::Down(Family::V4)),
             (&NET30, &UP6, up),
-            (&EMPTY, &DOWN6, Change::Down(Family::V6)),
-            (&EMPTY, &UP6, Change::Up(v6("2001:db8::2", "::"))),
+            (&EMPTY, &DOWN6, EventKind::Down(Family::V6)),
+            (&EMPTY, &UP6, EventKind::Up(v6("2001:db8::2", "::"))),
             // openvpn-plugin-down-root, as it is and with the interface written out.
-            (&[], &PLUGIN, Change::Down(Family::V4)),
-            (&["tun0"], &PLUGIN, Change::Down(Family::V4)),
+            (&[], &PLUGIN, EventKind::Down(Family::V4)),
+            (&["tun0"], &PLUGIN, EventKind::Down(Family::V4)),
             (&NET30, &PLUGIN, up),
         ] {
-            assert_eq!(event(&args(argv), &env_of(vars)).unwrap().change, expected, "{argv:?} {vars:?}");
+            assert_eq!(event(&args(argv), &env_of(vars)).unwrap().kind, expected, "{argv:?} {vars:?}");
         }
         let restart = ["tun0", "1500", "0", "10.8.0.6", "10.8.0.5", "restart"];
-        assert_eq!(event(&args(&restart), &env_of(&[])).unwrap().change, up);
+        assert_eq!(event(&args(&restart), &env_of(&[])).unwrap().kind, up);
     }
 
     #[test]
@@ -204,7 +207,7 @@ mod tests {
             (&["tun0", "1500", "0", "0.0.0.0", "0.0.0.0"], &[], v4("", "")),
         ] {
             let event = event(&args(argv), &env_of(vars)).unwrap();
-            assert_eq!(event.change, Change::Up(expected), "{argv:?} {vars:?}");
+            assert_eq!(event.kind, EventKind::Up(expected), "{argv:?} {vars:?}");
         }
     }
 
@@ -220,7 +223,7 @@ mod tests {
             (&EMPTY, &[both[0], ("ifconfig_local", "10.8.0.6")], v4("10.8.0.6", "")),
         ] {
             let event = event(&args(argv), &env_of(vars)).unwrap();
-            assert_eq!(event.change, Change::Up(expected), "{argv:?} {vars:?}");
+            assert_eq!(event.kind, EventKind::Up(expected), "{argv:?} {vars:?}");
         }
     }
 

@@ -4,8 +4,8 @@
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Addresses, Change, Env, Error, Event, arg_or_var, host4, host6, session, var};
-use crate::model::names::Invalid;
+use super::{Addresses, Env, Error, Event, EventKind, arg_or_var, host4, host6, session, var};
+use crate::model::names::InvalidValue;
 
 /// What pppd passes. Any but the first may be empty. What is not used, and a name that names no link, may be any bytes.
 // IFNAME is text here and checked by `event`: clap would repeat a wrong value as it is, and the
@@ -34,7 +34,7 @@ pub fn event(args: &Args, up: bool, env: Env) -> Result<Event, Error> {
     let ipparam = args.ipparam.as_deref().map(OsStr::to_string_lossy);
     let ipparam = arg_or_var(ipparam.as_deref(), env, "PPP_IPPARAM");
     Ok(Event {
-        change: if up { Change::Up(addresses) } else { Change::Down(addresses.family()) },
+        kind: if up { EventKind::Up(addresses) } else { EventKind::Down(addresses.family()) },
         interface,
         names: ipparam.into_iter().chain(var(env, "LINKNAME")).collect(),
         session: session(env, "PPPD_PID"),
@@ -60,10 +60,10 @@ fn addresses(args: &Args, env: Env) -> Result<Addresses, Error> {
     }
 }
 
-fn address(what: &'static str, value: Option<String>) -> Result<Option<IpAddr>, Invalid> {
+fn address(what: &'static str, value: Option<String>) -> Result<Option<IpAddr>, InvalidValue> {
     let parse = |value: String| {
         let expected = "write an IPv4 address such as 192.0.2.1 or an IPv6 address such as fe80::1";
-        value.parse().map_err(|_| Invalid::new(what, &value, expected))
+        value.parse().map_err(|_| InvalidValue::new(what, &value, expected))
     };
     value.map(parse).transpose()
 }
@@ -137,7 +137,7 @@ mod tests {
         ] {
             let args = args(&["ppp0", "tty", "0", local, remote]);
             let event = event(&args, true, &env_of(vars)).unwrap();
-            assert_eq!(event.change, Change::Up(expected), "{local:?} {remote:?} {vars:?}");
+            assert_eq!(event.kind, EventKind::Up(expected), "{local:?} {remote:?} {vars:?}");
         }
     }
 
@@ -152,7 +152,7 @@ mod tests {
             ("::", "::", Family::V6),
         ] {
             let event = event(&args(&["ppp0", "tty", "0", local, remote]), false, &env_of(&[])).unwrap();
-            assert_eq!(event.change, Change::Down(expected), "{local:?} {remote:?}");
+            assert_eq!(event.kind, EventKind::Down(expected), "{local:?} {remote:?}");
         }
     }
 

@@ -6,12 +6,12 @@ use std::fmt;
 use thiserror::Error;
 
 use super::pass::Pass;
-use super::told::Told;
+use super::recorded::Recorded;
 use crate::config::Link;
-use crate::event::{Change, Event};
+use crate::event::{Event, EventKind};
 use crate::kernel::Linux;
 use crate::model::names::{IfName, LinkName};
-use crate::state::records::{Effect, Entry, Record};
+use crate::state::records::{Effect, LinkRecord, Record};
 
 /// What to do where it is not meant.
 const ADVICE: &str = "the newest event counts; if these are two lines, have each say a name of its own (pppd: ipparam)";
@@ -21,7 +21,7 @@ const ADVICE: &str = "the newest event counts; if these are two lines, have each
 pub(super) enum Displaced {
     /// The event's own link was up elsewhere.
     #[error("{link} moves from {}, which is still up{}, to {to}{session}: {ADVICE}", from.interface, Process(from.session))]
-    Moved { link: LinkName, from: Record, to: IfName, session: Process },
+    Moved { link: LinkName, from: LinkRecord, to: IfName, session: Process },
     /// Another link was up on the event's interface.
     #[error("{interface} was {old}'s{}, and is {new}'s now{session}: {ADVICE}", Process(*before))]
     Taken { interface: IfName, old: LinkName, before: Option<u32>, new: LinkName, session: Process },
@@ -37,17 +37,18 @@ pub(super) enum Displaced {
 pub(super) struct Occupied {
     interface: IfName,
     link: LinkName,
-    by: Entry,
+    by: Record,
 }
 
 /// The link of an event without a name, where it is up elsewhere by its name.
 pub(super) fn by_name_elsewhere(pass: &Pass<'_>, event: &Event, link: &Link, kernel: &mut Linux) -> Option<Occupied> {
-    let Change::Up(addresses) = event.change else { return None };
+    let EventKind::Up(addresses) = event.kind else { return None };
     if !event.names.is_empty() {
         return None;
     }
-    let (entries, _) = pass.store.entries();
-    for by in entries.iter().filter(|entry| entry.family() == addresses.family() && entry.interface != event.interface)
+    let (records, _) = pass.store.records();
+    for by in
+        records.iter().filter(|record| record.family() == addresses.family() && record.interface != event.interface)
     {
         let is_its_own = !by.names.is_empty() && by.link(pass.config) == Some(link);
         // An event is not lost because of a question that fails.
@@ -68,7 +69,7 @@ impl fmt::Display for Process {
     }
 }
 
-impl Told<'_> {
+impl Recorded<'_> {
     /// Which links lose their interfaces to the event's. A look at the kernel only where the link changes its interface.
     pub(super) fn displaced(&self, index: Option<u32>, kernel: &mut Linux) -> Vec<Displaced> {
         let Effect::Put(new) = &self.effect else { return Vec::new() };

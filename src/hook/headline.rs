@@ -4,20 +4,20 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use super::told::Told;
+use super::recorded::Recorded;
 use crate::config::Link;
-use crate::event::{Addresses, Change, Event, Family};
-use crate::kernel::removal::settle::Outcome;
+use crate::event::{Addresses, Event, EventKind, Family};
+use crate::kernel::removal::wait::WaitOutcome;
 use crate::state::records::Effect;
 
-impl Told<'_> {
+impl Recorded<'_> {
     /// What the event says.
     pub(super) fn headline(&self) -> String {
-        let Event { change, interface, .. } = self.event;
+        let Event { kind, interface, .. } = self.event;
         let name = &self.link.name;
-        let family = match change {
-            Change::Up(addresses) => return self.came_up(addresses),
-            Change::Down(family) => *family,
+        let family = match kind {
+            EventKind::Up(addresses) => return self.came_up(addresses),
+            EventKind::Down(family) => *family,
         };
         if let Some(now) = self.still_up() {
             let what = if family == Family::V4 { "went down" } else { "has no IPv6" };
@@ -72,23 +72,23 @@ pub(super) fn nothing_left(event: &Event, link: &Link) -> String {
 /// What is written down of an event while the configuration cannot be read.
 pub(super) fn recorded(event: &Event) -> String {
     let interface = &event.interface;
-    let what = match event.change {
-        Change::Up(Addresses::V4 { .. }) => "up",
-        Change::Up(Addresses::V6 { .. }) => "up with IPv6",
-        Change::Down(Family::V4) => "down",
-        Change::Down(Family::V6) => "down with IPv6",
+    let what = match event.kind {
+        EventKind::Up(Addresses::V4 { .. }) => "up",
+        EventKind::Up(Addresses::V6 { .. }) => "up with IPv6",
+        EventKind::Down(Family::V4) => "down",
+        EventKind::Down(Family::V6) => "down with IPv6",
     };
     format!("{interface} is recorded as {what}, and no more is done: once that is mended, run `mhctl apply`")
 }
 
 /// How waiting for an interface has ended.
-pub(super) fn settled(event: &Event, outcome: Outcome, waited: Duration) -> String {
+pub(super) fn waited_for(event: &Event, outcome: WaitOutcome, waited: Duration) -> String {
     let interface = &event.interface;
     let ms = waited.as_millis();
     match outcome {
-        Outcome::Gone => format!("{interface} is gone after {ms} ms"),
-        Outcome::Back => format!("{interface} has an address again after {ms} ms"),
-        Outcome::Terminated => format!("told to end while waiting for {interface} to go"),
-        Outcome::Stayed => format!("{interface} is still there after {ms} ms"),
+        WaitOutcome::Removed => format!("{interface} is gone after {ms} ms"),
+        WaitOutcome::Restored => format!("{interface} has an address again after {ms} ms"),
+        WaitOutcome::Terminated => format!("stopped by SIGTERM while waiting for {interface} to go"),
+        WaitOutcome::TimedOut => format!("{interface} is still there after {ms} ms"),
     }
 }

@@ -5,7 +5,7 @@ mod displaced;
 mod headline;
 pub mod pass;
 mod programs;
-mod told;
+mod recorded;
 
 pub use programs::{IpDown, IpUp, Program, VpnUp, main};
 
@@ -16,14 +16,13 @@ use thiserror::Error;
 use tracing::{debug, error, info, warn};
 
 use self::pass::Pass;
-use self::told::Told;
+use self::recorded::Recorded;
 use crate::cli::{self, Common};
 use crate::config::{self, Config, Link, Settings};
-use crate::event::{self, Change, Event, Family};
-use crate::kernel::removal::settle::Outcome;
-use crate::kernel::removal::settle::Settle;
+use crate::event::{self, Event, EventKind, Family};
+use crate::kernel::removal::wait::{Wait, WaitOutcome};
 use crate::kernel::{self, Linux, removal, removal::Watch};
-use crate::reconcile::{About, Failure, Warning, preview, summary};
+use crate::reconcile::{Failure, FlushScope, Warning, preview, summary};
 use crate::state::clock::Moment;
 use crate::state::records::Store;
 use crate::state::records::derive::by_names;
@@ -39,37 +38,23 @@ pub enum Error {
     Config(#[from] config::Error),
     /// The configuration; what the caller said is written down.
     #[error("{source}; {recorded}")]
-    Deferred {
-        /// What is wrong with it.
-        source: Box<config::Error>,
-        /// What is written down.
-        recorded: String,
-    },
-    /// There was no pass.
+    Deferred { source: Box<config::Error>, recorded: String },
     #[error(transparent)]
     Pass(#[from] pass::Error),
-    /// The kernel.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
-    /// The interface does not exist.
     #[error("interface {interface} does not exist: {link} stays down")]
-    NoInterface {
-        /// Which was said to be up.
-        interface: String,
-        /// The link.
-        link: String,
-    },
+    NoInterface { interface: String, link: String },
     /// Some of it is not as it should be; each has been logged.
     #[error("{}", summary(.0))]
     Incomplete(Vec<Failure>),
-    /// Standard output is closed.
     #[error("cannot print: {0}")]
     Print(#[from] io::Error),
 }
 
 impl Error {
     /// The exit status that stands for it.
-    pub fn exit_status(&self) -> u8 {
+    pub(crate) fn exit_status(&self) -> u8 {
         if matches!(self, Self::Usage(_)) { cli::USAGE } else { cli::FAILED }
     }
 }
@@ -92,7 +77,7 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     }
 
     // Before anything else, so that no notice is missed.
-    let going_down = event.change == Change::Down(Family::V4);
+    let going_down = event.kind == EventKind::Down(Family::V4);
     let watch = if wait && going_down { watched(Watch::subscribe()) } else { None };
     let mut kernel = Linux::open()?;
     let index = index_if_up(event, link.name.as_str(), &mut kernel)?;
@@ -102,33 +87,33 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
         warn!("{occupied}");
         return Ok(());
     }
-    let told = match Told::record(&pass, event, link, index) {
+    let recorded = match Recorded::record(&pass, event, link, index) {
         // OpenVPN runs `down` after it has dropped root: when the interface is gone the kernel has done its part, and
         // the record counts as stale.
         Err(e) if e.is_permission() && going_down && index.is_none() => {
             info!("{}", headline::nothing_left(event, link));
             return Ok(());
         }
-        told => told?,
+        recorded => recorded?,
     };
-    if let Some(error) = &told.unwritten {
+    if let Some(error) = &recorded.unwritten {
         error!("{error}; until that is mended, the next event will not know of this one");
     }
-    for displaced in told.displaced(index, &mut kernel) {
+    for displaced in recorded.displaced(index, &mut kernel) {
         warn!("{displaced}");
     }
 
     // What a stale event is about is over, and its connections have been seen to.
-    let about = if told.is_stale() { About::Nothing } else { About::Link(link.name.clone()) };
-    let mut failures = reconcile(&pass, &told, &told.headline(), &about, &mut kernel)?;
-    if let (Some(watch), Some(index)) = (watch, told.dying(index)) {
+    let flush_scope = if recorded.is_stale() { FlushScope::None } else { FlushScope::Link(link.name.clone()) };
+    let mut failures = reconcile(&pass, &recorded, &recorded.headline(), &flush_scope, &mut kernel)?;
+    if let (Some(watch), Some(index)) = (watch, recorded.dying(index)) {
         let since = Instant::now();
-        let settle = Settle::new(index, since, config.settings.settle_timeout);
-        let outcome = watched(watch.wait(&settle, &event.interface, index)).unwrap_or(Outcome::Stayed);
-        let headline = headline::settled(event, outcome, since.elapsed());
-        failures = reconcile(&pass, &told, &headline, &About::Nothing, &mut kernel)?;
+        let wait = Wait::new(index, since, config.settings.settle_timeout);
+        let outcome = watched(watch.wait(&wait, &event.interface, index)).unwrap_or(WaitOutcome::TimedOut);
+        let headline = headline::waited_for(event, outcome, since.elapsed());
+        failures = reconcile(&pass, &recorded, &headline, &FlushScope::None, &mut kernel)?;
     }
-    match (failures.is_empty(), told.unwritten) {
+    match (failures.is_empty(), recorded.unwritten) {
         (true, None) => Ok(()),
         (true, Some(error)) => Err(pass::Error::Records(error).into()),
         (false, _) => Err(Error::Incomplete(failures)),
@@ -138,19 +123,19 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
 /// Writes down what the caller said, which does not come again; the error says why no more was done.
 fn record_only(event: &Event, source: config::Error, store: &Store, who: &str) -> Result<Error, Error> {
     let index = Linux::open()?.index(&event.interface)?;
-    if index.is_none() && matches!(event.change, Change::Up(_)) {
+    if index.is_none() && matches!(event.kind, EventKind::Up(_)) {
         return Ok(source.into());
     }
     let _lock = pass::lock(store, "records.lock", Settings::default().lock_timeout, who)?;
-    let (entries, _) = store.entries();
-    let effect = entries.effect(event, index, None, Moment::now());
+    let (records, _) = store.records();
+    let effect = records.effect(event, index, None, Moment::now());
     store.write(&effect).map_err(pass::Error::from)?;
     Ok(Error::Deferred { source: source.into(), recorded: headline::recorded(event) })
 }
 
 /// The link that the event is about. What was said before is read only where the caller's names do not say it.
 fn recognise<'a>(event: &Event, config: &'a Config, store: &Store) -> Option<&'a Link> {
-    by_names(&event.names, config).or_else(|| store.entries().0.recognise(event, config))
+    by_names(&event.names, config).or_else(|| store.records().0.recognise(event, config))
 }
 
 /// Not to hear of an interface's end is no reason to leave its routes as they are.
@@ -161,7 +146,7 @@ fn watched<T>(result: Result<T, removal::Error>) -> Option<T> {
 /// Index of the event's interface, without which a link cannot be up.
 fn index_if_up(event: &Event, link: &str, kernel: &mut Linux) -> Result<Option<u32>, Error> {
     let index = kernel.index(&event.interface)?;
-    if index.is_none() && matches!(event.change, Change::Up(_)) {
+    if index.is_none() && matches!(event.kind, EventKind::Up(_)) {
         return Err(Error::NoInterface { interface: event.interface.to_string(), link: link.to_owned() });
     }
     Ok(index)
@@ -172,8 +157,8 @@ fn dry_run(event: &Event, link: &Link, config: &Config, store: Store) -> Result<
     let mut kernel = Linux::open()?;
     let index = index_if_up(event, link.name.as_str(), &mut kernel)?;
     let pass = Pass { config, store, who: String::new() };
-    let effect = pass.store.entries().0.effect(event, index, Some(config), Moment::now());
-    let plan = preview(config, &pass.records_after(&effect), &mut kernel)?;
+    let effect = pass.store.records().0.effect(event, index, Some(config), Moment::now());
+    let plan = preview(config, &pass.link_records_after(&effect), &mut kernel)?;
     pass::print(&plan, config.settings.protocol)?;
     if plan.problems.is_empty() {
         Ok(())
@@ -186,16 +171,16 @@ fn dry_run(event: &Event, link: &Link, config: &Config, store: Store) -> Result<
 /// as it should be.
 fn reconcile(
     pass: &Pass<'_>,
-    told: &Told<'_>,
+    recorded: &Recorded<'_>,
     headline: &str,
-    about: &About,
+    flush_scope: &FlushScope,
     kernel: &mut Linux,
 ) -> Result<Vec<Failure>, Error> {
-    let outcome = pass.run_about(about, told.unwritten_effect(), kernel)?;
+    let outcome = pass.run_for(flush_scope, recorded.unwritten_effect(), kernel)?;
     pass.report(headline, &outcome);
     let mut failures = outcome.failures;
-    if told.is_up() {
-        let (link, interface) = (told.link.name.clone(), told.event.interface.clone());
+    if recorded.is_up() {
+        let (link, interface) = (recorded.link.name.clone(), recorded.event.interface.clone());
         let unused = Warning::Unused(link.clone(), interface.clone());
         if outcome.made.is_empty() && outcome.warnings.contains(&unused) {
             warn!("{unused}");

@@ -12,27 +12,24 @@ use crate::kernel::{self, Kernel, Linux};
 use crate::model::change::Change;
 use crate::model::names::LinkName;
 use crate::reconcile::plan::Plan;
-use crate::reconcile::{About, Outcome, reconcile};
+use crate::reconcile::{FlushScope, Outcome, reconcile};
 use crate::state::lock::{self, Lock};
-use crate::state::records::{self, Effect, Records, Store};
+use crate::state::records::{self, Effect, LinkRecords, Store};
 
 /// Why there was no pass.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The records.
     #[error(transparent)]
     Records(#[from] records::Error),
-    /// The lock.
     #[error(transparent)]
     Lock(#[from] lock::Error),
-    /// The kernel.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
 }
 
 impl Error {
     /// Whether the reason is a lack of privileges.
-    pub fn is_permission(&self) -> bool {
+    pub(crate) fn is_permission(&self) -> bool {
         match self {
             Self::Records(e) => e.is_permission(),
             Self::Lock(e) => e.is_permission(),
@@ -43,10 +40,8 @@ impl Error {
 
 /// What passes are made with.
 #[derive(Debug)]
-pub struct Pass<'a> {
-    /// The configuration.
+pub(crate) struct Pass<'a> {
     pub config: &'a Config,
-    /// The state directory.
     pub store: Store,
     /// Who we are, for others who wait for the lock.
     pub who: String,
@@ -59,38 +54,43 @@ impl Pass<'_> {
     }
 
     /// The records as they are; one that cannot be read is told of and counts as none.
-    pub fn records(&self) -> Records {
-        self.records_after(&Effect::NotUp)
+    pub(crate) fn link_records(&self) -> LinkRecords {
+        self.link_records_after(&Effect::NotUp)
     }
 
     /// The same as if `effect` were carried out.
-    pub fn records_after(&self, effect: &Effect) -> Records {
-        let (mut entries, mut errors) = self.store.entries();
-        entries.carry_out(effect);
-        let mut records = entries.records(self.config);
-        errors.extend(self.store.add_drained(self.config, &mut records));
+    pub(crate) fn link_records_after(&self, effect: &Effect) -> LinkRecords {
+        let (mut records, mut errors) = self.store.records();
+        records.carry_out(effect);
+        let mut link_records = records.by_link(self.config);
+        errors.extend(self.store.add_drained(self.config, &mut link_records));
         for error in errors {
             warn!("{error}");
         }
-        records
+        link_records
     }
 
     /// Makes a pass.
     pub fn run(&self) -> Result<Outcome, Error> {
-        let (entries, _) = self.store.entries();
-        if entries.have_old()
-            && let Err(error) = self.lock("records.lock").and_then(|_lock| Ok(self.store.convert_old(&entries)?))
+        let (records, _) = self.store.records();
+        if records.have_old()
+            && let Err(error) = self.lock("records.lock").and_then(|_lock| Ok(self.store.convert_old(&records)?))
         {
             warn!("{error}");
         }
-        self.run_about(&About::All, &Effect::NotUp, &mut Linux::open()?)
+        self.run_for(&FlushScope::All, &Effect::NotUp, &mut Linux::open()?)
     }
 
     /// Makes a pass for an event of the links that it is `about`; `unwritten` is what could not be written down.
-    pub fn run_about(&self, about: &About, unwritten: &Effect, kernel: &mut Linux) -> Result<Outcome, Error> {
+    pub(crate) fn run_for(
+        &self,
+        flush_scope: &FlushScope,
+        unwritten: &Effect,
+        kernel: &mut Linux,
+    ) -> Result<Outcome, Error> {
         let lock = self.lock("lock")?;
-        let records = self.records_after(unwritten);
-        let outcome = reconcile(self.config, &records, about, kernel);
+        let records = self.link_records_after(unwritten);
+        let outcome = reconcile(self.config, &records, flush_scope, kernel);
         drop(lock);
         let outcome = outcome?;
         if outcome.made.iter().any(Change::is_route) {

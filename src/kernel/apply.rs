@@ -20,7 +20,9 @@ use crate::kernel::netlink::constants::{
 use crate::model::change::Change;
 use crate::model::names::{Family, HostAddr, TableId};
 use crate::model::numbering::KERNEL;
-use crate::model::routing::{Action, DefaultRoute, FoundRoute, FoundTarget, Leg, Rule, Selector, Target, WeightedLeg};
+use crate::model::routing::{
+    Action, DefaultRoute, FoundRoute, FoundTarget, NextHop, Rule, Selector, Target, WeightedNextHop,
+};
 
 const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
 
@@ -28,33 +30,33 @@ const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
 pub(crate) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Result<(), Error> {
     let done = match change {
         Change::LooseRpFilter(name) => return sysctl::loosen_rp_filter(name),
-        Change::IgnoreLinkdown(device) => gone(interface::ignore_linkdown(socket, device.index)),
-        Change::OwnArp(device, key) => gone(interface::set_arp(socket, device.index, *key)),
+        Change::IgnoreLinkdown(device) => ignore_missing(interface::ignore_linkdown(socket, device.index)),
+        Change::OwnArp(device, key) => ignore_missing(interface::set_arp(socket, device.index, *key)),
         Change::HashPolicy(policy) => return sysctl::set_hash_policy(*policy),
         Change::Firewall(batch) => return Ok(iptables::restore(batch)?),
-        Change::Forget(pin) => conntrack::forget(*pin),
-        Change::DeviceGroup { device, group } => gone(interface::set_group(socket, device.index, *group)),
-        Change::Nexthop { id, leg } => {
-            let gateway = leg.gateway.map(HostAddr::get);
-            let message = NexthopMessage::device(*id, protocol, leg.device.index, gateway, leg.onlink);
+        Change::FlushConnections(mark) => conntrack::flush(*mark),
+        Change::DeviceGroup { device, group } => ignore_missing(interface::set_group(socket, device.index, *group)),
+        Change::Nexthop { id, next_hop } => {
+            let gateway = next_hop.gateway.map(HostAddr::get);
+            let message = NexthopMessage::device(*id, protocol, next_hop.device.index, gateway, next_hop.onlink);
             socket.change(RTM_NEWNEXTHOP, REPLACE, &message)
         }
         Change::Group { id, members } => {
             let members: Vec<_> = members.iter().map(|m| (m.id, m.weight.get())).collect();
             socket.change(RTM_NEWNEXTHOP, REPLACE, &NexthopMessage::group(*id, protocol, &members))
         }
-        Change::DeleteNexthop(id) => gone(socket.change(RTM_DELNEXTHOP, 0, &NexthopMessage::delete(*id))),
+        Change::DeleteNexthop(id) => ignore_missing(socket.change(RTM_DELNEXTHOP, 0, &NexthopMessage::delete(*id))),
         Change::Route(route) => socket.change(RTM_NEWROUTE, REPLACE, &new_route(route, protocol)),
-        Change::DeleteRoute(route) => gone(socket.change(RTM_DELROUTE, 0, &found_route(route))),
-        Change::Rule(new) => there(socket.change(RTM_NEWRULE, new_rule_flags(new), &rule(new, protocol))),
-        Change::KernelRule(new) => there(socket.change(RTM_NEWRULE, new_rule_flags(new), &rule(new, KERNEL))),
-        Change::DeleteRule(old) => gone(socket.change(RTM_DELRULE, 0, &rule(old, protocol))),
+        Change::DeleteRoute(route) => ignore_missing(socket.change(RTM_DELROUTE, 0, &found_route(route))),
+        Change::Rule(new) => ignore_existing(socket.change(RTM_NEWRULE, new_rule_flags(new), &rule(new, protocol))),
+        Change::KernelRule(new) => ignore_existing(socket.change(RTM_NEWRULE, new_rule_flags(new), &rule(new, KERNEL))),
+        Change::DeleteRule(old) => ignore_missing(socket.change(RTM_DELRULE, 0, &rule(old, protocol))),
     };
     done.map_err(|source| Error::Change { command: change.command(protocol).to_string(), source })
 }
 
 /// What is gone already need not be deleted.
-fn gone(done: Result<(), socket::Error>) -> Result<(), socket::Error> {
+fn ignore_missing(done: Result<(), socket::Error>) -> Result<(), socket::Error> {
     done.or_else(|e| if e.is_gone() { Ok(()) } else { Err(e) })
 }
 
@@ -68,7 +70,7 @@ fn new_rule_flags(rule: &Rule) -> u16 {
 }
 
 /// A rule that is there already need not be added.
-fn there(done: Result<(), socket::Error>) -> Result<(), socket::Error> {
+fn ignore_existing(done: Result<(), socket::Error>) -> Result<(), socket::Error> {
     done.or_else(|e| if e.already_exists() { Ok(()) } else { Err(e) })
 }
 
@@ -90,14 +92,14 @@ fn new_route(route: &DefaultRoute, protocol: u8) -> RouteMessage {
     message.header.scope = RouteScope::Universe;
     match &route.target {
         Target::Group(id) => message.attributes.push(RouteAttribute::NhId(*id)),
-        Target::Legs(legs) => {
+        Target::NextHops(next_hops) => {
             // A route to a device alone has link scope, as ip-route(8) gives it.
-            if let [only] = &legs[..]
-                && only.leg.gateway.is_none()
+            if let [only] = &next_hops[..]
+                && only.next_hop.gateway.is_none()
             {
                 message.header.scope = RouteScope::Link;
             }
-            add_legs(&mut message, legs);
+            add_next_hops(&mut message, next_hops);
         }
     }
     message
@@ -109,9 +111,9 @@ fn found_route(route: &FoundRoute) -> RouteMessage {
     message.header.scope = RouteScope::NoWhere;
     match &route.target {
         FoundTarget::Nexthop { id, .. } => message.attributes.push(RouteAttribute::NhId(*id)),
-        FoundTarget::Legs(legs) => add_legs(&mut message, legs),
+        FoundTarget::NextHops(next_hops) => add_next_hops(&mut message, next_hops),
         FoundTarget::Other { kind, hops, .. } => {
-            // A deletion without any leg matches whatever else is there, so the type has to.
+            // A deletion without any next hop matches whatever else is there, so the type has to.
             message.header.kind = kind.number().into();
             let gateway = |gateway| match gateway {
                 IpAddr::V4(gateway) => RouteAttribute::Gateway(RouteAddress::Inet(gateway)),
@@ -134,29 +136,29 @@ fn found_route(route: &FoundRoute) -> RouteMessage {
     message
 }
 
-fn add_legs(message: &mut RouteMessage, legs: &[WeightedLeg]) {
-    if let [WeightedLeg { leg, .. }] = legs {
-        if leg.onlink {
+fn add_next_hops(message: &mut RouteMessage, next_hops: &[WeightedNextHop]) {
+    if let [WeightedNextHop { next_hop, .. }] = next_hops {
+        if next_hop.onlink {
             message.header.flags |= RouteFlags::Onlink;
         }
-        message.attributes.extend(gateway(leg));
-        message.attributes.push(RouteAttribute::Oif(leg.device.index));
+        message.attributes.extend(gateway(next_hop));
+        message.attributes.push(RouteAttribute::Oif(next_hop.device.index));
         return;
     }
-    let hops = legs.iter().map(|WeightedLeg { leg, weight }| {
+    let hops = next_hops.iter().map(|WeightedNextHop { next_hop, weight }| {
         let mut hop = RouteNextHop::default();
-        hop.interface_index = leg.device.index;
+        hop.interface_index = next_hop.device.index;
         // 1 to 256 becomes 0 to 255.
         hop.hops = u8::try_from(weight.get() - 1).unwrap_or(u8::MAX);
-        hop.flags = if leg.onlink { RouteNextHopFlags::Onlink } else { RouteNextHopFlags::empty() };
-        hop.attributes.extend(gateway(leg));
+        hop.flags = if next_hop.onlink { RouteNextHopFlags::Onlink } else { RouteNextHopFlags::empty() };
+        hop.attributes.extend(gateway(next_hop));
         hop
     });
     message.attributes.push(RouteAttribute::MultiPath(hops.collect()));
 }
 
-fn gateway(leg: &Leg) -> Option<RouteAttribute> {
-    leg.gateway.map(|g| RouteAttribute::Gateway(RouteAddress::Inet(g.get())))
+fn gateway(next_hop: &NextHop) -> Option<RouteAttribute> {
+    next_hop.gateway.map(|g| RouteAttribute::Gateway(RouteAddress::Inet(g.get())))
 }
 
 fn rule(rule: &Rule, protocol: u8) -> RuleMessage {

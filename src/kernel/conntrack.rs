@@ -23,12 +23,12 @@ use crate::model::routing::FwMark;
 /// It is there as long as connections are tracked.
 pub(crate) const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
-fn marked(pin: FwMark) -> Message {
-    Message { version: 1, ..Message::new(vec![number(CTA_MARK, pin.value), number(CTA_MARK_MASK, pin.mask)]) }
+fn marked(mark: FwMark) -> Message {
+    Message { version: 1, ..Message::new(vec![number(CTA_MARK, mark.value), number(CTA_MARK_MASK, mark.mask)]) }
 }
 
 /// Whether any IPv4 connection bears this mark. A kernel without connection tracking has none.
-pub(crate) fn any(pin: FwMark) -> Result<bool, Error> {
+pub(crate) fn any(mark: FwMark) -> Result<bool, Error> {
     // Without it no entry can be there, and the walk of an empty table is not free either.
     match fs::read_to_string(COUNT) {
         Ok(count) if count.trim() != "0" => {}
@@ -39,7 +39,7 @@ pub(crate) fn any(pin: FwMark) -> Result<bool, Error> {
         *found = true;
         Ok(ControlFlow::Break(()))
     };
-    match socket.dump(IPCTNL_MSG_CT_GET, &marked(pin), || false, each) {
+    match socket.dump(IPCTNL_MSG_CT_GET, &marked(mark), || false, each) {
         // An ordinary user asks what would be done, and may not look.
         Err(e) if e.is_permission() => Ok(false),
         found => found.map_err(read("tracked connections")),
@@ -47,10 +47,10 @@ pub(crate) fn any(pin: FwMark) -> Result<bool, Error> {
 }
 
 /// Forgets all IPv4 connections that bear this mark, and no other. A kernel without connection tracking has none.
-pub(crate) fn forget(pin: FwMark) -> Result<(), socket::Error> {
+pub(crate) fn flush(mark: FwMark) -> Result<(), socket::Error> {
     if !Path::new(COUNT).exists() {
         return Ok(());
     }
     let mut socket = Socket::open_netfilter()?;
-    socket.change(IPCTNL_MSG_CT_DELETE, 0, &marked(pin))
+    socket.change(IPCTNL_MSG_CT_DELETE, 0, &marked(mark))
 }

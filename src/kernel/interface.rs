@@ -57,7 +57,7 @@ impl Request {
 
 /// What is read of a network device.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct InterfaceInfo {
     pub(crate) index: u32,
     pub(crate) name: String,
     pub(crate) group: u32,
@@ -76,24 +76,24 @@ pub(crate) struct Link {
 }
 
 /// The interface of that name.
-pub(crate) fn by_name(socket: &mut Socket, name: &IfName) -> Result<Option<Link>, Error> {
+pub(crate) fn by_name(socket: &mut Socket, name: &IfName) -> Result<Option<InterfaceInfo>, Error> {
     named(socket, name, &Request::by_name(name).with(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS))
 }
 
 /// The interface of that name, with what it has counted.
-pub(crate) fn with_counters(socket: &mut Socket, name: &IfName) -> Result<Option<Link>, Error> {
+pub(crate) fn with_counters(socket: &mut Socket, name: &IfName) -> Result<Option<InterfaceInfo>, Error> {
     named(socket, name, &Request::by_name(name))
 }
 
 /// The interface of that index.
-pub(crate) fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>, Error> {
+pub(crate) fn by_index(socket: &mut Socket, index: u32) -> Result<Option<InterfaceInfo>, Error> {
     get(socket, &Request { index, ..Request::default() }.with(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS))
 }
 
 /// All devices in these groups, and the group of each. The kernel filters by none: it dumps all devices.
 pub(crate) fn in_groups(socket: &mut Socket, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, Error> {
     let each = |all: &mut Vec<_>, body: &[u8]| {
-        let Link { index, name, group, .. } = parse(body).ok_or_else(cut_short)?;
+        let InterfaceInfo { index, name, group, .. } = parse(body).ok_or_else(cut_short)?;
         // A name that no configuration can say is not that of a device that we have put into a group.
         if let Ok(name) = name.parse()
             && groups.contains(&group)
@@ -137,12 +137,12 @@ fn set_sysctl(socket: &mut Socket, index: u32, number: u16, value: u32) -> Resul
     socket.change(RTM_SETLINK, 0, &Request { index, attributes })
 }
 
-fn named(socket: &mut Socket, name: &IfName, request: &Request) -> Result<Option<Link>, Error> {
+fn named(socket: &mut Socket, name: &IfName, request: &Request) -> Result<Option<InterfaceInfo>, Error> {
     // The kernel also finds an interface by an alternative name; a link is known by its own.
     Ok(get(socket, request)?.filter(|found| found.name == name.as_str()))
 }
 
-fn get(socket: &mut Socket, request: &Request) -> Result<Option<Link>, Error> {
+fn get(socket: &mut Socket, request: &Request) -> Result<Option<InterfaceInfo>, Error> {
     let answer = socket.get(RTM_GETLINK, request).map_err(read("an interface"))?;
     answer.map(|body| parse(&body).ok_or_else(|| read("an interface")(cut_short()))).transpose()
 }
@@ -151,7 +151,7 @@ fn cut_short() -> socket::Error {
     socket::Error::Decode("a link that is cut short".to_owned())
 }
 
-pub(crate) fn parse(body: &[u8]) -> Option<Link> {
+pub(crate) fn parse(body: &[u8]) -> Option<InterfaceInfo> {
     let [_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, _, _, _, _] = *body.first_chunk::<IFINFO_LEN>()?;
     let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
     let attribute = |kind| nla::attribute(&body[IFINFO_LEN..], kind);
@@ -173,7 +173,7 @@ pub(crate) fn parse(body: &[u8]) -> Option<Link> {
             lax_arp.push(key);
         }
     }
-    Some(Link {
+    Some(InterfaceInfo {
         index: u32::from_ne_bytes([i0, i1, i2, i3]),
         name: nla::string(name),
         group: attribute(IFLA_GROUP).and_then(|group| parse_u32(group).ok()).unwrap_or_default(),

@@ -13,7 +13,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::model::firewall::{
-    self, Batch, Found, FoundChains, FoundRule, Leftover, RESTORE_OPTIONS, Seal, Table, Variant, is_ours,
+    self, Batch, Fingerprint, FoundChainRule, FoundChains, FoundFirewall, Leftover, RESTORE_OPTIONS, Table, Variant,
+    is_ours,
 };
 
 /// How long the lock is held for one that hangs. Together with two looks by iptables-save(8) this is
@@ -29,37 +30,18 @@ const DIRECTORIES: [&str; 5] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/
 /// Why the packet filter was not changed.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// It is not installed.
     #[error(
         "{program} is in none of {}: install iptables, or write firewall = \"none\" in [settings] and pin connections \
          by other means", DIRECTORIES.join(", ")
     )]
-    Missing {
-        /// Which.
-        program: &'static str,
-    },
-    /// It cannot be run.
+    Missing { program: &'static str },
     #[error("cannot run {}: {source}", path.display())]
-    Run {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// It hung, and was killed.
+    Run { path: PathBuf, source: io::Error },
     #[error("{} had not ended after {} s and was killed: run it by hand to see what it waits for", path.display(), limit.as_secs())]
-    Hung {
-        /// Which.
-        path: PathBuf,
-        /// How long it had.
-        limit: Duration,
-    },
-    /// It said no.
+    Hung { path: PathBuf, limit: Duration },
     #[error("{} has refused our rules ({status}): {stderr}", path.display())]
     Refused {
-        /// Which.
         path: PathBuf,
-        /// Its exit status.
         status: ExitStatus,
         /// What it said, shortened.
         stderr: String,
@@ -68,7 +50,7 @@ pub enum Error {
 
 impl Error {
     /// Whether another batch might do better: it was read, and something in it is not known here.
-    pub fn is_about_rules(&self) -> bool {
+    pub(crate) fn is_about_rules(&self) -> bool {
         // RESOURCE_PROBLEM of iptables(8): somebody else holds its lock.
         const BUSY: i32 = 4;
         matches!(self, Self::Refused { status, .. } if status.signal().is_none() && status.code() != Some(BUSY))
@@ -82,8 +64,8 @@ pub fn restore(batch: &Batch) -> Result<(), Error> {
 }
 
 /// Looks at the rules by iptables-save(8), which knows both variants.
-pub fn save() -> Result<Found, Error> {
-    let mut found = Found::default();
+pub fn save() -> Result<FoundFirewall, Error> {
+    let mut found = FoundFirewall::default();
     for table in Table::ALL {
         let text = saved(Variant::Usual, &["-t", table.name()])?;
         let rewrites = |line: &str| line.starts_with("-A POSTROUTING ") && !line.contains(firewall::PREFIX);
@@ -94,7 +76,7 @@ pub fn save() -> Result<Found, Error> {
 }
 
 /// Our chains of `ip_tables`, whose tables are there, on a machine whose iptables is the other variant.
-pub fn leftover_of_legacy() -> Result<Option<Leftover>, Error> {
+pub(crate) fn leftover_of_legacy() -> Result<Option<Leftover>, Error> {
     // All tables that there are: to ask for another would make it.
     let text = saved(Variant::Legacy, &[])?;
     let mut tables = BTreeMap::new();
@@ -108,7 +90,7 @@ pub fn leftover_of_legacy() -> Result<Option<Leftover>, Error> {
 }
 
 /// The variant of the machine's iptables, by the file that its name leads to.
-pub fn usual_variant() -> Option<Variant> {
+pub(crate) fn usual_variant() -> Option<Variant> {
     let file = find(Variant::Usual.save()).and_then(|path| path.canonicalize().ok())?;
     let name = file.file_name()?.to_str()?;
     match (name.contains("legacy"), name.contains("nft")) {
@@ -119,7 +101,7 @@ pub fn usual_variant() -> Option<Variant> {
 }
 
 /// What iptables-save(8) of a variant writes with `options`.
-pub fn saved(variant: Variant, options: &[&str]) -> Result<String, Error> {
+pub(crate) fn saved(variant: Variant, options: &[&str]) -> Result<String, Error> {
     output(variant.save(), options)
 }
 
@@ -180,14 +162,14 @@ fn read(text: &str) -> FoundChains {
         } else if let Some(rule) = line.strip_prefix("-A ") {
             let Some((chain, rule)) = rule.split_once(' ') else { continue };
             let found = if let Some(to) = rule.strip_prefix("-j ").filter(|to| is_ours(to)) {
-                FoundRule::Jump(to.to_owned())
+                FoundChainRule::Jump(to.to_owned())
             } else {
-                Seal::find(rule.as_bytes()).map_or(FoundRule::Other, FoundRule::Sealed)
+                Fingerprint::find(rule.as_bytes()).map_or(FoundChainRule::Other, FoundChainRule::Fingerprint)
             };
             chains.entry(chain.to_owned()).or_default().push(found);
         }
     }
     // Chains of others do not concern us, unless they jump to ours.
-    chains.retain(|name, rules| is_ours(name) || rules.iter().any(|rule| matches!(rule, FoundRule::Jump(_))));
+    chains.retain(|name, rules| is_ours(name) || rules.iter().any(|rule| matches!(rule, FoundChainRule::Jump(_))));
     chains
 }

@@ -8,7 +8,7 @@ use netlink_packet_core::Parseable;
 use thiserror::Error;
 
 use crate::model::change::Change;
-use crate::model::firewall::Found;
+use crate::model::firewall::FoundFirewall;
 use crate::model::names::IfName;
 use crate::model::observed::{InterfaceState, Observed, Scope};
 use crate::model::routing::{Device, FwMark};
@@ -37,7 +37,7 @@ pub trait Kernel {
     fn in_groups(&mut self, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, Error>;
 
     /// Whether any tracked connection bears this mark.
-    fn is_pinned(&mut self, pin: FwMark) -> Result<bool, Error>;
+    fn has_connections(&mut self, mark: FwMark) -> Result<bool, Error>;
 
     /// Has the kernel forget what it learnt of routes: path MTUs and redirects.
     fn flush_route_cache(&mut self) -> Result<(), Error>;
@@ -46,43 +46,21 @@ pub trait Kernel {
 /// Why the kernel was not read or changed.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// Something could not be looked at.
     #[error("cannot read {what} of the kernel: {source}")]
-    Read {
-        /// What was asked for.
-        what: &'static str,
-        /// Why not.
-        source: socket::Error,
-    },
-    /// A change was refused.
+    Read { what: &'static str, source: socket::Error },
     #[error("`{command}` was refused: {source}{}", if self.is_permission() { "; this needs root, or CAP_NET_ADMIN" } else { "" })]
-    Change {
-        /// The change, as a command.
-        command: String,
-        /// Why.
-        source: socket::Error,
-    },
-    /// A sysctl could not be read or written.
+    Change { command: String, source: socket::Error },
     #[error("cannot {action} {}: {source}", path.display())]
-    Sysctl {
-        /// Read or write.
-        action: &'static str,
-        /// Its file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The packet filter was not changed.
+    Sysctl { action: &'static str, path: PathBuf, source: io::Error },
     #[error("firewall: {0}")]
     Firewall(#[from] iptables::Error),
-    /// There is no socket.
     #[error("cannot open a netlink socket: {0}")]
     Open(#[source] io::Error),
 }
 
 impl Error {
     /// Whether the reason is a lack of privileges: then no other change will do better.
-    pub fn is_permission(&self) -> bool {
+    pub(crate) fn is_permission(&self) -> bool {
         match self {
             Self::Change { source, .. } | Self::Read { source, .. } => source.is_permission(),
             Self::Sysctl { .. } | Self::Firewall(_) | Self::Open(_) => false,
@@ -108,7 +86,7 @@ impl Linux {
     }
 
     /// Whether the interface of this name and index is up, with its carrier.
-    pub fn is_up(&mut self, name: &IfName, index: u32) -> Result<bool, Error> {
+    pub(crate) fn is_up(&mut self, name: &IfName, index: u32) -> Result<bool, Error> {
         let found = interface::by_name(&mut self.socket, name)?;
         Ok(found.is_some_and(|found| found.index == index && found.state == InterfaceState::Up))
     }
@@ -127,8 +105,8 @@ impl Kernel for Linux {
         interface::in_groups(&mut self.socket, groups)
     }
 
-    fn is_pinned(&mut self, pin: FwMark) -> Result<bool, Error> {
-        conntrack::any(pin)
+    fn has_connections(&mut self, mark: FwMark) -> Result<bool, Error> {
+        conntrack::any(mark)
     }
 
     fn flush_route_cache(&mut self) -> Result<(), Error> {
@@ -142,7 +120,7 @@ pub fn index(name: &IfName) -> Result<Option<u32>, Error> {
 }
 
 /// Our chains in the packet filter, for those who ask nothing else.
-pub fn packet_filter() -> Result<Found, Error> {
+pub(crate) fn packet_filter() -> Result<FoundFirewall, Error> {
     observe::firewall()
 }
 

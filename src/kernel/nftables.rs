@@ -18,7 +18,7 @@ use crate::kernel::netlink::constants::{
     NFTA_DATA_VERDICT, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_IMMEDIATE_DATA, NFTA_LIST_ELEM, NFTA_RULE_CHAIN,
     NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE, NFTA_VERDICT_CHAIN,
 };
-use crate::model::firewall::{Found, FoundRule, Seal, Table, is_ours};
+use crate::model::firewall::{Fingerprint, FoundChainRule, FoundFirewall, Table, is_ours};
 
 /// The kernel's chains that can jump to ours.
 const HOOKS: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
@@ -26,7 +26,7 @@ const HOOKS: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTI
 const NAT_CHAINS: [&str; 4] = ["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"];
 
 /// What there is of ours; nothing where iptables is not this variant.
-pub(crate) fn found() -> Result<Found, Error> {
+pub(crate) fn found() -> Result<FoundFirewall, Error> {
     let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
     let each = |(all, foreign_nat): &mut (Vec<(Table, String)>, bool), body: &[u8]| {
         let name = attribute(payload(body), NFTA_CHAIN_NAME).map(string).unwrap_or_default();
@@ -48,12 +48,12 @@ pub(crate) fn found() -> Result<Found, Error> {
     let all = Message { family: 0, ..Message::new(Vec::new()) };
     let (chains, foreign_nat) = match socket.dump(NFT_MSG_GETCHAIN, &all, Default::default, each) {
         // The packet filter is root's to look at.
-        Err(e) if e.is_permission() => return Ok(Found { hidden: true, ..Found::default() }),
+        Err(e) if e.is_permission() => return Ok(FoundFirewall { hidden: true, ..FoundFirewall::default() }),
         // No nf_tables in this kernel: then iptables cannot be this variant either.
-        Err(e) if e.refused().is_some() => return Ok(Found::default()),
+        Err(e) if e.refused().is_some() => return Ok(FoundFirewall::default()),
         chains => chains.map_err(read("chains of nf_tables"))?,
     };
-    let mut found = Found { foreign_nat, ..Found::default() };
+    let mut found = FoundFirewall { foreign_nat, ..FoundFirewall::default() };
     let any_ours = chains.iter().any(|(_, name)| is_ours(name));
     for (table, name) in chains {
         let is_source_nat = table == Table::Nat && name == "POSTROUTING";
@@ -61,7 +61,8 @@ pub(crate) fn found() -> Result<Found, Error> {
             continue;
         }
         let rules = rules(&mut socket, table, &name).map_err(read("rules of nf_tables"))?;
-        let foreign = |rules: &[FoundRule]| !rules.iter().all(|r| matches!(r, FoundRule::Jump(to) if is_ours(to)));
+        let foreign =
+            |rules: &[FoundChainRule]| !rules.iter().all(|r| matches!(r, FoundChainRule::Jump(to) if is_ours(to)));
         found.foreign_nat |= is_source_nat && foreign(&rules);
         if any_ours {
             found.tables.entry(table).or_default().insert(name, rules);
@@ -70,15 +71,16 @@ pub(crate) fn found() -> Result<Found, Error> {
     Ok(found)
 }
 
-fn rules(socket: &mut Socket, table: Table, chain: &str) -> Result<Vec<FoundRule>, socket::Error> {
+fn rules(socket: &mut Socket, table: Table, chain: &str) -> Result<Vec<FoundChainRule>, socket::Error> {
     let request = Message::new(vec![text(NFTA_RULE_TABLE, table.name()), text(NFTA_RULE_CHAIN, chain)]);
-    let each = |all: &mut Vec<FoundRule>, body: &[u8]| {
+    let each = |all: &mut Vec<FoundChainRule>, body: &[u8]| {
         let body = payload(body);
         // Kernels before 4.20 do not filter by chain.
         if attribute(body, NFTA_RULE_CHAIN).is_some_and(|name| string(name) == chain) {
-            // The kernel's chains can hold hundreds of others' rules, and never a seal.
-            let seal = if is_ours(chain) { Seal::find(body).map(FoundRule::Sealed) } else { None };
-            all.push(seal.or_else(|| jump(body).map(FoundRule::Jump)).unwrap_or(FoundRule::Other));
+            // The kernel's chains can hold hundreds of others' rules, and never a fingerprint.
+            let fingerprint =
+                if is_ours(chain) { Fingerprint::find(body).map(FoundChainRule::Fingerprint) } else { None };
+            all.push(fingerprint.or_else(|| jump(body).map(FoundChainRule::Jump)).unwrap_or(FoundChainRule::Other));
         }
         Ok(ControlFlow::Continue(()))
     };

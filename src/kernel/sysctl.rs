@@ -30,17 +30,17 @@ fn rp_filter_path(interface: &str) -> PathBuf {
 }
 
 /// The reverse path filter of `conf.all`; an interface's own comes with its link.
-pub fn rp_filter_of_all() -> Result<Option<u32>, Error> {
+pub(crate) fn rp_filter_of_all() -> Result<Option<u32>, Error> {
     read(rp_filter_path("all"))
 }
 
 /// Makes the reverse path filter of `interface` loose.
-pub fn loosen_rp_filter(interface: &IfName) -> Result<(), Error> {
+pub(crate) fn loosen_rp_filter(interface: &IfName) -> Result<(), Error> {
     write(rp_filter_path(interface.as_str()), "2")
 }
 
 /// Whether this host forwards packets.
-pub fn forwards() -> Result<bool, Error> {
+pub(crate) fn forwards() -> Result<bool, Error> {
     Ok(read::<u8>(PathBuf::from(format!("{IPV4}/ip_forward")))? == Some(1))
 }
 
@@ -48,13 +48,13 @@ fn hash_policy_path() -> PathBuf {
     PathBuf::from(format!("{IPV4}/fib_multipath_hash_policy"))
 }
 
-/// Which fields of a packet choose the leg of a multipath route.
+/// Which fields of a packet choose the next hop of a multipath route.
 pub fn hash_policy() -> Result<Option<u8>, Error> {
     read(hash_policy_path())
 }
 
-/// Sets which fields of a packet choose the leg of a multipath route.
-pub fn set_hash_policy(policy: u8) -> Result<(), Error> {
+/// Sets which fields of a packet choose the next hop of a multipath route.
+pub(crate) fn set_hash_policy(policy: u8) -> Result<(), Error> {
     write(hash_policy_path(), &policy.to_string())
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::model::firewall::Batch;
 use crate::model::names::{Family, IfName};
 use crate::model::numbering::KERNEL;
-use crate::model::routing::{ArpKey, DefaultRoute, Device, FoundRoute, FwMark, Leg, Member, Rule};
+use crate::model::routing::{ArpKey, DefaultRoute, Device, FoundRoute, FwMark, Member, NextHop, Rule};
 
 /// One change of what the kernel holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,32 +20,24 @@ pub enum Change {
     HashPolicy(u8),
     /// Put a link's device into the group by which our firewall rules know it.
     DeviceGroup {
-        /// The device.
         device: Device,
-        /// The group; 0 is that of all other devices.
         group: u32,
     },
     /// Create or replace a single nexthop object.
     Nexthop {
-        /// Its id.
         id: u32,
-        /// Where it leads.
-        leg: Leg,
+        next_hop: NextHop,
     },
     /// Create or replace a nexthop group.
     Group {
-        /// Its id.
         id: u32,
-        /// Its members.
         members: Vec<Member>,
     },
     /// Delete a nexthop object or group of ours.
     DeleteNexthop(u32),
     /// Create a default route, or replace the first of its table and metric.
     Route(DefaultRoute),
-    /// Delete a default route.
     DeleteRoute(FoundRoute),
-    /// Add a rule.
     Rule(Rule),
     /// Put back a rule that the kernel starts with. It bears the kernel's protocol number: it is nobody's.
     KernelRule(Rule),
@@ -54,14 +46,14 @@ pub enum Change {
     /// Load our chains of a table of the packet filter.
     Firewall(Batch),
     /// Forget the tracked connections that are pinned to a link, which have its mark under the mask of all.
-    Forget(FwMark),
+    FlushConnections(FwMark),
 }
 
 impl Change {
     /// Whether packets may take another way after it.
-    pub fn is_route(&self) -> bool {
+    pub(crate) fn is_route(&self) -> bool {
         let is_other = matches!(self, Self::LooseRpFilter(_) | Self::OwnArp(..) | Self::DeviceGroup { .. });
-        !is_other && !matches!(self, Self::Firewall(_) | Self::Forget(_))
+        !is_other && !matches!(self, Self::Firewall(_) | Self::FlushConnections(_))
     }
 
     /// The change as a command of ip(8) that can be pasted; `protocol` marks what is ours.
@@ -93,8 +85,10 @@ impl fmt::Display for Command<'_> {
                 write!(f, "ip link set dev {} group {group}", device.name.quoted())
             }
             Change::Firewall(batch) => write!(f, "{batch}"),
-            Change::Forget(FwMark { value, mask }) => write!(f, "conntrack -D -f ipv4 --mark {value:#x}/{mask:#x}"),
-            Change::Nexthop { id, leg } => write!(f, "ip nexthop replace id {id} {leg} protocol {protocol}"),
+            Change::FlushConnections(FwMark { value, mask }) => {
+                write!(f, "conntrack -D -f ipv4 --mark {value:#x}/{mask:#x}")
+            }
+            Change::Nexthop { id, next_hop } => write!(f, "ip nexthop replace id {id} {next_hop} protocol {protocol}"),
             Change::Group { id, members } => {
                 write!(f, "ip nexthop replace id {id} group ")?;
                 for (i, Member { id, weight }) in members.iter().enumerate() {

@@ -13,13 +13,13 @@ use crate::model::sh;
 /// A value from outside that is not what it should be; says what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{what} {value:?} is not valid: {expected}")]
-pub struct Invalid {
+pub struct InvalidValue {
     what: &'static str,
     value: String,
     expected: &'static str,
 }
 
-impl Invalid {
+impl InvalidValue {
     /// `what` names the thing, `value` is what was given (shortened and escaped when shown),
     /// `expected` says what would be right.
     pub fn new(what: &'static str, value: &str, expected: &'static str) -> Self {
@@ -49,10 +49,10 @@ impl LinkName {
 }
 
 impl FromStr for LinkName {
-    type Err = Invalid;
+    type Err = InvalidValue;
 
-    fn from_str(s: &str) -> Result<Self, Invalid> {
-        let invalid = |expected| Invalid::new("link name", s, expected);
+    fn from_str(s: &str) -> Result<Self, InvalidValue> {
+        let invalid = |expected| InvalidValue::new("link name", s, expected);
         let shaped = s.len() <= Self::MAX
             && s.starts_with(|c: char| c.is_ascii_lowercase())
             && s.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-');
@@ -80,15 +80,15 @@ impl IfName {
     }
 
     /// The name as sh(1) takes it: the kernel allows `x;id&`.
-    pub fn quoted(&self) -> Cow<'_, str> {
+    pub(crate) fn quoted(&self) -> Cow<'_, str> {
         sh::quoted(&self.0)
     }
 }
 
 impl FromStr for IfName {
-    type Err = Invalid;
+    type Err = InvalidValue;
 
-    fn from_str(s: &str) -> Result<Self, Invalid> {
+    fn from_str(s: &str) -> Result<Self, InvalidValue> {
         let ok = (1..=15).contains(&s.len())
             && s != "."
             && s != ".."
@@ -96,7 +96,7 @@ impl FromStr for IfName {
         if ok {
             Ok(Self(s.to_owned()))
         } else {
-            Err(Invalid::new("interface name", s, "write 1 to 15 printable characters without '/', ':' or spaces"))
+            Err(InvalidValue::new("interface name", s, "write 1 to 15 printable characters without '/', ':' or spaces"))
         }
     }
 }
@@ -104,9 +104,7 @@ impl FromStr for IfName {
 /// An IP version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
-    /// IPv4.
     V4,
-    /// IPv6.
     V6,
 }
 
@@ -120,13 +118,13 @@ impl TableId {
     /// The kernel's own, of this host's addresses.
     pub const LOCAL: Self = Self(255);
     /// The kernel's own, which its last rule looks up.
-    pub const DEFAULT: Self = Self(253);
+    pub(crate) const DEFAULT: Self = Self(253);
 
     /// A link's table: not 0 (unspec), 253 (default), 254 (main) or 255 (local).
-    pub fn new(n: u32) -> Result<Self, Invalid> {
+    pub fn new(n: u32) -> Result<Self, InvalidValue> {
         if n == 0 || (253..=255).contains(&n) {
             let expected = "0 and 253 to 255 are the kernel's; write another number";
-            return Err(Invalid::new("table", &n.to_string(), expected));
+            return Err(InvalidValue::new("table", &n.to_string(), expected));
         }
         Ok(Self(n))
     }
@@ -148,11 +146,11 @@ pub struct Mark(u32);
 
 impl Mark {
     /// One bit of the 32.
-    pub fn new(n: u32) -> Result<Self, Invalid> {
+    pub fn new(n: u32) -> Result<Self, InvalidValue> {
         if n.is_power_of_two() {
             Ok(Self(n))
         } else {
-            Err(Invalid::new("mark", &format!("{n:#x}"), "write one bit: 0x1, 0x2, 0x4, ... 0x80000000"))
+            Err(InvalidValue::new("mark", &format!("{n:#x}"), "write one bit: 0x1, 0x2, 0x4, ... 0x80000000"))
         }
     }
 
@@ -172,11 +170,11 @@ impl Weight {
     pub const HEAVIEST_MEMBER: Self = Self(255);
 
     /// 1 to 256.
-    pub fn new(n: u16) -> Result<Self, Invalid> {
+    pub fn new(n: u16) -> Result<Self, InvalidValue> {
         if (1..=256).contains(&n) {
             Ok(Self(n))
         } else {
-            Err(Invalid::new("weight", &n.to_string(), "write a number from 1 to 256"))
+            Err(InvalidValue::new("weight", &n.to_string(), "write a number from 1 to 256"))
         }
     }
 
@@ -201,11 +199,11 @@ impl Tier {
     pub const MAX: u8 = 32;
 
     /// 1 to 32.
-    pub fn new(n: u8) -> Result<Self, Invalid> {
+    pub fn new(n: u8) -> Result<Self, InvalidValue> {
         if (1..=Self::MAX).contains(&n) {
             Ok(Self(n))
         } else {
-            Err(Invalid::new("tier", &n.to_string(), "write a number from 1 to 32"))
+            Err(InvalidValue::new("tier", &n.to_string(), "write a number from 1 to 32"))
         }
     }
 
@@ -228,11 +226,11 @@ pub struct HostAddr(Ipv4Addr);
 
 impl HostAddr {
     /// `addr`, if a host on an Internet line can have it.
-    pub fn new(addr: Ipv4Addr) -> Result<Self, Invalid> {
+    pub fn new(addr: Ipv4Addr) -> Result<Self, InvalidValue> {
         let first = addr.octets()[0];
         // 0/8 and 127/8 never leave a host, 224/4 is multicast, 240/4 reserved or broadcast.
         if first == 0 || first == 127 || first >= 224 {
-            return Err(Invalid::new("address", &addr.to_string(), "no host on a line can have it"));
+            return Err(InvalidValue::new("address", &addr.to_string(), "no host on a line can have it"));
         }
         Ok(Self(addr))
     }
@@ -244,10 +242,10 @@ impl HostAddr {
 }
 
 impl FromStr for HostAddr {
-    type Err = Invalid;
+    type Err = InvalidValue;
 
-    fn from_str(s: &str) -> Result<Self, Invalid> {
-        let addr = s.parse().map_err(|_| Invalid::new("address", s, "write an IPv4 address such as 192.0.2.1"))?;
+    fn from_str(s: &str) -> Result<Self, InvalidValue> {
+        let addr = s.parse().map_err(|_| InvalidValue::new("address", s, "write an IPv4 address such as 192.0.2.1"))?;
         Self::new(addr)
     }
 }

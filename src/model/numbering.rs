@@ -12,7 +12,7 @@ use crate::model::routing::Selector;
 pub const KERNEL: u8 = 2;
 
 /// Most links of a configuration: a mark has a bit for each.
-pub const MAX_LINKS: u8 = 32;
+pub(crate) const MAX_LINKS: u8 = 32;
 
 /// As many metrics follow that of tier 1, itself included.
 pub const TIERS: u32 = Tier::MAX as u32;
@@ -30,7 +30,7 @@ const FIRST_GROUP_ID: u32 = 100;
 const NEXTHOP_IDS: u32 = 2 * FIRST_GROUP_ID;
 
 /// Last priority before the kernel's own rule for the main table.
-pub const LAST_PRIORITY: u32 = 32765;
+pub(crate) const LAST_PRIORITY: u32 = 32765;
 
 // Distances from `rule-priority`, that of the first mark's rule, in the order of the rules.
 const GUARDED_MAIN_RULE: u32 = GUARD_RULES_WITH_DSCP - 1;
@@ -43,19 +43,19 @@ const SOURCE_RULES: u32 = MAIN_RULE + 1;
 const POLICIES: u32 = 100;
 
 /// Highest `rule-priority`: with as many uplinks as there can be, their source rules end at [`LAST_PRIORITY`].
-pub const MAX_RULE_PRIORITY: u32 = LAST_PRIORITY + 1 - (SOURCE_RULES + MAX_LINKS as u32);
+pub(crate) const MAX_RULE_PRIORITY: u32 = LAST_PRIORITY + 1 - (SOURCE_RULES + MAX_LINKS as u32);
 
 /// Highest `spare-metric`.
-pub const MAX_SPARE_METRIC: u32 = u32::MAX - SPARES;
+pub(crate) const MAX_SPARE_METRIC: u32 = u32::MAX - SPARES;
 
 /// Highest `metric`: the spares come after all tiers.
-pub const MAX_METRIC: u32 = MAX_SPARE_METRIC - TIERS;
+pub(crate) const MAX_METRIC: u32 = MAX_SPARE_METRIC - TIERS;
 
 /// Highest `nexthop-id`.
-pub const MAX_NEXTHOP_ID: u32 = u32::MAX - NEXTHOP_IDS;
+pub(crate) const MAX_NEXTHOP_ID: u32 = u32::MAX - NEXTHOP_IDS;
 
 /// Highest `device-group`.
-pub const MAX_DEVICE_GROUP: u32 = u32::MAX - DEVICE_GROUPS;
+pub(crate) const MAX_DEVICE_GROUP: u32 = u32::MAX - DEVICE_GROUPS;
 
 /// The table of the link at `position`, if it is given none.
 pub fn table(position: u8) -> u32 {
@@ -68,7 +68,7 @@ pub fn mark(position: u8) -> u32 {
 }
 
 /// Priorities of a policy's rules, of which there are `count`, from `first` on.
-pub fn policy_rules(first: u32, count: usize) -> Range<u32> {
+pub(crate) fn policy_rules(first: u32, count: usize) -> Range<u32> {
     // More than there is room for are refused before anything asks for their priorities.
     first..first.saturating_add(u32::try_from(count).unwrap_or(u32::MAX))
 }
@@ -102,19 +102,19 @@ impl Numbering {
     }
 
     /// Priority of the rule for what main knows better than its default.
-    pub fn main_rule(self) -> u32 {
+    pub(crate) fn main_rule(self) -> u32 {
         self.rule_priority + MAIN_RULE
     }
 
     /// Priority of the same rule once more before the guards, which would lead past it, too.
-    pub fn guarded_main_rule(self) -> u32 {
+    pub(crate) fn guarded_main_rule(self) -> u32 {
         self.rule_priority + GUARDED_MAIN_RULE
     }
 
     /// Priority of the rule that leads a kill switch's packets past the source rules. Linux before 4.17 loses protocol
     /// and ports of a rule, and before 6.12 DSCP. What is left of such a rule is deleted, and the kernel deletes the
     /// first of the priority that has what is left: so rules that can lose something have a priority of their own.
-    pub fn guard_rule(self, selector: &Selector) -> u32 {
+    pub(crate) fn guard_rule(self, selector: &Selector) -> u32 {
         let Selector { proto, sport, dport, dscp, .. } = selector;
         let distance = if dscp.is_some() {
             GUARD_RULES_WITH_DSCP
@@ -127,33 +127,33 @@ impl Numbering {
     }
 
     /// Priority of the source rule of the uplink at `position`.
-    pub fn source_rule(self, position: u8) -> u32 {
+    pub(crate) fn source_rule(self, position: u8) -> u32 {
         self.rule_priority + SOURCE_RULES + u32::from(position)
     }
 
     /// Priorities that are source rules' where there are so many uplinks.
-    pub fn source_rules(self, uplinks: u8) -> Range<u32> {
+    pub(crate) fn source_rules(self, uplinks: u8) -> Range<u32> {
         self.source_rule(0)..self.first_policy(uplinks)
     }
 
     /// Priority of the first policy's first rule where there are so many uplinks.
-    pub fn first_policy(self, uplinks: u8) -> u32 {
+    pub(crate) fn first_policy(self, uplinks: u8) -> u32 {
         self.source_rule(uplinks).max(self.rule_priority + POLICIES)
     }
 
     /// For how many rules of policies there is room where there are so many uplinks.
-    pub fn room_for_policies(self, uplinks: u8) -> usize {
+    pub(crate) fn room_for_policies(self, uplinks: u8) -> usize {
         // With very many uplinks, and the highest rule-priority, there is none.
         (LAST_PRIORITY + 1).saturating_sub(self.first_policy(uplinks)) as usize
     }
 
     /// Metric of a tier's default route.
-    pub fn tier_metric(self, tier: Tier) -> u32 {
+    pub(crate) fn tier_metric(self, tier: Tier) -> u32 {
         self.metric + rank(tier)
     }
 
     /// Metric of an uplink's spare, by its rank among the spares, from 0.
-    pub fn metric_of_spare(self, rank: u8) -> u32 {
+    pub(crate) fn metric_of_spare(self, rank: u8) -> u32 {
         self.spare_metric + u32::from(rank)
     }
 
@@ -163,27 +163,27 @@ impl Numbering {
     }
 
     /// Id of the nexthop object of the link at `position`; `nexthop-id` itself stays free.
-    pub fn link_nexthop(self, position: u8) -> u32 {
+    pub(crate) fn link_nexthop(self, position: u8) -> u32 {
         self.nexthop_id + 1 + u32::from(position)
     }
 
     /// Id of a tier's nexthop group.
-    pub fn tier_nexthop(self, tier: Tier) -> u32 {
+    pub(crate) fn tier_nexthop(self, tier: Tier) -> u32 {
         self.nexthop_id + FIRST_GROUP_ID + rank(tier)
     }
 
     /// Whether an id of ours is a group's, and not a link's object's.
-    pub fn is_group(self, id: u32) -> bool {
+    pub(crate) fn is_group(self, id: u32) -> bool {
         id >= self.nexthop_id + FIRST_GROUP_ID
     }
 
     /// Device group of the link at `position`.
-    pub fn link_group(self, position: u8) -> u32 {
+    pub(crate) fn link_group(self, position: u8) -> u32 {
         self.device_group + u32::from(position)
     }
 
     /// The device groups that are ours, whatever the links are.
-    pub fn link_groups(self) -> Range<u32> {
+    pub(crate) fn link_groups(self) -> Range<u32> {
         self.device_group..self.device_group + DEVICE_GROUPS
     }
 }

@@ -7,12 +7,11 @@ use ipnet::Ipv4Net;
 
 use crate::model::firewall;
 use crate::model::names::{Family, HostAddr, IfName, TableId};
-use crate::model::routing::{ArpKey, Device, FoundNexthop, FoundRoute, FoundRule};
+use crate::model::routing::{ArpKey, Device, FoundRoute, FoundRule, NexthopObject};
 
 /// What to look at, so that the cost of looking does not depend on what else the kernel holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Interfaces.
     pub interfaces: BTreeSet<IfName>,
     /// Indices of interfaces: one that is among none of those may have been renamed.
     pub indices: BTreeSet<u32>,
@@ -38,18 +37,18 @@ pub struct Observed {
     /// All rules, those of a family in the kernel's order.
     pub rules: Vec<FoundRule>,
     /// All nexthop objects by id; `None`: this kernel has none (before Linux 5.3).
-    pub nexthops: Option<BTreeMap<u32, FoundNexthop>>,
+    pub nexthops: Option<BTreeMap<u32, NexthopObject>>,
     /// `net.ipv4.fib_multipath_hash_policy`, if it was looked at.
     pub hash_policy: Option<u8>,
     /// Our chains in the packet filter; empty where they were not looked for.
-    pub firewall: firewall::Found,
+    pub firewall: firewall::FoundFirewall,
     /// A private network of an interface that is no link's, where packets are forwarded.
     pub private_lan: Option<Ipv4Net>,
 }
 
 impl Observed {
     /// Whether this kernel routes IPv6. One that does has the rule that looks up `local`; one without rules needs none.
-    pub fn has_ipv6(&self) -> bool {
+    pub(crate) fn has_ipv6(&self) -> bool {
         self.rules.iter().any(|found| found.rule.family == Family::V6)
     }
 }
@@ -57,7 +56,6 @@ impl Observed {
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
-    /// Name and index.
     pub device: Device,
     /// Whether packets can leave by it.
     pub state: InterfaceState,
@@ -93,7 +91,6 @@ pub enum InterfaceState {
 /// An IPv4 address of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Address {
-    /// The address itself.
     pub local: HostAddr,
     /// What is reached directly by it: the peer, or the subnet.
     pub reaches: Ipv4Net,

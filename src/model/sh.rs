@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 
 /// One word of sh(1), in quotes where it needs them. It keeps to one line, and has nothing that a terminal would obey,
 /// but for line ends at its end: `$(...)` would lose those.
-pub fn quoted<Word: AsRef<OsStr> + ?Sized>(word: &Word) -> Cow<'_, str> {
+pub(crate) fn quoted<Word: AsRef<OsStr> + ?Sized>(word: &Word) -> Cow<'_, str> {
     let word = word.as_ref();
     match word.to_str() {
         Some(text) if !text.is_empty() && text.chars().all(is_bare) => text.into(),

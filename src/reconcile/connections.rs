@@ -1,26 +1,26 @@
 //! Connections of links that are gone, which other links can take over.
 
-use super::About;
+use super::FlushScope;
 use crate::config::{Config, Firewall, Link};
 use crate::kernel::{self, Kernel};
 use crate::model::change::Change;
 use crate::model::names::LinkName;
 use crate::model::routing::FwMark;
-use crate::state::records::Records;
+use crate::state::records::LinkRecords;
 
 /// The changes that free the connections of links that are gone, where there are such connections.
-pub(super) fn forgets(
+pub(super) fn flushes(
     config: &Config,
-    records: &Records,
+    records: &LinkRecords,
     live: &[LinkName],
-    about: &About,
+    flush_scope: &FlushScope,
     kernel: &mut impl Kernel,
 ) -> Result<Vec<Change>, kernel::Error> {
     let mut changes = Vec::new();
-    for link in gone(config, records, live, about) {
+    for link in gone(config, records, live, flush_scope) {
         let mark = FwMark { value: link.mark.get(), mask: config.marks() };
-        if kernel.is_pinned(mark)? {
-            changes.push(Change::Forget(mark));
+        if kernel.has_connections(mark)? {
+            changes.push(Change::FlushConnections(mark));
         }
     }
     Ok(changes)
@@ -30,20 +30,20 @@ pub(super) fn forgets(
 /// walks all tracked ones, which is done only where it can have become necessary: for the
 /// link that the event is about; for all, if that one is the first that could take over; and for
 /// links that are gone although nobody has said so.
-fn gone<'a>(config: &'a Config, records: &Records, live: &[LinkName], about: &About) -> Vec<&'a Link> {
+fn gone<'a>(config: &'a Config, records: &LinkRecords, live: &[LinkName], flush_scope: &FlushScope) -> Vec<&'a Link> {
     let takers: Vec<_> = config.uplinks().filter(|link| live.contains(&link.name)).collect();
     if config.settings.firewall == Firewall::None || takers.is_empty() {
         return Vec::new();
     }
     let mut gone = Vec::new();
     for link in config.links.iter().filter(|link| !live.contains(&link.name)) {
-        let is_concerned = match about {
-            About::All => true,
-            About::Link(name) => {
+        let is_concerned = match flush_scope {
+            FlushScope::All => true,
+            FlushScope::Link(name) => {
                 let is_first = matches!(takers[..], [only] if only.name == *name);
                 is_first || link.name == *name || records.contains_key(&link.name)
             }
-            About::Nothing => false,
+            FlushScope::None => false,
         };
         if is_concerned {
             gone.push(link);

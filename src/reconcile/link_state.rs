@@ -3,17 +3,16 @@
 use crate::config::{Config, Firewall, Link};
 use crate::model::names::HostAddr;
 use crate::model::observed::{Address, Interface, InterfaceState, Observed, Scope};
-use crate::model::routing::{ArpKey, Device, Leg};
+use crate::model::routing::{ArpKey, Device, NextHop};
 use crate::state::drain::Drain;
-use crate::state::records::{Record, Records};
+use crate::state::records::{LinkRecord, LinkRecords};
 
 /// A link with a way out: it can carry traffic, or could if it had its carrier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveLink<'a> {
-    /// As configured.
     pub link: &'a Link,
     /// The way out by it.
-    pub leg: Leg,
+    pub next_hop: NextHop,
     /// Its own address, if it is known.
     pub local: Option<HostAddr>,
     /// Whether its interface has its carrier.
@@ -27,9 +26,9 @@ impl LiveLink<'_> {
     }
 
     /// Whether it is an Ethernet without a router: each host of the Internet is looked for on it by ARP.
-    pub fn lacks_gateway(&self, observed: &Observed) -> bool {
-        let interface = observed.interfaces.get(&self.leg.device.name);
-        self.leg.gateway.is_none() && interface.is_some_and(|interface| interface.arp)
+    pub(crate) fn lacks_gateway(&self, observed: &Observed) -> bool {
+        let interface = observed.interfaces.get(&self.next_hop.device.name);
+        self.next_hop.gateway.is_none() && interface.is_some_and(|interface| interface.arp)
     }
 }
 
@@ -65,7 +64,7 @@ impl<'a> LinkState<'a> {
     }
 
     /// Whether it was said to be up, and no packet can leave by it.
-    pub fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         matches!(self, Self::Dead | Self::NoCarrier(_))
     }
 }
@@ -80,7 +79,7 @@ pub struct LinkStates<'a> {
 impl<'a> LinkStates<'a> {
     /// Where no uplink is left but those that are drained, a drain that was not forced keeps none of them out of use: no
     /// rehearsal is worth the Internet. Nor is an uplink without a router passed over where it is all there is.
-    pub fn new(config: &'a Config, records: &Records, observed: &Observed) -> Self {
+    pub fn new(config: &'a Config, records: &LinkRecords, observed: &Observed) -> Self {
         let mut all: Vec<_> = config.links.iter().map(|link| (link, ability(link, records, observed))).collect();
         let another = all.iter().any(|(_, state)| is_in_full_use(state, records, observed));
         for (_, state) in &mut all {
@@ -117,7 +116,7 @@ impl<'a> LinkStates<'a> {
 
 impl Scope {
     /// What there is to look at for `config` and `records`.
-    pub fn new(config: &Config, records: &Records) -> Self {
+    pub fn new(config: &Config, records: &LinkRecords) -> Self {
         let configured = config.links.iter().map(|link| &link.interface);
         let recorded = records.values().map(|record| &record.interface);
         Self {
@@ -132,14 +131,19 @@ impl Scope {
 }
 
 /// Whether this is the state of an uplink that can carry traffic, whatever the others do.
-fn is_in_full_use(state: &LinkState<'_>, records: &Records, observed: &Observed) -> bool {
+fn is_in_full_use(state: &LinkState<'_>, records: &LinkRecords, observed: &Observed) -> bool {
     state.live().is_some_and(|live| {
         live.link.is_uplink() && !records.drained.contains_key(&live.link.name) && !live.lacks_gateway(observed)
     })
 }
 
 /// What keeps a link out of use that has a way out; `another`: an uplink is in full use.
-fn out_of_use<'a>(live: &LiveLink<'a>, another: bool, records: &Records, observed: &Observed) -> Option<LinkState<'a>> {
+fn out_of_use<'a>(
+    live: &LiveLink<'a>,
+    another: bool,
+    records: &LinkRecords,
+    observed: &Observed,
+) -> Option<LinkState<'a>> {
     let is_uplink = live.link.is_uplink();
     match records.drained.get(&live.link.name) {
         Some(drain) if drain.force || !is_uplink || another => Some(LinkState::Drained(*drain)),
@@ -149,7 +153,7 @@ fn out_of_use<'a>(live: &LiveLink<'a>, another: bool, records: &Records, observe
 }
 
 /// State of one link if nobody drained it, and it were the only one.
-fn ability<'a>(link: &'a Link, records: &Records, observed: &Observed) -> LinkState<'a> {
+fn ability<'a>(link: &'a Link, records: &LinkRecords, observed: &Observed) -> LinkState<'a> {
     match (link.gateway, records.get(&link.name)) {
         (None, Some(record)) => recorded_ability(link, record, observed),
         // What was said of another device, or of IPv6 alone, takes no static link down.
@@ -172,7 +176,7 @@ fn static_ability<'a>(link: &'a Link, gateway: HostAddr, observed: &Observed) ->
 }
 
 /// A link of which a caller has said that it is up.
-fn recorded_ability<'a>(link: &'a Link, record: &Record, observed: &Observed) -> LinkState<'a> {
+fn recorded_ability<'a>(link: &'a Link, record: &LinkRecord, observed: &Observed) -> LinkState<'a> {
     let Some(v4) = record.v4 else { return LinkState::Down };
     let Some(found) = interface_of(record, observed) else { return LinkState::Stale };
     // pppd clears the address before it runs ip-down: a numbered line without any is going.
@@ -186,7 +190,7 @@ fn recorded_ability<'a>(link: &'a Link, record: &Record, observed: &Observed) ->
 }
 
 /// The interface of a record, whatever it is called by now, unless it is gone.
-fn interface_of<'a>(record: &Record, observed: &'a Observed) -> Option<&'a Interface> {
+fn interface_of<'a>(record: &LinkRecord, observed: &'a Observed) -> Option<&'a Interface> {
     observed.interfaces.values().find(|found| found.device.index == record.index)
 }
 
@@ -207,14 +211,14 @@ fn with_way_out<'a>(
     interface: &Interface,
 ) -> LinkState<'a> {
     let carrier = interface.state == InterfaceState::Up;
-    let live = LiveLink { link, leg: leg(gateway, interface), local, carrier };
+    let live = LiveLink { link, next_hop: next_hop(gateway, interface), local, carrier };
     if carrier { LinkState::Up(live) } else { LinkState::NoCarrier(live) }
 }
 
 /// Interfaces of links that share an Ethernet segment with another link's, and what has to be set so that each answers
 /// ARP for its own addresses only: else what is sent to one line's address comes in by the other.
 pub fn lax_arp<'a>(live: &[LiveLink<'_>], observed: &'a Observed) -> Vec<(&'a Device, ArpKey)> {
-    let interfaces = live.iter().filter_map(|l| observed.interfaces.get(&l.leg.device.name));
+    let interfaces = live.iter().filter_map(|l| observed.interfaces.get(&l.next_hop.device.name));
     let ethernets: Vec<_> = interfaces.filter(|interface| interface.arp).collect();
     let mut lax = Vec::new();
     for interface in &ethernets {
@@ -237,10 +241,10 @@ fn overlap(one: &Interface, other: &Interface) -> bool {
     false
 }
 
-fn leg(gateway: Option<HostAddr>, interface: &Interface) -> Leg {
+fn next_hop(gateway: Option<HostAddr>, interface: &Interface) -> NextHop {
     // Some providers' gateways are in no subnet of ours; without the flag fib_check_nh() refuses them.
     let onlink = gateway.is_some_and(|gateway| address_towards(gateway, interface).is_none());
-    Leg { device: interface.device.clone(), gateway, onlink }
+    NextHop { device: interface.device.clone(), gateway, onlink }
 }
 
 /// The interface's address in the gateway's subnet, else its first.

@@ -10,7 +10,8 @@ mod refused;
 
 use std::time::Instant;
 
-pub use outcome::{Failure, Outcome, Warning, summary};
+pub(crate) use outcome::summary;
+pub use outcome::{Failure, Outcome, Warning};
 
 use crate::config::Config;
 use crate::kernel::{self, Kernel};
@@ -18,7 +19,7 @@ use crate::model::change::Change;
 use crate::model::names::LinkName;
 use crate::model::observed::{Observed, Scope};
 use crate::model::routing::{DefaultRoute, Target};
-use crate::state::records::Records;
+use crate::state::records::LinkRecords;
 use link_state::{LinkStates, LiveLink};
 use plan::Plan;
 use refused::Refused;
@@ -28,13 +29,13 @@ const ROUNDS: usize = 64;
 
 /// Which links reconciling is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum About {
+pub enum FlushScope {
     /// All of them.
     All,
     /// The one whose event it is.
     Link(LinkName),
     /// None: what there was to do has been done by a call before.
-    Nothing,
+    None,
 }
 
 /// Brings the kernel to what `config` wants while the links of `records` are up, and looks again
@@ -46,8 +47,8 @@ pub enum About {
 /// When the kernel cannot be read, or refuses for want of privileges.
 pub fn reconcile(
     config: &Config,
-    records: &Records,
-    about: &About,
+    records: &LinkRecords,
+    flush_scope: &FlushScope,
     kernel: &mut impl Kernel,
 ) -> Result<Outcome, kernel::Error> {
     let start = Instant::now();
@@ -65,7 +66,7 @@ pub fn reconcile(
     }
     // After the routes have moved: a packet that comes in between would mark the connection for the dead link once
     // more.
-    run.forget_connections(about)?;
+    run.flush_connections(flush_scope)?;
     run.outcome.elapsed = start.elapsed();
     Ok(run.outcome)
 }
@@ -74,21 +75,21 @@ pub fn reconcile(
 ///
 /// # Errors
 /// When the kernel cannot be read.
-pub fn preview(config: &Config, records: &Records, kernel: &mut impl Kernel) -> Result<Plan, kernel::Error> {
+pub fn preview(config: &Config, records: &LinkRecords, kernel: &mut impl Kernel) -> Result<Plan, kernel::Error> {
     let observed = kernel.observe(&Scope::new(config, records))?;
     let states = LinkStates::new(config, records, &observed);
     let routed = states.routed();
     let mut plan = Plan::new(config, &routed, &observed);
     Refused::default().add_misgrouped(&mut plan, config, records, &routed, kernel)?;
-    let forgets = connections::forgets(config, records, &carrying(&routed), &About::All, kernel)?;
-    plan.changes.extend(forgets);
+    let flushes = connections::flushes(config, records, &carrying(&routed), &FlushScope::All, kernel)?;
+    plan.changes.extend(flushes);
     Ok(plan)
 }
 
 /// A call of [`reconcile`].
 struct Run<'a, K> {
     config: &'a Config,
-    records: &'a Records,
+    records: &'a LinkRecords,
     kernel: &'a mut K,
     /// Changes that were refused once.
     failed_once: Vec<Change>,
@@ -97,7 +98,7 @@ struct Run<'a, K> {
 }
 
 impl<'a, K: Kernel> Run<'a, K> {
-    fn new(config: &'a Config, records: &'a Records, kernel: &'a mut K) -> Self {
+    fn new(config: &'a Config, records: &'a LinkRecords, kernel: &'a mut K) -> Self {
         let (refused, outcome) = (Refused::default(), Outcome::default());
         Self { config, records, kernel, failed_once: Vec::new(), refused, outcome }
     }
@@ -118,7 +119,7 @@ impl<'a, K: Kernel> Run<'a, K> {
         }
         // Once is enough for what has no trace in the kernel.
         let made = &self.outcome.made;
-        plan.changes.retain(|change| !(matches!(change, Change::Forget(_)) && made.contains(change)));
+        plan.changes.retain(|change| !(matches!(change, Change::FlushConnections(_)) && made.contains(change)));
         plan
     }
 
@@ -202,8 +203,8 @@ impl<'a, K: Kernel> Run<'a, K> {
     }
 
     /// Frees the connections of links that are gone.
-    fn forget_connections(&mut self, about: &About) -> Result<(), kernel::Error> {
-        for change in connections::forgets(self.config, self.records, &self.outcome.live, about, self.kernel)? {
+    fn flush_connections(&mut self, flush_scope: &FlushScope) -> Result<(), kernel::Error> {
+        for change in connections::flushes(self.config, self.records, &self.outcome.live, flush_scope, self.kernel)? {
             match self.kernel.apply(&change, self.config.settings.protocol) {
                 Ok(()) => self.outcome.made.push(change),
                 Err(error) => self.outcome.failures.push(Failure::Refused { error, link: None }),
@@ -226,10 +227,12 @@ fn is_rule(change: &Change) -> bool {
 /// in the link's other routes and rules either.
 fn link_of(change: &Change, states: &LinkStates<'_>) -> Option<LinkName> {
     let device = match change {
-        Change::Nexthop { leg, .. } => &leg.device,
-        Change::Route(DefaultRoute { target: Target::Legs(legs), .. }) if legs.len() == 1 => &legs[0].leg.device,
+        Change::Nexthop { next_hop, .. } => &next_hop.device,
+        Change::Route(DefaultRoute { target: Target::NextHops(next_hops), .. }) if next_hops.len() == 1 => {
+            &next_hops[0].next_hop.device
+        }
         _ => return None,
     };
     let mut routed = states.iter().filter_map(|(_, state)| state.routed());
-    routed.find(|l| l.leg.device == *device).map(|l| l.link.name.clone())
+    routed.find(|l| l.next_hop.device == *device).map(|l| l.link.name.clone())
 }

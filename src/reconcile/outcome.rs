@@ -22,7 +22,6 @@ pub enum Failure {
     /// The kernel refused twice.
     #[error("{error}{}", link.as_ref().map(|l| format!("; link {l} is left out until its next event")).unwrap_or_default())]
     Refused {
-        /// What it said.
         error: kernel::Error,
         /// Link that cannot be used for it.
         link: Option<LinkName>,
@@ -80,12 +79,11 @@ pub struct Outcome {
     pub live: Vec<LinkName>,
     /// Links that are recorded as up and cannot carry traffic: down, or without carrier or address.
     pub dead: Vec<LinkName>,
-    /// How long it took.
     pub elapsed: Duration,
 }
 
 /// Failures on one line of a length that a log takes.
-pub fn summary(failures: &[Failure]) -> String {
+pub(crate) fn summary(failures: &[Failure]) -> String {
     const SHOWN: usize = 3;
     let mut all: Vec<_> = failures.iter().take(SHOWN).map(ToString::to_string).collect();
     if let Some(more) = failures.len().checked_sub(SHOWN).filter(|more| *more > 0) {
@@ -107,7 +105,7 @@ pub(super) fn warnings(states: &LinkStates<'_>, observed: &Observed) -> Vec<Warn
         if live.lacks_gateway(observed) {
             let is_used = matches!(state, LinkState::Up(_));
             let warning = if is_used { Warning::NoGateway } else { Warning::Unused };
-            warnings.push(warning(link.name.clone(), live.leg.device.name.clone()));
+            warnings.push(warning(link.name.clone(), live.next_hop.device.name.clone()));
         }
     }
     warnings

@@ -9,7 +9,7 @@ use crate::model::change::Change;
 use crate::model::names::{LinkName, TableId};
 use crate::model::observed::Observed;
 use crate::model::routing::Device;
-use crate::state::records::Records;
+use crate::state::records::LinkRecords;
 
 /// What the kernel is not asked for again.
 #[derive(Default)]
@@ -65,7 +65,7 @@ impl Refused {
         &self,
         plan: &mut Plan,
         config: &Config,
-        records: &Records,
+        records: &LinkRecords,
         routed: &[LiveLink<'_>],
         kernel: &mut impl Kernel,
     ) -> Result<(), kernel::Error> {

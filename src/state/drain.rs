@@ -19,7 +19,6 @@ use nix::libc::{F_UNLCK, F_WRLCK, SEEK_SET, flock};
 /// A drain of one link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drain {
-    /// Process that wants it.
     pub pid: u32,
     /// Its end, in seconds since boot: nobody sets that clock.
     pub until: u64,
@@ -29,7 +28,7 @@ pub struct Drain {
 
 impl Drain {
     /// A drain by this process for `seconds` from now; `None`: there is no `/proc` to tell the time.
-    pub fn by_me(seconds: u64, force: bool) -> Option<Self> {
+    pub(crate) fn by_me(seconds: u64, force: bool) -> Option<Self> {
         Some(Self { pid: std::process::id(), until: uptime()?.saturating_add(seconds), force })
     }
 
@@ -82,7 +81,7 @@ fn whole_file() -> flock {
 }
 
 /// Seconds since boot (proc(5), `/proc/uptime`).
-pub fn uptime() -> Option<u64> {
+pub(crate) fn uptime() -> Option<u64> {
     fs::read_to_string("/proc/uptime").ok()?.split('.').next()?.parse().ok()
 }
 

@@ -21,26 +21,18 @@ pub enum Error {
         path.display(), humantime::format_duration(*timeout)
     )]
     Timeout {
-        /// The lock file.
         path: PathBuf,
-        /// How long was waited.
         timeout: Duration,
         /// Who has it, as far as is known.
         holder: String,
     },
-    /// The system refused.
     #[error("cannot lock {}: {source}", path.display())]
-    Io {
-        /// The lock file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 impl Error {
     /// Whether the reason is a lack of privileges.
-    pub fn is_permission(&self) -> bool {
+    pub(crate) fn is_permission(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
     }
 }
@@ -49,13 +41,13 @@ impl Error {
 /// is closed on exec, so that no child can hold it longer; the file is never removed, since then
 /// two could hold locks on two files of one name.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     _file: File,
 }
 
 impl Lock {
     /// Waits at most `timeout` for the lock on `path`; `who` is what others are told meanwhile.
-    pub fn acquire(path: &Path, timeout: Duration, who: &str) -> Result<Self, Error> {
+    pub(crate) fn acquire(path: &Path, timeout: Duration, who: &str) -> Result<Self, Error> {
         let failed = |source| Error::Io { path: path.to_owned(), source };
         // 0600: whoever may open it may lock it (flock(2)), and any user of the machine could hold back every event.
         let file = open(path, OpenOptions::new().write(true).create(true).truncate(false).mode(0o600));

@@ -109,12 +109,15 @@ fn programs_run(server: &Server, line: Line) -> Vec<String> {
 fn the_chains_of_two_links() {
     let server = Server::new(LINKS);
     up(&server, ISP1);
-    let seal = |line: &String| line.split("--comment \"").nth(1).map(|l| l.split('"').next().unwrap().to_owned());
+    let fingerprint =
+        |line: &String| line.split("--comment \"").nth(1).map(|l| l.split('"').next().unwrap().to_owned());
     let lines = ours();
-    let seals: Vec<_> = lines.iter().filter_map(seal).collect();
+    let fingerprints: Vec<_> = lines.iter().filter_map(fingerprint).collect();
     let lines: Vec<_> = lines
         .iter()
-        .map(|line| seals.iter().fold(line.clone(), |l, s| l.replace(&format!("-m comment --comment \"{s}\" "), "")))
+        .map(|line| {
+            fingerprints.iter().fold(line.clone(), |l, s| l.replace(&format!("-m comment --comment \"{s}\" "), ""))
+        })
         .collect();
     assert_eq!(
         lines,

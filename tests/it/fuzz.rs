@@ -293,7 +293,7 @@ proptest! {
         prop_assert!(records.keys().any(|name| name.as_str() == "isp2"));
         prop_assert!(errors.len() <= 3);
         // To write the old one anew changes nothing for who reads.
-        store.convert_old(&store.entries().0).unwrap();
+        store.convert_old(&store.records().0).unwrap();
         prop_assert_eq!(store.load(&config).0, records);
     }
 }

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use multihome::config;
 use multihome::kernel::Kernel;
-use multihome::reconcile::{About, Failure, preview, reconcile};
-use multihome::state::records::{Record, Records};
+use multihome::reconcile::{Failure, FlushScope, preview, reconcile};
+use multihome::state::records::{LinkRecord, LinkRecords};
 
 use crate::fake::Fake;
 
@@ -58,9 +58,9 @@ fn split<'a>(path: &Path, text: &'a str, section: &str) -> (&'a str, &'a str) {
     parts.unwrap_or_else(|| panic!("{} has no section {section}, or at the wrong place", path.display()))
 }
 
-fn records(text: &str) -> Records {
+fn records(text: &str) -> LinkRecords {
     let records: BTreeMap<String, toml::Value> = toml::from_str(text).unwrap();
-    let record = |value| toml::to_string(&value).unwrap().parse::<Record>().unwrap();
+    let record = |value| toml::to_string(&value).unwrap().parse::<LinkRecord>().unwrap();
     records.into_iter().map(|(name, value)| (name.parse().unwrap(), record(value))).collect()
 }
 
@@ -96,7 +96,7 @@ fn plans(case: &Case) -> String {
     }
     let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
     let mut reconciled = before;
-    let outcome = reconcile(&config, &records, &About::All, &mut reconciled).unwrap();
+    let outcome = reconcile(&config, &records, &FlushScope::All, &mut reconciled).unwrap();
     assert_eq!(reconciled.to_string(), kernel.to_string(), "{name}");
     assert!(outcome.failures.iter().all(|f| matches!(f, Failure::Problem(_))), "{name}");
     assert_eq!(outcome.failures.iter().map(ToString::to_string).collect::<Vec<_>>(), problems, "{name}");

@@ -12,8 +12,8 @@ use multihome::model::change::Change;
 use multihome::model::names::{Family, TableId};
 use multihome::model::routing::{Action, Selector};
 use multihome::model::routing::{FwMark, PortRange, UidRange};
-use multihome::reconcile::{About, reconcile};
-use multihome::state::records::Records;
+use multihome::reconcile::{FlushScope, reconcile};
+use multihome::state::records::LinkRecords;
 use proptest::prelude::*;
 
 use crate::fake::Fake;
@@ -100,7 +100,7 @@ prop_compose! {
 }
 
 /// Which lines are up, and by their second address.
-fn records(up: &[(bool, bool)]) -> Records {
+fn records(up: &[(bool, bool)]) -> LinkRecords {
     let record = |place: usize, second| {
         let (name, interface, _) = LINKS[place];
         let local = local(u8::try_from(place).unwrap(), second);
@@ -311,7 +311,7 @@ proptest! {
         }
         let (old, new) = (before.config(selector), after.config(selector));
         let mut fake = machine();
-        reconcile(&old, &records(&up), &About::All, &mut fake).unwrap();
+        reconcile(&old, &records(&up), &FlushScope::All, &mut fake).unwrap();
         fake.tracked.insert(old.links.iter().find(|l| l.name.as_str() == "vpn").unwrap().mark.get());
         let mut watch = Watch::new(&fake, &kill_selectors(&new));
         watch.assert_all_safe(&fake, "at first");
@@ -327,7 +327,7 @@ proptest! {
             }
             Ok(())
         };
-        reconcile(&new, &records(&up_after), &About::All, &mut Watched::new(&mut fake, each)).unwrap();
+        reconcile(&new, &records(&up_after), &FlushScope::All, &mut Watched::new(&mut fake, each)).unwrap();
         watch.look(&fake, "in the end");
         watch.assert_all_safe(&fake, "in the end");
     }
@@ -353,11 +353,11 @@ fn guards_lead_past_the_rules_of_addresses_however_many_uplinks_there_are() {
         let record = format!("interface = \"ppp{n}\"\nindex = {}\nsince = 0\n[v4]\nlocal = \"10.9.0.{n}\"", 20 + n);
         records.insert(format!("isp{n}").parse().unwrap(), record.parse().unwrap());
     }
-    let records: Records = records.into_iter().collect();
+    let records: LinkRecords = records.into_iter().collect();
     let bound: Vec<_> = (1..=12).map(|n| Some(Ipv4Addr::new(10, 9, 0, n))).chain([None]).collect();
     for (before, after) in [(9, 10), (10, 9), (9, 12), (12, 3), (8, 9), (1, 11)] {
         let mut fake = Fake::parse(&lines);
-        reconcile(&config(before), &records, &About::All, &mut fake).unwrap();
+        reconcile(&config(before), &records, &FlushScope::All, &mut fake).unwrap();
         let assert_safe = |fake: &Fake, when: &str| {
             for from in &bound {
                 let packet = Packet { family: Family::V4, from: *from, iif: "lo", uid: 4242, mark: 0 };
@@ -369,7 +369,8 @@ fn guards_lead_past_the_rules_of_addresses_however_many_uplinks_there_are() {
             assert_safe(fake, &format!("before {}", change.command(77)));
             Ok(())
         };
-        let outcome = reconcile(&config(after), &records, &About::All, &mut Watched::new(&mut fake, each)).unwrap();
+        let outcome =
+            reconcile(&config(after), &records, &FlushScope::All, &mut Watched::new(&mut fake, each)).unwrap();
         assert!(outcome.failures.is_empty(), "{before} to {after}: {:?}", outcome.failures);
         assert_safe(&fake, "in the end");
     }
@@ -385,7 +386,7 @@ fn what_waits_for_a_rule_waits_for_its_second_try() {
             let records = records(&[(true, true); 5]);
             let mut fake = machine();
             if which % 2 == 1 {
-                reconcile(&config, &records, &About::All, &mut fake).unwrap();
+                reconcile(&config, &records, &FlushScope::All, &mut fake).unwrap();
                 Since::RulesFlushed.happens(&mut fake, 100);
             }
             let mut watch = Watch::new(&fake, &kill_selectors(&config));
@@ -395,7 +396,7 @@ fn what_waits_for_a_rule_waits_for_its_second_try() {
                 rules += usize::from(matches!(change, Change::Rule(_)));
                 if matches!(change, Change::Rule(_)) && rules == which / 2 { Err(105) } else { Ok(()) }
             };
-            let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut fake, each)).unwrap();
+            let outcome = reconcile(&config, &records, &FlushScope::All, &mut Watched::new(&mut fake, each)).unwrap();
             assert!(outcome.failures.is_empty(), "{selector}: {:?}", outcome.failures);
             assert!(fake.has_default());
         }

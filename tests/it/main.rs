@@ -1,6 +1,6 @@
 //! All integration tests, as one executable: it is linked once, and its tests share the processors.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[allow(clippy::cast_precision_loss)]
 mod bench;

@@ -9,11 +9,11 @@ use multihome::model::change::Change;
 use multihome::model::names::{Family, IfName, TableId, Weight};
 use multihome::model::numbering::KERNEL;
 use multihome::model::observed::Scope;
-use multihome::model::routing::{Action, DefaultRoute, FoundRule, Selector, Target, WeightedLeg};
+use multihome::model::routing::{Action, DefaultRoute, FoundRule, Selector, Target, WeightedNextHop};
 use multihome::reconcile::desired::{DefaultRouteMode, Desired};
 use multihome::reconcile::link_state::{LinkStates, LiveLink};
-use multihome::reconcile::{About, Failure, Outcome, preview, reconcile};
-use multihome::state::records::Records;
+use multihome::reconcile::{Failure, FlushScope, Outcome, preview, reconcile};
+use multihome::state::records::LinkRecords;
 use proptest::prelude::*;
 
 use crate::fake::watched::Watched;
@@ -21,18 +21,18 @@ use crate::fake::{EINVAL, EPERM, Fake, Held, Via};
 use crate::scene::{OURS, Scene, scenes, scenes_on};
 
 /// The kernel is as wanted, by a second look and by an independent reading of the design.
-fn assert_settled(config: &Config, records: &Records, fake: &mut Fake, outcome: &Outcome) {
+fn assert_settled(config: &Config, records: &LinkRecords, fake: &mut Fake, outcome: &Outcome) {
     for failure in &outcome.failures {
         assert!(matches!(failure, Failure::Problem(_)), "{failure}\n{fake}");
     }
-    let again = reconcile(config, records, &About::All, fake).unwrap();
+    let again = reconcile(config, records, &FlushScope::All, fake).unwrap();
     assert!(again.made.is_empty(), "made again: {:?}\n{fake}", again.made);
 
     let observed = fake.observe(&Scope::new(config, records)).unwrap();
     let routed = LinkStates::new(config, records, &observed).routed();
     let live: Vec<_> = routed.iter().filter(|l| l.carrier).cloned().collect();
     for link in &config.links {
-        let up = live.iter().find(|l| l.link.name == link.name).map(|l| l.leg.device.index);
+        let up = live.iter().find(|l| l.link.name == link.name).map(|l| l.next_hop.device.index);
         let foreign = fake.routes.iter().any(|r| r.table == link.table && r.protocol != OURS);
         let carriers: Vec<_> = fake.carriers(link.table).iter().map(|(index, _)| *index).collect();
         assert!(foreign || carriers == up.into_iter().collect::<Vec<_>>(), "{link:?}\n{fake}");
@@ -49,7 +49,7 @@ fn assert_settled(config: &Config, records: &Records, fake: &mut Fake, outcome: 
     let own: Vec<_> = fake.rules.iter().filter(|r| r.protocol == OURS).map(|r| &r.rule).collect();
     let distinct: BTreeSet<_> = own.iter().collect();
     assert!(own.len() == distinct.len() && own.iter().all(|r| wanted.contains(r)), "{fake}");
-    for nic in routed.iter().map(|l| &fake.nics[&l.leg.device.name]) {
+    for nic in routed.iter().map(|l| &fake.nics[&l.next_hop.device.name]) {
         assert!(!nic.strict_rp_filter && nic.ignores_linkdown);
     }
 }
@@ -62,7 +62,8 @@ fn assert_spares(config: &Config, routed: &[LiveLink<'_>], fake: &Fake) {
         let at: Vec<_> = fake.routes.iter().filter(|r| r.table == TableId::MAIN && r.metric == metric).collect();
         let own: Vec<_> = at.iter().filter(|r| r.protocol == OURS).map(|r| r.via.clone()).collect();
         let wanted = routed.iter().find(|l| l.link.name == link.name);
-        let wanted = wanted.map(|l| Via::Legs(vec![WeightedLeg { leg: l.leg.clone(), weight: Weight::default() }]));
+        let wanted = wanted
+            .map(|l| Via::NextHops(vec![WeightedNextHop { next_hop: l.next_hop.clone(), weight: Weight::default() }]));
         // Behind somebody else's ours is left as it is.
         let foreign = at.first().is_some_and(|r| r.protocol != OURS);
         assert!(foreign || own == wanted.into_iter().collect::<Vec<_>>(), "{link:?}\n{fake}");
@@ -71,23 +72,25 @@ fn assert_spares(config: &Config, routed: &[LiveLink<'_>], fake: &Fake) {
 
 /// When a tier's multipath default is about to be made, whatever becomes of one of its devices does no harm any more.
 fn assert_spares_come_first(config: &Config, change: &Change, fake: &Fake) {
-    let Change::Route(DefaultRoute { table: TableId::MAIN, metric, target: Target::Legs(legs) }) = change else {
+    let Change::Route(DefaultRoute { table: TableId::MAIN, metric, target: Target::NextHops(next_hops) }) = change
+    else {
         return;
     };
     let spares = fake.routes.iter().filter(|r| r.table == TableId::MAIN && config.settings.numbers.is_spare(r.metric));
     if config.settings.numbers.is_spare(*metric) || spares.clone().any(|r| r.protocol != OURS) {
         return;
     }
-    for leg in legs {
-        let own = Via::Legs(vec![WeightedLeg { leg: leg.leg.clone(), weight: Weight::default() }]);
-        assert!(spares.clone().any(|r| r.via == own), "{change:?} before the spare by {:?}\n{fake}", leg.leg);
+    for next_hop in next_hops {
+        let own =
+            Via::NextHops(vec![WeightedNextHop { next_hop: next_hop.next_hop.clone(), weight: Weight::default() }]);
+        assert!(spares.clone().any(|r| r.via == own), "{change:?} before the spare by {:?}\n{fake}", next_hop.next_hop);
     }
 }
 
 /// The uplinks of the lowest tier that is up carry, by weight.
 fn assert_default_is_shared_out(live: &[LiveLink<'_>], fake: &Fake) {
     let uplinks = live.iter().filter_map(|l| match l.link.kind {
-        LinkKind::Uplink { weight, tier } => Some((tier, (l.leg.device.index, weight))),
+        LinkKind::Uplink { weight, tier } => Some((tier, (l.next_hop.device.index, weight))),
         LinkKind::Tunnel => None,
     });
     let first = uplinks.clone().map(|(tier, _)| tier).min();
@@ -98,7 +101,7 @@ fn assert_default_is_shared_out(live: &[LiveLink<'_>], fake: &Fake) {
     for (_, weight) in wanted.iter_mut().filter(|_| group) {
         *weight = (*weight).min(Weight::HEAVIEST_MEMBER);
     }
-    // The kernel knows no weight of a single leg.
+    // The kernel knows no weight of a single next hop.
     if let ([(_, wanted)], [(_, found)]) = (&mut wanted[..], &carriers[..]) {
         *wanted = *found;
     }
@@ -167,8 +170,8 @@ fn foreign(config: &Config, fake: &Fake) -> Vec<String> {
         TableId::MAIN => metrics.contains(&r.metric) || config.settings.numbers.is_spare(r.metric),
         table => r.metric == 0 && config.links.iter().any(|l| l.table == table),
     };
-    let is_link = |l: &WeightedLeg| config.links.iter().any(|link| link.interface == l.leg.device.name);
-    let by_links = |r: &Held| matches!(&r.via, Via::Legs(legs) if legs.iter().all(is_link));
+    let is_link = |l: &WeightedNextHop| config.links.iter().any(|link| link.interface == l.next_hop.device.name);
+    let by_links = |r: &Held| matches!(&r.via, Via::NextHops(next_hops) if next_hops.iter().all(is_link));
     let routes = fake.routes.iter().filter(|r| r.protocol != OURS && !(ours(r) && by_links(r)));
     let rules = fake.rules.iter().filter(|r| ![OURS, KERNEL].contains(&r.protocol)).map(|r| format!("{r:?}"));
     let objects = fake.nexthops.iter().flatten().filter(|(_, o)| o.protocol != OURS).map(|o| format!("{o:?}"));
@@ -196,7 +199,7 @@ proptest! {
         let had = kernels(&fake);
         let mut defaults = vec![];
         let mut made = vec![];
-        let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut fake, |_, change, fake| {
+        let outcome = reconcile(&config, &records, &FlushScope::All, &mut Watched::new(&mut fake, |_, change, fake| {
             made.push(change.command(OURS).to_string());
             defaults.push(fake.has_default());
             assert_eq!(foreign(&config, fake), others, "{change:?}\n{fake}");
@@ -219,11 +222,11 @@ proptest! {
     fn a_crash_is_mended_by_the_next_event(scene in scenes(), at in 0..30_usize) {
         let Scene { config, records, fake, .. } = scene;
         let mut whole = fake.clone();
-        reconcile(&config, &records, &About::All, &mut whole).unwrap();
+        reconcile(&config, &records, &FlushScope::All, &mut whole).unwrap();
         let mut crashed = fake;
         let stop = |made, _: &Change, _: &mut Fake| if made == at { Err(EPERM) } else { Ok(()) };
-        let _ = reconcile(&config, &records, &About::All, &mut Watched::new(&mut crashed, stop));
-        let outcome = reconcile(&config, &records, &About::All, &mut crashed).unwrap();
+        let _ = reconcile(&config, &records, &FlushScope::All, &mut Watched::new(&mut crashed, stop));
+        let outcome = reconcile(&config, &records, &FlushScope::All, &mut crashed).unwrap();
         assert_settled(&config, &records, &mut crashed, &outcome);
         prop_assert_eq!(lines(&crashed), lines(&whole));
     }
@@ -243,7 +246,7 @@ proptest! {
             }
             Ok(())
         };
-        let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut fake, goes)).unwrap();
+        let outcome = reconcile(&config, &records, &FlushScope::All, &mut Watched::new(&mut fake, goes)).unwrap();
         let carried = defaults.first() == Some(&true);
         prop_assert!(!carried || !fake.has_default() || !defaults.contains(&false), "{defaults:?}\n{fake}");
         assert_settled(&config, &records, &mut fake, &outcome);
@@ -254,7 +257,7 @@ proptest! {
     #[test]
     fn where_another_line_is_up_the_kernel_has_a_way_at_once(scene in scenes(), which in 0..7_usize, loss in losses()) {
         let Scene { config, records, mut fake, .. } = scene;
-        reconcile(&config, &records, &About::All, &mut fake).unwrap();
+        reconcile(&config, &records, &FlushScope::All, &mut fake).unwrap();
         let link = &config.links[which % config.links.len()];
         let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
         let live = LinkStates::new(&config, &records, &observed).live();
@@ -267,7 +270,7 @@ proptest! {
             assert!(!ours || !others || fake.has_default(), "{fake}");
             Ok(())
         };
-        let about = About::Link(link.name.clone());
+        let about = FlushScope::Link(link.name.clone());
         let outcome = reconcile(&config, &records, &about, &mut Watched::new(&mut fake, look)).unwrap();
         assert_settled(&config, &records, &mut fake, &outcome);
     }
@@ -277,7 +280,7 @@ proptest! {
     #[test]
     fn a_carrier_that_is_back_carries_at_once(scene in scenes(), which in 0..7_usize, event in any::<bool>()) {
         let Scene { config, records, mut fake, .. } = scene;
-        reconcile(&config, &records, &About::All, &mut fake).unwrap();
+        reconcile(&config, &records, &FlushScope::All, &mut fake).unwrap();
         let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
         let live = LinkStates::new(&config, &records, &observed).live();
         prop_assume!(!live.is_empty());
@@ -286,21 +289,21 @@ proptest! {
             fake.carrier(&link.interface, false);
         }
         if event {
-            let about = About::Link(back.link.name.clone());
+            let about = FlushScope::Link(back.link.name.clone());
             let outcome = reconcile(&config, &records, &about, &mut fake).unwrap();
             assert_settled(&config, &records, &mut fake, &outcome);
         }
         let others = |r: &&Held| r.table == TableId::MAIN || r.table == back.link.table;
         let ours = fake.routes.iter().filter(others).all(|r| r.protocol == OURS);
         fake.carrier(&back.link.interface, true);
-        let index = back.leg.device.index;
+        let index = back.next_hop.device.index;
         prop_assert!(!ours || fake.carriers(back.link.table).iter().any(|(by, _)| *by == index), "{fake}");
         prop_assert!(!ours || fake.has_default() == back.carries_default(), "{fake}");
         let look = |_, _: &Change, fake: &mut Fake| {
             assert!(!ours || fake.has_default() == back.carries_default(), "{fake}");
             Ok(())
         };
-        let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut fake, look)).unwrap();
+        let outcome = reconcile(&config, &records, &FlushScope::All, &mut Watched::new(&mut fake, look)).unwrap();
         assert_settled(&config, &records, &mut fake, &outcome);
     }
 
@@ -310,8 +313,8 @@ proptest! {
         let Scene { config, mut records, fake, .. } = scene;
         let link = &config.links[which % config.links.len()];
         let leads = |change: &Change| match change {
-            Change::Nexthop { leg, .. } => leg.device.name == link.interface,
-            Change::Route(route) => matches!(&route.target, Target::Legs(legs) if legs.len() == 1 && legs[0].leg.device.name == link.interface),
+            Change::Nexthop { next_hop, .. } => next_hop.device.name == link.interface,
+            Change::Route(route) => matches!(&route.target, Target::NextHops(next_hops) if next_hops.len() == 1 && next_hops[0].next_hop.device.name == link.interface),
             _ => false,
         };
         let mut refusing = fake.clone();
@@ -320,14 +323,14 @@ proptest! {
             asked |= leads(change);
             if leads(change) { Err(EINVAL) } else { Ok(()) }
         };
-        let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut refusing, refuse)).unwrap();
+        let outcome = reconcile(&config, &records, &FlushScope::All, &mut Watched::new(&mut refusing, refuse)).unwrap();
         let told = outcome.failures.iter().any(|f| matches!(f, Failure::Refused { link: Some(name), .. } if *name == link.name));
         prop_assert_eq!(told, asked);
         prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::NotConverging)));
         if asked {
             records.remove(&link.name);
             let mut without = fake;
-            reconcile(&config, &records, &About::All, &mut without).unwrap();
+            reconcile(&config, &records, &FlushScope::All, &mut without).unwrap();
             // What others left in the link's places may be gone already when it turns out.
             let own = |fake: &Fake| lines(fake).into_iter().filter(|l| l.contains("protocol 77")).collect::<Vec<_>>();
             prop_assert_eq!(own(&refusing), own(&without));
@@ -343,10 +346,10 @@ proptest! {
         prop_assume!(!plan.changes.is_empty());
         let refused = which.get(&plan.changes).clone();
         let mut whole = fake.clone();
-        reconcile(&config, &records, &About::All, &mut whole).unwrap();
+        reconcile(&config, &records, &FlushScope::All, &mut whole).unwrap();
         let has_default = fake.has_default() && whole.has_default();
         let refuse = |_, change: &Change, _: &mut Fake| if *change == refused { Err(EINVAL) } else { Ok(()) };
-        let outcome = reconcile(&config, &records, &About::All, &mut Watched::new(&mut fake, refuse)).unwrap();
+        let outcome = reconcile(&config, &records, &FlushScope::All, &mut Watched::new(&mut fake, refuse)).unwrap();
         if !outcome.failures.iter().any(|f| matches!(f, Failure::Refused { .. })) {
             // By the second round it was no longer needed.
             assert_settled(&config, &records, &mut fake, &outcome);
@@ -362,7 +365,7 @@ proptest! {
         scene in scenes_on(Fake { forgets_ports: true, ..Fake::default() })
     ) {
         let Scene { config, records, mut fake, .. } = scene;
-        let outcome = reconcile(&config, &records, &About::All, &mut fake).unwrap();
+        let outcome = reconcile(&config, &records, &FlushScope::All, &mut fake).unwrap();
         prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::NotConverging)), "{}", fake);
         let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
         let desired = Desired::new(&config, &LinkStates::new(&config, &records, &observed).routed(), DefaultRouteMode::Multipath);

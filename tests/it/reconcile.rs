@@ -9,8 +9,8 @@ use multihome::model::change::Change;
 use multihome::model::observed::{Observed, Scope};
 use multihome::model::routing::Device;
 use multihome::model::routing::FwMark;
-use multihome::reconcile::{About, Failure, reconcile};
-use multihome::state::records::Records;
+use multihome::reconcile::{Failure, FlushScope, reconcile};
+use multihome::state::records::LinkRecords;
 
 use crate::fake::watched::Watched;
 use crate::fake::{EINVAL, Fake, refusal};
@@ -18,7 +18,7 @@ use crate::fake::{EINVAL, Fake, refusal};
 const LINE: &str = "link 11 ppp0 up address 198.51.100.10 peer 198.51.100.1\n";
 const UPLINK: &str = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\n";
 
-fn records() -> Records {
+fn records() -> LinkRecords {
     let record =
         "interface = \"ppp0\"\nindex = 11\nsince = 0\n[v4]\nlocal = \"198.51.100.10\"\ngateway = \"198.51.100.1\"";
     [("isp1".parse().unwrap(), record.parse().unwrap())].into_iter().collect()
@@ -37,7 +37,7 @@ fn any_number_of_rules_may_lose_its_selector() {
     let config = config::parse(&format!("{UPLINK}{}", policy(100)), Path::new("test.toml")).unwrap();
     let mut fake = Fake::parse(&format!("{LINE}rule priority 5000 lookup 9 protocol 77\n"));
     fake.forgets_ports = true;
-    let outcome = reconcile(&config, &records(), &About::All, &mut fake).unwrap();
+    let outcome = reconcile(&config, &records(), &FlushScope::All, &mut fake).unwrap();
     let without_effect = outcome.failures.iter().filter(|f| matches!(f, Failure::NoEffect(_))).count();
     assert_eq!((without_effect, outcome.failures.len()), (100, 100), "{:?}", outcome.failures.last());
     let own: Vec<_> = fake.rules.iter().filter(|r| r.protocol == 77).map(|r| r.rule.priority).collect();
@@ -50,7 +50,7 @@ fn any_number_of_rules_may_be_refused() {
     let config = config::parse(&format!("{UPLINK}{}", policy(100)), Path::new("test.toml")).unwrap();
     let mut fake = Fake::parse(LINE);
     let refuse = |_, change: &Change, _: &mut Fake| if matches!(change, Change::Rule(_)) { Err(95) } else { Ok(()) };
-    let outcome = reconcile(&config, &records(), &About::All, &mut Watched::new(&mut fake, refuse)).unwrap();
+    let outcome = reconcile(&config, &records(), &FlushScope::All, &mut Watched::new(&mut fake, refuse)).unwrap();
     let refused = outcome.failures.iter().filter(|f| matches!(f, Failure::Refused { link: None, .. })).count();
     assert_eq!((refused, outcome.failures.len()), (103, 103), "{:?}", outcome.failures.last());
     assert!(fake.has_default());
@@ -64,7 +64,7 @@ fn a_group_that_is_refused_becomes_a_multipath_route() {
         Change::Group { .. } => Err(EINVAL),
         _ => Ok(()),
     };
-    let outcome = reconcile(&config, &records(), &About::All, &mut Watched::new(&mut fake, refuse)).unwrap();
+    let outcome = reconcile(&config, &records(), &FlushScope::All, &mut Watched::new(&mut fake, refuse)).unwrap();
     assert!(matches!(&outcome.failures[..], [Failure::Refused { link: None, .. }]), "{:?}", outcome.failures);
     assert!(fake.has_default(), "{fake}");
     assert_eq!(fake.nexthops, Some(std::collections::BTreeMap::new()));
@@ -75,7 +75,7 @@ fn a_group_that_is_refused_becomes_a_multipath_route() {
 fn the_largest_weight_is_one_that_every_kernel_takes() {
     let config = config::parse(&format!("{UPLINK}weight = 256\n"), Path::new("test.toml")).unwrap();
     let mut fake = Fake::parse(LINE);
-    let outcome = reconcile(&config, &records(), &About::All, &mut fake).unwrap();
+    let outcome = reconcile(&config, &records(), &FlushScope::All, &mut fake).unwrap();
     assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
     assert!(fake.to_string().contains("group 7001,255 "), "{fake}");
 }
@@ -86,12 +86,12 @@ fn the_old_default_stays_where_the_new_one_is_refused() {
     let config =
         |metric| config::parse(&format!("{UPLINK}[settings]\nmetric = {metric}\n"), Path::new("test.toml")).unwrap();
     let mut fake = Fake::parse(LINE);
-    reconcile(&config(0), &records(), &About::All, &mut fake).unwrap();
+    reconcile(&config(0), &records(), &FlushScope::All, &mut fake).unwrap();
     let refuse = |_, change: &Change, _: &mut Fake| match change {
         Change::Route(route) if route.metric == 50 => Err(EINVAL),
         _ => Ok(()),
     };
-    let outcome = reconcile(&config(50), &records(), &About::All, &mut Watched::new(&mut fake, refuse)).unwrap();
+    let outcome = reconcile(&config(50), &records(), &FlushScope::All, &mut Watched::new(&mut fake, refuse)).unwrap();
     assert!(matches!(&outcome.failures[..], [Failure::Refused { link: None, .. }]), "{:?}", outcome.failures);
     assert!(fake.has_default(), "{fake}");
 }
@@ -102,7 +102,7 @@ fn the_old_default_stays_where_the_new_one_is_refused() {
 fn a_rule_of_ours_that_cannot_be_deleted_is_told_of() {
     let config = config::parse(UPLINK, Path::new("test.toml")).unwrap();
     let mut fake = Fake::parse(&format!("{LINE}rule priority 5000 type unreachable protocol 77 and more\n"));
-    let outcome = reconcile(&config, &records(), &About::All, &mut fake).unwrap();
+    let outcome = reconcile(&config, &records(), &FlushScope::All, &mut fake).unwrap();
     assert!(
         matches!(&outcome.failures[..], [Failure::NoEffect(command)] if command.contains("priority 5000")),
         "{:?}",
@@ -132,8 +132,8 @@ impl Kernel for Asked {
         if self.silent { Err(refusal(&Change::HashPolicy(0), 77, EINVAL)) } else { self.fake.in_groups(groups) }
     }
 
-    fn is_pinned(&mut self, pin: FwMark) -> Result<bool, kernel::Error> {
-        self.fake.is_pinned(pin)
+    fn has_connections(&mut self, pin: FwMark) -> Result<bool, kernel::Error> {
+        self.fake.has_connections(pin)
     }
 
     fn flush_route_cache(&mut self) -> Result<(), kernel::Error> {
@@ -147,12 +147,12 @@ fn an_event_that_changes_no_group_does_not_go_through_all_devices() {
     let config = config::parse(UPLINK, Path::new("test.toml")).unwrap();
     let stray = "link 12 eth1 up group 7000\n";
     let mut kernel = Asked { fake: Fake::parse(&format!("{LINE}{stray}")), questions: 0, silent: false };
-    reconcile(&config, &records(), &About::All, &mut kernel).unwrap();
+    reconcile(&config, &records(), &FlushScope::All, &mut kernel).unwrap();
     assert_eq!(kernel.questions, 1);
     let groups: Vec<_> = kernel.fake.nics.iter().map(|(name, nic)| (name.as_str(), nic.group)).collect();
     assert_eq!(groups, [("eth1", 0), ("ppp0", 7000)]);
     let other_metric = config::parse(&format!("{UPLINK}[settings]\nmetric = 50\n"), Path::new("test.toml")).unwrap();
-    let outcome = reconcile(&other_metric, &records(), &About::All, &mut kernel).unwrap();
+    let outcome = reconcile(&other_metric, &records(), &FlushScope::All, &mut kernel).unwrap();
     assert!(!outcome.made.is_empty());
     assert_eq!(kernel.questions, 1);
 }
@@ -162,7 +162,7 @@ fn an_event_that_changes_no_group_does_not_go_through_all_devices() {
 fn that_devices_are_not_told_keeps_nothing_back() {
     let config = config::parse(UPLINK, Path::new("test.toml")).unwrap();
     let mut kernel = Asked { fake: Fake::parse(LINE), questions: 0, silent: true };
-    let outcome = reconcile(&config, &records(), &About::All, &mut kernel).unwrap();
+    let outcome = reconcile(&config, &records(), &FlushScope::All, &mut kernel).unwrap();
     assert!(matches!(&outcome.failures[..], [Failure::Refused { link: None, .. }]), "{:?}", outcome.failures);
     assert!(kernel.fake.has_default());
     assert!(kernel.fake.nics.values().all(|nic| nic.group == 7000));
@@ -177,7 +177,7 @@ fn copies_of_a_rule_go_although_a_wanted_one_stands_between_them() {
     let old = "rule priority 191 from 198.51.100.10/32 lookup 1 protocol 77\n";
     let wanted = "rule priority 191 from 198.51.100.10/32 fwmark 0x0/0x10000 lookup 1 protocol 77\n";
     let mut fake = Fake::parse(&format!("{LINE}{old}{wanted}{old}"));
-    let outcome = reconcile(&config, &records(), &About::All, &mut fake).unwrap();
+    let outcome = reconcile(&config, &records(), &FlushScope::All, &mut fake).unwrap();
     assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
     let sources: Vec<_> = fake.rules.iter().filter(|r| r.rule.priority == 191).map(|r| r.rule.to_string()).collect();
     assert_eq!(sources, ["priority 191 from 198.51.100.10/32 fwmark 0x0/0x10000 lookup 1"]);
@@ -193,10 +193,10 @@ fn pins_are_forgotten_once() {
     ));
     let mut forgotten = 0;
     let stubborn = |_, change: &Change, _: &mut Fake| {
-        forgotten += usize::from(matches!(change, Change::Forget(_)));
+        forgotten += usize::from(matches!(change, Change::FlushConnections(_)));
         if matches!(change, Change::DeleteRule(_)) { Err(EINVAL) } else { Ok(()) }
     };
-    let outcome = reconcile(&config, &records(), &About::All, &mut Watched::new(&mut fake, stubborn)).unwrap();
+    let outcome = reconcile(&config, &records(), &FlushScope::All, &mut Watched::new(&mut fake, stubborn)).unwrap();
     assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::NotConverging)), "{:?}", outcome.failures);
     assert_eq!(forgotten, 1);
 }

@@ -1,9 +1,9 @@
 //! What events make of the records: a stale *down* never takes away what a newer session has brought.
 
 use multihome::config::{self, Config};
-use multihome::event::{Addresses, Change, Event, Family};
+use multihome::event::{Addresses, Event, EventKind, Family};
 use multihome::state::clock::Moment;
-use multihome::state::records::{Effect, Entries};
+use multihome::state::records::{Effect, Records};
 use std::fs;
 use std::path::Path;
 
@@ -53,12 +53,12 @@ proptest! {
     fn a_link_is_where_the_newest_of_its_sessions_that_are_up_is(steps in steps()) {
         let config = config();
         let mut sessions = vec![Session { pid: 1000, interface: "ppp0".to_owned(), index: 10 }];
-        let mut entries = Entries::default();
+        let mut records = Records::default();
         // Which session has said last that an interface is up, by interface and family; the newest last.
         let mut up: Vec<(usize, Family)> = Vec::new();
         for (step, since_boot) in steps.into_iter().zip(1..) {
             let newest = sessions.len() - 1;
-            let (who, change) = match step {
+            let (who, kind) = match step {
                 Step::Dial { unit } => {
                     let n = u32::try_from(newest).unwrap() + 1;
                     sessions.push(Session { pid: 1000 + n, interface: format!("ppp{unit}"), index: 10 + n });
@@ -68,22 +68,22 @@ proptest! {
                     let interface = &sessions[newest].interface;
                     up.retain(|(who, other)| *other != family || sessions[*who].interface != *interface);
                     up.push((newest, family));
-                    (newest, Change::Up(addresses(family)))
+                    (newest, EventKind::Up(addresses(family)))
                 }
                 Step::Down(which, family) => {
                     let who = which.index(sessions.len());
                     up.retain(|other| *other != (who, family));
-                    (who, Change::Down(family))
+                    (who, EventKind::Down(family))
                 }
             };
             let Session { pid, interface, index } = sessions[who].clone();
             let names = vec!["isp1".to_owned()];
-            let event = Event { change, interface: interface.parse().unwrap(), names, session: Some(pid) };
+            let event = Event { kind, interface: interface.parse().unwrap(), names, session: Some(pid) };
             let now = Moment { unix: 0, since_boot, boot: String::new() };
-            let effect = entries.effect(&event, Some(index), Some(&config), now);
-            prop_assert_eq!(matches!(effect, Effect::Put(_)), matches!(change, Change::Up(_)));
-            entries.carry_out(&effect);
-            let records = entries.records(&config);
+            let effect = records.effect(&event, Some(index), Some(&config), now);
+            prop_assert_eq!(matches!(effect, Effect::Put(_)), matches!(kind, EventKind::Up(_)));
+            records.carry_out(&effect);
+            let records = records.by_link(&config);
             let record = records.values().next();
             prop_assert_eq!(record.is_some(), !up.is_empty(), "{:?}", event);
             let v4 = up.iter().rev().find(|(_, family)| *family == Family::V4);
@@ -116,7 +116,7 @@ fn old_records(server: &Server) {
 }
 
 fn files(server: &Server) -> Vec<String> {
-    let names = fs::read_dir(server.state()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = fs::read_dir(server.state()).unwrap().map(|record| record.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.filter(|name| !name.ends_with("lock")).collect();
     names.sort();
     names

@@ -272,7 +272,7 @@ fn connections_that_began_while_our_rules_were_away_are_sticky_from_their_next_p
     let mut streams = connect_all(&internet.lan, 1, 20);
     server.configure(MASQUERADED);
     ok(&mut server.hook(UP, ISP1));
-    // A firewall that is loaded anew forgets what others have in it.
+    // A firewall that is loaded anew flushes what others have in it.
     iptables("-t mangle -F");
     iptables("-t mangle -X");
     streams.extend(connect_all(&internet.lan, 2, 20));

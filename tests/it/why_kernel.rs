@@ -71,7 +71,7 @@ fn configuration(random: &mut Random) -> Vec<String> {
     lines.push("nexthop add id 100 group 1,8/2,2".to_owned());
     lines.push("nexthop add id 101 group 3/4,3".to_owned());
     for _ in 0..4 + random.below(10) {
-        let leg = |n: usize, random: &mut Random| {
+        let next_hop = |n: usize, random: &mut Random| {
             let weight = if random.once_in(2) { format!(" weight {}", 1 + random.below(9)) } else { String::new() };
             format!("via 10.0.{n}.254 dev e{n}{weight}")
         };
@@ -80,7 +80,7 @@ fn configuration(random: &mut Random) -> Vec<String> {
             0 => format!("dev e{n}"),
             1 => format!("nhid {}", 100 + random.below(2)),
             2 => format!("nhid {}", 1 + random.below(4)),
-            3 | 4 => format!("nexthop {} nexthop {}", leg(n, random), leg((n + 1) % 4, random)),
+            3 | 4 => format!("nexthop {} nexthop {}", next_hop(n, random), next_hop((n + 1) % 4, random)),
             _ => format!("via 10.0.{n}.254 dev e{n}"),
         };
         let kind = if random.once_in(7) { random.pick(&["blackhole", "unreachable", "prohibit", "throw"]) } else { "" };
@@ -211,7 +211,7 @@ fn the_walk_ends_where_the_kernels_does() {
                 }
                 outcomes.push(match (&walk.end, &answer) {
                     (End::Route(route), _) if route.kind == RouteKind::Local => "local",
-                    (End::Route(route), _) if route.legs.len() > 1 => "multipath",
+                    (End::Route(route), _) if route.next_hops.len() > 1 => "multipath",
                     (End::Route(_), Answer::Way { prefix_len: Some(0), .. }) => "default",
                     (End::Route(_), _) => "route",
                     (End::Refused { .. }, _) => "refused",

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::config::{Config, Link, LinkKind, NexthopMode};
 use crate::ctl::show::{Align, Screen, Tone, table};
 use crate::model::names::{HostAddr, TableId};
-use crate::model::routing::{Action, DefaultRoute, Device, Leg, Target};
+use crate::model::routing::{Action, DefaultRoute, Device, NextHop, Target};
 use crate::reconcile::desired::{DefaultRouteMode, Desired, spares};
 use crate::reconcile::link_state::LiveLink;
 
@@ -58,7 +58,7 @@ fn pretended(place: u32, link: &Link) -> LiveLink<'_> {
     let device = Device { index: place + 1, name: link.interface.clone() };
     // 198.18.0.0/15 is for tests (RFC 2544); only that each has another matters.
     let local = HostAddr::new(Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + place)).ok();
-    LiveLink { link, leg: Leg { device, gateway: None, onlink: false }, local, carrier: true }
+    LiveLink { link, next_hop: NextHop { device, gateway: None, onlink: false }, local, carrier: true }
 }
 
 impl Numbers {
@@ -90,7 +90,7 @@ impl Numbers {
                 mark: live.link.mark.get(),
                 mark_rule: rule(true),
                 address_rule: if live.link.kind == LinkKind::Tunnel { None } else { rule(false) },
-                nexthop: desired.nexthops.iter().find(|(_, leg)| leg.device == live.leg.device).map(|(id, _)| *id),
+                nexthop: desired.nexthops.iter().find(|(_, leg)| leg.device == live.next_hop.device).map(|(id, _)| *id),
                 spare_metric: spares(config).find(|(link, _)| link.name == live.link.name).map(|(_, metric)| metric),
             }
         });

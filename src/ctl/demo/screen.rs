@@ -213,8 +213,8 @@ fn observed(args: &str, observed: &Observed) -> Vec<String> {
                 let FoundTarget::Nexthop { id, .. } = &route.target else { continue };
                 let Some(NexthopKind::Group(members)) = object(id).map(|o| &o.kind) else { continue };
                 for member in members {
-                    if let Some(NexthopKind::Single(leg)) = object(&member.id).map(|o| &o.kind) {
-                        lines.push(format!("    nexthop {leg} weight {}", member.weight));
+                    if let Some(NexthopKind::Single(next_hop)) = object(&member.id).map(|o| &o.kind) {
+                        lines.push(format!("    nexthop {next_hop} weight {}", member.weight));
                     }
                 }
             }
@@ -226,12 +226,12 @@ fn observed(args: &str, observed: &Observed) -> Vec<String> {
         }
         _ => objects
             .map(|(id, found)| match &found.kind {
-                NexthopKind::Single(leg) => format!("id {id} {leg}"),
+                NexthopKind::Single(next_hop) => format!("id {id} {next_hop}"),
                 NexthopKind::Group(members) => {
                     let members: Vec<_> = members.iter().map(|m| format!("{},{}", m.id, m.weight)).collect();
                     format!("id {id} group {}", members.join("/"))
                 }
-                NexthopKind::Elsewhere | NexthopKind::Other => format!("id {id}"),
+                NexthopKind::ForeignDevice | NexthopKind::Other => format!("id {id}"),
             })
             .collect(),
     }

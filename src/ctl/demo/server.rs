@@ -19,7 +19,7 @@ use crate::kernel::{self, Kernel, Linux};
 use crate::model::change::Change;
 use crate::model::names::{IfName, TableId};
 use crate::model::observed::{Observed, Scope};
-use crate::model::routing::{FoundTarget, Leg, NexthopKind};
+use crate::model::routing::{FoundTarget, NextHop, NexthopKind};
 use crate::reconcile::preview;
 use crate::state::records::Store;
 
@@ -207,28 +207,30 @@ impl Server {
         // A weight among one says nothing.
         let alone = ways.len() == 1;
         Ok(ways.len() == lines.len()
-            && ways.iter().zip(lines).all(|((leg, weight), line)| {
-                leg.device.name.as_str() == line.device
-                    && leg.gateway.is_some_and(|g| g.get() == line.remote)
+            && ways.iter().zip(lines).all(|((next_hop, weight), line)| {
+                next_hop.device.name.as_str() == line.device
+                    && next_hop.gateway.is_some_and(|g| g.get() == line.remote)
                     && (alone || *weight == line.weight)
             }))
     }
 }
 
 /// Where main's default route of the lowest metric leads, with weights.
-fn ways(observed: &Observed) -> Vec<(Leg, u16)> {
+fn ways(observed: &Observed) -> Vec<(NextHop, u16)> {
     let mut ways = Vec::new();
     let main = || observed.routes.iter().filter(|route| route.table == TableId::MAIN);
     let lowest = main().map(|route| route.metric).min();
     let object = |id: &u32| observed.nexthops.as_ref().and_then(|all| all.get(id)).map(|found| &found.kind);
     for route in main().filter(|route| Some(route.metric) == lowest) {
         match &route.target {
-            FoundTarget::Legs(legs) => ways.extend(legs.iter().map(|l| (l.leg.clone(), l.weight.get()))),
+            FoundTarget::NextHops(next_hops) => {
+                ways.extend(next_hops.iter().map(|l| (l.next_hop.clone(), l.weight.get())))
+            }
             FoundTarget::Nexthop { id, .. } => {
                 let Some(NexthopKind::Group(members)) = object(id) else { continue };
                 for member in members {
-                    if let Some(NexthopKind::Single(leg)) = object(&member.id) {
-                        ways.push((leg.clone(), member.weight.get()));
+                    if let Some(NexthopKind::Single(next_hop)) = object(&member.id) {
+                        ways.push((next_hop.clone(), member.weight.get()));
                     }
                 }
             }

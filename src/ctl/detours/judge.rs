@@ -8,10 +8,10 @@ use super::Detour;
 use super::samples::{Sample, Traffic};
 use crate::config::Config;
 use crate::ctl::lookup::{
-    End, FibLeg, FibRoute, Names, Packet, Tables, Walk, owner, protocol_name, rule_deletion, rule_text, walk,
+    End, FibNextHop, FibRoute, Names, Packet, Tables, Walk, owner, protocol_name, rule_deletion, rule_text, walk,
 };
 use crate::model::names::{Family, IfName, TableId};
-use crate::model::routing::{Action, FoundRule, Hop, PortRange, RouteKind, Rule, Selector, UidRange};
+use crate::model::routing::{Action, FoundNextHop, FoundRule, PortRange, RouteKind, Rule, Selector, UidRange};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LiveLink;
 
@@ -56,7 +56,7 @@ impl<'a> Judge<'a> {
         }
         let best = live.iter().filter_map(|l| l.link.tier()).min();
         let devices = live.iter().filter(|l| best.is_some() && l.link.tier() == best);
-        let devices = devices.map(|l| l.leg.device.name.to_string()).collect();
+        let devices = devices.map(|l| l.next_hop.device.name.to_string()).collect();
         let metric = config.settings.numbers.tier_metric(best.unwrap_or_default());
         // Main without its default stands among ours; with it behind them.
         if best.is_some() {
@@ -117,7 +117,9 @@ impl<'a> Judge<'a> {
 fn found<'a>(routes: &'a [FibRoute], packet: &Packet) -> Option<&'a FibRoute> {
     let carries = |r: &&FibRoute| {
         let refuses = matches!(r.kind, RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit);
-        r.tos == 0 && r.prefix.contains(&IpAddr::V4(packet.to)) && (refuses || r.legs.iter().any(|leg| !leg.hop.dead))
+        r.tos == 0
+            && r.prefix.contains(&IpAddr::V4(packet.to))
+            && (refuses || r.next_hops.iter().any(|leg| !leg.hop.dead))
     };
     let longest = routes.iter().filter(carries).map(|r| r.prefix.prefix_len()).max();
     routes.iter().filter(carries).find(|r| Some(r.prefix.prefix_len()) == longest)
@@ -133,7 +135,7 @@ fn leads_to_main(found: &FoundRule) -> bool {
 
 /// A default route that carries.
 fn default(table: TableId) -> FibRoute {
-    FibRoute::default_by(table, vec![FibLeg { hop: Hop::new(0, None), name: String::new(), group: 0 }])
+    FibRoute::default_by(table, vec![FibNextHop { hop: FoundNextHop::new(0, None), name: String::new(), group: 0 }])
 }
 
 /// Whether a rule that matches the sample takes all of its traffic, or all but what it names: then it is no rule of
@@ -263,7 +265,7 @@ fn rule_mend(found: &FoundRule, config: &Config) -> String {
 fn route_mend(route: &FibRoute) -> String {
     let prefix = if route.prefix.prefix_len() == 0 { "default".to_owned() } else { route.prefix.to_string() };
     let mut delete = format!("ip route del {prefix} table {} metric {}", route.table, route.metric);
-    if let [FibLeg { name, hop, .. }] = &route.legs[..] {
+    if let [FibNextHop { name, hop, .. }] = &route.next_hops[..] {
         if let Some(gateway) = hop.gateway {
             delete = format!("{delete} via {gateway}");
         }

@@ -111,7 +111,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     // A drain counts in whole seconds; the drill itself ends on time, and never after it.
     let drain = Drain::by_me(args.time.as_secs() + 1, args.force).ok_or(Error::NoProc)?;
     if common.dry_run {
-        let mut records = pass.records();
+        let mut records = pass.link_records();
         records.drained.insert(link.name.clone(), drain);
         let plan = preview(&config, &records, &mut Linux::open()?)?;
         pass::print(&plan, config.settings.protocol)?;
@@ -128,7 +128,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
 
 /// Whether there can be a drill.
 fn check(pass: &Pass<'_>, link: &Link, force: bool) -> Result<(), CtlError> {
-    let records = pass.records();
+    let records = pass.link_records();
     let observed = Linux::open()?.observe(&Scope::new(pass.config, &records))?;
     let states = LinkStates::new(pass.config, &records, &observed);
     match states.of(link) {
@@ -183,7 +183,7 @@ impl Drill<'_> {
     fn take(&self, drain: Drain) -> Result<DrainLock, CtlError> {
         let _lock = self.pass.lock("records.lock")?;
         let link = &self.link.name;
-        if let Some(other) = self.pass.records().drained.get(link) {
+        if let Some(other) = self.pass.link_records().drained.get(link) {
             return Err(Error::Drained { link: link.clone(), pid: other.pid }.into());
         }
         self.pass
@@ -255,7 +255,7 @@ impl Drill<'_> {
 
     /// This host's addresses on its links.
     fn addresses(&self) -> Result<BTreeSet<Ipv4Addr>, CtlError> {
-        let scope = Scope { firewall: false, ..Scope::new(self.pass.config, &self.pass.records()) };
+        let scope = Scope { firewall: false, ..Scope::new(self.pass.config, &self.pass.link_records()) };
         let observed = Linux::open()?.observe(&scope)?;
         let addresses = observed.interfaces.values().flat_map(|interface| &interface.addresses);
         Ok(addresses.map(|address| address.local.get()).collect())
@@ -263,7 +263,7 @@ impl Drill<'_> {
 
     /// Counters of the links' interfaces.
     fn counters(&self) -> Result<Vec<(LinkName, IfName, Counters)>, CtlError> {
-        let records = self.pass.records();
+        let records = self.pass.link_records();
         let mut meter = Meter::open()?;
         let mut all = Vec::new();
         for link in &self.pass.config.links {

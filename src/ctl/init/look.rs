@@ -109,7 +109,7 @@ fn guess_interfaces(found: &mut [Found], sessions: &BTreeMap<IfName, Session>) {
 /// The lines of the default routes that there are.
 fn routed(defaults: &[FibRoute]) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
-    for (route, leg) in defaults.iter().flat_map(|route| route.legs.iter().map(move |leg| (route, leg))) {
+    for (route, leg) in defaults.iter().flat_map(|route| route.next_hops.iter().map(move |leg| (route, leg))) {
         let Ok(interface) = leg.name.parse::<IfName>() else { continue };
         if found.iter().any(|f| f.interface.as_ref() == Some(&interface)) {
             continue;
@@ -178,7 +178,7 @@ fn dialled(sessions: &BTreeMap<IfName, Session>, kernel: &mut Linux) -> Result<V
 fn set_tiers(found: &mut [Found], defaults: &[FibRoute]) {
     let metric = |line: &Found| {
         let name = line.interface.as_ref().filter(|_| !line.tunnel)?.as_str();
-        let by_it = defaults.iter().filter(|route| route.legs.iter().any(|leg| leg.name == name));
+        let by_it = defaults.iter().filter(|route| route.next_hops.iter().any(|leg| leg.name == name));
         by_it.map(|route| route.metric).min()
     };
     let metrics: BTreeSet<_> = found.iter().filter_map(metric).collect();

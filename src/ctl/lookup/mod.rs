@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use nix::libc;
 
 use crate::model::names::TableId;
-use crate::model::routing::{FoundRule, Hop, RouteKind};
+use crate::model::routing::{FoundNextHop, FoundRule, RouteKind};
 
 pub mod read;
 mod show;
@@ -69,14 +69,14 @@ pub struct FibRoute {
     /// Nexthop object or group.
     pub nexthop: Option<u32>,
     /// Where it leads.
-    pub legs: Vec<FibLeg>,
+    pub next_hops: Vec<FibNextHop>,
 }
 
 /// A next hop, and what is known of its device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FibLeg {
+pub struct FibNextHop {
     /// The next hop.
-    pub hop: Hop,
+    pub hop: FoundNextHop,
     /// Name of its device.
     pub name: String,
     /// Group of its device.
@@ -88,9 +88,9 @@ pub type Tables = BTreeMap<TableId, Vec<FibRoute>>;
 
 impl FibRoute {
     /// A default route that has no metric and is nobody's.
-    pub fn default_by(table: TableId, legs: Vec<FibLeg>) -> Self {
+    pub fn default_by(table: TableId, next_hops: Vec<FibNextHop>) -> Self {
         let (prefix, kind) = (IpNet::default(), RouteKind::Unicast);
-        Self { table, prefix, tos: 0, metric: 0, protocol: 0, kind, nexthop: None, legs }
+        Self { table, prefix, tos: 0, metric: 0, protocol: 0, kind, nexthop: None, next_hops }
     }
 
     /// Whether `packet`, which takes it, ends on this host.
@@ -98,11 +98,11 @@ impl FibRoute {
         self.kind.delivers(packet.iif.is_some())
     }
 
-    /// The legs that carry, with their shares in percent.
-    pub fn shares(&self) -> Vec<(&FibLeg, f64)> {
-        let live = || self.legs.iter().filter(|leg| !leg.hop.dead);
-        let sum: f64 = live().map(|leg| f64::from(leg.hop.weight)).sum();
-        live().map(|leg| (leg, f64::from(leg.hop.weight) * 100.0 / sum)).collect()
+    /// The next hops that carry, with their shares in percent.
+    pub fn shares(&self) -> Vec<(&FibNextHop, f64)> {
+        let live = || self.next_hops.iter().filter(|next_hop| !next_hop.hop.dead);
+        let sum: f64 = live().map(|next_hop| f64::from(next_hop.hop.weight)).sum();
+        live().map(|next_hop| (next_hop, f64::from(next_hop.hop.weight) * 100.0 / sum)).collect()
     }
 }
 
@@ -158,8 +158,8 @@ pub fn difference(end: &End<'_>, answer: &Answer, rules: &[FoundRule]) -> Option
             }
             Answer::Way { local: true, .. } => None,
             Answer::Way { device, gateway, name, .. } => {
-                let is_it = |hop: &Hop| hop.device == *device && hop.gateway == *gateway && !hop.dead;
-                let known = route.legs.iter().any(|leg| is_it(&leg.hop));
+                let is_it = |hop: &FoundNextHop| hop.device == *device && hop.gateway == *gateway && !hop.dead;
+                let known = route.next_hops.iter().any(|next_hop| is_it(&next_hop.hop));
                 (!known).then(|| match gateway {
                     Some(gateway) => format!("it leaves by {name} via {gateway}"),
                     None => format!("it leaves by {name}"),

@@ -184,7 +184,7 @@ fn consider<'a>(
             let short = prefixlength.is_some_and(|n| u32::from(route.prefix.prefix_len()) <= n);
             // It looks at the first nexthop only.
             let ifgroup = rule.more().suppress_ifgroup;
-            let group = ifgroup.is_some() && route.legs.first().map(|leg| leg.group) == ifgroup;
+            let group = ifgroup.is_some() && route.next_hops.first().map(|next_hop| next_hop.group) == ifgroup;
             if short || group {
                 (Outcome::Suppressed(route), None)
             } else {
@@ -216,7 +216,7 @@ fn find<'a>(routes: &'a [FibRoute], packet: &Packet) -> Found<'a> {
             RouteKind::Unreachable => return Found::Refused(Refusal::Unreachable),
             RouteKind::Prohibit => return Found::Refused(Refusal::Prohibit),
             RouteKind::Throw => return Found::Throw,
-            _ if route.legs.iter().any(|leg| !leg.hop.dead) => return Found::Route(route),
+            _ if route.next_hops.iter().any(|next_hop| !next_hop.hop.dead) => return Found::Route(route),
             _ => dead = true,
         }
     }

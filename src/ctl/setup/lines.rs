@@ -28,7 +28,7 @@ pub(super) fn is_this_system(root: &Path) -> bool {
 pub(super) fn bring_up(config: &Config, common: &Common, out: &mut impl Write) -> Result<ExitCode, Error> {
     let pass = Pass { config, store: Store::new(&common.state_dir), who: "mhctl setup".to_owned() };
     let (known, unknown): (Vec<_>, Vec<_>) =
-        take_up::untold(config, &pass.records())?.into_iter().partition(|untold| untold.event().is_some());
+        take_up::untold(config, &pass.link_records())?.into_iter().partition(|untold| untold.event().is_some());
     writeln!(out)?;
     for untold in &known {
         let word = if common.dry_run { "would take up" } else { "taken up" };

@@ -10,15 +10,15 @@ use crate::ctl::counters::Counters;
 use crate::ctl::detours::Detour;
 use crate::model::names::{HostAddr, IfName, TableId};
 use crate::model::observed::{InterfaceState, Observed};
-use crate::model::routing::{FoundRoute, FoundTarget, Leg, NexthopKind};
+use crate::model::routing::{FoundRoute, FoundTarget, NextHop, NexthopKind};
 use crate::reconcile::link_state::{LinkState, LinkStates, LiveLink};
 use crate::reconcile::plan::{Plan, PolicyRules};
-use crate::state::records::Records;
+use crate::state::records::LinkRecords;
 
 /// What was looked at.
 pub(super) struct Seen<'a> {
     pub(super) config: &'a Config,
-    pub(super) records: &'a Records,
+    pub(super) records: &'a LinkRecords,
     pub(super) observed: &'a Observed,
     pub(super) states: &'a LinkStates<'a>,
     pub(super) counters: &'a BTreeMap<IfName, Counters>,
@@ -227,7 +227,7 @@ impl Seen<'_> {
 
     /// What is wrong with a link that is up.
     fn silence(&self, live: &LiveLink<'_>) -> Option<String> {
-        let gateway = live.leg.gateway.filter(|_| self.silent.contains(&live.leg.device.name))?;
+        let gateway = live.next_hop.gateway.filter(|_| self.silent.contains(&live.next_hop.device.name))?;
         Some(format!("its gateway {gateway} does not answer ARP; the default route passes it over if another does"))
     }
 
@@ -249,8 +249,8 @@ impl Seen<'_> {
     }
 
     fn default_route(&self, route: &FoundRoute) -> DefaultFacts {
-        let legs: Vec<(&Leg, u16)> = match &route.target {
-            FoundTarget::Legs(legs) => legs.iter().map(|leg| (&leg.leg, leg.weight.get())).collect(),
+        let legs: Vec<(&NextHop, u16)> = match &route.target {
+            FoundTarget::NextHops(legs) => legs.iter().map(|leg| (&leg.next_hop, leg.weight.get())).collect(),
             FoundTarget::Nexthop { id, .. } => self.nexthop(*id),
             FoundTarget::Other { .. } => vec![],
         };
@@ -280,8 +280,8 @@ impl Seen<'_> {
         interfaces.find(|i| i.device.index == index).is_none_or(|i| i.state == InterfaceState::Up)
     }
 
-    /// Legs of a nexthop object, and their weights.
-    fn nexthop(&self, id: u32) -> Vec<(&Leg, u16)> {
+    /// Next hops of a nexthop object, and their weights.
+    fn nexthop(&self, id: u32) -> Vec<(&NextHop, u16)> {
         let all = self.observed.nexthops.as_ref();
         let single = |id: u32| match all.and_then(|all| all.get(&id)).map(|n| &n.kind) {
             Some(NexthopKind::Single(leg)) => Some(leg),

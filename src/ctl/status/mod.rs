@@ -95,11 +95,11 @@ fn look(common: &Common, meter: &mut Meter) -> Result<Facts, Error> {
 fn silent(live: &[LiveLink<'_>]) -> Result<BTreeSet<IfName>, Error> {
     let mut fib = Fib::open()?;
     let mut silent = BTreeSet::new();
-    for LiveLink { leg, .. } in live {
-        if let Some(gateway) = leg.gateway
-            && fib.neighbour(leg.device.index, gateway.get())? == Neighbour::Silent
+    for LiveLink { next_hop, .. } in live {
+        if let Some(gateway) = next_hop.gateway
+            && fib.neighbour(next_hop.device.index, gateway.get())? == Neighbour::Silent
         {
-            silent.insert(leg.device.name.clone());
+            silent.insert(next_hop.device.name.clone());
         }
     }
     Ok(silent)

@@ -12,13 +12,13 @@ use super::setup::manifest::Tree;
 use crate::config::{Config, Link};
 use crate::ctl::lookup::FibRoute;
 use crate::ctl::lookup::read::Fib;
-use crate::event::{Addresses, Change, Event};
+use crate::event::{Addresses, Event, EventKind};
 use crate::kernel::{Kernel, Linux};
 use crate::model::names::{HostAddr, IfName, TableId};
 use crate::model::observed::{Interface, InterfaceState, Observed, Scope};
 use crate::model::routing::RouteKind;
 use crate::reconcile::link_state::{LinkState, LinkStates};
-use crate::state::records::{Entries, Records};
+use crate::state::records::{LinkRecords, Records};
 
 /// A link that is up, and that nobody has told of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +41,7 @@ enum NextHop {
 }
 
 /// All of them, in the order of the configuration.
-pub(super) fn untold<'a>(config: &'a Config, records: &Records) -> Result<Vec<Untold<'a>>, Error> {
+pub(super) fn untold<'a>(config: &'a Config, records: &LinkRecords) -> Result<Vec<Untold<'a>>, Error> {
     let sessions = sessions(&Tree::new("/".as_ref()));
     let mut scope = Scope { firewall: false, ..Scope::new(config, records) };
     scope.interfaces.extend(sessions.keys().cloned());
@@ -59,7 +59,7 @@ pub(super) fn defaults() -> Result<Vec<FibRoute>, Error> {
 /// Pure.
 fn find<'a>(
     config: &'a Config,
-    records: &Records,
+    records: &LinkRecords,
     observed: &Observed,
     defaults: &[FibRoute],
     sessions: &BTreeMap<IfName, Session>,
@@ -74,7 +74,7 @@ fn find<'a>(
         // As the hook would: by what pppd calls the link, and by the interface where it calls it nothing.
         let names = sessions.get(name).map(|session| session.names.clone()).unwrap_or_default();
         let event = up(name, names, local, next_hop);
-        let Some(link) = Entries::default().recognise(&event, config) else { continue };
+        let Some(link) = Records::default().recognise(&event, config) else { continue };
         // With a gateway of its own it needs nobody's word.
         let told = link.gateway.is_some()
             || !matches!(states.of(link), LinkState::Down | LinkState::Stale)
@@ -90,7 +90,7 @@ fn find<'a>(
 /// Our address on an interface, and what is next by it; `None`: it has no address.
 fn way(interface: &Interface, defaults: &[FibRoute]) -> Option<(HostAddr, NextHop)> {
     let first = interface.addresses.first()?.local;
-    let hops = defaults.iter().flat_map(|route| &route.legs).map(|leg| leg.hop);
+    let hops = defaults.iter().flat_map(|route| &route.next_hops).map(|next_hop| next_hop.hop);
     let mut gateways =
         hops.filter(|hop| hop.device == interface.device.index && !hop.dead).map(|hop| hop.gateway).peekable();
     let is_default = gateways.peek().is_some();
@@ -113,8 +113,8 @@ fn way(interface: &Interface, defaults: &[FibRoute]) -> Option<(HostAddr, NextHo
 
 fn up(interface: &IfName, names: Vec<String>, local: HostAddr, next_hop: NextHop) -> Event {
     let gateway = if let NextHop::Address(gateway) = next_hop { Some(gateway) } else { None };
-    let change = Change::Up(Addresses::V4 { local: Some(local), gateway });
-    Event { change, interface: interface.clone(), names, session: None }
+    let kind = EventKind::Up(Addresses::V4 { local: Some(local), gateway });
+    Event { kind, interface: interface.clone(), names, session: None }
 }
 
 impl Untold<'_> {

@@ -1,9 +1,9 @@
 use super::*;
 use crate::config;
-use crate::ctl::lookup::FibLeg;
+use crate::ctl::lookup::FibNextHop;
 use crate::model::observed::Address;
-use crate::model::routing::{Device, Hop};
-use crate::state::records::{Record, V4};
+use crate::model::routing::{Device, FoundNextHop};
+use crate::state::records::{LinkRecord, V4};
 
 const CONFIG: &str = "
 [[uplink]]
@@ -44,9 +44,9 @@ fn interface(index: u32, name: &str, arp: bool, address: &str) -> Interface {
 
 fn default(device: u32, gateway: Option<&str>, dead: bool) -> FibRoute {
     let gateway = gateway.map(|gateway| gateway.parse().unwrap());
-    let hop = Hop { dead, ..Hop::new(device, gateway) };
-    let leg = FibLeg { hop, name: "any".to_owned(), group: 0 };
-    FibRoute { metric: 100, protocol: 16, ..FibRoute::default_by(TableId::MAIN, vec![leg]) }
+    let hop = FoundNextHop { dead, ..FoundNextHop::new(device, gateway) };
+    let next_hop = FibNextHop { hop, name: "any".to_owned(), group: 0 };
+    FibRoute { metric: 100, protocol: 16, ..FibRoute::default_by(TableId::MAIN, vec![next_hop]) }
 }
 
 fn observed(interfaces: &[&Interface]) -> Observed {
@@ -58,7 +58,7 @@ fn observed(interfaces: &[&Interface]) -> Observed {
 fn commands(
     interfaces: &[&Interface],
     defaults: &[FibRoute],
-    records: &[(&str, Record)],
+    records: &[(&str, LinkRecord)],
     sessions: &[(&str, &[&str])],
 ) -> Vec<String> {
     let config = config::parse(CONFIG, "test".as_ref()).unwrap();
@@ -116,7 +116,7 @@ fn what_is_down_or_told_or_needs_no_word_is_left_as_it_is() {
     let fixed = interface(5, "eth2", true, "192.0.2.10 192.0.2.0/24");
     assert_eq!(commands(&[&down, &fixed], &[], &[], &[]), [""; 0]);
     assert_eq!(commands(&[&bare], &[], &[], &[]), [""; 0]);
-    let record = |index| Record {
+    let record = |index| LinkRecord {
         interface: "ppp0".parse().unwrap(),
         index,
         session: None,

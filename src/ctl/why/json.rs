@@ -65,11 +65,11 @@ fn end(walk: &Walk<'_>, report: &Report<'_>) -> Value {
 }
 
 fn way(route: &FibRoute, report: &Report<'_>) -> Value {
-    let legs = report.silence.shares(route).into_iter().map(|(leg, share)| {
+    let next_hops = report.silence.shares(route).into_iter().map(|(next_hop, share)| {
         json!({
-            "link": report.naming.links.get(&leg.name).map(ToString::to_string),
-            "interface": leg.name,
-            "gateway": leg.hop.gateway,
+            "link": report.naming.links.get(&next_hop.name).map(ToString::to_string),
+            "interface": next_hop.name,
+            "gateway": next_hop.hop.gateway,
             "share_percent": share,
         })
     });
@@ -80,7 +80,7 @@ fn way(route: &FibRoute, report: &Report<'_>) -> Value {
         "prefix": route.prefix.to_string(),
         "metric": route.metric,
         "nexthop": route.nexthop,
-        "legs": legs.collect::<Vec<_>>(),
+        "legs": next_hops.collect::<Vec<_>>(),
     })
 }
 

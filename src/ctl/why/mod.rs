@@ -181,7 +181,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
         let states = LinkStates::new(config, &records, &observed);
         let live = states.live();
         links.extend(config.links.iter().map(|l| (l.interface.to_string(), l.name.clone())));
-        links.extend(live.iter().map(|l| (l.leg.device.name.to_string(), l.link.name.clone())));
+        links.extend(live.iter().map(|l| (l.next_hop.device.name.to_string(), l.link.name.clone())));
         for link in &args.if_down {
             super::link::find(link.as_str(), config)?;
             if !live.iter().any(|l| l.link.name == *link) {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::ctl::lookup::read::{Fib, Neighbour};
-use crate::ctl::lookup::{Answer, FibLeg, FibRoute};
+use crate::ctl::lookup::{Answer, FibNextHop, FibRoute};
 use crate::kernel;
 
 /// A gateway of a route that does not answer.
@@ -31,11 +31,11 @@ pub(super) struct Silence {
 impl Silence {
     pub(super) fn of(route: &FibRoute, fib: &mut Fib) -> Result<Self, kernel::Error> {
         let mut gateways = Vec::new();
-        for (leg, _) in route.shares() {
-            let Some(IpAddr::V4(gateway)) = leg.hop.gateway else { continue };
-            let state = fib.neighbour(leg.hop.device, gateway)?;
+        for (next_hop, _) in route.shares() {
+            let Some(IpAddr::V4(gateway)) = next_hop.hop.gateway else { continue };
+            let state = fib.neighbour(next_hop.hop.device, gateway)?;
             if state != Neighbour::Good {
-                let (device, interface) = (leg.hop.device, leg.name.clone());
+                let (device, interface) = (next_hop.hop.device, next_hop.name.clone());
                 gateways.push(Silent { device, interface, gateway: gateway.into(), asked: state == Neighbour::Asked });
             }
         }
@@ -45,16 +45,18 @@ impl Silence {
         Ok(Self { gateways, passed_over })
     }
 
-    fn has(&self, leg: &FibLeg) -> bool {
-        self.gateways.iter().any(|silent| silent.device == leg.hop.device && Some(silent.gateway) == leg.hop.gateway)
+    fn has(&self, next_hop: &FibNextHop) -> bool {
+        self.gateways
+            .iter()
+            .any(|silent| silent.device == next_hop.hop.device && Some(silent.gateway) == next_hop.hop.gateway)
     }
 
-    /// The legs with their shares in percent, as the kernel chooses.
-    pub(super) fn shares<'a>(&self, route: &'a FibRoute) -> Vec<(&'a FibLeg, f64)> {
+    /// The next hops with their shares in percent, as the kernel chooses.
+    pub(super) fn shares<'a>(&self, route: &'a FibRoute) -> Vec<(&'a FibNextHop, f64)> {
         let mut shares = route.shares();
         if self.passed_over {
-            for (leg, share) in &mut shares {
-                if self.has(leg) {
+            for (next_hop, share) in &mut shares {
+                if self.has(next_hop) {
                     *share = 0.0;
                 }
             }

@@ -7,7 +7,7 @@ use nix::libc;
 
 use super::silence::Silent;
 use super::{Naming, Report};
-use crate::ctl::lookup::{Answer, End, FibLeg, FibRoute, Outcome, Packet, Refusal, Step, errno_text, rule_text};
+use crate::ctl::lookup::{Answer, End, FibNextHop, FibRoute, Outcome, Packet, Refusal, Step, errno_text, rule_text};
 use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
 use crate::model::names::LinkName;
 
@@ -115,11 +115,11 @@ fn way(route: &FibRoute, report: &Report<'_>, out: &mut impl Write) -> io::Resul
         return writeln!(out, "It stays    on this host");
     }
     match &report.silence.shares(route)[..] {
-        [(only, _)] => writeln!(out, "Leaves by   {}", leg(only, naming))?,
+        [(only, _)] => writeln!(out, "Leaves by   {}", next_hop(only, naming))?,
         shares => {
             writeln!(out, "Leaves by   one of these, chosen by a hash:")?;
-            for (leg_, share) in shares {
-                writeln!(out, "            {share:>3.0} %  {}", leg(leg_, naming))?;
+            for (hop, share) in shares {
+                writeln!(out, "            {share:>3.0} %  {}", next_hop(hop, naming))?;
             }
         }
     }
@@ -145,9 +145,9 @@ fn device(name: &str, naming: &Naming<'_>) -> String {
     naming.links.get(name).map_or_else(|| name.to_owned(), |link| format!("{link} ({name})"))
 }
 
-fn leg(leg: &FibLeg, naming: &Naming<'_>) -> String {
+fn next_hop(next_hop: &FibNextHop, naming: &Naming<'_>) -> String {
     let via = |gateway: IpAddr| format!(" via {gateway}");
-    format!("{}{}", device(&leg.name, naming), leg.hop.gateway.map(via).unwrap_or_default())
+    format!("{}{}", device(&next_hop.name, naming), next_hop.hop.gateway.map(via).unwrap_or_default())
 }
 
 fn kernel(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
@@ -204,7 +204,7 @@ fn bound(report: &Report<'_>, answer: &Answer, out: &mut impl Write) -> io::Resu
         return Ok(());
     }
     let rule = step.found.rule.priority;
-    let same = route.legs.iter().any(|leg| leg.hop.device == *first);
+    let same = route.next_hops.iter().any(|next_hop| next_hop.hop.device == *first);
     let by: Vec<_> = route.shares().iter().map(|(l, _)| device(&l.name, &report.naming)).collect();
     match by.as_slice() {
         [only] if same => writeln!(out, "Then        rule {rule} for source {source} keeps it on {only}"),

@@ -4,17 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Config;
-use crate::ctl::lookup::{FibLeg, FibRoute};
+use crate::ctl::lookup::{FibNextHop, FibRoute};
 use crate::model::change::Change;
 use crate::model::names::{Family, LinkName, TableId};
 use crate::model::numbering::KERNEL;
 use crate::model::observed::{InterfaceState, Observed};
 use crate::model::routing::{
-    DefaultRoute, Device, FoundRule, FoundTarget, Hop, Leg, Member, NexthopKind, RouteKind, Target, WeightedLeg,
+    DefaultRoute, Device, FoundNextHop, FoundRule, FoundTarget, Member, NextHop, NexthopKind, RouteKind, Target,
+    WeightedNextHop,
 };
 use crate::reconcile::link_state::LinkStates;
 use crate::reconcile::plan::Plan;
-use crate::state::records::Records;
+use crate::state::records::LinkRecords;
 
 /// What changes; nothing by default.
 #[derive(Debug, Default)]
@@ -34,7 +35,7 @@ impl Without {
     /// unregistered.
     pub(super) fn new(
         config: &Config,
-        records: &Records,
+        records: &LinkRecords,
         observed: &Observed,
         states: &LinkStates<'_>,
         down: &[LinkName],
@@ -43,7 +44,7 @@ impl Without {
         let mut carrierless = BTreeSet::new();
         let mut unregistered = BTreeSet::new();
         for gone in states.routed().iter().filter(|l| down.contains(&l.link.name)) {
-            let Device { index, name } = &gone.leg.device;
+            let Device { index, name } = &gone.next_hop.device;
             // A device that a daemon has made goes with it.
             let made = records.get(&gone.link.name).is_some_and(|record| record.session.is_some());
             match then.interfaces.get_mut(name) {
@@ -64,7 +65,7 @@ impl Without {
         let mut objects: BTreeMap<_, _> = found.collect();
         for change in &changes {
             match change {
-                Change::Nexthop { id, leg } => objects.insert(*id, NexthopKind::Single(leg.clone())),
+                Change::Nexthop { id, next_hop } => objects.insert(*id, NexthopKind::Single(next_hop.clone())),
                 Change::Group { id, members } => objects.insert(*id, NexthopKind::Group(members.clone())),
                 Change::DeleteNexthop(id) => objects.remove(id),
                 _ => None,
@@ -106,7 +107,11 @@ impl Without {
                         is_default(r, old.metric)
                             && r.protocol == old.protocol
                             && r.nexthop == nexthop
-                            && old.target.devices().iter().all(|d| r.legs.iter().any(|leg| leg.hop.device == *d))
+                            && old
+                                .target
+                                .devices()
+                                .iter()
+                                .all(|d| r.next_hops.iter().any(|next_hop| next_hop.hop.device == *d))
                     };
                     if let Some(at) = routes.iter().position(same) {
                         routes.remove(at);
@@ -120,21 +125,23 @@ impl Without {
                 .nexthop
                 .is_some_and(|id| self.changes.iter().any(|c| matches!(c, Change::Group { id: g, .. } if *g == id)));
             if let (true, Some(id)) = (own, route.nexthop) {
-                route.legs = self.object(id, &route.legs);
+                route.next_hops = self.object(id, &route.next_hops);
             }
         }
         routes.retain_mut(|route| {
-            let had = !route.legs.is_empty();
-            // fib_sync_down_dev(): a multipath route goes whole with a device, however many of its legs are left.
-            if route.nexthop.is_none() && route.legs.iter().any(|leg| self.unregistered.contains(&leg.hop.device)) {
+            let had = !route.next_hops.is_empty();
+            // fib_sync_down_dev(): a multipath route goes whole with a device, however many of its next hops are left.
+            if route.nexthop.is_none()
+                && route.next_hops.iter().any(|next_hop| self.unregistered.contains(&next_hop.hop.device))
+            {
                 return false;
             }
-            route.legs.retain(|leg| !self.unregistered.contains(&leg.hop.device));
+            route.next_hops.retain(|next_hop| !self.unregistered.contains(&next_hop.hop.device));
             // The same: without its carrier a device keeps the routes to this host.
-            for leg in route.legs.iter_mut().filter(|_| route.kind != RouteKind::Local) {
-                leg.hop.dead |= self.carrierless.contains(&leg.hop.device);
+            for next_hop in route.next_hops.iter_mut().filter(|_| route.kind != RouteKind::Local) {
+                next_hop.hop.dead |= self.carrierless.contains(&next_hop.hop.device);
             }
-            !had || !route.legs.is_empty()
+            !had || !route.next_hops.is_empty()
         });
         routes
     }
@@ -143,25 +150,26 @@ impl Without {
     fn put(&self, new: &DefaultRoute, routes: &mut Vec<FibRoute>) {
         let at = routes.iter().position(|r| is_default(r, new.metric));
         let old = at.map(|at| routes.remove(at));
-        let known = old.map(|r| r.legs).unwrap_or_default();
-        let (nexthop, legs) = match &new.target {
+        let known = old.map(|r| r.next_hops).unwrap_or_default();
+        let (nexthop, next_hops) = match &new.target {
             Target::Group(id) => (Some(*id), self.object(*id, &known)),
-            Target::Legs(legs) => {
-                let legs = legs.iter().map(|WeightedLeg { leg: l, weight }| leg(l, weight.get(), &known));
-                (None, legs.collect())
+            Target::NextHops(next_hops) => {
+                let next_hops =
+                    next_hops.iter().map(|WeightedNextHop { next_hop: l, weight }| next_hop(l, weight.get(), &known));
+                (None, next_hops.collect())
             }
         };
         let (metric, protocol) = (new.metric, self.protocol);
-        let route = FibRoute { metric, protocol, nexthop, ..FibRoute::default_by(new.table, legs) };
+        let route = FibRoute { metric, protocol, nexthop, ..FibRoute::default_by(new.table, next_hops) };
         let place = |r: &FibRoute| r.prefix.prefix_len() == 0 && r.tos == 0 && r.metric >= new.metric;
         let at = at.or_else(|| routes.iter().position(place)).unwrap_or(routes.len());
         routes.insert(at, route);
     }
 
-    /// Legs of a nexthop object; `known` says the groups of their devices.
-    fn object(&self, id: u32, known: &[FibLeg]) -> Vec<FibLeg> {
+    /// Next hops of a nexthop object; `known` says the groups of their devices.
+    fn object(&self, id: u32, known: &[FibNextHop]) -> Vec<FibNextHop> {
         let single = |id: &u32, weight| match self.objects.get(id) {
-            Some(NexthopKind::Single(l)) => Some(leg(l, weight, known)),
+            Some(NexthopKind::Single(l)) => Some(next_hop(l, weight, known)),
             _ => None,
         };
         match self.objects.get(&id) {
@@ -177,8 +185,8 @@ fn is_default(route: &FibRoute, metric: u32) -> bool {
     route.prefix.prefix_len() == 0 && route.tos == 0 && route.metric == metric
 }
 
-fn leg(leg: &Leg, weight: u16, known: &[FibLeg]) -> FibLeg {
-    let group = known.iter().find(|l| l.hop.device == leg.device.index).map_or(0, |l| l.group);
-    let hop = Hop::new(leg.device.index, leg.gateway.map(|gateway| gateway.get().into()));
-    FibLeg { hop: Hop { weight, ..hop }, name: leg.device.name.to_string(), group }
+fn next_hop(next_hop: &NextHop, weight: u16, known: &[FibNextHop]) -> FibNextHop {
+    let group = known.iter().find(|l| l.hop.device == next_hop.device.index).map_or(0, |l| l.group);
+    let hop = FoundNextHop::new(next_hop.device.index, next_hop.gateway.map(|gateway| gateway.get().into()));
+    FibNextHop { hop: FoundNextHop { weight, ..hop }, name: next_hop.device.name.to_string(), group }
 }

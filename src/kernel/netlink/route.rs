@@ -12,7 +12,7 @@ use crate::kernel::netlink::constants::{
     RTA_VIA, RTNH_F_DEAD, RTNH_F_ONLINK,
 };
 use crate::model::names::TableId;
-use crate::model::routing::{Hop, RouteKind};
+use crate::model::routing::{FoundNextHop, RouteKind};
 
 /// `struct rtmsg`: family, lengths of destination and source, tos, table, protocol, scope, type, flags.
 const HEADER_LEN: usize = 12;
@@ -34,7 +34,7 @@ pub(crate) struct Route<'a> {
     /// Nexthop object or group.
     pub(crate) nexthop: Option<u32>,
     /// The next hop of a route that has just one.
-    only: Option<Hop>,
+    only: Option<FoundNextHop>,
     multipath: Hops<'a>,
 }
 
@@ -92,7 +92,7 @@ impl<'a> Route<'a> {
     }
 
     /// Its next hops, in the kernel's order.
-    pub(crate) fn hops(&self) -> impl Iterator<Item = Hop> {
+    pub(crate) fn hops(&self) -> impl Iterator<Item = FoundNextHop> {
         self.only.into_iter().chain(self.multipath.clone().flatten())
     }
 }
@@ -102,7 +102,7 @@ impl<'a> Route<'a> {
 struct Hops<'a>(&'a [u8]);
 
 impl Iterator for Hops<'_> {
-    type Item = Result<Hop, DecodeError>;
+    type Item = Result<FoundNextHop, DecodeError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
@@ -118,7 +118,7 @@ impl Iterator for Hops<'_> {
 
 impl Hops<'_> {
     /// The first of them, which is taken off.
-    fn decode(&mut self) -> Result<Hop, DecodeError> {
+    fn decode(&mut self) -> Result<FoundNextHop, DecodeError> {
         let cut = || DecodeError::from("a next hop that is cut short");
         let [l0, l1, flags, weight, i0, i1, i2, i3] = *self.0.first_chunk::<HOP_LEN>().ok_or_else(cut)?;
         let length = usize::from(u16::from_ne_bytes([l0, l1]));
@@ -133,8 +133,8 @@ impl Hops<'_> {
     }
 }
 
-fn hop(device: u32, gateway: Option<IpAddr>, weight: u16, flags: u32) -> Hop {
-    Hop { device, gateway, weight, onlink: flags & RTNH_F_ONLINK != 0, dead: flags & RTNH_F_DEAD != 0 }
+fn hop(device: u32, gateway: Option<IpAddr>, weight: u16, flags: u32) -> FoundNextHop {
+    FoundNextHop { device, gateway, weight, onlink: flags & RTNH_F_ONLINK != 0, dead: flags & RTNH_F_DEAD != 0 }
 }
 
 /// The gateway that an attribute says, if it is one that does.

@@ -32,26 +32,22 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// Room for an answer. The kernel makes the parts of a dump as large as the room it has seen
 /// (`netlink_recvmsg()`, `netlink_dump()`): with little of it, a dump that is left at its first part
 /// has cost little.
-const ROOM: usize = 4 << 10;
+const RECEIVE_BUFFER: usize = 4 << 10;
 /// Room where that was not enough: a nexthop group of others can have thousands of members. The
 /// kernel's parts end at 32 KiB.
-const MORE_ROOM: usize = 64 << 10;
+const LARGE_RECEIVE_BUFFER: usize = 64 << 10;
 
 /// Why a request failed.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The kernel refused.
     #[error("{source}{}", reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default())]
     Refused {
-        /// The error number.
         source: io::Error,
         /// The kernel's own words, where it has some (its extended acknowledgement).
         reason: Option<String>,
     },
-    /// The socket itself failed.
     #[error("netlink socket: {0}")]
     Socket(#[from] io::Error),
-    /// An answer that makes no sense.
     #[error("cannot read the kernel's answer: {0}")]
     Decode(String),
     /// The dump was interrupted by changes every time.
@@ -80,22 +76,22 @@ impl Error {
 
     /// Whether what was to be changed or deleted is not there: ESRCH of routes, ENOENT of rules and nexthops, ENODEV
     /// where the device went as well.
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         matches!(self.refused(), Some(libc::ENOENT | libc::ESRCH | libc::ENODEV))
     }
 
     /// Whether what was to be made is there already.
-    pub fn already_exists(&self) -> bool {
+    pub(crate) fn already_exists(&self) -> bool {
         self.refused() == Some(libc::EEXIST)
     }
 
     /// Whether the kernel wants more privileges.
-    pub fn is_permission(&self) -> bool {
+    pub(crate) fn is_permission(&self) -> bool {
         self.refused() == Some(libc::EPERM)
     }
 
     /// Whether this kernel knows no such request.
-    pub fn is_unsupported(&self) -> bool {
+    pub(crate) fn is_unsupported(&self) -> bool {
         self.refused() == Some(libc::EOPNOTSUPP)
     }
 }
@@ -124,12 +120,12 @@ impl Socket {
     }
 
     /// A socket to its netfilter side: connection tracking and `nf_tables`.
-    pub fn open_netfilter() -> io::Result<Self> {
+    pub(crate) fn open_netfilter() -> io::Result<Self> {
         Self::of(NETLINK_NETFILTER)
     }
 
     fn of(protocol: isize) -> io::Result<Self> {
-        Ok(Self { netlink: connect(protocol)?, protocol, sequence: 0, buffer: Vec::with_capacity(ROOM) })
+        Ok(Self { netlink: connect(protocol)?, protocol, sequence: 0, buffer: Vec::with_capacity(RECEIVE_BUFFER) })
     }
 
     /// Sends `body` as a request of type `kind`; done when the kernel has acknowledged it.
@@ -169,7 +165,7 @@ impl Socket {
             let mut state = restart();
             let mut failed = None;
             socket.send(kind, NLM_F_REQUEST | NLM_F_DUMP, body)?;
-            let whole = socket.receive(|body| {
+            let complete = socket.receive(|body| {
                 each(&mut state, body).unwrap_or_else(|e| {
                     failed = Some(e);
                     ControlFlow::Break(())
@@ -177,7 +173,7 @@ impl Socket {
             })?;
             match failed {
                 Some(error) => Err(error),
-                None if whole => Ok(state),
+                None if complete => Ok(state),
                 None => Err(Error::Interrupted),
             }
         })
@@ -190,8 +186,8 @@ impl Socket {
             match question(self) {
                 Err(Error::Interrupted) => {}
                 // A part of the answer may have come.
-                Err(e) if e.refused() == Some(libc::EMSGSIZE) && self.buffer.capacity() < MORE_ROOM => {
-                    self.buffer = Vec::with_capacity(MORE_ROOM);
+                Err(e) if e.refused() == Some(libc::EMSGSIZE) && self.buffer.capacity() < LARGE_RECEIVE_BUFFER => {
+                    self.buffer = Vec::with_capacity(LARGE_RECEIVE_BUFFER);
                     self.netlink = connect(self.protocol)?;
                 }
                 Err(e) if e.is_retryable() => {
@@ -222,7 +218,7 @@ impl Socket {
     /// Reads the answer to the last request, or up to where `each` breaks off. `false`: it was a dump
     /// that changes interrupted.
     fn receive(&mut self, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<bool, Error> {
-        let (mut whole, mut enough) = (true, false);
+        let (mut complete, mut stopped_early) = (true, false);
         loop {
             self.buffer.clear();
             // MSG_TRUNC: the length of the message comes back, though it be cut.
@@ -232,16 +228,16 @@ impl Socket {
             }
             let cut = || Error::Refused { source: io::Error::from_raw_os_error(libc::EMSGSIZE), reason: None };
             let datagram = self.buffer.get(..length).ok_or_else(cut)?;
-            let mut each = |body: &[u8]| if enough { ControlFlow::Break(()) } else { each(body) };
-            match answers(datagram, self.sequence, &mut whole, &mut each) {
-                Err(_) if enough => return Ok(true),
+            let mut each = |body: &[u8]| if stopped_early { ControlFlow::Break(()) } else { each(body) };
+            match answers(datagram, self.sequence, &mut complete, &mut each) {
+                Err(_) if stopped_early => return Ok(true),
                 Err(e) => return Err(e),
-                Ok(End::NotYet) => {}
-                Ok(End::Done) => return Ok(whole || enough),
+                Ok(Progress::Continues) => {}
+                Ok(Progress::Done) => return Ok(complete || stopped_early),
                 // The rest of the dump would stand before the next answer. Behind a part that is far from
                 // full only its end comes: to read that takes less than to begin with a new socket.
-                Ok(End::Enough) if length < ROOM / 2 => enough = true,
-                Ok(End::Enough) => {
+                Ok(Progress::StoppedEarly) if length < RECEIVE_BUFFER / 2 => stopped_early = true,
+                Ok(Progress::StoppedEarly) => {
                     self.netlink = connect(self.protocol)?;
                     return Ok(true);
                 }
@@ -252,41 +248,41 @@ impl Socket {
 
 /// Whether an answer goes on after a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum Progress {
     /// It does.
-    NotYet,
+    Continues,
     /// That was all.
     Done,
     /// Nobody wants the rest, of which there is more.
-    Enough,
+    StoppedEarly,
 }
 
-/// Calls `each` for the messages in a datagram that answer request `sequence`; `whole` becomes `false` where changes have
+/// Calls `each` for the messages in a datagram that answer request `sequence`; `complete` becomes `false` where changes have
 /// interrupted a dump. A refusal is an error.
 pub(crate) fn answers(
     datagram: &[u8],
     sequence: u32,
-    whole: &mut bool,
+    complete: &mut bool,
     each: &mut impl FnMut(&[u8]) -> ControlFlow<()>,
-) -> Result<End, Error> {
+) -> Result<Progress, Error> {
     let mut rest = datagram;
     while let Some((answer, after)) = split(rest)? {
         rest = after;
         if answer.sequence != sequence {
             continue;
         }
-        *whole &= answer.flags & NLM_F_DUMP_INTR == 0;
+        *complete &= answer.flags & NLM_F_DUMP_INTR == 0;
         match answer.kind {
             NLMSG_NOOP => {}
-            NLMSG_ERROR | NLMSG_DONE => return verdict(&answer).map(|()| End::Done),
+            NLMSG_ERROR | NLMSG_DONE => return verdict(&answer).map(|()| Progress::Done),
             NLMSG_OVERRUN => return Err(Error::Decode("overrun".to_owned())),
             _ if each(answer.body).is_continue() => {}
             // No part of anything, or the end stands behind it in the same datagram.
-            _ if answer.flags & NLM_F_MULTIPART == 0 || has_end(rest)? => return Ok(End::Done),
-            _ => return Ok(End::Enough),
+            _ if answer.flags & NLM_F_MULTIPART == 0 || has_end(rest)? => return Ok(Progress::Done),
+            _ => return Ok(Progress::StoppedEarly),
         }
     }
-    Ok(End::NotYet)
+    Ok(Progress::Continues)
 }
 
 /// Whether the end of a dump is among these messages.

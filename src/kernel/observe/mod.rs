@@ -9,11 +9,11 @@ use ipnet::Ipv4Net;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 
-use super::interface::{self, Link};
+use super::interface::{self, InterfaceInfo};
 use super::netlink::socket::Socket;
 use super::{Error, iptables, nftables, parse, read, sysctl};
 use crate::kernel::netlink::constants::RTM_GETADDR;
-use crate::model::firewall::{Found, Leftover, Table, Variant};
+use crate::model::firewall::{FoundFirewall, Leftover, Table, Variant};
 use crate::model::names::{HostAddr, IfName, TableId};
 use crate::model::observed::{Address, Interface, Observed, Scope};
 use crate::model::routing::{Action, Device};
@@ -56,7 +56,7 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
     }
     ethernets::add_routes(socket, &mut interfaces)?;
     let nexthops = nexthops::nexthops(socket, &devices)?;
-    let firewall = if scope.firewall { firewall()? } else { Found::default() };
+    let firewall = if scope.firewall { firewall()? } else { FoundFirewall::default() };
     let forwards = scope.firewall && !firewall.foreign_nat && sysctl::forwards()?;
     let private_lan = if forwards { private_lan(socket, &interfaces)? } else { None };
     let hash_policy = if scope.hash_policy { sysctl::hash_policy()? } else { None };
@@ -65,7 +65,7 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
 
 /// Our chains: over netlink, and by iptables-save only where there are none in `nf_tables`, or where the machine's
 /// iptables is the legacy variant.
-pub(crate) fn firewall() -> Result<Found, Error> {
+pub(crate) fn firewall() -> Result<FoundFirewall, Error> {
     let nft = nftables::found()?;
     if nft.hidden {
         return Ok(nft);
@@ -93,7 +93,7 @@ fn has_legacy_tables() -> bool {
 
 /// `all`: the reverse path filter of `conf.all`.
 fn interface(socket: &mut Socket, name: &IfName, all: Option<u32>) -> Result<Option<Interface>, Error> {
-    let Some(Link { index, group, state, arp, rp_filter, ignores_linkdown, lax_arp, .. }) =
+    let Some(InterfaceInfo { index, group, state, arp, rp_filter, ignores_linkdown, lax_arp, .. }) =
         interface::by_name(socket, name)?
     else {
         return Ok(None);

@@ -11,11 +11,11 @@ use crate::kernel::netlink::constants::RTM_GETNEXTHOP;
 use crate::kernel::netlink::nexthop::{NexthopAttribute, NexthopGroupEntry, NexthopMessage};
 use crate::kernel::netlink::socket::Socket;
 use crate::model::names::{HostAddr, Weight};
-use crate::model::routing::{Device, FoundNexthop, Hop, Leg, Member, NexthopKind};
+use crate::model::routing::{Device, FoundNextHop, Member, NextHop, NexthopKind, NexthopObject};
 
 /// All nexthop objects by id; `None`: the kernel knows of no such thing.
-pub(crate) fn nexthops(socket: &mut Socket, devices: &Devices) -> Result<Option<BTreeMap<u32, FoundNexthop>>, Error> {
-    let each = |all: &mut BTreeMap<u32, FoundNexthop>, body: &[u8]| {
+pub(crate) fn nexthops(socket: &mut Socket, devices: &Devices) -> Result<Option<BTreeMap<u32, NexthopObject>>, Error> {
+    let each = |all: &mut BTreeMap<u32, NexthopObject>, body: &[u8]| {
         if let Some((id, found)) = nexthop(&parse(body)?, devices) {
             all.insert(id, found);
         }
@@ -28,18 +28,18 @@ pub(crate) fn nexthops(socket: &mut Socket, devices: &Devices) -> Result<Option<
     }
 }
 
-pub(crate) fn nexthop(message: &NexthopMessage, devices: &Devices) -> Option<(u32, FoundNexthop)> {
+pub(crate) fn nexthop(message: &NexthopMessage, devices: &Devices) -> Option<(u32, NexthopObject)> {
     let kind = match (message.members(), message.hop()) {
         (Some(entries), _) if is_plain(message) => group(entries),
         (None, Some(hop)) => match devices.get(hop.device) {
             Some(device) if is_plain(message) => single(device.clone(), hop),
             Some(_) => None,
-            None => Some(NexthopKind::Elsewhere),
+            None => Some(NexthopKind::ForeignDevice),
         },
         _ => None,
     };
     let protocol = message.header.protocol.into();
-    Some((message.id()?, FoundNexthop { protocol, kind: kind.unwrap_or(NexthopKind::Other) }))
+    Some((message.id()?, NexthopObject { protocol, kind: kind.unwrap_or(NexthopKind::Other) }))
 }
 
 /// Whether it has nothing that we never write.
@@ -56,10 +56,10 @@ fn group(entries: &[NexthopGroupEntry]) -> Option<NexthopKind> {
     Some(NexthopKind::Group(members))
 }
 
-fn single(device: Device, hop: Hop) -> Option<NexthopKind> {
+fn single(device: Device, hop: FoundNextHop) -> Option<NexthopKind> {
     let gateway = match hop.gateway {
         Some(IpAddr::V4(addr)) => Some(HostAddr::new(addr).ok()?),
         _ => None,
     };
-    Some(NexthopKind::Single(Leg { device, gateway, onlink: hop.onlink }))
+    Some(NexthopKind::Single(NextHop { device, gateway, onlink: hop.onlink }))
 }

@@ -15,7 +15,7 @@ use crate::kernel::netlink::socket::{self, Socket};
 use crate::kernel::{Error, interface};
 use crate::model::names::{HostAddr, IfName, TableId, Weight};
 use crate::model::observed::Interface;
-use crate::model::routing::{Device, FoundRoute, FoundTarget, Hop, Leg, RouteKind, WeightedLeg};
+use crate::model::routing::{Device, FoundNextHop, FoundRoute, FoundTarget, NextHop, RouteKind, WeightedNextHop};
 use crate::model::sh::quoted;
 
 /// Names of devices by index: those of the scope, and others as they turn up in routes.
@@ -87,7 +87,7 @@ pub(crate) fn dump<S: Default>(
 
 /// Asks for the names of devices of a route that are no link's, for messages.
 fn learn_names(socket: &mut Socket, route: &Route<'_>, devices: &mut Devices) -> Result<(), Error> {
-    for Hop { device, .. } in route.hops() {
+    for FoundNextHop { device, .. } in route.hops() {
         if devices.get(device).is_some() || devices.others.contains_key(&device) {
             continue;
         }
@@ -102,24 +102,24 @@ pub(crate) fn route(found: &Route<'_>, devices: &Devices) -> FoundRoute {
     let target = if let Some(id) = found.nexthop {
         FoundTarget::Nexthop { id, devices: found.hops().map(|hop| hop.device).collect() }
     } else {
-        let legs: Option<Vec<_>> = found.hops().map(|hop| leg(hop, devices)).collect();
-        match legs.filter(|legs| found.kind == RouteKind::Unicast && !legs.is_empty()) {
-            Some(legs) => FoundTarget::Legs(legs),
+        let next_hops: Option<Vec<_>> = found.hops().map(|hop| next_hop(hop, devices)).collect();
+        match next_hops.filter(|next_hops| found.kind == RouteKind::Unicast && !next_hops.is_empty()) {
+            Some(next_hops) => FoundTarget::NextHops(next_hops),
             None => other(found, devices),
         }
     };
     FoundRoute { table: found.table, metric: found.metric, protocol: found.protocol, target }
 }
 
-/// A leg, if it is one that we could have written.
-fn leg(hop: Hop, devices: &Devices) -> Option<WeightedLeg> {
+/// A next hop, if it is one that we could have written.
+fn next_hop(hop: FoundNextHop, devices: &Devices) -> Option<WeightedNextHop> {
     let gateway = match hop.gateway {
         None => None,
         Some(IpAddr::V4(addr)) => Some(HostAddr::new(addr).ok()?),
         Some(IpAddr::V6(_)) => return None,
     };
-    let leg = Leg { device: devices.get(hop.device)?.clone(), gateway, onlink: hop.onlink };
-    Some(WeightedLeg { leg, weight: Weight::new(hop.weight).ok()? })
+    let next_hop = NextHop { device: devices.get(hop.device)?.clone(), gateway, onlink: hop.onlink };
+    Some(WeightedNextHop { next_hop, weight: Weight::new(hop.weight).ok()? })
 }
 
 /// A route that we could not have written.

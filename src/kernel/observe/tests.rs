@@ -18,8 +18,8 @@ use super::*;
 use crate::kernel::netlink::constants::{RTM_GETADDR, RTM_GETLINK, RTM_GETNEXTHOP, RTM_GETROUTE, RTM_GETRULE};
 use crate::kernel::netlink::nexthop::NexthopMessage;
 use crate::kernel::netlink::route::Route;
-use crate::kernel::netlink::socket::{End, answers};
-use crate::model::firewall::Seal;
+use crate::kernel::netlink::socket::{Progress, answers};
+use crate::model::firewall::Fingerprint;
 use crate::model::routing::{FoundTarget, More};
 
 const SEQUENCE: u32 = 7;
@@ -171,7 +171,7 @@ fn read_as_all(body: &[u8], devices: &routes::Devices) -> usize {
     if let Ok(message) = Route::parse(body) {
         let found = routes::route(&message, devices);
         size += found.target.to_string().len();
-        size += if let FoundTarget::Legs(legs) = found.target { legs.len() } else { 0 };
+        size += if let FoundTarget::NextHops(next_hops) = found.target { next_hops.len() } else { 0 };
     }
     if let Ok(message) = parse::<RuleMessage>(body) {
         size += rules::rule(&message).map_or(0, |found| found.rule.to_string().len());
@@ -185,7 +185,7 @@ fn read_as_all(body: &[u8], devices: &routes::Devices) -> usize {
     let _ = parse::<AddressMessage>(body);
     size += interface::parse(body).map_or(0, |found| found.name.len());
     size += nftables::jump(body.get(4..).unwrap_or_default()).map_or(0, |to| to.len());
-    let _ = Seal::find(body);
+    let _ = Fingerprint::find(body);
     size
 }
 
@@ -198,12 +198,12 @@ fn whatever_the_kernel_says_is_read_or_refused() {
     let devices = routes::Devices::new(&BTreeMap::from([(name, interface)]));
     let mut heard = 0;
     for answer in &real {
-        let mut whole = true;
+        let mut complete = true;
         let each = &mut |body: &[u8]| {
             heard += read_as_all(body, &devices).min(1);
             ControlFlow::Continue(())
         };
-        assert_eq!(answers(&datagram(answer), SEQUENCE, &mut whole, each).unwrap(), End::Done);
+        assert_eq!(answers(&datagram(answer), SEQUENCE, &mut complete, each).unwrap(), Progress::Done);
     }
     assert!(heard > 20, "real answers are read: {heard}");
 
@@ -214,13 +214,13 @@ fn whatever_the_kernel_says_is_read_or_refused() {
         let bodies: Vec<_> = real[which].iter().map(|body| spoilt(body.clone(), &inside)).collect();
         let bytes = datagram(&bodies);
         let bytes = if both { spoilt(bytes, &outside) } else { bytes };
-        let mut whole = true;
+        let mut complete = true;
         let mut size = 0;
         let each = &mut |body: &[u8]| {
             size += read_as_all(body, &devices);
             ControlFlow::Continue(())
         };
-        if let Err(error) = answers(&bytes, SEQUENCE, &mut whole, each) {
+        if let Err(error) = answers(&bytes, SEQUENCE, &mut complete, each) {
             prop_assert!(error.to_string().len() < 4 * bytes.len() + 1000);
         }
         prop_assert!(size < 100 * bytes.len() + 1000, "{size} of {}", bytes.len());

@@ -9,9 +9,9 @@ use nix::libc;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-pub mod settle;
+pub mod wait;
 
-use self::settle::{Notice, Outcome, Settle};
+use self::wait::{Notice, Wait, WaitOutcome};
 use super::interface;
 use super::netlink::socket::{self, Socket, split};
 use crate::kernel::netlink::constants::{RTM_DELLINK, RTM_NEWADDR, RTMGRP_IPV4_IFADDR, RTMGRP_LINK};
@@ -33,7 +33,7 @@ pub struct Watch {
 
 impl Watch {
     /// Subscribes, and takes SIGTERM over from here on.
-    pub fn subscribe() -> Result<Self, Error> {
+    pub(crate) fn subscribe() -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let entered = runtime.enter();
         let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
@@ -43,15 +43,15 @@ impl Watch {
         Ok(Self { runtime, socket, terminate })
     }
 
-    /// Waits until `settle`, about `interface`, has its outcome.
-    pub fn wait(mut self, settle: &Settle, interface: &IfName, index: u32) -> Result<Outcome, Error> {
+    /// Waits until `wait`, about `interface`, has its outcome.
+    pub fn wait(mut self, wait: &Wait, interface: &IfName, index: u32) -> Result<WaitOutcome, Error> {
         // Gone before we subscribed: then no notice will come.
         let mut notices = vec![look(interface, index)?];
         loop {
-            if let Some(outcome) = notices.iter().find_map(|notice| settle.notice(*notice)) {
+            if let Some(outcome) = notices.iter().find_map(|notice| wait.notice(*notice)) {
                 return Ok(outcome);
             }
-            let Some(left) = settle.remaining(Instant::now()) else { return Ok(Outcome::Stayed) };
+            let Some(left) = wait.remaining(Instant::now()) else { return Ok(WaitOutcome::TimedOut) };
             let next = async {
                 tokio::select! {
                     _ = self.terminate.recv() => Ok(vec![Notice::Terminated]),
@@ -62,7 +62,7 @@ impl Watch {
                 }
             };
             notices = match self.runtime.block_on(async { tokio::time::timeout(left, next).await }) {
-                Err(_) => return Ok(Outcome::Stayed),
+                Err(_) => return Ok(WaitOutcome::TimedOut),
                 Ok(Ok(notices)) => notices,
                 // ENOBUFS: so much happened that some notices were dropped.
                 Ok(Err(e)) if e.raw_os_error() == Some(libc::ENOBUFS) => vec![look(interface, index)?],
@@ -75,7 +75,7 @@ impl Watch {
 /// Looks for itself where notices may be missing.
 fn look(interface: &IfName, index: u32) -> Result<Notice, Error> {
     let found = interface::by_name(&mut Socket::open()?, interface).map_err(io::Error::other)?;
-    Ok(Notice::Lost { exists: found.is_some_and(|found| found.index == index) })
+    Ok(Notice::Overrun { exists: found.is_some_and(|found| found.index == index) })
 }
 
 /// The notices in a datagram. Both kinds of message begin with family and, four bytes on, index
@@ -89,8 +89,8 @@ fn read(datagram: &[u8]) -> Vec<Notice> {
         let index = u32::from_ne_bytes(*index);
         match (message.kind, family) {
             // In another family it is a port that leaves its bridge.
-            (RTM_DELLINK, 0) => notices.push(Notice::Gone { index }),
-            (RTM_NEWADDR, _) => notices.push(Notice::Addressed { index }),
+            (RTM_DELLINK, 0) => notices.push(Notice::Removed { index }),
+            (RTM_NEWADDR, _) => notices.push(Notice::AddressAdded { index }),
             _ => {}
         }
     }

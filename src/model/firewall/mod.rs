@@ -1,6 +1,6 @@
 //! Our chains in the packet filter, as they should be and as they were found.
 //!
-//! A chain says itself what it was made from: the first rule of each bears a comment, its *seal*,
+//! A chain says itself what it was made from: the first rule of each bears a comment, its *fingerprint*,
 //! with a hash of all our rules of the table. So nothing has to be remembered, and rules that
 //! somebody else has flushed, changed or restored from an old file are seen.
 
@@ -10,21 +10,20 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 mod rule;
 
-pub use rule::{LinkMatch, Match, Rule, Verdict};
+pub use rule::{ChainRule, LinkMatch, Match, Verdict};
 
 /// Options of iptables-restore(8): add to what is there; wait this many seconds for other users of the legacy variant's
 /// lock.
-pub const RESTORE_OPTIONS: [&str; 3] = ["--noflush", "-w", "5"];
+pub(crate) const RESTORE_OPTIONS: [&str; 3] = ["--noflush", "-w", "5"];
 
 /// All our chains begin so; no other chain is ever touched, but for the jumps to ours.
-pub const PREFIX: &str = "MULTIHOME";
+pub(crate) const PREFIX: &str = "MULTIHOME";
 
 /// A table of iptables(8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
     /// Marks, before the packet is routed.
     Mangle,
-    /// Addresses.
     Nat,
 }
 
@@ -43,21 +42,19 @@ impl Table {
 
 /// A chain of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Chain {
-    /// Its name.
+pub(crate) struct Chain {
     pub name: String,
     /// The kernel's chain that jumps to it; `None`: only other chains of ours do.
     pub hook: Option<&'static str>,
     /// Nothing may come after that jump: the pin of a connection has the last word.
     pub last: bool,
     /// Its rules. At least one.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<ChainRule>,
 }
 
 /// What a table should hold of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Ruleset {
-    /// The table.
+pub(crate) struct Ruleset {
     pub table: Table,
     /// Its chains; none: nothing of ours.
     pub chains: Vec<Chain>,
@@ -67,27 +64,27 @@ pub struct Ruleset {
 
 impl Ruleset {
     /// The comment of the first rule of each chain.
-    pub fn seal(&self) -> Seal {
+    pub fn fingerprint(&self) -> Fingerprint {
         // Stable within a build; another build loads the rules once more at its first event.
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
-        Seal { hash: hasher.finish(), by_name: self.by_name }
+        Fingerprint { hash: hasher.finish(), by_name: self.by_name }
     }
 }
 
-/// What a seal says.
+/// What a fingerprint says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seal {
+pub struct Fingerprint {
     hash: u64,
     by_name: bool,
 }
 
-impl Seal {
+impl Fingerprint {
     const GROUPS: &str = "multihome:";
     const NAMES: &str = "multihome, by name:";
     const DIGITS: usize = 16;
 
-    /// Looks for a seal anywhere in `rule`, whose form differs between the ways to look at it.
+    /// Looks for a fingerprint anywhere in `rule`, whose form differs between the ways to look at it.
     pub fn find(rule: &[u8]) -> Option<Self> {
         let after = |mark: &str| {
             let (mark, first) = (mark.as_bytes(), mark.as_bytes().first()?);
@@ -96,12 +93,12 @@ impl Seal {
             let digits = std::str::from_utf8(rule.get(at..at + Self::DIGITS)?).ok()?;
             u64::from_str_radix(digits, 16).ok()
         };
-        let seal = |by_name| move |hash| Self { hash, by_name };
-        after(Self::GROUPS).map(seal(false)).or_else(|| after(Self::NAMES).map(seal(true)))
+        let fingerprint = |by_name| move |hash| Self { hash, by_name };
+        after(Self::GROUPS).map(fingerprint(false)).or_else(|| after(Self::NAMES).map(fingerprint(true)))
     }
 }
 
-impl fmt::Display for Seal {
+impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = if self.by_name { Self::NAMES } else { Self::GROUPS };
         write!(f, "{mark}{:0width$x}", self.hash, width = Self::DIGITS)
@@ -110,22 +107,21 @@ impl fmt::Display for Seal {
 
 /// A rule as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FoundRule {
+pub enum FoundChainRule {
     /// Nothing but a jump to a chain.
     Jump(String),
-    /// Bears a seal of ours.
-    Sealed(Seal),
+    /// Bears a fingerprint of ours.
+    Fingerprint(Fingerprint),
     /// Any other.
     Other,
 }
 
 /// Rules by chain.
-pub type FoundChains = BTreeMap<String, Vec<FoundRule>>;
+pub(crate) type FoundChains = BTreeMap<String, Vec<FoundChainRule>>;
 
 /// What was found in the packet filter: our chains, and the kernel's own that may jump to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
-    /// Chains by table.
+pub struct FoundFirewall {
     pub tables: BTreeMap<Table, FoundChains>,
     /// What there is of ours besides.
     pub leftover: Option<Leftover>,
@@ -135,10 +131,11 @@ pub struct Found {
     pub foreign_nat: bool,
 }
 
-impl Found {
+impl FoundFirewall {
     /// Whether rules have to name interfaces, since device groups were found to be lacking.
-    pub fn by_name(&self) -> bool {
-        let sealed = |rule: &FoundRule| matches!(rule, FoundRule::Sealed(seal) if seal.by_name);
+    pub(crate) fn by_name(&self) -> bool {
+        let sealed =
+            |rule: &FoundChainRule| matches!(rule, FoundChainRule::Fingerprint(fingerprint) if fingerprint.by_name);
         self.tables.values().flat_map(BTreeMap::values).flatten().any(sealed)
     }
 
@@ -186,9 +183,7 @@ impl Variant {
 /// Chains of ours in the packet filter that the machine's iptables is not about (any more): they are in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
-    /// Which.
     pub variant: Variant,
-    /// Chains by table.
     pub tables: BTreeMap<Table, FoundChains>,
 }
 
@@ -202,11 +197,8 @@ impl Leftover {
 /// Input of one run of `iptables-restore --noflush`, which makes all of it or nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// The packet filter that it is for.
     pub variant: Variant,
-    /// The table that it is for.
     pub table: Table,
-    /// Its lines.
     pub text: String,
     /// It matches device groups, which old kernels lack.
     pub by_group: bool,

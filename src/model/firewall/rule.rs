@@ -50,7 +50,7 @@ pub enum Verdict {
     /// It gets the bits of its connection's mark that are in the mask.
     Restore(u32),
     /// Its connection gets this mark under the mask.
-    Pin(u32, u32),
+    MarkConnection(u32, u32),
     /// It loses the bits of the mask.
     Unmark(u32),
     /// It gets the address of the interface that it leaves by.
@@ -59,26 +59,24 @@ pub enum Verdict {
 
 /// A rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Rule {
-    /// All have to be met.
+pub struct ChainRule {
     pub matches: Vec<Match>,
-    /// What it does.
     pub verdict: Verdict,
 }
 
-impl Rule {
+impl ChainRule {
     /// A rule with these conditions.
     pub fn new(matches: impl Into<Vec<Match>>, verdict: Verdict) -> Self {
         Self { matches: matches.into(), verdict }
     }
 
     /// Whether it speaks of device groups.
-    pub fn by_group(&self) -> bool {
+    pub(crate) fn by_group(&self) -> bool {
         self.matches.iter().any(|m| matches!(m, Match::From(LinkMatch::Group(_)) | Match::To(LinkMatch::Group(_))))
     }
 }
 
-impl fmt::Display for Rule {
+impl fmt::Display for ChainRule {
     /// As iptables-restore(8) takes it after the name of the chain.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for condition in &self.matches {
@@ -113,7 +111,7 @@ impl fmt::Display for Verdict {
             Self::Return => f.write_str("-j RETURN"),
             Self::Goto(chain) => write!(f, "-g {chain}"),
             Self::Restore(mask) => write!(f, "-j CONNMARK --restore-mark --nfmask {mask:#x} --ctmask {mask:#x}"),
-            Self::Pin(value, mask) => write!(f, "-j CONNMARK --set-xmark {value:#x}/{mask:#x}"),
+            Self::MarkConnection(value, mask) => write!(f, "-j CONNMARK --set-xmark {value:#x}/{mask:#x}"),
             Self::Unmark(mask) => write!(f, "-j MARK --set-xmark 0x0/{mask:#x}"),
             Self::Masquerade => f.write_str("-j MASQUERADE"),
         }

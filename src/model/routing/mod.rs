@@ -15,7 +15,6 @@ use crate::model::names::{HostAddr, IfName, TableId, Weight};
 pub struct Device {
     /// Kernel's interface index: never used twice while the system runs.
     pub index: u32,
-    /// Its name.
     pub name: IfName,
 }
 
@@ -49,8 +48,7 @@ impl ArpKey {
 
 /// One way out: a device, and the gateway behind it if there is one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Leg {
-    /// Device that packets leave by.
+pub struct NextHop {
     pub device: Device,
     /// Next router; `None`: the device leads to one peer.
     pub gateway: Option<HostAddr>,
@@ -58,12 +56,10 @@ pub struct Leg {
     pub onlink: bool,
 }
 
-/// A leg and its share of new flows.
+/// A next hop and its share of new flows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WeightedLeg {
-    /// The way out.
-    pub leg: Leg,
-    /// Its share.
+pub struct WeightedNextHop {
+    pub next_hop: NextHop,
     pub weight: Weight,
 }
 
@@ -72,31 +68,26 @@ pub struct WeightedLeg {
 pub enum Target {
     /// A nexthop group, by id: the kernel itself takes dying members out.
     Group(u32),
-    /// One or more legs, sorted by device.
-    Legs(Vec<WeightedLeg>),
+    /// One or more next hops, sorted by device.
+    NextHops(Vec<WeightedNextHop>),
 }
 
 /// A default route of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DefaultRoute {
-    /// Table it is in.
     pub table: TableId,
     /// Its metric: the lowest of a table wins.
     pub metric: u32,
-    /// Where it leads.
     pub target: Target,
 }
 
 /// A default route as the kernel holds it, whoever made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundRoute {
-    /// Table it is in.
     pub table: TableId,
-    /// Its metric.
     pub metric: u32,
     /// Who made it: `rtm_protocol`.
     pub protocol: u8,
-    /// Where it leads.
     pub target: FoundTarget,
 }
 
@@ -104,22 +95,16 @@ pub struct FoundRoute {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FoundTarget {
     /// A nexthop object or group, by id; its devices as the kernel resolved them.
-    Nexthop {
-        /// Id of the object.
-        id: u32,
-        /// Interface indices.
-        devices: Vec<u32>,
-    },
-    /// Legs that we could have written, in the kernel's order: a deletion has to name them so.
-    Legs(Vec<WeightedLeg>),
+    Nexthop { id: u32, devices: Vec<u32> },
+    /// Next hops that we could have written, in the kernel's order: a deletion has to name them so.
+    NextHops(Vec<WeightedNextHop>),
     /// Anything else: unreachable, an IPv6 gateway, a device that we do not know.
     Other {
-        /// Its type.
         kind: RouteKind,
-        /// Its legs as ip-route(8) would show them; empty where there are none.
+        /// Its next hops as ip-route(8) would show them; empty where there are none.
         text: String,
         /// The same as the kernel compares them when the route is deleted.
-        hops: Vec<Hop>,
+        hops: Vec<FoundNextHop>,
     },
 }
 
@@ -182,22 +167,20 @@ impl RouteKind {
 
     /// Whether such a route ends on this host, for what comes in by an interface or for its own packets
     /// (`ip_route_input_slow()`).
-    pub fn delivers(self, comes_in: bool) -> bool {
+    pub(crate) fn delivers(self, comes_in: bool) -> bool {
         self == Self::Local || comes_in && self.is_to_many()
     }
 
     /// Whether it is not for a single host.
-    pub fn is_to_many(self) -> bool {
+    pub(crate) fn is_to_many(self) -> bool {
         matches!(self, Self::Broadcast | Self::Anycast | Self::Multicast)
     }
 }
 
 /// A next hop of a route as the kernel holds it, whoever made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hop {
-    /// Interface index.
+pub struct FoundNextHop {
     pub device: u32,
-    /// Gateway.
     pub gateway: Option<IpAddr>,
     /// Share of the flows.
     pub weight: u16,
@@ -207,7 +190,7 @@ pub struct Hop {
     pub dead: bool,
 }
 
-impl Hop {
+impl FoundNextHop {
     /// One that carries.
     pub fn new(device: u32, gateway: Option<IpAddr>) -> Self {
         Self { device, gateway, weight: 1, onlink: false, dead: false }
@@ -220,7 +203,7 @@ impl FoundTarget {
         match self {
             Self::Nexthop { devices, .. } => devices.clone(),
             Self::Other { hops, .. } => hops.iter().map(|hop| hop.device).collect(),
-            Self::Legs(legs) => legs.iter().map(|l| l.leg.device.index).collect(),
+            Self::NextHops(next_hops) => next_hops.iter().map(|l| l.next_hop.device.index).collect(),
         }
     }
 
@@ -228,11 +211,11 @@ impl FoundTarget {
     pub fn is(&self, target: &Target) -> bool {
         match (self, target) {
             (Self::Nexthop { id, .. }, Target::Group(wanted)) => id == wanted,
-            // The kernel keeps a multipath route of one leg as a plain route, without its weight.
-            (Self::Legs(found), Target::Legs(wanted)) if wanted.len() == 1 => {
-                found.len() == 1 && found[0].leg == wanted[0].leg
+            // The kernel keeps a multipath route of one next hop as a plain route, without its weight.
+            (Self::NextHops(found), Target::NextHops(wanted)) if wanted.len() == 1 => {
+                found.len() == 1 && found[0].next_hop == wanted[0].next_hop
             }
-            (Self::Legs(found), Target::Legs(wanted)) => {
+            (Self::NextHops(found), Target::NextHops(wanted)) => {
                 let mut found = found.clone();
                 found.sort();
                 found == *wanted
@@ -244,10 +227,9 @@ impl FoundTarget {
 
 /// A nexthop object as the kernel holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundNexthop {
+pub struct NexthopObject {
     /// Who made it: `nh_protocol`.
     pub protocol: u8,
-    /// What it is.
     pub kind: NexthopKind,
 }
 
@@ -255,9 +237,9 @@ pub struct FoundNexthop {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NexthopKind {
     /// One way out.
-    Single(Leg),
+    Single(NextHop),
     /// One way out, by a device that is no link's: of a line that was on it before.
-    Elsewhere,
+    ForeignDevice,
     /// A group of single objects.
     Group(Vec<Member>),
     /// Anything that we never write.
@@ -267,13 +249,12 @@ pub enum NexthopKind {
 /// Member of a nexthop group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Member {
-    /// Id of its nexthop object.
     pub id: u32,
     /// Its share of new flows.
     pub weight: Weight,
 }
 
-impl fmt::Display for Leg {
+impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(gateway) = self.gateway {
             write!(f, "via {gateway} ")?;
@@ -283,15 +264,15 @@ impl fmt::Display for Leg {
     }
 }
 
-/// Legs as ip-route(8) takes them; one leg stands alone.
-fn fmt_legs(legs: &[WeightedLeg], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if let [only] = legs {
-        return write!(f, "{}", only.leg);
+/// Next hops as ip-route(8) takes them; one next hop stands alone.
+fn fmt_next_hops(next_hops: &[WeightedNextHop], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if let [only] = next_hops {
+        return write!(f, "{}", only.next_hop);
     }
     let mut space = "";
-    for WeightedLeg { leg, weight } in legs {
+    for WeightedNextHop { next_hop, weight } in next_hops {
         // `onlink` goes after the weight in a nexthop of ip-route(8) and before it alike.
-        write!(f, "{space}nexthop {leg} weight {weight}")?;
+        write!(f, "{space}nexthop {next_hop} weight {weight}")?;
         space = " ";
     }
     Ok(())
@@ -301,7 +282,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Group(id) => write!(f, "nhid {id}"),
-            Self::Legs(legs) => fmt_legs(legs, f),
+            Self::NextHops(next_hops) => fmt_next_hops(next_hops, f),
         }
     }
 }
@@ -310,7 +291,7 @@ impl fmt::Display for FoundTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nexthop { id, .. } => write!(f, "nhid {id}"),
-            Self::Legs(legs) => fmt_legs(legs, f),
+            Self::NextHops(next_hops) => fmt_next_hops(next_hops, f),
             Self::Other { kind, text, .. } => f.write_str(format!("{}{text}", kind.before_prefix()).trim_end()),
         }
     }
@@ -318,7 +299,7 @@ impl fmt::Display for FoundTarget {
 
 impl FoundRoute {
     /// What ip(8) takes to delete just this route, after `ip route del`.
-    pub fn selection(&self) -> impl fmt::Display + '_ {
+    pub(crate) fn selection(&self) -> impl fmt::Display + '_ {
         Selection(self)
     }
 }
@@ -328,11 +309,11 @@ struct Selection<'a>(&'a FoundRoute);
 impl fmt::Display for Selection<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let FoundRoute { table, metric, protocol, target } = self.0;
-        let (kind, legs) = match target {
+        let (kind, next_hops) = match target {
             FoundTarget::Other { kind, text, .. } => (kind.before_prefix(), text.clone()),
             target => ("", target.to_string()),
         };
-        let text = format!("table {table} {kind}default metric {metric} protocol {protocol} {legs}");
+        let text = format!("table {table} {kind}default metric {metric} protocol {protocol} {next_hops}");
         f.write_str(text.trim_end())
     }
 }

@@ -12,32 +12,23 @@ use crate::model::names::{Family, IfName, TableId};
 pub struct Rule {
     /// Rules are tried in rising order.
     pub priority: u32,
-    /// The packets that it is for.
     pub family: Family,
-    /// What it matches.
     pub selector: Selector,
-    /// What it does.
     pub action: Action,
 }
 
 /// What a rule matches: everything that is given.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Selector {
-    /// Source prefix.
     pub from: Option<IpNet>,
-    /// Destination prefix.
     pub to: Option<IpNet>,
     /// Interface by which the packet came in.
     pub iif: Option<IfName>,
     /// Mark under its mask.
     pub fwmark: Option<FwMark>,
-    /// Owner of the socket.
     pub uid: Option<UidRange>,
-    /// IP protocol.
     pub proto: Option<u8>,
-    /// Source port.
     pub sport: Option<PortRange>,
-    /// Destination port.
     pub dport: Option<PortRange>,
     /// Differentiated services code point.
     pub dscp: Option<u8>,
@@ -55,7 +46,6 @@ pub struct PortRange {
 /// Inclusive range of user ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UidRange {
-    /// First uid.
     pub start: u32,
     /// Last uid, not below `start`.
     pub end: u32,
@@ -75,7 +65,6 @@ pub struct FwMark {
 pub enum Action {
     /// Look the destination up in a table; no match: the next rule.
     Lookup {
-        /// The table.
         table: TableId,
         /// Ignore routes of this prefix length or a shorter one.
         suppress_prefixlength: Option<u32>,

@@ -9,7 +9,7 @@ pub use rules::selectors;
 use crate::config::{Config, Link, LinkKind, Otherwise};
 use crate::model::names::{Family, IfName, TableId, Tier, Weight};
 use crate::model::observed::Observed;
-use crate::model::routing::{DefaultRoute, FoundRule, Leg, Member, Rule, Target, WeightedLeg};
+use crate::model::routing::{DefaultRoute, FoundRule, Member, NextHop, Rule, Target, WeightedNextHop};
 use crate::reconcile::link_state::LiveLink;
 
 /// What the kernel should hold.
@@ -25,8 +25,7 @@ pub struct Desired {
     pub routes: Vec<DefaultRoute>,
     /// Whether an uplink can carry traffic now.
     pub carries: bool,
-    /// Nexthop objects by id.
-    pub nexthops: BTreeMap<u32, Leg>,
+    pub nexthops: BTreeMap<u32, NextHop>,
     /// Nexthop groups by id, members sorted by id.
     pub groups: BTreeMap<u32, Vec<Member>>,
     /// Rules in their order, each its own.
@@ -38,9 +37,7 @@ pub struct Desired {
 /// How the default routes of main are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DefaultRouteMode {
-    /// By nexthop groups.
     Objects,
-    /// As multipath routes.
     Multipath,
 }
 
@@ -48,7 +45,7 @@ impl Desired {
     /// What `config` wants while `live` are the links that have routes.
     pub fn new(config: &Config, live: &[LiveLink<'_>], mode: DefaultRouteMode) -> Self {
         let mut desired = Self {
-            interfaces: live.iter().map(|l| l.leg.device.name.clone()).collect(),
+            interfaces: live.iter().map(|l| l.next_hop.device.name.clone()).collect(),
             carries: live.iter().any(LiveLink::carries_default),
             hash_policy: config.settings.hash_policy,
             ..Self::default()
@@ -84,7 +81,7 @@ impl Desired {
 
     /// The same for the kernel that was observed, which may have no IPv6.
     #[must_use]
-    pub fn as_known_to(mut self, observed: &Observed) -> Self {
+    pub(crate) fn as_known_to(mut self, observed: &Observed) -> Self {
         if !observed.has_ipv6() {
             self.rules.retain(|rule| rule.family == Family::V4);
         }
@@ -92,12 +89,12 @@ impl Desired {
     }
 
     /// The index in `rules` of a found rule. There can be thousands of both, so it is not looked for one by one.
-    pub fn index_of(&self, found: &FoundRule) -> Option<usize> {
+    pub(crate) fn index_of(&self, found: &FoundRule) -> Option<usize> {
         self.rules.binary_search(&found.rule).ok().filter(|_| found.is_complete())
     }
 
     /// The rules without which each policy does not do what it says: its own, in both families, and its guards.
-    pub fn policy_rules<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = Vec<&'a Rule>> {
+    pub(crate) fn policy_rules<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = Vec<&'a Rule>> {
         config.policies.iter().zip(config.policy_priorities()).map(|(policy, priorities)| {
             let mut all: Vec<_> =
                 self.rules[self.rules_before(priorities.start)..self.rules_before(priorities.end)].iter().collect();
@@ -122,7 +119,7 @@ impl Desired {
         let mut group = Vec::with_capacity(members.len());
         for (l, weight) in members {
             let id = numbers.link_nexthop(l.link.position);
-            self.nexthops.insert(id, l.leg.clone());
+            self.nexthops.insert(id, l.next_hop.clone());
             group.push(Member { id, weight: (*weight).min(Weight::HEAVIEST_MEMBER) });
         }
         group.sort();
@@ -134,18 +131,18 @@ impl Desired {
 
 /// A default route by one link alone.
 fn plain(table: TableId, metric: u32, l: &LiveLink<'_>) -> DefaultRoute {
-    let leg = WeightedLeg { leg: l.leg.clone(), weight: Weight::default() };
-    DefaultRoute { table, metric, target: Target::Legs(vec![leg]) }
+    let next_hop = WeightedNextHop { next_hop: l.next_hop.clone(), weight: Weight::default() };
+    DefaultRoute { table, metric, target: Target::NextHops(vec![next_hop]) }
 }
 
 /// The target of a tier's default route without nexthop objects.
 fn multipath(members: &[(&LiveLink<'_>, Weight)]) -> Target {
-    let mut legs = Vec::with_capacity(members.len());
+    let mut next_hops = Vec::with_capacity(members.len());
     for (l, weight) in members {
-        legs.push(WeightedLeg { leg: l.leg.clone(), weight: *weight });
+        next_hops.push(WeightedNextHop { next_hop: l.next_hop.clone(), weight: *weight });
     }
-    legs.sort();
-    Target::Legs(legs)
+    next_hops.sort();
+    Target::NextHops(next_hops)
 }
 
 /// Uplinks and the metrics of their spares, whatever is up: those of a lower tier first, then by position.
@@ -156,7 +153,7 @@ pub fn spares(config: &Config) -> impl Iterator<Item = (&Link, u32)> {
 }
 
 /// Ids of nexthop objects that `config` can need, whatever is up.
-pub fn nexthop_ids(config: &Config) -> BTreeSet<u32> {
+pub(crate) fn nexthop_ids(config: &Config) -> BTreeSet<u32> {
     let numbers = config.settings.numbers;
     let mut ids = BTreeSet::new();
     for link in &config.links {

@@ -3,16 +3,16 @@
 use std::fmt::Write;
 
 use crate::model::firewall::{
-    Batch, Chain, Found, FoundChains, FoundRule, Rule, Ruleset, Seal, Table, Variant, is_ours,
+    Batch, Chain, ChainRule, Fingerprint, FoundChainRule, FoundChains, FoundFirewall, Ruleset, Table, Variant, is_ours,
 };
 
 mod render;
 mod sticky;
 
-pub use render::{device_groups, misgrouped, rulesets, unmasqueraded};
+pub(crate) use render::{device_groups, misgrouped, rulesets, unmasqueraded};
 
 /// What makes `wanted` of `found`. A table that `wanted` does not name loses what it has of ours.
-pub fn batches(wanted: &[Ruleset], found: &Found) -> Vec<Batch> {
+pub(crate) fn batches(wanted: &[Ruleset], found: &FoundFirewall) -> Vec<Batch> {
     let nothing = FoundChains::new();
     let mut batches = Vec::new();
     for table in Table::ALL {
@@ -28,11 +28,13 @@ pub fn batches(wanted: &[Ruleset], found: &Found) -> Vec<Batch> {
 }
 
 fn batch(variant: Variant, table: Table, wanted: Option<&Ruleset>, found: &FoundChains) -> Option<Batch> {
-    let seal = wanted.map(Ruleset::seal);
+    let fingerprint = wanted.map(Ruleset::fingerprint);
     let chains = wanted.map(|w| &w.chains[..]).unwrap_or_default();
     let unwanted: Vec<_> =
         found.keys().filter(|name| is_ours(name) && !chains.iter().any(|c| c.name == **name)).collect();
-    if unwanted.is_empty() && chains.iter().all(|chain| is_complete(chain, seal, found) && is_hooked(chain, found)) {
+    if unwanted.is_empty()
+        && chains.iter().all(|chain| is_complete(chain, fingerprint, found) && is_hooked(chain, found))
+    {
         return None;
     }
     let mut text = format!("*{}\n", table.name());
@@ -41,10 +43,11 @@ fn batch(variant: Variant, table: Table, wanted: Option<&Ruleset>, found: &Found
         let _ = writeln!(text, ":{} - [0:0]", chain.name);
     }
     for chain in chains {
-        let mut seal = seal.map(|seal| format!(" -m comment --comment \"{seal}\"")).unwrap_or_default();
+        let mut fingerprint =
+            fingerprint.map(|fingerprint| format!(" -m comment --comment \"{fingerprint}\"")).unwrap_or_default();
         for rule in &chain.rules {
-            let _ = writeln!(text, "-A {}{seal} {rule}", chain.name);
-            seal.clear();
+            let _ = writeln!(text, "-A {}{fingerprint} {rule}", chain.name);
+            fingerprint.clear();
         }
     }
     for chain in chains.iter().filter(|chain| !is_hooked(chain, found)) {
@@ -62,15 +65,16 @@ fn batch(variant: Variant, table: Table, wanted: Option<&Ruleset>, found: &Found
         let _ = writeln!(text, "-X {name}");
     }
     text.push_str("COMMIT\n");
-    let by_group = chains.iter().flat_map(|c| &c.rules).any(Rule::by_group);
+    let by_group = chains.iter().flat_map(|c| &c.rules).any(ChainRule::by_group);
     Some(Batch { variant, table, text, by_group })
 }
 
 /// Whether all rules of the chain are there, as they are wanted.
-fn is_complete(chain: &Chain, seal: Option<Seal>, found: &FoundChains) -> bool {
+fn is_complete(chain: &Chain, fingerprint: Option<Fingerprint>, found: &FoundChains) -> bool {
     let rules = found.get(&chain.name).map(Vec::as_slice).unwrap_or_default();
-    let found_seal = if let Some(FoundRule::Sealed(found)) = rules.first() { Some(*found) } else { None };
-    rules.len() == chain.rules.len() && seal.is_some() && found_seal == seal
+    let found_fingerprint =
+        if let Some(FoundChainRule::Fingerprint(found)) = rules.first() { Some(*found) } else { None };
+    rules.len() == chain.rules.len() && fingerprint.is_some() && found_fingerprint == fingerprint
 }
 
 /// Adds the lines that delete the jumps to a chain.
@@ -85,7 +89,7 @@ fn hooks<'a>(name: &str, found: &'a FoundChains) -> Vec<(&'a str, usize)> {
     let mut hooks = Vec::new();
     for (base, rules) in found.iter().filter(|(base, _)| !is_ours(base)) {
         for (index, rule) in rules.iter().enumerate() {
-            if matches!(rule, FoundRule::Jump(to) if to == name) {
+            if matches!(rule, FoundChainRule::Jump(to) if to == name) {
                 hooks.push((base.as_str(), index));
             }
         }

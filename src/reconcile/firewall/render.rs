@@ -7,24 +7,24 @@ use ipnet::Ipv4Net;
 use super::sticky;
 use crate::config::{Config, Firewall, Link};
 use crate::model::firewall::{Chain, Ruleset, Table};
-use crate::model::firewall::{LinkMatch, Match, Rule, Verdict};
+use crate::model::firewall::{ChainRule, LinkMatch, Match, Verdict};
 use crate::model::names::{HostAddr, IfName};
 use crate::model::observed::{Interface, Observed};
 use crate::model::routing::Device;
 use crate::reconcile::link_state::LiveLink;
-use crate::state::records::Records;
+use crate::state::records::LinkRecords;
 
 /// Nets behind a link's own Ethernet are told apart up to this number, since each is a rule: more routes by another
 /// router than that are its business, and there is a default route for it.
-pub const NEAR_LIMIT: usize = 100;
+pub(crate) const SEGMENT_NETWORK_LIMIT: usize = 100;
 
 /// A link as rules speak of it.
-pub(super) struct Side<'a> {
-    pub(super) link: &'a Link,
+pub(super) struct MatchedLink<'a> {
+    pub(super) configured: &'a Link,
     pub(super) known_by: LinkMatch,
     pub(super) gateway: Option<HostAddr>,
     /// What main reaches by its interface otherwise than by its gateway.
-    pub(super) near: Vec<Ipv4Net>,
+    pub(super) segment_networks: Vec<Ipv4Net>,
     /// Its own addresses among these.
     pub(super) own: Vec<HostAddr>,
 }
@@ -41,9 +41,9 @@ fn is_free(config: &Config, found: u32) -> bool {
 
 /// Of the devices in groups of ours those whose group is not that of a link which they are, by record or by name:
 /// their link has left the configuration, or is on another interface now, and the group may mean another link.
-pub fn misgrouped(
+pub(crate) fn misgrouped(
     config: &Config,
-    records: &Records,
+    records: &LinkRecords,
     routed: &[LiveLink<'_>],
     grouped: Vec<(Device, u32)>,
 ) -> Vec<Device> {
@@ -58,16 +58,16 @@ pub fn misgrouped(
 }
 
 /// Whether a link is on the device: where it is up, that alone; else by record or by name.
-fn is_on(link: &Link, device: &Device, records: &Records, routed: &[LiveLink<'_>]) -> bool {
+fn is_on(link: &Link, device: &Device, records: &LinkRecords, routed: &[LiveLink<'_>]) -> bool {
     if let Some(l) = routed.iter().find(|l| l.link.name == link.name) {
-        return l.leg.device.index == device.index;
+        return l.next_hop.device.index == device.index;
     }
     link.interface == device.name || records.get(&link.name).is_some_and(|record| record.index == device.index)
 }
 
 /// Live uplinks by which packets of a private network behind us would leave with their own source,
 /// which no provider takes: such a network is there, and nobody at all rewrites sources.
-pub fn unmasqueraded<'a>(live: &[LiveLink<'a>], observed: &Observed) -> Vec<&'a Link> {
+pub(crate) fn unmasqueraded<'a>(live: &[LiveLink<'a>], observed: &Observed) -> Vec<&'a Link> {
     if observed.private_lan.is_none() || observed.firewall.foreign_nat {
         return Vec::new();
     }
@@ -76,7 +76,7 @@ pub fn unmasqueraded<'a>(live: &[LiveLink<'a>], observed: &Observed) -> Vec<&'a 
 
 /// Interfaces of live links and the device groups that they should be in, where they are not yet; none if links are
 /// known `by_name`.
-pub fn device_groups(
+pub(crate) fn device_groups(
     config: &Config,
     live: &[LiveLink<'_>],
     observed: &Observed,
@@ -87,7 +87,7 @@ pub fn device_groups(
         return groups;
     }
     for l in live {
-        let name = &l.leg.device.name;
+        let name = &l.next_hop.device.name;
         let Some(found) = observed.interfaces.get(name).map(|i| i.group) else { continue };
         let wanted = group(config, l.link);
         if found != wanted && is_free(config, found) {
@@ -99,15 +99,21 @@ pub fn device_groups(
 
 /// What both tables should hold, with links known `by_name` or by device group; nothing at all with
 /// `firewall = "none"`.
-pub fn rulesets(config: &Config, live: &[LiveLink<'_>], observed: &Observed, by_name: bool) -> Option<Vec<Ruleset>> {
+pub(crate) fn rulesets(
+    config: &Config,
+    live: &[LiveLink<'_>],
+    observed: &Observed,
+    by_name: bool,
+) -> Option<Vec<Ruleset>> {
     if config.settings.firewall == Firewall::None {
         return None;
     }
-    let sides: Vec<_> = config.links.iter().filter_map(|link| side(config, link, live, observed, by_name)).collect();
-    let mut rulesets = vec![sticky::mangle(config, &sides, by_name)];
+    let links: Vec<_> =
+        config.links.iter().filter_map(|link| matched_link(config, link, live, observed, by_name)).collect();
+    let mut rulesets = vec![sticky::mangle(config, &links, by_name)];
     let mut rules = Vec::new();
-    for side in sides.iter().filter(|side| side.link.masquerade) {
-        rules.push(Rule::new([Match::To(side.known_by.clone())], Verdict::Masquerade));
+    for link in links.iter().filter(|link| link.configured.masquerade) {
+        rules.push(ChainRule::new([Match::To(link.known_by.clone())], Verdict::Masquerade));
     }
     if !rules.is_empty() {
         // Where it is among others does not matter: the administrator's own rules come first, since
@@ -118,15 +124,15 @@ pub fn rulesets(config: &Config, live: &[LiveLink<'_>], observed: &Observed, by_
     Some(rulesets)
 }
 
-fn side<'a>(
+fn matched_link<'a>(
     config: &Config,
     link: &'a Link,
     live: &[LiveLink<'_>],
     observed: &Observed,
     by_name: bool,
-) -> Option<Side<'a>> {
+) -> Option<MatchedLink<'a>> {
     let live = live.iter().find(|l| l.link.name == link.name);
-    let name = live.map_or(&link.interface, |l| &l.leg.device.name);
+    let name = live.map_or(&link.interface, |l| &l.next_hop.device.name);
     let found = observed.interfaces.get(name);
     // The administrator's own group of a device stays, and the device is known by its name.
     let named = by_name || found.is_some_and(|i| !is_free(config, i.group));
@@ -135,31 +141,31 @@ fn side<'a>(
         true => LinkMatch::Name(name.clone()),
         false => LinkMatch::Group(group(config, link)),
     };
-    let gateway = live.and_then(|l| l.leg.gateway);
-    let near = live.and(found).map(|interface| near(interface, gateway)).unwrap_or_default();
+    let gateway = live.and_then(|l| l.next_hop.gateway);
+    let segment_networks = live.and(found).map(|interface| segment_networks(interface, gateway)).unwrap_or_default();
     let mut own: Vec<_> = found.into_iter().flat_map(|interface| &interface.addresses).map(|a| a.local).collect();
-    own.retain(|local| near.iter().any(|net| net.contains(&local.get())));
-    Some(Side { link, known_by, gateway, near, own })
+    own.retain(|local| segment_networks.iter().any(|net| net.contains(&local.get())));
+    Some(MatchedLink { configured: link, known_by, gateway, segment_networks, own })
 }
 
 /// What main reaches by an Ethernet otherwise than the link's table does. Behind a point-to-point line it makes no
 /// difference which of the two sends a packet there.
-fn near(interface: &Interface, gateway: Option<HostAddr>) -> Vec<Ipv4Net> {
+fn segment_networks(interface: &Interface, gateway: Option<HostAddr>) -> Vec<Ipv4Net> {
     if !interface.arp {
         return Vec::new();
     }
-    let mut near = Vec::new();
+    let mut networks = Vec::new();
     if gateway.is_some() {
-        near.extend(interface.addresses.iter().map(|a| a.reaches));
+        networks.extend(interface.addresses.iter().map(|a| a.reaches));
     }
     let routes = interface.routes.iter().filter(|route| route.gateway != gateway.map(|gateway| gateway.get().into()));
-    near.extend(routes.map(|route| route.to));
+    networks.extend(routes.map(|route| route.to));
     // The gateway itself is found by either.
-    near.retain(|net| net.prefix_len() < 31 || gateway.is_none_or(|gateway| !net.contains(&gateway.get())));
-    let mut networks = Ipv4Net::aggregate(&near);
-    networks.sort();
-    networks.truncate(NEAR_LIMIT);
-    networks
+    networks.retain(|net| net.prefix_len() < 31 || gateway.is_none_or(|gateway| !net.contains(&gateway.get())));
+    let mut aggregated = Ipv4Net::aggregate(&networks);
+    aggregated.sort();
+    aggregated.truncate(SEGMENT_NETWORK_LIMIT);
+    aggregated
 }
 
 /// Whether iptables takes the name for what it is: it reads a trailing `+` as "any that begins so".

@@ -17,7 +17,7 @@ mod routes;
 mod rules;
 
 pub use problem::Problem;
-pub use rules::PolicyRules;
+pub(crate) use rules::PolicyRules;
 
 use routes::{Routes, Tables};
 use rules::{Missing, Obsolete};
@@ -67,7 +67,7 @@ impl Plan {
         if firewall_first {
             plan.load_firewall(config, live, observed, by_name);
         }
-        plan.forget_moved_marks(config, live, observed, &tables.stale);
+        plan.flush_moved_marks(config, live, observed, &tables.stale);
         let routes = Routes::new(config, &desired, observed, &tables);
         plan.problems.extend(routes.problems);
         plan.changes.extend(routes.early.into_iter().map(Change::DeleteRoute));

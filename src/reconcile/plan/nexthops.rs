@@ -36,7 +36,7 @@ impl Plan {
             // and the next plan, with the old objects gone, makes the new ones.
             let can_be_replaced = match nexthop.kind {
                 NexthopKind::Group(_) => settings.numbers.is_group(id),
-                NexthopKind::Single(_) | NexthopKind::Elsewhere => !settings.numbers.is_group(id),
+                NexthopKind::Single(_) | NexthopKind::ForeignDevice => !settings.numbers.is_group(id),
                 NexthopKind::Other => false,
             };
             if !can_be_replaced {
@@ -48,9 +48,9 @@ impl Plan {
 
     /// Objects before the groups that they are members of.
     pub(super) fn make_nexthops(&mut self, desired: &Desired, observed: &Observed) {
-        for (id, leg) in &desired.nexthops {
-            if kind(observed, *id) != Some(&NexthopKind::Single(leg.clone())) {
-                self.changes.push(Change::Nexthop { id: *id, leg: leg.clone() });
+        for (id, next_hop) in &desired.nexthops {
+            if kind(observed, *id) != Some(&NexthopKind::Single(next_hop.clone())) {
+                self.changes.push(Change::Nexthop { id: *id, next_hop: next_hop.clone() });
             }
         }
         for (id, members) in &desired.groups {

@@ -27,5 +27,5 @@ pub(super) fn nobody_waits(live: &[LiveLink<'_>], observed: &Observed) -> bool {
 }
 
 fn is_live(device: u32, live: &[LiveLink<'_>]) -> bool {
-    live.iter().any(|l| l.carrier && l.leg.device.index == device)
+    live.iter().any(|l| l.carrier && l.next_hop.device.index == device)
 }

@@ -26,12 +26,7 @@ pub enum Problem {
         "nexthop id {id} belongs to protocol {protocol}; it stays, and the default route is a multipath route \
          instead of a nexthop group. Set `nexthop-id` in [settings] to a range that is free"
     )]
-    ForeignNexthop {
-        /// The id.
-        id: u32,
-        /// Whose it is.
-        protocol: u8,
-    },
+    ForeignNexthop { id: u32, protocol: u8 },
     /// The configuration wants what the kernel has not.
     #[error(
         "this kernel has no nexthop objects (Linux 5.3 has); the default route is a multipath route. \

@@ -102,7 +102,7 @@ impl<'a> Routes<'a> {
 
     /// `RTM_NEWROUTE` with REPLACE acts on the first alias only, and says EEXIST where a later one is already what is
     /// wanted (`fib_table_insert()`). The first carries until it is replaced. An older one of ours goes before that:
-    /// afterwards its deletion could hit the new one, since the kernel compares a single leg with the first leg of a
+    /// afterwards its deletion could hit the new one, since the kernel compares a single next hop with the first next hop of a
     /// multipath route (`fib_nh_match()`).
     fn replace(&mut self, route: &DefaultRoute, aliases: &[&FoundRoute]) {
         for later in aliases.iter().skip(1) {

@@ -112,7 +112,7 @@ pub(super) fn stale_tables(config: &Config, obsolete: &Obsolete<'_>) -> BTreeSet
 
 /// Rules that a policy needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PolicyRules {
+pub(crate) struct PolicyRules {
     /// How many there are.
     pub all: usize,
     /// How many of them the kernel does not hold.
@@ -121,7 +121,7 @@ pub struct PolicyRules {
 
 impl Plan {
     /// What this plan, for the same arguments, says of each policy.
-    pub fn policy_rules(&self, config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Vec<PolicyRules> {
+    pub(crate) fn policy_rules(&self, config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Vec<PolicyRules> {
         let mut missing = BTreeSet::new();
         for change in &self.changes {
             if let Change::Rule(rule) = change {
@@ -148,7 +148,7 @@ impl Plan {
 
     /// Tables and marks go by the position in the configuration. A connection mark that was one link's must not lead by
     /// another link, nor by that one's table: what it kept on its line would go on in the clear.
-    pub(super) fn forget_moved_marks(
+    pub(super) fn flush_moved_marks(
         &mut self,
         config: &Config,
         live: &[LiveLink<'_>],
@@ -161,13 +161,13 @@ impl Plan {
         for found in observed.rules.iter().filter(|found| found.protocol == config.settings.protocol) {
             let Some((bit, table)) = link_mark(&found.rule) else { continue };
             let mut links = live.iter().filter(|l| l.link.mark.get() == bit && l.link.table == table);
-            let Some(now) = links.next().map(|l| l.leg.device.index) else { continue };
+            let Some(now) = links.next().map(|l| l.next_hop.device.index) else { continue };
             let routes =
                 observed.routes.iter().filter(|route| route.table == table && route.protocol == found.protocol);
             let before: Vec<_> = routes.flat_map(|route| route.target.devices()).collect();
-            let is_elsewhere = live.iter().any(|l| before.contains(&l.leg.device.index));
+            let is_elsewhere = live.iter().any(|l| before.contains(&l.next_hop.device.index));
             if !before.contains(&now) && (is_elsewhere || stale_tables.contains(&table)) {
-                self.changes.push(Change::Forget(FwMark { value: bit, mask: config.marks() | bit }));
+                self.changes.push(Change::FlushConnections(FwMark { value: bit, mask: config.marks() | bit }));
             }
         }
     }

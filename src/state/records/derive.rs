@@ -1,14 +1,14 @@
-//! Which link an entry, or an event, is about: derived from the configuration each time, so that a link may be renamed
+//! Which link a record, or an event, is about: derived from the configuration each time, so that a link may be renamed
 //! while it is up. Pure.
 
-use super::{Entries, Entry, Record, Records, V4, V6};
+use super::{LinkRecord, LinkRecords, Record, Records, V4, V6};
 use crate::config::{Config, Link};
-use crate::event::{Addresses, Change, Event, Family};
+use crate::event::{Addresses, Event, EventKind, Family};
 use crate::model::names::IfName;
 
-impl Entry {
-    /// The link that the entry is about. The caller's names decide; a name that no link has (any more) is that of a link
-    /// only where it was one when the entry was written.
+impl Record {
+    /// The link that the record is about. The caller's names decide; a name that no link has (any more) is that of a link
+    /// only where it was one when the record was written.
     pub fn link<'a>(&self, config: &'a Config) -> Option<&'a Link> {
         let by_name = by_names(&self.names, config);
         if by_name.is_some() || self.link.is_none() && !self.names.is_empty() {
@@ -20,58 +20,58 @@ impl Entry {
     }
 }
 
-impl Entries {
+impl Records {
     /// The link that an event is about: by the caller's names for it, best first; by interface only where the caller has
     /// none. `None`: it is no link of ours, as a client that dials in is none, whichever interface it gets.
     ///
     /// A *down* without names is about the link that was said to be up on the interface, rather than the one that is
     /// configured on it. With names that no link has (any more), an event is about that one only in the same session.
-    pub fn recognise<'a>(&self, event: &Event, config: &'a Config) -> Option<&'a Link> {
+    pub(crate) fn recognise<'a>(&self, event: &Event, config: &'a Config) -> Option<&'a Link> {
         if let Some(link) = by_names(&event.names, config) {
             return Some(link);
         }
-        let family = match event.change {
-            Change::Up(addresses) => addresses.family(),
-            Change::Down(family) => family,
+        let family = match event.kind {
+            EventKind::Up(addresses) => addresses.family(),
+            EventKind::Down(family) => family,
         };
         let before = self.on(&event.interface, family).or_else(|| self.on(&event.interface, other(family)));
         if !event.names.is_empty() {
-            let own = before.filter(|entry| event.session.is_some() && entry.session == event.session);
-            return own.and_then(|entry| entry.link(config));
+            let own = before.filter(|record| event.session.is_some() && record.session == event.session);
+            return own.and_then(|record| record.link(config));
         }
-        let before = before.filter(|_| matches!(event.change, Change::Down(_)));
-        before.and_then(|entry| entry.link(config)).or_else(|| by_interface(&event.interface, config))
+        let before = before.filter(|_| matches!(event.kind, EventKind::Down(_)));
+        before.and_then(|record| record.link(config)).or_else(|| by_interface(&event.interface, config))
     }
 
-    /// The entries by link: of several the newest.
-    pub fn records(&self, config: &Config) -> Records {
-        let mut newest: Vec<_> = self.entries.iter().collect();
+    /// The records by link: of several the newest.
+    pub fn by_link(&self, config: &Config) -> LinkRecords {
+        let mut newest: Vec<_> = self.all.iter().collect();
         // IPv4 first: IPv6 of another interface is not that of the same connection.
-        newest.sort_by_key(|entry| (entry.family(), std::cmp::Reverse((entry.since.since_boot, entry.index))));
-        let mut records = Records::new();
-        for entry in newest {
-            let Some(link) = entry.link(config) else { continue };
-            let record = records.entry(link.name.clone()).or_insert_with(|| Record::of(entry));
-            if record.interface != entry.interface || record.index != entry.index {
+        newest.sort_by_key(|record| (record.family(), std::cmp::Reverse((record.since.since_boot, record.index))));
+        let mut link_records = LinkRecords::new();
+        for record in newest {
+            let Some(link) = record.link(config) else { continue };
+            let so_far = link_records.entry(link.name.clone()).or_insert_with(|| LinkRecord::of(record));
+            if so_far.interface != record.interface || so_far.index != record.index {
                 continue;
             }
-            match entry.addresses {
-                Addresses::V4 { local, gateway } => _ = record.v4.get_or_insert(V4 { local, gateway }),
-                Addresses::V6 { local, remote } => _ = record.v6.get_or_insert(V6 { local, remote }),
+            match record.addresses {
+                Addresses::V4 { local, gateway } => _ = so_far.v4.get_or_insert(V4 { local, gateway }),
+                Addresses::V6 { local, remote } => _ = so_far.v6.get_or_insert(V6 { local, remote }),
             }
         }
-        records
+        link_records
     }
 }
 
-impl Record {
+impl LinkRecord {
     /// Without addresses yet.
-    fn of(entry: &Entry) -> Self {
+    fn of(record: &Record) -> Self {
         Self {
-            interface: entry.interface.clone(),
-            index: entry.index,
-            session: entry.session,
-            since: entry.since.unix,
+            interface: record.interface.clone(),
+            index: record.index,
+            session: record.session,
+            since: record.since.unix,
             v4: None,
             v6: None,
         }

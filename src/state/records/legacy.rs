@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Effect, Entries, Entry, Error, Record, Store, V4, V6, read, remove};
+use super::{Effect, Error, LinkRecord, Record, Records, Store, V4, V6, read, remove};
 use crate::event::Addresses;
 use crate::model::names::LinkName;
 use crate::state::clock::Moment;
@@ -13,12 +13,12 @@ const OLD: u64 = 0;
 impl Store {
     /// Adds what the old records of `links` say of interfaces that nothing newer is said of. What cannot be read is told
     /// of.
-    pub(super) fn add_old(&self, links: &[LinkName], boot: &str, entries: &mut Entries, errors: &mut Vec<Error>) {
+    pub(super) fn add_old(&self, links: &[LinkName], boot: &str, records: &mut Records, errors: &mut Vec<Error>) {
         for link in links {
-            match read::<Record>(self.old_path(link)) {
+            match read::<LinkRecord>(self.old_path(link)) {
                 Ok(Some(record)) => {
-                    entries.add_old(link, &record, boot);
-                    entries.old.push(link.clone());
+                    records.add_old(link, &record, boot);
+                    records.old.push(link.clone());
                 }
                 Ok(None) => {}
                 Err(error) => errors.push(error),
@@ -28,11 +28,11 @@ impl Store {
 
     /// Writes what comes from old records into files of its own, and removes the old ones, under the lock of the records.
     /// Where that fails, they are read once more the next time.
-    pub fn convert_old(&self, entries: &Entries) -> Result<(), Error> {
-        for entry in entries.iter().filter(|entry| entry.since.since_boot == OLD) {
-            self.write(&Effect::Put(entry.clone()))?;
+    pub fn convert_old(&self, records: &Records) -> Result<(), Error> {
+        for record in records.iter().filter(|record| record.since.since_boot == OLD) {
+            self.write(&Effect::Put(record.clone()))?;
         }
-        for link in &entries.old {
+        for link in &records.old {
             remove(&self.old_path(link))?;
         }
         Ok(())
@@ -43,15 +43,15 @@ impl Store {
     }
 }
 
-impl Entries {
-    fn add_old(&mut self, link: &LinkName, record: &Record, boot: &str) {
+impl Records {
+    fn add_old(&mut self, link: &LinkName, record: &LinkRecord, boot: &str) {
         let v4 = record.v4.map(|V4 { local, gateway }| Addresses::V4 { local, gateway });
         let v6 = record.v6.map(|V6 { local, remote }| Addresses::V6 { local, remote });
         for addresses in [v4, v6].into_iter().flatten() {
             if self.on(&record.interface, addresses.family()).is_some() {
                 continue;
             }
-            self.entries.push(Entry {
+            self.all.push(Record {
                 interface: record.interface.clone(),
                 index: record.index,
                 // A name that was given in no other way was the link's.

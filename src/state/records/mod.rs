@@ -2,8 +2,8 @@
 //! directory, replaced atomically. Which link that is, is derived anew by each who reads them.
 
 pub(crate) mod derive;
-mod entry;
 mod legacy;
+mod record;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -25,7 +25,7 @@ use crate::event::Family;
 use crate::model::names::{HostAddr, IfName, LinkName};
 use crate::state::clock::boot_id;
 use crate::state::drain::{Drain, DrainLock};
-pub use entry::{Effect, Entries, Entry};
+pub use record::{Effect, Record, Records};
 use text::{Readable, Stored};
 
 /// Default state directory.
@@ -33,8 +33,7 @@ pub const DEFAULT_DIR: &str = "/run/multihome";
 
 /// What was said last of a link that is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// Interface it is on.
+pub struct LinkRecord {
     pub interface: IfName,
     /// Index of that interface: another one by the same name is another line.
     pub index: u32,
@@ -51,7 +50,6 @@ pub struct Record {
 /// IPv4 addresses of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct V4 {
-    /// Our address.
     pub local: Option<HostAddr>,
     /// Gateway; `None`: the device itself.
     pub gateway: Option<HostAddr>,
@@ -60,42 +58,40 @@ pub struct V4 {
 /// IPv6 addresses of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct V6 {
-    /// Our address.
     pub local: Ipv6Addr,
-    /// The peer's.
     pub remote: Ipv6Addr,
 }
 
 /// Records by link: a map of them, with the drains beside it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Records {
-    records: BTreeMap<LinkName, Record>,
+pub struct LinkRecords {
+    records: BTreeMap<LinkName, LinkRecord>,
     /// Links that are kept out of use now.
     pub drained: BTreeMap<LinkName, Drain>,
 }
 
-impl Records {
+impl LinkRecords {
     /// No link is up, and none is drained.
     pub fn new() -> Self {
         Self::default()
     }
 }
 
-impl FromIterator<(LinkName, Record)> for Records {
-    fn from_iter<I: IntoIterator<Item = (LinkName, Record)>>(iter: I) -> Self {
+impl FromIterator<(LinkName, LinkRecord)> for LinkRecords {
+    fn from_iter<I: IntoIterator<Item = (LinkName, LinkRecord)>>(iter: I) -> Self {
         Self { records: iter.into_iter().collect(), drained: BTreeMap::new() }
     }
 }
 
-impl Deref for Records {
-    type Target = BTreeMap<LinkName, Record>;
+impl Deref for LinkRecords {
+    type Target = BTreeMap<LinkName, LinkRecord>;
 
     fn deref(&self) -> &Self::Target {
         &self.records
     }
 }
 
-impl DerefMut for Records {
+impl DerefMut for LinkRecords {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.records
     }
@@ -104,16 +100,8 @@ impl DerefMut for Records {
 /// Why a record could not be read or written.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The system refused.
     #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
     /// Somebody else could write there.
     #[error(
         "state directory {} is not safe: it must belong to root or to you and be writable by its owner only; \
@@ -123,14 +111,8 @@ pub enum Error {
     /// One of another user in its place would keep root's hooks out.
     #[error("there is no {} yet, and only root may make it: `mhctl apply` at boot does (multihome.service)", .0.display())]
     Absent(PathBuf),
-    /// Not a record of ours.
     #[error("{} is not a record of ours: {reason}; remove it", path.display())]
-    Malformed {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    Malformed { path: PathBuf, reason: String },
 }
 
 impl Error {
@@ -201,15 +183,15 @@ impl Store {
 
     /// What callers have said since boot. A file that cannot be read counts as none, and is told of beside the others: it
     /// must not keep the other links from being served.
-    pub fn entries(&self) -> (Entries, Vec<Error>) {
-        let mut entries = Entries::default();
+    pub fn records(&self) -> (Records, Vec<Error>) {
+        let mut records = Records::default();
         let mut errors = Vec::new();
         let mut old = Vec::new();
         let names = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|found| found.file_name());
         for name in names.filter_map(|name| name.into_string().ok()) {
             if let Some((interface, family)) = interface_of(&name) {
-                match self.entry(&interface, family) {
-                    Ok(entry) => entries.entries.extend(entry),
+                match self.record(&interface, family) {
+                    Ok(record) => records.all.extend(record),
                     Err(error) => errors.push(error),
                 }
             } else if let Some(link) = name.strip_suffix(".toml").and_then(|link| link.parse().ok()) {
@@ -217,38 +199,38 @@ impl Store {
             }
         }
         let boot = boot_id();
-        entries.entries.retain(|entry| entry.since.boot == boot);
-        self.add_old(&old, &boot, &mut entries, &mut errors);
-        (entries, errors)
+        records.all.retain(|record| record.since.boot == boot);
+        self.add_old(&old, &boot, &mut records, &mut errors);
+        (records, errors)
     }
 
     /// What is said of a family of an interface.
-    fn entry(&self, interface: &IfName, family: Family) -> Result<Option<Entry>, Error> {
+    fn record(&self, interface: &IfName, family: Family) -> Result<Option<Record>, Error> {
         let path = self.path(interface, family);
-        let entry: Option<Entry> = read(path.clone())?;
-        match entry {
-            Some(entry) if entry.interface != *interface || entry.family() != family => {
+        let record: Option<Record> = read(path.clone())?;
+        match record {
+            Some(record) if record.interface != *interface || record.family() != family => {
                 Err(Error::Malformed { path, reason: "it is about another interface or family".to_owned() })
             }
-            entry => Ok(entry),
+            record => Ok(record),
         }
     }
 
     /// What callers have said, by link, with the links that are drained.
-    pub fn load(&self, config: &Config) -> (Records, Vec<Error>) {
-        let (entries, mut errors) = self.entries();
-        let mut records = entries.records(config);
-        errors.extend(self.add_drained(config, &mut records));
-        (records, errors)
+    pub fn load(&self, config: &Config) -> (LinkRecords, Vec<Error>) {
+        let (records, mut errors) = self.records();
+        let mut link_records = records.by_link(config);
+        errors.extend(self.add_drained(config, &mut link_records));
+        (link_records, errors)
     }
 
     /// Adds the links that are drained; what cannot be read is returned.
-    pub fn add_drained(&self, config: &Config, records: &mut Records) -> Vec<Error> {
+    pub fn add_drained(&self, config: &Config, link_records: &mut LinkRecords) -> Vec<Error> {
         let mut errors = Vec::new();
         for link in &config.links {
             match read::<Drain>(self.drain_path(&link.name)) {
                 Ok(Some(drain)) if drain.is_in_force(&self.drain_lock_path(&link.name)) => {
-                    records.drained.insert(link.name.clone(), drain);
+                    link_records.drained.insert(link.name.clone(), drain);
                 }
                 Ok(_) => {}
                 Err(e) => errors.push(e),
@@ -260,10 +242,10 @@ impl Store {
     /// Writes `effect` down, under the lock of the records: the file is there as a whole or not at all at every instant.
     pub fn write(&self, effect: &Effect) -> Result<(), Error> {
         match effect {
-            Effect::Put(entry) => {
-                self.replace(entry.interface.as_str(), &self.path(&entry.interface, entry.family()), entry)
+            Effect::Put(record) => {
+                self.replace(record.interface.as_str(), &self.path(&record.interface, record.family()), record)
             }
-            Effect::Remove(entry) => remove(&self.path(&entry.interface, entry.family())),
+            Effect::Remove(record) => remove(&self.path(&record.interface, record.family())),
             Effect::NotUp | Effect::Stale(_) => Ok(()),
         }
     }

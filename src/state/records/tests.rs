@@ -1,16 +1,16 @@
-//! Which link an event, and an entry, is about.
+//! Which link an event, and an record, is about.
 
 use super::*;
 use crate::config::{Link, LinkKind, Settings};
-use crate::event::{Addresses, Change, Event};
+use crate::event::{Addresses, Event, EventKind};
 use crate::model::names::{Mark, TableId};
 use crate::state::clock::Moment;
 
 const ADDRESSES: Addresses = Addresses::V4 { local: None, gateway: None };
 
 /// What was said of a link by its name.
-fn said(interface: &str, link: &Link, session: Option<u32>) -> Entry {
-    Entry {
+fn said(interface: &str, link: &Link, session: Option<u32>) -> Record {
+    Record {
         interface: interface.parse().unwrap(),
         index: 5,
         names: vec![link.ipparam.clone()],
@@ -39,7 +39,7 @@ fn link(n: u32, name: &str, interface: &str, ipparam: &str) -> Link {
 fn a_link_is_recognised_by_the_callers_names_and_by_interface_only_without_any() {
     let links = vec![link(1, "isp1", "ppp0", "isp1"), link(2, "isp2", "ppp1", "second")];
     let config = Config { links, policies: vec![], settings: Settings::default() };
-    let (up, down) = (Change::Up(ADDRESSES), Change::Down(Family::V4));
+    let (up, down) = (EventKind::Up(ADDRESSES), EventKind::Down(Family::V4));
     for (names, interface, expected) in [
         (&[][..], "ppp0", Some("isp1")),
         (&[], "ppp1", Some("isp2")),
@@ -57,16 +57,16 @@ fn a_link_is_recognised_by_the_callers_names_and_by_interface_only_without_any()
         (&["unknown", "client"], "ppp1", None),
         (&["unknown"], "ppp9", None),
     ] {
-        let event = |change| Event {
-            change,
+        let event = |kind| Event {
+            kind,
             interface: interface.parse().unwrap(),
             names: names.iter().map(|&name| name.to_owned()).collect(),
             session: Some(77),
         };
         let found = |change, recorded: Option<(usize, Option<u32>)>| {
-            let entries = recorded.map(|(n, session)| said(interface, &config.links[n], session));
-            let entries = Entries { entries: entries.into_iter().collect(), old: Vec::new() };
-            entries.recognise(&event(change), &config).map(|link| link.name.as_str())
+            let records = recorded.map(|(n, session)| said(interface, &config.links[n], session));
+            let records = Records { all: records.into_iter().collect(), old: Vec::new() };
+            records.recognise(&event(change), &config).map(|link| link.name.as_str())
         };
         for change in [up, down] {
             assert_eq!(found(change, None), expected, "{change:?} {names:?} {interface}");
@@ -92,21 +92,21 @@ fn a_link_is_recognised_by_the_callers_names_and_by_interface_only_without_any()
 fn an_entry_follows_its_link_through_the_configuration() {
     let first = link(1, "isp1", "ppp0", "isp1");
     let config = |links: &[Link]| Config { links: links.to_vec(), policies: vec![], settings: Settings::default() };
-    let whose = |entry: &Entry, links: &[Link]| entry.link(&config(links)).map(|link| link.name.to_string());
+    let whose = |record: &Record, links: &[Link]| record.link(&config(links)).map(|link| link.name.to_string());
     let named = said("ppp7", &first, None);
     let on_its_own = said("ppp0", &first, None);
-    let nameless = Entry { names: vec![], ..said("ppp0", &first, None) };
+    let nameless = Record { names: vec![], ..said("ppp0", &first, None) };
     let other = link(2, "isp2", "ppp1", "isp2");
     let both = [first.clone(), other.clone()];
-    for entry in [&named, &on_its_own, &nameless] {
-        assert_eq!(whose(entry, &both).as_deref(), Some("isp1"));
+    for record in [&named, &on_its_own, &nameless] {
+        assert_eq!(whose(record, &both).as_deref(), Some("isp1"));
     }
     // Under another name, with the old ipparam or without.
     let renamed = link(1, "wan1", "ppp0", "isp1");
     assert_eq!(whose(&named, &[renamed]).as_deref(), Some("wan1"));
     let renamed = link(1, "wan1", "ppp0", "wan1");
-    for (entry, expected) in [(&named, None), (&on_its_own, Some("wan1")), (&nameless, Some("wan1"))] {
-        assert_eq!(whose(entry, std::slice::from_ref(&renamed)).as_deref(), expected);
+    for (record, expected) in [(&named, None), (&on_its_own, Some("wan1")), (&nameless, Some("wan1"))] {
+        assert_eq!(whose(record, std::slice::from_ref(&renamed)).as_deref(), expected);
     }
     // Its ipparam has changed.
     let recalled = link(1, "isp1", "ppp3", "provider");
@@ -115,6 +115,6 @@ fn an_entry_follows_its_link_through_the_configuration() {
     let swapped = [link(1, "isp1", "ppp1", "isp1"), link(2, "isp2", "ppp0", "isp2")];
     assert_eq!(whose(&nameless, &swapped).as_deref(), Some("isp2"));
     // A name that was no link's when it was said is none's.
-    let client = Entry { names: vec!["203.0.113.77".to_owned()], link: None, ..said("ppp0", &first, None) };
+    let client = Record { names: vec!["203.0.113.77".to_owned()], link: None, ..said("ppp0", &first, None) };
     assert_eq!(whose(&client, &both), None);
 }

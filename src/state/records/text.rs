@@ -1,4 +1,4 @@
-//! Entries and drains as the text of their files: flat TOML, read and written key by key. The types
+//! Records and drains as the text of their files: flat TOML, read and written key by key. The types
 //! check each value again.
 
 use std::fmt::Display;
@@ -7,14 +7,14 @@ use std::str::FromStr;
 use toml::de::{DeTable, DeValue};
 use toml_writer::ToTomlValue;
 
-use super::{Entry, Record, V4, V6};
+use super::{LinkRecord, Record, V4, V6};
 use crate::event::Addresses;
 use crate::state::clock::Moment;
 use crate::state::drain::Drain;
 
 /// What a file in the state directory may hold.
 pub(super) trait Readable: Sized {
-    fn from_table(table: &DeTable<'_>) -> Result<Self, Wrong>;
+    fn from_table(table: &DeTable<'_>) -> Result<Self, FieldError>;
 }
 
 /// What a file in the state directory is written from.
@@ -23,15 +23,15 @@ pub(super) trait Stored: Readable {
 }
 
 /// A key that is missing, or whose value makes no sense.
-pub(super) struct Wrong(&'static str);
+pub(super) struct FieldError(&'static str);
 
 /// Reads `text`; the error says what is wrong with it.
 pub(super) fn read<T: Readable>(text: &str) -> Result<T, String> {
     let table = DeTable::parse(text).map_err(|e| e.message().to_owned())?;
-    T::from_table(table.get_ref()).map_err(|Wrong(key)| format!("{key} is missing or makes no sense"))
+    T::from_table(table.get_ref()).map_err(|FieldError(key)| format!("{key} is missing or makes no sense"))
 }
 
-impl Stored for Entry {
+impl Stored for Record {
     fn to_text(&self) -> String {
         let names: Vec<_> = self.names.iter().map(ToTomlValue::to_toml_value).collect();
         let mut lines = vec![
@@ -57,12 +57,12 @@ impl Stored for Entry {
     }
 }
 
-impl Readable for Entry {
-    fn from_table(table: &DeTable<'_>) -> Result<Self, Wrong> {
+impl Readable for Record {
+    fn from_table(table: &DeTable<'_>) -> Result<Self, FieldError> {
         let addresses = match (v4(table)?, v6(table)?) {
             (Some(V4 { local, gateway }), None) => Addresses::V4 { local, gateway },
             (None, Some(V6 { local, remote })) => Addresses::V6 { local, remote },
-            _ => return Err(Wrong("v4 or v6")),
+            _ => return Err(FieldError("v4 or v6")),
         };
         Ok(Self {
             interface: required(table, "interface", word)?,
@@ -81,7 +81,7 @@ impl Readable for Entry {
 }
 
 /// A record of version 0.1, which had one file for each link.
-impl FromStr for Record {
+impl FromStr for LinkRecord {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -89,8 +89,8 @@ impl FromStr for Record {
     }
 }
 
-impl Readable for Record {
-    fn from_table(table: &DeTable<'_>) -> Result<Self, Wrong> {
+impl Readable for LinkRecord {
+    fn from_table(table: &DeTable<'_>) -> Result<Self, FieldError> {
         Ok(Self {
             interface: required(table, "interface", word)?,
             index: required(table, "index", number)?,
@@ -102,12 +102,12 @@ impl Readable for Record {
     }
 }
 
-fn v4(table: &DeTable<'_>) -> Result<Option<V4>, Wrong> {
+fn v4(table: &DeTable<'_>) -> Result<Option<V4>, FieldError> {
     let Some(table) = optional(table, "v4", DeValue::as_table)? else { return Ok(None) };
     Ok(Some(V4 { local: optional(table, "local", word)?, gateway: optional(table, "gateway", word)? }))
 }
 
-fn v6(table: &DeTable<'_>) -> Result<Option<V6>, Wrong> {
+fn v6(table: &DeTable<'_>) -> Result<Option<V6>, FieldError> {
     let Some(table) = optional(table, "v6", DeValue::as_table)? else { return Ok(None) };
     Ok(Some(V6 { local: required(table, "local", word)?, remote: required(table, "remote", word)? }))
 }
@@ -120,7 +120,7 @@ impl Stored for Drain {
 }
 
 impl Readable for Drain {
-    fn from_table(table: &DeTable<'_>) -> Result<Self, Wrong> {
+    fn from_table(table: &DeTable<'_>) -> Result<Self, FieldError> {
         Ok(Self {
             pid: required(table, "pid", number)?,
             until: required(table, "until", number)?,
@@ -144,16 +144,16 @@ fn optional<'a, 't, T>(
     table: &'a DeTable<'t>,
     key: &'static str,
     read: impl FnOnce(&'a DeValue<'t>) -> Option<T>,
-) -> Result<Option<T>, Wrong> {
-    table.get(key).map(|value| read(value.get_ref()).ok_or(Wrong(key))).transpose()
+) -> Result<Option<T>, FieldError> {
+    table.get(key).map(|value| read(value.get_ref()).ok_or(FieldError(key))).transpose()
 }
 
 fn required<'a, 't, T>(
     table: &'a DeTable<'t>,
     key: &'static str,
     read: impl FnOnce(&'a DeValue<'t>) -> Option<T>,
-) -> Result<T, Wrong> {
-    optional(table, key, read)?.ok_or(Wrong(key))
+) -> Result<T, FieldError> {
+    optional(table, key, read)?.ok_or(FieldError(key))
 }
 
 fn word<T: FromStr>(value: &DeValue<'_>) -> Option<T> {
@@ -189,8 +189,8 @@ mod tests {
     #[test]
     fn an_entry_reads_as_it_was_written() {
         for text in [ENTRY, &with_v6()] {
-            let entry: Entry = read(text).unwrap();
-            assert_eq!(entry.to_text(), text);
+            let record: Record = read(text).unwrap();
+            assert_eq!(record.to_text(), text);
         }
         let drain = "pid = 7\nuntil = 100\nforce = true\n";
         assert_eq!(read::<Drain>(drain).unwrap().to_text(), drain);
@@ -202,7 +202,7 @@ mod tests {
     fn a_record_of_0_1_is_read() {
         let text =
             format!("interface = \"ppp0\"\nindex = 5\nsince = 1700000000\n[v4]\nlocal = \"198.51.100.10\"\n{V6}");
-        let record: Record = text.parse().unwrap();
+        let record: LinkRecord = text.parse().unwrap();
         assert_eq!((record.interface.as_str(), record.index, record.session), ("ppp0", 5, None));
         assert_eq!(record.v4, Some(V4 { local: "198.51.100.10".parse().ok(), gateway: None }));
         assert_eq!(record.v6.unwrap().local, "fe80::1".parse::<std::net::Ipv6Addr>().unwrap());
@@ -226,10 +226,10 @@ mod tests {
             ("[v4]", &format!("{V6}[v4]")),
         ] {
             assert!(ENTRY.contains(from), "{from}");
-            assert!(read::<Entry>(&ENTRY.replace(from, to)).is_err(), "{from} -> {to}");
+            assert!(read::<Record>(&ENTRY.replace(from, to)).is_err(), "{from} -> {to}");
         }
         for (from, to) in [("remote = \"fe80::2\"\n", ""), ("[v6]", "[v6")] {
-            assert!(read::<Entry>(&with_v6().replace(from, to)).is_err(), "{from} -> {to}");
+            assert!(read::<Record>(&with_v6().replace(from, to)).is_err(), "{from} -> {to}");
         }
     }
 
@@ -251,8 +251,8 @@ mod tests {
             let local = local.and_then(|octets| HostAddr::new(octets.into()).ok());
             let v6 = v6.map(|(a, b)| Addresses::V6 { local: a.into(), remote: b.into() });
             let addresses = v6.unwrap_or(Addresses::V4 { local, gateway: local });
-            let entry = Entry { interface, index, names, session, since, link: None, addresses };
-            prop_assert_eq!(read::<Entry>(&entry.to_text()), Ok(entry));
+            let record = Record { interface, index, names, session, since, link: None, addresses };
+            prop_assert_eq!(read::<Record>(&record.to_text()), Ok(record));
         }
     }
 }

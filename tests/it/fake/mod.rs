@@ -12,13 +12,13 @@ use std::ops::Range;
 use multihome::kernel::netlink::socket;
 use multihome::kernel::{self, Kernel};
 use multihome::model::change::Change;
-use multihome::model::firewall::Found;
+use multihome::model::firewall::FoundFirewall;
 use multihome::model::names::{Family, HostAddr, IfName, TableId, Weight};
 use multihome::model::observed::{Address, Interface, InterfaceState, Observed, Scope};
 use multihome::model::routing::FwMark;
 use multihome::model::routing::{
-    Action, Device, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Hop, Leg, NexthopKind, RouteKind, Rule, Selector,
-    WeightedLeg,
+    Action, Device, FoundNextHop, FoundRoute, FoundRule, FoundTarget, NextHop, NexthopKind, NexthopObject, RouteKind,
+    Rule, Selector, WeightedNextHop,
 };
 
 pub const EPERM: i32 = 1;
@@ -43,11 +43,11 @@ pub struct Nic {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Via {
     Nexthop(u32),
-    Legs(Vec<WeightedLeg>),
+    NextHops(Vec<WeightedNextHop>),
     Unreachable,
 }
 
-/// A default route; the devices of its dead legs with it (`RTNH_F_DEAD`).
+/// A default route; the devices of its dead next hops with it (`RTNH_F_DEAD`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     pub table: TableId,
@@ -66,10 +66,10 @@ pub struct Fake {
     /// Those of a family in the kernel's order. One that is not `complete` and has the action `Unreachable` stands
     /// for an action that we have no word for, such as `blackhole`.
     pub rules: Vec<FoundRule>,
-    pub nexthops: Option<BTreeMap<u32, FoundNexthop>>,
+    pub nexthops: Option<BTreeMap<u32, NexthopObject>>,
     pub hash_policy: u8,
     /// Our chains, as iptables-restore has left them.
-    pub firewall: Found,
+    pub firewall: FoundFirewall,
     /// Marks of tracked connections.
     pub tracked: BTreeSet<u32>,
     /// Linux before 4.17: skips selectors that it does not know.
@@ -100,7 +100,7 @@ impl Default for Fake {
             ],
             nexthops: Some(BTreeMap::new()),
             hash_policy: 0,
-            firewall: Found::default(),
+            firewall: FoundFirewall::default(),
             tracked: BTreeSet::new(),
             forgets_ports: false,
         }
@@ -115,7 +115,7 @@ impl Nic {
 
 impl Held {
     fn uses(&self, index: u32) -> bool {
-        matches!(&self.via, Via::Legs(legs) if legs.iter().any(|l| l.leg.device.index == index))
+        matches!(&self.via, Via::NextHops(next_hops) if next_hops.iter().any(|l| l.next_hop.device.index == index))
     }
 }
 
@@ -125,17 +125,19 @@ impl Fake {
         self.nics.values().find(|nic| nic.index == index)
     }
 
-    /// The interface goes down: its legs die (`fib_sync_down_dev`), its nexthop objects go.
+    /// The interface goes down: its next hops die (`fib_sync_down_dev`), its nexthop objects go.
     pub fn down(&mut self, name: &IfName) {
         if let Some(nic) = self.nics.get_mut(name) {
             nic.up = false;
             let index = nic.index;
             self.sync_down(index, false);
-            self.drop_objects(|_, kind| matches!(kind, NexthopKind::Single(leg) if leg.device.index == index));
+            self.drop_objects(
+                |_, kind| matches!(kind, NexthopKind::Single(next_hop) if next_hop.device.index == index),
+            );
         }
     }
 
-    /// It comes up: dead legs by it live again (`fib_sync_up`), nexthop objects do not come back.
+    /// It comes up: dead next hops by it live again (`fib_sync_up`), nexthop objects do not come back.
     pub fn up(&mut self, name: &IfName) {
         if let Some(nic) = self.nics.get_mut(name) {
             nic.up = true;
@@ -145,7 +147,7 @@ impl Fake {
         }
     }
 
-    /// It is unregistered: every route with a leg by it goes, survivors and all.
+    /// It is unregistered: every route with a next hop by it goes, survivors and all.
     pub fn unregister(&mut self, name: &IfName) {
         self.down(name);
         if let Some(nic) = self.nics.remove(name) {
@@ -160,7 +162,9 @@ impl Fake {
             nic.carrier = carrier;
             let index = nic.index;
             if !carrier {
-                self.drop_objects(|_, kind| matches!(kind, NexthopKind::Single(leg) if leg.device.index == index));
+                self.drop_objects(
+                    |_, kind| matches!(kind, NexthopKind::Single(next_hop) if next_hop.device.index == index),
+                );
             }
         }
     }
@@ -180,8 +184,8 @@ impl Fake {
                 return true;
             }
             route.dead.insert(index);
-            let Via::Legs(legs) = &route.via else { return true };
-            !unregister && legs.iter().any(|l| !route.dead.contains(&l.leg.device.index))
+            let Via::NextHops(next_hops) = &route.via else { return true };
+            !unregister && next_hops.iter().any(|l| !route.dead.contains(&l.next_hop.device.index))
         });
     }
 
@@ -207,21 +211,21 @@ impl Fake {
     /// Devices among which the default route of `table` shares out its flows: those of the first
     /// route that is not wholly dead or passed over.
     pub fn carriers(&self, table: TableId) -> Vec<(u32, Weight)> {
-        self.in_use(table).and_then(|route| self.live_legs(route)).unwrap_or_default()
+        self.in_use(table).and_then(|route| self.live_next_hops(route)).unwrap_or_default()
     }
 
     /// The default route of `table` that a lookup ends at.
     pub fn in_use(&self, table: TableId) -> Option<&Held> {
-        self.routes.iter().filter(|route| route.table == table).find(|route| self.live_legs(route).is_some())
+        self.routes.iter().filter(|route| route.table == table).find(|route| self.live_next_hops(route).is_some())
     }
 
     /// Devices of a route, dead ones left out; `None`: the lookup goes on.
-    fn live_legs(&self, route: &Held) -> Option<Vec<(u32, Weight)>> {
+    fn live_next_hops(&self, route: &Held) -> Option<Vec<(u32, Weight)>> {
         match &route.via {
             Via::Unreachable => Some(Vec::new()),
             Via::Nexthop(id) => Some(self.resolve(*id)),
-            Via::Legs(legs) => {
-                let all = legs.iter().map(|l| (l.leg.device.index, l.weight));
+            Via::NextHops(next_hops) => {
+                let all = next_hops.iter().map(|l| (l.next_hop.device.index, l.weight));
                 let live: Vec<_> =
                     all.filter(|(index, _)| !route.dead.contains(index) && !self.passes_over(*index)).collect();
                 (!live.is_empty()).then_some(live)
@@ -237,7 +241,7 @@ impl Fake {
     fn resolve(&self, id: u32) -> Vec<(u32, Weight)> {
         let Some(objects) = &self.nexthops else { return Vec::new() };
         let device = |id, weight| match objects.get(&id).map(|o| &o.kind) {
-            Some(NexthopKind::Single(leg)) => Some((leg.device.index, weight)),
+            Some(NexthopKind::Single(next_hop)) => Some((next_hop.device.index, weight)),
             _ => None,
         };
         match objects.get(&id).map(|o| &o.kind) {
@@ -282,7 +286,7 @@ impl Kernel for Fake {
             .filter(|(name, nic)| scope.interfaces.contains(*name) || scope.indices.contains(&nic.index))
             .map(|nic| (nic.0.clone(), interface(nic)))
             .collect();
-        let known = |leg: &Leg| interfaces.contains_key(&leg.device.name);
+        let known = |next_hop: &NextHop| interfaces.contains_key(&next_hop.device.name);
         let mut tables: BTreeSet<_> = scope.tables.iter().copied().chain([TableId::MAIN]).collect();
         for rule in self.rules.iter().filter(|r| r.protocol == scope.protocol) {
             if let Action::Lookup { table, .. } = rule.rule.action {
@@ -294,14 +298,17 @@ impl Kernel for Fake {
                 id: *id,
                 devices: self.resolve(*id).into_iter().map(|(index, _)| index).collect(),
             },
-            Via::Legs(legs) if legs.iter().all(|l| known(&l.leg)) => FoundTarget::Legs(legs.clone()),
-            Via::Legs(legs) => {
-                let hop =
-                    |l: &WeightedLeg| Hop::new(l.leg.device.index, l.leg.gateway.map(|gateway| gateway.get().into()));
+            Via::NextHops(next_hops) if next_hops.iter().all(|l| known(&l.next_hop)) => {
+                FoundTarget::NextHops(next_hops.clone())
+            }
+            Via::NextHops(next_hops) => {
+                let hop = |l: &WeightedNextHop| {
+                    FoundNextHop::new(l.next_hop.device.index, l.next_hop.gateway.map(|gateway| gateway.get().into()))
+                };
                 FoundTarget::Other {
                     kind: RouteKind::Unicast,
-                    text: FoundTarget::Legs(legs.clone()).to_string(),
-                    hops: legs.iter().map(hop).collect(),
+                    text: FoundTarget::NextHops(next_hops.clone()).to_string(),
+                    hops: next_hops.iter().map(hop).collect(),
                 }
             }
             Via::Unreachable => {
@@ -316,15 +323,15 @@ impl Kernel for Fake {
         });
         let routes = routes.collect();
         let nexthops = self.nexthops.as_ref().map(|objects| {
-            let seen = |object: &FoundNexthop| match &object.kind {
-                NexthopKind::Single(leg) if !known(leg) => {
-                    FoundNexthop { kind: NexthopKind::Elsewhere, ..object.clone() }
+            let seen = |object: &NexthopObject| match &object.kind {
+                NexthopKind::Single(next_hop) if !known(next_hop) => {
+                    NexthopObject { kind: NexthopKind::ForeignDevice, ..object.clone() }
                 }
                 _ => object.clone(),
             };
             objects.iter().map(|(id, object)| (*id, seen(object))).collect()
         });
-        let firewall = if scope.firewall { self.firewall.clone() } else { Found::default() };
+        let firewall = if scope.firewall { self.firewall.clone() } else { FoundFirewall::default() };
         Ok(Observed {
             interfaces,
             routes,
@@ -345,7 +352,7 @@ impl Kernel for Fake {
         Ok(all.map(|(name, nic)| (Device { index: nic.index, name: name.clone() }, nic.group)).collect())
     }
 
-    fn is_pinned(&mut self, pin: FwMark) -> Result<bool, kernel::Error> {
+    fn has_connections(&mut self, pin: FwMark) -> Result<bool, kernel::Error> {
         Ok(self.tracked.iter().any(|mark| mark & pin.mask == pin.value))
     }
 

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 
 use multihome::model::change::Change;
-use multihome::model::firewall::{self, Batch, Seal};
+use multihome::model::firewall::{self, Batch, Fingerprint};
 use multihome::model::names::{HostAddr, TableId, Weight};
 use multihome::model::numbering::KERNEL;
 use multihome::model::routing::{
-    Action, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Hop, Leg, Member, NexthopKind, RouteKind, Rule, Selector,
-    Target,
+    Action, FoundNextHop, FoundRoute, FoundRule, FoundTarget, Member, NextHop, NexthopKind, NexthopObject, RouteKind,
+    Rule, Selector, Target,
 };
 
 use super::{EINVAL, Fake, Held, Via};
@@ -39,15 +39,17 @@ impl Fake {
                 self.nics.values_mut().find(|nic| nic.index == device.index).ok_or(ENODEV)?.group = *group;
             }
             Change::Firewall(batch) => self.restore(batch)?,
-            Change::Forget(pin) => self.tracked.retain(|mark| mark & pin.mask != pin.value),
+            Change::FlushConnections(pin) => self.tracked.retain(|mark| mark & pin.mask != pin.value),
             Change::HashPolicy(policy) => self.hash_policy = *policy,
-            Change::Nexthop { id, leg } => self.put_object(*id, protocol, NexthopKind::Single(leg.clone()))?,
+            Change::Nexthop { id, next_hop } => {
+                self.put_object(*id, protocol, NexthopKind::Single(next_hop.clone()))?
+            }
             Change::Group { id, members } => self.put_object(*id, protocol, NexthopKind::Group(members.clone()))?,
             Change::DeleteNexthop(id) => self.drop_objects(|object, _| object == *id),
             Change::Route(route) => {
                 let via = match &route.target {
                     Target::Group(id) => Via::Nexthop(*id),
-                    Target::Legs(legs) => Via::Legs(legs.clone()),
+                    Target::NextHops(next_hops) => Via::NextHops(next_hops.clone()),
                 };
                 self.replace_route(Held::new(route.table, route.metric, protocol, via))?;
             }
@@ -74,13 +76,13 @@ impl Fake {
             let jump = |rule: &str| rule.strip_prefix("-j ").filter(|to| firewall::is_ours(to)).map(str::to_owned);
             match what {
                 "-A" => {
-                    let seal = Seal::find(rule.as_bytes()).map(firewall::FoundRule::Sealed);
-                    let rule = seal.or_else(|| jump(rule).map(firewall::FoundRule::Jump));
-                    chains.entry(chain.to_owned()).or_default().push(rule.unwrap_or(firewall::FoundRule::Other));
+                    let fingerprint = Fingerprint::find(rule.as_bytes()).map(firewall::FoundChainRule::Fingerprint);
+                    let rule = fingerprint.or_else(|| jump(rule).map(firewall::FoundChainRule::Jump));
+                    chains.entry(chain.to_owned()).or_default().push(rule.unwrap_or(firewall::FoundChainRule::Other));
                 }
                 "-D" => {
                     let rules = chains.get_mut(chain).ok_or(ENOENT)?;
-                    let gone = jump(rule).map(firewall::FoundRule::Jump);
+                    let gone = jump(rule).map(firewall::FoundChainRule::Jump);
                     let at = rules.iter().position(|r| Some(r) == gone.as_ref()).ok_or(ENOENT)?;
                     rules.remove(at);
                 }
@@ -99,12 +101,12 @@ impl Fake {
 
     /// `RTM_NEWNEXTHOP` with REPLACE, whoever made what is there.
     pub fn put_object(&mut self, id: u32, protocol: u8, kind: NexthopKind) -> Result<(), i32> {
-        if let NexthopKind::Single(leg) = &kind {
-            let nic = self.nic(leg.device.index).ok_or(EINVAL)?;
+        if let NexthopKind::Single(next_hop) = &kind {
+            let nic = self.nic(next_hop.device.index).ok_or(EINVAL)?;
             if !nic.carrier {
                 return Err(ENETDOWN);
             }
-            self.check_leg(leg)?;
+            self.check_next_hop(next_hop)?;
         }
         let objects = self.nexthops.as_mut().ok_or(EINVAL)?;
         if let NexthopKind::Group(members) = &kind {
@@ -117,7 +119,7 @@ impl Fake {
             }
         }
         let group = matches!(kind, NexthopKind::Group(_));
-        let mut object = FoundNexthop { protocol, kind };
+        let mut object = NexthopObject { protocol, kind };
         if let Some(old) = objects.get(&id) {
             if group != matches!(old.kind, NexthopKind::Group(_)) {
                 return Err(EINVAL);
@@ -131,19 +133,19 @@ impl Fake {
     }
 
     /// `fib_check_nh()`.
-    fn check_leg(&self, leg: &Leg) -> Result<(), i32> {
-        let nic = self.nic(leg.device.index).ok_or(ENODEV)?;
-        match leg.gateway {
+    fn check_next_hop(&self, next_hop: &NextHop) -> Result<(), i32> {
+        let nic = self.nic(next_hop.device.index).ok_or(ENODEV)?;
+        match next_hop.gateway {
             _ if !nic.up => Err(ENETDOWN),
-            Some(gateway) if !leg.onlink && !nic.reaches(gateway) => Err(ENETUNREACH),
-            None if leg.onlink => Err(EINVAL),
+            Some(gateway) if !next_hop.onlink && !nic.reaches(gateway) => Err(ENETUNREACH),
+            None if next_hop.onlink => Err(EINVAL),
             _ => Ok(()),
         }
     }
 
     fn check_via(&self, via: &Via) -> Result<(), i32> {
         match via {
-            Via::Legs(legs) => legs.iter().try_for_each(|l| self.check_leg(&l.leg)),
+            Via::NextHops(next_hops) => next_hops.iter().try_for_each(|l| self.check_next_hop(&l.next_hop)),
             Via::Nexthop(id) if self.resolve(*id).is_empty() => Err(EINVAL),
             Via::Nexthop(_) | Via::Unreachable => Ok(()),
         }
@@ -203,9 +205,9 @@ impl Fake {
 
 impl Held {
     pub fn new(table: TableId, metric: u32, protocol: u8, mut via: Via) -> Self {
-        // The kernel keeps no weight of a single leg.
-        if let Via::Legs(legs) = &mut via
-            && let [only] = &mut legs[..]
+        // The kernel keeps no weight of a single next hop.
+        if let Via::NextHops(next_hops) = &mut via
+            && let [only] = &mut next_hops[..]
         {
             only.weight = Weight::default();
         }
@@ -214,35 +216,40 @@ impl Held {
 }
 
 /// `fib_table_delete()`, `fib_nh_match()`: what is not given is not compared, metric 0 is not given,
-/// and of several legs a single one is compared with the first only.
+/// and of several next hops a single one is compared with the first only.
 fn is_deleted_by(held: &Held, wanted: &FoundRoute) -> bool {
     let place = held.table == wanted.table && (wanted.metric == 0 || held.metric == wanted.metric);
     if !place || held.protocol != wanted.protocol {
         return false;
     }
-    let hop = |held: &Leg, device: u32, gateway: Option<HostAddr>| {
+    let hop = |held: &NextHop, device: u32, gateway: Option<HostAddr>| {
         held.device.index == device && (gateway.is_none() || gateway == held.gateway)
     };
     match (&wanted.target, &held.via) {
         (FoundTarget::Nexthop { id, .. }, via) => *via == Via::Nexthop(*id),
-        (FoundTarget::Legs(wanted), Via::Legs(held)) => {
+        (FoundTarget::NextHops(wanted), Via::NextHops(held)) => {
             let compared = if wanted.len() == 1 { 1 } else { held.len() };
             wanted.len() >= compared
-                && held.iter().zip(wanted).take(compared).all(|(h, w)| hop(&h.leg, w.leg.device.index, w.leg.gateway))
+                && held
+                    .iter()
+                    .zip(wanted)
+                    .take(compared)
+                    .all(|(h, w)| hop(&h.next_hop, w.next_hop.device.index, w.next_hop.gateway))
         }
         (FoundTarget::Other { kind, .. }, Via::Unreachable) => *kind == RouteKind::Unreachable,
-        // Without any leg what is by a nexthop object matches as well as all else of the type.
+        // Without any next hop what is by a nexthop object matches as well as all else of the type.
         (FoundTarget::Other { kind, hops, .. }, via) if hops.is_empty() => {
             *kind == RouteKind::Unicast && !matches!(via, Via::Unreachable)
         }
-        (FoundTarget::Other { hops, .. }, Via::Legs(held)) => {
-            let gateway = |leg: &Leg| leg.gateway.map(|gateway| gateway.get().into());
-            let same =
-                |leg: &Leg, w: &Hop| leg.device.index == w.device && (w.gateway.is_none() || w.gateway == gateway(leg));
+        (FoundTarget::Other { hops, .. }, Via::NextHops(held)) => {
+            let gateway = |next_hop: &NextHop| next_hop.gateway.map(|gateway| gateway.get().into());
+            let same = |next_hop: &NextHop, w: &FoundNextHop| {
+                next_hop.device.index == w.device && (w.gateway.is_none() || w.gateway == gateway(next_hop))
+            };
             let compared = if hops.len() == 1 { 1 } else { held.len() };
-            hops.len() >= compared && held.iter().zip(hops).take(compared).all(|(h, w)| same(&h.leg, w))
+            hops.len() >= compared && held.iter().zip(hops).take(compared).all(|(h, w)| same(&h.next_hop, w))
         }
-        (FoundTarget::Legs(_), _) | (FoundTarget::Other { .. }, Via::Nexthop(_)) => false,
+        (FoundTarget::NextHops(_), _) | (FoundTarget::Other { .. }, Via::Nexthop(_)) => false,
     }
 }
 

@@ -22,7 +22,7 @@ use ipnet::Ipv4Net;
 use multihome::model::names::{Family, HostAddr, TableId, Weight};
 use multihome::model::observed::Address;
 use multihome::model::routing::{
-    Action, Device, FoundNexthop, FoundRule, Leg, Member, NexthopKind, Rule, Selector, WeightedLeg,
+    Action, Device, FoundRule, Member, NextHop, NexthopKind, NexthopObject, Rule, Selector, WeightedNextHop,
 };
 use multihome::model::routing::{FwMark, PortRange, UidRange};
 
@@ -121,27 +121,27 @@ impl Fake {
         if let Some(id) = words.after("nhid") {
             route.via = Via::Nexthop(id);
         } else if !words.is("unreachable") {
-            let mut legs = Vec::new();
-            while words.is("nexthop") || legs.is_empty() {
-                let leg = self.leg(words);
+            let mut next_hops = Vec::new();
+            while words.is("nexthop") || next_hops.is_empty() {
+                let next_hop = self.next_hop(words);
                 if words.is("dead") {
-                    route.dead.insert(leg.device.index);
+                    route.dead.insert(next_hop.device.index);
                 }
                 let weight = words.after("weight").map_or(Weight::default(), |n| Weight::new(n).unwrap());
-                legs.push(WeightedLeg { leg, weight });
+                next_hops.push(WeightedNextHop { next_hop, weight });
             }
-            route.via = Via::Legs(legs);
+            route.via = Via::NextHops(next_hops);
         }
         let at = self.place(table, metric).end;
         self.routes.insert(at, route);
     }
 
-    fn leg(&self, words: &mut Words<'_>) -> Leg {
+    fn next_hop(&self, words: &mut Words<'_>) -> NextHop {
         let gateway = words.after("via");
         words.has("dev");
         let name = words.value();
         let nic = self.nics.get(&name).unwrap_or_else(|| panic!("no link {name} before: {}", words.1));
-        Leg { device: Device { index: nic.index, name }, gateway, onlink: words.is("onlink") }
+        NextHop { device: Device { index: nic.index, name }, gateway, onlink: words.is("onlink") }
     }
 
     fn read_nexthop(&mut self, words: &mut Words<'_>) {
@@ -149,10 +149,10 @@ impl Fake {
         let id = words.value();
         let kind = match words.after::<String>("group") {
             Some(members) => NexthopKind::Group(members.split('/').map(member).collect()),
-            None => NexthopKind::Single(self.leg(words)),
+            None => NexthopKind::Single(self.next_hop(words)),
         };
         words.has("protocol");
-        let object = FoundNexthop { protocol: words.value(), kind };
+        let object = NexthopObject { protocol: words.value(), kind };
         self.nexthops.as_mut().expect("this kernel has no nexthops").insert(id, object);
     }
 }
@@ -202,13 +202,15 @@ fn rule(words: &mut Words<'_>, family: Family) -> FoundRule {
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "route table {} default metric {} protocol {}", self.table, self.metric, self.protocol)?;
-        let dead = |leg: &Leg| if self.dead.contains(&leg.device.index) { " dead" } else { "" };
+        let dead = |next_hop: &NextHop| if self.dead.contains(&next_hop.device.index) { " dead" } else { "" };
         match &self.via {
             Via::Nexthop(id) => write!(f, " nhid {id}"),
             Via::Unreachable => f.write_str(" unreachable"),
-            Via::Legs(legs) => match &legs[..] {
-                [only] => write!(f, " {}{}", only.leg, dead(&only.leg)),
-                _ => legs.iter().try_for_each(|l| write!(f, " nexthop {}{} weight {}", l.leg, dead(&l.leg), l.weight)),
+            Via::NextHops(next_hops) => match &next_hops[..] {
+                [only] => write!(f, " {}{}", only.next_hop, dead(&only.next_hop)),
+                _ => next_hops
+                    .iter()
+                    .try_for_each(|l| write!(f, " nexthop {}{} weight {}", l.next_hop, dead(&l.next_hop), l.weight)),
             },
         }
     }
@@ -252,15 +254,15 @@ impl fmt::Display for Fake {
         if self.nexthops.is_none() {
             writeln!(f, "nexthops none")?;
         }
-        for (id, FoundNexthop { protocol, kind }) in self.nexthops.iter().flatten() {
+        for (id, NexthopObject { protocol, kind }) in self.nexthops.iter().flatten() {
             write!(f, "nexthop id {id} ")?;
             match kind {
-                NexthopKind::Single(leg) => write!(f, "{leg}")?,
+                NexthopKind::Single(next_hop) => write!(f, "{next_hop}")?,
                 NexthopKind::Group(members) => {
                     let members: Vec<_> = members.iter().map(|m| format!("{},{}", m.id, m.weight)).collect();
                     write!(f, "group {}", members.join("/"))?;
                 }
-                NexthopKind::Elsewhere | NexthopKind::Other => f.write_str("of a kind that the fake has not")?,
+                NexthopKind::ForeignDevice | NexthopKind::Other => f.write_str("of a kind that the fake has not")?,
             }
             writeln!(f, " protocol {protocol}")?;
         }

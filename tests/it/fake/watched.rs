@@ -39,8 +39,8 @@ impl<F: FnMut(usize, &Change, &mut Fake) -> Result<(), i32>> Kernel for Watched<
         self.fake.in_groups(groups)
     }
 
-    fn is_pinned(&mut self, pin: FwMark) -> Result<bool, kernel::Error> {
-        self.fake.is_pinned(pin)
+    fn has_connections(&mut self, pin: FwMark) -> Result<bool, kernel::Error> {
+        self.fake.has_connections(pin)
     }
 
     fn flush_route_cache(&mut self) -> Result<(), kernel::Error> {

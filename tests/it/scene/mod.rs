@@ -5,13 +5,15 @@ use std::path::Path;
 
 use ipnet::Ipv4Net;
 use multihome::config::{self, Config};
-use multihome::event::{Addresses, Change, Event, Family};
+use multihome::event::{Addresses, Event, EventKind, Family};
 use multihome::model::names::{HostAddr, IfName, TableId, Weight};
 use multihome::model::observed::Address;
-use multihome::model::routing::{Action, Device, FoundRule, Leg, Member, NexthopKind, Rule, Selector, WeightedLeg};
-use multihome::reconcile::{About, reconcile};
+use multihome::model::routing::{
+    Action, Device, FoundRule, Member, NextHop, NexthopKind, Rule, Selector, WeightedNextHop,
+};
+use multihome::reconcile::{FlushScope, reconcile};
 use multihome::state::clock::Moment;
-use multihome::state::records::{Entries, Records};
+use multihome::state::records::{LinkRecords, Records};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -28,7 +30,7 @@ pub struct Scene {
     /// The configuration as text, and what has happened.
     story: String,
     pub config: Config,
-    pub records: Records,
+    pub records: LinkRecords,
     pub fake: Fake,
 }
 
@@ -220,8 +222,8 @@ fn address(local: HostAddr, len: u8) -> Address {
 
 struct World {
     fake: Fake,
-    said: Entries,
-    records: Records,
+    said: Records,
+    records: LinkRecords,
     next: u32,
     old: Config,
     new: Config,
@@ -233,22 +235,22 @@ impl World {
     }
 
     /// The event as a hook records it.
-    fn note(&mut self, link: usize, change: Change, session: Option<u32>) {
+    fn note(&mut self, link: usize, kind: EventKind, session: Option<u32>) {
         let interface = self.interface(link);
         let index = self.fake.nics.get(&interface).map(|nic| nic.index);
-        let event = Event { change, interface, names: vec![], session };
+        let event = Event { kind, interface, names: vec![], session };
         let now = Moment { unix: 0, since_boot: self.next.into(), boot: String::new() };
         let effect = self.said.effect(&event, index, Some(&self.new), now);
         self.said.carry_out(&effect);
-        self.records = self.said.records(&self.new);
+        self.records = self.said.by_link(&self.new);
     }
 
-    /// A leg by an interface, through the peer of its address if it has one.
-    fn leg(&self, name: &IfName) -> Option<WeightedLeg> {
+    /// A next hop by an interface, through the peer of its address if it has one.
+    fn next_hop(&self, name: &IfName) -> Option<WeightedNextHop> {
         let nic = self.fake.nics.get(name)?;
         let gateway = nic.addresses.first().map(|a| HostAddr::new(a.reaches.hosts().last().unwrap()).unwrap());
-        let leg = Leg { device: Device { index: nic.index, name: name.clone() }, gateway, onlink: false };
-        Some(WeightedLeg { leg, weight: Weight::default() })
+        let next_hop = NextHop { device: Device { index: nic.index, name: name.clone() }, gateway, onlink: false };
+        Some(WeightedNextHop { next_hop, weight: Weight::default() })
     }
 
     fn step(&mut self, step: &Step) {
@@ -259,21 +261,22 @@ impl World {
                 let name = self.interface(link);
                 self.fake.down(&name);
                 self.fake.strip(&name);
-                self.note(link, Change::Down(Family::V4), None);
+                self.note(link, EventKind::Down(Family::V4), None);
             }
             Step::Unregister(link) => self.fake.unregister(&self.interface(link)),
             Step::Carrier(link, on) => self.fake.carrier(&self.interface(link), on),
             Step::Strip(link) => self.fake.strip(&self.interface(link)),
             Step::Down(link) => self.fake.down(&self.interface(link)),
             Step::PppdDefault(link) => {
-                if let Some(leg) = self.leg(&self.interface(link)) {
-                    self.fake.prepend_route(Held::new(TableId::MAIN, 0, 3, Via::Legs(vec![leg])));
+                if let Some(next_hop) = self.next_hop(&self.interface(link)) {
+                    self.fake.prepend_route(Held::new(TableId::MAIN, 0, 3, Via::NextHops(vec![next_hop])));
                 }
             }
             Step::ForeignDefault { metric, lan, link, table } => {
-                let lan = lan.then(|| self.leg(&LAN.parse().unwrap())).flatten();
-                let legs: Vec<_> = link.and_then(|l| self.leg(&self.interface(l))).into_iter().chain(lan).collect();
-                let via = if legs.is_empty() { Via::Unreachable } else { Via::Legs(legs) };
+                let lan = lan.then(|| self.next_hop(&LAN.parse().unwrap())).flatten();
+                let next_hops: Vec<_> =
+                    link.and_then(|l| self.next_hop(&self.interface(l))).into_iter().chain(lan).collect();
+                let via = if next_hops.is_empty() { Via::Unreachable } else { Via::NextHops(next_hops) };
                 self.fake.prepend_route(Held::new(TableId::observed(table), metric, 4, via));
             }
             Step::Rule { priority, protocol, from, complete, table } => {
@@ -289,8 +292,9 @@ impl World {
             }
             Step::Nexthop { id, protocol, group } => self.nexthop(id, protocol, group),
             Step::OwnDefault { metric, link } => {
-                if let Some(leg) = self.leg(&self.interface(link)) {
-                    let _ = self.fake.replace_route(Held::new(TableId::MAIN, metric, OURS, Via::Legs(vec![leg])));
+                if let Some(next_hop) = self.next_hop(&self.interface(link)) {
+                    let _ =
+                        self.fake.replace_route(Held::new(TableId::MAIN, metric, OURS, Via::NextHops(vec![next_hop])));
                 }
             }
             Step::Strict(link) => {
@@ -308,7 +312,7 @@ impl World {
             Step::Hook { old, until } => {
                 let config = if old { &self.old } else { &self.new };
                 let kill = |made, _: &_, _: &mut _| if Some(made) == until { Err(EPERM) } else { Ok(()) };
-                let _ = reconcile(config, &self.records, &About::All, &mut Watched::new(&mut self.fake, kill));
+                let _ = reconcile(config, &self.records, &FlushScope::All, &mut Watched::new(&mut self.fake, kill));
             }
         }
     }
@@ -337,11 +341,11 @@ impl World {
         (nic.carrier, nic.addresses) = (true, addresses);
         let session = Some(nic.index);
         self.fake.up(&name);
-        self.note(link, Change::Up(Addresses::V4 { local: Some(local), gateway: Some(gateway) }), session);
+        self.note(link, EventKind::Up(Addresses::V4 { local: Some(local), gateway: Some(gateway) }), session);
     }
 
     fn nexthop(&mut self, id: u32, protocol: u8, group: bool) {
-        let lan = self.leg(&LAN.parse().unwrap()).unwrap().leg;
+        let lan = self.next_hop(&LAN.parse().unwrap()).unwrap().next_hop;
         let kind = if group {
             // A group wants a member, somebody's own.
             let _ = self.fake.put_object(9001, 4, NexthopKind::Single(lan));

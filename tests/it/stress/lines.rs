@@ -142,22 +142,23 @@ pub fn wanted(mode: &str, lines: &Lines) -> Vec<String> {
         let group = 7099 + tier;
         let share = |n: &usize| if WEIGHTS[*n] == 1 { String::new() } else { format!(",{}", WEIGHTS[*n]) };
         let ids: Vec<_> = members.iter().map(|n| format!("{}{}", 7001 + n, share(n))).collect();
-        let leg = |n: &usize| lines.up[*n].as_ref().map(|s| format!("via {} dev {}", s.remote, s.device)).unwrap();
-        let legs: Vec<_> = members.iter().map(|n| format!("nexthop {} weight {}", leg(n), WEIGHTS[*n])).collect();
+        let next_hop = |n: &usize| lines.up[*n].as_ref().map(|s| format!("via {} dev {}", s.remote, s.device)).unwrap();
+        let next_hops: Vec<_> =
+            members.iter().map(|n| format!("nexthop {} weight {}", next_hop(n), WEIGHTS[*n])).collect();
         let nhid = if mode == "objects" { format!("nhid {group} ") } else { String::new() };
         let metric = if tier == 1 { String::new() } else { format!(" metric {}", tier - 1) };
         if mode == "objects" {
             all.push(format!("id {group} group {} proto 77", ids.join("/")));
         }
         match &members[..] {
-            [only] => all.push(format!("default {nhid}{} proto 77{metric}", leg(only))),
-            _ => all.push(format!("default {nhid}proto 77{metric} {}", legs.join(" "))),
+            [only] => all.push(format!("default {nhid}{} proto 77{metric}", next_hop(only))),
+            _ => all.push(format!("default {nhid}proto 77{metric} {}", next_hops.join(" "))),
         }
     }
     normalised(all)
 }
 
-/// Sorted, and so the legs of a route.
+/// Sorted, and so the next hops of a route.
 pub fn normalised(lines: Vec<String>) -> Vec<String> {
     let sorted = |line: String| {
         let mut parts: Vec<_> = line.split(" nexthop ").map(str::to_owned).collect();

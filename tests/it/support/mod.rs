@@ -258,7 +258,7 @@ fn all_defaults(table: &str) -> Vec<String> {
     routes().into_iter().filter(|line| line.starts_with("default ") && of_table(line)).collect()
 }
 
-/// There is a way to the Internet, whichever leg a packet's hash chooses.
+/// There is a way to the Internet, whichever next hop a packet's hash chooses.
 pub fn has_default() -> bool {
     let mut probe = multihome::ctl::probe::Probe::open().unwrap();
     let mut ways = (0..32).map(|n| probe.device_towards(Ipv4Addr::new(100, 64, n, 1)).unwrap());

@@ -10,7 +10,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage};
 use nix::libc;
 
-use crate::ctl::lookup::{Answer, FibLeg, FibRoute, Packet, Tables, walk};
+use crate::ctl::lookup::{Answer, FibNextHop, FibRoute, Packet, Tables, walk};
 use crate::kernel::netlink::constants::{
     IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, RTA_DPORT, RTA_IP_PROTO, RTA_SPORT, RTM_GETNEXTHOP, RTM_GETROUTE,
 };
@@ -20,7 +20,7 @@ use crate::kernel::netlink::socket::Socket;
 use crate::kernel::observe::{routes, rules};
 use crate::kernel::{Error, interface, observe, parse, read};
 use crate::model::names::{IfName, TableId};
-use crate::model::routing::{FoundRule, Hop, RouteKind};
+use crate::model::routing::{FoundNextHop, FoundRule, RouteKind};
 
 mod neighbour;
 
@@ -107,7 +107,7 @@ impl Fib {
         // Before 4.13 it does not know this flag, and answers with prefix length 32.
         let matched = self.get(packet, RouteFlags::LookupTable | RouteFlags::FibMatch)?.ok();
         let matched = matched.map(|body| Route::parse(&body).map(|route| route.prefix.prefix_len())).transpose();
-        let Hop { device, gateway, .. } = way.hops().next().unwrap_or(Hop::new(0, None));
+        let FoundNextHop { device, gateway, .. } = way.hops().next().unwrap_or(FoundNextHop::new(0, None));
         Ok(Ok(Answer::Way {
             table: way.table,
             prefix_len: matched.map_err(read("a route"))?,
@@ -204,21 +204,21 @@ impl Fib {
 
     fn route(&mut self, found: &Route<'_>) -> Result<FibRoute, Error> {
         let Route { table, prefix, tos, metric, protocol, kind, nexthop, .. } = *found;
-        let mut legs = found.hops().map(|hop| self.leg(hop)).collect::<Result<Vec<_>, _>>()?;
-        // With net.ipv4.nexthop_compat_mode=0 the legs stand in the objects only.
-        if let (true, Some(id)) = (legs.is_empty(), nexthop) {
-            legs = self.object(id)?;
+        let mut next_hops = found.hops().map(|hop| self.next_hop(hop)).collect::<Result<Vec<_>, _>>()?;
+        // With net.ipv4.nexthop_compat_mode=0 the next hops stand in the objects only.
+        if let (true, Some(id)) = (next_hops.is_empty(), nexthop) {
+            next_hops = self.object(id)?;
         }
-        Ok(FibRoute { table, prefix, tos, metric, protocol, kind, nexthop, legs })
+        Ok(FibRoute { table, prefix, tos, metric, protocol, kind, nexthop, next_hops })
     }
 
-    fn leg(&mut self, hop: Hop) -> Result<FibLeg, Error> {
+    fn next_hop(&mut self, hop: FoundNextHop) -> Result<FibNextHop, Error> {
         let Device { name, group } = self.device(hop.device)?;
-        Ok(FibLeg { hop, name, group })
+        Ok(FibNextHop { hop, name, group })
     }
 
-    /// The legs of a nexthop object, or of a group's members.
-    pub fn object(&mut self, id: u32) -> Result<Vec<FibLeg>, Error> {
+    /// The next hops of a nexthop object, or of a group's members.
+    pub fn object(&mut self, id: u32) -> Result<Vec<FibNextHop>, Error> {
         let each = |all: &mut Vec<NexthopMessage>, body: &[u8]| {
             all.push(parse(body)?);
             Ok(ControlFlow::Continue(()))
@@ -230,13 +230,13 @@ impl Fib {
             Some(members) => members.iter().map(|member| (member.id, member.weight)).collect(),
             None => vec![(id, 1)],
         };
-        let mut legs = Vec::new();
+        let mut next_hops = Vec::new();
         for (member, weight) in members {
             if let Some(hop) = of(member).and_then(NexthopMessage::hop) {
-                legs.push(self.leg(Hop { weight, ..hop })?);
+                next_hops.push(self.next_hop(FoundNextHop { weight, ..hop })?);
             }
         }
-        Ok(legs)
+        Ok(next_hops)
     }
 
     /// Index of an interface by its name.

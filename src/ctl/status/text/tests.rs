@@ -11,13 +11,13 @@ use crate::ctl::detours::Detour;
 use crate::model::names::{Family, HostAddr, TableId};
 use crate::model::observed::{Address, Interface, InterfaceState, Observed};
 use crate::model::routing::{
-    Action, Device, FoundNexthop, FoundRoute, FoundRule, FoundTarget, Hop, NexthopKind, RouteKind, Rule, Selector,
-    Target,
+    Action, Device, FoundNextHop, FoundRoute, FoundRule, FoundTarget, NexthopKind, NexthopObject, RouteKind, Rule,
+    Selector, Target,
 };
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LinkStates;
 use crate::state::drain::Drain;
-use crate::state::records::{Record, Records, V4};
+use crate::state::records::{LinkRecord, LinkRecords, V4};
 
 const CONFIG: &str = r#"
 [settings]
@@ -57,7 +57,7 @@ const NOW: u64 = 1_800_000_000;
 /// A server, of which the tests take pieces away.
 struct Server {
     config: Config,
-    records: Records,
+    records: LinkRecords,
     observed: Observed,
     counters: BTreeMap<crate::model::names::IfName, Counters>,
     detours: Vec<Detour>,
@@ -68,7 +68,7 @@ impl Server {
     fn new() -> Self {
         let mut server = Self {
             config: config::parse(CONFIG, Path::new("f")).unwrap(),
-            records: Records::new(),
+            records: LinkRecords::new(),
             observed: Observed { nexthops: Some(BTreeMap::new()), ..Observed::default() },
             counters: BTreeMap::new(),
             detours: Vec::new(),
@@ -106,7 +106,7 @@ impl Server {
         ] {
             let v4 = V4 { local: local.parse().ok(), gateway: gateway.map(|g| g.parse().unwrap()) };
             let interface = interface.parse().unwrap();
-            let record = Record { interface, index, session: None, since: NOW - age, v4: Some(v4), v6: None };
+            let record = LinkRecord { interface, index, session: None, since: NOW - age, v4: Some(v4), v6: None };
             server.records.insert(link.parse().unwrap(), record);
         }
         server.apply();
@@ -118,7 +118,7 @@ impl Server {
         let states = LinkStates::new(&self.config, &self.records, &self.observed);
         let desired = Desired::new(&self.config, &states.routed(), DefaultRouteMode::Objects);
         let protocol = self.config.settings.protocol;
-        let nexthop = |kind| FoundNexthop { protocol, kind };
+        let nexthop = |kind| NexthopObject { protocol, kind };
         let singles = desired.nexthops.iter().map(|(id, leg)| (*id, nexthop(NexthopKind::Single(leg.clone()))));
         let groups = desired.groups.iter().map(|(id, all)| (*id, nexthop(NexthopKind::Group(all.clone()))));
         let nexthops: BTreeMap<_, _> = singles.chain(groups).collect();
@@ -128,7 +128,7 @@ impl Server {
             protocol,
             target: match &route.target {
                 Target::Group(id) => FoundTarget::Nexthop { id: *id, devices: vec![] },
-                Target::Legs(legs) => FoundTarget::Legs(legs.clone()),
+                Target::NextHops(legs) => FoundTarget::NextHops(legs.clone()),
             },
         });
         self.observed.routes = routes.collect();
@@ -308,7 +308,7 @@ fn a_foreign_default_is_shown_with_what_to_do() {
     let target = FoundTarget::Other {
         kind: RouteKind::Unicast,
         text: "via 192.168.1.1 dev eth9".to_owned(),
-        hops: vec![Hop::new(9, "192.168.1.1".parse().ok())],
+        hops: vec![FoundNextHop::new(9, "192.168.1.1".parse().ok())],
     };
     server.observed.routes.retain(|route| route.table != TableId::MAIN || route.metric >= 4_000_000);
     let foreign = FoundRoute { table: TableId::MAIN, metric: 0, protocol: 16, target };

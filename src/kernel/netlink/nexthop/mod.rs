@@ -36,7 +36,7 @@ use netlink_packet_route::route::{RouteFlags, RouteProtocol, RouteScope};
 use crate::kernel::netlink::constants::{
     NHA_BLACKHOLE, NHA_GATEWAY, NHA_GROUP, NHA_GROUP_TYPE, NHA_ID, NHA_OIF, NHA_OP_FLAG_RESP_GRP_RESVD_0, NHA_OP_FLAGS,
 };
-use crate::model::routing::Hop;
+use crate::model::routing::FoundNextHop;
 
 #[cfg(test)]
 mod tests;
@@ -85,7 +85,6 @@ impl Parseable<[u8]> for NexthopHeader {
 /// A member of a group: `struct nexthop_grp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NexthopGroupEntry {
-    /// The member's id.
     pub id: u32,
     /// Its share of the flows, from 1. More than 255 needs kernel 6.12, and is EINVAL before (`nh_check_attr_group`: the
     /// value on the wire, one less, may be 254).
@@ -113,7 +112,6 @@ impl NexthopGroupEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NexthopAttribute {
-    /// The object's id.
     Id(u32),
     /// The members; then the object is a group. At most 8191 of them fit.
     Group(Vec<NexthopGroupEntry>),
@@ -121,13 +119,10 @@ pub enum NexthopAttribute {
     GroupType(u16),
     /// Drops what is sent to it.
     Blackhole,
-    /// Index of the device.
     Oif(u32),
-    /// The gateway.
     Gateway(IpAddr),
     /// Says more about the answer.
     OpFlags(u32),
-    /// Anything else.
     Other(DefaultNla),
 }
 
@@ -201,7 +196,6 @@ fn parse_group(value: &[u8], high_byte: bool) -> Result<Vec<NexthopGroupEntry>, 
 /// A nexthop object, or a request about some.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NexthopMessage {
-    /// The fixed part.
     pub header: NexthopHeader,
     /// The rest. The kernel asks for no order.
     pub attributes: Vec<NexthopAttribute>,
@@ -234,7 +228,6 @@ impl NexthopMessage {
         Self { attributes: vec![NexthopAttribute::Id(id)], ..Self::default() }
     }
 
-    /// The object's id.
     pub(crate) fn id(&self) -> Option<u32> {
         self.attributes.iter().find_map(|a| if let NexthopAttribute::Id(id) = a { Some(*id) } else { None })
     }
@@ -245,7 +238,7 @@ impl NexthopMessage {
     }
 
     /// Where it leads, if it is no group and leads out of a device.
-    pub(crate) fn hop(&self) -> Option<Hop> {
+    pub(crate) fn hop(&self) -> Option<FoundNextHop> {
         let flags = self.header.flags;
         let (mut device, mut gateway) = (None, None);
         for attribute in &self.attributes {
@@ -256,7 +249,7 @@ impl NexthopMessage {
             }
         }
         let (onlink, dead) = (flags.contains(RouteFlags::Onlink), flags.contains(RouteFlags::Dead));
-        Some(Hop { onlink, dead, ..Hop::new(device?, gateway) })
+        Some(FoundNextHop { onlink, dead, ..FoundNextHop::new(device?, gateway) })
     }
 
     /// What asks for all objects, groups included.

@@ -2,25 +2,25 @@
 
 use super::pass::{self, Pass};
 use crate::config::Link;
-use crate::event::{Addresses, Change, Event, Family};
+use crate::event::{Addresses, Event, EventKind, Family};
 use crate::state::clock::Moment;
-use crate::state::records::{self, Effect, Record, Records};
+use crate::state::records::{self, Effect, LinkRecord, LinkRecords};
 
 /// An event that is written down.
-pub(super) struct Told<'a> {
+pub(super) struct Recorded<'a> {
     pub(super) event: &'a Event,
     /// The link that it is about.
     pub(super) link: &'a Link,
     pub(super) effect: Effect,
     /// What was said before, by link.
-    pub(super) before: Records,
+    pub(super) before: LinkRecords,
     /// What is said now.
-    pub(super) after: Records,
+    pub(super) after: LinkRecords,
     /// Why it could not be written down, if it could not: then it counts for this hook alone.
     pub(super) unwritten: Option<records::Error>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> Recorded<'a> {
     /// Writes the event down. That has a lock of its own, held for an instant only: it is done even when somebody sits on
     /// the other one, and whoever reconciles next sees it.
     pub(super) fn record(
@@ -30,14 +30,14 @@ impl<'a> Told<'a> {
         index: Option<u32>,
     ) -> Result<Self, pass::Error> {
         let _lock = pass.lock("records.lock")?;
-        let (mut entries, _) = pass.store.entries();
-        let effect = entries.effect(event, index, Some(pass.config), Moment::now());
-        let written = pass.store.convert_old(&entries).and_then(|()| pass.store.write(&effect));
-        let mut before = entries.records(pass.config);
+        let (mut records, _) = pass.store.records();
+        let effect = records.effect(event, index, Some(pass.config), Moment::now());
+        let written = pass.store.convert_old(&records).and_then(|()| pass.store.write(&effect));
+        let mut before = records.by_link(pass.config);
         // What is wrong with a drain is told by the pass.
         let _ = pass.store.add_drained(pass.config, &mut before);
-        entries.carry_out(&effect);
-        let after = entries.records(pass.config);
+        records.carry_out(&effect);
+        let after = records.by_link(pass.config);
         Ok(Self { event, link, effect, before, after, unwritten: written.err() })
     }
 
@@ -48,13 +48,13 @@ impl<'a> Told<'a> {
 
     /// Whether the link has come up with IPv4.
     pub(super) fn is_up(&self) -> bool {
-        matches!(self.event.change, Change::Up(Addresses::V4 { .. }))
+        matches!(self.event.kind, EventKind::Up(Addresses::V4 { .. }))
     }
 
     /// Where the link is up, although it is said to be down: in another session, by another interface perhaps.
-    pub(super) fn still_up(&self) -> Option<&Record> {
-        let Change::Down(family) = self.event.change else { return None };
-        let is_up = |record: &&Record| match family {
+    pub(super) fn still_up(&self) -> Option<&LinkRecord> {
+        let EventKind::Down(family) = self.event.kind else { return None };
+        let is_up = |record: &&LinkRecord| match family {
             Family::V4 => record.v4.is_some(),
             Family::V6 => record.v6.is_some(),
         };
@@ -70,7 +70,7 @@ impl<'a> Told<'a> {
     pub(super) fn dying(&self, index: Option<u32>) -> Option<u32> {
         match &self.effect {
             _ if self.is_stale() => None,
-            Effect::Remove(entry) => Some(entry.index),
+            Effect::Remove(record) => Some(record.index),
             Effect::NotUp => index,
             Effect::Put(_) | Effect::Stale(_) => None,
         }
