@@ -59,7 +59,8 @@ pub fn read(path: &Path) -> Result<String, Error> {
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?;
-    let mut bytes = Vec::new();
+    // Most are read at once then, and not in steps from 32 bytes on.
+    let mut bytes = Vec::with_capacity(4096);
     file.take(LONGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LONGEST {
         return Err(io::Error::other("it is longer than 1 MiB, which no configuration is"));

@@ -16,7 +16,7 @@ use thiserror::Error;
 use tracing::{debug, error, info, warn};
 
 use self::pass::Pass;
-use self::recorded::Recorded;
+use self::recorded::{Recorded, write_down};
 use crate::cli::{self, Common};
 use crate::config::{self, Config, Link, Settings};
 use crate::event::{self, Event, EventKind, Family};
@@ -127,9 +127,8 @@ fn record_only(event: &Event, source: config::Error, store: &Store, who: &str) -
         return Ok(source.into());
     }
     let _lock = pass::lock(store, "records.lock", Settings::default().lock_timeout, who)?;
-    let (records, _) = store.records();
-    let effect = records.effect(event, index, None, Moment::now());
-    store.write(&effect).map_err(pass::Error::from)?;
+    let (_, _, written) = write_down(store, event, index, None);
+    written.map_err(pass::Error::from)?;
     Ok(Error::Deferred { source: source.into(), recorded: headline::recorded(event) })
 }
 

@@ -1,10 +1,24 @@
 //! What a caller has said, and what that has changed of what was said before.
 
 use super::pass::{self, Pass};
-use crate::config::Link;
+use crate::config::{Config, Link};
 use crate::event::{Addresses, Event, EventKind, Family};
 use crate::state::clock::Moment;
-use crate::state::records::{self, Effect, LinkRecord, LinkRecords};
+use crate::state::records::{self, Effect, LinkRecord, LinkRecords, Records, Store};
+
+/// Writes an event down, under the lock of the records: what was recorded before, what the event makes of it, and whether
+/// that could be written.
+pub(super) fn write_down(
+    store: &Store,
+    event: &Event,
+    index: Option<u32>,
+    config: Option<&Config>,
+) -> (Records, Effect, Result<(), records::Error>) {
+    let (records, _) = store.records();
+    let effect = records.effect(event, index, config, Moment::now());
+    let written = store.convert_old(&records).and_then(|()| store.write(&effect));
+    (records, effect, written)
+}
 
 /// An event that is written down.
 pub(super) struct Recorded<'a> {
@@ -30,12 +44,12 @@ impl<'a> Recorded<'a> {
         index: Option<u32>,
     ) -> Result<Self, pass::Error> {
         let _lock = pass.lock("records.lock")?;
-        let (mut records, _) = pass.store.records();
-        let effect = records.effect(event, index, Some(pass.config), Moment::now());
-        let written = pass.store.convert_old(&records).and_then(|()| pass.store.write(&effect));
+        let (mut records, effect, written) = write_down(&pass.store, event, index, Some(pass.config));
         let mut before = records.by_link(pass.config);
-        // What is wrong with a drain is told by the pass.
-        let _ = pass.store.add_drained(pass.config, &mut before);
+        if matches!(event.kind, EventKind::Up(_)) {
+            // What is wrong with a drain is told by the pass.
+            let _ = pass.store.add_drained(pass.config, &mut before);
+        }
         records.carry_out(&effect);
         let after = records.by_link(pass.config);
         Ok(Self { event, link, effect, before, after, unwritten: written.err() })

@@ -1,6 +1,7 @@
 //! When something was said: by the clock on the wall, and by one that nobody sets.
 
 use std::fs;
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
@@ -28,7 +29,9 @@ impl Moment {
     }
 }
 
-/// The id of the running boot.
+/// The id of the running boot. It does not change while a process lives, and is asked for once.
 pub(super) fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_end().to_owned()
+    static ID: OnceLock<String> = OnceLock::new();
+    ID.get_or_init(|| fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_end().to_owned())
+        .clone()
 }

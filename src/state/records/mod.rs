@@ -310,7 +310,7 @@ fn read<T: Readable>(path: PathBuf) -> Result<Option<T>, Error> {
         let reason = if meta.is_file() { "it is too large" } else { "it is no file" }.to_owned();
         return Err(Error::Malformed { path, reason });
     }
-    let mut text = String::new();
+    let mut text = String::with_capacity(1024);
     file.take(LIMIT).read_to_string(&mut text).map_err(Error::io("read", &path))?;
     text::read(&text).map(Some).map_err(|reason| Error::Malformed { path, reason })
 }

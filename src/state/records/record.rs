@@ -5,6 +5,9 @@ use crate::event::{Addresses, Event, EventKind, Family};
 use crate::model::names::{IfName, LinkName};
 use crate::state::clock::Moment;
 
+/// Names are kept up to this length, in characters: a link's has 64 at most, and this one is none yet.
+const LONGEST_NAME: usize = 65;
+
 /// What a caller said of one address family of an interface: one file of the state directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -87,7 +90,7 @@ impl Records {
         let mut record = Record {
             interface: event.interface.clone(),
             index,
-            names: event.names.clone(),
+            names: event.names.iter().map(|name| name.chars().take(LONGEST_NAME).collect()).collect(),
             session: event.session,
             since: now,
             link,
