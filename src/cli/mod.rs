@@ -62,6 +62,13 @@ fn answer(error: &clap::Error, program: &'static str, destination: Destination) 
 /// likes, line ends included, and is escaped.
 fn one_line(error: &str) -> String {
     let said: Vec<_> = error.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
-    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    said.join(" ").trim_start_matches("error: ").chars().take(200).map(escape).collect()
+    let mut line = String::new();
+    for c in said.join(" ").trim_start_matches("error: ").chars().take(200) {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }

@@ -37,12 +37,10 @@ pub(super) fn required<'a, T>(
     header: &Range<usize>,
     read: impl FnOnce(Field<'a>) -> Result<T, SpannedError>,
 ) -> Result<T, SpannedError> {
-    let missing = || SpannedError {
-        key: Some(key),
-        span: header.clone(),
-        message: format!("is missing here: write {key} = \"...\""),
-    };
-    optional(key, entry, read)?.ok_or_else(missing)
+    optional(key, entry, read)?.ok_or_else(|| {
+        let message = format!("is missing here: write {key} = \"...\"");
+        SpannedError { key: Some(key), span: header.clone(), message }
+    })
 }
 
 /// An error if `key` is given.

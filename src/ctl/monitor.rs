@@ -20,24 +20,23 @@ const GROUPS: u32 = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGR
 
 /// Why waiting ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Woken {
-    /// Something has changed, or the terminal has another size.
+pub enum Wakeup {
+    /// The routes may have changed, or the terminal has another size.
     Changed,
-    /// The time is over.
-    Time,
+    TimedOut,
     /// SIGINT, SIGTERM, SIGHUP or SIGQUIT.
-    Told,
+    StopRequested,
 }
 
 /// A subscription; from its making on, the signals do not end the process.
-pub struct Notices {
+pub struct Monitor {
     runtime: Runtime,
     socket: TokioSocket,
-    ends: [Signal; 4],
+    stops: [Signal; 4],
     resized: Signal,
 }
 
-impl Notices {
+impl Monitor {
     /// Subscribes in the thread's network namespace. No privileges are needed.
     pub fn subscribe() -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
@@ -46,50 +45,50 @@ impl Notices {
         socket.socket_mut().bind(&SocketAddr::new(0, GROUPS))?;
         let kinds = [SignalKind::interrupt, SignalKind::terminate, SignalKind::hangup, SignalKind::quit];
         let [interrupt, terminate, hangup, quit] = kinds.map(|kind| signal(kind()));
-        let ends = [interrupt?, terminate?, hangup?, quit?];
+        let stops = [interrupt?, terminate?, hangup?, quit?];
         let resized = signal(SignalKind::window_change())?;
         drop(entered);
-        Ok(Self { runtime, socket, ends, resized })
+        Ok(Self { runtime, socket, stops, resized })
     }
 
-    /// Waits for at most `time`. What comes within `burst` is told of once: a full routing table being loaded sends
+    /// Waits for at most `time`. Changes within `debounce` after the first count as one: a full routing table being loaded sends
     /// thousands of notices a second.
-    pub fn wait(&mut self, time: Duration, burst: Duration) -> Result<Woken, Error> {
-        let mut woken = Woken::Time;
+    pub fn wait(&mut self, time: Duration, debounce: Duration) -> Result<Wakeup, Error> {
+        let mut wakeup = Wakeup::TimedOut;
         let mut until = Instant::now() + time;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() && woken == Woken::Changed {
-                return Ok(woken);
+            if left.is_zero() && wakeup == Wakeup::Changed {
+                return Ok(wakeup);
             }
             match self.next(left)? {
-                Woken::Time => return Ok(woken),
-                Woken::Told => return Ok(Woken::Told),
-                Woken::Changed if woken == Woken::Time => {
-                    woken = Woken::Changed;
-                    until = until.min(Instant::now() + burst);
+                Wakeup::TimedOut => return Ok(wakeup),
+                Wakeup::StopRequested => return Ok(Wakeup::StopRequested),
+                Wakeup::Changed if wakeup == Wakeup::TimedOut => {
+                    wakeup = Wakeup::Changed;
+                    until = until.min(Instant::now() + debounce);
                 }
-                Woken::Changed => {}
+                Wakeup::Changed => {}
             }
         }
     }
 
-    fn next(&mut self, left: Duration) -> io::Result<Woken> {
-        let Self { runtime, socket, ends: [interrupt, terminate, hangup, quit], resized } = self;
+    fn next(&mut self, left: Duration) -> io::Result<Wakeup> {
+        let Self { runtime, socket, stops: [interrupt, terminate, hangup, quit], resized } = self;
         let next = async {
             tokio::select! {
-                _ = interrupt.recv() => Ok(Woken::Told),
-                _ = terminate.recv() => Ok(Woken::Told),
-                _ = hangup.recv() => Ok(Woken::Told),
-                _ = quit.recv() => Ok(Woken::Told),
-                _ = resized.recv() => Ok(Woken::Changed),
+                _ = interrupt.recv() => Ok(Wakeup::StopRequested),
+                _ = terminate.recv() => Ok(Wakeup::StopRequested),
+                _ = hangup.recv() => Ok(Wakeup::StopRequested),
+                _ = quit.recv() => Ok(Wakeup::StopRequested),
+                _ = resized.recv() => Ok(Wakeup::Changed),
                 received = socket.recv_from_full() => match received {
                     // ENOBUFS: so much has changed that some notices were dropped.
                     Err(e) if e.raw_os_error() != Some(libc::ENOBUFS) => Err(e),
-                    _ => Ok(Woken::Changed),
+                    _ => Ok(Wakeup::Changed),
                 },
             }
         };
-        runtime.block_on(async { tokio::time::timeout(left, next).await }).unwrap_or(Ok(Woken::Time))
+        runtime.block_on(async { tokio::time::timeout(left, next).await }).unwrap_or(Ok(Wakeup::TimedOut))
     }
 }

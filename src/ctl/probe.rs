@@ -47,7 +47,7 @@ impl Probe {
     }
 }
 
-/// Between two questions while a sampler does not hurry.
+/// Between two questions while a sampler is not busy.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// An address of the Internet, another one for each `n` below 2^30: 20.0.0.0 to 83.255.255.255. Private networks, and
@@ -114,8 +114,8 @@ impl Sampler {
     }
 
     /// Asks without a pause, which takes a processor, or a thousand times a second.
-    pub fn hurry(&self, hurry: bool) {
-        self.orders.rest.store(!hurry, Ordering::Relaxed);
+    pub fn set_busy(&self, busy: bool) {
+        self.orders.rest.store(!busy, Ordering::Relaxed);
     }
 
     /// Stops and tells; the error says why the kernel could not be asked.

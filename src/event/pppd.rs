@@ -61,11 +61,9 @@ fn addresses(args: &Args, env: Env) -> Result<Addresses, Error> {
 }
 
 fn address(what: &'static str, value: Option<String>) -> Result<Option<IpAddr>, InvalidValue> {
-    let parse = |value: String| {
-        let expected = "write an IPv4 address such as 192.0.2.1 or an IPv6 address such as fe80::1";
-        value.parse().map_err(|_| InvalidValue::new(what, &value, expected))
-    };
-    value.map(parse).transpose()
+    let Some(value) = value else { return Ok(None) };
+    let expected = "write an IPv4 address such as 192.0.2.1 or an IPv6 address such as fe80::1";
+    value.parse().map(Some).map_err(|_| InvalidValue::new(what, &value, expected))
 }
 
 fn unspecified_like(other: Option<IpAddr>) -> IpAddr {

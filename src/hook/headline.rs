@@ -57,9 +57,12 @@ impl Recorded<'_> {
 
 /// That the event is none of our business. Its caller's names may be anything, and of any length.
 pub(super) fn unknown(event: &Event, config: &Path) -> String {
-    let shown = |name: &String| format!("{:?}", name.chars().take(64).collect::<String>());
-    let names: Vec<_> = event.names.iter().map(shown).collect();
-    let called = if names.is_empty() { String::new() } else { format!(", called {}", names.join(" and ")) };
+    let mut called = String::new();
+    for name in &event.names {
+        let shown: String = name.chars().take(64).collect();
+        called += if called.is_empty() { ", called " } else { " and " };
+        called += &format!("{shown:?}");
+    }
     format!("{}{called}, is no link of {}: nothing to do", event.interface, config.display())
 }
 

@@ -101,8 +101,8 @@ impl Pass<'_> {
 
     /// Logs the one line of a pass, which begins with `headline`.
     pub fn report(&self, headline: &str, outcome: &Outcome) {
-        let live: Vec<_> = outcome.live.iter().map(LinkName::as_str).collect();
-        let live = if live.is_empty() { "none".to_owned() } else { live.join(" ") };
+        let names: Vec<_> = outcome.live.iter().map(LinkName::as_str).collect();
+        let live = if names.is_empty() { "none".to_owned() } else { names.join(" ") };
         let ms = outcome.elapsed.as_secs_f64() * 1e3;
         info!("{headline}; links up: {live}; {} in {ms:.1} ms", changes(outcome.made.len()));
         for change in &outcome.made {

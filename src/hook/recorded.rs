@@ -2,7 +2,7 @@
 
 use super::pass::{self, Pass};
 use crate::config::{Config, Link};
-use crate::event::{Addresses, Event, EventKind, Family};
+use crate::event::{Addresses, Event, EventKind};
 use crate::state::clock::Moment;
 use crate::state::records::{self, Effect, LinkRecord, LinkRecords, Records, Store};
 
@@ -68,11 +68,7 @@ impl<'a> Recorded<'a> {
     /// Where the link is up, although it is said to be down: in another session, by another interface perhaps.
     pub(super) fn still_up(&self) -> Option<&LinkRecord> {
         let EventKind::Down(family) = self.event.kind else { return None };
-        let is_up = |record: &&LinkRecord| match family {
-            Family::V4 => record.v4.is_some(),
-            Family::V6 => record.v6.is_some(),
-        };
-        self.after.get(&self.link.name).filter(is_up)
+        self.after.get(&self.link.name).filter(|record| record.has(family))
     }
 
     /// Whether the event is about a session that has been followed by another.

@@ -115,18 +115,14 @@ fn found_route(route: &FoundRoute) -> RouteMessage {
         FoundTarget::Other { kind, hops, .. } => {
             // A deletion without any next hop matches whatever else is there, so the type has to.
             message.header.kind = kind.number().into();
-            let gateway = |gateway| match gateway {
-                IpAddr::V4(gateway) => RouteAttribute::Gateway(RouteAddress::Inet(gateway)),
-                IpAddr::V6(gateway) => RouteAttribute::Via(RouteVia::Inet6(gateway)),
-            };
             if let [hop] = hops[..] {
-                message.attributes.extend(hop.gateway.map(gateway));
+                message.attributes.extend(hop.gateway.map(found_gateway));
                 message.attributes.push(RouteAttribute::Oif(hop.device));
             } else if !hops.is_empty() {
                 let hops = hops.iter().map(|hop| {
                     let mut message = RouteNextHop::default();
                     message.interface_index = hop.device;
-                    message.attributes.extend(hop.gateway.map(gateway));
+                    message.attributes.extend(hop.gateway.map(found_gateway));
                     message
                 });
                 message.attributes.push(RouteAttribute::MultiPath(hops.collect()));
@@ -134,6 +130,13 @@ fn found_route(route: &FoundRoute) -> RouteMessage {
         }
     }
     message
+}
+
+fn found_gateway(gateway: IpAddr) -> RouteAttribute {
+    match gateway {
+        IpAddr::V4(gateway) => RouteAttribute::Gateway(RouteAddress::Inet(gateway)),
+        IpAddr::V6(gateway) => RouteAttribute::Via(RouteVia::Inet6(gateway)),
+    }
 }
 
 fn add_next_hops(message: &mut RouteMessage, next_hops: &[WeightedNextHop]) {

@@ -35,11 +35,16 @@ pub(crate) fn any(mark: FwMark) -> Result<bool, Error> {
         _ => return Ok(false),
     }
     let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
-    let each = |found: &mut bool, _: &[u8]| {
-        *found = true;
-        Ok(ControlFlow::Break(()))
-    };
-    match socket.dump(IPCTNL_MSG_CT_GET, &marked(mark), || false, each) {
+    let found = socket.dump(
+        IPCTNL_MSG_CT_GET,
+        &marked(mark),
+        || false,
+        |found, _| {
+            *found = true;
+            Ok(ControlFlow::Break(()))
+        },
+    );
+    match found {
         // An ordinary user asks what would be done, and may not look.
         Err(e) if e.is_permission() => Ok(false),
         found => found.map_err(read("tracked connections")),

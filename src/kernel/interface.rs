@@ -3,7 +3,7 @@
 //! Not netlink-packet-route's link message: it reads all of the hundred attributes of a link, and
 //! fails where a newer kernel has changed one that nobody here looks at.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 
 use netlink_packet_core::{DefaultNla, Emitable, parse_u32};
 
@@ -92,18 +92,14 @@ pub(crate) fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Interfa
 
 /// All devices in these groups, and the group of each. The kernel filters by none: it dumps all devices.
 pub(crate) fn in_groups(socket: &mut Socket, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, Error> {
-    let each = |all: &mut Vec<_>, body: &[u8]| {
+    let request = Request::default().with(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+    let found = socket.list(RTM_GETLINK, &request, |body| {
         let InterfaceInfo { index, name, group, .. } = parse(body).ok_or_else(cut_short)?;
         // A name that no configuration can say is not that of a device that we have put into a group.
-        if let Ok(name) = name.parse()
-            && groups.contains(&group)
-        {
-            all.push((Device { index, name }, group));
-        }
-        Ok(ControlFlow::Continue(()))
-    };
-    let request = Request::default().with(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-    socket.dump(RTM_GETLINK, &request, Vec::new, each).map_err(read("interfaces"))
+        let name = name.parse().ok().filter(|_| groups.contains(&group));
+        Ok(name.map(|name| (Device { index, name }, group)))
+    });
+    found.map_err(read("interfaces"))
 }
 
 /// Puts a device into a group.
@@ -157,16 +153,10 @@ pub(crate) fn parse(body: &[u8]) -> Option<InterfaceInfo> {
     let attribute = |kind| nla::attribute(&body[IFINFO_LEN..], kind);
     let name = attribute(IFLA_IFNAME)?;
     // `struct rtnl_link_stats64` begins: rx_packets, tx_packets, rx_bytes, tx_bytes.
-    let bytes = attribute(IFLA_STATS64).and_then(|stats| {
-        let number = |at: usize| stats.get(at * 8..)?.first_chunk().map(|n| u64::from_ne_bytes(*n));
-        Some((number(2)?, number(3)?))
-    });
+    let bytes = attribute(IFLA_STATS64).and_then(|stats| Some((counter(stats, 2)?, counter(stats, 3)?)));
     let inet = attribute(IFLA_AF_SPEC).and_then(|families| nla::attribute(families, AF_INET.into()));
     let conf = inet.and_then(|inet| nla::attribute(inet, IFLA_INET_CONF));
-    let sysctl = |number: u16| {
-        let at = usize::from(number).checked_sub(1)? * 4;
-        conf?.get(at..)?.first_chunk().map(|n| u32::from_ne_bytes(*n))
-    };
+    let sysctl = |number| sysctl(conf?, number);
     let mut lax_arp = Vec::new();
     for key in [ArpKey::Ignore, ArpKey::Announce] {
         if sysctl(arp_number(key)).is_some_and(|value| value < key.value()) {
@@ -188,4 +178,15 @@ pub(crate) fn parse(body: &[u8]) -> Option<InterfaceInfo> {
         lax_arp,
         bytes,
     })
+}
+
+/// A counter of `struct rtnl_link_stats64`, by its index.
+fn counter(stats: &[u8], index: usize) -> Option<u64> {
+    stats.get(index * 8..)?.first_chunk().map(|n| u64::from_ne_bytes(*n))
+}
+
+/// The value of a sysctl in `IFLA_INET_CONF`, by its number, from 1.
+fn sysctl(conf: &[u8], number: u16) -> Option<u32> {
+    let at = usize::from(number).checked_sub(1)? * 4;
+    conf.get(at..)?.first_chunk().map(|n| u32::from_ne_bytes(*n))
 }

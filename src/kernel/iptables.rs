@@ -68,11 +68,15 @@ pub fn save() -> Result<FoundFirewall, Error> {
     let mut found = FoundFirewall::default();
     for table in Table::ALL {
         let text = saved(Variant::Usual, &["-t", table.name()])?;
-        let rewrites = |line: &str| line.starts_with("-A POSTROUTING ") && !line.contains(firewall::PREFIX);
-        found.foreign_nat |= table == Table::Nat && text.lines().any(rewrites);
+        found.foreign_nat |= table == Table::Nat && text.lines().any(is_foreign_nat);
         found.tables.insert(table, read(&text));
     }
     Ok(found)
+}
+
+/// Whether a line of iptables-save(8) for the nat table is a foreign rule that may rewrite sources.
+fn is_foreign_nat(line: &str) -> bool {
+    line.starts_with("-A POSTROUTING ") && !line.contains(firewall::PREFIX)
 }
 
 /// Our chains of `ip_tables`, whose tables are there, on a machine whose iptables is the other variant.

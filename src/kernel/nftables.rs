@@ -5,8 +5,6 @@
 //! a counter and an `immediate` with the verdict; a comment stands as plain text in the expression
 //! or the user data of its rule.
 
-use std::ops::ControlFlow;
-
 use netlink_packet_core::NlasIterator;
 
 use super::netlink::netfilter::{Message, payload};
@@ -28,42 +26,27 @@ const NAT_CHAINS: [&str; 4] = ["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"];
 /// What there is of ours; nothing where iptables is not this variant.
 pub(crate) fn found() -> Result<FoundFirewall, Error> {
     let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
-    let each = |(all, foreign_nat): &mut (Vec<(Table, String)>, bool), body: &[u8]| {
-        let name = attribute(payload(body), NFTA_CHAIN_NAME).map(string).unwrap_or_default();
-        let table = attribute(payload(body), NFTA_CHAIN_TABLE).map(string).unwrap_or_default();
-        let is_nat = attribute(payload(body), NFTA_CHAIN_TYPE).is_some_and(|kind| string(kind) == "nat");
-        let family = body.first().copied().unwrap_or_default();
-        // Chains of iptables are looked into, those of others taken for what they may be: nft(8) may call its table
-        // `nat` as well.
-        let is_iptables = family == NFPROTO_IPV4 && table == Table::Nat.name() && NAT_CHAINS.contains(&name.as_str());
-        *foreign_nat |= is_nat && [NFPROTO_INET, NFPROTO_IPV4].contains(&family) && !is_iptables;
-        let table = Table::ALL.into_iter().find(|t| t.name() == table);
-        if let Some(table) =
-            table.filter(|_| family == NFPROTO_IPV4).filter(|_| is_ours(&name) || HOOKS.contains(&name.as_str()))
-        {
-            all.push((table, name));
-        }
-        Ok(ControlFlow::Continue(()))
-    };
     let all = Message { family: 0, ..Message::new(Vec::new()) };
-    let (chains, foreign_nat) = match socket.dump(NFT_MSG_GETCHAIN, &all, Default::default, each) {
+    let chains = match socket.list(NFT_MSG_GETCHAIN, &all, |body| Ok(Some(FoundChain::read(body)))) {
         // The packet filter is root's to look at.
         Err(e) if e.is_permission() => return Ok(FoundFirewall { hidden: true, ..FoundFirewall::default() }),
         // No nf_tables in this kernel: then iptables cannot be this variant either.
         Err(e) if e.refused().is_some() => return Ok(FoundFirewall::default()),
         chains => chains.map_err(read("chains of nf_tables"))?,
     };
+    let foreign_nat = chains.iter().any(FoundChain::is_foreign_nat);
     let mut found = FoundFirewall { foreign_nat, ..FoundFirewall::default() };
-    let any_ours = chains.iter().any(|(_, name)| is_ours(name));
-    for (table, name) in chains {
+    let any_ours = chains.iter().any(|chain| chain.iptables().is_some() && is_ours(&chain.name));
+    for chain in chains {
+        let Some(table) = chain.iptables() else { continue };
+        let name = chain.name;
         let is_source_nat = table == Table::Nat && name == "POSTROUTING";
         if !any_ours && !is_source_nat {
             continue;
         }
         let rules = rules(&mut socket, table, &name).map_err(read("rules of nf_tables"))?;
-        let foreign =
-            |rules: &[FoundChainRule]| !rules.iter().all(|r| matches!(r, FoundChainRule::Jump(to) if is_ours(to)));
-        found.foreign_nat |= is_source_nat && foreign(&rules);
+        let are_ours = rules.iter().all(|rule| matches!(rule, FoundChainRule::Jump(to) if is_ours(to)));
+        found.foreign_nat |= is_source_nat && !are_ours;
         if any_ours {
             found.tables.entry(table).or_default().insert(name, rules);
         }
@@ -71,31 +54,65 @@ pub(crate) fn found() -> Result<FoundFirewall, Error> {
     Ok(found)
 }
 
+/// A chain as the kernel lists it.
+struct FoundChain {
+    family: u8,
+    table: String,
+    name: String,
+    /// Of the type `nat`.
+    is_nat: bool,
+}
+
+impl FoundChain {
+    fn read(body: &[u8]) -> Self {
+        let attributes = payload(body);
+        Self {
+            family: body.first().copied().unwrap_or_default(),
+            table: attribute(attributes, NFTA_CHAIN_TABLE).map(string).unwrap_or_default(),
+            name: attribute(attributes, NFTA_CHAIN_NAME).map(string).unwrap_or_default(),
+            is_nat: attribute(attributes, NFTA_CHAIN_TYPE).is_some_and(|kind| string(kind) == "nat"),
+        }
+    }
+
+    /// The table of iptables(8) that it is in, if it is one of ours or can jump to ours.
+    fn iptables(&self) -> Option<Table> {
+        let is_wanted = is_ours(&self.name) || HOOKS.contains(&self.name.as_str());
+        Table::ALL.into_iter().find(|table| table.name() == self.table && self.family == NFPROTO_IPV4 && is_wanted)
+    }
+
+    /// Whether it may rewrite sources, as far as its type tells. The rules of iptables' own chains tell more, so these
+    /// do not count here. nft(8) may call a table `nat`, too.
+    fn is_foreign_nat(&self) -> bool {
+        let is_iptables =
+            self.family == NFPROTO_IPV4 && self.table == Table::Nat.name() && NAT_CHAINS.contains(&self.name.as_str());
+        self.is_nat && [NFPROTO_INET, NFPROTO_IPV4].contains(&self.family) && !is_iptables
+    }
+}
+
 fn rules(socket: &mut Socket, table: Table, chain: &str) -> Result<Vec<FoundChainRule>, socket::Error> {
     let request = Message::new(vec![text(NFTA_RULE_TABLE, table.name()), text(NFTA_RULE_CHAIN, chain)]);
-    let each = |all: &mut Vec<FoundChainRule>, body: &[u8]| {
-        let body = payload(body);
-        // Kernels before 4.20 do not filter by chain.
-        if attribute(body, NFTA_RULE_CHAIN).is_some_and(|name| string(name) == chain) {
-            // The kernel's chains can hold hundreds of others' rules, and never a fingerprint.
-            let fingerprint =
-                if is_ours(chain) { Fingerprint::find(body).map(FoundChainRule::Fingerprint) } else { None };
-            all.push(fingerprint.or_else(|| jump(body).map(FoundChainRule::Jump)).unwrap_or(FoundChainRule::Other));
-        }
-        Ok(ControlFlow::Continue(()))
-    };
-    socket.dump(NFT_MSG_GETRULE, &request, Vec::new, each)
+    socket.list(NFT_MSG_GETRULE, &request, |body| Ok(rule(payload(body), chain)))
+}
+
+/// A rule, if it is in the chain: kernels before 4.20 do not filter by chain.
+fn rule(attributes: &[u8], chain: &str) -> Option<FoundChainRule> {
+    if string(attribute(attributes, NFTA_RULE_CHAIN)?) != chain {
+        return None;
+    }
+    // The kernel's own chains can hold hundreds of foreign rules, and never a fingerprint.
+    if is_ours(chain)
+        && let Some(fingerprint) = Fingerprint::find(attributes)
+    {
+        return Some(FoundChainRule::Fingerprint(fingerprint));
+    }
+    Some(jump(attributes).map_or(FoundChainRule::Other, FoundChainRule::Jump))
 }
 
 /// The rules of a chain as they come.
 #[cfg(test)]
 pub(crate) fn rules_of(mut socket: Socket, chain: &str) -> Vec<Vec<u8>> {
     let request = Message::new(vec![text(NFTA_RULE_TABLE, "mangle"), text(NFTA_RULE_CHAIN, chain)]);
-    let each = |all: &mut Vec<Vec<u8>>, body: &[u8]| {
-        all.push(body.to_vec());
-        Ok(ControlFlow::Continue(()))
-    };
-    socket.dump(NFT_MSG_GETRULE, &request, Vec::new, each).unwrap_or_default()
+    socket.list(NFT_MSG_GETRULE, &request, |body| Ok(Some(body.to_vec()))).unwrap_or_default()
 }
 
 /// The chain that a rule jumps to, if it does nothing else.

@@ -63,9 +63,12 @@ pub(crate) fn set_hash_policy(policy: u8) -> Result<(), Error> {
 /// read-only; then that has to wait for the few minutes that such knowledge lives.
 pub fn flush_route_cache() -> Result<(), Error> {
     use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
-    let hidden = |e: &io::Error| matches!(e.kind(), NotFound | PermissionDenied | ReadOnlyFilesystem);
     match write(PathBuf::from(format!("{IPV4}/route/flush")), "-1") {
-        Err(Error::Sysctl { source, .. }) if hidden(&source) => Ok(()),
+        Err(Error::Sysctl { source, .. })
+            if matches!(source.kind(), NotFound | PermissionDenied | ReadOnlyFilesystem) =>
+        {
+            Ok(())
+        }
         done => done,
     }
 }

@@ -82,12 +82,12 @@ fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 /// with the process or gives the lock back as soon as it has it.
 fn wait(file: File, path: &Path, timeout: Duration) -> Result<File, Error> {
     let (tell, told) = mpsc::sync_channel(0);
-    let waiting = move || {
+    let waiting = thread::Builder::new().spawn(move || {
         let result = file.lock_exclusive();
-        // Nobody listens any more after a time-out; the file is dropped and with it the lock.
+        // After a time-out nobody listens: the file is dropped, and the lock with it.
         let _ = tell.send(result.map(|()| file));
-    };
-    thread::Builder::new().spawn(waiting).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    });
+    waiting.map_err(|source| Error::Io { path: path.to_owned(), source })?;
     match told.recv_timeout(timeout) {
         Ok(Ok(file)) => Ok(file),
         Ok(Err(source)) => Err(Error::Io { path: path.to_owned(), source }),

@@ -16,7 +16,7 @@ use serde::Serialize;
 use tracing::warn;
 
 use crate::config::{Config, Firewall, Link};
-use crate::ctl::drill::conntrack::{Connection, Ends, Tuple, connections};
+use crate::ctl::drill::conntrack::{Connection, DestroyEvents, Tuple, connections};
 use crate::ctl::lookup::proto_text;
 use crate::kernel;
 use crate::kernel::netlink::constants::IPPROTO_UDP;
@@ -51,7 +51,7 @@ pub(super) struct Pinned<'a> {
     link: &'a Link,
     /// The bits of all pins.
     mask: u32,
-    ends: Ends,
+    destroyed: DestroyEvents,
     fates: BTreeMap<Tuple, Fate>,
     /// Addresses of this host on its links.
     ours: BTreeSet<Ipv4Addr>,
@@ -111,7 +111,7 @@ impl<'a> Pinned<'a> {
     /// None: no connections are tracked.
     fn of(link: &'a Link, config: &'a Config, ours: BTreeSet<Ipv4Addr>) -> Result<Option<Self>, kernel::Error> {
         let mask = config.marks();
-        let Some(ends) = Ends::listen()? else { return Ok(None) };
+        let Some(destroyed) = DestroyEvents::listen()? else { return Ok(None) };
         let pinned = connections(|c| c.mark & mask == link.mark.get() && c.is_established())?;
         let fates: BTreeMap<_, _> = pinned.into_iter().map(|c| (c.tuple, Fate::Silent)).collect();
         let of_sockets = fates.keys().filter(|tuple| tuple.proto == IPPROTO_UDP && ours.contains(&tuple.from));
@@ -122,12 +122,12 @@ impl<'a> Pinned<'a> {
             connections(|c| sockets.get(&socket(&c.tuple)).is_some_and(|tuple| *tuple != c.tuple))?
         };
         let earlier = earlier.into_iter().map(|c| (c.tuple, c.timeout)).collect();
-        Ok(Some(Self { config, link, mask, ends, fates, ours, sockets, earlier, begin: Instant::now() }))
+        Ok(Some(Self { config, link, mask, destroyed, fates, ours, sockets, earlier, begin: Instant::now() }))
     }
 
     fn listen(&mut self) -> Result<(), kernel::Error> {
-        let Self { config, link, mask, ends, fates, .. } = self;
-        ends.since(|gone| {
+        let Self { config, link, mask, destroyed, fates, .. } = self;
+        destroyed.take(|gone| {
             // What goes with the drilled link's pin is what a pass has the kernel forget.
             let fate = fate(gone, *mask, link, config);
             if let Some(noted) = fates.get_mut(&gone.tuple).filter(|_| fate != Fate::Back) {
@@ -186,7 +186,7 @@ impl<'a> Pinned<'a> {
             moved: count(|fate| matches!(fate, Fate::Moved(_))),
             back: count(|fate| *fate == Fate::Back),
             silent: count(|fate| *fate == Fate::Silent),
-            missed: self.ends.missed,
+            missed: self.destroyed.overrun,
             listed: all.iter().take(LISTED).map(one).collect(),
         }
     }

@@ -108,13 +108,13 @@ pub fn connections(wanted: impl Fn(&Connection) -> bool) -> Result<Vec<Connectio
 }
 
 /// Tells of connections whose entries go, by themselves or otherwise.
-pub struct Ends {
+pub struct DestroyEvents {
     netlink: Netlink,
-    /// Some were missed.
-    pub missed: bool,
+    /// Some were lost: the kernel sends none, or the socket could not take them all (ENOBUFS).
+    pub overrun: bool,
 }
 
-impl Ends {
+impl DestroyEvents {
     /// Listens in the thread's network namespace from now on; `None`: this kernel tracks no connections.
     /// Needs `CAP_NET_ADMIN`.
     pub fn listen() -> Result<Option<Self>, Error> {
@@ -131,11 +131,11 @@ impl Ends {
         };
         // 0: the administrator wants the kernel to tell nobody.
         let silent = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_events").is_ok_and(|n| n.trim() == "0");
-        Ok(Some(Self { netlink: open().map_err(Error::Open)?, missed: silent }))
+        Ok(Some(Self { netlink: open().map_err(Error::Open)?, overrun: silent }))
     }
 
     /// Those that have ended since the last call.
-    pub fn since(&mut self, mut each: impl FnMut(&Connection)) -> Result<(), Error> {
+    pub fn take(&mut self, mut each: impl FnMut(&Connection)) -> Result<(), Error> {
         loop {
             match self.netlink.recv_from_full() {
                 Ok((datagram, from)) if from.port_number() == 0 => {
@@ -149,7 +149,7 @@ impl Ends {
                 }
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => self.missed = true,
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => self.overrun = true,
                 Err(e) => return Err(read("ends of connections")(e.into())),
             }
         }

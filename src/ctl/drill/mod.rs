@@ -25,7 +25,7 @@ use crate::cli;
 use crate::cli::Common;
 use crate::config::{self, Link, LinkKind};
 use crate::ctl::counters::{Counters, Meter};
-use crate::ctl::monitor::{Notices, Woken};
+use crate::ctl::monitor::{Monitor, Wakeup};
 use crate::ctl::probe::Sampler;
 use crate::hook::pass::{self, Pass};
 use crate::kernel::{Kernel, Linux};
@@ -150,7 +150,7 @@ struct Drill<'a> {
 impl Drill<'_> {
     fn run(&self, drain: Drain, quiet: bool) -> Result<Report, CtlError> {
         // From here on signals end the drill and not the process.
-        let mut notices = Notices::subscribe()?;
+        let mut notices = Monitor::subscribe()?;
         let before = self.counters()?;
         let mut watched = Watched::of(self.link, self.pass.config, self.addresses()?);
         let sampler = Sampler::start();
@@ -161,7 +161,7 @@ impl Drill<'_> {
             .and_then(|_| self.wait(&mut notices, quiet, &sampler, &mut watched));
         // The link is put back whatever cannot be read.
         watched.look(self.addresses().unwrap_or_default());
-        sampler.hurry(true);
+        sampler.set_busy(true);
         // Whatever came before, this is done.
         let back = self.put_back(lock);
         let elapsed = begin.elapsed();
@@ -195,7 +195,7 @@ impl Drill<'_> {
 
     fn wait(
         &self,
-        notices: &mut Notices,
+        notices: &mut Monitor,
         quiet: bool,
         sampler: &Sampler,
         watched: &mut Watched<'_>,
@@ -205,7 +205,7 @@ impl Drill<'_> {
             // If nobody can read it, that is no reason to end with the link out of use.
             let _ = writeln!(std::io::stdout(), "{} is out of use for {time}; Ctrl-C puts it back", self.link.name);
         }
-        sampler.hurry(false);
+        sampler.set_busy(false);
         let end = Instant::now() + self.time;
         let mut kernel = Linux::open()?;
         // Also at first: the other line may have gone while this one was being taken out of use.
@@ -220,8 +220,8 @@ impl Drill<'_> {
                 }
             }
             match notices.wait(left.min(connections::INTERVAL), BURST.saturating_sub(looked.elapsed()))? {
-                Woken::Told => return Ok(End::Signal),
-                woken => changed = woken == Woken::Changed,
+                Wakeup::StopRequested => return Ok(End::Signal),
+                woken => changed = woken == Wakeup::Changed,
             }
         }
         Ok(End::Time)

@@ -10,7 +10,7 @@ use super::{look, text};
 use crate::cli::Common;
 use crate::ctl::Error;
 use crate::ctl::counters::Meter;
-use crate::ctl::monitor::{Notices, Woken};
+use crate::ctl::monitor::{Monitor, Wakeup};
 use crate::ctl::show::Screen;
 
 const TICK: Duration = Duration::from_secs(1);
@@ -83,7 +83,7 @@ impl Drop for Page {
 }
 
 pub(super) fn run(json: bool, common: &Common) -> Result<ExitCode, Error> {
-    let mut notices = Notices::subscribe()?;
+    let mut notices = Monitor::subscribe()?;
     let mut meter = Meter::open()?;
     let mut rates = Rates::default();
     // What cannot be read at the start is an error; later it is a state that passes.
@@ -115,7 +115,7 @@ pub(super) fn run(json: bool, common: &Common) -> Result<ExitCode, Error> {
             out.write_all([between, &frame].concat().as_bytes()).and_then(|()| out.flush())?;
         }
         shown = frame;
-        if notices.wait(TICK, BURST)? == Woken::Told {
+        if notices.wait(TICK, BURST)? == Wakeup::StopRequested {
             break;
         }
         facts = look(common, &mut meter);

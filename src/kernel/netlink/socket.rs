@@ -179,6 +179,19 @@ impl Socket {
         })
     }
 
+    /// Asks for all that `body` selects, and returns what `read` makes of each.
+    pub(crate) fn list<T>(
+        &mut self,
+        kind: u16,
+        body: &impl Emitable,
+        read: impl Fn(&[u8]) -> Result<Option<T>, Error>,
+    ) -> Result<Vec<T>, Error> {
+        self.dump(kind, body, Vec::new, |all, body| {
+            all.extend(read(body)?);
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
     /// Asks a question, and again while there is no answer to it for a reason that passes. Changes are
     /// not repeated here: whoever wants them looks first what has become of them.
     fn ask<T>(&mut self, mut question: impl FnMut(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
@@ -226,10 +239,13 @@ impl Socket {
             if from.port_number() != 0 {
                 continue; // Another process's, not the kernel's.
             }
-            let cut = || Error::Refused { source: io::Error::from_raw_os_error(libc::EMSGSIZE), reason: None };
-            let datagram = self.buffer.get(..length).ok_or_else(cut)?;
-            let mut each = |body: &[u8]| if stopped_early { ControlFlow::Break(()) } else { each(body) };
-            match answers(datagram, self.sequence, &mut complete, &mut each) {
+            let Some(datagram) = self.buffer.get(..length) else {
+                return Err(Error::Refused { source: io::Error::from_raw_os_error(libc::EMSGSIZE), reason: None });
+            };
+            let progress = answers(datagram, self.sequence, &mut complete, &mut |body| {
+                if stopped_early { ControlFlow::Break(()) } else { each(body) }
+            });
+            match progress {
                 Err(_) if stopped_early => return Ok(true),
                 Err(e) => return Err(e),
                 Ok(Progress::Continues) => {}

@@ -27,13 +27,17 @@ pub(crate) fn add_routes(socket: &mut Socket, interfaces: &mut BTreeMap<IfName, 
     if routes.is_empty() {
         return Ok(());
     }
-    let start = || (0, routes.clone());
-    let each = |(count, routes): &mut (usize, BTreeMap<u32, Vec<RouteBy>>), body: &[u8]| {
-        add(routes, body)?;
-        *count += 1;
-        Ok(if *count < READ_LIMIT { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-    };
-    let (count, mut routes) = routes::dump(socket, TableId::MAIN, start, each)?;
+    let start = (0, routes);
+    let (count, mut routes) = routes::dump(
+        socket,
+        TableId::MAIN,
+        || start.clone(),
+        |(count, routes), body| {
+            add(routes, body)?;
+            *count += 1;
+            Ok(if *count < READ_LIMIT { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        },
+    )?;
     if count == READ_LIMIT {
         debug!("main has more than {READ_LIMIT} routes: those by other routers on a link's Ethernet may be overlooked");
     }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
-use std::ops::ControlFlow;
 
 use ipnet::Ipv4Net;
 use netlink_packet_route::AddressFamily;
@@ -108,58 +107,58 @@ fn interface(socket: &mut Socket, name: &IfName, all: Option<u32>) -> Result<Opt
 
 /// A private network that an interface reaches which is not one of `links`.
 fn private_lan(socket: &mut Socket, links: &BTreeMap<IfName, Interface>) -> Result<Option<Ipv4Net>, Error> {
-    let is_link = |index| links.values().any(|i| i.device.index == index);
-    let mut lans = subnets(socket)?.into_iter().filter(|(index, net)| net.addr().is_private() && !is_link(*index));
-    Ok(lans.next().map(|(_, net)| net.trunc()))
+    for (index, net) in subnets(socket)? {
+        if net.addr().is_private() && !links.values().any(|link| link.device.index == index) {
+            return Ok(Some(net.trunc()));
+        }
+    }
+    Ok(None)
 }
 
 /// What interfaces reach that have more than one neighbour, by their index.
 pub(crate) fn subnets(socket: &mut Socket) -> Result<Vec<(u32, Ipv4Net)>, Error> {
     let mut request = AddressMessage::default();
     request.header.family = AddressFamily::Inet;
-    let each = |all: &mut Vec<(u32, Ipv4Net)>, body: &[u8]| {
-        let message: AddressMessage = parse(body)?;
-        let address = message.attributes.iter().find_map(|a| match a {
-            AddressAttribute::Address(IpAddr::V4(addr)) => Some(*addr),
-            _ => None,
-        });
-        let net = address.and_then(|addr| Ipv4Net::new(addr, message.header.prefix_len).ok());
-        all.extend(net.filter(|net| net.prefix_len() < 31).map(|net| (message.header.index, net)));
-        Ok(ControlFlow::Continue(()))
-    };
-    socket.dump(RTM_GETADDR, &request, Vec::new, each).map_err(read("addresses"))
+    socket.list(RTM_GETADDR, &request, |body| Ok(subnet(&parse(body)?))).map_err(read("addresses"))
+}
+
+/// Index of an address's interface, and its subnet if that has room for more than one neighbour.
+fn subnet(message: &AddressMessage) -> Option<(u32, Ipv4Net)> {
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(IpAddr::V4(addr)) => Some(*addr),
+        _ => None,
+    });
+    let net = Ipv4Net::new(address?, message.header.prefix_len).ok()?;
+    (net.prefix_len() < 31).then_some((message.header.index, net))
 }
 
 fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<Address>, Error> {
     let mut request = AddressMessage::default();
     request.header.family = AddressFamily::Inet;
     request.header.index = index;
-    let each = |all: &mut Vec<Address>, body: &[u8]| {
-        let message: AddressMessage = parse(body)?;
-        let mut local = None;
-        let mut peer = None;
-        for attribute in &message.attributes {
-            match attribute {
-                AddressAttribute::Local(IpAddr::V4(addr)) => local = Some(*addr),
-                AddressAttribute::Address(IpAddr::V4(addr)) => peer = Some(*addr),
-                _ => {}
-            }
-        }
-        // IFA_ADDRESS is the peer, and the address itself where there is none (if_addr.h).
-        let own = local.or(peer).and_then(|addr| HostAddr::new(addr).ok());
-        let reaches = peer.or(local).and_then(|addr| Ipv4Net::new(addr, message.header.prefix_len).ok());
-        if message.header.index == index
-            && let (Some(local), Some(reaches)) = (own, reaches)
-        {
-            all.push(Address { local, reaches: reaches.trunc() });
-        }
-        Ok(ControlFlow::Continue(()))
-    };
-    match socket.dump(RTM_GETADDR, &request, Vec::new, each) {
+    match socket.list(RTM_GETADDR, &request, |body| Ok(address(&parse(body)?, index))) {
         // The interface went in between: ENODEV.
         Err(e) if e.is_gone() => Ok(Vec::new()),
         done => done.map_err(read("addresses")),
     }
+}
+
+/// The address that a message says, if it is one of the interface of that index.
+fn address(message: &AddressMessage, index: u32) -> Option<Address> {
+    let (mut local, mut peer) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(IpAddr::V4(addr)) => local = Some(*addr),
+            AddressAttribute::Address(IpAddr::V4(addr)) => peer = Some(*addr),
+            _ => {}
+        }
+    }
+    if message.header.index != index {
+        return None;
+    }
+    // IFA_ADDRESS is the peer, and the address itself where there is none (if_addr.h).
+    let reaches = Ipv4Net::new(peer.or(local)?, message.header.prefix_len).ok()?;
+    Some(Address { local: HostAddr::new(local.or(peer)?).ok()?, reaches: reaches.trunc() })
 }
 
 /// What the interface of that index is called now.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::ops::ControlFlow;
 
 use super::routes::Devices;
 use super::{parse, read};
@@ -15,16 +14,10 @@ use crate::model::routing::{Device, FoundNextHop, Member, NextHop, NexthopKind, 
 
 /// All nexthop objects by id; `None`: the kernel knows of no such thing.
 pub(crate) fn nexthops(socket: &mut Socket, devices: &Devices) -> Result<Option<BTreeMap<u32, NexthopObject>>, Error> {
-    let each = |all: &mut BTreeMap<u32, NexthopObject>, body: &[u8]| {
-        if let Some((id, found)) = nexthop(&parse(body)?, devices) {
-            all.insert(id, found);
-        }
-        Ok(ControlFlow::Continue(()))
-    };
-    match socket.dump(RTM_GETNEXTHOP, &NexthopMessage::dump(), BTreeMap::new, each) {
+    match socket.list(RTM_GETNEXTHOP, &NexthopMessage::dump(), |body| Ok(nexthop(&parse(body)?, devices))) {
         // Before Linux 5.3.
         Err(e) if e.is_unsupported() => Ok(None),
-        done => done.map(Some).map_err(read("nexthops")),
+        found => Ok(Some(found.map_err(read("nexthops"))?.into_iter().collect())),
     }
 }
 
@@ -45,13 +38,16 @@ pub(crate) fn nexthop(message: &NexthopMessage, devices: &Devices) -> Option<(u3
 /// Whether it has nothing that we never write.
 fn is_plain(message: &NexthopMessage) -> bool {
     use NexthopAttribute::{Gateway, Group, GroupType, Id, Oif, OpFlags};
-    let is_ours = |a: &_| matches!(a, Id(_) | Oif(_) | Group(_) | Gateway(IpAddr::V4(_)) | GroupType(0) | OpFlags(_));
-    message.attributes.iter().all(is_ours)
+    message.attributes.iter().all(|attribute| {
+        matches!(attribute, Id(_) | Oif(_) | Group(_) | Gateway(IpAddr::V4(_)) | GroupType(0) | OpFlags(_))
+    })
 }
 
 fn group(entries: &[NexthopGroupEntry]) -> Option<NexthopKind> {
-    let member = |e: &NexthopGroupEntry| Some(Member { id: e.id, weight: Weight::new(e.weight).ok()? });
-    let mut members = entries.iter().map(member).collect::<Option<Vec<_>>>()?;
+    let mut members = Vec::with_capacity(entries.len());
+    for entry in entries {
+        members.push(Member { id: entry.id, weight: Weight::new(entry.weight).ok()? });
+    }
     members.sort();
     Some(NexthopKind::Group(members))
 }

@@ -49,23 +49,25 @@ pub(crate) fn defaults(
     devices: &mut Devices,
     into: &mut Vec<FoundRoute>,
 ) -> Result<(), Error> {
-    let each = |all: &mut Vec<Vec<u8>>, body: &[u8]| {
-        let route = Route::parse(body)?;
-        // 0.0.0.0/1, as VPNs write it, stands on the same leaf of the trie as 0.0.0.0/0.
-        if !route.prefix.addr().is_unspecified() {
-            return Ok(ControlFlow::Break(()));
-        }
-        if route.prefix.prefix_len() == 0 && route.table == table && route.tos == 0 {
-            all.push(body.to_vec());
-        }
-        Ok(ControlFlow::Continue(()))
-    };
-    for body in dump(socket, table, Vec::new, each)? {
+    for body in dump(socket, table, Vec::new, |all, body| add_default(all, body, table))? {
         let found = Route::parse(&body).map_err(read("routes"))?;
         learn_names(socket, &found, devices)?;
         into.push(route(&found, devices));
     }
     Ok(())
+}
+
+/// Adds the body of a message if it is a default route of the table; breaks off behind the last that can be.
+fn add_default(all: &mut Vec<Vec<u8>>, body: &[u8], table: TableId) -> Result<ControlFlow<()>, socket::Error> {
+    let route = Route::parse(body)?;
+    // 0.0.0.0/1, as VPNs write it, stands on the same leaf of the trie as 0.0.0.0/0.
+    if !route.prefix.addr().is_unspecified() {
+        return Ok(ControlFlow::Break(()));
+    }
+    if route.prefix.prefix_len() == 0 && route.table == table && route.tos == 0 {
+        all.push(body.to_vec());
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 /// The IPv4 routes of a table, by rising destination, and others: before Linux 4.20 the kernel filters by no table.

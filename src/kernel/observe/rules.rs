@@ -1,7 +1,5 @@
 //! Rules of the routing policy database, whoever made them.
 
-use std::ops::ControlFlow;
-
 use ipnet::IpNet;
 use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_route::AddressFamily;
@@ -19,11 +17,7 @@ use crate::model::routing::{Action, FoundRule, FwMark, More, PortRange, Rule, Se
 pub(crate) fn rules(socket: &mut Socket, family: AddressFamily) -> Result<Vec<FoundRule>, Error> {
     let mut request = RuleMessage::default();
     request.header.family = family;
-    let each = |all: &mut Vec<FoundRule>, body: &[u8]| {
-        all.extend(rule(&parse(body)?));
-        Ok(ControlFlow::Continue(()))
-    };
-    socket.dump(RTM_GETRULE, &request, Vec::new, each).map_err(read("rules"))
+    socket.list(RTM_GETRULE, &request, |body| Ok(rule(&parse(body)?))).map_err(read("rules"))
 }
 
 /// A rule; `None`: of multicast routing.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::ops::ControlFlow;
 use std::process::{Command, Stdio};
 
 use netlink_packet_core::Emitable;

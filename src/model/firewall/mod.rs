@@ -86,22 +86,26 @@ impl Fingerprint {
 
     /// Looks for a fingerprint anywhere in `rule`, whose form differs between the ways to look at it.
     pub fn find(rule: &[u8]) -> Option<Self> {
-        let after = |mark: &str| {
-            let (mark, first) = (mark.as_bytes(), mark.as_bytes().first()?);
-            // The first byte by itself: comparing each place with the whole mark was a fifth of an event.
-            let at = rule.windows(mark.len()).position(|w| w[0] == *first && w == mark)? + mark.len();
-            let digits = std::str::from_utf8(rule.get(at..at + Self::DIGITS)?).ok()?;
-            u64::from_str_radix(digits, 16).ok()
-        };
-        let fingerprint = |by_name| move |hash| Self { hash, by_name };
-        after(Self::GROUPS).map(fingerprint(false)).or_else(|| after(Self::NAMES).map(fingerprint(true)))
+        if let Some(hash) = Self::hash_after(Self::GROUPS, rule) {
+            return Some(Self { hash, by_name: false });
+        }
+        Self::hash_after(Self::NAMES, rule).map(|hash| Self { hash, by_name: true })
+    }
+
+    /// The digits behind the first `label` in `rule`.
+    fn hash_after(label: &str, rule: &[u8]) -> Option<u64> {
+        let (label, first) = (label.as_bytes(), label.as_bytes().first()?);
+        // The first byte by itself: comparing each place with the whole label was a fifth of an event.
+        let at = rule.windows(label.len()).position(|w| w[0] == *first && w == label)? + label.len();
+        let digits = std::str::from_utf8(rule.get(at..at + Self::DIGITS)?).ok()?;
+        u64::from_str_radix(digits, 16).ok()
     }
 }
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mark = if self.by_name { Self::NAMES } else { Self::GROUPS };
-        write!(f, "{mark}{:0width$x}", self.hash, width = Self::DIGITS)
+        let label = if self.by_name { Self::NAMES } else { Self::GROUPS };
+        write!(f, "{label}{:0width$x}", self.hash, width = Self::DIGITS)
     }
 }
 

@@ -16,8 +16,8 @@ pub(crate) fn batches(wanted: &[Ruleset], found: &FoundFirewall) -> Vec<Batch> {
     let nothing = FoundChains::new();
     let mut batches = Vec::new();
     for table in Table::ALL {
-        let wanted = wanted.iter().find(|ruleset| ruleset.table == table);
-        batches.extend(batch(Variant::Usual, table, wanted, found.tables.get(&table).unwrap_or(&nothing)));
+        let ruleset = wanted.iter().find(|ruleset| ruleset.table == table);
+        batches.extend(batch(Variant::Usual, table, ruleset, found.tables.get(&table).unwrap_or(&nothing)));
     }
     // Last, so that there is no time without any.
     if let Some(leftover) = &found.leftover {

@@ -131,8 +131,8 @@ fn matched_link<'a>(
     observed: &Observed,
     by_name: bool,
 ) -> Option<MatchedLink<'a>> {
-    let live = live.iter().find(|l| l.link.name == link.name);
-    let name = live.map_or(&link.interface, |l| &l.next_hop.device.name);
+    let routed = live.iter().find(|l| l.link.name == link.name);
+    let name = routed.map_or(&link.interface, |l| &l.next_hop.device.name);
     let found = observed.interfaces.get(name);
     // The administrator's own group of a device stays, and the device is known by its name.
     let named = by_name || found.is_some_and(|i| !is_free(config, i.group));
@@ -141,8 +141,8 @@ fn matched_link<'a>(
         true => LinkMatch::Name(name.clone()),
         false => LinkMatch::Group(group(config, link)),
     };
-    let gateway = live.and_then(|l| l.next_hop.gateway);
-    let segment_networks = live.and(found).map(|interface| segment_networks(interface, gateway)).unwrap_or_default();
+    let gateway = routed.and_then(|l| l.next_hop.gateway);
+    let segment_networks = routed.and(found).map(|interface| segment_networks(interface, gateway)).unwrap_or_default();
     let mut own: Vec<_> = found.into_iter().flat_map(|interface| &interface.addresses).map(|a| a.local).collect();
     own.retain(|local| segment_networks.iter().any(|net| net.contains(&local.get())));
     Some(MatchedLink { configured: link, known_by, gateway, segment_networks, own })

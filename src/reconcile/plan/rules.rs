@@ -122,17 +122,17 @@ pub(crate) struct PolicyRules {
 impl Plan {
     /// What this plan, for the same arguments, says of each policy.
     pub(crate) fn policy_rules(&self, config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Vec<PolicyRules> {
-        let mut missing = BTreeSet::new();
+        let mut to_add = BTreeSet::new();
         for change in &self.changes {
             if let Change::Rule(rule) = change {
-                missing.insert(rule);
+                to_add.insert(rule);
             }
         }
         // How default routes are made does not matter to rules.
         let desired = Desired::new(config, live, DefaultRouteMode::Multipath).as_known_to(observed);
         let mut all = Vec::with_capacity(config.policies.len());
         for rules in desired.policy_rules(config) {
-            let missing = rules.iter().filter(|rule| missing.contains(*rule)).count();
+            let missing = rules.iter().filter(|rule| to_add.contains(*rule)).count();
             all.push(PolicyRules { all: rules.len(), missing });
         }
         all

@@ -47,6 +47,16 @@ pub struct LinkRecord {
     pub v6: Option<V6>,
 }
 
+impl LinkRecord {
+    /// Whether the link is up with the address family.
+    pub(crate) fn has(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.v4.is_some(),
+            Family::V6 => self.v6.is_some(),
+        }
+    }
+}
+
 /// IPv4 addresses of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct V4 {
@@ -271,17 +281,18 @@ impl Store {
         let temporary = self.dir.join(format!(".{name}.new"));
         remove(&temporary)?;
         let new = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary);
-        let fill = |mut file: File| {
-            file.set_permissions(Permissions::from_mode(0o644))?;
-            file.write_all(value.to_text().as_bytes())
-        };
-        if let Err(e) = new.and_then(fill) {
+        if let Err(e) = new.and_then(|file| fill(&file, &value.to_text())) {
             // A full disk is full of less without it.
             let _ = remove(&temporary);
             return Err(Error::io("write", &temporary)(e));
         }
         fs::rename(&temporary, path).map_err(Error::io("replace", path))
     }
+}
+
+fn fill(mut file: &File, text: &str) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(0o644))?;
+    file.write_all(text.as_bytes())
 }
 
 /// Whose file this is by its name.

@@ -35,6 +35,12 @@ impl Record {
     fn is_place_of(&self, other: &Self) -> bool {
         self.interface == other.interface && self.family() == other.family()
     }
+
+    /// Whether this repeats `old`, perhaps by hand, for the same session.
+    fn continues(&self, old: &Self) -> bool {
+        let is_same_link = old.is_place_of(self) && old.index == self.index && old.link == self.link;
+        is_same_link && (self.session.is_none() || self.session == old.session)
+    }
 }
 
 /// All that callers have said, each interface and family once.
@@ -96,10 +102,7 @@ impl Records {
             link,
             addresses,
         };
-        // Said once more, by hand perhaps, of a session that goes on.
-        let same = |old: &&Record| old.is_place_of(&record) && old.index == index && old.link == record.link;
-        let goes_on = |old: &&Record| record.session.is_none() || record.session == old.session;
-        if let Some(old) = self.all.iter().find(same).filter(goes_on) {
+        if let Some(old) = self.all.iter().find(|old| record.continues(old)) {
             record.session = old.session;
             record.since.unix = old.since.unix;
         }
@@ -108,8 +111,9 @@ impl Records {
 
     fn went_down(&self, event: &Event, family: Family, index: Option<u32>, config: Option<&Config>) -> Effect {
         // An interface can be renamed while it is up.
-        let by_index = || self.all.iter().find(|record| Some(record.index) == index && record.family() == family);
-        let Some(record) = self.on(&event.interface, family).or_else(by_index) else { return Effect::NotUp };
+        let by_name = self.on(&event.interface, family);
+        let record = by_name.or_else(|| self.all.iter().find(|old| Some(old.index) == index && old.family() == family));
+        let Some(record) = record else { return Effect::NotUp };
         if self.is_about(event, record, config) {
             Effect::Remove(record.clone())
         } else {
@@ -133,8 +137,8 @@ impl Records {
     pub fn carry_out(&mut self, effect: &Effect) {
         match effect {
             Effect::Put(new) => {
-                let is_newer = |old: &Record| old.is_place_of(new) && old.since.since_boot > new.since.since_boot;
-                if !self.all.iter().any(is_newer) {
+                let old = self.all.iter().find(|old| old.is_place_of(new));
+                if old.is_none_or(|old| old.since.since_boot <= new.since.since_boot) {
                     self.all.retain(|old| !old.is_place_of(new));
                     self.all.push(new.clone());
                 }
