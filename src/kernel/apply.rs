@@ -33,6 +33,7 @@ pub(crate) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
         Change::HashPolicy(policy) => return sysctl::set_hash_policy(*policy),
         Change::Firewall(batch) => return Ok(iptables::restore(batch)?),
         Change::Forget(pin) => conntrack::forget(*pin),
+        Change::MarkConnections(unmarked) => conntrack::mark(unmarked, socket),
         Change::DeviceGroup { device, group } => gone(interface::set_group(socket, device.index, *group)),
         Change::Nexthop { id, leg } => {
             let gateway = leg.gateway.map(HostAddr::get);

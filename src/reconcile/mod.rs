@@ -118,7 +118,8 @@ impl<'a, K: Kernel> Run<'a, K> {
         }
         // Once is enough for what has no trace in the kernel.
         let made = &self.outcome.made;
-        plan.changes.retain(|change| !(matches!(change, Change::Forget(_)) && made.contains(change)));
+        let is_traceless = |change: &Change| matches!(change, Change::Forget(_) | Change::MarkConnections(_));
+        plan.changes.retain(|change| !(is_traceless(change) && made.contains(change)));
         plan
     }
 

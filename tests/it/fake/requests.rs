@@ -40,6 +40,8 @@ impl Fake {
             }
             Change::Firewall(batch) => self.restore(batch)?,
             Change::Forget(pin) => self.tracked.retain(|mark| mark & pin.mask != pin.value),
+            // Which connections leave by which link the fake does not know.
+            Change::MarkConnections(_) => {}
             Change::HashPolicy(policy) => self.hash_policy = *policy,
             Change::Nexthop { id, leg } => self.put_object(*id, protocol, NexthopKind::Single(leg.clone()))?,
             Change::Group { id, members } => self.put_object(*id, protocol, NexthopKind::Group(members.clone()))?,
