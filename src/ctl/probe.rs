@@ -8,14 +8,8 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
-use nix::libc;
-
-use crate::kernel::netlink::constants::RTM_GETROUTE;
-use crate::kernel::netlink::route::Route;
-use crate::kernel::netlink::socket::{self, Socket};
-use crate::kernel::{Error, read};
+use crate::kernel::netlink::socket::Socket;
+use crate::kernel::{Error, read, towards};
 
 /// A socket to ask by.
 #[derive(Debug)]
@@ -32,18 +26,7 @@ impl Probe {
     /// Index of the device by which a packet of this host to `to` would leave; `None`: there is no
     /// way (ENETUNREACH, EHOSTUNREACH).
     pub fn device_towards(&mut self, to: Ipv4Addr) -> Result<Option<u32>, Error> {
-        let mut request = RouteMessage::default();
-        request.header.address_family = AddressFamily::Inet;
-        request.header.destination_prefix_length = 32;
-        request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(to)));
-        let answer = match self.socket.get(RTM_GETROUTE, &request) {
-            Err(e) if matches!(e.refused(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => return Ok(None),
-            answer => answer.map_err(read("a route"))?,
-        };
-        let Some(body) = answer else { return Ok(None) };
-        let route = Route::parse(&body).map_err(read("a route"))?;
-        let hop = route.hops().next();
-        hop.map(|hop| Some(hop.device)).ok_or_else(|| read("a route")(socket::Error::Decode("no device".to_owned())))
+        towards::device_towards(to, &mut self.socket).map_err(read("a route"))
     }
 }
 

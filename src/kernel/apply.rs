@@ -35,6 +35,7 @@ pub(crate) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
         Change::HashPolicy(policy) => return sysctl::set_hash_policy(*policy),
         Change::Firewall(batch) => return Ok(iptables::restore(batch)?),
         Change::FlushConnections(mark) => conntrack::flush(*mark),
+        Change::MarkConnections(unmarked) => conntrack::mark(unmarked, socket),
         Change::DeviceGroup { device, group } => ignore_missing(interface::set_group(socket, device.index, *group)),
         Change::Nexthop { id, next_hop } => {
             let gateway = next_hop.gateway.map(HostAddr::get);

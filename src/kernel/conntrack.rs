@@ -8,16 +8,30 @@
 //!   is no error.
 //! - Both walk the whole table: 262,144 buckets take some 10 ms, 100,000 entries 20 ms more. So it is
 //!   done only where a link has just gone, not at every event.
+//! - `IPCTNL_MSG_CT_NEW` for an entry that is there changes the bits of its mark that `CTA_MARK_MASK` names.
 //! - MASQUERADE's entries are gone with the device, SNAT's are not, and keep the old source.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use super::netlink::netfilter::{Message, number};
+use netlink_packet_core::DefaultNla;
+
+use super::netlink::netfilter::{Message, number, payload};
+use super::netlink::nla::attribute;
 use super::netlink::socket::{self, Socket};
+use super::towards::device_towards;
 use super::{Error, read};
-use crate::kernel::netlink::constants::{CTA_MARK, CTA_MARK_MASK, IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET};
+use crate::kernel::netlink::constants::{
+    CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_MARK, CTA_MARK_MASK, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ZONE,
+    IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_NEW,
+};
+use crate::model::change::Unmarked;
+use crate::model::names::HostAddr;
 use crate::model::routing::FwMark;
 
 /// It is there as long as connections are tracked.
@@ -58,4 +72,79 @@ pub(crate) fn flush(mark: FwMark) -> Result<(), socket::Error> {
     }
     let mut socket = Socket::open_netfilter()?;
     socket.change(IPCTNL_MSG_CT_DELETE, 0, &marked(mark))
+}
+
+/// So long an event may take to mark connections: the next line waits for that.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Marks the uplink's connections that bear no link's mark, as many as [`LONGEST`] allows. A kernel without connection
+/// tracking has none. `routes` is asked which way each goes, for a LAN may talk to the uplink's address, too.
+pub(crate) fn mark(unmarked: &Unmarked, routes: &mut Socket) -> Result<(), socket::Error> {
+    if !Path::new(COUNT).exists() {
+        return Ok(());
+    }
+    let Unmarked { device, local, mark } = unmarked;
+    let mut socket = Socket::open_netfilter()?;
+    let each = |found: &mut Vec<Connection>, body: &[u8]| {
+        found.extend(Connection::of(*local, payload(body)));
+        Ok(ControlFlow::Continue(()))
+    };
+    let connections = socket.dump(IPCTNL_MSG_CT_GET, &marked(FwMark { value: 0, ..*mark }), Vec::new, each)?;
+    let until = Instant::now() + LONGEST;
+    let mut devices = BTreeMap::new();
+    for connection in connections {
+        if Instant::now() > until {
+            break;
+        }
+        let by = match devices.entry(connection.remote) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => *new.insert(device_towards(connection.remote, routes)?),
+        };
+        if by == Some(device.index) {
+            match socket.change(IPCTNL_MSG_CT_NEW, 0, &connection.marked(*mark)) {
+                Err(e) if !e.is_gone() => return Err(e),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A tracked connection of an uplink's address.
+struct Connection {
+    /// What names it: the tuple of its first packet, and its zone, if it has one.
+    name: Vec<DefaultNla>,
+    remote: Ipv4Addr,
+}
+
+impl Connection {
+    /// Reads the attributes of one that has `local` at one end as the Internet sees it; `None`: it has not.
+    fn of(local: HostAddr, nlas: &[u8]) -> Option<Self> {
+        let original = attribute(nlas, CTA_TUPLE_ORIG)?;
+        let reply = attribute(nlas, CTA_TUPLE_REPLY)?;
+        let remote = if address(reply, CTA_IP_V4_DST)? == local.get() {
+            address(reply, CTA_IP_V4_SRC)?
+        } else if address(original, CTA_IP_V4_DST)? == local.get() {
+            address(original, CTA_IP_V4_SRC)?
+        } else {
+            return None;
+        };
+        let mut name = vec![DefaultNla::new(CTA_TUPLE_ORIG, original.to_vec())];
+        name.extend(attribute(nlas, CTA_ZONE).map(|zone| DefaultNla::new(CTA_ZONE, zone.to_vec())));
+        // The socket says which interface multicast leaves by.
+        (!remote.is_multicast() && !remote.is_broadcast()).then_some(Self { name, remote })
+    }
+
+    /// The request that gives it a mark.
+    fn marked(self, mark: FwMark) -> Message {
+        let mut attributes = self.name;
+        attributes.extend([number(CTA_MARK, mark.value), number(CTA_MARK_MASK, mark.mask)]);
+        Message::new(attributes)
+    }
+}
+
+/// An address of a tuple.
+fn address(tuple: &[u8], kind: u16) -> Option<Ipv4Addr> {
+    let address = attribute(attribute(tuple, CTA_TUPLE_IP)?, kind)?;
+    Some(Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?))
 }

@@ -22,6 +22,7 @@ pub mod nftables;
 pub mod observe;
 pub mod removal;
 pub mod sysctl;
+pub mod towards;
 
 use netlink::socket;
 

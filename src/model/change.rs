@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::model::firewall::Batch;
-use crate::model::names::{Family, IfName};
+use crate::model::names::{Family, HostAddr, IfName};
 use crate::model::numbering::KERNEL;
 use crate::model::routing::{ArpKey, DefaultRoute, Device, FoundRoute, FwMark, Member, NextHop, Rule};
 
@@ -47,13 +47,26 @@ pub enum Change {
     Firewall(Batch),
     /// Forget the tracked connections that are pinned to a link, which have its mark under the mask of all.
     FlushConnections(FwMark),
+    /// Give an uplink's mark to the tracked connections that leave by it and bear no link's.
+    MarkConnections(Unmarked),
+}
+
+/// The tracked connections of an uplink that bear no link's mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmarked {
+    /// The uplink's interface.
+    pub device: Device,
+    /// Its address there, from which they leave or to which they came.
+    pub local: HostAddr,
+    /// Its mark, under the mask of all.
+    pub mark: FwMark,
 }
 
 impl Change {
     /// Whether packets may take another way after it.
     pub(crate) fn is_route(&self) -> bool {
         let is_other = matches!(self, Self::LooseRpFilter(_) | Self::OwnArp(..) | Self::DeviceGroup { .. });
-        !is_other && !matches!(self, Self::Firewall(_) | Self::FlushConnections(_))
+        !is_other && !matches!(self, Self::Firewall(_) | Self::FlushConnections(_) | Self::MarkConnections(_))
     }
 
     /// The change as a command of ip(8) that can be pasted; `protocol` marks what is ours.
@@ -87,6 +100,9 @@ impl fmt::Display for Command<'_> {
             Change::Firewall(batch) => write!(f, "{batch}"),
             Change::FlushConnections(FwMark { value, mask }) => {
                 write!(f, "conntrack -D -f ipv4 --mark {value:#x}/{mask:#x}")
+            }
+            Change::MarkConnections(Unmarked { local, mark: FwMark { value, mask }, .. }) => {
+                write!(f, "conntrack -U -f ipv4 --reply-dst {local} --mark {value:#x}/{mask:#x}")
             }
             Change::Nexthop { id, next_hop } => write!(f, "ip nexthop replace id {id} {next_hop} protocol {protocol}"),
             Change::Group { id, members } => {

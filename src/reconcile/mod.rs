@@ -119,7 +119,7 @@ impl<'a, K: Kernel> Run<'a, K> {
         }
         // Once is enough for what has no trace in the kernel.
         let made = &self.outcome.made;
-        plan.changes.retain(|change| !(matches!(change, Change::FlushConnections(_)) && made.contains(change)));
+        plan.changes.retain(|change| !(leaves_no_trace(change) && made.contains(change)));
         plan
     }
 
@@ -235,4 +235,9 @@ fn link_of(change: &Change, states: &LinkStates<'_>) -> Option<LinkName> {
     };
     let mut routed = states.iter().filter_map(|(_, state)| state.routed());
     routed.find(|l| l.next_hop.device == *device).map(|l| l.link.name.clone())
+}
+
+/// Whether the kernel does not show that a change was made.
+fn leaves_no_trace(change: &Change) -> bool {
+    matches!(change, Change::FlushConnections(_) | Change::MarkConnections(_))
 }

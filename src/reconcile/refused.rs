@@ -45,7 +45,7 @@ impl Refused {
 
     fn allows(&self, change: &Change) -> bool {
         let is_allowed = match change {
-            Change::Firewall(_) => !self.firewall,
+            Change::Firewall(_) | Change::MarkConnections(_) => !self.firewall,
             Change::DeleteRoute(route) if route.table == TableId::MAIN => !self.keeps_old_default(),
             Change::DeleteNexthop(_) => !self.keeps_old_default(),
             _ => true,

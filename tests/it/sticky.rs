@@ -285,6 +285,51 @@ fn connections_that_began_while_our_rules_were_away_are_sticky_from_their_next_p
     assert_eq!(talking(&mut streams), 40);
 }
 
+/// Somebody has flushed our rules, and nobody sends anything until the event that restores them brings a second uplink.
+#[test]
+fn connections_that_began_while_our_rules_were_away_stay_where_they_are_though_they_are_silent() {
+    let (server, internet) = scene(&[ISP1]);
+    internet.lan.serve_echo(ECHO);
+    Namespace::here().serve_echo(9);
+    iptables(&format!("-t nat -A PREROUTING -d {} -p tcp --dport 8080 -j DNAT --to {LAN_HOST}:7", ISP1.local));
+    iptables("-t mangle -F");
+    iptables("-t mangle -X");
+    let mut streams = connect_all(&internet.lan, 1, 30);
+    streams.extend(connect_all(&internet.server, 2, 10));
+    let client = || connect_tcp((ISP1.local, 8080)).expect("a port forward");
+    streams.extend(internet.world.run(|| (0..10).map(|_| client()).collect::<Vec<_>>()));
+    // The uplink's address is at one end of this, and the uplink has nothing to do with it.
+    streams.push(internet.lan.run(|| connect_tcp((ISP1.local, 9)).expect("the router")));
+    internet.connect(ISP2);
+    ok(&mut server.hook(UP, ISP2));
+    assert_eq!(tracked("0x1/0x7"), 50);
+    turn(&server, MASQUERADED);
+    assert_eq!(talking(&mut streams), 51);
+}
+
+/// What is due when ISP2 comes up while our chains are away.
+fn due_without_chains(config: &str) -> Vec<String> {
+    let (server, internet) = scene(&[ISP1]);
+    server.configure(config);
+    server.apply();
+    iptables("-t mangle -F");
+    internet.connect(ISP2);
+    let mut hook = server.bare(UP);
+    hook.args(["--dry-run", ISP2.device, "/dev/pts/7", "115200", ISP2.local, ISP2.remote, ISP2.link]);
+    let said = String::from_utf8(ok(&mut hook).stdout).unwrap();
+    said.lines().filter(|l| l.starts_with("conntrack") || l.starts_with("ip nexthop")).map(str::to_owned).collect()
+}
+
+/// Its packets have been refused since; with a mark they would leave.
+#[test]
+fn connections_without_marks_get_none_where_there_is_a_kill_switch() {
+    let marks = format!("conntrack -U -f ipv4 --reply-dst {} --mark 0x1/0x7", ISP1.local);
+    let due = due_without_chains(MASQUERADED);
+    assert!(due.len() > 1 && due[0] == marks, "{due:?}");
+    let due = due_without_chains(&format!("{MASQUERADED}otherwise = \"unreachable\"\n"));
+    assert!(!due.is_empty() && due.iter().all(|line| line.starts_with("ip ")), "{due:?}");
+}
+
 /// What an earlier release has loaded: marks of new connections by the link that they came in by, then by that they left by.
 const EARLIER: &str = "\
 *mangle

@@ -90,14 +90,17 @@ pub(crate) const NFPROTO_INET: u8 = libc::NFPROTO_INET as u8;
 pub(crate) const NFPROTO_IPV4: u8 = libc::NFPROTO_IPV4 as u8;
 
 // linux/netfilter/nfnetlink_conntrack.h; a message's type is its subsystem and its number.
+pub(crate) const IPCTNL_MSG_CT_NEW: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8;
 pub(crate) const IPCTNL_MSG_CT_GET: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8 | 1;
 pub(crate) const IPCTNL_MSG_CT_DELETE: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8 | 2;
 pub(crate) const NFMGRP_CONNTRACK_DESTROY: u32 = group(libc::NFNLGRP_CONNTRACK_DESTROY as u32);
 pub(crate) const CTA_TUPLE_ORIG: u16 = 1;
+pub(crate) const CTA_TUPLE_REPLY: u16 = 2;
 pub(crate) const CTA_STATUS: u16 = 3;
 pub(crate) const CTA_PROTOINFO: u16 = 4;
 pub(crate) const CTA_TIMEOUT: u16 = 7;
 pub(crate) const CTA_MARK: u16 = 8;
+pub(crate) const CTA_ZONE: u16 = 18;
 pub(crate) const CTA_MARK_MASK: u16 = 21;
 pub(crate) const CTA_TUPLE_IP: u16 = 1;
 pub(crate) const CTA_TUPLE_PROTO: u16 = 2;

@@ -143,6 +143,13 @@ impl FoundFirewall {
         self.tables.values().flat_map(BTreeMap::values).flatten().any(sealed)
     }
 
+    /// Whether connections get the marks of their links: the kernel's chains lead to ours.
+    pub fn marks_connections(&self) -> bool {
+        let mangle = self.tables.get(&Table::Mangle).into_iter().flatten();
+        let mut rules = mangle.filter(|(chain, _)| !is_ours(chain)).flat_map(|(_, rules)| rules);
+        rules.any(|rule| matches!(rule, FoundChainRule::Jump(to) if is_ours(to)))
+    }
+
     /// Whether any chain of ours is there.
     pub fn any(&self) -> bool {
         any(&self.tables)

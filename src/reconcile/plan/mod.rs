@@ -66,6 +66,7 @@ impl Plan {
             tables.stale.is_empty() && missing.are_source_rules(config) && packet_filter::nobody_waits(live, observed);
         if firewall_first {
             plan.load_firewall(config, live, observed, by_name);
+            plan.mark_connections(config, live, observed);
         }
         plan.flush_moved_marks(config, live, observed, &tables.stale);
         let routes = Routes::new(config, &desired, observed, &tables);

@@ -1,9 +1,12 @@
-//! When our chains of the packet filter are loaded.
+//! When our chains of the packet filter are loaded, and what of connections that began without them.
 
 use super::{Change, Plan};
-use crate::config::Config;
+use crate::config::{Config, Otherwise};
+use crate::model::change::Unmarked;
+use crate::model::firewall::Table;
 use crate::model::names::TableId;
 use crate::model::observed::Observed;
+use crate::model::routing::FwMark;
 use crate::reconcile::firewall;
 use crate::reconcile::link_state::LiveLink;
 
@@ -16,14 +19,34 @@ impl Plan {
             self.changes.extend(firewall::batches(&wanted, &observed.firewall).into_iter().map(Change::Firewall));
         }
     }
+
+    /// Connections that began while our rules were away get a mark with their next packet, which another uplink may
+    /// take by then: if just one carries, they are given its mark.
+    pub(super) fn mark_connections(&mut self, config: &Config, live: &[LiveLink<'_>], observed: &Observed) {
+        let loads = |change: &Change| matches!(change, Change::Firewall(batch) if batch.table == Table::Mangle);
+        let were_away = !observed.firewall.marks_connections() && self.changes.iter().any(loads);
+        // Marks go before policies: what began before a kill switch would leave in spite of it.
+        let refuses = config.policies.iter().any(|policy| policy.otherwise == Otherwise::Unreachable);
+        let [device] = used_devices(observed)[..] else { return };
+        let mut uplinks = live.iter().filter(|l| l.carries_default() && l.next_hop.device.index == device);
+        let Some(only) = uplinks.next().filter(|_| were_away && !refuses) else { return };
+        if let Some(local) = only.local {
+            let mark = FwMark { value: only.link.mark.get(), mask: config.marks() };
+            self.changes.push(Change::MarkConnections(Unmarked { device: only.next_hop.device.clone(), local, mark }));
+        }
+    }
 }
 
 /// Whether the default route that is in use leads by live links only: then nobody waits for another.
 pub(super) fn nobody_waits(live: &[LiveLink<'_>], observed: &Observed) -> bool {
-    let defaults = observed.routes.iter().filter(|route| route.table == TableId::MAIN);
-    let Some(used) = defaults.min_by_key(|route| route.metric) else { return false };
-    let devices = used.target.devices();
+    let devices = used_devices(observed);
     !devices.is_empty() && devices.iter().all(|device| is_live(*device, live))
+}
+
+/// Indices of the devices that the default route leads by which is in use.
+fn used_devices(observed: &Observed) -> Vec<u32> {
+    let defaults = observed.routes.iter().filter(|route| route.table == TableId::MAIN);
+    defaults.min_by_key(|route| route.metric).map(|used| used.target.devices()).unwrap_or_default()
 }
 
 fn is_live(device: u32, live: &[LiveLink<'_>]) -> bool {

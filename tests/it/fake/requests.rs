@@ -40,6 +40,8 @@ impl Fake {
             }
             Change::Firewall(batch) => self.restore(batch)?,
             Change::FlushConnections(pin) => self.tracked.retain(|mark| mark & pin.mask != pin.value),
+            // Which connections leave by which link the fake does not know.
+            Change::MarkConnections(_) => {}
             Change::HashPolicy(policy) => self.hash_policy = *policy,
             Change::Nexthop { id, next_hop } => {
                 self.put_object(*id, protocol, NexthopKind::Single(next_hop.clone()))?
