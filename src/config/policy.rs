@@ -159,6 +159,6 @@ fn link(field: Field<'_>, links: &[Link]) -> Result<LinkName, SpannedError> {
     let given = field.text()?;
     links.iter().map(|link| &link.name).find(|name| name.as_str() == given).cloned().ok_or_else(|| {
         let names: Vec<_> = links.iter().map(|link| link.name.as_str()).collect();
-        field.error(format!("{} is no link: write one of {}", field.shown(), names.join(", ")))
+        field.error(format!("unknown link {}: write one of {}", field.shown(), names.join(", ")))
     })
 }

@@ -21,7 +21,7 @@ impl Recorded<'_> {
         };
         if let Some(now) = self.still_up() {
             let what = if family == Family::V4 { "went down" } else { "has no IPv6" };
-            return format!("late word that {name} {what} on {interface}: it is up on {} since", now.interface);
+            return format!("stale down event: {name} {what} on {interface}, and is up on {} since", now.interface);
         }
         match (&self.effect, family) {
             (Effect::Remove(_), Family::V4) => format!("{name} down on {interface}"),
@@ -45,7 +45,7 @@ impl Recorded<'_> {
                 let _ = local.map(|a| write!(line, ", {a}"));
                 let _ = gateway.map(|a| write!(line, " via {a}"));
                 let drained = self.before.drained.get(name);
-                let _ = drained.map(|drain| write!(line, ", kept out of use by a drill (process {})", drain.pid));
+                let _ = drained.map(|drain| write!(line, ", drained by a drill (process {})", drain.pid));
                 line
             }
             Addresses::V6 { local, remote } => {
@@ -81,7 +81,7 @@ pub(super) fn recorded(event: &Event) -> String {
         EventKind::Down(Family::V4) => "down",
         EventKind::Down(Family::V6) => "down with IPv6",
     };
-    format!("{interface} is recorded as {what}, and no more is done: once that is mended, run `mhctl apply`")
+    format!("{interface} is recorded as {what}, and no more is done: once that is fixed, run `mhctl apply`")
 }
 
 /// How waiting for an interface has ended.

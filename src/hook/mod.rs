@@ -97,7 +97,7 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
         recorded => recorded?,
     };
     if let Some(error) = &recorded.unwritten {
-        error!("{error}; until that is mended, the next event will not know of this one");
+        error!("{error}; until that is fixed, the next event will not know of this one");
     }
     for displaced in recorded.displaced(index, &mut kernel) {
         warn!("{displaced}");

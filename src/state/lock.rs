@@ -17,7 +17,7 @@ use thiserror::Error;
 pub enum Error {
     /// Somebody else kept it past the deadline.
     #[error(
-        "{} is still locked after {}{holder}; if that process hangs, end it: the next event mends everything",
+        "{} is still locked after {}{holder}; if that process hangs, end it: the next event repairs everything",
         path.display(), humantime::format_duration(*timeout)
     )]
     Timeout {
