@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::config;
 use crate::state::records;
 
-/// Help shows them after a command's own.
+/// Shown after the options of a command.
 const HEADING: &str = "Common options";
 
 /// Options that all executables have.
