@@ -1,26 +1,26 @@
-//! The command line of a hook. What its caller says is a stranger's word: pppd's `ipparam` needs no privileges, and
-//! L2TP and PPTP servers put their client's address there. So options end at the first word, whatever comes after it.
+//! The command line of a hook. Its arguments are not trusted: a user of pppd can set `ipparam`, and L2TP and PPTP
+//! servers put the client's address there. Therefore options end at the first other argument.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use clap::{Command, Parser};
 
-/// The arguments of a process: its name, options, and the words of its caller.
+/// The arguments of a process: its name, options, and the other arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     argv: Vec<OsString>,
-    /// Where the options end.
+    /// Index behind the options.
     pub(crate) end: usize,
 }
 
 impl Call {
-    /// The arguments of this process, which takes those of `Cli`.
+    /// The arguments of this process, for the command `Cli`.
     pub fn here<Cli: Parser>() -> Self {
         Self::new(Cli::command, std::env::args_os().collect())
     }
 
-    /// The definition is made only where there are options, of which pppd and OpenVPN have none.
+    /// The command is built only if there are options; pppd and OpenVPN pass none.
     pub(crate) fn new(command: fn() -> Command, argv: Vec<OsString>) -> Self {
         let mut end = 1;
         while let Some(option) = argv.get(end).filter(|arg| is_option(arg)) {
@@ -37,21 +37,21 @@ impl Call {
         self.argv[..self.end].iter().any(|arg| arg == option)
     }
 
-    /// Parses the arguments; an error or `--help` has been answered when this returns an exit status instead. Without
-    /// a terminal an error is one line, in the log as well: under pppd standard error leads nowhere.
+    /// Parses the arguments. The error is the exit status after an error or `--help` has been printed. Without a
+    /// terminal an error is one line, and in the log, too, since pppd discards standard error.
     pub fn parse<Cli: Parser>(&self, program: &'static str) -> Result<Cli, u8> {
         self.try_parse().map_err(|error| super::answer(&error, program, super::Destination::Log))
     }
 
     pub(crate) fn try_parse<Cli: Parser>(&self) -> Result<Cli, clap::Error> {
         let (options, words) = self.argv.split_at(self.end);
-        // One `--` is clap's to take away, and only where it stands before all words.
+        // clap removes one `--`, if it stands before all other arguments.
         let fence = (words.first().is_none_or(|word| word != "--")).then(|| OsString::from("--"));
         Cli::try_parse_from(options.iter().cloned().chain(fence).chain(words.iter().cloned()))
     }
 }
 
-/// Whether an argument in front of the words is an option; `--` and `-` are not.
+/// Whether an argument is an option; `--` and `-` are not.
 fn is_option(arg: &OsStr) -> bool {
     arg.as_bytes().starts_with(b"-") && arg != "-" && arg != "--"
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::config;
 use crate::state::records;
 
-/// Help shows them after a command's own.
+/// Shown after the options of a command.
 const HEADING: &str = "Common options";
 
 /// Options that all executables have.
@@ -14,7 +14,7 @@ pub struct Common {
     /// Configuration file
     #[arg(long, help_heading = HEADING, global = true, value_name = "FILE", default_value = config::DEFAULT_PATH)]
     pub config: PathBuf,
-    /// Links' records and the lock
+    /// State directory, of records and locks
     #[arg(long, help_heading = HEADING, global = true, value_name = "DIR", default_value = records::DEFAULT_DIR)]
     pub state_dir: PathBuf,
     /// Print what would be done, as commands, and do nothing

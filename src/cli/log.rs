@@ -1,5 +1,5 @@
-//! Where messages go: standard error on a terminal, syslog (daemon facility) without one, since
-//! pppd gives its scripts no other place. Of mhctl that holds for what changes something.
+//! Logging: to standard error on a terminal, otherwise to syslog (facility daemon), since pppd discards the output of
+//! its scripts. mhctl uses syslog only for commands that change something.
 
 use std::fmt::{Debug, Write as _};
 use std::io::{self, IsTerminal, Write};
@@ -24,14 +24,14 @@ impl Log {
         Self::set(program, verbose, terminal || verbose, syslog)
     }
 
-    /// Starts logging on standard error alone: for a command that changes nothing, and answers who has typed it.
+    /// Starts logging on standard error only, for a command that changes nothing.
     pub fn on_stderr(program: &'static str, verbose: bool) -> Self {
         Self::set(program, verbose, true, None)
     }
 
     fn set(program: &'static str, verbose: bool, on_stderr: bool, syslog: Option<UnixDatagram>) -> Self {
         let level = if verbose { Level::DEBUG } else { Level::INFO };
-        // Only the first subscriber of a process counts, and an executable has just one.
+        // Fails only if there is a subscriber already.
         let _ = tracing::subscriber::set_global_default(Lines {
             program,
             level,
@@ -41,29 +41,27 @@ impl Log {
         Self { program, on_stderr }
     }
 
-    /// Tells what went wrong, on one line: in the log and on standard error, wherever that leads.
+    /// Logs an error, and prints it on standard error, on one line.
     pub fn complain(&self, message: &str) {
         tracing::error!("{message}");
         if !self.on_stderr {
-            // Nor is standard error that is closed or full, which would have `eprintln!` panic.
+            // `eprintln!` would panic if standard error is closed or full.
             let _ = writeln!(io::stderr(), "{}: {message}", self.program);
         }
     }
 }
 
-/// The system's log, as syslog(3) writes to it. Not syslog(3) itself, which would add 40 kB of C
-/// library to each hook.
+/// The socket of syslog(3), whose code in the C library would add 40 kB to each hook.
 fn syslog() -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
-    // Nobody may be listening, as in a container; then there is no log. Nor may one that does not
-    // read keep an event waiting.
+    // In a container there may be no listener, and then no log. A listener that does not read must not block an event.
     let _ = socket.connect("/dev/log");
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
-/// Events of tracing, each a line. Not tracing-subscriber, whose registry of spans costs each hook 32 KiB and
-/// a tenth of its page faults: nothing here has a span.
+/// A subscriber of tracing that writes each event as a line. The registry of tracing-subscriber would cost each hook 32
+/// KiB and a tenth of its page faults, for spans that nothing here uses.
 struct Lines {
     program: &'static str,
     level: Level,
@@ -80,12 +78,12 @@ impl Subscriber for Lines {
         let mut message = Message(String::new());
         event.record(&mut message);
         let (level, message) = (*event.metadata().level(), message.0);
-        // A log that is gone or full is no reason to fail, here and below.
+        // A failure of the log is ignored, here and below.
         if let Some(syslog) = &self.syslog {
             let _ = syslog.send(datagram(self.program, level, &message).as_bytes());
         }
         if self.on_stderr {
-            // In one write: other processes may have the same terminal.
+            // In one write, since other processes may share the terminal.
             let _ = io::stderr().write_all(format!("{level:>5} {message}\n").as_bytes());
         }
     }
@@ -115,11 +113,11 @@ impl Visit for Message {
     }
 }
 
-/// A message as syslog takes it (RFC 3164).
+/// A message in the format of syslog (RFC 3164).
 fn datagram(program: &str, level: Level, message: &str) -> String {
     const DAEMON: u8 = 3;
-    // What we inform of, a line an event, is "normal but significant": a notice, which our unit's
-    // LogLevelMax lets through.
+    // Info messages, one per event, have the severity "notice" (normal but significant), which LogLevelMax of
+    // multihome's unit lets through.
     let severity = match level {
         Level::ERROR => 3,
         Level::WARN => 4,

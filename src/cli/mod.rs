@@ -1,5 +1,4 @@
-//! What the executables have in common at their edge: arguments in, one line and an exit status
-//! out.
+//! Command lines, exit statuses and error lines of all executables.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -17,33 +16,34 @@ use log::Log;
 pub const DONE: u8 = 0;
 /// Something was not.
 pub const FAILED: u8 = 1;
-/// The caller said something that makes no sense; nothing was touched.
+/// The arguments are invalid; nothing was changed.
 pub const USAGE: u8 = 2;
 
-/// Where an error in the arguments is told, besides a terminal.
+/// Where an error in the arguments goes without a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Destination {
-    /// In the log, too.
+    /// The log and standard error.
     Log,
-    /// On standard error alone.
+    /// Standard error only.
     Stderr,
 }
 
-/// Parses the arguments of mhctl; an error or `--help` has been answered when this returns an exit status instead.
-/// A slip of the keyboard is nothing for the log.
+/// Parses the arguments of mhctl. The error is the exit status after an error or `--help` has been printed. A typing
+/// error does not go to the log.
 pub fn parse<Cli: clap::Parser>(program: &'static str) -> Result<Cli, u8> {
     Cli::try_parse().map_err(|error| answer(&error, program, Destination::Stderr))
 }
 
-/// Answers what clap calls an error; the exit status. Without a terminal it is one line.
+/// Prints an error of clap, which may be `--help`, and returns the exit status. Without a terminal an error is one
+/// line.
 fn answer(error: &clap::Error, program: &'static str, destination: Destination) -> u8 {
     let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if asked || io::stderr().is_terminal() {
-        // There is nobody to tell that standard output is closed.
+        // A closed standard output cannot be reported anywhere.
         let _ = error.print();
     } else {
         let said = match error.kind() {
-            // clap would show all the help.
+            // clap would print the whole help.
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
                 format!("which command? `{program} --help` shows them")
             }
@@ -51,15 +51,14 @@ fn answer(error: &clap::Error, program: &'static str, destination: Destination) 
         };
         match destination {
             Destination::Log => Log::start(program, false).complain(&said),
-            // Nor is standard error that is closed or full, which would have `eprintln!` panic.
+            // `eprintln!` would panic if standard error is closed or full.
             Destination::Stderr => drop(writeln!(io::stderr(), "{program}: {said}")),
         }
     }
     if asked { DONE } else { USAGE }
 }
 
-/// clap's first paragraph says what is wrong, usage and hints follow. An argument may hold what it
-/// likes, line ends included, and is escaped.
+/// The first paragraph of clap's message, without usage and hints. Control characters of arguments are escaped.
 fn one_line(error: &str) -> String {
     let said: Vec<_> = error.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
     let mut line = String::new();

@@ -1,16 +1,16 @@
-//! What is wrong with the configuration, and where: always one line, with what to write instead.
+//! Errors of the configuration: one line with the place, the reason and what to write instead.
 
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Why there is no configuration. Shown as `FILE:LINE: KEY: MESSAGE`, in one line.
+/// Shown as `FILE:LINE: KEY: MESSAGE`, in one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Error {
     pub file: PathBuf,
-    /// Where in the file; none if it could not be read.
+    /// `None`: the file could not be read.
     pub place: Option<Place>,
-    /// The key whose value is wrong, if it is about one.
+    /// The key whose value is invalid.
     pub key: Option<String>,
     pub message: String,
 }
@@ -22,7 +22,7 @@ pub struct Place {
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
-    /// The bytes of the text that are meant.
+    /// Range of bytes in the text.
     pub span: Range<usize>,
 }
 
@@ -32,11 +32,11 @@ impl Place {
     }
 }
 
-/// Finds the places of spans. Each search goes on where the last one has ended, so that thousands of them in the order
-/// of the text read it once.
+/// Converts spans to places. Each search continues where the last one ended: thousands of spans in the order of the
+/// text need one pass over it.
 pub(super) struct Places<'a> {
     text: &'a str,
-    /// What has been passed over: its length, and the line and column behind it.
+    /// Offset up to which the text has been searched, and the line and column there.
     at: usize,
     line: usize,
     column: usize,
@@ -87,7 +87,7 @@ impl Error {
     }
 }
 
-/// An error before it is known of which file: the key, the bytes, and what to write instead.
+/// An error without its file: key, range of bytes, and what to write instead.
 #[derive(Debug)]
 pub(super) struct SpannedError {
     pub key: Option<&'static str>,
@@ -96,7 +96,7 @@ pub(super) struct SpannedError {
 }
 
 impl SpannedError {
-    /// What is no TOML at all.
+    /// A syntax error of TOML.
     pub(crate) fn from_toml(error: &toml::de::Error, text: &str) -> Self {
         let span = error.span().unwrap_or_default();
         let message = match (error.message(), unquoted(text, span.start)) {
@@ -111,8 +111,8 @@ impl SpannedError {
     }
 }
 
-/// The value at `at` if it is a word without quotes, and no number gone wrong. TOML's parser takes `isp1` for a fraction
-/// that is infinite.
+/// The value at `at` if it is a word without quotes rather than a bad number. The TOML parser takes `isp1` for an
+/// infinite float.
 fn unquoted(text: &str, at: usize) -> Option<&str> {
     const AROUND: &str = "=,[]{}#\"'";
     let is_outside = |c: char| c.is_whitespace() || AROUND.contains(c);
@@ -125,7 +125,7 @@ fn unquoted(text: &str, at: usize) -> Option<&str> {
     (is_value && !is_number).then_some(word)
 }
 
-/// Escapes what would break the line or play tricks on a terminal.
+/// Escapes line ends and other control characters.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,5 +1,4 @@
-//! One key of the file with its value: turned into the type that the key takes, or into an error
-//! that names the key and says what to write.
+//! Conversion of one key's value to its type, or to an error that names the key and says what to write.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -14,14 +13,14 @@ use super::error::SpannedError;
 use super::raw::{self, Entry, Shown, Value};
 use crate::model::names::InvalidValue;
 
-/// A key that is given, with its value; or one value of its list.
+/// A key with its value, or with one value of its list.
 #[derive(Clone, Copy)]
 pub(super) struct Field<'a> {
     key: &'static str,
     value: &'a Value<'a>,
 }
 
-/// The value of `key` as `read` understands it; none if the key is not given.
+/// The value of `key`, converted by `read`; `None`: the key is not given.
 pub(super) fn optional<'a, T>(
     key: &'static str,
     entry: &'a Entry<'a>,
@@ -30,7 +29,7 @@ pub(super) fn optional<'a, T>(
     entry.as_ref().map(|value| read(Field { key, value })).transpose()
 }
 
-/// The same for a key that must be given; `header` is the place of the table that lacks it.
+/// The same for a required key; `header` is the place of its table, for the error.
 pub(super) fn required<'a, T>(
     key: &'static str,
     entry: &'a Entry<'a>,
@@ -43,7 +42,7 @@ pub(super) fn required<'a, T>(
     })
 }
 
-/// An error if `key` is given.
+/// Fails if `key` is given.
 pub(super) fn refused(key: &'static str, entry: &Entry<'_>, message: &str) -> Result<(), SpannedError> {
     optional(key, entry, |field| Err(field.error(message.to_owned()))).map(|_: Option<()>| ())
 }
@@ -80,14 +79,14 @@ impl<'a> Field<'a> {
         self.value().as_str().ok_or_else(|| self.invalid("write text in quotes"))
     }
 
-    /// Text for people, or for pppd: anything that keeps a log line whole.
+    /// Free text without control characters, of at most 64 characters.
     pub(crate) fn label(self) -> Result<String, SpannedError> {
         let text = self.text()?;
         let ok = !text.trim().is_empty() && text.chars().count() <= 64 && !text.contains(char::is_control);
         if ok { Ok(text.to_owned()) } else { Err(self.invalid("write 1 to 64 printable characters")) }
     }
 
-    /// A type of ours that is made of text.
+    /// A type that is parsed from text.
     pub fn word<T: FromStr<Err = InvalidValue>>(self) -> Result<T, SpannedError> {
         self.text()?.parse().map_err(|e: InvalidValue| self.invalid(e.expected()))
     }
@@ -96,8 +95,8 @@ impl<'a> Field<'a> {
         raw::int(self.value()).and_then(|n| T::try_from(n).ok())
     }
 
-    /// A type of ours that is made of a number. 0 stands for what is no such number at all: these
-    /// types refuse it, and say what is right.
+    /// A type that is made from a number. A value that is no such number is passed as 0, which all these types refuse
+    /// with the right message.
     pub fn number<N: TryFrom<i64> + Default, T>(
         self,
         new: impl Fn(N) -> Result<T, InvalidValue>,
@@ -126,7 +125,7 @@ impl<'a> Field<'a> {
         Err(self.invalid(format_args!("write {}", words.join(" or "))))
     }
 
-    /// From `least` to 10 minutes: no caller waits longer for a hook.
+    /// From `least` to 10 minutes, since no caller waits longer for a hook.
     pub(crate) fn duration(self, least: Duration) -> Result<Duration, SpannedError> {
         let given = self.value().as_str().and_then(|s| humantime::parse_duration(s).ok());
         given.filter(|d| (least..=Duration::from_mins(10)).contains(d)).ok_or_else(|| {
@@ -135,7 +134,7 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// `25`, `"25"` or `"6000-6010"`: both ends.
+    /// Both ends of `25`, `"25"` or `"6000-6010"`.
     pub fn range<T: TryFrom<i64> + PartialOrd + Copy + Display>(
         self,
         limits: RangeInclusive<T>,
@@ -158,7 +157,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// One value or a list of them, at least one, none twice.
+    /// One value, or a non-empty list without duplicates.
     pub fn list<T: Clone + Eq + Hash>(
         self,
         read: impl Fn(Self) -> Result<T, SpannedError>,
@@ -183,7 +182,7 @@ impl<'a> Field<'a> {
     }
 }
 
-/// A number of digits alone: no sign, which `parse` would take.
+/// A number without a sign, which `parse` would accept.
 fn digits<T: TryFrom<i64>>(text: &str) -> Option<T> {
     let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if is_number { T::try_from(text.parse().ok()?).ok() } else { None }

@@ -1,5 +1,4 @@
-//! What the administrator wrote, as types that cannot be wrong. `parse` is pure; `load` reads the
-//! file.
+//! The configuration file, parsed and validated. `parse` is pure; `load` reads the file.
 
 mod error;
 mod field;
@@ -25,13 +24,13 @@ use crate::model::names::{HostAddr, IfName, LinkName, Mark, TableId, Tier, Weigh
 use crate::model::numbering::{self, Numbering};
 use crate::model::routing::{FwMark, PortRange, UidRange};
 
-/// Where the configuration is, unless `--config` says otherwise.
+/// Default of `--config`.
 pub const DEFAULT_PATH: &str = "/etc/multihome.toml";
 
-/// In bytes; all the rules that the kernel has room for need less.
+/// Maximum size in bytes. All the rules that fit into the kernel need less.
 const LONGEST: u64 = 1 << 20;
 
-/// Reads and checks the file at `path`.
+/// Reads and validates the file at `path`.
 pub fn load(path: &Path) -> Result<Config, Error> {
     parse(&read(path)?, path)
 }
@@ -54,8 +53,8 @@ pub fn read(path: &Path) -> Result<String, Error> {
     })
 }
 
-/// What is in the file. A pipe that nobody writes to is empty, where an open(2) that blocks would wait for ever;
-/// then it is read to its end, as late as its writer makes that (fifo(7)).
+/// Reads the file. O_NONBLOCK keeps open(2) from waiting for a writer of a pipe (fifo(7)); reading then blocks until
+/// the writer ends.
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?;
@@ -68,12 +67,12 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Checks `text`; errors call it `file`.
+/// Validates `text`; errors name it `file`.
 pub fn parse(text: &str, file: &Path) -> Result<Config, Error> {
     raw::RawConfig::read(text).and_then(|raw| validate::config(&raw)).map_err(|error| Error::new(error, text, file))
 }
 
-/// Where in a text that [`parse`] accepts each link and each policy begins, in the order of [`Config`].
+/// Where each link and each policy begins in a text that [`parse`] accepts, in the order of [`Config`].
 pub fn places(text: &str) -> (Vec<Place>, Vec<Place>) {
     let Ok(raw) = raw::RawConfig::read(text) else { return Default::default() };
     let mut places = error::Places::new(text);
@@ -81,18 +80,18 @@ pub fn places(text: &str) -> (Vec<Place>, Vec<Place>) {
     (links, raw.policy.iter().map(|raw| places.place(raw.span())).collect())
 }
 
-/// The whole of `/etc/multihome.toml`, checked.
+/// The validated configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Uplinks first, then tunnels, each in the order of the file: the order that numbers follow.
+    /// Uplinks before tunnels, each in the order of the file. The numbering follows this order.
     pub links: Vec<Link>,
-    /// In the order of the file: the first that matches decides.
+    /// In the order of the file: the first match decides.
     pub policies: Vec<Policy>,
     pub settings: Settings,
 }
 
 impl Config {
-    /// The union of the links' marks: no other bit is read or written.
+    /// The mask of all links' marks. No other bit is read or written.
     pub fn marks(&self) -> u32 {
         self.links.iter().fold(0, |all, link| all | link.mark.get())
     }
@@ -112,12 +111,12 @@ impl Config {
         self.uplinks().next_back().map_or(0, |last| last.position + 1)
     }
 
-    /// Priority of the first policy's first rule.
+    /// Priority of the first policy rule.
     pub fn first_policy(&self) -> u32 {
         self.settings.numbers.first_policy(self.uplink_count())
     }
 
-    /// Priorities of each policy's rules, in the order of the policies.
+    /// Priorities of the rules of each policy.
     pub fn policy_priorities(&self) -> impl Iterator<Item = Range<u32>> {
         let mut next = self.first_policy();
         self.policies.iter().map(move |policy| {
@@ -133,19 +132,18 @@ impl Config {
 pub struct Link {
     /// Also the name of its routing table.
     pub name: LinkName,
-    /// Its index in [`Config::links`], which its numbers follow.
+    /// Index in [`Config::links`], from which its numbers are derived.
     pub position: u8,
     pub kind: LinkKind,
-    /// Interface by which it is recognised when nothing better says which link it is.
+    /// Identifies the link if the caller gives no name.
     pub interface: IfName,
-    /// pppd's ipparam or linkname by which it is recognised first.
+    /// Identifies the link: pppd's ipparam or linkname.
     pub ipparam: String,
     pub table: TableId,
-    /// Its fwmark bit.
     pub mark: Mark,
-    /// Whether what leaves by it gets its address (nat MASQUERADE).
+    /// Outgoing packets get its address (nat MASQUERADE).
     pub masquerade: bool,
-    /// Gateway of a static Ethernet link.
+    /// Makes the link static.
     pub gateway: Option<HostAddr>,
 }
 
@@ -158,7 +156,7 @@ impl Link {
         }
     }
 
-    /// Whether it is a connection to the Internet, and no tunnel.
+    /// Whether it is an uplink, and no tunnel.
     pub fn is_uplink(&self) -> bool {
         matches!(self.kind, LinkKind::Uplink { .. })
     }
@@ -167,45 +165,45 @@ impl Link {
 /// What a link is part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkKind {
-    /// An Internet connection: part of the default route.
+    /// Part of the default route.
     Uplink {
-        /// Share of new flows within its tier.
+        /// Within its tier.
         weight: Weight,
         /// Uplinks of the lowest tier that is up carry traffic.
         tier: Tier,
     },
-    /// A VPN: reached through its own table only.
+    /// Reached through its own table only.
     Tunnel,
 }
 
-/// A selector, and the links that its traffic prefers in order. A packet matches when it matches
-/// one value of every list that is not empty.
+/// A selector, and the links that its traffic prefers, in order. A packet matches if it matches one value of each
+/// non-empty list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// Free text, for messages.
+    /// Free text for messages.
     pub name: String,
     pub from: Vec<Ipv4Net>,
     pub to: Vec<Ipv4Net>,
-    /// Interfaces by which forwarded traffic comes in.
+    /// Incoming interfaces of forwarded traffic.
     pub iif: Vec<IfName>,
     pub proto: Option<u8>,
     pub sport: Vec<PortRange>,
     pub dport: Vec<PortRange>,
-    /// Users whose processes own the socket.
+    /// Owners of the socket.
     pub uid: Vec<UidRange>,
     /// Differentiated services code point, 0 to 63.
     pub dscp: Option<u8>,
-    /// The administrator's own firewall mark.
+    /// A mark of the administrator, without the bits of the links' marks.
     pub fwmark: Option<FwMark>,
-    /// Names of links, each one of `Config::links`, in order of preference, at least one.
+    /// Names of links in `Config::links`, in order of preference; at least one.
     pub via: Vec<LinkName>,
     /// Where the traffic goes when none of `via` is up.
     pub otherwise: Otherwise,
 }
 
 impl Policy {
-    /// How many rules it becomes: one for each combination of the lists' values and each link, and
-    /// one more where `unreachable` ends it.
+    /// Number of its rules: for each combination of the lists' values, one for each link, and one more for
+    /// `unreachable`.
     pub fn rule_count(&self) -> usize {
         let lists =
             [self.from.len(), self.to.len(), self.iif.len(), self.sport.len(), self.dport.len(), self.uid.len()];
@@ -217,46 +215,46 @@ impl Policy {
 /// What happens to a policy's traffic when none of its links is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Otherwise {
-    /// It goes on as if there were no policy.
+    /// The packet goes on as if there were no policy.
     #[default]
     Default,
-    /// It is refused: never by any other link.
+    /// The packet is refused (a kill switch).
     Unreachable,
 }
 
 /// `[settings]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The first number of each kind that we choose in the kernel.
+    /// The first number of each kind.
     pub numbers: Numbering,
-    /// Protocol number that marks routes, rules and nexthops as ours.
+    /// Protocol number of managed routes, rules and nexthop objects.
     pub protocol: u8,
     pub nexthops: NexthopMode,
-    /// How long `mh-ip-down` waits for the device to go.
+    /// How long `mh-ip-down` waits for the removal of the interface.
     pub settle_timeout: Duration,
-    /// How long a hook waits for another one.
+    /// How long a hook waits for the lock.
     pub lock_timeout: Duration,
     pub firewall: Firewall,
-    /// `net.ipv4.fib_multipath_hash_policy`, 0 to 3; unset: left alone.
+    /// `net.ipv4.fib_multipath_hash_policy`, 0 to 3; `None`: unchanged.
     pub hash_policy: Option<u8>,
 }
 
 /// How the default route is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NexthopMode {
-    /// Nexthop objects where the kernel has them, else a multipath route.
+    /// Nexthop objects if the kernel supports them, otherwise a multipath route.
     #[default]
     Auto,
     /// Nexthop objects (Linux 5.3 and later).
     Objects,
-    /// The classic multipath route.
+    /// A multipath route.
     Multipath,
 }
 
 /// Who loads the packet filter rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Firewall {
-    /// We do, by iptables-restore.
+    /// multihome does, by iptables-restore(8).
     #[default]
     Iptables,
     None,

@@ -112,13 +112,13 @@ fn proto(field: Field<'_>) -> Result<u8, SpannedError> {
 }
 
 fn ports(field: Field<'_>) -> Result<PortRange, SpannedError> {
-    // fib_rule_port_range_valid() of the kernel refuses 65535 as an end.
+    // The kernel refuses 65535 as an end (`fib_rule_port_range_valid()`).
     let (start, end) = field.range(1..=65534, "6000-6010")?;
     Ok(PortRange { start, end })
 }
 
 fn uids(field: Field<'_>) -> Result<UidRange, SpannedError> {
-    // The last number is the kernel's "no user".
+    // `u32::MAX` is the kernel's "no user".
     let (start, end) = field.range(0..=u32::MAX - 1, "1000-1999")?;
     Ok(UidRange { start, end })
 }
@@ -147,10 +147,10 @@ fn fwmark(field: Field<'_>, links: &[Link]) -> Result<FwMark, SpannedError> {
     }
 }
 
-/// A number, also in hexadecimal.
+/// A decimal or hexadecimal number.
 fn mark(text: &str) -> Option<u32> {
     let (digits, radix) = text.strip_prefix("0x").map_or((text, 10), |hex| (hex, 16));
-    // from_str_radix takes a sign.
+    // `from_str_radix` would accept a sign.
     let is_plain = digits.bytes().all(|b| b.is_ascii_alphanumeric());
     if is_plain { u32::from_str_radix(digits, radix).ok() } else { None }
 }
@@ -159,6 +159,6 @@ fn link(field: Field<'_>, links: &[Link]) -> Result<LinkName, SpannedError> {
     let given = field.text()?;
     links.iter().map(|link| &link.name).find(|name| name.as_str() == given).cloned().ok_or_else(|| {
         let names: Vec<_> = links.iter().map(|link| link.name.as_str()).collect();
-        field.error(format!("{} is no link: write one of {}", field.shown(), names.join(", ")))
+        field.error(format!("unknown link {}: write one of {}", field.shown(), names.join(", ")))
     })
 }

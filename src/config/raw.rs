@@ -1,5 +1,5 @@
-//! The file as it is written: which keys each table may have, and each value with its place. Values
-//! are taken whatever their type, so that validation can say for each key what to write instead.
+//! The file before validation: the known keys of each table, and each value with its place. Values may have any type
+//! here; validation says for each key what to write instead.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use super::error::SpannedError;
 /// A value and its place.
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 
-/// A value that may not be given.
+/// A value that may be missing.
 pub(super) type Entry<'t> = Option<Value<'t>>;
 
-/// A table of which all keys are known: a field for each.
+/// A table with a field for each known key.
 pub(super) trait Table<'t>: Sized {
     fn read(table: DeTable<'t>) -> Result<Self, SpannedError>;
 }
@@ -38,7 +38,7 @@ macro_rules! tables {
 }
 
 tables! {
-    /// All that is not in a table.
+    /// The top level.
     RawFile {
         uplink: "uplink",
         tunnel: "tunnel",
@@ -46,7 +46,7 @@ tables! {
         settings: "settings",
     }
 
-    /// `[[uplink]]` or `[[tunnel]]`: a tunnel's `weight` is known here to be refused with a reason.
+    /// `[[uplink]]` or `[[tunnel]]`. `weight` and `tier` are known for tunnels, too, to be refused with a reason.
     RawLink {
         name: "name",
         interface: "interface",
@@ -134,7 +134,7 @@ fn settings(entry: Value<'_>) -> Result<RawSettings<'_>, SpannedError> {
     }
 }
 
-/// The first key of the file that is none of `known` is an error.
+/// Fails with the first unknown key of the table.
 fn reject_unknown_keys(left: &DeTable<'_>, known: &[&str]) -> Result<(), SpannedError> {
     let Some(key) = left.keys().min_by_key(|key| key.span().start) else { return Ok(()) };
     let known = known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
@@ -146,7 +146,7 @@ fn reject_unknown_keys(left: &DeTable<'_>, known: &[&str]) -> Result<(), Spanned
     })
 }
 
-/// A value as an error shows it: escaped, and not longer than a line can bear.
+/// A value for an error message, escaped and shortened.
 pub(super) struct Shown<'a>(pub &'a DeValue<'a>);
 
 impl fmt::Display for Shown<'_> {
@@ -164,7 +164,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// The number that a value is.
+/// The value of an integer.
 pub(super) fn int(value: &DeValue<'_>) -> Option<i64> {
     value.as_integer().and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok())
 }

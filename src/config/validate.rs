@@ -1,5 +1,4 @@
-//! From what is written to what is meant: links with their numbers, settings, and that nothing is
-//! claimed twice.
+//! Validation: links with their numbers, settings, and uniqueness.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use crate::model::numbering::{
     TIERS,
 };
 
-/// The file, checked.
+/// Validates the file.
 pub(super) fn config(raw: &RawConfig<'_>) -> Result<Config, SpannedError> {
     let links = links(raw)?;
     let policies = policies(&raw.policy, &links)?;
@@ -46,7 +45,7 @@ fn links(raw: &RawConfig<'_>) -> Result<Vec<Link>, SpannedError> {
     Ok(links)
 }
 
-/// The link at `position`, from 0, among uplinks and then tunnels.
+/// The link at `position`, from 0, uplinks before tunnels.
 fn link(raw: &Spanned<RawLink<'_>>, position: u8, is_uplink: bool) -> Result<Link, SpannedError> {
     let header = raw.span();
     let raw = raw.get_ref();
@@ -101,10 +100,10 @@ fn by_position<T>(
     }
 }
 
-/// What of a link must be its own.
+/// A key whose value must be unique among the links.
 struct UniqueKey {
     key: &'static str,
-    /// What a link gets this by when the key is not given.
+    /// What the default of the key is derived from.
     by: &'static str,
     entry: for<'a, 't> fn(&'a RawLink<'t>) -> &'a Entry<'t>,
     value: fn(&Link) -> String,
@@ -132,7 +131,7 @@ fn check_unique(links: &[Link], raw: &[&RawLink<'_>]) -> Result<(), SpannedError
         let values: Vec<_> = links.iter().map(value).collect();
         for (i, later) in values.iter().enumerate() {
             let Some(j) = values.iter().take(i).position(|earlier| earlier == later) else { continue };
-            // The error is at a line of the file, so at the key that is written there; if both are, the later.
+            // The error points at a key that is written in the file: at the later one, if both are.
             let (Some(a), Some(b)) = (all.get(i), all.get(j)) else { continue };
             let (at, other) = if entry(a.1).is_some() { (a, b) } else { (b, a) };
             let whose = match entry(other.1) {
@@ -143,7 +142,7 @@ fn check_unique(links: &[Link], raw: &[&RawLink<'_>]) -> Result<(), SpannedError
             refused(key, entry(at.1), &message)?;
         }
     }
-    // A caller may name a link by either, and must not mean two.
+    // Callers may name a link by either; each name must mean one link.
     for (link, raw) in &all {
         if links.iter().any(|other| other.name != link.name && other.name.as_str() == link.ipparam) {
             let message = format!("{:?} of {} is another link's name: write another", link.ipparam, link.name);
@@ -160,7 +159,7 @@ fn settings(raw: &RawSettings<'_>) -> Result<Settings, SpannedError> {
     let firewall = [("iptables", Firewall::Iptables), ("none", Firewall::None)];
     Ok(Settings {
         numbers: numbers(raw, &default.numbers)?,
-        // 0 to 4 are the kernel's and the administrator's own routes.
+        // 0 to 4 are the protocols of the kernel, ip(8) and the administrator.
         protocol: optional("protocol", &raw.protocol, |f| f.within(5..=255))?.unwrap_or(default.protocol),
         nexthops: optional("nexthops", &raw.nexthops, |f| f.choice(&nexthops))?.unwrap_or(default.nexthops),
         settle_timeout: optional("settle-timeout", &raw.settle_timeout, |f| f.duration(Duration::ZERO))?
@@ -176,7 +175,7 @@ fn numbers(raw: &RawSettings<'_>, default: &Numbering) -> Result<Numbering, Span
     let rule_priority = optional("rule-priority", &raw.rule_priority, |f| f.within(1..=MAX_RULE_PRIORITY))?;
     let (metric, spare_metric) = metrics(raw, default)?;
     let nexthop_id = optional("nexthop-id", &raw.nexthop_id, |f| f.within(1..=MAX_NEXTHOP_ID))?;
-    // 0 is the group of all devices that nobody has put into another.
+    // 0 is the default group of all devices.
     let device_group = optional("device-group", &raw.device_group, |f| f.within(1..=MAX_DEVICE_GROUP))?;
     Ok(Numbering {
         rule_priority: rule_priority.unwrap_or(default.rule_priority),
@@ -187,8 +186,8 @@ fn numbers(raw: &RawSettings<'_>, default: &Numbering) -> Result<Numbering, Span
     })
 }
 
-/// Metrics of the first tier and of the first spare. Spares come after all tiers, of which each adds one, or they
-/// would carry everything.
+/// Metrics of the first tier and of the first spare. The spares must come after all tiers, or they would carry
+/// everything.
 fn metrics(raw: &RawSettings<'_>, default: &Numbering) -> Result<(u32, u32), SpannedError> {
     let metric = optional("metric", &raw.metric, |f| f.within(0..=MAX_METRIC))?.unwrap_or(default.metric);
     let lowest = metric + TIERS;
@@ -202,11 +201,11 @@ fn metrics(raw: &RawSettings<'_>, default: &Numbering) -> Result<(u32, u32), Spa
     Ok((metric, spare))
 }
 
-/// The policies' rules must all come before the kernel's rule for the main table.
+/// All policy rules must come before the kernel's rule for the main table.
 fn rules_fit(raw: &RawConfig<'_>, config: &Config) -> Result<(), SpannedError> {
     let numbers = config.settings.numbers;
     let room = numbers.room_for_policies(config.uplink_count());
-    // A `rule-priority` that is given can be lowered; otherwise it is the policies that are too many.
+    // If `rule-priority` is given, it can be lowered; otherwise there are too many rules.
     let key = &raw.settings.rule_priority;
     let lowest = if key.is_some() { 1 } else { numbers.rule_priority };
     let most = Numbering { rule_priority: lowest, ..numbers }.room_for_policies(config.uplink_count());
@@ -223,7 +222,7 @@ fn rules_fit(raw: &RawConfig<'_>, config: &Config) -> Result<(), SpannedError> {
         }
     }
     if rules > room {
-        // At most `most`, for which the lowest rule-priority does.
+        // At most `most` rules here, for which the lowest rule-priority has room.
         let message = format!(
             "{} leaves room for {room} rules and the policies need {rules}: write at most {}",
             numbers.rule_priority,

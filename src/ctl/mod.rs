@@ -123,10 +123,10 @@ pub enum Error {
         pid: u32,
     },
     /// The configuration, without which the interface is not known.
-    #[error("{0}; nothing was recorded: once that is mended, say it again, or name the --interface")]
+    #[error("{0}; nothing was recorded: once that is fixed, say it again, or name the --interface")]
     NoInterface(Box<config::Error>),
     /// No such link.
-    #[error("{name:?} is no link: write one of {known}")]
+    #[error("unknown link {name:?}: write one of {known}")]
     NoLink {
         /// What was asked for.
         name: String,

@@ -1,4 +1,4 @@
-//! Who calls us, and what that says: argv and environment become an `Event`. Pure.
+//! Events of callers, from their arguments and environment. Pure.
 
 pub mod openvpn;
 pub mod pppd;
@@ -9,34 +9,34 @@ use std::num::NonZeroU32;
 pub use crate::model::names::Family;
 use crate::model::names::{HostAddr, IfName, InvalidValue};
 
-/// The environment, handed in so that callers stay pure; `None`: no such variable.
+/// Looks up a variable of the environment; `None`: there is no such variable.
 pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// A variable of this process's environment. What is no text in it becomes U+FFFD, and the variable says
-/// something all the same: a name of such bytes is a name.
+/// A variable of this process's environment. Bytes that are no UTF-8 become U+FFFD: a name of such bytes is still a
+/// name.
 pub fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// What a caller said and cannot be: one line for the log.
+/// Why a caller's event is invalid: one line for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Invalid(#[from] InvalidValue),
-    /// An IPv4 address at one end, an IPv6 address at the other.
+    /// One address is IPv4, the other IPv6.
     #[error("local address {local} and remote address {remote} do not belong together: write two of the same family")]
     MixedFamilies { local: IpAddr, remote: IpAddr },
 }
 
-/// What a caller says about one interface.
+/// What a caller reports about one interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     pub kind: EventKind,
     pub interface: IfName,
-    /// Names by which the caller knows the link, best first (pppd: ipparam, then LINKNAME).
+    /// The caller's names for the link, best first (pppd: ipparam, then LINKNAME).
     pub names: Vec<String>,
-    /// Which process brought the link up, such as `PPPD_PID` or OpenVPN's `daemon_pid`: a *down*
-    /// is about its own session only. `None` by hand.
+    /// The process that brought the link up: `PPPD_PID`, or OpenVPN's `daemon_pid`. A down event counts for its own
+    /// session only. `None` by hand.
     pub session: Option<u32>,
 }
 
@@ -54,14 +54,14 @@ pub enum EventKind {
 pub enum Addresses {
     V4 {
         local: Option<HostAddr>,
-        /// The peer or router through which the Internet is reached; `None`: the device itself.
+        /// `None`: the device leads to one peer.
         gateway: Option<HostAddr>,
     },
     /// IPv6: recorded, not yet routed.
     V6 {
-        /// Our address; `::` when it is not known.
+        /// `::`: unknown.
         local: Ipv6Addr,
-        /// The peer's; `::` when it is not known.
+        /// `::`: unknown.
         remote: Ipv6Addr,
     },
 }
@@ -76,31 +76,31 @@ impl Addresses {
     }
 }
 
-/// A variable of the environment; an empty one says as little as a missing one.
+/// A variable of the environment that is not empty.
 fn var(env: Env, name: &str) -> Option<String> {
     env(name).filter(|value| !value.is_empty())
 }
 
-/// An argument if it says anything, else the variable `name`.
+/// The argument if it is not empty, otherwise the variable `name`.
 fn arg_or_var(arg: Option<&str>, env: Env, name: &str) -> Option<String> {
     arg.filter(|arg| !arg.is_empty()).map(str::to_owned).or_else(|| var(env, name))
 }
 
-/// The process id in variable `name`. Never an error: without a session an event still counts.
+/// The process id in the variable `name`. Never an error: an event counts without a session, too.
 fn session(env: Env, name: &str) -> Option<u32> {
     env(name)?.parse().ok().map(NonZeroU32::get)
 }
 
-/// An IPv4 address of a link; 0.0.0.0 says that there is none.
+/// An IPv4 address of a link; 0.0.0.0: none.
 fn host4(what: &'static str, addr: Ipv4Addr) -> Result<Option<HostAddr>, InvalidValue> {
     if addr.is_unspecified() {
         return Ok(None);
     }
-    // HostAddr does not know which address it is, and the log line should.
+    // The error of HostAddr does not say which address it is.
     HostAddr::new(addr).map(Some).map_err(|e| InvalidValue::new(what, &addr.to_string(), e.expected()))
 }
 
-/// An IPv6 address of a link; `::` says that there is none.
+/// An IPv6 address of a link; `::`: none.
 fn host6(what: &'static str, addr: Ipv6Addr) -> Result<Ipv6Addr, InvalidValue> {
     if addr.is_loopback() || addr.is_multicast() {
         return Err(InvalidValue::new(what, &addr.to_string(), "no host on a line can have it"));

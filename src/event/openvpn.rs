@@ -1,5 +1,4 @@
-//! OpenVPN's up, down and route-pre-down scripts: which of them it is and most of what they say is in
-//! the environment.
+//! Events of OpenVPN's up, down and route-pre-down scripts, from the environment above all.
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -7,8 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::{Addresses, Env, Error, Event, EventKind, Family, arg_or_var, host4, host6, session, var};
 use crate::model::names::{HostAddr, InvalidValue};
 
-/// What OpenVPN passes after the administrator's own options. Any may be empty, and by hand the
-/// later ones may be missing.
+/// The arguments that OpenVPN adds to the administrator's. Any may be empty, and by hand the later ones may be missing.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct Args {
     /// Interface, such as tun0; otherwise the environment's `dev`
@@ -25,12 +23,12 @@ pub struct Args {
     pub context: Option<OsString>,
 }
 
-/// What OpenVPN says by `args` and `env`. By hand, with nothing of OpenVPN's in `env`, a tunnel came up.
+/// The event of `args` and `env`. Without OpenVPN's variables, as by hand, it is an up event.
 pub fn event(args: &Args, env: Env) -> Result<Event, Error> {
     let up = match var(env, "script_type").as_deref() {
         None if is_down_root(args, env) => false,
         None | Some("up") => true,
-        // Both without privileges after `user nobody`; route-pre-down comes while the device is still there.
+        // Both run without privileges after `user nobody`; the device still exists at route-pre-down.
         Some("down" | "route-pre-down") => false,
         Some(other) => {
             return Err(
@@ -40,7 +38,7 @@ pub fn event(args: &Args, env: Env) -> Result<Event, Error> {
     };
     let dev = arg_or_var(args.dev.as_deref(), env, "dev").unwrap_or_default();
     let local = arg_or_var(args.local.as_deref(), env, "ifconfig_local");
-    // IPv6 counts only where the tunnel has nothing else, at down as it did at up.
+    // IPv6 counts only if the tunnel has no IPv4, at down as at up.
     let local6 = if local.is_none() { var(env, "ifconfig_ipv6_local") } else { None };
     let kind = match (up, local6) {
         (true, None) => EventKind::Up(Addresses::V4 {
@@ -58,21 +56,20 @@ pub fn event(args: &Args, env: Env) -> Result<Event, Error> {
     Ok(Event { kind, interface: dev.parse()?, names: vec![], session: session(env, "daemon_pid") })
 }
 
-/// openvpn-plugin-down-root runs its command in the environment that OpenVPN gives to plugins at *up*: as a script's,
-/// but without `script_type`. A script gets six arguments, this command none but the administrator's.
+/// openvpn-plugin-down-root runs its command with the environment of *up*, but without `script_type`, and without the
+/// six arguments of a script.
 fn is_down_root(args: &Args, env: Env) -> bool {
     args.context.is_none() && var(env, "script_context").is_some()
 }
 
-/// Where packets for the Internet go: behind a tap there is an Ethernet with a router on it, behind a
-/// tun just the other end.
+/// The gateway: a router on the Ethernet behind a tap, the peer behind a tun.
 fn gateway(args: &Args, env: Env, dev: &str) -> Result<Option<HostAddr>, InvalidValue> {
     let tap = var(env, "dev_type").map_or_else(|| dev.starts_with("tap"), |dev_type| dev_type == "tap");
     if tap {
         return address4("route_vpn_gateway", var(env, "route_vpn_gateway"));
     }
-    // The fifth argument is the peer in topologies p2p and net30, the netmask in topology subnet; the
-    // environment tells which.
+    // The fifth argument is the peer in the topologies p2p and net30, and the netmask in subnet; the environment says
+    // which.
     let remote = if var(env, "ifconfig_netmask").is_some() {
         var(env, "ifconfig_remote")
     } else {

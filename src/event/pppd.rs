@@ -1,5 +1,4 @@
-//! pppd's ip-up, ip-down, ipv6-up and ipv6-down: six positions, and what pppd puts into the
-//! environment.
+//! Events of pppd's ip-up, ip-down, ipv6-up and ipv6-down, from six arguments and the environment.
 
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,8 +7,7 @@ use super::{Addresses, Env, Error, Event, EventKind, arg_or_var, host4, host6, s
 use crate::model::names::InvalidValue;
 
 /// What pppd passes. Any but the first may be empty. What is not used, and a name that names no link, may be any bytes.
-// IFNAME is text here and checked by `event`: clap would repeat a wrong value as it is, and the
-// line goes to the log.
+// IFNAME is text here and checked by `event`: clap would copy an invalid value to the log unescaped.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct Args {
     /// Interface, such as ppp0
@@ -26,7 +24,7 @@ pub struct Args {
     pub ipparam: Option<OsString>,
 }
 
-/// What pppd says by `args` and `env`: a link came up (`up`) or went down.
+/// The event of `args` and `env`: a link came up (`up`) or went down.
 pub fn event(args: &Args, up: bool, env: Env) -> Result<Event, Error> {
     let interface = args.ifname.parse()?;
     let addresses = addresses(args, env)?;
@@ -46,10 +44,10 @@ fn addresses(args: &Args, env: Env) -> Result<Addresses, Error> {
     const REMOTE: &str = "remote address";
     let local = address(LOCAL, arg_or_var(Some(&args.local), env, "IPLOCAL"))?;
     let remote = address(REMOTE, arg_or_var(Some(&args.remote), env, "IPREMOTE"))?;
-    // A missing end is of the other's family; IPv4 when both are missing.
+    // A missing address has the family of the other one; IPv4 if both are missing.
     match (local.unwrap_or_else(|| unspecified_like(remote)), remote.unwrap_or_else(|| unspecified_like(local))) {
-        // 0.0.0.0 comes with noremoteip, and at an ip-down that pppd held back until an ip-up had ended:
-        // it passes what it knows by then, and a new negotiation has reset that.
+        // pppd passes 0.0.0.0 with noremoteip. It also does at an ip-down that it delayed until an ip-up had ended, if
+        // a new negotiation has reset the addresses meanwhile.
         (IpAddr::V4(local), IpAddr::V4(remote)) => {
             Ok(Addresses::V4 { local: host4(LOCAL, local)?, gateway: host4(REMOTE, remote)? })
         }

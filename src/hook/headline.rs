@@ -1,4 +1,4 @@
-//! What happens at an event, in a few words for the log.
+//! The log line of an event, in a few words.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::kernel::removal::wait::WaitOutcome;
 use crate::state::records::Effect;
 
 impl Recorded<'_> {
-    /// What the event says.
+    /// What happened.
     pub(super) fn headline(&self) -> String {
         let Event { kind, interface, .. } = self.event;
         let name = &self.link.name;
@@ -21,7 +21,7 @@ impl Recorded<'_> {
         };
         if let Some(now) = self.still_up() {
             let what = if family == Family::V4 { "went down" } else { "has no IPv6" };
-            return format!("late word that {name} {what} on {interface}: it is up on {} since", now.interface);
+            return format!("stale down event: {name} {what} on {interface}, and is up on {} since", now.interface);
         }
         match (&self.effect, family) {
             (Effect::Remove(_), Family::V4) => format!("{name} down on {interface}"),
@@ -45,7 +45,7 @@ impl Recorded<'_> {
                 let _ = local.map(|a| write!(line, ", {a}"));
                 let _ = gateway.map(|a| write!(line, " via {a}"));
                 let drained = self.before.drained.get(name);
-                let _ = drained.map(|drain| write!(line, ", kept out of use by a drill (process {})", drain.pid));
+                let _ = drained.map(|drain| write!(line, ", drained by a drill (process {})", drain.pid));
                 line
             }
             Addresses::V6 { local, remote } => {
@@ -55,7 +55,7 @@ impl Recorded<'_> {
     }
 }
 
-/// That the event is none of our business. Its caller's names may be anything, and of any length.
+/// The event is about no configured link. The caller's names may be anything, of any length.
 pub(super) fn unknown(event: &Event, config: &Path) -> String {
     let mut called = String::new();
     for name in &event.names {
@@ -66,13 +66,13 @@ pub(super) fn unknown(event: &Event, config: &Path) -> String {
     format!("{}{called}, is no link of {}: nothing to do", event.interface, config.display())
 }
 
-/// That a tunnel's process may not write, and need not.
+/// The interface of a tunnel is gone, and its process may not write, which is not necessary either.
 pub(super) fn nothing_left(event: &Event, link: &Link) -> String {
     let (name, interface) = (&link.name, &event.interface);
     format!("{name} is down: {interface} is gone, and without privileges there is nothing left to do")
 }
 
-/// What is written down of an event while the configuration cannot be read.
+/// What is recorded of an event while the configuration is invalid.
 pub(super) fn recorded(event: &Event) -> String {
     let interface = &event.interface;
     let what = match event.kind {
@@ -81,10 +81,10 @@ pub(super) fn recorded(event: &Event) -> String {
         EventKind::Down(Family::V4) => "down",
         EventKind::Down(Family::V6) => "down with IPv6",
     };
-    format!("{interface} is recorded as {what}, and no more is done: once that is mended, run `mhctl apply`")
+    format!("{interface} is recorded as {what}, and no more is done: once that is fixed, run `mhctl apply`")
 }
 
-/// How waiting for an interface has ended.
+/// How the wait for the removal of an interface ended.
 pub(super) fn waited_for(event: &Event, outcome: WaitOutcome, waited: Duration) -> String {
     let interface = &event.interface;
     let ms = waited.as_millis();

@@ -1,5 +1,4 @@
-//! The life of an event, from the caller's words to a kernel that holds what is wanted: what
-//! `mh-ip-up`, `mh-ip-down` and `mh-vpn-up` have in common.
+//! The hooks `mh-ip-up`, `mh-ip-down` and `mh-vpn-up`: record an event, then reconcile the kernel.
 
 mod displaced;
 mod headline;
@@ -27,16 +26,16 @@ use crate::state::clock::Moment;
 use crate::state::records::Store;
 use crate::state::records::derive::by_names;
 
-/// Why an event was not, or not wholly, carried out.
+/// Why an event was not carried out, or only in part.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// What the caller said cannot be.
+    /// The event is invalid.
     #[error(transparent)]
     Usage(#[from] event::Error),
-    /// The configuration, in a dry run.
+    /// The configuration is invalid, in a dry run.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// The configuration; what the caller said is written down.
+    /// The configuration is invalid; the event is recorded.
     #[error("{source}; {recorded}")]
     Deferred { source: Box<config::Error>, recorded: String },
     #[error(transparent)]
@@ -45,7 +44,7 @@ pub enum Error {
     Kernel(#[from] kernel::Error),
     #[error("interface {interface} does not exist: {link} stays down")]
     NoInterface { interface: String, link: String },
-    /// Some of it is not as it should be; each has been logged.
+    /// Some changes failed.
     #[error("{}", summary(.0))]
     Incomplete(Vec<Failure>),
     #[error("cannot print: {0}")]
@@ -53,14 +52,14 @@ pub enum Error {
 }
 
 impl Error {
-    /// The exit status that stands for it.
+    /// The exit status for this error.
     pub(crate) fn exit_status(&self) -> u8 {
         if matches!(self, Self::Usage(_)) { cli::USAGE } else { cli::FAILED }
     }
 }
 
-/// Carries out `event` for `program`. With `wait`, a link that goes down is waited for until its
-/// interface is gone or the configured deadline has passed, and the kernel is looked at once more.
+/// Carries out `event` for `program`. With `wait`, a down event waits for the removal of the interface, at most until
+/// the configured deadline, and then runs a second pass.
 pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result<(), Error> {
     let who = format!("{program} {}", event.interface);
     let store = Store::new(&options.state_dir);
@@ -76,7 +75,7 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
         return dry_run(event, link, &config, store);
     }
 
-    // Before anything else, so that no notice is missed.
+    // Subscribe before anything else, so that no notice is missed.
     let going_down = event.kind == EventKind::Down(Family::V4);
     let watch = if wait && going_down { watched(Watch::subscribe()) } else { None };
     let mut kernel = Linux::open()?;
@@ -88,8 +87,8 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
         return Ok(());
     }
     let recorded = match Recorded::record(&pass, event, link, index) {
-        // OpenVPN runs `down` after it has dropped root: when the interface is gone the kernel has done its part, and
-        // the record counts as stale.
+        // OpenVPN runs `down` after it has dropped root. If the interface is gone, the kernel has removed its routes,
+        // and the record does not count.
         Err(e) if e.is_permission() && going_down && index.is_none() => {
             info!("{}", headline::nothing_left(event, link));
             return Ok(());
@@ -97,13 +96,13 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
         recorded => recorded?,
     };
     if let Some(error) = &recorded.unwritten {
-        error!("{error}; until that is mended, the next event will not know of this one");
+        error!("{error}; until that is fixed, the next event will not know of this one");
     }
     for displaced in recorded.displaced(index, &mut kernel) {
         warn!("{displaced}");
     }
 
-    // What a stale event is about is over, and its connections have been seen to.
+    // A stale event belongs to an ended session, whose connections were already flushed.
     let flush_scope = if recorded.is_stale() { FlushScope::None } else { FlushScope::Link(link.name.clone()) };
     let mut failures = reconcile(&pass, &recorded, &recorded.headline(), &flush_scope, &mut kernel)?;
     if let (Some(watch), Some(index)) = (watch, recorded.dying(index)) {
@@ -120,7 +119,7 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     }
 }
 
-/// Writes down what the caller said, which does not come again; the error says why no more was done.
+/// Records the event, which the caller does not repeat. The error says why nothing else was done.
 fn record_only(event: &Event, source: config::Error, store: &Store, who: &str) -> Result<Error, Error> {
     let index = Linux::open()?.index(&event.interface)?;
     if index.is_none() && matches!(event.kind, EventKind::Up(_)) {
@@ -132,17 +131,17 @@ fn record_only(event: &Event, source: config::Error, store: &Store, who: &str) -
     Ok(Error::Deferred { source: source.into(), recorded: headline::recorded(event) })
 }
 
-/// The link that the event is about. What was said before is read only where the caller's names do not say it.
+/// The link of the event. The records are read only if the caller's names do not tell it.
 fn recognise<'a>(event: &Event, config: &'a Config, store: &Store) -> Option<&'a Link> {
     by_names(&event.names, config).or_else(|| store.records().0.recognise(event, config))
 }
 
-/// Not to hear of an interface's end is no reason to leave its routes as they are.
+/// Logs an error of the subscription and goes on: the routes must be repaired all the same.
 fn watched<T>(result: Result<T, removal::Error>) -> Option<T> {
     result.inspect_err(|e| error!("{e}; not waiting for the interface to go")).ok()
 }
 
-/// Index of the event's interface, without which a link cannot be up.
+/// Index of the event's interface. An up event without one is an error.
 fn index_if_up(event: &Event, link: &str, kernel: &mut Linux) -> Result<Option<u32>, Error> {
     let index = kernel.index(&event.interface)?;
     if index.is_none() && matches!(event.kind, EventKind::Up(_)) {
@@ -151,7 +150,7 @@ fn index_if_up(event: &Event, link: &str, kernel: &mut Linux) -> Result<Option<u
     Ok(index)
 }
 
-/// What an event would change, printed.
+/// Prints the commands that the event would cause.
 fn dry_run(event: &Event, link: &Link, config: &Config, store: Store) -> Result<(), Error> {
     let mut kernel = Linux::open()?;
     let index = index_if_up(event, link.name.as_str(), &mut kernel)?;
@@ -166,8 +165,8 @@ fn dry_run(event: &Event, link: &Link, config: &Config, store: Store) -> Result<
     }
 }
 
-/// A pass after the event, in which it counts though it could not be written down; logs its line, and returns what is not
-/// as it should be.
+/// Runs a pass after the event and logs its line. The event counts even if its record could not be written. Returns the
+/// failures.
 fn reconcile(
     pass: &Pass<'_>,
     recorded: &Recorded<'_>,

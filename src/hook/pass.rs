@@ -1,5 +1,5 @@
-//! One pass under the lock: load the records, reconcile, unlock, flush what the kernel learnt. Every
-//! event and `mhctl apply` are made of passes.
+//! One pass: lock, load the records, reconcile, unlock, flush the route cache. Every event and `mhctl apply` consist of
+//! passes.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::reconcile::{FlushScope, Outcome, reconcile};
 use crate::state::lock::{self, Lock};
 use crate::state::records::{self, Effect, LinkRecords, Store};
 
-/// Why there was no pass.
+/// Why a pass failed.
 #[derive(Debug, Error)]
 pub enum Error {
     #[error(transparent)]
@@ -38,27 +38,27 @@ impl Error {
     }
 }
 
-/// What passes are made with.
+/// The context of a pass.
 #[derive(Debug)]
 pub(crate) struct Pass<'a> {
     pub config: &'a Config,
     pub store: Store,
-    /// Who we are, for others who wait for the lock.
+    /// Names this process to others that wait for the lock.
     pub who: String,
 }
 
 impl Pass<'_> {
-    /// Waits for the lock of that name.
+    /// Waits for the lock with this name.
     pub fn lock(&self, name: &str) -> Result<Lock, Error> {
         lock(&self.store, name, self.config.settings.lock_timeout, &self.who)
     }
 
-    /// The records as they are; one that cannot be read is told of and counts as none.
+    /// The link records. An unreadable record is logged and skipped.
     pub(crate) fn link_records(&self) -> LinkRecords {
         self.link_records_after(&Effect::NotUp)
     }
 
-    /// The same as if `effect` were carried out.
+    /// The link records as if `effect` were carried out.
     pub(crate) fn link_records_after(&self, effect: &Effect) -> LinkRecords {
         let (mut records, mut errors) = self.store.records();
         records.carry_out(effect);
@@ -70,7 +70,7 @@ impl Pass<'_> {
         link_records
     }
 
-    /// Makes a pass.
+    /// Runs a pass for all links.
     pub fn run(&self) -> Result<Outcome, Error> {
         let (records, _) = self.store.records();
         if records.have_old()
@@ -81,7 +81,7 @@ impl Pass<'_> {
         self.run_for(&FlushScope::All, &Effect::NotUp, &mut Linux::open()?)
     }
 
-    /// Makes a pass for an event of the links that it is `about`; `unwritten` is what could not be written down.
+    /// Runs a pass for an event. `unwritten` is the effect that could not be written to the state directory.
     pub(crate) fn run_for(
         &self,
         flush_scope: &FlushScope,
@@ -99,7 +99,7 @@ impl Pass<'_> {
         Ok(outcome)
     }
 
-    /// Logs the one line of a pass, which begins with `headline`.
+    /// Logs the line of a pass, which begins with `headline`.
     pub fn report(&self, headline: &str, outcome: &Outcome) {
         let names: Vec<_> = outcome.live.iter().map(LinkName::as_str).collect();
         let live = if names.is_empty() { "none".to_owned() } else { names.join(" ") };
@@ -108,25 +108,25 @@ impl Pass<'_> {
         for change in &outcome.made {
             debug!("{}", change.command(self.config.settings.protocol));
         }
-        // Not where nothing happened: a timer may call for a pass every minute.
+        // Not if nothing changed: a timer may run a pass every minute.
         for warning in outcome.warnings.iter().filter(|_| !outcome.made.is_empty()) {
             warn!("{warning}");
         }
     }
 }
 
-/// Waits for the lock of that name in the state directory for at most `timeout`.
+/// Waits for the lock with this name in the state directory for at most `timeout`.
 pub(super) fn lock(store: &Store, name: &str, timeout: Duration, who: &str) -> Result<Lock, Error> {
     let dir = store.prepare()?;
     Ok(Lock::acquire(&dir.join(name), timeout, who)?)
 }
 
-/// That many changes, in words.
+/// A number of changes, in words.
 pub fn changes(n: usize) -> String {
     if n == 1 { "1 change".to_owned() } else { format!("{n} changes") }
 }
 
-/// Prints a plan as commands that can be pasted, one a line.
+/// Prints a plan as commands, one a line.
 pub fn print(plan: &Plan, protocol: u8) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if plan.changes.is_empty() {

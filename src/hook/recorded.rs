@@ -1,4 +1,4 @@
-//! What a caller has said, and what that has changed of what was said before.
+//! An event after it has been recorded: the link records before and after it.
 
 use super::pass::{self, Pass};
 use crate::config::{Config, Link};
@@ -20,23 +20,20 @@ pub(super) fn write_down(
     (records, effect, written)
 }
 
-/// An event that is written down.
+/// A recorded event.
 pub(super) struct Recorded<'a> {
     pub(super) event: &'a Event,
-    /// The link that it is about.
     pub(super) link: &'a Link,
     pub(super) effect: Effect,
-    /// What was said before, by link.
     pub(super) before: LinkRecords,
-    /// What is said now.
     pub(super) after: LinkRecords,
-    /// Why it could not be written down, if it could not: then it counts for this hook alone.
+    /// Why the record could not be written: then it counts for this hook only.
     pub(super) unwritten: Option<records::Error>,
 }
 
 impl<'a> Recorded<'a> {
-    /// Writes the event down. That has a lock of its own, held for an instant only: it is done even when somebody sits on
-    /// the other one, and whoever reconciles next sees it.
+    /// Records the event. The records have a lock of their own, held only briefly: even if a hook hangs with the other
+    /// lock, the event is recorded, and the next pass sees it.
     pub(super) fn record(
         pass: &Pass<'_>,
         event: &'a Event,
@@ -47,7 +44,7 @@ impl<'a> Recorded<'a> {
         let (mut records, effect, written) = write_down(&pass.store, event, index, Some(pass.config));
         let mut before = records.by_link(pass.config);
         if matches!(event.kind, EventKind::Up(_)) {
-            // What is wrong with a drain is told by the pass.
+            // The pass logs the errors of drains.
             let _ = pass.store.add_drained(pass.config, &mut before);
         }
         records.carry_out(&effect);
@@ -55,28 +52,28 @@ impl<'a> Recorded<'a> {
         Ok(Self { event, link, effect, before, after, unwritten: written.err() })
     }
 
-    /// What of it is in no file.
+    /// The effect that no file holds.
     pub(super) fn unwritten_effect(&self) -> &Effect {
         if self.unwritten.is_some() { &self.effect } else { &Effect::NotUp }
     }
 
-    /// Whether the link has come up with IPv4.
+    /// Whether it is an up event with IPv4.
     pub(super) fn is_up(&self) -> bool {
         matches!(self.event.kind, EventKind::Up(Addresses::V4 { .. }))
     }
 
-    /// Where the link is up, although it is said to be down: in another session, by another interface perhaps.
+    /// Where the link is still up after a down event: in another session, on another interface perhaps.
     pub(super) fn still_up(&self) -> Option<&LinkRecord> {
         let EventKind::Down(family) = self.event.kind else { return None };
         self.after.get(&self.link.name).filter(|record| record.has(family))
     }
 
-    /// Whether the event is about a session that has been followed by another.
+    /// Whether the event is about a session that is over.
     pub(super) fn is_stale(&self) -> bool {
         self.still_up().is_some()
     }
 
-    /// Index of the interface to wait for: that of the session that has ended.
+    /// Index of the interface whose removal has to be waited for.
     pub(super) fn dying(&self, index: Option<u32>) -> Option<u32> {
         match &self.effect {
             _ if self.is_stale() => None,

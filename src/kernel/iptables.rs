@@ -31,7 +31,7 @@ const DIRECTORIES: [&str; 5] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/
 #[derive(Debug, Error)]
 pub enum Error {
     #[error(
-        "{program} is in none of {}: install iptables, or write firewall = \"none\" in [settings] and pin connections \
+        "{program} is in none of {}: install iptables, or write firewall = \"none\" in [settings] and mark connections \
          by other means", DIRECTORIES.join(", ")
     )]
     Missing { program: &'static str },

@@ -1,4 +1,4 @@
-//! One change of what the kernel holds, and the command that makes it.
+//! One change of the kernel, and the command that makes it.
 
 use std::fmt;
 
@@ -7,18 +7,18 @@ use crate::model::names::{Family, HostAddr, IfName};
 use crate::model::numbering::KERNEL;
 use crate::model::routing::{ArpKey, DefaultRoute, Device, FoundRoute, FwMark, Member, NextHop, Rule};
 
-/// One change of what the kernel holds.
+/// One change of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Loosen the reverse path filter of an interface.
     LooseRpFilter(IfName),
-    /// Have lookups pass over the routes by a device while it has no carrier.
+    /// Make lookups skip the routes by a device while it has no carrier.
     IgnoreLinkdown(Device),
-    /// Have an interface keep its addresses to itself.
+    /// Make an interface answer ARP for its own addresses only.
     OwnArp(Device, ArpKey),
     /// Set `net.ipv4.fib_multipath_hash_policy`.
     HashPolicy(u8),
-    /// Put a link's device into the group by which our firewall rules know it.
+    /// Put a link's device into the group that our firewall rules match.
     DeviceGroup {
         device: Device,
         group: u32,
@@ -33,19 +33,19 @@ pub enum Change {
         id: u32,
         members: Vec<Member>,
     },
-    /// Delete a nexthop object or group of ours.
+    /// Delete a managed nexthop object or group.
     DeleteNexthop(u32),
     /// Create a default route, or replace the first of its table and metric.
     Route(DefaultRoute),
     DeleteRoute(FoundRoute),
     Rule(Rule),
-    /// Put back a rule that the kernel starts with. It bears the kernel's protocol number: it is nobody's.
+    /// Put back a rule that the kernel starts with, with the kernel's protocol number.
     KernelRule(Rule),
-    /// Delete a rule of ours.
+    /// Delete a managed rule.
     DeleteRule(Rule),
     /// Load our chains of a table of the packet filter.
     Firewall(Batch),
-    /// Forget the tracked connections that are pinned to a link, which have its mark under the mask of all.
+    /// Delete the connection-tracking entries that bear a link's mark under the mask of all links' marks.
     FlushConnections(FwMark),
     /// Give an uplink's mark to the tracked connections that leave by it and bear no link's.
     MarkConnections(Unmarked),
@@ -63,13 +63,13 @@ pub struct Unmarked {
 }
 
 impl Change {
-    /// Whether packets may take another way after it.
+    /// Whether packets may take another route after it.
     pub(crate) fn is_route(&self) -> bool {
         let is_other = matches!(self, Self::LooseRpFilter(_) | Self::OwnArp(..) | Self::DeviceGroup { .. });
         !is_other && !matches!(self, Self::Firewall(_) | Self::FlushConnections(_) | Self::MarkConnections(_))
     }
 
-    /// The change as a command of ip(8) that can be pasted; `protocol` marks what is ours.
+    /// The change as a command that can be pasted; `protocol` marks what multihome manages.
     pub fn command(&self, protocol: u8) -> impl fmt::Display + '_ {
         Command { change: self, protocol }
     }
@@ -84,7 +84,7 @@ impl fmt::Display for Command<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let protocol = self.protocol;
         match self.change {
-            // Not sysctl(8), which reads the dot of a VLAN's name as a separator.
+            // sysctl(8) would read the dot of a VLAN's name as a separator.
             Change::LooseRpFilter(name) => write!(f, "echo 2 > /proc/sys/net/ipv4/conf/{}/rp_filter", name.quoted()),
             Change::IgnoreLinkdown(device) => {
                 write!(f, "echo 1 > /proc/sys/net/ipv4/conf/{}/ignore_routes_with_linkdown", device.name.quoted())
@@ -124,7 +124,7 @@ impl fmt::Display for Command<'_> {
     }
 }
 
-/// What ip(8) takes for a family; IPv4 is its default.
+/// The option of ip(8) for a family; IPv4 is its default.
 fn option(family: Family) -> &'static str {
     match family {
         Family::V4 => "",

@@ -1,5 +1,4 @@
-//! The words of the program as types that cannot be wrong: names, numbers and addresses, checked
-//! once where they enter.
+//! Types of names, numbers and addresses, each checked once, where it enters the program.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +9,7 @@ use thiserror::Error;
 
 use crate::model::sh;
 
-/// A value from outside that is not what it should be; says what to write instead.
+/// An invalid value from outside; the message says what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{what} {value:?} is not valid: {expected}")]
 pub struct InvalidValue {
@@ -20,15 +19,15 @@ pub struct InvalidValue {
 }
 
 impl InvalidValue {
-    /// `what` names the thing, `value` is what was given (shortened and escaped when shown),
-    /// `expected` says what would be right.
+    /// `what` names the value, `value` is the given one (shortened here, and escaped when shown), `expected` says what
+    /// to write instead.
     pub fn new(what: &'static str, value: &str, expected: &'static str) -> Self {
-        // A hostile peer must not be able to flood the log with one value.
+        // A hostile peer must not flood the log.
         let value = value.chars().take(64).collect();
         Self { what, value, expected }
     }
 
-    /// What would have been right.
+    /// What to write instead.
     pub fn expected(&self) -> &'static str {
         self.expected
     }
@@ -39,10 +38,10 @@ impl InvalidValue {
 pub struct LinkName(String);
 
 impl LinkName {
-    /// Longest name, in bytes: then it also fits wherever an interface name does.
+    /// Maximum length in bytes, that of an interface name.
     pub const MAX: usize = 15;
 
-    /// The name as text; safe as a file name.
+    /// Safe as a file name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -61,7 +60,7 @@ impl FromStr for LinkName {
                 "write a lowercase letter, then lowercase letters, digits, '_' or '-', at most 15 characters",
             ));
         }
-        // The link's routing table bears this name, and ip-route(8) gives these a meaning.
+        // The link's routing table has the same name, and these have a meaning for ip-route(8).
         if ["main", "local", "default", "unspec", "all"].contains(&s) {
             return Err(invalid("ip-route(8) reserves this table name; choose another"));
         }
@@ -74,12 +73,12 @@ impl FromStr for LinkName {
 pub struct IfName(String);
 
 impl IfName {
-    /// The name as text; safe as one component of a path.
+    /// Safe as one component of a path.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The name as sh(1) takes it: the kernel allows `x;id&`.
+    /// The name quoted for sh(1): the kernel allows `x;id&`.
     pub(crate) fn quoted(&self) -> Cow<'_, str> {
         sh::quoted(&self.0)
     }
@@ -113,11 +112,11 @@ pub enum Family {
 pub struct TableId(u32);
 
 impl TableId {
-    /// The main table, in which the default route lives. Never a link's.
+    /// Table `main`, never a link's.
     pub const MAIN: Self = Self(254);
-    /// The kernel's own, of this host's addresses.
+    /// Table `local`, of this host's addresses.
     pub const LOCAL: Self = Self(255);
-    /// The kernel's own, which its last rule looks up.
+    /// Table `default`, which the kernel's last rule looks up.
     pub(crate) const DEFAULT: Self = Self(253);
 
     /// A link's table: not 0 (unspec), 253 (default), 254 (main) or 255 (local).
@@ -129,7 +128,7 @@ impl TableId {
         Ok(Self(n))
     }
 
-    /// A table as the kernel names it, whatever it is.
+    /// Any table that the kernel names.
     pub fn observed(n: u32) -> Self {
         Self(n)
     }
@@ -140,12 +139,12 @@ impl TableId {
     }
 }
 
-/// The fwmark bit of a link: exactly one bit.
+/// The mark of a link: exactly one bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mark(u32);
 
 impl Mark {
-    /// One bit of the 32.
+    /// `n` must have exactly one bit.
     pub fn new(n: u32) -> Result<Self, InvalidValue> {
         if n.is_power_of_two() {
             Ok(Self(n))
@@ -160,13 +159,13 @@ impl Mark {
     }
 }
 
-/// Share of new flows that an uplink gets among the uplinks of its tier: 1 to 256, what the
-/// kernel's `rtnh_hops` (weight - 1, eight bits) can say.
+/// Weight of an uplink among the uplinks of its tier, 1 to 256: the range of the kernel's `rtnh_hops` (weight - 1,
+/// eight bits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Weight(u16);
 
 impl Weight {
-    /// The largest that a nexthop group takes before Linux 6.12 (`nh_check_attr_group()`).
+    /// The largest in a nexthop group before Linux 6.12 (`nh_check_attr_group()`).
     pub const HEAVIEST_MEMBER: Self = Self(255);
 
     /// 1 to 256.
@@ -190,12 +189,12 @@ impl Default for Weight {
     }
 }
 
-/// Rank of an uplink: those of the lowest tier that is up carry traffic.
+/// Rank of an uplink: the uplinks of the lowest tier that is up carry traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tier(u8);
 
 impl Tier {
-    /// Highest tier: as many as there can be links.
+    /// Highest tier, one for each possible link.
     pub const MAX: u8 = 32;
 
     /// 1 to 32.
@@ -219,13 +218,13 @@ impl Default for Tier {
     }
 }
 
-/// Address of one host, as a link's own address or its gateway can be: not unspecified, loopback,
-/// multicast, broadcast or reserved.
+/// Unicast address of a host: a link's own address or its gateway. Not unspecified, loopback, multicast, broadcast or
+/// reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostAddr(Ipv4Addr);
 
 impl HostAddr {
-    /// `addr`, if a host on an Internet line can have it.
+    /// Checks that a host on an uplink can have the address.
     pub fn new(addr: Ipv4Addr) -> Result<Self, InvalidValue> {
         let first = addr.octets()[0];
         // 0/8 and 127/8 never leave a host, 224/4 is multicast, 240/4 reserved or broadcast.

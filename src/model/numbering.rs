@@ -1,32 +1,32 @@
-//! Every number that we choose in the kernel: priorities of rules, metrics, ids of nexthop objects, device groups,
-//! tables and marks. `[settings]` gives the first of each kind, and the rest is counted from there, here only.
+//! Numbering: priorities of rules, metrics, ids of nexthop objects, device groups, tables and marks. `[settings]` gives
+//! the first number of each kind; all others are computed here.
 //!
-//! Nothing overflows: a configuration is only accepted within the limits below.
+//! Nothing overflows: the configuration is refused beyond the limits below.
 
 use std::ops::Range;
 
 use crate::model::names::Tier;
 use crate::model::routing::Selector;
 
-/// `RTPROT_KERNEL`: who made the rules that there are from the start.
+/// `RTPROT_KERNEL`, of the rules that the kernel starts with.
 pub const KERNEL: u8 = 2;
 
-/// Most links of a configuration: a mark has a bit for each.
+/// Maximum number of links: a mark has 32 bits.
 pub(crate) const MAX_LINKS: u8 = 32;
 
-/// As many metrics follow that of tier 1, itself included.
+/// Number of metrics for tiers, from `metric` on.
 pub const TIERS: u32 = Tier::MAX as u32;
 
-/// As many metrics follow that of the first spare, itself included.
+/// Number of metrics for spares, from `spare-metric` on.
 const SPARES: u32 = MAX_LINKS as u32;
 
-/// As many device groups are ours, from `device-group` on: one for each link there can be.
+/// Number of managed device groups, from `device-group` on.
 const DEVICE_GROUPS: u32 = MAX_LINKS as u32;
 
-/// From `nexthop-id` to the id of the first tier's group; before that come the links' own objects.
+/// Distance from `nexthop-id` to the id of the first tier's group. The links' objects are in between.
 const FIRST_GROUP_ID: u32 = 100;
 
-/// As many ids are kept for us from `nexthop-id` on.
+/// Number of managed ids, from `nexthop-id` on.
 const NEXTHOP_IDS: u32 = 2 * FIRST_GROUP_ID;
 
 /// Last priority before the kernel's own rule for the main table.
@@ -39,7 +39,7 @@ const GUARD_RULES_WITH_PORTS: u32 = GUARD_RULES - 1;
 const GUARD_RULES: u32 = MAIN_RULE - 1;
 const MAIN_RULE: u32 = 90;
 const SOURCE_RULES: u32 = MAIN_RULE + 1;
-/// Unless the source rules need the room.
+/// The policies start here, or behind the source rules if these need more room.
 const POLICIES: u32 = 100;
 
 /// Highest `rule-priority`: with as many uplinks as there can be, their source rules end at [`LAST_PRIORITY`].
@@ -57,19 +57,19 @@ pub(crate) const MAX_NEXTHOP_ID: u32 = u32::MAX - NEXTHOP_IDS;
 /// Highest `device-group`.
 pub(crate) const MAX_DEVICE_GROUP: u32 = u32::MAX - DEVICE_GROUPS;
 
-/// The table of the link at `position`, if it is given none.
+/// Default table of the link at `position`.
 pub fn table(position: u8) -> u32 {
     u32::from(position) + 1
 }
 
-/// The mark of the link at `position`, if it is given none.
+/// Default mark of the link at `position`.
 pub fn mark(position: u8) -> u32 {
     1 << position
 }
 
-/// Priorities of a policy's rules, of which there are `count`, from `first` on.
+/// Priorities of the `count` rules of a policy, from `first` on.
 pub(crate) fn policy_rules(first: u32, count: usize) -> Range<u32> {
-    // More than there is room for are refused before anything asks for their priorities.
+    // Validation has already refused more rules than there is room for.
     first..first.saturating_add(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
@@ -83,7 +83,7 @@ pub struct Numbering {
     pub metric: u32,
     /// Metric of the first uplink's spare; each further uplink adds 1.
     pub spare_metric: u32,
-    /// First of our nexthop ids.
+    /// First managed nexthop id.
     pub nexthop_id: u32,
     /// First of the 32 device groups that links' interfaces get, each its own.
     pub device_group: u32,
@@ -96,24 +96,24 @@ impl Default for Numbering {
 }
 
 impl Numbering {
-    /// Priority of the rule of a mark, by the order of these rules: tunnels first.
+    /// Priority of a mark rule, by its order among them: tunnels first.
     pub fn mark_rule(self, order: u8) -> u32 {
         self.rule_priority + u32::from(order)
     }
 
-    /// Priority of the rule for what main knows better than its default.
+    /// Priority of the rule that looks up main without its default route.
     pub(crate) fn main_rule(self) -> u32 {
         self.rule_priority + MAIN_RULE
     }
 
-    /// Priority of the same rule once more before the guards, which would lead past it, too.
+    /// Priority of its copy before the guards, which would jump over the original.
     pub(crate) fn guarded_main_rule(self) -> u32 {
         self.rule_priority + GUARDED_MAIN_RULE
     }
 
-    /// Priority of the rule that leads a kill switch's packets past the source rules. Linux before 4.17 loses protocol
-    /// and ports of a rule, and before 6.12 DSCP. What is left of such a rule is deleted, and the kernel deletes the
-    /// first of the priority that has what is left: so rules that can lose something have a priority of their own.
+    /// Priority of a guard. Linux before 4.17 drops protocol and ports from a rule, and before 6.12 DSCP. A pass then
+    /// deletes the truncated rule, and the kernel deletes the first match at that priority. Therefore selectors that
+    /// can be truncated get a priority of their own.
     pub(crate) fn guard_rule(self, selector: &Selector) -> u32 {
         let Selector { proto, sport, dport, dscp, .. } = selector;
         let distance = if dscp.is_some() {
@@ -131,19 +131,19 @@ impl Numbering {
         self.rule_priority + SOURCE_RULES + u32::from(position)
     }
 
-    /// Priorities that are source rules' where there are so many uplinks.
+    /// Priorities of source rules for this number of uplinks.
     pub(crate) fn source_rules(self, uplinks: u8) -> Range<u32> {
         self.source_rule(0)..self.first_policy(uplinks)
     }
 
-    /// Priority of the first policy's first rule where there are so many uplinks.
+    /// Priority of the first policy rule for this number of uplinks.
     pub(crate) fn first_policy(self, uplinks: u8) -> u32 {
         self.source_rule(uplinks).max(self.rule_priority + POLICIES)
     }
 
-    /// For how many rules of policies there is room where there are so many uplinks.
+    /// Maximum number of policy rules for this number of uplinks.
     pub(crate) fn room_for_policies(self, uplinks: u8) -> usize {
-        // With very many uplinks, and the highest rule-priority, there is none.
+        // 0 with 32 uplinks and the highest `rule-priority`.
         (LAST_PRIORITY + 1).saturating_sub(self.first_policy(uplinks)) as usize
     }
 
@@ -157,7 +157,7 @@ impl Numbering {
         self.spare_metric + u32::from(rank)
     }
 
-    /// Whether a default route of main has a metric where spares are, and not tiers.
+    /// Whether a metric of main belongs to a spare rather than a tier.
     pub fn is_spare(self, metric: u32) -> bool {
         metric >= self.spare_metric
     }
@@ -172,7 +172,7 @@ impl Numbering {
         self.nexthop_id + FIRST_GROUP_ID + rank(tier)
     }
 
-    /// Whether an id of ours is a group's, and not a link's object's.
+    /// Whether a managed id belongs to a group rather than a link's object.
     pub(crate) fn is_group(self, id: u32) -> bool {
         id >= self.nexthop_id + FIRST_GROUP_ID
     }
@@ -182,7 +182,7 @@ impl Numbering {
         self.device_group + u32::from(position)
     }
 
-    /// The device groups that are ours, whatever the links are.
+    /// All managed device groups.
     pub(crate) fn link_groups(self) -> Range<u32> {
         self.device_group..self.device_group + DEVICE_GROUPS
     }

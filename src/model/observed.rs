@@ -1,4 +1,4 @@
-//! What the kernel holds, normalised: the second input of a plan.
+//! The observed state of the kernel, the second input of a plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,27 +9,27 @@ use crate::model::firewall;
 use crate::model::names::{Family, HostAddr, IfName, TableId};
 use crate::model::routing::{ArpKey, Device, FoundRoute, FoundRule, NexthopObject};
 
-/// What to look at, so that the cost of looking does not depend on what else the kernel holds.
+/// What to observe. The cost of an observation must not depend on what else the kernel holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
     pub interfaces: BTreeSet<IfName>,
-    /// Indices of interfaces: one that is among none of those may have been renamed.
+    /// Indices of interfaces, some of which may have been renamed.
     pub indices: BTreeSet<u32>,
     /// Tables of links; the main table is always looked at.
     pub tables: BTreeSet<TableId>,
-    /// Protocol number that marks what is ours: tables that our own rules look up are looked at
-    /// as well, since an older configuration may have used them.
+    /// Protocol number of managed rules. The tables that these look up are observed, too: an older configuration may
+    /// have used them.
     pub protocol: u8,
-    /// Whether to look for our chains in the packet filter.
+    /// Whether to observe the packet filter.
     pub firewall: bool,
     /// Whether `net.ipv4.fib_multipath_hash_policy` matters.
     pub hash_policy: bool,
 }
 
-/// What the kernel holds.
+/// The observed state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// Those of the scope that exist.
+    /// The interfaces of the scope that exist.
     pub interfaces: BTreeMap<IfName, Interface>,
     /// Default routes of the main table and of the tables of the scope. Among those of one table
     /// and metric the first is the one in use, as in the kernel.
@@ -38,16 +38,16 @@ pub struct Observed {
     pub rules: Vec<FoundRule>,
     /// All nexthop objects by id; `None`: this kernel has none (before Linux 5.3).
     pub nexthops: Option<BTreeMap<u32, NexthopObject>>,
-    /// `net.ipv4.fib_multipath_hash_policy`, if it was looked at.
+    /// `net.ipv4.fib_multipath_hash_policy`, if the scope asks for it.
     pub hash_policy: Option<u8>,
-    /// Our chains in the packet filter; empty where they were not looked for.
+    /// The packet filter; empty where the scope does not ask for it.
     pub firewall: firewall::FoundFirewall,
-    /// A private network of an interface that is no link's, where packets are forwarded.
+    /// A private network on an interface of no link, if this host forwards packets.
     pub private_lan: Option<Ipv4Net>,
 }
 
 impl Observed {
-    /// Whether this kernel routes IPv6. One that does has the rule that looks up `local`; one without rules needs none.
+    /// Whether this kernel routes IPv6: then it has at least the rule that looks up `local`.
     pub(crate) fn has_ipv6(&self) -> bool {
         self.rules.iter().any(|found| found.rule.family == Family::V6)
     }
@@ -59,21 +59,20 @@ pub struct Interface {
     pub device: Device,
     /// Whether packets can leave by it.
     pub state: InterfaceState,
-    /// Hosts behind it are found by ARP (neither `IFF_NOARP` nor `IFF_POINTOPOINT`): who leaves by it for
-    /// the Internet needs a router's address.
+    /// It uses ARP (neither `IFF_NOARP` nor `IFF_POINTOPOINT`): a default route by it needs a gateway.
     pub arp: bool,
-    /// Its IPv4 addresses, first the first.
+    /// IPv4, in the kernel's order.
     pub addresses: Vec<Address>,
-    /// Routes of main by it, but for defaults; only of an Ethernet, and not more than are read of main.
+    /// Routes of the main table by it, without defaults; only for an Ethernet, and only among the first of the table.
     pub routes: Vec<RouteBy>,
-    /// Its device group (`IFLA_GROUP`), 0 unless somebody has set one.
+    /// Device group (`IFLA_GROUP`); 0 is the default.
     pub group: u32,
-    /// Reverse path filter as it is in force: the larger of `conf.all` and the interface's own.
+    /// The effective reverse path filter is strict. It is the larger of `conf.all` and the interface's own.
     pub strict_rp_filter: bool,
-    /// What would have to be set for it to keep its addresses to itself.
+    /// The sysctls that would have to be raised for it to answer ARP for its own addresses only.
     pub lax_arp: Vec<ArpKey>,
-    /// Its own `ignore_routes_with_linkdown`: whether lookups pass over its routes while it has no carrier;
-    /// `None`: the kernel has no such thing (before Linux 4.2).
+    /// `ignore_routes_with_linkdown`: lookups skip its routes while it has no carrier. `None`: the kernel lacks it
+    /// (before Linux 4.2).
     pub ignores_linkdown: Option<bool>,
 }
 
@@ -92,15 +91,15 @@ pub enum InterfaceState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Address {
     pub local: HostAddr,
-    /// What is reached directly by it: the peer, or the subnet.
+    /// The peer, or the subnet.
     pub reaches: Ipv4Net,
 }
 
 /// A route by an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteBy {
-    /// Where it leads to.
+    /// Destination.
     pub to: Ipv4Net,
-    /// The router; `None`: its hosts are neighbours.
+    /// `None`: the destination is on the link.
     pub gateway: Option<IpAddr>,
 }

@@ -1,12 +1,12 @@
-//! Words of sh(1): whatever is printed to be pasted goes through here.
+//! Quoting for sh(1), of everything that is printed to be pasted.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 
-/// One word of sh(1), in quotes where it needs them. It keeps to one line, and has nothing that a terminal would obey,
-/// but for line ends at its end: `$(...)` would lose those.
+/// One word of sh(1), quoted where necessary. The result has no control characters and stays on one line, except for
+/// trailing line ends, which `$(...)` would strip.
 pub(crate) fn quoted<Word: AsRef<OsStr> + ?Sized>(word: &Word) -> Cow<'_, str> {
     let word = word.as_ref();
     match word.to_str() {
@@ -16,17 +16,17 @@ pub(crate) fn quoted<Word: AsRef<OsStr> + ?Sized>(word: &Word) -> Cow<'_, str> {
     }
 }
 
-/// Means nothing to a shell, wherever it stands.
+/// Has no meaning to a shell in any position.
 fn is_bare(c: char) -> bool {
     c.is_ascii_alphanumeric() || "._@/-".contains(c)
 }
 
-/// Looks like what it is. Not all that is invisible, or changes the direction of what follows, is a control character.
+/// Is visible. Some invisible characters, or ones that change the direction of text, are no control characters.
 fn is_shown(c: char) -> bool {
     c.is_alphanumeric() || c.is_ascii_graphic() || c == ' '
 }
 
-/// What no quotes can show: POSIX's printf knows octal numbers, and not every shell has `$'...'`.
+/// For bytes that quotes cannot show: POSIX printf takes octal numbers, and not every shell has `$'...'`.
 fn printed(bytes: &[u8]) -> String {
     let ends = bytes.iter().rev().take_while(|byte| **byte == b'\n').count();
     let mut word = "\"$(printf '".to_owned();

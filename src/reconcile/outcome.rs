@@ -39,7 +39,7 @@ pub enum Failure {
     )]
     Dead(LinkName, IfName),
     /// Other programs change the same things all the time.
-    #[error("the routes do not come to rest: another program keeps changing them; `ip monitor` shows which")]
+    #[error("the routes do not converge: another program keeps changing them; `ip monitor` shows which")]
     NotConverging,
 }
 

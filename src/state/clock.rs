@@ -1,4 +1,4 @@
-//! When something was said: by the clock on the wall, and by one that nobody sets.
+//! Points in time, by the wall clock and by the clock since boot, which cannot be set.
 
 use std::fs;
 use std::sync::OnceLock;
@@ -6,21 +6,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
-/// An instant of a boot.
+/// A point in time within a boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment {
     /// Seconds since 1970.
     pub unix: u64,
     /// Nanoseconds since boot, time asleep included (`CLOCK_BOOTTIME` of `clock_gettime(2)`).
     pub since_boot: u64,
-    /// Which boot (random(4)); empty where `/proc` does not say.
+    /// Boot id (random(4)); empty if `/proc` is missing.
     pub boot: String,
 }
 
 impl Moment {
     /// The present.
     pub fn now() -> Self {
-        // The kernel has had this clock since 2.6.39, so it cannot fail; and if it did, the first event would count.
+        // Linux has this clock since 2.6.39, so it cannot fail. If it did, the first event would count.
         let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| {
             u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap_or(0)
         });

@@ -1,11 +1,11 @@
-//! A link that is kept out of use for a while although it is up (`mhctl drill`). The drain names the process that wants
-//! it and an end; while it lives that process holds a lock, which the kernel takes away in whatever way it ends. Without
-//! the lock, or after the end, the drain counts for nothing, so that no way of dying leaves a link out of use for longer
-//! than until the next event. Nor does it count while it would leave the server without any uplink, unless it was forced.
+//! Drains: links that `mhctl drill` keeps out of new connections for a while. A drain names its process and its end.
+//! The process holds a lock, which the kernel releases however the process ends. Without the lock, or after its end, a
+//! drain is ignored: if the process dies, the next event uses the link again. A drain that is not forced is also
+//! ignored if only drained uplinks remain.
 //!
-//! The lock is on a file of its own, of mode 0600: whoever may open a file may lock it, and all may read of a drain, for
-//! `mhctl status`. Who may not ask for the lock asks whether the process is there, which is right but for a killed drill
-//! whose number another process bears.
+//! The lock has a file of its own, of mode 0600, because whoever can open a file can lock it. The drain itself is
+//! readable by all, for `mhctl status`. A process that cannot open the lock's file checks whether the process exists
+//! instead, which is wrong only if another process has got the pid of a killed drill.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -20,26 +20,26 @@ use nix::libc::{F_UNLCK, F_WRLCK, SEEK_SET, flock};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drain {
     pub pid: u32,
-    /// Its end, in seconds since boot: nobody sets that clock.
+    /// In seconds since boot, a clock that cannot be set.
     pub until: u64,
-    /// Even while no other uplink is up.
+    /// It counts even if no other uplink is up.
     pub force: bool,
 }
 
 impl Drain {
-    /// A drain by this process for `seconds` from now; `None`: there is no `/proc` to tell the time.
+    /// A drain by this process for `seconds` from now; `None`: `/proc` is missing.
     pub(crate) fn by_me(seconds: u64, force: bool) -> Option<Self> {
         Some(Self { pid: std::process::id(), until: uptime()?.saturating_add(seconds), force })
     }
 
-    /// Whether it counts now; `lock` is its lock's file.
+    /// Whether the drain is in force now; `lock` is the file of its lock.
     pub(super) fn is_in_force(&self, lock: &Path) -> bool {
         let is_over = uptime().is_none_or(|now| now >= self.until);
         !is_over && is_locked(lock).unwrap_or_else(|_| Path::new("/proc").join(self.pid.to_string()).exists())
     }
 }
 
-/// The lock of a drain: an open-file-description lock (fcntl(2)), which ends with this or with the process.
+/// The lock of a drain: an open-file-description lock (fcntl(2)). It ends when this is dropped or the process ends.
 #[derive(Debug)]
 pub struct DrainLock {
     _file: File,
@@ -58,7 +58,7 @@ impl DrainLock {
     }
 }
 
-/// Whether somebody has the lock.
+/// Whether any process holds the lock.
 fn is_locked(path: &Path) -> io::Result<bool> {
     let file = match open(path, &mut OpenOptions::new()) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -69,12 +69,12 @@ fn is_locked(path: &Path) -> io::Result<bool> {
     Ok(i32::from(found.l_type) != F_UNLCK)
 }
 
-/// `O_CLOEXEC` is std's default: no child keeps the lock.
+/// std opens with `O_CLOEXEC`: no child process keeps the lock.
 fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     options.read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(path)
 }
 
-/// Of a lock of this kind the pid has to be 0.
+/// The pid of such a lock must be 0.
 #[expect(clippy::cast_possible_truncation, reason = "C's constants are ints, and these are 1 and 0")]
 fn whole_file() -> flock {
     flock { l_type: F_WRLCK as _, l_whence: SEEK_SET as _, l_start: 0, l_len: 0, l_pid: 0 }
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn who_may_not_ask_for_the_lock_asks_for_the_process() {
-        // As good as a file that may not be opened.
+        // Opening it fails, as it does without permission.
         let lock = Path::new("/proc/self/comm/lock");
         let mine = Drain::by_me(60, false).unwrap();
         assert!(mine.is_in_force(lock));

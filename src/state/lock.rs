@@ -1,4 +1,4 @@
-//! One hook at a time: an exclusive lock on a file, with a deadline.
+//! An exclusive lock on a file, with a deadline: one hook at a time.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -12,18 +12,18 @@ use fs2::FileExt;
 use nix::fcntl::OFlag;
 use thiserror::Error;
 
-/// Why the lock was not had.
+/// Why the lock was not acquired.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// Somebody else kept it past the deadline.
+    /// Another process held the lock until the deadline.
     #[error(
-        "{} is still locked after {}{holder}; if that process hangs, end it: the next event mends everything",
+        "{} is still locked after {}{holder}; if that process hangs, end it: the next event repairs everything",
         path.display(), humantime::format_duration(*timeout)
     )]
     Timeout {
         path: PathBuf,
         timeout: Duration,
-        /// Who has it, as far as is known.
+        /// The holder, as far as it is known.
         holder: String,
     },
     #[error("cannot lock {}: {source}", path.display())]
@@ -37,19 +37,18 @@ impl Error {
     }
 }
 
-/// A lock that is held until this is dropped, or the process ends in whatever way. Its descriptor
-/// is closed on exec, so that no child can hold it longer; the file is never removed, since then
-/// two could hold locks on two files of one name.
+/// A lock, held until this is dropped or the process ends. Its descriptor is closed on exec, so no child process keeps
+/// it. The file is never removed: two processes could hold locks on two files of the same name.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Waits at most `timeout` for the lock on `path`; `who` is what others are told meanwhile.
+    /// Waits at most `timeout` for the lock on `path`; `who` names this process to others that wait.
     pub(crate) fn acquire(path: &Path, timeout: Duration, who: &str) -> Result<Self, Error> {
         let failed = |source| Error::Io { path: path.to_owned(), source };
-        // 0600: whoever may open it may lock it (flock(2)), and any user of the machine could hold back every event.
+        // 0600: whoever can open it can lock it (flock(2)), and so delay every event.
         let file = open(path, OpenOptions::new().write(true).create(true).truncate(false).mode(0o600));
         let file = match file {
             Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => open(path, &mut OpenOptions::new()),
@@ -61,25 +60,24 @@ impl Lock {
             Err(e) if e.kind() == fs2::lock_contended_error().kind() => wait(file, path, timeout)?,
             Err(e) => return Err(failed(e)),
         };
-        // One that was made with more by an earlier version, or by hand.
+        // An earlier version, or a person, may have created it with a wider mode.
         if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
             file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
         }
-        // Best effort: without it the lock is as good, only its holder is not named. The first line is
-        // what counts. To cut off the rest takes longer than all else here: milliseconds where there is
-        // a journal.
+        // Best effort: it only names the holder. Readers take the first line. Truncating the rest would take
+        // milliseconds on a file system with a journal.
         let _ = (&file).write_all(format!("{who}, pid {}\n", std::process::id()).as_bytes());
         Ok(Self { _file: file })
     }
 }
 
-/// `O_CLOEXEC` is std's default. A symbolic link in the lock's place is nobody's of ours.
+/// std opens with `O_CLOEXEC`. A symbolic link in the lock's place is refused.
 fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     options.read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)
 }
 
-/// flock(2) has no deadline: a thread waits in it. On a time-out the thread stays behind, and ends
-/// with the process or gives the lock back as soon as it has it.
+/// flock(2) has no deadline, so a thread waits in it. After a time-out the thread stays behind. It ends with the
+/// process, or releases the lock as soon as it gets it.
 fn wait(file: File, path: &Path, timeout: Duration) -> Result<File, Error> {
     let (tell, told) = mpsc::sync_channel(0);
     let waiting = thread::Builder::new().spawn(move || {

@@ -1,4 +1,4 @@
-//! What we remember in the state directory, from one event to the next.
+//! The state directory: what is remembered from one event to the next.
 
 pub mod clock;
 pub mod drain;

@@ -258,7 +258,7 @@ fn a_link_comes_and_goes_by_its_name() {
 
     let (code, error) = refused(&server, "link up isp3 --interface ppp0");
     assert_eq!(code, Some(1));
-    assert!(error.contains("\"isp3\" is no link: write one of isp1, isp2, vpn"), "{error}");
+    assert!(error.contains("unknown link \"isp3\": write one of isp1, isp2, vpn"), "{error}");
     let (code, error) = refused(&server, "link up isp1 --interface ppp7");
     assert_eq!(code, Some(1));
     assert!(error.contains("ppp7 does not exist"), "{error}");

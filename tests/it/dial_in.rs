@@ -114,10 +114,10 @@ fn the_newest_of_two_lines_of_one_name_counts_and_the_log_says_so() {
         "WARN isp1 moves from ppp2, which is still up (process 1001), to ppp5 (process 2002): the newest event counts;";
     assert!(said.contains(warned), "{said}");
     assert_eq!(defaults("main"), ["default nhid 7100 via 198.51.100.1 dev ppp5 proto 77"]);
-    // The first one's end is late word.
+    // The first one's down event is stale.
     let before = state(&server);
     let said = told(&server, DOWN, RECONNECTED);
-    assert!(said.contains("late word that isp1 went down on ppp2: it is up on ppp5 since"), "{said}");
+    assert!(said.contains("stale down event: isp1 went down on ppp2, and is up on ppp5 since"), "{said}");
     assert_eq!(state(&server).0, before.0);
 }
 

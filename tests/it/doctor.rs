@@ -188,7 +188,7 @@ fn a_foreign_default_and_nexthop_are_found() {
     ip("link set other-far up");
     ip("link set other up");
     ip("route append default dev other");
-    host.finds("trouble", "a default route that is not ours stands at metric 0");
+    host.finds("trouble", "a foreign default route stands at metric 0");
     host.mends();
     for kind in ["unreachable", "blackhole", "prohibit"] {
         ip(&format!("route append {kind} default"));

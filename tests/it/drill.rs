@@ -44,7 +44,7 @@ fn a_drill_takes_a_link_out_and_puts_it_back() {
     assert_eq!(default_route(), "default nhid 7100 via 203.0.113.1 dev ppp1 proto 77");
     // One of its own says why it is not used.
     let said = String::from_utf8(ok(server.hook(UP, ISP1).option("-v")).stderr).unwrap();
-    let why = format!("via 198.51.100.1, kept out of use by a drill (process {}); links up: isp2;", child.id());
+    let why = format!("via 198.51.100.1, drained by a drill (process {}); links up: isp2;", child.id());
     assert!(said.contains(&why), "{said}");
     let (code, error) = refused(&server, "drill isp1");
     assert_eq!(code, Some(1));

@@ -145,7 +145,7 @@ fn a_broken_configuration_loses_no_event() {
         assert!(said.contains("multihome.toml:1: ") && !said.contains("recorded"), "{said}");
         let said = fails(1, &mut server.hook(program, line));
         assert_eq!(said.lines().count(), 1, "{said}");
-        let rest = format!("; {recorded} and no more is done: once that is mended, run `mhctl apply`");
+        let rest = format!("; {recorded} and no more is done: once that is fixed, run `mhctl apply`");
         assert!(said.contains("multihome.toml:1: ") && said.trim_end().ends_with(&rest), "{said}");
     }
     server.configure(&mended);
@@ -166,7 +166,7 @@ fn a_broken_configuration_loses_no_event() {
     assert!(said.contains("ppp0 is recorded as up,"), "{said}");
     let said = fails(1, &mut link("link up isp1"));
     assert!(
-        said.contains("; nothing was recorded: once that is mended, say it again, or name the --interface"),
+        said.contains("; nothing was recorded: once that is fixed, say it again, or name the --interface"),
         "{said}"
     );
     server.configure(&mended);
@@ -342,7 +342,7 @@ fn the_line_of_an_event_that_changes_nothing_says_why_it_does_not() {
     assert!(said.contains("isp1 was not recorded as up with IPv6 on ppp0: nothing to take down; "), "{said}");
     ok(&mut server.hook(UP, six));
     let said = said_of(&mut server.hook(DOWN, Line { pid: 7, ..six }));
-    assert!(said.contains("late word that isp1 has no IPv6 on ppp0: it is up on ppp0 since; "), "{said}");
+    assert!(said.contains("stale down event: isp1 has no IPv6 on ppp0, and is up on ppp0 since; "), "{said}");
     let said = said_of(&mut server.hook(DOWN, six));
     assert!(said.contains("isp1 has no IPv6 any more on ppp0; "), "{said}");
 

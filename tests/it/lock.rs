@@ -74,7 +74,7 @@ fn a_hook_that_hangs_with_the_lock_is_named_and_loses_no_event() {
     let said = fails(1, &mut server.hook(UP, ISP2));
     assert!(started.elapsed() >= Duration::from_millis(400));
     let holder = format!("lock is still locked after 400ms by mh-ip-up ppp0, pid {}", hanging.id());
-    assert!(said.contains(&holder) && said.contains("the next event mends everything"), "{said}");
+    assert!(said.contains(&holder) && said.contains("the next event repairs everything"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(fs::read_to_string(server.state().join("ppp1.ipv4")).unwrap().contains("203.0.113.10"));
     let said = fails(1, server.bare(CTL).arg("apply"));
@@ -115,7 +115,7 @@ fn inheritable_of_a_waiting_ip_down(server: &Server) -> Vec<String> {
 }
 
 #[test]
-fn after_a_hook_that_hung_was_killed_the_next_event_mends_everything() {
+fn after_a_hook_that_hung_was_killed_the_next_event_repairs_everything() {
     let server = Server::new(&with_settings(ARTICLE, "lock-timeout = \"100ms\""));
     ISP1.create();
     ISP2.create();

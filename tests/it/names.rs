@@ -152,7 +152,7 @@ fn an_interface_is_one_lines_at_a_time() {
     let taken = Line { device: "ppp0", ..ISP2 };
     server.up(taken);
     assert_eq!(defaults("main"), ["default nhid 7100 via 203.0.113.1 dev ppp0 proto 77"]);
-    // The late word about the first does not take the second down, nor wait for the second to end.
+    // The stale event of the first does not take the second down, nor wait for the second to end.
     let up = held();
     let started = Instant::now();
     ok(&mut server.hook(DOWN, ISP1));

@@ -159,7 +159,7 @@ const BARE_POLICIES: Cases<'_> = &[
     ("name = ''\n", "f:3: name: \"\" is not valid: write 1 to 64 printable characters"),
     ("name = 'p'\nto = '192.0.2.1'\n", "f:2: via: is missing here: write via = \"...\""),
     ("name = 'p'\nvia = []\n", "f:4: via: the list is empty: write at least one value"),
-    ("name = 'p'\nvia = 'c'\n", "f:4: via: \"c\" is no link: write one of a, b"),
+    ("name = 'p'\nvia = 'c'\n", "f:4: via: unknown link \"c\": write one of a, b"),
     ("name = 'p'\nvia = ['a', 'b', 'a']\n", "f:4: via: \"a\" is in the list twice: write it once"),
     (
         "name = 'p'\nvia = 'a'\n",

@@ -1,4 +1,4 @@
-//! The hooks as programs: their command lines, which are also the man pages and the shell completions, and their `main`.
+//! The hooks as programs: their `main`, and their command lines, from which man pages and shell completions are made.
 
 #[cfg(test)]
 mod tests;
@@ -16,25 +16,24 @@ use crate::event::{self, Event, openvpn, pppd};
 pub trait Program: Parser {
     /// Its name.
     const NAME: &str;
-    /// Whether it waits until the interface of a link that goes down is gone.
+    /// Whether it waits for the removal of the interface when a link goes down.
     const WAITS: bool;
 
     /// Its options.
     fn common(&self) -> &Common;
 
-    /// What its caller says.
+    /// The event that its arguments and environment report.
     ///
-    /// # Errors
-    /// What it cannot mean.
+    /// # Errors An argument or variable is invalid.
     fn event(&self) -> Result<Event, event::Error>;
 
-    /// What its caller is told of `status`.
+    /// The exit status for its caller.
     fn exit_status(_: &Call, status: u8) -> u8 {
         status
     }
 }
 
-/// The hook `P` from argv to its exit status.
+/// Runs the hook `P`.
 pub fn main<P: Program>() -> ExitCode {
     let call = Call::here::<P>();
     let status = match call.parse::<P>(P::NAME) {
@@ -66,10 +65,8 @@ By hand, for a line on ppp0 with address 198.51.100.10 and gateway 198.51.100.1:
 With --dry-run it only prints the commands. Options stand before the interface;
 whatever comes after it is none.")]
 pub struct IpUp {
-    /// Those that all have.
     #[command(flatten)]
     pub common: Common,
-    /// What the caller says.
     #[command(flatten)]
     pub args: pppd::Args,
 }
@@ -98,10 +95,8 @@ settle-timeout:
   mh-ip-down --dry-run ppp0 '' '' '' ''  # only print the commands
 Options stand before the interface; whatever comes after it is none.")]
 pub struct IpDown {
-    /// Those that all have.
     #[command(flatten)]
     pub common: Common,
-    /// What the caller says.
     #[command(flatten)]
     pub args: pppd::Args,
 }
@@ -130,13 +125,11 @@ By hand, for a tunnel on tun0:
   mh-vpn-up --strict tun0
 Options stand before the interface; whatever comes after it is none.")]
 pub struct VpnUp {
-    /// Those that all have.
     #[command(flatten)]
     pub common: Common,
     /// Exit with 1 or 2 on failure, on which OpenVPN ends; not with 0
     #[arg(long)]
     pub strict: bool,
-    /// What the caller says.
     #[command(flatten)]
     pub args: openvpn::Args,
 }
@@ -153,8 +146,8 @@ impl Program for VpnUp {
         openvpn::event(&self.args, &event::environment)
     }
 
-    /// OpenVPN ends where its script fails: that is the administrator's to want. What could not be parsed may still say
-    /// so.
+    /// OpenVPN ends if its script fails, so a failure is reported only on request, which may stand in a command line
+    /// that could not be parsed.
     fn exit_status(call: &Call, status: u8) -> u8 {
         if call.has("--strict") { status } else { cli::DONE }
     }

@@ -1,8 +1,8 @@
-//! Our chains in the packet filter, as they should be and as they were found.
+//! Managed chains of the packet filter: desired and observed.
 //!
-//! A chain says itself what it was made from: the first rule of each bears a comment, its *fingerprint*,
-//! with a hash of all our rules of the table. So nothing has to be remembered, and rules that
-//! somebody else has flushed, changed or restored from an old file are seen.
+//! The first rule of each chain bears a comment, its *fingerprint*, with a hash of all managed rules of the table. By
+//! it a pass sees that another program has flushed or changed the rules, or restored them from an old file, and nothing
+//! needs to be remembered.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,17 +12,16 @@ mod rule;
 
 pub use rule::{ChainRule, LinkMatch, Match, Verdict};
 
-/// Options of iptables-restore(8): add to what is there; wait this many seconds for other users of the legacy variant's
-/// lock.
+/// Options of iptables-restore(8): keep other rules; wait up to 5 seconds for the lock of the legacy variant.
 pub(crate) const RESTORE_OPTIONS: [&str; 3] = ["--noflush", "-w", "5"];
 
-/// All our chains begin so; no other chain is ever touched, but for the jumps to ours.
+/// Prefix of all managed chains. In other chains only the jumps to these are changed.
 pub(crate) const PREFIX: &str = "MULTIHOME";
 
 /// A table of iptables(8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
-    /// Marks, before the packet is routed.
+    /// Marks.
     Mangle,
     Nat,
 }
@@ -40,25 +39,25 @@ impl Table {
     }
 }
 
-/// A chain of ours.
+/// A managed chain.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Chain {
     pub name: String,
-    /// The kernel's chain that jumps to it; `None`: only other chains of ours do.
+    /// The built-in chain that jumps to it; `None`: only other managed chains do.
     pub hook: Option<&'static str>,
-    /// Nothing may come after that jump: the pin of a connection has the last word.
+    /// The jump must be the last rule: the connection mark overrides marks that were set before.
     pub last: bool,
-    /// Its rules. At least one.
+    /// At least one.
     pub rules: Vec<ChainRule>,
 }
 
-/// What a table should hold of ours.
+/// The desired managed chains of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Ruleset {
     pub table: Table,
-    /// Its chains; none: nothing of ours.
+    /// Empty: the table should have no managed chain.
     pub chains: Vec<Chain>,
-    /// Links are told by interface names only, since the kernel or iptables lacks device groups.
+    /// Rules match interface names only, because the kernel or iptables lacks device groups.
     pub by_name: bool,
 }
 
@@ -72,7 +71,7 @@ impl Ruleset {
     }
 }
 
-/// What a fingerprint says.
+/// The hash of a table's managed rules, as the comment of each chain's first rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
     hash: u64,
@@ -84,7 +83,7 @@ impl Fingerprint {
     const NAMES: &str = "multihome, by name:";
     const DIGITS: usize = 16;
 
-    /// Looks for a fingerprint anywhere in `rule`, whose form differs between the ways to look at it.
+    /// Finds a fingerprint anywhere in `rule`, which is a line of iptables-save(8) or a netlink message.
     pub fn find(rule: &[u8]) -> Option<Self> {
         if let Some(hash) = Self::hash_after(Self::GROUPS, rule) {
             return Some(Self { hash, by_name: false });
@@ -109,12 +108,12 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// A rule as it was found.
+/// A rule as the kernel holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FoundChainRule {
-    /// Nothing but a jump to a chain.
+    /// A jump to a chain, without conditions.
     Jump(String),
-    /// Bears a fingerprint of ours.
+    /// A rule with a fingerprint.
     Fingerprint(Fingerprint),
     /// Any other.
     Other,
@@ -123,20 +122,20 @@ pub enum FoundChainRule {
 /// Rules by chain.
 pub(crate) type FoundChains = BTreeMap<String, Vec<FoundChainRule>>;
 
-/// What was found in the packet filter: our chains, and the kernel's own that may jump to them.
+/// The observed packet filter: managed chains, and the built-in chains that may jump to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FoundFirewall {
     pub tables: BTreeMap<Table, FoundChains>,
-    /// What there is of ours besides.
+    /// Managed chains in the variant that the machine's iptables does not use.
     pub leftover: Option<Leftover>,
-    /// It could not be looked at for want of privileges, and nothing is known.
+    /// The packet filter could not be read without privileges; nothing is known.
     pub hidden: bool,
-    /// Somebody else's rules may rewrite the source of what leaves.
+    /// Foreign rules may rewrite source addresses.
     pub foreign_nat: bool,
 }
 
 impl FoundFirewall {
-    /// Whether rules have to name interfaces, since device groups were found to be lacking.
+    /// Whether a managed rule matches interface names because device groups are lacking.
     pub(crate) fn by_name(&self) -> bool {
         let sealed =
             |rule: &FoundChainRule| matches!(rule, FoundChainRule::Fingerprint(fingerprint) if fingerprint.by_name);
@@ -144,13 +143,13 @@ impl FoundFirewall {
     }
 
     /// Whether connections get the marks of their links: the kernel's chains lead to ours.
-    pub fn marks_connections(&self) -> bool {
+    pub(crate) fn marks_connections(&self) -> bool {
         let mangle = self.tables.get(&Table::Mangle).into_iter().flatten();
         let mut rules = mangle.filter(|(chain, _)| !is_ours(chain)).flat_map(|(_, rules)| rules);
         rules.any(|rule| matches!(rule, FoundChainRule::Jump(to) if is_ours(to)))
     }
 
-    /// Whether any chain of ours is there.
+    /// Whether there is any managed chain.
     pub fn any(&self) -> bool {
         any(&self.tables)
     }
@@ -160,19 +159,19 @@ fn any(tables: &BTreeMap<Table, FoundChains>) -> bool {
     tables.values().flat_map(BTreeMap::keys).any(|name| is_ours(name))
 }
 
-/// Which of the packet filters that a kernel can have at once, and so which programs of iptables(8).
+/// A variant of iptables(8); a kernel can hold rules of both at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
-    /// The one that `iptables-save` and `iptables-restore` are about.
+    /// The one that the names `iptables-save` and `iptables-restore` lead to.
     Usual,
-    /// That of `ip_tables`.
+    /// `ip_tables`.
     Legacy,
-    /// That of `nf_tables`.
+    /// `nf_tables`.
     Nft,
 }
 
 impl Variant {
-    /// The program that loads rules.
+    /// Name of the program that loads rules.
     pub fn restore(self) -> &'static str {
         match self {
             Self::Usual => "iptables-restore",
@@ -181,7 +180,7 @@ impl Variant {
         }
     }
 
-    /// The program that shows them.
+    /// Name of the program that prints rules.
     pub fn save(self) -> &'static str {
         match self {
             Self::Usual => "iptables-save",
@@ -191,7 +190,7 @@ impl Variant {
     }
 }
 
-/// Chains of ours in the packet filter that the machine's iptables is not about (any more): they are in force.
+/// Managed chains in the variant that the machine's iptables does not use (any more). The kernel still obeys them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
     pub variant: Variant,
@@ -199,13 +198,13 @@ pub struct Leftover {
 }
 
 impl Leftover {
-    /// Whether there is any chain.
+    /// Whether there is any managed chain in it.
     pub fn any(&self) -> bool {
         any(&self.tables)
     }
 }
 
-/// Input of one run of `iptables-restore --noflush`, which makes all of it or nothing.
+/// Input of one run of `iptables-restore --noflush`, which applies all of it or nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     pub variant: Variant,
@@ -223,7 +222,7 @@ impl fmt::Display for Batch {
     }
 }
 
-/// Whether the chain is one of ours.
+/// Whether the chain is managed.
 pub fn is_ours(chain: &str) -> bool {
     chain.starts_with(PREFIX)
 }

@@ -1,4 +1,4 @@
-//! Rules of our chains, and how iptables(8) writes them.
+//! Rules of managed chains, in the syntax of iptables(8).
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 
 use crate::model::names::IfName;
 
-/// By what a link's packets are known.
+/// How a rule matches a link's packets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum LinkMatch {
     /// Its interface's device group.
@@ -30,7 +30,7 @@ pub enum Match {
     Marked(u32, u32),
     /// Its connection's mark is any but this one under the mask.
     NotMarked(u32, u32),
-    /// It travels towards whoever began the connection.
+    /// It travels in the reply direction of its connection.
     Reply,
     /// Its connection is a port forward.
     Forwarded,
@@ -40,20 +40,20 @@ pub enum Match {
     IcmpError,
 }
 
-/// What becomes of a packet that meets all conditions of a rule.
+/// The target of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It leaves our chains.
+    /// Return to the calling chain.
     Return,
-    /// It goes through a chain of ours instead of the rest of this one.
+    /// Go on in another managed chain, and do not return here.
     Goto(String),
-    /// It gets the bits of its connection's mark that are in the mask.
+    /// Copy the connection mark to the packet, under the mask.
     Restore(u32),
-    /// Its connection gets this mark under the mask.
+    /// Set the connection mark to this value under the mask.
     MarkConnection(u32, u32),
-    /// It loses the bits of the mask.
+    /// Clear the bits of the mask in the packet's mark.
     Unmark(u32),
-    /// It gets the address of the interface that it leaves by.
+    /// Give the packet the address of its outgoing interface.
     Masquerade,
 }
 
@@ -65,19 +65,19 @@ pub struct ChainRule {
 }
 
 impl ChainRule {
-    /// A rule with these conditions.
+    /// A rule with these conditions, all of which must match.
     pub fn new(matches: impl Into<Vec<Match>>, verdict: Verdict) -> Self {
         Self { matches: matches.into(), verdict }
     }
 
-    /// Whether it speaks of device groups.
+    /// Whether it matches device groups.
     pub(crate) fn by_group(&self) -> bool {
         self.matches.iter().any(|m| matches!(m, Match::From(LinkMatch::Group(_)) | Match::To(LinkMatch::Group(_))))
     }
 }
 
 impl fmt::Display for ChainRule {
-    /// As iptables-restore(8) takes it after the name of the chain.
+    /// The arguments of iptables-restore(8) after the name of the chain.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for condition in &self.matches {
             write!(f, "{condition} ")?;

@@ -18,8 +18,8 @@ pub struct Device {
     pub name: IfName,
 }
 
-/// A sysctl of an interface that keeps its addresses to itself, where another interface is in the same Ethernet
-/// segment: Linux answers ARP for any of its addresses on any interface.
+/// A sysctl that makes an interface answer ARP for its own addresses only. By default Linux answers for any address of
+/// the host on any interface, also where two interfaces share an Ethernet segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArpKey {
     /// Answer for the interface's own addresses only.
@@ -37,7 +37,7 @@ impl ArpKey {
         }
     }
 
-    /// The least value that does it.
+    /// The lowest value that has this effect.
     pub fn value(self) -> u32 {
         match self {
             Self::Ignore => 1,
@@ -46,13 +46,13 @@ impl ArpKey {
     }
 }
 
-/// One way out: a device, and the gateway behind it if there is one.
+/// A device, and the gateway behind it if there is one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NextHop {
     pub device: Device,
-    /// Next router; `None`: the device leads to one peer.
+    /// `None`: the device leads to one peer.
     pub gateway: Option<HostAddr>,
-    /// The gateway is behind the device although no address of the device covers it.
+    /// The gateway is directly reachable although no address of the device covers it.
     pub onlink: bool,
 }
 
@@ -63,20 +63,20 @@ pub struct WeightedNextHop {
     pub weight: Weight,
 }
 
-/// What a default route of ours points to.
+/// Where a managed default route leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// A nexthop group, by id: the kernel itself takes dying members out.
+    /// A nexthop group, by id. The kernel itself removes a member whose device goes down.
     Group(u32),
     /// One or more next hops, sorted by device.
     NextHops(Vec<WeightedNextHop>),
 }
 
-/// A default route of ours.
+/// A managed default route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DefaultRoute {
     pub table: TableId,
-    /// Its metric: the lowest of a table wins.
+    /// The lowest of a table wins.
     pub metric: u32,
     pub target: Target,
 }
@@ -96,14 +96,14 @@ pub struct FoundRoute {
 pub enum FoundTarget {
     /// A nexthop object or group, by id; its devices as the kernel resolved them.
     Nexthop { id: u32, devices: Vec<u32> },
-    /// Next hops that we could have written, in the kernel's order: a deletion has to name them so.
+    /// Next hops that multihome could have written, in the kernel's order, which a deletion must repeat.
     NextHops(Vec<WeightedNextHop>),
-    /// Anything else: unreachable, an IPv6 gateway, a device that we do not know.
+    /// Anything else: unreachable, an IPv6 gateway, the device of no link.
     Other {
         kind: RouteKind,
         /// Its next hops as ip-route(8) would show them; empty where there are none.
         text: String,
-        /// The same as the kernel compares them when the route is deleted.
+        /// The same, as a deletion must give them to the kernel.
         hops: Vec<FoundNextHop>,
     },
 }
@@ -111,7 +111,7 @@ pub enum FoundTarget {
 /// Type of a route, `rtm_type` of rtnetlink(7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RouteKind {
-    /// On, by its next hops.
+    /// Forward by the next hops.
     Unicast,
     /// To this host.
     Local,
@@ -121,11 +121,11 @@ pub enum RouteKind {
     Anycast,
     /// To a group.
     Multicast,
-    /// Nowhere, silently; EINVAL to a socket.
+    /// Drop silently; EINVAL to a socket.
     Blackhole,
-    /// Nowhere, with ICMP.
+    /// Refuse with ICMP "host unreachable"; EHOSTUNREACH to a socket.
     Unreachable,
-    /// Nowhere, with ICMP "administratively prohibited".
+    /// Refuse with ICMP "administratively prohibited"; EACCES to a socket.
     Prohibit,
     /// To the next rule.
     Throw,
@@ -147,7 +147,7 @@ impl RouteKind {
         (Self::Throw, 9, "throw "),
     ];
 
-    /// The kind of that number.
+    /// The kind with this number.
     pub fn of(number: u8) -> Self {
         Self::ALL.iter().find(|(_, n, _)| *n == number).map_or(Self::Other(number), |(kind, ..)| *kind)
     }
@@ -160,12 +160,12 @@ impl RouteKind {
         Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or(0, |(_, number, _)| *number)
     }
 
-    /// With a blank behind it, as ip-route(8) wants it right before the prefix; nothing where it can be left out.
+    /// The word of ip-route(8) before the prefix, with a space behind it; empty where it can be left out.
     fn before_prefix(self) -> &'static str {
         Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(.., word)| *word)
     }
 
-    /// Whether such a route ends on this host, for what comes in by an interface or for its own packets
+    /// Whether such a route delivers packets to this host: packets that come in by an interface, or its own
     /// (`ip_route_input_slow()`).
     pub(crate) fn delivers(self, comes_in: bool) -> bool {
         self == Self::Local || comes_in && self.is_to_many()
@@ -184,14 +184,14 @@ pub struct FoundNextHop {
     pub gateway: Option<IpAddr>,
     /// Share of the flows.
     pub weight: u16,
-    /// The gateway is behind the device although no address of the device covers it.
+    /// The gateway is directly reachable although no address of the device covers it.
     pub onlink: bool,
-    /// The kernel passes over it: its device is down, or has no carrier and `ignore_routes_with_linkdown`.
+    /// The kernel skips it: its device is down, or has no carrier and `ignore_routes_with_linkdown`.
     pub dead: bool,
 }
 
 impl FoundNextHop {
-    /// One that carries.
+    /// A next hop that is not dead.
     pub fn new(device: u32, gateway: Option<IpAddr>) -> Self {
         Self { device, gateway, weight: 1, onlink: false, dead: false }
     }
@@ -211,7 +211,7 @@ impl FoundTarget {
     pub fn is(&self, target: &Target) -> bool {
         match (self, target) {
             (Self::Nexthop { id, .. }, Target::Group(wanted)) => id == wanted,
-            // The kernel keeps a multipath route of one next hop as a plain route, without its weight.
+            // The kernel stores a multipath route with one next hop as a plain route, without the weight.
             (Self::NextHops(found), Target::NextHops(wanted)) if wanted.len() == 1 => {
                 found.len() == 1 && found[0].next_hop == wanted[0].next_hop
             }
@@ -236,13 +236,13 @@ pub struct NexthopObject {
 /// What a nexthop object is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NexthopKind {
-    /// One way out.
+    /// One next hop.
     Single(NextHop),
-    /// One way out, by a device that is no link's: of a line that was on it before.
+    /// One next hop by the device of no link, such as one that a link used before.
     ForeignDevice,
     /// A group of single objects.
     Group(Vec<Member>),
-    /// Anything that we never write.
+    /// Anything that multihome never writes.
     Other,
 }
 
@@ -264,14 +264,14 @@ impl fmt::Display for NextHop {
     }
 }
 
-/// Next hops as ip-route(8) takes them; one next hop stands alone.
+/// The arguments of ip-route(8) for next hops; a single one without `nexthop`.
 fn fmt_next_hops(next_hops: &[WeightedNextHop], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if let [only] = next_hops {
         return write!(f, "{}", only.next_hop);
     }
     let mut space = "";
     for WeightedNextHop { next_hop, weight } in next_hops {
-        // `onlink` goes after the weight in a nexthop of ip-route(8) and before it alike.
+        // ip-route(8) takes `onlink` before the weight as well as after it.
         write!(f, "{space}nexthop {next_hop} weight {weight}")?;
         space = " ";
     }
@@ -298,7 +298,7 @@ impl fmt::Display for FoundTarget {
 }
 
 impl FoundRoute {
-    /// What ip(8) takes to delete just this route, after `ip route del`.
+    /// The arguments of `ip route del` that select only this route.
     pub(crate) fn selection(&self) -> impl fmt::Display + '_ {
         Selection(self)
     }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::model::names::{Family, IfName, TableId};
 
-/// A rule. Their order is that of the kernel as far as the priorities go.
+/// A rule. The derived order follows the kernel's only in the priorities.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rule {
     /// Rules are tried in rising order.
@@ -17,12 +17,12 @@ pub struct Rule {
     pub action: Action,
 }
 
-/// What a rule matches: everything that is given.
+/// The selector of a rule. All given parts must match.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Selector {
     pub from: Option<IpNet>,
     pub to: Option<IpNet>,
-    /// Interface by which the packet came in.
+    /// Incoming interface.
     pub iif: Option<IfName>,
     /// Mark under its mask.
     pub fwmark: Option<FwMark>,
@@ -54,16 +54,16 @@ pub struct UidRange {
 /// A mark and the mask under which it is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FwMark {
-    /// The value; in a mark of ours no bit outside of `mask`.
+    /// In a managed rule, without bits outside of `mask`.
     pub value: u32,
-    /// In a mark of ours not 0.
+    /// In a managed rule, not 0.
     pub mask: u32,
 }
 
-/// What a rule does.
+/// The action of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
-    /// Look the destination up in a table; no match: the next rule.
+    /// Look up the destination in a table; without a match, go on with the next rule.
     Lookup {
         table: TableId,
         /// Ignore routes of this prefix length or a shorter one.
@@ -71,20 +71,20 @@ pub enum Action {
     },
     /// Refuse with "network unreachable".
     Unreachable,
-    /// Go on at the first rule of this priority; while there is none, at the next rule.
+    /// Go on with the first rule of this priority; without such a rule, with the next one.
     Goto(u32),
-    /// Drop, with EINVAL to a socket. No rule of ours does this, or what follows.
+    /// Drop, with EINVAL to a socket. No managed rule has this action, or any below.
     Blackhole,
     /// Refuse with "administratively prohibited".
     Prohibit,
-    /// Nothing: the next rule.
+    /// Go on with the next rule.
     Nop,
     /// Any other, by its number in `linux/fib_rules.h`.
     Other(u8),
 }
 
 impl Action {
-    /// The table, other than main, that is looked up.
+    /// The table that is looked up, if it is not main.
     pub fn table(self) -> Option<TableId> {
         match self {
             Self::Lookup { table, .. } => Some(table).filter(|table| *table != TableId::MAIN),
@@ -96,22 +96,22 @@ impl Action {
 /// A rule as the kernel holds it (`struct fib_rule`, `struct fib4_rule`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundRule {
-    /// What rules of ours can have as well.
+    /// The part that managed rules can have, too.
     pub rule: Rule,
     /// Who made it: `FRA_PROTOCOL`.
     pub protocol: u8,
-    /// What else it has; `None`: nothing.
+    /// Everything else; `None`: nothing.
     pub more: Option<Box<More>>,
 }
 
-/// What no rule of ours has.
+/// Attributes that no managed rule has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct More {
-    /// `not`: it matches what the rest does not.
+    /// `not`: the rest of the selector is inverted.
     pub invert: bool,
-    /// `iif`, where it is no name of an interface.
+    /// `iif`, if no interface can have the name.
     pub iif: Option<String>,
-    /// Interface that a socket is bound to.
+    /// `oif`: the interface that a socket is bound to.
     pub oif: Option<String>,
     /// Mask of the source port (Linux 6.15).
     pub sport_mask: Option<u16>,
@@ -121,38 +121,38 @@ pub struct More {
     pub dscp_mask: Option<u8>,
     /// The older `tos`, of which the kernel compares three bits; 0: none.
     pub tos: u8,
-    /// Id of the tunnel by which the packet came.
+    /// Tunnel id of an incoming packet.
     pub tun_id: Option<u64>,
     /// Only for devices in a VRF.
     pub l3mdev: bool,
-    /// Routes by devices of this group do not count.
+    /// Ignore routes by devices of this group.
     pub suppress_ifgroup: Option<u32>,
-    /// Selectors that a newer kernel has, by the number of their attribute.
+    /// Attributes of a newer kernel, by number.
     pub unknown: Vec<u16>,
-    /// Something that does not change where packets go: a realm, a flag.
+    /// Something that does not affect routing: a realm, a flag.
     pub harmless: bool,
 }
 
 impl FoundRule {
-    /// Whether `rule` is all of it.
+    /// Whether it has nothing but `rule`.
     pub fn is_complete(&self) -> bool {
         self.more.is_none()
     }
 
-    /// What it has beside `rule`.
+    /// What it has besides `rule`.
     pub fn more(&self) -> &More {
         static NOTHING: LazyLock<More> = LazyLock::new(More::default);
         self.more.as_deref().unwrap_or(&NOTHING)
     }
 
-    /// Interface of arrival; `lo` stands for this host's own packets.
+    /// Incoming interface; `lo` stands for this host's own packets.
     pub fn iif(&self) -> Option<&str> {
         self.rule.selector.iif.as_ref().map(IfName::as_str).or(self.more().iif.as_deref())
     }
 }
 
 impl fmt::Display for Rule {
-    /// Without the family, which ip(8) takes as an option.
+    /// Without the family, an option of ip(8).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "priority {}{} ", self.priority, self.selector)?;
         match self.action {

@@ -9,14 +9,14 @@ use crate::model::routing::FoundRoute;
 pub enum Problem {
     /// Somebody else's default route is where ours should be.
     #[error(
-        "a default route that is not ours stands at metric {} of table {}: {}; it stays. Delete it \
+        "a foreign default route stands at metric {} of table {}: {}; it stays. Delete it \
          (ip route del {}) and keep its owner from adding it, or make its line an [[uplink]]",
         .0.metric, .0.table, .0.target, .0.selection()
     )]
     ForeignDefault(FoundRoute),
     /// Somebody else's default route is where a spare should be.
     #[error(
-        "a default route that is not ours stands at metric {} of table {}, where a spare belongs: {}; it stays. \
+        "a foreign default route stands at metric {} of table {}, where a spare belongs: {}; it stays. \
          Delete it (ip route del {}), or set `spare-metric` in [settings]",
         .0.metric, .0.table, .0.target, .0.selection()
     )]

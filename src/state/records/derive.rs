@@ -1,4 +1,4 @@
-//! Which link a record, or an event, is about: derived from the configuration each time, so that a link may be renamed
+//! Which link a record or an event is about. It is derived from the configuration each time, so a link can be renamed
 //! while it is up. Pure.
 
 use super::{LinkRecord, LinkRecords, Record, Records, V4, V6};
@@ -7,8 +7,8 @@ use crate::event::{Addresses, Event, EventKind, Family};
 use crate::model::names::IfName;
 
 impl Record {
-    /// The link that the record is about. The caller's names decide; a name that no link has (any more) is that of a link
-    /// only where it was one when the record was written.
+    /// The link of the record. The caller's names decide. If no link has one of these names, the record counts for a
+    /// link only if it did when it was written.
     pub fn link<'a>(&self, config: &'a Config) -> Option<&'a Link> {
         let by_name = by_names(&self.names, config);
         if by_name.is_some() || self.link.is_none() && !self.names.is_empty() {
@@ -21,11 +21,11 @@ impl Record {
 }
 
 impl Records {
-    /// The link that an event is about: by the caller's names for it, best first; by interface only where the caller has
-    /// none. `None`: it is no link of ours, as a client that dials in is none, whichever interface it gets.
+    /// The link of an event: by the caller's names, best first, and by interface only if the caller gives no name.
+    /// `None`: no configured link, such as a client that dials in.
     ///
-    /// A *down* without names is about the link that was said to be up on the interface, rather than the one that is
-    /// configured on it. With names that no link has (any more), an event is about that one only in the same session.
+    /// A down event without names is about the link that was reported up on the interface rather than the one that is
+    /// configured on it. An event with names that no link has is about that link only if it is of the same session.
     pub(crate) fn recognise<'a>(&self, event: &Event, config: &'a Config) -> Option<&'a Link> {
         if let Some(link) = by_names(&event.names, config) {
             return Some(link);
@@ -43,10 +43,10 @@ impl Records {
         before.and_then(|record| record.link(config)).or_else(|| by_interface(&event.interface, config))
     }
 
-    /// The records by link: of several the newest.
+    /// The newest record of each link.
     pub fn by_link(&self, config: &Config) -> LinkRecords {
         let mut newest: Vec<_> = self.all.iter().collect();
-        // IPv4 first: IPv6 of another interface is not that of the same connection.
+        // IPv4 first: the IPv6 record of another interface belongs to another connection.
         newest.sort_by_key(|record| (record.family(), std::cmp::Reverse((record.since.since_boot, record.index))));
         let mut link_records = LinkRecords::new();
         for record in newest {
@@ -78,7 +78,7 @@ impl LinkRecord {
     }
 }
 
-/// The link that a caller's names say, best first.
+/// The link with one of the caller's names, best first.
 pub(crate) fn by_names<'a>(names: &[String], config: &'a Config) -> Option<&'a Link> {
     names.iter().find_map(|name| config.links.iter().find(|link| link.ipparam == *name))
 }

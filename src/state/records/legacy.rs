@@ -1,4 +1,4 @@
-//! Records of version 0.1, one file for each link: an upgrade while links are up keeps them up.
+//! Files of version 0.1, one for each link: links that are up stay up during an upgrade.
 
 use std::path::PathBuf;
 
@@ -7,12 +7,11 @@ use crate::event::Addresses;
 use crate::model::names::LinkName;
 use crate::state::clock::Moment;
 
-/// When all of them were written: before all that is written now.
+/// Their time, before that of all new records.
 const OLD: u64 = 0;
 
 impl Store {
-    /// Adds what the old records of `links` say of interfaces that nothing newer is said of. What cannot be read is told
-    /// of.
+    /// Adds the old records of `links` for which there is no newer one.
     pub(super) fn add_old(&self, links: &[LinkName], boot: &str, records: &mut Records, errors: &mut Vec<Error>) {
         for link in links {
             match read::<LinkRecord>(self.old_path(link)) {
@@ -26,8 +25,8 @@ impl Store {
         }
     }
 
-    /// Writes what comes from old records into files of its own, and removes the old ones, under the lock of the records.
-    /// Where that fails, they are read once more the next time.
+    /// Writes the old records as new files and removes the old files. The caller holds the lock of the records. After a
+    /// failure the next event does it again.
     pub fn convert_old(&self, records: &Records) -> Result<(), Error> {
         for record in records.iter().filter(|record| record.since.since_boot == OLD) {
             self.write(&Effect::Put(record.clone()))?;
@@ -54,7 +53,7 @@ impl Records {
             self.all.push(Record {
                 interface: record.interface.clone(),
                 index: record.index,
-                // A name that was given in no other way was the link's.
+                // Version 0.1 recorded the link's name only.
                 names: vec![link.to_string()],
                 session: record.session,
                 since: Moment { unix: record.since, since_boot: OLD, boot: boot.to_owned() },

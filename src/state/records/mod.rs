@@ -1,5 +1,5 @@
-//! What callers have said of interfaces that are up: one small file for each interface and address family in the state
-//! directory, replaced atomically. Which link that is, is derived anew by each who reads them.
+//! The state directory with its records: one small file for each interface and address family, replaced atomically. The
+//! link of a record is derived each time that it is read.
 
 pub(crate) mod derive;
 mod legacy;
@@ -31,19 +31,19 @@ use text::{Readable, Stored};
 /// Default state directory.
 pub const DEFAULT_DIR: &str = "/run/multihome";
 
-/// What was said last of a link that is up.
+/// What the records say about a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkRecord {
     pub interface: IfName,
-    /// Index of that interface: another one by the same name is another line.
+    /// The index tells it from a later interface of the same name.
     pub index: u32,
-    /// Process that brought it up.
+    /// Process of the caller that brought the link up.
     pub session: Option<u32>,
-    /// Seconds since 1970 at which it came up.
+    /// When it came up, in seconds since 1970.
     pub since: u64,
-    /// Its IPv4 side, if that is up.
+    /// `None`: not up with IPv4.
     pub v4: Option<V4>,
-    /// Its IPv6 side, if that is up: recorded, not yet routed.
+    /// `None`: not up with IPv6. It is recorded, and not routed yet.
     pub v6: Option<V6>,
 }
 
@@ -61,7 +61,7 @@ impl LinkRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct V4 {
     pub local: Option<HostAddr>,
-    /// Gateway; `None`: the device itself.
+    /// `None`: the device leads to one peer.
     pub gateway: Option<HostAddr>,
 }
 
@@ -72,11 +72,11 @@ pub struct V6 {
     pub remote: Ipv6Addr,
 }
 
-/// Records by link: a map of them, with the drains beside it.
+/// Link records by link, and the drains.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LinkRecords {
     records: BTreeMap<LinkName, LinkRecord>,
-    /// Links that are kept out of use now.
+    /// Links that are drained now.
     pub drained: BTreeMap<LinkName, Drain>,
 }
 
@@ -112,13 +112,13 @@ impl DerefMut for LinkRecords {
 pub enum Error {
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
-    /// Somebody else could write there.
+    /// Another user could write there.
     #[error(
         "state directory {} is not safe: it must belong to root or to you and be writable by its owner only; \
          remove it, or name another with --state-dir", .0.display()
     )]
     Unsafe(PathBuf),
-    /// One of another user in its place would keep root's hooks out.
+    /// If another user made it, root's hooks would refuse it.
     #[error("there is no {} yet, and only root may make it: `mhctl apply` at boot does (multihome.service)", .0.display())]
     Absent(PathBuf),
     #[error("{} is not a record of ours: {reason}; remove it", path.display())]
@@ -148,16 +148,16 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store in `dir`, which need not exist.
+    /// `dir` need not exist.
     pub fn new(dir: &Path) -> Self {
         Self { dir: dir.to_owned() }
     }
 
-    /// A file in the directory, which is made if it does not exist and checked if it does.
+    /// The directory: created if it is missing, otherwise checked.
     pub fn prepare(&self) -> Result<&Path, Error> {
         let look = || fs::symlink_metadata(&self.dir);
         let meta = match look() {
-            // With CAP_DAC_OVERRIDE, which some distributions' units give to an OpenVPN that is not root, it could.
+            // An OpenVPN that is not root could create it with CAP_DAC_OVERRIDE, which some distributions' units grant.
             Err(e)
                 if e.kind() == io::ErrorKind::NotFound
                     && self.dir == Path::new(DEFAULT_DIR)
@@ -177,7 +177,7 @@ impl Store {
         if safe { Ok(&self.dir) } else { Err(Error::Unsafe(self.dir.clone())) }
     }
 
-    /// File of what is said of a family of an interface.
+    /// The file of a record.
     pub fn path(&self, interface: &IfName, family: Family) -> PathBuf {
         let family = if family == Family::V4 { "ipv4" } else { "ipv6" };
         self.dir.join(format!("{interface}.{family}"))
@@ -191,8 +191,8 @@ impl Store {
         self.dir.join(format!("{link}.hold.lock"))
     }
 
-    /// What callers have said since boot. A file that cannot be read counts as none, and is told of beside the others: it
-    /// must not keep the other links from being served.
+    /// The records since boot. An unreadable file is skipped, and its error returned, so that the other links are still
+    /// served.
     pub fn records(&self) -> (Records, Vec<Error>) {
         let mut records = Records::default();
         let mut errors = Vec::new();
@@ -214,7 +214,7 @@ impl Store {
         (records, errors)
     }
 
-    /// What is said of a family of an interface.
+    /// The record of an interface and family.
     fn record(&self, interface: &IfName, family: Family) -> Result<Option<Record>, Error> {
         let path = self.path(interface, family);
         let record: Option<Record> = read(path.clone())?;
@@ -226,7 +226,7 @@ impl Store {
         }
     }
 
-    /// What callers have said, by link, with the links that are drained.
+    /// The link records, with the drains.
     pub fn load(&self, config: &Config) -> (LinkRecords, Vec<Error>) {
         let (records, mut errors) = self.records();
         let mut link_records = records.by_link(config);
@@ -234,7 +234,7 @@ impl Store {
         (link_records, errors)
     }
 
-    /// Adds the links that are drained; what cannot be read is returned.
+    /// Adds the drains; returns the errors of unreadable files.
     pub fn add_drained(&self, config: &Config, link_records: &mut LinkRecords) -> Vec<Error> {
         let mut errors = Vec::new();
         for link in &config.links {
@@ -249,7 +249,7 @@ impl Store {
         errors
     }
 
-    /// Writes `effect` down, under the lock of the records: the file is there as a whole or not at all at every instant.
+    /// Writes or removes the file of a record, atomically. The caller holds the lock of the records.
     pub fn write(&self, effect: &Effect) -> Result<(), Error> {
         match effect {
             Effect::Put(record) => {
@@ -260,7 +260,7 @@ impl Store {
         }
     }
 
-    /// Keeps `link` out of use as `drain` says, while the lock lives; `None`: another process does already.
+    /// Drains `link` until the lock is dropped; `None`: another process drains it already.
     pub fn drain(&self, link: &LinkName, drain: &Drain) -> Result<Option<DrainLock>, Error> {
         let path = self.drain_lock_path(link);
         let Some(lock) = DrainLock::take(&path).map_err(Error::io("lock", &path))? else { return Ok(None) };
@@ -268,7 +268,7 @@ impl Store {
         Ok(Some(lock))
     }
 
-    /// Ends the drain of `link` that `lock` belongs to.
+    /// Ends the drain of `link` that holds `lock`.
     pub fn undrain(&self, link: &LinkName, lock: DrainLock) -> Result<(), Error> {
         remove(&self.drain_path(link))?;
         remove(&self.drain_lock_path(link))?;
@@ -277,12 +277,12 @@ impl Store {
     }
 
     fn replace(&self, name: &str, path: &Path, value: &impl Stored) -> Result<(), Error> {
-        // Under the lock nobody else uses this name; what is there was left by a hook that died.
+        // Under the lock no other process uses this name. A file with it was left by a hook that died.
         let temporary = self.dir.join(format!(".{name}.new"));
         remove(&temporary)?;
         let new = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary);
         if let Err(e) = new.and_then(|file| fill(&file, &value.to_text())) {
-            // A full disk is full of less without it.
+            // On a full disk it would take space.
             let _ = remove(&temporary);
             return Err(Error::io("write", &temporary)(e));
         }
@@ -295,7 +295,7 @@ fn fill(mut file: &File, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// Whose file this is by its name.
+/// The interface and family that a file name stands for.
 fn interface_of(name: &str) -> Option<(IfName, Family)> {
     let (interface, family) = name.rsplit_once('.')?;
     let family = match family {
@@ -306,8 +306,8 @@ fn interface_of(name: &str) -> Option<(IfName, Family)> {
     Some((interface.parse().ok()?, family))
 }
 
-/// A file of ours; `None`: there is none. A record is a hundred bytes; whatever else stands in its place, such as a
-/// pipe that nobody writes to, keeps no event waiting.
+/// Reads a file; `None`: it does not exist. A record has about a hundred bytes. Anything else in its place, such as a
+/// pipe without a writer, must not block an event.
 fn read<T: Readable>(path: PathBuf) -> Result<Option<T>, Error> {
     const LIMIT: u64 = 64 * 1024;
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
@@ -326,14 +326,14 @@ fn read<T: Readable>(path: PathBuf) -> Result<Option<T>, Error> {
     text::read(&text).map(Some).map_err(|reason| Error::Malformed { path, reason })
 }
 
-/// Makes a directory that all can read whatever the umask (pppd's is 077): `mhctl status` needs no
-/// root. Those above it are made as well; one that is there already is left as it is.
+/// Creates a directory with mode 0755 and its parents, whatever the umask (pppd's is 077): `mhctl status` needs no
+/// root. Existing directories stay as they are.
 fn make_dir(dir: &Path) -> io::Result<()> {
     let mut missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
     while let Some(dir) = missing.pop() {
         match DirBuilder::new().mode(0o755).create(dir) {
             Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o755))?,
-            // Another hook was quicker.
+            // Another hook has created it meanwhile.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e),
         }

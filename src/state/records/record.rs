@@ -1,4 +1,4 @@
-//! What callers have said of interfaces that are up, and what an event makes of it. Pure.
+//! Records, and how an event changes them. Pure.
 
 use crate::config::Config;
 use crate::event::{Addresses, Event, EventKind, Family};
@@ -8,79 +8,78 @@ use crate::state::clock::Moment;
 /// Names are kept up to this length, in characters: a link's has 64 at most, and this one is none yet.
 const LONGEST_NAME: usize = 65;
 
-/// What a caller said of one address family of an interface: one file of the state directory.
+/// What a caller said about one address family of an interface. One file in the state directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// The interface, by the name that the caller gave.
+    /// The name that the caller gave.
     pub interface: IfName,
-    /// Its index: another interface by the same name is another line.
+    /// The index tells it from a later interface of the same name.
     pub index: u32,
     /// The caller's names for the link, best first.
     pub names: Vec<String>,
-    /// Process that brought the link up.
+    /// Process of the caller that brought the link up.
     pub session: Option<u32>,
     pub since: Moment,
-    /// The link that it was by the configuration of that time; `None`: nobody could read that.
+    /// The link according to the configuration at that time; `None`: the configuration was invalid.
     pub link: Option<LinkName>,
     pub addresses: Addresses,
 }
 
 impl Record {
-    /// Address family, by which the interface has a file of its own.
+    /// The address family; each has a file of its own.
     pub fn family(&self) -> Family {
         self.addresses.family()
     }
 
-    /// Whether both are about one family of one interface, and so the same file.
+    /// Whether both have the same interface and family, and so the same file.
     fn is_place_of(&self, other: &Self) -> bool {
         self.interface == other.interface && self.family() == other.family()
     }
 
-    /// Whether this repeats `old`, perhaps by hand, for the same session.
+    /// Whether this repeats `old` for the same session, by hand perhaps.
     fn continues(&self, old: &Self) -> bool {
         let is_same_link = old.is_place_of(self) && old.index == self.index && old.link == self.link;
         is_same_link && (self.session.is_none() || self.session == old.session)
     }
 }
 
-/// All that callers have said, each interface and family once.
+/// All records, at most one for each interface and family.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Records {
     pub(super) all: Vec<Record>,
-    /// Links with a record of version 0.1, which holds some of them.
+    /// Links with a file of version 0.1, whose records are among `all`.
     pub(super) old: Vec<LinkName>,
 }
 
-/// What an event does to the records.
+/// The effect of an event on the records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// This takes the place of what was said of the interface.
+    /// Write this record, over an older one.
     Put(Record),
-    /// This is no longer so.
+    /// Remove this record.
     Remove(Record),
-    /// Nothing: nobody has said that the interface is up with this family.
+    /// None: there is no record for the interface and family.
     NotUp,
-    /// Nothing: the interface has come up in another session since, which said this.
+    /// None: this record is of a newer session.
     Stale(Record),
 }
 
 impl Records {
-    /// What was said of a family of an interface.
+    /// The record of an interface and family.
     pub fn on(&self, interface: &IfName, family: Family) -> Option<&Record> {
         self.all.iter().find(|record| record.interface == *interface && record.family() == family)
     }
 
-    /// Whether there are records of version 0.1 ([`super::Store::convert_old`]).
+    /// Whether there are files of version 0.1 ([`super::Store::convert_old`]).
     pub(crate) fn have_old(&self) -> bool {
         !self.old.is_empty()
     }
 
-    /// All of them.
     pub fn iter(&self) -> std::slice::Iter<'_, Record> {
         self.all.iter()
     }
 
-    /// What `event` does. `index` is that of its interface, if there is one: what does not exist cannot come up.
+    /// The effect of `event`. `index` is that of its interface; without an interface nothing can come up.
     pub fn effect(&self, event: &Event, index: Option<u32>, config: Option<&Config>, now: Moment) -> Effect {
         match event.kind {
             EventKind::Up(addresses) => match index {
@@ -110,7 +109,7 @@ impl Records {
     }
 
     fn went_down(&self, event: &Event, family: Family, index: Option<u32>, config: Option<&Config>) -> Effect {
-        // An interface can be renamed while it is up.
+        // The interface may have been renamed.
         let by_name = self.on(&event.interface, family);
         let record = by_name.or_else(|| self.all.iter().find(|old| Some(old.index) == index && old.family() == family));
         let Some(record) = record else { return Effect::NotUp };
@@ -121,8 +120,8 @@ impl Records {
         }
     }
 
-    /// Whether an interface that goes down does so for the caller that said the record: in its session, or where one of
-    /// the two names none, as the same link.
+    /// Whether a down event ends the session of the record. Without a session in both, it does if both are about the
+    /// same link.
     fn is_about(&self, event: &Event, record: &Record, config: Option<&Config>) -> bool {
         if let (Some(one), Some(other)) = (event.session, record.session) {
             return one == other;
@@ -133,7 +132,7 @@ impl Records {
         }
     }
 
-    /// Carries out `effect`, unless something newer was said in between.
+    /// Carries out `effect`, unless there is a newer record by now.
     pub fn carry_out(&mut self, effect: &Effect) {
         match effect {
             Effect::Put(new) => {

@@ -1,5 +1,4 @@
-//! Records and drains as the text of their files: flat TOML, read and written key by key. The types
-//! check each value again.
+//! The file format of records and drains: flat TOML, read and written key by key.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -12,20 +11,20 @@ use crate::event::Addresses;
 use crate::state::clock::Moment;
 use crate::state::drain::Drain;
 
-/// What a file in the state directory may hold.
+/// The content of a file in the state directory.
 pub(super) trait Readable: Sized {
     fn from_table(table: &DeTable<'_>) -> Result<Self, FieldError>;
 }
 
-/// What a file in the state directory is written from.
+/// Content that is also written.
 pub(super) trait Stored: Readable {
     fn to_text(&self) -> String;
 }
 
-/// A key that is missing, or whose value makes no sense.
+/// A key that is missing or has an invalid value.
 pub(super) struct FieldError(&'static str);
 
-/// Reads `text`; the error says what is wrong with it.
+/// Parses `text`; the error is the reason.
 pub(super) fn read<T: Readable>(text: &str) -> Result<T, String> {
     let table = DeTable::parse(text).map_err(|e| e.message().to_owned())?;
     T::from_table(table.get_ref()).map_err(|FieldError(key)| format!("{key} is missing or makes no sense"))
@@ -80,7 +79,7 @@ impl Readable for Record {
     }
 }
 
-/// A record of version 0.1, which had one file for each link.
+/// A file of version 0.1, which had one for each link.
 impl FromStr for LinkRecord {
     type Err = String;
 
@@ -124,7 +123,7 @@ impl Readable for Drain {
         Ok(Self {
             pid: required(table, "pid", number)?,
             until: required(table, "until", number)?,
-            // Older ones lack it.
+            // Older versions did not write it.
             force: optional(table, "force", DeValue::as_bool)?.unwrap_or_default(),
         })
     }
@@ -134,12 +133,12 @@ fn line(key: &str, value: impl Display) -> String {
     format!("{key} = {value}\n")
 }
 
-/// An interface's name may hold a quote.
+/// The name of an interface may contain a quote.
 fn text(key: &str, value: impl Display) -> String {
     line(key, value.to_string().to_toml_value())
 }
 
-/// A key that may be missing, but not make no sense.
+/// A key that may be missing, but not be invalid.
 fn optional<'a, 't, T>(
     table: &'a DeTable<'t>,
     key: &'static str,
@@ -246,7 +245,7 @@ mod tests {
         ) {
             let Ok(interface) = name.parse() else { return Ok(()) };
             let (index, session, unix, since_boot) = numbers;
-            // TOML's numbers, as the kernel's time, end at i64's.
+            // TOML's numbers and the kernel's times fit into an i64.
             let since = Moment { unix: unix >> 1, since_boot: since_boot >> 1, boot: "a-b".to_owned() };
             let local = local.and_then(|octets| HostAddr::new(octets.into()).ok());
             let v6 = v6.map(|(a, b)| Addresses::V6 { local: a.into(), remote: b.into() });

@@ -105,7 +105,7 @@ fn events(dir: &Path) -> String {
         Subject::plain("`mh-ip-up --version`", here, || with(hooks.ours("mh-ip-up"), &["--version"])),
         Subject::plain("`ip route show`", here, || with(Command::new("ip"), &["route", "show"])),
         Subject::plain("`mh-ip-up`, nothing changes", here, || hooks.up(ISP1)),
-        Subject::plain("`mh-ip-down`, nothing changes (late word)", here, late),
+        Subject::plain("`mh-ip-down`, nothing changes (stale event)", here, late),
         Subject::plain("`mh-vpn-up`, nothing changes", here, tunnel),
         Subject::plain("the script's ip-up, nothing changes", &script.namespace, || script.hooks.up(ISP1)),
     ];
