@@ -37,8 +37,8 @@ pub(super) enum Taker {
     Rule(Box<FoundRule>, String),
     /// A route of somebody else.
     Route(Box<FibRoute>, String),
-    /// The lack of a rule that leads to main.
-    NoMain,
+    /// The lack of a rule that leads to main; `true`: an apply puts it back, since no other rule has its place.
+    NoMain(bool),
     /// Something that cannot be told from here.
     Unclear(String, Packet),
 }
@@ -91,7 +91,8 @@ impl<'a> Judge<'a> {
             End::Refused { .. } => "it is refused".to_owned(),
             End::NoWay => {
                 let lost = wanted == Some(TableId::MAIN) && !rules.iter().any(leads_to_main);
-                return lost.then_some(Taker::NoMain);
+                return lost
+                    .then(|| Taker::NoMain(!rules.iter().any(|found| found.protocol != ours && has_its_place(found))));
             }
             End::Unknown(_) => {
                 let known = |device: &String| self.devices.contains(device) || wanted != Some(TableId::MAIN);
@@ -129,6 +130,15 @@ fn is_main(found: &FoundRule) -> bool {
 
 fn leads_to_main(found: &FoundRule) -> bool {
     found.rule.action == TO_MAIN && found.more().suppress_ifgroup.is_none()
+}
+
+/// Whether a rule leads all that comes so far to a table of somebody's, so that an apply leaves the kernel's own as they
+/// are.
+fn has_its_place(found: &FoundRule) -> bool {
+    let Action::Lookup { table, suppress_prefixlength: None } = found.rule.action else { return false };
+    found.is_complete()
+        && found.rule.selector == Selector::default()
+        && ![TableId::LOCAL, TableId::DEFAULT].contains(&table)
 }
 
 /// A default route that carries.
@@ -184,7 +194,7 @@ impl Taker {
             Self::Rule(found, _) => format!("{:010} {}", found.rule.priority, rule_text(found, &Names::new())),
             Self::Route(route, by) if route.prefix.prefix_len() > 0 => format!("route {} {by}", route.table),
             Self::Route(route, by) => format!("default {} {by}", route.metric),
-            Self::NoMain => String::new(),
+            Self::NoMain(_) => String::new(),
             Self::Unclear(device, _) => format!("unclear {device}"),
         }
     }
@@ -203,9 +213,11 @@ impl Taker {
                 let whose = whose.map_or_else(|| "which is not ours".to_owned(), |name| format!("of {name}"));
                 (format!("{}, {whose}, takes {takes}: {by}", route_text(route)), route_mend(route))
             }
-            Self::NoMain => (
+            // Made first, it would let through what a kill switch refuses whose rules are gone as well.
+            Self::NoMain(is_put_back) => (
                 format!("no rule leads to table main, as if by `ip rule flush`, for {takes}: it goes nowhere"),
-                "ip rule add priority 32766 lookup main".to_owned(),
+                if *is_put_back { "mhctl apply" } else { "mhctl apply; ip rule add priority 32766 lookup main" }
+                    .to_owned(),
             ),
             Self::Unclear(device, packet) => (
                 format!("{takes} leaves by {device}, and what leads it there cannot be told from here"),
