@@ -61,6 +61,25 @@ fn check_names_what_a_kill_switch_does_not_cover() {
     assert!(check.contains("189      kill switches"), "{check}");
 }
 
+/// Nothing of ours tracks connections then, and so nothing puts fragments together before they are routed.
+#[test]
+fn check_and_doctor_tell_of_fragments_where_the_firewall_is_not_ours() {
+    let policy = POLICY.replace("uid = 4242", "iif = \"lan\"\nproto = \"udp\"\ndport = 5060");
+    let config = |firewall: &str| with_settings(&format!("{ARTICLE}{policy}"), &format!("firewall = \"{firewall}\""));
+    let server = Server::new(&config("none"));
+    server.up(ISP1);
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+    for command in ["check", "doctor"] {
+        let told = said(&server, &[command]);
+        assert!(told.contains("policy \"torrents\": fragments of what is forwarded are not covered"), "{told}");
+    }
+    // What is not forwarded is routed whole.
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+    assert!(!said(&server, &["doctor"]).contains("fragments"));
+    server.configure(&config("iptables"));
+    assert!(!said(&server, &["check"]).contains("fragments"));
+}
+
 /// What check says about sockets that are bound to an interface is so: should a kernel heed rules there, it has to go.
 #[test]
 fn the_kernel_heeds_no_rule_for_a_socket_that_is_bound_to_an_interface() {

@@ -21,6 +21,8 @@ pub enum Gap {
     Interfaces,
     /// Main's better routes decide before policies.
     Main,
+    /// What follows the first fragment of a packet has no ports.
+    Fragments,
 }
 
 /// One thing that kill switches do not cover.
@@ -49,6 +51,7 @@ pub fn uncovered(config: &Config) -> Vec<Uncovered> {
         marks(&those(|_| true), config),
         interfaces(&those(|policy| policy.from.is_empty() && !is_forwarded(policy))),
         main(&those(|_| true)),
+        fragments(&those(|policy| has_ports(policy) && can_be_forwarded(policy)), config),
     ]
     .into_iter()
     .flatten()
@@ -153,6 +156,34 @@ fn main(policies: &[&Policy]) -> Option<Uncovered> {
     })
 }
 
+/// Whether it selects by port.
+fn has_ports(policy: &Policy) -> bool {
+    !policy.sport.is_empty() || !policy.dport.is_empty()
+}
+
+/// Whether it selects what comes in by an interface, which is root's.
+fn can_be_forwarded(policy: &Policy) -> bool {
+    (policy.iif.is_empty() || policy.iif.iter().any(|name| name.as_str() != "lo"))
+        && (policy.uid.is_empty() || policy.uid.iter().any(|range| range.start == 0))
+}
+
+fn fragments(policies: &[&Policy], config: &Config) -> Option<Uncovered> {
+    // Connection tracking puts packets together before they are routed (nf_defrag_ipv4), and our own rules use it.
+    if config.settings.firewall != Firewall::None {
+        return None;
+    }
+    Some(Uncovered {
+        gap: Gap::Fragments,
+        what: format!(
+            "{}: fragments of what is forwarded are not covered, since only the first has ports, unless your own firewall \
+             tracks connections (firewall = \"none\")",
+            named(policies)?
+        ),
+        mend: "select without ports, or have it track: iptables -A FORWARD -m conntrack --ctstate INVALID -j DROP"
+            .to_owned(),
+    })
+}
+
 /// Whether a packet can be of both.
 fn meets(a: &Policy, b: &Policy) -> bool {
     // What is forwarded is root's.
@@ -193,8 +224,13 @@ mod tests {
     }
 
     fn told(policies: &[&str]) -> Vec<Uncovered> {
+        told_with("", policies)
+    }
+
+    /// With more settings.
+    fn told_with(settings: &str, policies: &[&str]) -> Vec<Uncovered> {
         let policies = policies.iter().enumerate().map(|(n, text)| format!("[[policy]]\nname = \"p{n}\"\n{text}\n"));
-        let text = format!("{LINKS}{}", policies.collect::<String>());
+        let text = format!("[settings]\n{settings}\n{LINKS}{}", policies.collect::<String>());
         uncovered(&crate::config::parse(&text, Path::new("f")).unwrap())
     }
 
@@ -232,6 +268,21 @@ mod tests {
             ("fwmark = \"0x100/0x300\"", "fwmark = \"0x200/0x200\""),
         ] {
             assert!(!is_told(&format!("{above}\nvia = \"isp1\""), selector), "{above}, {selector}");
+        }
+    }
+
+    #[test]
+    fn fragments_are_told_of_where_nothing_of_ours_puts_them_together() {
+        let is_told = |firewall: &str, selector: &str| {
+            let told = told_with(&format!("firewall = \"{firewall}\""), &[&format!("{selector}\n{KILL}")]);
+            told.iter().any(|uncovered| uncovered.gap == Gap::Fragments)
+        };
+        let (sport, dport) = ("proto = \"udp\"\nsport = 5060", "proto = \"udp\"\ndport = 5060");
+        for selector in [sport, dport, &format!("iif = \"eth1\"\n{dport}"), &format!("uid = 0\n{dport}")] {
+            assert!(is_told("none", selector) && !is_told("iptables", selector), "{selector}");
+        }
+        for selector in ["iif = \"eth1\"", &format!("iif = \"lo\"\n{dport}"), &format!("uid = 7\n{dport}")] {
+            assert!(!is_told("none", selector), "{selector}");
         }
     }
 
