@@ -143,9 +143,20 @@ fn a_foreign_default_of_a_lower_metric_is_told_of() {
 fn a_flush_of_rules_is_told_of_until_something_leads_to_main_again() {
     let server = server(ARTICLE);
     ip("rule flush");
-    told(&server, &["no rule leads to table main"], "ip rule add priority 32766 lookup main");
+    let all = detours(&server);
+    assert!(all.len() == 1 && all[0].0.contains("no rule leads to table main"), "{all:?}");
+    // Alone, the kernel's own rule would open the Internet before a kill switch is back.
+    assert_eq!(all[0].1, "mhctl apply");
     server.apply();
     well(&server, "afterwards");
+    // Somebody's rule for all that comes so far has the place of the kernel's: apply leaves it at that.
+    ip("rule add priority 5270 lookup 52");
+    ip("rule del priority 32766");
+    let all = detours(&server);
+    assert_eq!(all[0].1, "mhctl apply; ip rule add priority 32766 lookup main", "{all:?}");
+    server.apply();
+    ip("rule add priority 32766 lookup main");
+    well(&server, "with both");
 }
 
 #[test]

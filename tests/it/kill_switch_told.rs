@@ -61,6 +61,52 @@ fn check_names_what_a_kill_switch_does_not_cover() {
     assert!(check.contains("189      kill switches"), "{check}");
 }
 
+/// Nothing of ours tracks connections then, and so nothing puts fragments together before they are routed.
+#[test]
+fn check_and_doctor_tell_of_fragments_where_the_firewall_is_not_ours() {
+    let policy = POLICY.replace("uid = 4242", "iif = \"lan\"\nproto = \"udp\"\ndport = 5060");
+    let config = |firewall: &str| with_settings(&format!("{ARTICLE}{policy}"), &format!("firewall = \"{firewall}\""));
+    let server = Server::new(&config("none"));
+    server.up(ISP1);
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+    for command in ["check", "doctor"] {
+        let told = said(&server, &[command]);
+        assert!(told.contains("policy \"torrents\": fragments of what is forwarded are not covered"), "{told}");
+    }
+    // What is not forwarded is routed whole.
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+    assert!(!said(&server, &["doctor"]).contains("fragments"));
+    server.configure(&config("iptables"));
+    assert!(!said(&server, &["check"]).contains("fragments"));
+}
+
+/// A socket that is not bound has no source when rules are asked.
+#[test]
+fn check_and_doctor_tell_of_a_kill_switch_for_a_lines_own_address() {
+    let config = |from: &str, via: &str| {
+        let policy = POLICY.replace("uid = 4242", &format!("from = \"{from}\"")).replace("\"vpn\"", via);
+        format!("{ARTICLE}{policy}")
+    };
+    let server = Server::new(&config(ISP1.local, "\"isp2\""));
+    server.up(ISP1);
+    server.up(ISP2);
+    let check = said(&server, &["check"]);
+    assert!(
+        check.contains("policy \"torrents\": if from holds an address of a line of this server, a socket"),
+        "{check}"
+    );
+    let doctor = said(&server, &["doctor"]);
+    assert!(doctor.contains("policy \"torrents\": from holds the server's own 198.51.100.10: a socket"), "{doctor}");
+    assert!(ip("route get 100.64.0.1 from 198.51.100.10").contains("dev ppp1"));
+    assert!(ip("route get 100.64.0.1").contains("dev ppp"), "what is not bound is not refused");
+    // By the link itself it leaves, or by no link with that source.
+    for other in [config(ISP2.local, "\"isp2\""), config("192.168.2.30", "\"isp2\"")] {
+        server.configure(&other);
+        server.apply();
+        assert!(!said(&server, &["doctor"]).contains("the server's own"), "{other}");
+    }
+}
+
 /// What check says about sockets that are bound to an interface is so: should a kernel heed rules there, it has to go.
 #[test]
 fn the_kernel_heeds_no_rule_for_a_socket_that_is_bound_to_an_interface() {

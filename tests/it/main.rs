@@ -55,6 +55,7 @@ mod setup;
 mod silent;
 mod spares;
 mod sticky;
+mod strays;
 mod stress;
 mod support;
 mod traffic;

@@ -19,7 +19,7 @@ use crate::cli;
 use crate::cli::Common;
 use crate::config::{self, Place};
 use crate::ctl::check::advice::{About, advice};
-use crate::ctl::check::uncovered::{Uncovered, uncovered};
+use crate::ctl::check::uncovered::{Addresses, Uncovered, uncovered};
 
 /// Options of `check`.
 #[derive(Debug, clap::Args)]
@@ -102,7 +102,9 @@ fn report(text: &str, file: &Path) -> Report {
         Remark { at: place.map(At::new), key: None, message: advice.message }
     });
     let warnings = warnings.collect();
-    let uncovered = uncovered(&config).into_iter().map(|Uncovered { what, mend, .. }| format!("{what} ({mend})"));
+    let uncovered = uncovered(&config, Addresses::Guessed)
+        .into_iter()
+        .map(|Uncovered { what, mend, .. }| format!("{what} ({mend})"));
     let (uncovered, numbers) = (uncovered.collect(), Some(Numbers::new(&config)));
     Report { file: file.to_owned(), error: None, excerpt: None, warnings, uncovered, numbers }
 }

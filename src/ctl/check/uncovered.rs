@@ -1,5 +1,9 @@
 //! What a kill switch does not cover, as far as the configuration tells. Pure.
 
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
 use super::advice::{is_forwarded, is_idle, names};
 use super::covering::covers;
 use crate::config::{Config, Firewall, Otherwise, Policy};
@@ -21,6 +25,40 @@ pub enum Gap {
     Interfaces,
     /// Main's better routes decide before policies.
     Main,
+    /// What follows the first fragment of a packet has no ports.
+    Fragments,
+    /// A socket gets its source after rules were asked.
+    Sources,
+}
+
+/// The addresses of the server's links.
+#[derive(Debug, Clone, Copy)]
+pub enum Addresses<'a> {
+    /// As far as the configuration tells: any that is public, or is in a network with a gateway.
+    Guessed,
+    /// Those of the links that are up, by the links' names.
+    Known(&'a [(&'a LinkName, Ipv4Addr)]),
+}
+
+impl Addresses<'_> {
+    /// Those in a network of a policy's sources; none are of a link that the policy may use. `None`: there are none.
+    fn selected_by(self, policy: &Policy, config: &Config) -> Option<Vec<Ipv4Addr>> {
+        let Self::Known(all) = self else {
+            return policy.from.iter().any(|net| may_hold_a_links(*net, config)).then(Vec::new);
+        };
+        let selected = all.iter().filter(|(link, address)| {
+            !policy.via.contains(link) && policy.from.iter().any(|net| net.contains(address))
+        });
+        let selected: Vec<_> = selected.map(|(_, address)| *address).collect();
+        (!selected.is_empty()).then_some(selected)
+    }
+}
+
+/// Whether a link's address may be in a network.
+fn may_hold_a_links(net: Ipv4Net, config: &Config) -> bool {
+    let first = net.network();
+    let is_public = !first.is_private() && !first.is_loopback() && !first.is_link_local();
+    is_public || config.links.iter().any(|link| link.gateway.is_some_and(|gateway| net.contains(&gateway.get())))
 }
 
 /// One thing that kill switches do not cover.
@@ -35,7 +73,7 @@ pub struct Uncovered {
 }
 
 /// All that the kill switches of `config` do not cover, each kind once.
-pub fn uncovered(config: &Config) -> Vec<Uncovered> {
+pub fn uncovered(config: &Config, addresses: Addresses<'_>) -> Vec<Uncovered> {
     let is_kill_switch = |policy: &Policy| policy.otherwise == Otherwise::Unreachable && !is_idle(policy, config);
     let all: Vec<_> = config.policies.iter().enumerate().filter(|(_, policy)| is_kill_switch(policy)).collect();
     let those = |applies: fn(&Policy) -> bool| -> Vec<&Policy> {
@@ -49,6 +87,8 @@ pub fn uncovered(config: &Config) -> Vec<Uncovered> {
         marks(&those(|_| true), config),
         interfaces(&those(|policy| policy.from.is_empty() && !is_forwarded(policy))),
         main(&those(|_| true)),
+        fragments(&those(|policy| has_ports(policy) && can_be_forwarded(policy)), config),
+        sources(&those(|policy| !policy.from.is_empty() && !is_forwarded(policy)), config, addresses),
     ]
     .into_iter()
     .flatten()
@@ -153,6 +193,62 @@ fn main(policies: &[&Policy]) -> Option<Uncovered> {
     })
 }
 
+/// Whether it selects by port.
+fn has_ports(policy: &Policy) -> bool {
+    !policy.sport.is_empty() || !policy.dport.is_empty()
+}
+
+/// Whether it selects what comes in by an interface, which is root's.
+fn can_be_forwarded(policy: &Policy) -> bool {
+    (policy.iif.is_empty() || policy.iif.iter().any(|name| name.as_str() != "lo"))
+        && (policy.uid.is_empty() || policy.uid.iter().any(|range| range.start == 0))
+}
+
+fn fragments(policies: &[&Policy], config: &Config) -> Option<Uncovered> {
+    // Connection tracking puts packets together before they are routed (nf_defrag_ipv4), and our own rules use it.
+    if config.settings.firewall != Firewall::None {
+        return None;
+    }
+    Some(Uncovered {
+        gap: Gap::Fragments,
+        what: format!(
+            "{}: fragments of what is forwarded are not covered, since only the first has ports, unless your own firewall \
+             tracks connections (firewall = \"none\")",
+            named(policies)?
+        ),
+        mend: "select without ports, or have it track: iptables -A FORWARD -m conntrack --ctstate INVALID -j DROP"
+            .to_owned(),
+    })
+}
+
+fn sources(policies: &[&Policy], config: &Config, addresses: Addresses<'_>) -> Option<Uncovered> {
+    // ip_route_output_key_hash_rcu() gives a packet the source of its route, if it has none before.
+    let mut about = Vec::new();
+    let mut selected = Vec::new();
+    for policy in policies {
+        if let Some(found) = addresses.selected_by(policy, config) {
+            about.push(*policy);
+            selected.extend(found);
+        }
+    }
+    selected.sort_unstable();
+    selected.dedup();
+    let of = match &selected[..] {
+        [] => "if from holds an address of a line of this server".to_owned(),
+        [first, ..] => format!("from holds the server's own {first}"),
+    };
+    Some(Uncovered {
+        gap: Gap::Sources,
+        what: format!(
+            "{}: {of}{} a socket that is not bound to that address is not covered: it gets its source after the rules were \
+             asked",
+            named(&about)?,
+            if selected.is_empty() { "," } else { ":" }
+        ),
+        mend: "select by uid, or bind the programs to the address".to_owned(),
+    })
+}
+
 /// Whether a packet can be of both.
 fn meets(a: &Policy, b: &Policy) -> bool {
     // What is forwarded is root's.
@@ -193,9 +289,14 @@ mod tests {
     }
 
     fn told(policies: &[&str]) -> Vec<Uncovered> {
+        told_with("", policies)
+    }
+
+    /// With more settings.
+    fn told_with(settings: &str, policies: &[&str]) -> Vec<Uncovered> {
         let policies = policies.iter().enumerate().map(|(n, text)| format!("[[policy]]\nname = \"p{n}\"\n{text}\n"));
-        let text = format!("{LINKS}{}", policies.collect::<String>());
-        uncovered(&crate::config::parse(&text, Path::new("f")).unwrap())
+        let text = format!("[settings]\n{settings}\n{LINKS}{}", policies.collect::<String>());
+        uncovered(&crate::config::parse(&text, Path::new("f")).unwrap(), Addresses::Guessed)
     }
 
     const KILL: &str = "via = \"vpn\"\notherwise = \"unreachable\"";
@@ -232,6 +333,34 @@ mod tests {
             ("fwmark = \"0x100/0x300\"", "fwmark = \"0x200/0x200\""),
         ] {
             assert!(!is_told(&format!("{above}\nvia = \"isp1\""), selector), "{above}, {selector}");
+        }
+    }
+
+    #[test]
+    fn fragments_are_told_of_where_nothing_of_ours_puts_them_together() {
+        let is_told = |firewall: &str, selector: &str| {
+            let told = told_with(&format!("firewall = \"{firewall}\""), &[&format!("{selector}\n{KILL}")]);
+            told.iter().any(|uncovered| uncovered.gap == Gap::Fragments)
+        };
+        let (sport, dport) = ("proto = \"udp\"\nsport = 5060", "proto = \"udp\"\ndport = 5060");
+        for selector in [sport, dport, &format!("iif = \"eth1\"\n{dport}"), &format!("uid = 0\n{dport}")] {
+            assert!(is_told("none", selector) && !is_told("iptables", selector), "{selector}");
+        }
+        for selector in ["iif = \"eth1\"", &format!("iif = \"lo\"\n{dport}"), &format!("uid = 7\n{dport}")] {
+            assert!(!is_told("none", selector), "{selector}");
+        }
+    }
+
+    #[test]
+    fn sources_are_told_of_where_they_may_be_a_lines_address() {
+        for (selector, expected) in [
+            ("from = \"198.51.100.10\"", true),
+            ("from = [\"192.168.1.5\", \"198.51.100.0/24\"]", true),
+            ("from = \"192.168.1.5\"", false),
+            ("from = \"198.51.100.10\"\niif = \"eth1\"", false),
+            ("uid = 7", false),
+        ] {
+            assert_eq!(gaps(&[&format!("{selector}\n{KILL}")]).contains(&Gap::Sources), expected, "{selector}");
         }
     }
 

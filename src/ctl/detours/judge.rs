@@ -4,19 +4,18 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::Detour;
-use super::samples::{Sample, Traffic};
+use super::samples::Sample;
+use super::strays::Owners;
+use super::taker::{Taker, way};
 use crate::config::Config;
-use crate::ctl::lookup::{
-    End, FibNextHop, FibRoute, Names, Packet, Tables, Walk, owner, protocol_name, rule_deletion, rule_text, walk,
-};
+use crate::ctl::lookup::{End, FibNextHop, FibRoute, Packet, Tables, Walk, walk};
 use crate::model::names::{Family, IfName, TableId};
 use crate::model::routing::{Action, FoundNextHop, FoundRule, PortRange, RouteKind, Rule, Selector, UidRange};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LiveLink;
 
 /// A rule or a route for a network that is narrower is somebody's own way to a destination, and wins by right.
-const NARROW: u8 = 8;
+pub(super) const NARROW: u8 = 8;
 const TO_MAIN: Action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: None };
 
 /// What the configuration wants, as rules and tables to walk through.
@@ -28,23 +27,11 @@ pub(super) struct Judge<'a> {
     metric: u32,
     /// The devices that it leads to.
     devices: Vec<String>,
-}
-
-/// Who takes traffic.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Taker {
-    /// A rule of somebody else, and the way it leads.
-    Rule(Box<FoundRule>, String),
-    /// A route of somebody else.
-    Route(Box<FibRoute>, String),
-    /// The lack of a rule that leads to main.
-    NoMain,
-    /// Something that cannot be told from here.
-    Unclear(String, Packet),
+    owners: &'a Owners<'a>,
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(config: &'a Config, live: &[LiveLink<'_>]) -> Self {
+    pub(super) fn new(config: &'a Config, live: &[LiveLink<'_>], owners: &'a Owners<'a>) -> Self {
         let protocol = config.settings.protocol;
         let desired = Desired::new(config, live, DefaultRouteMode::Multipath);
         let wanted = desired.rules.into_iter().filter(|rule| rule.family == Family::V4);
@@ -64,7 +51,7 @@ impl<'a> Judge<'a> {
         }
         let main = Rule { priority: 32766, family: Family::V4, selector: Selector::default(), action: TO_MAIN };
         rules.push(FoundRule { rule: main, protocol: 0, more: None });
-        Self { config, rules, tables, metric, devices }
+        Self { config, rules, tables, metric, devices, owners }
     }
 
     /// Who takes the sample on its way through the kernel's rules and tables, if anybody does who should not.
@@ -91,7 +78,8 @@ impl<'a> Judge<'a> {
             End::Refused { .. } => "it is refused".to_owned(),
             End::NoWay => {
                 let lost = wanted == Some(TableId::MAIN) && !rules.iter().any(leads_to_main);
-                return lost.then_some(Taker::NoMain);
+                return lost
+                    .then(|| Taker::NoMain(!rules.iter().any(|found| found.protocol != ours && has_its_place(found))));
             }
             End::Unknown(_) => {
                 let known = |device: &String| self.devices.contains(device) || wanted != Some(TableId::MAIN);
@@ -104,6 +92,9 @@ impl<'a> Judge<'a> {
         }
         let Action::Lookup { table, .. } = last.rule.action else { return None };
         let route = found(tables.get(&table)?, &sample.packet)?;
+        if let Some(link) = self.owners.strays_from(route) {
+            return Some(Taker::Stray(Box::new(route.clone()), link.name.clone(), 0));
+        }
         // One at our metric is told of by the plan, and what stands behind ours carries while ours is missing.
         let stands_before = match route.prefix.prefix_len() {
             0 => table == TableId::MAIN && route.metric < self.metric,
@@ -131,6 +122,15 @@ fn is_main(found: &FoundRule) -> bool {
 
 fn leads_to_main(found: &FoundRule) -> bool {
     found.rule.action == TO_MAIN && found.more().suppress_ifgroup.is_none()
+}
+
+/// Whether a rule leads all that comes so far to a table of somebody's, so that an apply leaves the kernel's own as they
+/// are.
+fn has_its_place(found: &FoundRule) -> bool {
+    let Action::Lookup { table, suppress_prefixlength: None } = found.rule.action else { return false };
+    found.is_complete()
+        && found.rule.selector == Selector::default()
+        && ![TableId::LOCAL, TableId::DEFAULT].contains(&table)
 }
 
 /// A default route that carries.
@@ -171,113 +171,6 @@ fn covers_ports(rule: Option<PortRange>, of: Option<PortRange>, mask: Option<u16
         (Some(rule), Some(of)) => mask.is_none() && rule.start <= of.start && of.end <= rule.end,
         _ => false,
     }
-}
-
-/// The devices that a route leads to.
-fn way(route: &FibRoute) -> String {
-    let names: Vec<_> = route.shares().iter().map(|(leg, _)| leg.name.as_str()).collect();
-    format!("by {}", names.join(" and "))
-}
-
-impl Taker {
-    /// The same for all traffic that one line tells of: both halves of the Internet by one device are one takeover.
-    pub(super) fn key(&self) -> String {
-        match self {
-            Self::Rule(found, _) => format!("{:010} {}", found.rule.priority, rule_text(found, &Names::new())),
-            Self::Route(route, by) if route.prefix.prefix_len() > 0 => format!("route {} {by}", route.table),
-            Self::Route(route, by) => format!("default {} {by}", route.metric),
-            Self::NoMain => String::new(),
-            Self::Unclear(device, _) => format!("unclear {device}"),
-        }
-    }
-
-    pub(super) fn detour(self, traffic: Vec<Traffic>, config: &Config) -> Detour {
-        let takes = takes(&traffic);
-        let (what, mend) = match &self {
-            Self::Rule(found, by) => {
-                let whose = owner(found).map_or_else(|| "which is not ours".to_owned(), |name| format!("as of {name}"));
-                let text = rule_text(found, &Names::new());
-                let what = format!("rule {}: {text}, {whose}, takes {takes}: {by}", found.rule.priority);
-                (what, rule_mend(found, config))
-            }
-            Self::Route(route, by) => {
-                let whose = protocol_name(route.protocol).filter(|n| !["boot", "static"].contains(n));
-                let whose = whose.map_or_else(|| "which is not ours".to_owned(), |name| format!("of {name}"));
-                (format!("{}, {whose}, takes {takes}: {by}", route_text(route)), route_mend(route))
-            }
-            Self::NoMain => (
-                format!("no rule leads to table main, as if by `ip rule flush`, for {takes}: it goes nowhere"),
-                "ip rule add priority 32766 lookup main".to_owned(),
-            ),
-            Self::Unclear(device, packet) => (
-                format!("{takes} leaves by {device}, and what leads it there cannot be told from here"),
-                format!("mhctl why {} has as much as can be told", packet.to),
-            ),
-        };
-        let names = traffic.into_iter().map(|t| if let Traffic::Policy(name) = t { Some(name) } else { None });
-        Detour { what, mend, policies: names.collect() }
-    }
-}
-
-/// Traffic in words.
-fn takes(traffic: &[Traffic]) -> String {
-    const SHOWN: usize = 3;
-    let mut policies = Vec::new();
-    for traffic in traffic {
-        if let Traffic::Policy(name) = traffic {
-            policies.push(format!("{name:?}"));
-        }
-    }
-    let more = policies.len().saturating_sub(SHOWN);
-    policies.truncate(SHOWN);
-    let mut names = policies.join(", ");
-    if more > 0 {
-        names = format!("{names} and {more} more");
-    }
-    let word = if policies.len() + more == 1 { "policy" } else { "policies" };
-    match (traffic.contains(&Traffic::Internet), policies.is_empty()) {
-        (true, true) => "traffic to the Internet".to_owned(),
-        (true, false) => format!("traffic to the Internet, and that of {word} {names}"),
-        _ => format!("the traffic of {word} {names}"),
-    }
-}
-
-fn route_text(route: &FibRoute) -> String {
-    if route.prefix.prefix_len() == 0 {
-        format!("the default route of metric {}", route.metric)
-    } else {
-        format!("route {} of table {}", route.prefix, route.table)
-    }
-}
-
-fn rule_mend(found: &FoundRule, config: &Config) -> String {
-    let delete = rule_deletion(found);
-    match owner(found) {
-        Some("tailscale") => "tailscale set --exit-node=".to_owned(),
-        Some("wg-quick") => "write Table = off into wg-quick's file, and make it a [[tunnel]]".to_owned(),
-        _ if found.rule.priority < config.first_policy() => {
-            format!("delete it ({delete}), or set rule-priority in [settings] so that all of ours stand before it")
-        }
-        _ => format!("delete it: {delete}"),
-    }
-}
-
-fn route_mend(route: &FibRoute) -> String {
-    let prefix = if route.prefix.prefix_len() == 0 { "default".to_owned() } else { route.prefix.to_string() };
-    let mut delete = format!("ip route del {prefix} table {} metric {}", route.table, route.metric);
-    if let [FibNextHop { name, hop, .. }] = &route.next_hops[..] {
-        if let Some(gateway) = hop.gateway {
-            delete = format!("{delete} via {gateway}");
-        }
-        delete = format!("{delete} dev {}", crate::model::sh::quoted(name));
-    }
-    let delete = format!("{delete} protocol {}", route.protocol);
-    if route.prefix.prefix_len() > 0 {
-        return format!(
-            "have its owner leave it out (OpenVPN: pull-filter ignore redirect-gateway; WireGuard: Table = off), or {delete}"
-        );
-    }
-    format!("have its owner give it a metric above ours, or {delete}")
 }
 
 #[cfg(test)]

@@ -5,18 +5,21 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use self::judge::{Judge, Taker};
-use self::samples::{Sample, Traffic};
-use crate::config::{Config, LinkKind, Otherwise, Policy};
+use self::asked::{Asker, Suspect};
+use self::judge::Judge;
+use self::samples::Traffic;
+use self::strays::Owners;
+use self::taker::Taker;
+use crate::config::Config;
 use crate::ctl::lookup::read::Fib;
-use crate::ctl::lookup::{Answer, Tables, walk};
 use crate::kernel;
-use crate::model::names::TableId;
-use crate::model::routing::FoundRule;
-use crate::reconcile::link_state::LiveLink;
+use crate::reconcile::link_state::LinkStates;
 
+mod asked;
 mod judge;
 mod samples;
+mod strays;
+mod taker;
 
 /// Policies that are asked about. A question takes some 10 µs, so that these are a fraction of what looking at
 /// their rules takes.
@@ -34,81 +37,83 @@ pub(super) struct Detour {
     pub(super) mend: String,
     /// The traffic: `null` is all that no policy is about, else a policy's name.
     pub(super) policies: Vec<Option<String>>,
+    /// Whether traffic goes that way now, or a kill switch's would.
+    #[serde(skip)]
+    pub(super) is_trouble: bool,
 }
 
-/// Asks the kernel for the way of a few packets to the Internet and of one of each policy.
-pub(super) fn look(config: &Config, live: &[LiveLink<'_>]) -> Result<Vec<Detour>, kernel::Error> {
-    let mut fib = Fib::open()?;
-    let judge = Judge::new(config, live);
-    let mut suspects = Vec::new();
-    for (to, from_policy) in samples::internet().into_iter().zip(std::iter::repeat(None)) {
-        suspects.extend(suspect(to, from_policy, config, live, &mut fib)?);
-    }
-    for policy in config.policies.iter().take(MOST_POLICIES) {
-        if let Some(sample) = samples::of_policy(policy, &mut fib)? {
-            suspects.extend(suspect(sample, Some(policy), config, live, &mut fib)?);
-        }
-    }
-    if suspects.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rules = fib.rules()?;
+/// Where the kernel sends a packet that should go elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Elsewhere {
+    /// Where, and why if that is main's.
+    pub(super) what: String,
+    /// Main has a better route than its default, which wins by right.
+    pub(super) is_mains: bool,
+}
+
+/// All that was found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Traffic that others take.
+    pub(super) detours: Vec<Detour>,
+    /// Of each policy whose sample goes elsewhere, by its place in the configuration.
+    pub(super) elsewhere: BTreeMap<usize, Elsewhere>,
+}
+
+/// Asks the kernel for the way of a few packets to the Internet and of one of each policy, and looks through the links'
+/// tables.
+pub(super) fn look(config: &Config, states: &LinkStates<'_>) -> Result<Found, kernel::Error> {
+    let live = states.live();
+    let owners = Owners::new(config, states);
+    let mut asker = Asker::new(config, &live, Fib::open()?);
+    let suspects = suspects(config, &mut asker)?;
     let mut takers: BTreeMap<String, (Taker, Vec<Traffic>)> = BTreeMap::new();
-    for sample in suspects.into_iter().take(MOST_WALKS) {
-        if let Some(taker) = taker(&sample, &judge, &rules, &mut fib)? {
-            let (_, traffic) = takers.entry(taker.key()).or_insert((taker, Vec::new()));
-            if !traffic.contains(&sample.traffic) {
-                traffic.push(sample.traffic);
+    for stray in owners.strays(&mut asker.fib)? {
+        let taker = Taker::Stray(Box::new(stray.route), stray.link.name.clone(), stray.more);
+        takers.insert(taker.key(), (taker, Vec::new()));
+    }
+    let mut found = Found::default();
+    let judge = Judge::new(config, &live, &owners);
+    let rules = if suspects.is_empty() { Vec::new() } else { asker.fib.rules()? };
+    let mut walks = 0;
+    for suspect in suspects {
+        let mut elsewhere = suspect.elsewhere(&asker);
+        if walks < MOST_WALKS && !suspect.is_mains_own() {
+            walks += 1;
+            let walked = asker.walk(&suspect, &judge, &rules)?;
+            elsewhere = elsewhere.or(walked.elsewhere);
+            if let Some(taker) = walked.taker {
+                let (_, traffic) = takers.entry(taker.key()).or_insert((taker, Vec::new()));
+                if !traffic.contains(&suspect.sample.traffic) {
+                    traffic.push(suspect.sample.traffic);
+                }
             }
         }
+        if let (Some(policy), Some(elsewhere)) = (suspect.policy, elsewhere) {
+            found.elsewhere.insert(policy, elsewhere);
+        }
     }
-    Ok(takers.into_values().map(|(taker, traffic)| taker.detour(traffic, config)).collect())
+    found.detours = takers.into_values().map(|(taker, traffic)| taker.detour(traffic, config)).collect();
+    Ok(found)
 }
 
-/// The sample, unless the kernel takes it by the route of ours that it should at first sight.
-fn suspect(
-    sample: Sample,
-    policy: Option<&Policy>,
-    config: &Config,
-    live: &[LiveLink<'_>],
-    fib: &mut Fib,
-) -> Result<Option<Sample>, kernel::Error> {
-    let has_uplink = live.iter().any(|l| matches!(l.link.kind, LinkKind::Uplink { .. }));
-    let mut via = policy.into_iter().flat_map(|policy| &policy.via);
-    let link = via.find_map(|name| live.iter().find(|l| l.link.name == *name));
-    let wanted = match (link, policy) {
-        (Some(live), _) => Some(live.link.table),
-        (None, Some(policy)) if policy.otherwise == Otherwise::Unreachable => None,
-        // Nothing of ours leads to the Internet now: whoever does is welcome.
-        _ if !has_uplink => return Ok(None),
-        _ => Some(TableId::MAIN),
-    };
-    // The kernel answers for no other protocols; the walk does.
-    if !Fib::ANSWERED.contains(&sample.packet.proto) {
-        return Ok(Some(sample));
+/// The samples that the kernel does not take, at first sight, by the route of ours that it should.
+fn suspects<'a>(config: &'a Config, asker: &mut Asker<'a>) -> Result<Vec<Suspect<'a>>, kernel::Error> {
+    let mut suspects = Vec::new();
+    for sample in samples::internet() {
+        suspects.extend(asker.suspect(sample, None)?);
     }
-    let fine = match fib.matched(&sample.packet)? {
-        Ok((table, protocol)) => Some(table) == wanted && protocol == config.settings.protocol,
-        Err(_) => wanted.is_none(),
-    };
-    Ok((!fine).then_some(sample))
-}
-
-/// Who takes the sample, if anybody does who should not.
-fn taker(
-    sample: &Sample,
-    judge: &Judge<'_>,
-    rules: &[FoundRule],
-    fib: &mut Fib,
-) -> Result<Option<Taker>, kernel::Error> {
-    let mut tables = Tables::new();
-    fib.fill(rules, &mut tables, &sample.packet, |(_, routes)| routes)?;
-    // fill() has read each table that the walk comes to.
-    let Ok(walked) = walk(rules, &tables, &sample.packet) else { return Ok(None) };
-    let answer = match &walked.end {
-        crate::ctl::lookup::End::Unknown(_) => fib.ask(&sample.packet)?.ok(),
-        _ => None,
-    };
-    let answered = answer.and_then(|a| if let Answer::Way { name, local: false, .. } = a { Some(name) } else { None });
-    Ok(judge.taker(sample, &walked, &tables, rules, answered))
+    for (at, policy) in config.policies.iter().enumerate().take(MOST_POLICIES) {
+        let Some(sample) = samples::of_policy(policy, &mut asker.fib)? else { continue };
+        let others = sample.to_others();
+        let mut suspect = asker.suspect(sample, Some((at, policy)))?;
+        // What main has a route of its own for is not what the policy is about, if it is about all places.
+        for other in others {
+            if suspect.as_ref().is_some_and(Suspect::is_mains_own) {
+                suspect = asker.suspect(other, Some((at, policy)))?;
+            }
+        }
+        suspects.extend(suspect);
+    }
+    Ok(suspects)
 }

@@ -43,6 +43,17 @@ pub(super) fn internet() -> Vec<Sample> {
     INTERNET.into_iter().map(sample).collect()
 }
 
+impl Sample {
+    /// The same to other places, if any place will do.
+    pub(super) fn to_others(&self) -> Vec<Self> {
+        if self.selector.to.is_some() {
+            return Vec::new();
+        }
+        let others = INTERNET.into_iter().filter(|to| *to != self.packet.to);
+        others.map(|to| Self { packet: Packet { to, ..self.packet.clone() }, ..self.clone() }).collect()
+    }
+}
+
 fn own(to: Ipv4Addr) -> Packet {
     Packet { to, from: None, iif: None, proto: IPPROTO_TCP, sport: 0, dport: HTTPS, mark: 0, uid: 0, dscp: 0 }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Finding;
 use crate::config::{Config, Otherwise};
-use crate::ctl::check::uncovered::{Gap, uncovered};
+use crate::ctl::check::uncovered::{Addresses, Gap, uncovered};
 use crate::ctl::lookup::read::Fib;
 use crate::kernel;
 use crate::model::names::{Family, TableId};
@@ -32,11 +32,14 @@ pub(super) fn look(
 ) -> Result<Vec<Finding>, kernel::Error> {
     let mut found = broken(config, live, observed, plan);
     found.extend(without_ipv6_rules(config, observed));
-    for gap in uncovered(config) {
+    let links = live.iter().filter_map(|l| Some((&l.link.name, l.local?.get())));
+    let addresses: Vec<_> = links.collect();
+    for gap in uncovered(config, Addresses::Known(&addresses)) {
         let is_here = match gap.gap {
             Gap::Ipv6 => has_ipv6_addresses(&fs::read_to_string(ADDRESSES).unwrap_or_default()),
             Gap::Main => has_halves(fib)?,
-            Gap::Above | Gap::Users | Gap::Marks | Gap::Interfaces => true,
+            Gap::Fragments => super::network::forwards(),
+            Gap::Sources | Gap::Above | Gap::Users | Gap::Marks | Gap::Interfaces => true,
         };
         if is_here {
             found.push(Finding::note(gap.what, "otherwise = \"unreachable\" does not cover it", gap.mend));

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::{Finding, files, kill_switch, text};
 use crate::cli::Common;
 use crate::config::{Config, Firewall, Link, LinkKind, NexthopMode, Policy};
-use crate::ctl::detours;
+use crate::ctl::detours::{self, Detour};
 use crate::ctl::lookup::read::Fib;
 use crate::ctl::lookup::{FibRoute, Names, owner, protocol_name, rule_deletion, rule_text};
 use crate::ctl::setup::manifest::Tree;
@@ -39,13 +39,11 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
         .map(|e| Finding::trouble(e.to_string(), "the link counts as down", "bring the line up again"))
         .collect();
     let states = LinkStates::new(config, &records, &observed);
-    let (routed, live) = (states.routed(), states.live());
+    let routed = states.routed();
     let plan = Plan::new(config, &routed, &observed);
     found.extend(plan.problems.iter().map(problem));
     found.extend(pending(&plan, config));
-    found.extend(detours::look(config, &live)?.into_iter().map(|detour| {
-        Finding::trouble(detour.what, "policies, shares and failover are only where our routes are asked", detour.mend)
-    }));
+    found.extend(detours::look(config, &states)?.detours.into_iter().map(detour));
     found.extend(kill_switch::look(config, &routed, &observed, &plan, &mut fib)?);
     for (link, state) in states.iter() {
         let interface = records.get(&link.name).map_or(&link.interface, |record| &record.interface);
@@ -87,6 +85,12 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
     found.extend(features(config, &observed)?);
     found.extend(rules_of_others(config, &routed, &rules));
     Ok(found)
+}
+
+/// Traffic that others take.
+fn detour(detour: Detour) -> Finding {
+    let finding = if detour.is_trouble { Finding::trouble } else { Finding::note };
+    finding(detour.what, "policies, shares and failover are only where our routes are asked".to_owned(), detour.mend)
 }
 
 /// What an apply would change. The reverse path filter has a finding of its own.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::config::{Config, Link, LinkKind, Otherwise, Policy};
 use crate::ctl::counters::Counters;
-use crate::ctl::detours::Detour;
+use crate::ctl::detours::{self, Detour, Elsewhere};
 use crate::model::names::{HostAddr, IfName, TableId};
 use crate::model::observed::{InterfaceState, Observed};
 use crate::model::routing::{FoundRoute, FoundTarget, NextHop, NexthopKind};
@@ -22,8 +22,8 @@ pub(super) struct Seen<'a> {
     pub(super) observed: &'a Observed,
     pub(super) states: &'a LinkStates<'a>,
     pub(super) counters: &'a BTreeMap<IfName, Counters>,
-    /// What the kernel said that takes traffic elsewhere.
-    pub(super) detours: &'a [Detour],
+    /// What the kernel said of where traffic goes.
+    pub(super) ways: &'a detours::Found,
     /// Devices of links that are up and whose gateway does not answer ARP.
     pub(super) silent: &'a BTreeSet<IfName>,
 }
@@ -123,6 +123,9 @@ pub(super) struct PolicyFacts {
     /// How many rules it has, and how many of them the kernel does not hold.
     pub(super) rules: usize,
     pub(super) rules_missing: usize,
+    /// Where the kernel sends a packet of it, if not by `link` or as `otherwise` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) elsewhere: Option<Elsewhere>,
 }
 
 #[derive(Debug, Serialize)]
@@ -151,13 +154,17 @@ impl Facts {
         Self {
             links: seen.states.iter().map(|(link, state)| seen.link(link, state, &shares, clock)).collect(),
             default_routes: defaults.into_iter().map(|route| seen.default_route(route)).collect(),
-            policies: config.policies.iter().zip(rules).map(|(policy, rules)| seen.policy(policy, rules)).collect(),
+            policies: (0..)
+                .zip(rules)
+                .zip(&config.policies)
+                .map(|((at, rules), p)| seen.policy(at, p, rules))
+                .collect(),
             kernel: KernelFacts {
                 firewall_hidden: observed.firewall.hidden,
-                as_wanted: plan.changes.is_empty() && plan.problems.is_empty() && seen.detours.is_empty(),
+                as_wanted: plan.changes.is_empty() && plan.problems.is_empty() && seen.ways.detours.is_empty(),
                 changes: plan.changes.iter().map(|c| c.command(config.settings.protocol).to_string()).collect(),
                 problems: plan.problems.iter().map(ToString::to_string).collect(),
-                detours: seen.detours.to_vec(),
+                detours: seen.ways.detours.clone(),
             },
             warnings,
         }
@@ -302,25 +309,40 @@ impl Seen<'_> {
         recorded.or_else(configured).map(ToString::to_string)
     }
 
-    /// Where a policy leads: to the first of its links whose table has a default route, as the kernel
-    /// itself finds it, if it holds the rules of the policy.
-    fn policy(&self, policy: &Policy, rules: PolicyRules) -> PolicyFacts {
+    /// Where a policy leads: to the first of its links whose table has a default route by its interface, if the kernel
+    /// holds the rules of the policy, and has not said that it sends a packet of it elsewhere.
+    fn policy(&self, at: usize, policy: &Policy, rules: PolicyRules) -> PolicyFacts {
+        let elsewhere = self.ways.elsewhere.get(&at).cloned();
         let leads = |link: &&Link| {
             let mut routes = self.observed.routes.iter().filter(|route| route.table == link.table);
-            routes.any(|route| route.target.devices().into_iter().all(|index| self.has_carrier(index)))
+            routes.any(|route| self.leads_by(route, link))
         };
         let mut via = policy.via.iter().filter_map(|name| self.config.links.iter().find(|link| link.name == *name));
         PolicyFacts {
             name: policy.name.clone(),
             via: policy.via.iter().map(ToString::to_string).collect(),
-            link: via.find(leads).filter(|_| rules.missing == 0).map(|link| link.name.to_string()),
+            link: via
+                .find(leads)
+                .filter(|_| rules.missing == 0 && elsewhere.is_none())
+                .map(|link| link.name.to_string()),
             otherwise: match policy.otherwise {
                 Otherwise::Default => "default",
                 Otherwise::Unreachable => "unreachable",
             },
             rules: rules.all,
             rules_missing: rules.missing,
+            elsewhere,
         }
+    }
+
+    /// Whether a route carries, and by no interface but the link's.
+    fn leads_by(&self, route: &FoundRoute, link: &Link) -> bool {
+        let record = self.records.get(&link.name);
+        let interface = record.map_or(&link.interface, |record| &record.interface);
+        let now = self.observed.interfaces.get(interface).map(|found| found.device.index);
+        let own = [record.map(|record| record.index), now];
+        let devices = route.target.devices();
+        !devices.is_empty() && devices.into_iter().all(|index| own.contains(&Some(index)) && self.has_carrier(index))
     }
 }
 

@@ -79,6 +79,24 @@ impl Fib {
         Ok(found)
     }
 
+    /// The first routes of a table by rising destination, as many as there are among the first `most` that are read.
+    pub fn first_routes(&mut self, table: TableId, most: usize) -> Result<Vec<FibRoute>, Error> {
+        // Before Linux 4.20 other tables' are read as well.
+        let each = |(read, all): &mut (usize, Vec<Vec<u8>>), body: &[u8]| {
+            *read += 1;
+            if Route::parse(body)?.table == table {
+                all.push(body.to_vec());
+            }
+            Ok(if *read < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        };
+        let (_, bodies) = routes::dump(&mut self.socket, table, Default::default, each)?;
+        let mut found = Vec::with_capacity(bodies.len());
+        for body in &bodies {
+            found.push(self.route(&Route::parse(body).map_err(read("routes"))?)?);
+        }
+        Ok(found)
+    }
+
     /// Reads into `tables` those that a walk of `packet` through `rules` comes to; `amend` says what
     /// becomes of a table's routes.
     pub fn fill(
@@ -119,15 +137,16 @@ impl Fib {
         }))
     }
 
-    /// Table and protocol number of the route that the kernel takes, or the number of the refusal. Before 4.13 it
-    /// does not tell the protocol number, and says 0.
-    pub fn matched(&mut self, packet: &Packet) -> Result<Result<(TableId, u8), i32>, Error> {
+    /// The route that the kernel takes, or the number of the refusal. With `net.ipv4.nexthop_compat_mode=0` a route by a
+    /// nexthop object has no next_hops here. Before 4.13 the kernel does not tell the protocol number, and says 0.
+    pub fn matched(&mut self, packet: &Packet) -> Result<Result<FibRoute, i32>, Error> {
         let body = match self.get(packet, RouteFlags::LookupTable | RouteFlags::FibMatch)? {
             Ok(body) => body,
             Err(errno) => return Ok(Err(errno)),
         };
         let route = Route::parse(&body).map_err(read("a route"))?;
-        Ok(Ok((route.table, route.protocol)))
+        let next_hops = route.hops().map(|hop| self.next_hop(hop)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Ok(fib_route(&route, next_hops)))
     }
 
     /// One answer, or the number of the refusal.
@@ -203,13 +222,12 @@ impl Fib {
     }
 
     fn route(&mut self, found: &Route<'_>) -> Result<FibRoute, Error> {
-        let Route { table, prefix, tos, metric, protocol, kind, nexthop, .. } = *found;
         let mut next_hops = found.hops().map(|hop| self.next_hop(hop)).collect::<Result<Vec<_>, _>>()?;
         // With net.ipv4.nexthop_compat_mode=0 the next hops stand in the objects only.
-        if let (true, Some(id)) = (next_hops.is_empty(), nexthop) {
+        if let (true, Some(id)) = (next_hops.is_empty(), found.nexthop) {
             next_hops = self.object(id)?;
         }
-        Ok(FibRoute { table, prefix, tos, metric, protocol, kind, nexthop, next_hops })
+        Ok(fib_route(found, next_hops))
     }
 
     fn next_hop(&mut self, hop: FoundNextHop) -> Result<FibNextHop, Error> {
@@ -243,4 +261,9 @@ impl Fib {
     pub fn index(&mut self, name: &IfName) -> Result<Option<u32>, Error> {
         Ok(interface::by_name(&mut self.socket, name)?.map(|found| found.index))
     }
+}
+
+fn fib_route(found: &Route<'_>, next_hops: Vec<FibNextHop>) -> FibRoute {
+    let Route { table, prefix, tos, metric, protocol, kind, nexthop, .. } = *found;
+    FibRoute { table, prefix, tos, metric, protocol, kind, nexthop, next_hops }
 }

@@ -160,6 +160,9 @@ fn lead(policy: &PolicyFacts) -> Cell {
         let verb = if policy.via.len() == 1 { "is" } else { "are" };
         format!("{} {verb} not up", policy.via.join(", "))
     };
+    if let Some(elsewhere) = policy.elsewhere.as_ref().filter(|_| policy.rules_missing == 0) {
+        return (elsewhere.what.clone(), Some(if elsewhere.is_mains { Tone::Odd } else { Tone::Bad }));
+    }
     match &policy.link {
         None if policy.otherwise == "unreachable" && policy.rules_missing > 0 => {
             (format!("does not hold: {} of its {} rules missing", policy.rules_missing, policy.rules), Some(Tone::Bad))

@@ -7,7 +7,7 @@ use super::super::facts::{Clock, Seen};
 use super::*;
 use crate::config::{self, Config};
 use crate::ctl::counters::Counters;
-use crate::ctl::detours::Detour;
+use crate::ctl::detours::{self, Detour};
 use crate::model::names::{Family, HostAddr, TableId};
 use crate::model::observed::{Address, Interface, InterfaceState, Observed};
 use crate::model::routing::{
@@ -60,7 +60,7 @@ struct Server {
     records: LinkRecords,
     observed: Observed,
     counters: BTreeMap<crate::model::names::IfName, Counters>,
-    detours: Vec<Detour>,
+    ways: detours::Found,
     silent: BTreeSet<crate::model::names::IfName>,
 }
 
@@ -71,7 +71,7 @@ impl Server {
             records: LinkRecords::new(),
             observed: Observed { nexthops: Some(BTreeMap::new()), ..Observed::default() },
             counters: BTreeMap::new(),
-            detours: Vec::new(),
+            ways: detours::Found::default(),
             silent: BTreeSet::new(),
         };
         for (index, name, address, bytes) in [
@@ -141,10 +141,10 @@ impl Server {
     }
 
     fn facts(&self) -> Facts {
-        let Self { config, records, observed, counters, detours, silent } = self;
+        let Self { config, records, observed, counters, ways, silent } = self;
         let clock = Clock { unix: NOW, uptime: Some(90 * 86400) };
         let states = &LinkStates::new(config, records, observed);
-        let seen = Seen { config, records, observed, states, counters, detours, silent };
+        let seen = Seen { config, records, observed, states, counters, ways, silent };
         Facts::new(&seen, clock, vec![])
     }
 
@@ -290,16 +290,43 @@ fn a_share_is_what_the_link_carries_now() {
 #[test]
 fn traffic_that_others_take_is_a_problem() {
     let mut server = Server::new();
-    server.detours.push(Detour {
+    server.ways.detours.push(Detour {
         what: "rule 50: lookup 52, as of tailscale, takes traffic to the Internet: by tailscale0".to_owned(),
         mend: "tailscale set --exit-node=".to_owned(),
         policies: vec![None],
+        is_trouble: true,
     });
     let shown = server.wide(80);
     let end = "\nProblem        rule 50: lookup 52, as of tailscale, takes traffic to the\n               \
                Internet: by tailscale0; tailscale set --exit-node=\n";
     assert!(shown.ends_with(end) && !shown.contains("as it should be"), "{shown}");
     assert!(!server.facts().kernel.as_wanted);
+}
+
+/// What the kernel says goes before what is there.
+#[test]
+fn a_policy_goes_where_the_kernel_sends_a_packet_of_it() {
+    let mut server = Server::new();
+    for (what, is_mains) in [("by lte: main has a route to 10.1.2.3", true), ("by lte, not by office", false)] {
+        server.ways.elsewhere.insert(2, detours::Elsewhere { what: what.to_owned(), is_mains });
+        assert_eq!(said_of(&server, "work"), what);
+        assert_eq!(server.facts().policies[2].link, None);
+        assert!(server.facts().kernel.as_wanted);
+    }
+}
+
+#[test]
+fn a_policy_does_not_lead_by_another_interface_in_its_links_table() {
+    let mut server = Server::new();
+    server.records.remove(&"office".parse().unwrap());
+    server.apply();
+    let table = server.config.link(&"office".parse().unwrap()).unwrap().table;
+    let hop = |index| vec![FoundNextHop::new(index, None)];
+    for (kind, hops) in [(RouteKind::Unicast, hop(1)), (RouteKind::Unreachable, vec![])] {
+        let target = FoundTarget::Other { kind, text: String::new(), hops };
+        server.observed.routes.push(FoundRoute { table, metric: 5, protocol: 3, target });
+        assert_eq!(said_of(&server, "work"), "refused: office is not up");
+    }
 }
 
 #[test]

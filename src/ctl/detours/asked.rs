@@ -1,0 +1,168 @@
+//! What the kernel says of a sample, and whether that is what the configuration wants.
+
+use super::judge::{Judge, NARROW};
+use super::samples::Sample;
+use super::taker::Taker;
+use super::{Elsewhere, taker};
+use crate::config::{Config, Otherwise, Policy};
+use crate::ctl::lookup::read::Fib;
+use crate::ctl::lookup::{Answer, End, FibRoute, Tables, walk};
+use crate::kernel;
+use crate::model::names::TableId;
+use crate::model::routing::FoundRule;
+use crate::reconcile::link_state::LiveLink;
+
+/// Who asks.
+pub(super) struct Asker<'a> {
+    config: &'a Config,
+    live: &'a [LiveLink<'a>],
+    pub(super) fib: Fib,
+}
+
+/// Where a packet should go.
+#[derive(Debug, Clone, Copy)]
+enum Wanted<'a> {
+    Link(&'a LiveLink<'a>),
+    /// By the default route.
+    Main,
+    Refusal,
+}
+
+/// A sample that the kernel does not take, at first sight, by the route of ours that it should.
+pub(super) struct Suspect<'a> {
+    pub(super) sample: Sample,
+    /// The policy, by its place in the configuration.
+    pub(super) policy: Option<usize>,
+    wanted: Wanted<'a>,
+    /// The route that it takes, as the kernel says.
+    route: Option<FibRoute>,
+}
+
+/// What came of a walk through all rules and routes.
+pub(super) struct Walked {
+    pub(super) taker: Option<Taker>,
+    pub(super) elsewhere: Option<Elsewhere>,
+}
+
+impl<'a> Asker<'a> {
+    pub(super) fn new(config: &'a Config, live: &'a [LiveLink<'a>], fib: Fib) -> Self {
+        Self { config, live, fib }
+    }
+
+    /// Where packets of the policy, or of none, should go; `None`: nothing of ours leads to the Internet now, and
+    /// whoever does is welcome.
+    fn wanted(&self, policy: Option<&Policy>) -> Option<Wanted<'a>> {
+        let live = self.live;
+        let mut via = policy.into_iter().flat_map(|policy| &policy.via);
+        match (via.find_map(|name| live.iter().find(|l| l.link.name == *name)), policy) {
+            (Some(link), _) => Some(Wanted::Link(link)),
+            (None, Some(policy)) if policy.otherwise == Otherwise::Unreachable => Some(Wanted::Refusal),
+            _ => live.iter().any(|l| l.link.is_uplink()).then_some(Wanted::Main),
+        }
+    }
+
+    /// The sample, unless the kernel takes it as it should.
+    pub(super) fn suspect(
+        &mut self,
+        sample: Sample,
+        policy: Option<(usize, &Policy)>,
+    ) -> Result<Option<Suspect<'a>>, kernel::Error> {
+        let Some(wanted) = self.wanted(policy.map(|(_, policy)| policy)) else { return Ok(None) };
+        let policy = policy.map(|(at, _)| at);
+        // The kernel answers for no other protocols; the walk does.
+        if !Fib::ANSWERED.contains(&sample.packet.proto) {
+            return Ok(Some(Suspect { sample, policy, wanted, route: None }));
+        }
+        let route = self.fib.matched(&sample.packet)?.ok();
+        let is_ours = |route: &FibRoute| route.protocol == self.config.settings.protocol;
+        let is_fine = match (&route, wanted) {
+            (Some(route), Wanted::Link(l)) => is_ours(route) && route.table == l.link.table && leads_by(route, l),
+            (Some(route), Wanted::Main) => is_ours(route) && route.table == TableId::MAIN,
+            (None, Wanted::Refusal) => true,
+            _ => false,
+        };
+        Ok((!is_fine).then_some(Suspect { sample, policy, wanted, route }))
+    }
+
+    /// Goes with a sample through the kernel's rules and tables.
+    pub(super) fn walk(
+        &mut self,
+        suspect: &Suspect<'_>,
+        judge: &Judge<'_>,
+        rules: &[FoundRule],
+    ) -> Result<Walked, kernel::Error> {
+        let packet = &suspect.sample.packet;
+        let mut tables = Tables::new();
+        self.fib.fill(rules, &mut tables, packet, |(_, routes)| routes)?;
+        let Ok(walked) = walk(rules, &tables, packet) else {
+            // fill() has read each table that the walk comes to.
+            return Ok(Walked { taker: None, elsewhere: None });
+        };
+        let elsewhere = match &walked.end {
+            End::Route(route) => suspect.led_by(route, self),
+            End::Refused { .. } | End::NoWay if !matches!(suspect.wanted, Wanted::Refusal) => {
+                Some(Elsewhere { what: "refused".to_owned(), is_mains: false })
+            }
+            _ => None,
+        };
+        let answer = match &walked.end {
+            End::Unknown(_) => self.fib.ask(packet)?.ok(),
+            _ => None,
+        };
+        let answered =
+            answer.and_then(|a| if let Answer::Way { name, local: false, .. } = a { Some(name) } else { None });
+        Ok(Walked { taker: judge.taker(&suspect.sample, &walked, &tables, rules, answered), elsewhere })
+    }
+
+    /// The devices that a route leads to, by the names of their links.
+    fn way(&self, route: &FibRoute) -> String {
+        let mut names = Vec::new();
+        for (leg, _) in route.shares() {
+            let link = self.live.iter().find(|l| l.next_hop.device.index == leg.hop.device);
+            names.push(link.map_or(leg.name.as_str(), |l| l.link.name.as_str()));
+        }
+        format!("by {}", names.join(" and "))
+    }
+}
+
+impl Suspect<'_> {
+    /// Whether main has a route of its own for it, which wins by right.
+    pub(super) fn is_mains_own(&self) -> bool {
+        self.route.as_ref().is_some_and(is_mains_own)
+    }
+
+    /// Where the kernel says that it goes, if that is not where it should.
+    pub(super) fn elsewhere(&self, asker: &Asker<'_>) -> Option<Elsewhere> {
+        self.led_by(self.route.as_ref()?, asker)
+    }
+
+    /// The same for a route that it takes.
+    fn led_by(&self, route: &FibRoute, asker: &Asker<'_>) -> Option<Elsewhere> {
+        // The legs of one by a nexthop object may not be known; what ends on this host is nobody's to route.
+        if route.next_hops.is_empty() || route.delivers(&self.sample.packet) {
+            return None;
+        }
+        let by = asker.way(route);
+        if is_mains_own(route) {
+            let what = format!("{by}: main has a route to {}", taker::prefix_text(route));
+            return Some(Elsewhere { what, is_mains: true });
+        }
+        let what = match self.wanted {
+            Wanted::Link(l) if leads_by(route, l) => return None,
+            Wanted::Link(l) => format!("{by}, not by {}", l.link.name),
+            Wanted::Refusal => format!("does not hold: {by}"),
+            Wanted::Main if route.table == TableId::MAIN && route.prefix.prefix_len() == 0 => return None,
+            Wanted::Main => format!("{by}, not by the default route"),
+        };
+        Some(Elsewhere { what, is_mains: false })
+    }
+}
+
+fn is_mains_own(route: &FibRoute) -> bool {
+    route.table == TableId::MAIN && route.prefix.prefix_len() >= NARROW
+}
+
+/// Whether all legs of a route are by the link's interface.
+fn leads_by(route: &FibRoute, l: &LiveLink<'_>) -> bool {
+    !route.next_hops.is_empty() && route.next_hops.iter().all(|leg| leg.hop.device == l.next_hop.device.index)
+}

@@ -1,0 +1,178 @@
+//! Who takes traffic, in words, and what to do about it. Pure.
+
+use super::Detour;
+use super::samples::Traffic;
+use crate::config::{Config, Otherwise};
+use crate::ctl::lookup::{FibNextHop, FibRoute, Names, Packet, owner, protocol_name, rule_deletion, rule_text};
+use crate::model::names::{LinkName, TableId};
+use crate::model::routing::FoundRule;
+
+/// Who takes traffic.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Taker {
+    /// A rule of somebody else, and the way it leads.
+    Rule(Box<FoundRule>, String),
+    /// A route of somebody else.
+    Route(Box<FibRoute>, String),
+    /// A route of somebody else in the table of the link of that name, by another interface, and how many more there
+    /// are.
+    Stray(Box<FibRoute>, LinkName, usize),
+    /// The lack of a rule that leads to main; `true`: an apply puts it back, since no other rule has its place.
+    NoMain(bool),
+    /// Something that cannot be told from here.
+    Unclear(String, Packet),
+}
+
+/// The devices that a route leads to.
+pub(super) fn way(route: &FibRoute) -> String {
+    let names: Vec<_> = route.shares().iter().map(|(leg, _)| leg.name.as_str()).collect();
+    format!("by {}", names.join(" and "))
+}
+
+impl Taker {
+    /// The same for all traffic that one line tells of: both halves of the Internet by one device are one takeover.
+    pub(super) fn key(&self) -> String {
+        match self {
+            Self::Rule(found, _) => format!("{:010} {}", found.rule.priority, rule_text(found, &Names::new())),
+            Self::Route(route, by) if route.prefix.prefix_len() > 0 => format!("route {} {by}", route.table),
+            Self::Route(route, by) => format!("default {} {by}", route.metric),
+            Self::Stray(route, ..) if route.prefix.prefix_len() > 0 => format!("stray {} {}", route.table, way(route)),
+            Self::Stray(route, ..) => format!("stray {} {} {}", route.table, route.metric, way(route)),
+            Self::NoMain(_) => String::new(),
+            Self::Unclear(device, _) => format!("unclear {device}"),
+        }
+    }
+
+    pub(super) fn detour(self, traffic: Vec<Traffic>, config: &Config) -> Detour {
+        let takes = takes(&traffic);
+        let (what, mend) = match &self {
+            Self::Rule(found, by) => {
+                let whose = owner(found).map_or_else(|| "which is not ours".to_owned(), |name| format!("as of {name}"));
+                let text = rule_text(found, &Names::new());
+                let what = format!("rule {}: {text}, {whose}, takes {takes}: {by}", found.rule.priority);
+                (what, rule_mend(found, config))
+            }
+            Self::Route(route, by) => {
+                (format!("{}, {}, takes {takes}: {by}", route_text(route), whose(route)), route_mend(route))
+            }
+            Self::Stray(route, link, more) => {
+                let mend = format!("delete it: {}", route_deletion(route));
+                let mend = if *more == 0 { mend } else { format!("{mend}; and so on") };
+                (stray(route, link, *more, &traffic, &takes), mend)
+            }
+            // Made first, it would let through what a kill switch refuses whose rules are gone as well.
+            Self::NoMain(is_put_back) => (
+                format!("no rule leads to table main, as if by `ip rule flush`, for {takes}: it goes nowhere"),
+                if *is_put_back { "mhctl apply" } else { "mhctl apply; ip rule add priority 32766 lookup main" }
+                    .to_owned(),
+            ),
+            Self::Unclear(device, packet) => (
+                format!("{takes} leaves by {device}, and what leads it there cannot be told from here"),
+                format!("mhctl why {} has as much as can be told", packet.to),
+            ),
+        };
+        let names = traffic.into_iter().map(|t| if let Traffic::Policy(name) = t { Some(name) } else { None });
+        let mut policies: Vec<_> = names.collect();
+        let mut is_trouble = true;
+        if let Self::Stray(_, link, _) = &self {
+            let those = || config.policies.iter().filter(|policy| policy.via.contains(link));
+            is_trouble = !policies.is_empty() || those().any(|policy| policy.otherwise == Otherwise::Unreachable);
+            if policies.is_empty() {
+                policies.extend(those().map(|policy| Some(policy.name.clone())));
+            }
+        }
+        Detour { what, mend, policies, is_trouble }
+    }
+}
+
+/// Traffic in words.
+fn takes(traffic: &[Traffic]) -> String {
+    const SHOWN: usize = 3;
+    let mut policies = Vec::new();
+    for traffic in traffic {
+        if let Traffic::Policy(name) = traffic {
+            policies.push(format!("{name:?}"));
+        }
+    }
+    let more = policies.len().saturating_sub(SHOWN);
+    policies.truncate(SHOWN);
+    let mut names = policies.join(", ");
+    if more > 0 {
+        names = format!("{names} and {more} more");
+    }
+    let word = if policies.len() + more == 1 { "policy" } else { "policies" };
+    match (traffic.contains(&Traffic::Internet), policies.is_empty()) {
+        (true, true) => "traffic to the Internet".to_owned(),
+        (true, false) => format!("traffic to the Internet, and that of {word} {names}"),
+        _ => format!("the traffic of {word} {names}"),
+    }
+}
+
+/// A route in the table of a link, by another interface.
+fn stray(route: &FibRoute, link: &LinkName, more: usize, traffic: &[Traffic], takes: &str) -> String {
+    let others = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+    let text = format!("{}{others}, {}, leads {} and not by {link}", route_text(route), whose(route), way(route));
+    if !traffic.is_empty() {
+        format!("{text}: it takes {takes}")
+    } else if route.prefix.prefix_len() == 0 {
+        format!("{text}: it takes what is for {link} while {link} is down")
+    } else {
+        format!("{text}: it takes what is for {link} and goes there")
+    }
+}
+
+fn whose(route: &FibRoute) -> String {
+    let name = protocol_name(route.protocol).filter(|name| !["boot", "static"].contains(name));
+    name.map_or_else(|| "which is not ours".to_owned(), |name| format!("of {name}"))
+}
+
+fn route_text(route: &FibRoute) -> String {
+    if route.prefix.prefix_len() == 0 && route.table == TableId::MAIN {
+        format!("the default route of metric {}", route.metric)
+    } else if route.prefix.prefix_len() == 0 {
+        format!("the default route of metric {} of table {}", route.metric, route.table)
+    } else {
+        format!("route {} of table {}", route.prefix, route.table)
+    }
+}
+
+/// A route's prefix, a single host without its length.
+pub(super) fn prefix_text(route: &FibRoute) -> String {
+    let prefix = route.prefix;
+    if prefix.prefix_len() == prefix.max_prefix_len() { prefix.addr().to_string() } else { prefix.to_string() }
+}
+
+fn rule_mend(found: &FoundRule, config: &Config) -> String {
+    let delete = rule_deletion(found);
+    match owner(found) {
+        Some("tailscale") => "tailscale set --exit-node=".to_owned(),
+        Some("wg-quick") => "write Table = off into wg-quick's file, and make it a [[tunnel]]".to_owned(),
+        _ if found.rule.priority < config.first_policy() => {
+            format!("delete it ({delete}), or set rule-priority in [settings] so that all of ours stand before it")
+        }
+        _ => format!("delete it: {delete}"),
+    }
+}
+
+/// The command of ip(8) that deletes a route.
+fn route_deletion(route: &FibRoute) -> String {
+    let prefix = if route.prefix.prefix_len() == 0 { "default".to_owned() } else { route.prefix.to_string() };
+    let mut delete = format!("ip route del {prefix} table {} metric {}", route.table, route.metric);
+    if let [FibNextHop { name, hop, .. }] = &route.next_hops[..] {
+        if let Some(gateway) = hop.gateway {
+            delete = format!("{delete} via {gateway}");
+        }
+        delete = format!("{delete} dev {}", crate::model::sh::quoted(name));
+    }
+    format!("{delete} protocol {}", route.protocol)
+}
+
+fn route_mend(route: &FibRoute) -> String {
+    let delete = route_deletion(route);
+    if route.prefix.prefix_len() > 0 {
+        return format!(
+            "have its owner leave it out (OpenVPN: pull-filter ignore redirect-gateway; WireGuard: Table = off), or {delete}"
+        );
+    }
+    format!("have its owner give it a metric above ours, or {delete}")
+}
