@@ -1,4 +1,4 @@
-//! When our chains of the packet filter are loaded.
+//! When a plan loads the managed chains.
 
 use super::{Change, Plan};
 use crate::config::Config;
@@ -18,7 +18,7 @@ impl Plan {
     }
 }
 
-/// Whether the default route that is in use leads by live links only: then nobody waits for another.
+/// Whether the default route in use leads by live links only, so that there is no hurry to replace it.
 pub(super) fn nobody_waits(live: &[LiveLink<'_>], observed: &Observed) -> bool {
     let defaults = observed.routes.iter().filter(|route| route.table == TableId::MAIN);
     let Some(used) = defaults.min_by_key(|route| route.metric) else { return false };
