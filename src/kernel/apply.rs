@@ -56,13 +56,13 @@ pub(crate) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
     done.map_err(|source| Error::Change { command: change.command(protocol).to_string(), source })
 }
 
-/// What is gone already need not be deleted.
+/// Deleting an object that does not exist is a success.
 fn ignore_missing(done: Result<(), socket::Error>) -> Result<(), socket::Error> {
     done.or_else(|e| if e.is_gone() { Ok(()) } else { Err(e) })
 }
 
-/// Two guards that lead elsewhere are the same to the kernel (`rule_exists()` compares no target), and for a moment both
-/// have to be there.
+/// The kernel takes two guards with different targets for the same rule (`rule_exists()` compares no target), and both
+/// must exist for a moment.
 fn new_rule_flags(rule: &Rule) -> u16 {
     match rule.action {
         Action::Goto(_) => NLM_F_CREATE,
@@ -70,12 +70,12 @@ fn new_rule_flags(rule: &Rule) -> u16 {
     }
 }
 
-/// A rule that is there already need not be added.
+/// Adding a rule that exists is a success.
 fn ignore_existing(done: Result<(), socket::Error>) -> Result<(), socket::Error> {
     done.or_else(|e| if e.already_exists() { Ok(()) } else { Err(e) })
 }
 
-/// A default route of `table` and `metric`, leading nowhere yet.
+/// A default route without next hops.
 fn default_route(table: TableId, metric: u32, protocol: u8) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = AddressFamily::Inet;
@@ -94,7 +94,7 @@ fn new_route(route: &DefaultRoute, protocol: u8) -> RouteMessage {
     match &route.target {
         Target::Group(id) => message.attributes.push(RouteAttribute::NhId(*id)),
         Target::NextHops(next_hops) => {
-            // A route to a device alone has link scope, as ip-route(8) gives it.
+            // A route without a gateway has link scope, as with ip-route(8).
             if let [only] = &next_hops[..]
                 && only.next_hop.gateway.is_none()
             {
@@ -106,7 +106,7 @@ fn new_route(route: &DefaultRoute, protocol: u8) -> RouteMessage {
     message
 }
 
-/// What selects just this route for deletion (`fib_table_delete()`, `fib_nh_match()`).
+/// A request that deletes only this route (`fib_table_delete()`, `fib_nh_match()`).
 fn found_route(route: &FoundRoute) -> RouteMessage {
     let mut message = default_route(route.table, route.metric, route.protocol);
     message.header.scope = RouteScope::NoWhere;
@@ -114,7 +114,7 @@ fn found_route(route: &FoundRoute) -> RouteMessage {
         FoundTarget::Nexthop { id, .. } => message.attributes.push(RouteAttribute::NhId(*id)),
         FoundTarget::NextHops(next_hops) => add_next_hops(&mut message, next_hops),
         FoundTarget::Other { kind, hops, .. } => {
-            // A deletion without any next hop matches whatever else is there, so the type has to.
+            // A deletion without next hops matches any, so it must give the type.
             message.header.kind = kind.number().into();
             if let [hop] = hops[..] {
                 message.attributes.extend(hop.gateway.map(found_gateway));
@@ -152,7 +152,7 @@ fn add_next_hops(message: &mut RouteMessage, next_hops: &[WeightedNextHop]) {
     let hops = next_hops.iter().map(|WeightedNextHop { next_hop, weight }| {
         let mut hop = RouteNextHop::default();
         hop.interface_index = next_hop.device.index;
-        // 1 to 256 becomes 0 to 255.
+        // 1 to 256 become 0 to 255.
         hop.hops = u8::try_from(weight.get() - 1).unwrap_or(u8::MAX);
         hop.flags = if next_hop.onlink { RouteNextHopFlags::Onlink } else { RouteNextHopFlags::empty() };
         hop.attributes.extend(gateway(next_hop));

@@ -1,6 +1,6 @@
-//! Tracked connections, over ctnetlink: those that are pinned to a link.
+//! Sticky connections in connection tracking, over ctnetlink.
 //!
-//! What the kernel does, from `net/netfilter/nf_conntrack_netlink.c`, and tried on 6.18:
+//! The kernel's behaviour, from `net/netfilter/nf_conntrack_netlink.c`, verified on 6.18:
 //!
 //! - A dump (`IPCTNL_MSG_CT_GET`) and a deletion without a tuple (`IPCTNL_MSG_CT_DELETE`) take
 //!   `CTA_MARK` and `CTA_MARK_MASK`, and touch only entries whose mark is so under the mask (dump
@@ -34,7 +34,7 @@ use crate::model::change::Unmarked;
 use crate::model::names::HostAddr;
 use crate::model::routing::FwMark;
 
-/// It is there as long as connections are tracked.
+/// Exists if the kernel tracks connections.
 pub(crate) const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
 fn marked(mark: FwMark) -> Message {
@@ -43,7 +43,7 @@ fn marked(mark: FwMark) -> Message {
 
 /// Whether any IPv4 connection bears this mark. A kernel without connection tracking has none.
 pub(crate) fn any(mark: FwMark) -> Result<bool, Error> {
-    // Without it no entry can be there, and the walk of an empty table is not free either.
+    // Without entries the walk, which costs time even in an empty table, is skipped.
     match fs::read_to_string(COUNT) {
         Ok(count) if count.trim() != "0" => {}
         _ => return Ok(false),
@@ -59,13 +59,13 @@ pub(crate) fn any(mark: FwMark) -> Result<bool, Error> {
         },
     );
     match found {
-        // An ordinary user asks what would be done, and may not look.
+        // An ordinary user with --dry-run may not read connections.
         Err(e) if e.is_permission() => Ok(false),
         found => found.map_err(read("tracked connections")),
     }
 }
 
-/// Forgets all IPv4 connections that bear this mark, and no other. A kernel without connection tracking has none.
+/// Deletes the entries of all IPv4 connections that bear this mark. A kernel without connection tracking has none.
 pub(crate) fn flush(mark: FwMark) -> Result<(), socket::Error> {
     if !Path::new(COUNT).exists() {
         return Ok(());

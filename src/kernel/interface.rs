@@ -1,7 +1,7 @@
-//! Network devices: asked for by name, index or group, and put into groups.
+//! Network devices: read by name, index or group; their device groups and sysctls.
 //!
-//! Not netlink-packet-route's link message: it reads all of the hundred attributes of a link, and
-//! fails where a newer kernel has changed one that nobody here looks at.
+//! The link message of netlink-packet-route would parse all hundred attributes, and fail if a newer kernel has changed
+//! an unused one.
 
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ const IFINFO_LEN: usize = 16;
 /// A request about one device.
 #[derive(Default)]
 struct Request {
-    /// 0: the one that the attributes name.
+    /// 0: the attributes name the device.
     index: u32,
     attributes: Vec<DefaultNla>,
 }
@@ -55,7 +55,7 @@ impl Request {
     }
 }
 
-/// What is read of a network device.
+/// A network device, as far as it is read.
 #[derive(Debug)]
 pub(crate) struct InterfaceInfo {
     pub(crate) index: u32,
@@ -63,15 +63,15 @@ pub(crate) struct InterfaceInfo {
     pub(crate) group: u32,
     /// Whether packets can leave by it.
     pub(crate) state: InterfaceState,
-    /// Neighbours are found by ARP.
+    /// It uses ARP.
     pub(crate) arp: bool,
-    /// `net.ipv4.conf.NAME.rp_filter`; none where the device has no IPv4 side.
+    /// `net.ipv4.conf.NAME.rp_filter`; `None`: the device has no IPv4.
     pub(crate) rp_filter: Option<u32>,
-    /// What of these is below the value that keeps its addresses to itself.
+    /// The ARP sysctls that would have to be raised.
     pub(crate) lax_arp: Vec<ArpKey>,
-    /// `net.ipv4.conf.NAME.ignore_routes_with_linkdown`; none likewise, and before Linux 4.2.
+    /// `net.ipv4.conf.NAME.ignore_routes_with_linkdown`; `None` likewise, and before Linux 4.2.
     pub(crate) ignores_linkdown: Option<bool>,
-    /// Bytes in and out.
+    /// Received and sent bytes.
     pub(crate) bytes: Option<(u64, u64)>,
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn by_name(socket: &mut Socket, name: &IfName) -> Result<Option<Inter
     named(socket, name, &Request::by_name(name).with(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS))
 }
 
-/// The interface of that name, with what it has counted.
+/// The interface of that name, with its counters.
 pub(crate) fn with_counters(socket: &mut Socket, name: &IfName) -> Result<Option<InterfaceInfo>, Error> {
     named(socket, name, &Request::by_name(name))
 }
@@ -90,12 +90,12 @@ pub(crate) fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Interfa
     get(socket, &Request { index, ..Request::default() }.with(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS))
 }
 
-/// All devices in these groups, and the group of each. The kernel filters by none: it dumps all devices.
+/// All devices in these groups, with their groups. The kernel cannot filter by group: it dumps all devices.
 pub(crate) fn in_groups(socket: &mut Socket, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, Error> {
     let request = Request::default().with(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     let found = socket.list(RTM_GETLINK, &request, |body| {
         let InterfaceInfo { index, name, group, .. } = parse(body).ok_or_else(cut_short)?;
-        // A name that no configuration can say is not that of a device that we have put into a group.
+        // A device whose name a configuration cannot contain was not put into a managed group.
         let name = name.parse().ok().filter(|_| groups.contains(&group));
         Ok(name.map(|name| (Device { index, name }, group)))
     });
@@ -107,13 +107,13 @@ pub(crate) fn set_group(socket: &mut Socket, index: u32, group: u32) -> Result<(
     socket.change(RTM_SETLINK, 0, &Request { index, ..Request::default() }.with(IFLA_GROUP, group))
 }
 
-/// Has lookups pass over the routes by a device while it has no carrier. Not by /proc/sys, here and below, which
-/// containers and confined services mount read-only.
+/// Makes lookups skip the routes by a device while it has no carrier. Over netlink, here and below: containers and
+/// confined services mount /proc/sys read-only.
 pub(crate) fn ignore_linkdown(socket: &mut Socket, index: u32) -> Result<(), socket::Error> {
     set_sysctl(socket, index, IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN, 1)
 }
 
-/// Has a device keep its addresses to itself.
+/// Makes a device answer ARP for its own addresses only.
 pub(crate) fn set_arp(socket: &mut Socket, index: u32, key: ArpKey) -> Result<(), socket::Error> {
     set_sysctl(socket, index, arp_number(key), key.value())
 }
@@ -134,7 +134,7 @@ fn set_sysctl(socket: &mut Socket, index: u32, number: u16, value: u32) -> Resul
 }
 
 fn named(socket: &mut Socket, name: &IfName, request: &Request) -> Result<Option<InterfaceInfo>, Error> {
-    // The kernel also finds an interface by an alternative name; a link is known by its own.
+    // The kernel also finds an interface by an alternative name, which does not count here.
     Ok(get(socket, request)?.filter(|found| found.name == name.as_str()))
 }
 
@@ -152,7 +152,7 @@ pub(crate) fn parse(body: &[u8]) -> Option<InterfaceInfo> {
     let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
     let attribute = |kind| nla::attribute(&body[IFINFO_LEN..], kind);
     let name = attribute(IFLA_IFNAME)?;
-    // `struct rtnl_link_stats64` begins: rx_packets, tx_packets, rx_bytes, tx_bytes.
+    // `struct rtnl_link_stats64` begins with rx_packets, tx_packets, rx_bytes, tx_bytes.
     let bytes = attribute(IFLA_STATS64).and_then(|stats| Some((counter(stats, 2)?, counter(stats, 3)?)));
     let inet = attribute(IFLA_AF_SPEC).and_then(|families| nla::attribute(families, AF_INET.into()));
     let conf = inet.and_then(|inet| nla::attribute(inet, IFLA_INET_CONF));

@@ -1,5 +1,5 @@
-//! Runs iptables-restore(8), iptables-save(8) and the like: no shell, no environment, no search by PATH, which
-//! pppd does not give.
+//! Runs iptables-restore(8), iptables-save(8) and the like, without a shell or an environment, and from fixed
+//! directories: pppd sets no PATH.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,17 +17,16 @@ use crate::model::firewall::{
     is_ours,
 };
 
-/// How long the lock is held for one that hangs. Together with two looks by iptables-save(8) this is
-/// less than others wait for the lock.
+/// Time limit of iptables-restore(8). With two runs of iptables-save(8) it is shorter than the default lock-timeout.
 const RESTORE_LIMIT: Duration = Duration::from_secs(10);
 
-/// The same for iptables-save(8), which waits for nobody.
+/// Time limit of iptables-save(8), which waits for no lock.
 const SAVE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Where distributions have it.
+/// Where distributions install iptables.
 const DIRECTORIES: [&str; 5] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin"];
 
-/// Why the packet filter was not changed.
+/// Why the packet filter was not read or changed.
 #[derive(Debug, Error)]
 pub enum Error {
     #[error(
@@ -43,27 +42,27 @@ pub enum Error {
     Refused {
         path: PathBuf,
         status: ExitStatus,
-        /// What it said, shortened.
+        /// Its error output, shortened.
         stderr: String,
     },
 }
 
 impl Error {
-    /// Whether another batch might do better: it was read, and something in it is not known here.
+    /// Whether iptables does not know something in the batch, so that another batch might succeed.
     pub(crate) fn is_about_rules(&self) -> bool {
-        // RESOURCE_PROBLEM of iptables(8): somebody else holds its lock.
+        // RESOURCE_PROBLEM of iptables(8): another process holds its lock.
         const BUSY: i32 = 4;
         matches!(self, Self::Refused { status, .. } if status.signal().is_none() && status.code() != Some(BUSY))
     }
 }
 
-/// Loads a batch: as a whole or not at all.
+/// Loads a batch atomically.
 pub fn restore(batch: &Batch) -> Result<(), Error> {
     let (path, output) = run(batch.variant.restore(), &RESTORE_OPTIONS, batch.text.as_bytes(), RESTORE_LIMIT)?;
     if output.status.success() { Ok(()) } else { Err(refused(path, &output)) }
 }
 
-/// Looks at the rules by iptables-save(8), which knows both variants.
+/// Reads the rules by iptables-save(8), which supports both variants.
 pub fn save() -> Result<FoundFirewall, Error> {
     let mut found = FoundFirewall::default();
     for table in Table::ALL {
@@ -79,9 +78,10 @@ fn is_foreign_nat(line: &str) -> bool {
     line.starts_with("-A POSTROUTING ") && !line.contains(firewall::PREFIX)
 }
 
-/// Our chains of `ip_tables`, whose tables are there, on a machine whose iptables is the other variant.
+/// Managed chains of `ip_tables` on a machine whose iptables is the other variant. The caller has seen that `ip_tables`
+/// has tables.
 pub(crate) fn leftover_of_legacy() -> Result<Option<Leftover>, Error> {
-    // All tables that there are: to ask for another would make it.
+    // All existing tables: asking for one by name would create it.
     let text = saved(Variant::Legacy, &[])?;
     let mut tables = BTreeMap::new();
     for table in Table::ALL {
@@ -93,7 +93,7 @@ pub(crate) fn leftover_of_legacy() -> Result<Option<Leftover>, Error> {
     Ok(Some(leftover).filter(Leftover::any))
 }
 
-/// The variant of the machine's iptables, by the file that its name leads to.
+/// The variant of the machine's iptables, by the target of its symbolic link.
 pub(crate) fn usual_variant() -> Option<Variant> {
     let file = find(Variant::Usual.save()).and_then(|path| path.canonicalize().ok())?;
     let name = file.file_name()?.to_str()?;
@@ -104,12 +104,12 @@ pub(crate) fn usual_variant() -> Option<Variant> {
     }
 }
 
-/// What iptables-save(8) of a variant writes with `options`.
+/// The output of iptables-save(8) of a variant.
 pub(crate) fn saved(variant: Variant, options: &[&str]) -> Result<String, Error> {
     output(variant.save(), options)
 }
 
-/// What a program writes that looks at the packet filter.
+/// The output of a program that reads the packet filter.
 pub(crate) fn output(program: &'static str, args: &[&str]) -> Result<String, Error> {
     let (path, output) = run(program, args, b"", SAVE_LIMIT)?;
     if output.status.success() {
@@ -135,7 +135,7 @@ fn run(program: &'static str, args: &[&str], input: &[u8], limit: Duration) -> R
         let stdin = child.stdin.take();
         let feed = async {
             if let Some(mut stdin) = stdin {
-                // If it does not read to the end, it says why on its standard error.
+                // If the program stops reading, it says why on standard error.
                 let _ = stdin.write_all(input).await;
             }
         };
@@ -154,8 +154,8 @@ fn refused(path: PathBuf, output: &Output) -> Error {
     Error::Refused { path, status: output.status, stderr: lines.join("; ").chars().take(300).collect() }
 }
 
-/// The chains of one table in the format of iptables-save(8). Of the kernel's own chains only those
-/// with rules appear; that makes no difference.
+/// The chains of one table, from the output of iptables-save(8). Built-in chains without rules are left out, which
+/// makes no difference.
 fn read(text: &str) -> FoundChains {
     let mut chains = FoundChains::new();
     for line in text.lines() {
@@ -173,7 +173,7 @@ fn read(text: &str) -> FoundChains {
             chains.entry(chain.to_owned()).or_default().push(found);
         }
     }
-    // Chains of others do not concern us, unless they jump to ours.
+    // Foreign and built-in chains count only if they jump to managed ones.
     chains.retain(|name, rules| is_ours(name) || rules.iter().any(|rule| matches!(rule, FoundChainRule::Jump(_))));
     chains
 }

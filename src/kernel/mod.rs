@@ -1,4 +1,4 @@
-//! The only code that knows netlink and sysctl: looks at what the kernel holds, and changes it.
+//! Observes and changes the kernel, by netlink, /proc/sys and iptables.
 
 use std::io;
 use std::ops::Range;
@@ -26,21 +26,22 @@ pub mod towards;
 
 use netlink::socket;
 
-/// What reconciling needs of a kernel; tests have one of their own.
+/// What reconciling needs of a kernel. Tests have a simulated one.
 pub trait Kernel {
-    /// What there is now.
+    /// Reads what `scope` names.
     fn observe(&mut self, scope: &Scope) -> Result<Observed, Error>;
 
-    /// Makes one change; `protocol` marks it as ours. What is there or gone already is a success.
+    /// Makes one change, with `protocol` as the number of managed objects. It succeeds if the object to add exists, or
+    /// the one to delete does not.
     fn apply(&mut self, change: &Change, protocol: u8) -> Result<(), Error>;
 
-    /// All devices in these device groups, and the group of each.
+    /// All devices in these device groups, with their groups.
     fn in_groups(&mut self, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, Error>;
 
-    /// Whether any tracked connection bears this mark.
+    /// Whether any tracked IPv4 connection bears this mark.
     fn has_connections(&mut self, mark: FwMark) -> Result<bool, Error>;
 
-    /// Has the kernel forget what it learnt of routes: path MTUs and redirects.
+    /// Drops learnt path MTUs and redirects.
     fn flush_route_cache(&mut self) -> Result<(), Error>;
 }
 
@@ -60,7 +61,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the reason is a lack of privileges: then no other change will do better.
+    /// Whether the process lacks privileges: then no other change will succeed.
     pub(crate) fn is_permission(&self) -> bool {
         match self {
             Self::Change { source, .. } | Self::Read { source, .. } => source.is_permission(),
@@ -76,12 +77,12 @@ pub struct Linux {
 }
 
 impl Linux {
-    /// Opens the kernel's door.
+    /// Opens a netlink socket.
     pub fn open() -> Result<Self, Error> {
         Ok(Self { socket: socket::Socket::open().map_err(Error::Open)? })
     }
 
-    /// Index of an interface; `None`: there is none of that name.
+    /// `None`: there is no interface of that name.
     pub fn index(&mut self, name: &IfName) -> Result<Option<u32>, Error> {
         Ok(interface::by_name(&mut self.socket, name)?.map(|found| found.index))
     }
@@ -115,22 +116,22 @@ impl Kernel for Linux {
     }
 }
 
-/// [`Linux::index`] for those who ask nothing else.
+/// [`Linux::index`] on a socket of its own.
 pub fn index(name: &IfName) -> Result<Option<u32>, Error> {
     Linux::open()?.index(name)
 }
 
-/// Our chains in the packet filter, for those who ask nothing else.
+/// The observed packet filter.
 pub(crate) fn packet_filter() -> Result<FoundFirewall, Error> {
     observe::firewall()
 }
 
-/// Makes the error of a question that failed.
+/// Makes the error of a failed request.
 pub(crate) fn read(what: &'static str) -> impl Fn(socket::Error) -> Error {
     move |source| Error::Read { what, source }
 }
 
-/// A message that could not be read is an error, not one message less.
+/// Parses a message; a malformed one is an error, and not skipped.
 pub(crate) fn parse<T: Parseable<[u8]>>(body: &[u8]) -> Result<T, socket::Error> {
     T::parse(body).map_err(|e| socket::Error::Decode(e.to_string()))
 }

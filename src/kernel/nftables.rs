@@ -1,9 +1,8 @@
-//! Our chains where iptables is the `nf_tables` variant: read over netlink, since a process of
-//! iptables-save takes longer than all else at an event.
+//! Reads the managed chains of the `nf_tables` variant over netlink: running iptables-save(8) would take longer than
+//! the rest of an event.
 //!
-//! iptables-nft keeps its tables under their own names in family `ip`. A jump without conditions is
-//! a counter and an `immediate` with the verdict; a comment stands as plain text in the expression
-//! or the user data of its rule.
+//! iptables-nft keeps its tables under their own names in the family `ip`. A jump without conditions is a counter and
+//! an `immediate` with the verdict. A comment is plain text in an expression or in the user data of the rule.
 
 use netlink_packet_core::NlasIterator;
 
@@ -18,19 +17,19 @@ use crate::kernel::netlink::constants::{
 };
 use crate::model::firewall::{Fingerprint, FoundChainRule, FoundFirewall, Table, is_ours};
 
-/// The kernel's chains that can jump to ours.
+/// Built-in chains that can jump to managed ones.
 const HOOKS: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
-/// The kernel's chains of iptables' table `nat`.
+/// Built-in chains of the table `nat`.
 const NAT_CHAINS: [&str; 4] = ["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"];
 
-/// What there is of ours; nothing where iptables is not this variant.
+/// The packet filter; empty if iptables is the other variant.
 pub(crate) fn found() -> Result<FoundFirewall, Error> {
     let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
     let all = Message { family: 0, ..Message::new(Vec::new()) };
     let chains = match socket.list(NFT_MSG_GETCHAIN, &all, |body| Ok(Some(FoundChain::read(body)))) {
-        // The packet filter is root's to look at.
+        // Only root can read the packet filter.
         Err(e) if e.is_permission() => return Ok(FoundFirewall { hidden: true, ..FoundFirewall::default() }),
-        // No nf_tables in this kernel: then iptables cannot be this variant either.
+        // Without nf_tables in the kernel, iptables is the other variant.
         Err(e) if e.refused().is_some() => return Ok(FoundFirewall::default()),
         chains => chains.map_err(read("chains of nf_tables"))?,
     };
@@ -74,14 +73,14 @@ impl FoundChain {
         }
     }
 
-    /// The table of iptables(8) that it is in, if it is one of ours or can jump to ours.
+    /// Its table of iptables(8), if it is managed or can jump to managed chains.
     fn iptables(&self) -> Option<Table> {
         let is_wanted = is_ours(&self.name) || HOOKS.contains(&self.name.as_str());
         Table::ALL.into_iter().find(|table| table.name() == self.table && self.family == NFPROTO_IPV4 && is_wanted)
     }
 
-    /// Whether it may rewrite sources, as far as its type tells. The rules of iptables' own chains tell more, so these
-    /// do not count here. nft(8) may call a table `nat`, too.
+    /// Whether its type says that it may rewrite source addresses. Built-in chains of iptables do not count here, since
+    /// their rules are read. nft(8) may call a table `nat`, too.
     fn is_foreign_nat(&self) -> bool {
         let is_iptables =
             self.family == NFPROTO_IPV4 && self.table == Table::Nat.name() && NAT_CHAINS.contains(&self.name.as_str());
@@ -99,7 +98,7 @@ fn rule(attributes: &[u8], chain: &str) -> Option<FoundChainRule> {
     if string(attribute(attributes, NFTA_RULE_CHAIN)?) != chain {
         return None;
     }
-    // The kernel's own chains can hold hundreds of foreign rules, and never a fingerprint.
+    // Built-in chains can hold hundreds of foreign rules, and never a fingerprint.
     if is_ours(chain)
         && let Some(fingerprint) = Fingerprint::find(attributes)
     {
@@ -108,14 +107,14 @@ fn rule(attributes: &[u8], chain: &str) -> Option<FoundChainRule> {
     Some(jump(attributes).map_or(FoundChainRule::Other, FoundChainRule::Jump))
 }
 
-/// The rules of a chain as they come.
+/// The raw rules of a chain.
 #[cfg(test)]
 pub(crate) fn rules_of(mut socket: Socket, chain: &str) -> Vec<Vec<u8>> {
     let request = Message::new(vec![text(NFTA_RULE_TABLE, "mangle"), text(NFTA_RULE_CHAIN, chain)]);
     socket.list(NFT_MSG_GETRULE, &request, |body| Ok(Some(body.to_vec()))).unwrap_or_default()
 }
 
-/// The chain that a rule jumps to, if it does nothing else.
+/// The target of a rule that is only a jump.
 pub(crate) fn jump(rule: &[u8]) -> Option<String> {
     let mut to = None;
     for element in NlasIterator::new(attribute(rule, NFTA_RULE_EXPRESSIONS)?).flatten() {

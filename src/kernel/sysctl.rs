@@ -1,4 +1,4 @@
-//! The few sysctls of the network namespace that routes depend on.
+//! Sysctls of the network namespace that affect routing.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -11,11 +11,11 @@ use crate::model::names::IfName;
 const IPV4: &str = "/proc/sys/net/ipv4";
 
 fn read<T: FromStr>(path: PathBuf) -> Result<Option<T>, Error> {
-    // One number and a line end: no need to ask for the length, nor to read on for the end.
+    // One number and a line end, read in one call.
     let mut text = [0; 16];
     match File::open(&path).and_then(|mut file| file.read(&mut text)) {
         Ok(length) => Ok(str::from_utf8(&text[..length]).ok().and_then(|text| text.trim().parse().ok())),
-        // The interface is gone, or the kernel was built without it.
+        // The interface is gone, or the kernel lacks the sysctl.
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Error::Sysctl { action: "read", path, source }),
     }
@@ -29,7 +29,7 @@ fn rp_filter_path(interface: &str) -> PathBuf {
     PathBuf::from(format!("{IPV4}/conf/{interface}/rp_filter"))
 }
 
-/// The reverse path filter of `conf.all`; an interface's own comes with its link.
+/// The reverse path filter of `conf.all`; netlink gives that of an interface.
 pub(crate) fn rp_filter_of_all() -> Result<Option<u32>, Error> {
     read(rp_filter_path("all"))
 }
@@ -48,19 +48,18 @@ fn hash_policy_path() -> PathBuf {
     PathBuf::from(format!("{IPV4}/fib_multipath_hash_policy"))
 }
 
-/// Which fields of a packet choose the next hop of a multipath route.
+/// `net.ipv4.fib_multipath_hash_policy`; `None`: the kernel lacks it.
 pub fn hash_policy() -> Result<Option<u8>, Error> {
     read(hash_policy_path())
 }
 
-/// Sets which fields of a packet choose the next hop of a multipath route.
+/// Sets `net.ipv4.fib_multipath_hash_policy`.
 pub(crate) fn set_hash_policy(policy: u8) -> Result<(), Error> {
     write(hash_policy_path(), &policy.to_string())
 }
 
-/// As `ip route flush cache`. Linux has had no IPv4 route cache since 3.6, but what was learnt of
-/// paths (MTU, redirects) still goes. User namespaces hide the file and containers mount it
-/// read-only; then that has to wait for the few minutes that such knowledge lives.
+/// As `ip route flush cache`. Linux has no IPv4 route cache since 3.6, but this still drops learnt path MTUs and
+/// redirects. User namespaces hide the file, and containers mount it read-only; then these expire after a few minutes.
 pub fn flush_route_cache() -> Result<(), Error> {
     use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
     match write(PathBuf::from(format!("{IPV4}/route/flush")), "-1") {

@@ -1,4 +1,4 @@
-//! Connections of links that are gone, which other links can take over.
+//! Flushing of connections whose link is gone and that other links can carry.
 
 use super::FlushScope;
 use crate::config::{Config, Firewall, Link};
@@ -8,7 +8,7 @@ use crate::model::names::LinkName;
 use crate::model::routing::FwMark;
 use crate::state::records::LinkRecords;
 
-/// The changes that free the connections of links that are gone, where there are such connections.
+/// The changes that flush the connections of links that are gone, if there are such connections.
 pub(super) fn flushes(
     config: &Config,
     records: &LinkRecords,
@@ -26,10 +26,9 @@ pub(super) fn flushes(
     Ok(changes)
 }
 
-/// Links that are gone and whose connections others can take over. To look for their connections the kernel
-/// walks all tracked ones, which is done only where it can have become necessary: for the
-/// link that the event is about; for all, if that one is the first that could take over; and for
-/// links that are gone although nobody has said so.
+/// Links that are gone and whose connections others can carry. The kernel walks all tracked connections to find those
+/// of a link, so this returns only links for which it may be necessary: the link of the event; all, if that link is the
+/// only live one; and links that are gone although they are recorded as up.
 fn gone<'a>(config: &'a Config, records: &LinkRecords, live: &[LinkName], flush_scope: &FlushScope) -> Vec<&'a Link> {
     let takers: Vec<_> = config.uplinks().filter(|link| live.contains(&link.name)).collect();
     if config.settings.firewall == Firewall::None || takers.is_empty() {

@@ -1,4 +1,4 @@
-//! Which links can carry traffic now: configuration, records and interfaces put together. Pure.
+//! The state of each link, from configuration, records and observed interfaces. Pure.
 
 use crate::config::{Config, Firewall, Link};
 use crate::model::names::HostAddr;
@@ -7,48 +7,47 @@ use crate::model::routing::{ArpKey, Device, NextHop};
 use crate::state::drain::Drain;
 use crate::state::records::{LinkRecord, LinkRecords};
 
-/// A link with a way out: it can carry traffic, or could if it had its carrier.
+/// A link with a next hop: it can carry traffic, or lacks only its carrier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveLink<'a> {
     pub link: &'a Link,
-    /// The way out by it.
     pub next_hop: NextHop,
-    /// Its own address, if it is known.
+    /// Its own address, if known.
     pub local: Option<HostAddr>,
     /// Whether its interface has its carrier.
     pub carrier: bool,
 }
 
 impl LiveLink<'_> {
-    /// Whether it carries a part of the default route now.
+    /// Whether it is part of the default route now.
     pub fn carries_default(&self) -> bool {
         self.link.is_uplink() && self.carrier
     }
 
-    /// Whether it is an Ethernet without a router: each host of the Internet is looked for on it by ARP.
+    /// Whether it is an Ethernet without a gateway, on which the kernel would look for each host of the Internet by
+    /// ARP.
     pub(crate) fn lacks_gateway(&self, observed: &Observed) -> bool {
         let interface = observed.interfaces.get(&self.next_hop.device.name);
         self.next_hop.gateway.is_none() && interface.is_some_and(|interface| interface.arp)
     }
 }
 
-/// Why a link does not carry traffic, or that it does.
+/// The state of a link, in the words of the glossary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkState<'a> {
-    /// It can.
     Up(LiveLink<'a>),
-    /// No caller has said that it is up.
+    /// No caller has reported it up.
     Down,
-    /// Said to be up, but its interface is gone, or another one bears its name.
+    /// Reported up, but its interface is gone, or another one has its name.
     Stale,
-    /// Said to be up, but its interface is down, or has lost its address.
+    /// Reported up, but its interface is down or has lost its address.
     Dead,
-    /// It has lost its carrier, and nothing else: its routes stay, since the kernel itself takes them up again in the
-    /// instant in which the carrier is back, and passes over them until then.
+    /// It lacks only its carrier. Its routes stay: the kernel skips them until the carrier is back, and then uses them
+    /// at once.
     NoCarrier(LiveLink<'a>),
-    /// An Ethernet uplink without a router, not used while another uplink can carry traffic.
+    /// An Ethernet uplink without a gateway, not used while another uplink can carry traffic.
     NoGateway(LiveLink<'a>),
-    /// It could, and is kept out of use for a while.
+    /// It could carry traffic, and is kept out of new connections.
     Drained(Drain),
 }
 
@@ -63,7 +62,7 @@ impl<'a> LinkState<'a> {
         if let Self::Up(live) | Self::NoCarrier(live) = self { Some(live) } else { None }
     }
 
-    /// Whether it was said to be up, and no packet can leave by it.
+    /// Whether it is recorded as up, and no packet can leave by it.
     pub(crate) fn is_dead(&self) -> bool {
         matches!(self, Self::Dead | Self::NoCarrier(_))
     }
@@ -77,8 +76,8 @@ pub struct LinkStates<'a> {
 }
 
 impl<'a> LinkStates<'a> {
-    /// Where no uplink is left but those that are drained, a drain that was not forced keeps none of them out of use: no
-    /// rehearsal is worth the Internet. Nor is an uplink without a router passed over where it is all there is.
+    /// If only drained uplinks remain, a drain that is not forced is ignored, so that the host stays online. Likewise
+    /// an uplink without a gateway is used if it is the only one.
     pub fn new(config: &'a Config, records: &LinkRecords, observed: &Observed) -> Self {
         let mut all: Vec<_> = config.links.iter().map(|link| (link, ability(link, records, observed))).collect();
         let another = all.iter().any(|(_, state)| is_in_full_use(state, records, observed));
@@ -92,12 +91,12 @@ impl<'a> LinkStates<'a> {
         Self { all }
     }
 
-    /// Each link and its state, in the order of the configuration.
+    /// All links and their states, in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = (&'a Link, &LinkState<'a>)> {
         self.all.iter().map(|(link, state)| (*link, state))
     }
 
-    /// The state of `link`, which is of the same configuration.
+    /// `link` must be of the same configuration.
     pub fn of(&self, link: &Link) -> &LinkState<'a> {
         &self.all[usize::from(link.position)].1
     }
@@ -115,7 +114,7 @@ impl<'a> LinkStates<'a> {
 }
 
 impl Scope {
-    /// What there is to look at for `config` and `records`.
+    /// What must be observed for `config` and `records`.
     pub fn new(config: &Config, records: &LinkRecords) -> Self {
         let configured = config.links.iter().map(|link| &link.interface);
         let recorded = records.values().map(|record| &record.interface);
@@ -130,14 +129,14 @@ impl Scope {
     }
 }
 
-/// Whether this is the state of an uplink that can carry traffic, whatever the others do.
+/// Whether this is the state of an uplink that can carry traffic independently of the others.
 fn is_in_full_use(state: &LinkState<'_>, records: &LinkRecords, observed: &Observed) -> bool {
     state.live().is_some_and(|live| {
         live.link.is_uplink() && !records.drained.contains_key(&live.link.name) && !live.lacks_gateway(observed)
     })
 }
 
-/// What keeps a link out of use that has a way out; `another`: an uplink is in full use.
+/// The state that keeps a link with a next hop out of use, if any; `another`: an uplink is in full use.
 fn out_of_use<'a>(
     live: &LiveLink<'a>,
     another: bool,
@@ -152,11 +151,11 @@ fn out_of_use<'a>(
     }
 }
 
-/// State of one link if nobody drained it, and it were the only one.
+/// The state of a link as if it were not drained and the only one.
 fn ability<'a>(link: &'a Link, records: &LinkRecords, observed: &Observed) -> LinkState<'a> {
     match (link.gateway, records.get(&link.name)) {
         (None, Some(record)) => recorded_ability(link, record, observed),
-        // What was said of another device, or of IPv6 alone, takes no static link down.
+        // A record of another interface, or of IPv6 only, does not affect a static link.
         (Some(_), Some(record)) if record.v4.is_some() && interface_of(record, observed).is_some() => {
             recorded_ability(link, record, observed)
         }
@@ -165,7 +164,7 @@ fn ability<'a>(link: &'a Link, records: &LinkRecords, observed: &Observed) -> Li
     }
 }
 
-/// A static Ethernet link has no caller: it is up while its interface is.
+/// A static link has no caller: it is up while its interface is.
 fn static_ability<'a>(link: &'a Link, gateway: HostAddr, observed: &Observed) -> LinkState<'a> {
     match observed.interfaces.get(&link.interface) {
         Some(found) if found.state != InterfaceState::Down && !found.addresses.is_empty() => {
@@ -175,11 +174,11 @@ fn static_ability<'a>(link: &'a Link, gateway: HostAddr, observed: &Observed) ->
     }
 }
 
-/// A link of which a caller has said that it is up.
+/// The state of a link that is recorded as up.
 fn recorded_ability<'a>(link: &'a Link, record: &LinkRecord, observed: &Observed) -> LinkState<'a> {
     let Some(v4) = record.v4 else { return LinkState::Down };
     let Some(found) = interface_of(record, observed) else { return LinkState::Stale };
-    // pppd clears the address before it runs ip-down: a numbered line without any is going.
+    // pppd removes the address before it runs ip-down: an interface that has lost its address is about to go.
     let is_going = v4.local.is_some() && found.addresses.is_empty();
     if found.state == InterfaceState::Down || is_going {
         return LinkState::Dead;
@@ -189,12 +188,12 @@ fn recorded_ability<'a>(link: &'a Link, record: &LinkRecord, observed: &Observed
     with_way_out(link, gateway, local, found)
 }
 
-/// The interface of a record, whatever it is called by now, unless it is gone.
+/// The interface of a record, which may have been renamed; `None`: it is gone.
 fn interface_of<'a>(record: &LinkRecord, observed: &'a Observed) -> Option<&'a Interface> {
     observed.interfaces.values().find(|found| found.device.index == record.index)
 }
 
-/// The address that stands for `local` now: it can change without a word, and nothing leaves by the old one any more.
+/// The current address in place of `local`, which can change without an event.
 fn current_address(local: HostAddr, gateway: Option<HostAddr>, interface: &Interface) -> HostAddr {
     if interface.addresses.iter().any(|address| address.local == local) {
         return local;
@@ -203,7 +202,7 @@ fn current_address(local: HostAddr, gateway: Option<HostAddr>, interface: &Inter
     gateway.map_or(first, |gateway| source_towards(gateway, interface)).unwrap_or(local)
 }
 
-/// A link by an interface that is not down.
+/// The state of a link whose interface is up.
 fn with_way_out<'a>(
     link: &'a Link,
     gateway: Option<HostAddr>,
@@ -215,8 +214,8 @@ fn with_way_out<'a>(
     if carrier { LinkState::Up(live) } else { LinkState::NoCarrier(live) }
 }
 
-/// Interfaces of links that share an Ethernet segment with another link's, and what has to be set so that each answers
-/// ARP for its own addresses only: else what is sent to one line's address comes in by the other.
+/// The sysctls to set on interfaces that share an Ethernet segment with another link's, so that each answers ARP for
+/// its own addresses only. Otherwise packets to one link's address can come in by the other.
 pub fn lax_arp<'a>(live: &[LiveLink<'_>], observed: &'a Observed) -> Vec<(&'a Device, ArpKey)> {
     let interfaces = live.iter().filter_map(|l| observed.interfaces.get(&l.next_hop.device.name));
     let ethernets: Vec<_> = interfaces.filter(|interface| interface.arp).collect();
@@ -229,7 +228,7 @@ pub fn lax_arp<'a>(live: &[LiveLink<'_>], observed: &'a Observed) -> Vec<(&'a De
     lax
 }
 
-/// Whether a subnet of one interface is, in part, another's.
+/// Whether a subnet of one interface overlaps with one of the other.
 fn overlap(one: &Interface, other: &Interface) -> bool {
     for a in &one.addresses {
         for b in &other.addresses {
@@ -242,7 +241,7 @@ fn overlap(one: &Interface, other: &Interface) -> bool {
 }
 
 fn next_hop(gateway: Option<HostAddr>, interface: &Interface) -> NextHop {
-    // Some providers' gateways are in no subnet of ours; without the flag fib_check_nh() refuses them.
+    // Some providers' gateways are in no subnet of the interface; fib_check_nh() refuses these without the flag.
     let onlink = gateway.is_some_and(|gateway| address_towards(gateway, interface).is_none());
     NextHop { device: interface.device.clone(), gateway, onlink }
 }

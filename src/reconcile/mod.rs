@@ -24,27 +24,25 @@ use link_state::{LinkStates, LiveLink};
 use plan::Plan;
 use refused::Refused;
 
-/// A plan is made anew at most this often: each time the world has moved, or a change was refused.
+/// Maximum number of plans in one call. A new one is made after changes, whether made or refused.
 const ROUNDS: usize = 64;
 
-/// Which links reconciling is about.
+/// Which links' connections may have to be flushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FlushScope {
-    /// All of them.
+    /// All links.
     All,
-    /// The one whose event it is.
+    /// The link of an event.
     Link(LinkName),
-    /// None: what there was to do has been done by a call before.
+    /// None: an earlier call has flushed them.
     None,
 }
 
-/// Brings the kernel to what `config` wants while the links of `records` are up, and looks again
-/// until it holds that. A change that fails is tried once more against what the kernel holds by
-/// then: a device may have gone in between. If it fails again, it is told of and left out, and the
-/// rest is made without it; any prefix of a plan is safe to stop at.
+/// Brings the kernel to the desired state of `config` and `records`: observes, plans and applies until the plan is
+/// empty. A refused change is tried once more after another observation, since a device may have gone meanwhile. If it
+/// is refused again, it becomes a failure, and the rest is done without it. A plan is safe to stop at any point.
 ///
-/// # Errors
-/// When the kernel cannot be read, or refuses for want of privileges.
+/// # Errors The kernel cannot be read, or the process lacks privileges.
 pub fn reconcile(
     config: &Config,
     records: &LinkRecords,
@@ -64,17 +62,15 @@ pub fn reconcile(
         }
         run.apply(plan.changes, round, &states)?;
     }
-    // After the routes have moved: a packet that comes in between would mark the connection for the dead link once
-    // more.
+    // After the change of routes: before it, the next packet would mark the connection for the dead link again.
     run.flush_connections(flush_scope)?;
     run.outcome.elapsed = start.elapsed();
     Ok(run.outcome)
 }
 
-/// What would be changed now.
+/// The plan that [`reconcile`] would begin with.
 ///
-/// # Errors
-/// When the kernel cannot be read.
+/// # Errors The kernel cannot be read.
 pub fn preview(config: &Config, records: &LinkRecords, kernel: &mut impl Kernel) -> Result<Plan, kernel::Error> {
     let observed = kernel.observe(&Scope::new(config, records))?;
     let states = LinkStates::new(config, records, &observed);
@@ -91,7 +87,7 @@ struct Run<'a, K> {
     config: &'a Config,
     records: &'a LinkRecords,
     kernel: &'a mut K,
-    /// Changes that were refused once.
+    /// Refused once, to be tried again.
     failed_once: Vec<Change>,
     refused: Refused,
     outcome: Outcome,
@@ -103,7 +99,7 @@ impl<'a, K: Kernel> Run<'a, K> {
         Self { config, records, kernel, failed_once: Vec::new(), refused, outcome }
     }
 
-    /// What to change now; notes what there is to tell of the links.
+    /// The next plan. Updates the parts of the outcome that are about links.
     fn plan(&mut self, states: &LinkStates<'_>, observed: &Observed) -> Plan {
         let routed = self.refused.usable(states);
         self.outcome.live = carrying(&routed);
@@ -112,18 +108,18 @@ impl<'a, K: Kernel> Run<'a, K> {
         self.outcome.dead = dead.map(|(link, _)| link.name.clone()).collect();
 
         let mut plan = self.refused.plan(self.config, &routed, observed);
-        // No reason to leave the routes as they are.
+        // The routes are changed all the same.
         if let Err(error) = self.refused.add_misgrouped(&mut plan, self.config, self.records, &routed, self.kernel) {
             self.refused.group_members = true;
             self.outcome.failures.push(Failure::Refused { error, link: None });
         }
-        // Once is enough for what has no trace in the kernel.
+        // Flushing leaves no trace in the kernel, and once is enough.
         let made = &self.outcome.made;
         plan.changes.retain(|change| !(leaves_no_trace(change) && made.contains(change)));
         plan
     }
 
-    /// Notes what the last plan says: there is nothing left to do, or no end.
+    /// Adds the failures of the last plan. If it is not empty, the routes do not converge.
     fn conclude(&mut self, plan: Plan) {
         self.outcome.failures.extend(plan.problems.into_iter().map(Failure::Problem));
         if !plan.changes.is_empty() {
@@ -131,8 +127,8 @@ impl<'a, K: Kernel> Run<'a, K> {
         }
     }
 
-    /// Makes these changes. One that is refused ends it, and a new plan is made; but not a rule: there may be more rules
-    /// than rounds, and what comes after a kill switch's waits for them.
+    /// Makes these changes. A refusal ends the round, and a new plan is made. After a refused rule the round goes on:
+    /// there may be more rules than rounds, and changes after those of a kill switch wait for them.
     fn apply(&mut self, changes: Vec<Change>, round: usize, states: &LinkStates<'_>) -> Result<(), kernel::Error> {
         let made_before = self.outcome.made.len();
         for change in changes {
@@ -157,21 +153,21 @@ impl<'a, K: Kernel> Run<'a, K> {
         Ok(())
     }
 
-    /// Whether a change is wanted again although it was made, as the first `made_before` were in earlier rounds.
+    /// Whether a change is planned again although it was made in an earlier round, as the first `made_before` changes
+    /// were.
     fn has_no_effect(&self, change: &Change, made_before: usize, round: usize) -> bool {
         let times = self.outcome.made[..made_before].iter().filter(|made| *made == change).count();
         match change {
-            // A rule that is wanted again after it was added lost a selector on the way: old
-            // kernels skip what they do not know. What they made of it is deleted by this plan.
+            // An old kernel ignores selectors that it does not know. This plan deletes the truncated rule.
             Change::Rule(_) | Change::KernelRule(_) => times >= 1,
-            // The kernel deletes the first rule that matches what is given, which can be another
-            // one, or one of several; the next plan adds again, behind, what was wanted.
+            // The kernel deletes the first rule that matches the request, which can be another one or one of several.
+            // The next plan adds a desired rule again, behind the others.
             Change::DeleteRule(_) => times >= 4 && round >= 4,
             _ => false,
         }
     }
 
-    /// Makes a change. A rule has its second try at once.
+    /// Makes a change. A rule is tried again at once.
     fn make(&mut self, change: &Change) -> Result<(), kernel::Error> {
         let protocol = self.config.settings.protocol;
         match self.kernel.apply(change, protocol) {
@@ -180,10 +176,10 @@ impl<'a, K: Kernel> Run<'a, K> {
         }
     }
 
-    /// Notes that a change was refused: it is tried once more, or what it is about is left out.
+    /// Handles a refusal: the change is tried once more, or left out together with its link.
     fn refuse(&mut self, change: Change, error: kernel::Error, states: &LinkStates<'_>) {
         if let Change::Firewall(batch) = &change {
-            // Once more by the names of interfaces, if that can be it.
+            // Try interface names instead of device groups, if these may be the reason.
             if batch.by_group && matches!(&error, kernel::Error::Firewall(e) if e.is_about_rules()) {
                 self.refused.device_groups = true;
             } else {
@@ -202,7 +198,7 @@ impl<'a, K: Kernel> Run<'a, K> {
         }
     }
 
-    /// Frees the connections of links that are gone.
+    /// Flushes the connections of links that are gone.
     fn flush_connections(&mut self, flush_scope: &FlushScope) -> Result<(), kernel::Error> {
         for change in connections::flushes(self.config, self.records, &self.outcome.live, flush_scope, self.kernel)? {
             match self.kernel.apply(&change, self.config.settings.protocol) {
@@ -223,8 +219,7 @@ fn is_rule(change: &Change) -> bool {
     matches!(change, Change::Rule(_) | Change::KernelRule(_) | Change::DeleteRule(_))
 }
 
-/// The one link that a change leads traffic to, if it does so: without the change there is no use
-/// in the link's other routes and rules either.
+/// The only link of a change. Without the change the link's other routes and rules are useless, too.
 fn link_of(change: &Change, states: &LinkStates<'_>) -> Option<LinkName> {
     let device = match change {
         Change::Nexthop { next_hop, .. } => &next_hop.device,

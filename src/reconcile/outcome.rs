@@ -1,4 +1,4 @@
-//! What reconciling did, what it could not do, and what will not work although it did.
+//! The outcome of reconciling: changes, failures and warnings.
 
 use std::time::Duration;
 
@@ -13,52 +13,52 @@ use crate::model::change::Change;
 use crate::model::names::{IfName, LinkName};
 use crate::model::observed::Observed;
 
-/// Something that is not as it should be after reconciling; the rest is.
+/// A part of the desired state that reconciling could not reach.
 #[derive(Debug, Error)]
 pub enum Failure {
-    /// Something of somebody else's stands in the way.
+    /// Something foreign is in the way.
     #[error(transparent)]
     Problem(Problem),
     /// The kernel refused twice.
     #[error("{error}{}", link.as_ref().map(|l| format!("; link {l} is left out until its next event")).unwrap_or_default())]
     Refused {
         error: kernel::Error,
-        /// Link that cannot be used for it.
+        /// The link that is left out because of it.
         link: Option<LinkName>,
     },
-    /// The kernel said yes, and holds something else.
+    /// The kernel accepted the change, and does not hold it.
     #[error(
         "`{0}` had no effect: this kernel is too old for it (ports and protocols in rules need Linux 4.17, \
          dscp needs 6.12), or another program undoes it at once"
     )]
     NoEffect(String),
-    /// A line was said to be up, and no packet can leave by it.
+    /// A link is recorded as up, and no packet can leave by it.
     #[error(
         "{0} is recorded as up, but {1} is down, or has no carrier or no address: \
          once it has, run `mhctl apply`, or have its caller say again that it is up"
     )]
     Dead(LinkName, IfName),
-    /// Other programs change the same things all the time.
+    /// Another program keeps changing the same objects.
     #[error("the routes do not converge: another program keeps changing them; `ip monitor` shows which")]
     NotConverging,
 }
 
-/// Something that the kernel holds as configured, and that will not work.
+/// A part of the configuration that is in force and will not work.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Warning {
-    /// A private network's packets leave by a link with their own source.
+    /// Packets of a private network leave by a link with their private source address.
     #[error(
         "{1} is private, packets are forwarded, and nothing rewrites their source where they leave by {0}: \
          its provider will drop them; write masquerade = true there, or add rules of your own"
     )]
     Unmasqueraded(LinkName, Ipv4Net),
-    /// An Ethernet without a router.
+    /// An Ethernet link has no gateway.
     #[error(
         "{0} has no gateway, and {1} is an Ethernet: each host of the Internet is looked for on it by ARP; \
          have the caller say the router's address, or write gateway there"
     )]
     NoGateway(LinkName, IfName),
-    /// The same, where another uplink can carry traffic.
+    /// The same; it is not used, because another uplink can carry traffic.
     #[error(
         "{0} is not used: it has no gateway, and {1} is an Ethernet; \
          have the caller say the router's address, or write gateway there"
@@ -66,14 +66,11 @@ pub enum Warning {
     Unused(LinkName, IfName),
 }
 
-/// What reconciling did.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Changes that were made, in order.
+    /// In order.
     pub made: Vec<Change>,
-    /// What is not as it should be.
     pub failures: Vec<Failure>,
-    /// What is as it was configured, and will not work like that.
     pub warnings: Vec<Warning>,
     /// Links that carry traffic now.
     pub live: Vec<LinkName>,
@@ -82,7 +79,7 @@ pub struct Outcome {
     pub elapsed: Duration,
 }
 
-/// Failures on one line of a length that a log takes.
+/// Failures on one line, short enough for a log.
 pub(crate) fn summary(failures: &[Failure]) -> String {
     const SHOWN: usize = 3;
     let mut all: Vec<_> = failures.iter().take(SHOWN).map(ToString::to_string).collect();
@@ -92,7 +89,7 @@ pub(crate) fn summary(failures: &[Failure]) -> String {
     all.join("; ")
 }
 
-/// What will not work of the links that are up.
+/// Warnings about links that are up.
 pub(super) fn warnings(states: &LinkStates<'_>, observed: &Observed) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if let Some(lan) = observed.private_lan {

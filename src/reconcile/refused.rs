@@ -1,4 +1,4 @@
-//! What the kernel has refused in this run, and the plan without it.
+//! Refusals of the kernel during a call of reconcile, and the plan without them.
 
 use super::firewall;
 use super::link_state::{LinkStates, LiveLink};
@@ -11,30 +11,30 @@ use crate::model::observed::Observed;
 use crate::model::routing::Device;
 use crate::state::records::LinkRecords;
 
-/// What the kernel is not asked for again.
+/// Refusals so far.
 #[derive(Default)]
 pub(super) struct Refused {
     pub(super) links: Vec<LinkName>,
     pub(super) changes: Vec<Change>,
-    /// Device groups are not known to this iptables or kernel.
+    /// This iptables or kernel lacks device groups.
     pub(super) device_groups: bool,
     pub(super) firewall: bool,
-    /// The devices in our groups cannot be told.
+    /// The devices in managed groups cannot be read.
     pub(super) group_members: bool,
 }
 
 impl Refused {
-    /// The links that have routes, without those that were refused.
+    /// The links that have routes, without refused ones.
     pub(super) fn usable<'a>(&self, states: &LinkStates<'a>) -> Vec<LiveLink<'a>> {
         let mut routed = states.routed();
         routed.retain(|l| !self.links.contains(&l.link.name));
         routed
     }
 
-    /// The plan for `routed`, without what was refused.
+    /// The plan for `routed`, without refused changes.
     pub(super) fn plan(&self, config: &Config, routed: &[LiveLink<'_>], observed: &Observed) -> Plan {
         let avoid = Avoid {
-            // Without its group no default route can be made of nexthop objects.
+            // Without the group no default route can use nexthop objects.
             nexthop_groups: self.changes.iter().any(|change| matches!(change, Change::Group { .. })),
             device_groups: self.device_groups,
         };
@@ -53,14 +53,14 @@ impl Refused {
         is_allowed && !self.changes.contains(change)
     }
 
-    /// Where the new default cannot be made the old one is better than none.
+    /// If the new default route is refused, the old one is better than none.
     fn keeps_old_default(&self) -> bool {
         self.changes.iter().any(|change| matches!(change, Change::Route(route) if route.table == TableId::MAIN))
     }
 
-    /// Where `plan` changes what our device groups mean, or who is in them, takes those out of them that do not belong
-    /// there: before that, so that whoever comes after a crash finds the rest of the plan, and so asks again. The kernel
-    /// goes through all its devices for it, which an event that changes nothing is spared.
+    /// If `plan` changes device groups or rules that match them, removes misgrouped devices from the managed groups
+    /// first. It comes first so that after a crash the rest of the plan is still pending, and the check runs again. The
+    /// check is done only in this case, because the kernel dumps all devices for it.
     pub(super) fn add_misgrouped(
         &self,
         plan: &mut Plan,

@@ -1,4 +1,4 @@
-//! Messages to and from the kernel.
+//! Netlink: the socket, and messages in both directions.
 
 pub(crate) mod constants;
 pub mod netfilter;

@@ -1,5 +1,5 @@
-//! What connection tracking and `nf_tables` have in common on the wire: `struct nfgenmsg`, and
-//! attributes in network byte order (`nfnetlink.h`).
+//! Messages of connection tracking and `nf_tables`: `struct nfgenmsg`, and attributes in network byte order
+//! (`nfnetlink.h`).
 
 use netlink_packet_core::{DefaultNla, Emitable};
 
@@ -10,7 +10,7 @@ pub(crate) const HEADER_LEN: usize = 4;
 
 /// A request.
 pub(crate) struct Message {
-    /// `NFNETLINK_V1` has ctnetlink heed the family where it flushes (5.3, `ctnetlink_del_conntrack`).
+    /// With `NFNETLINK_V1` a deletion applies to the family only (5.3, `ctnetlink_del_conntrack`).
     pub(crate) version: u8,
     /// 0: any.
     pub(crate) family: u8,
@@ -35,12 +35,12 @@ impl Emitable for Message {
     }
 }
 
-/// A number.
+/// An attribute with a number.
 pub(crate) fn number(kind: u16, n: u32) -> DefaultNla {
     DefaultNla::new(kind, n.to_be_bytes().to_vec())
 }
 
-/// What follows the header of an answer.
+/// The attributes of an answer.
 pub(crate) fn payload(body: &[u8]) -> &[u8] {
     body.get(HEADER_LEN..).unwrap_or_default()
 }

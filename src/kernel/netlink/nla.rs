@@ -1,25 +1,25 @@
-//! Netlink attributes, of the routing and of the netfilter side alike (`struct nlattr`, netlink(7)).
+//! Netlink attributes (`struct nlattr`, netlink(7)).
 
 use netlink_packet_core::{DecodeError, DefaultNla, Emitable};
 
-/// What goes into a request.
+/// The bytes of a message body.
 pub(crate) fn bytes(body: &impl Emitable) -> Vec<u8> {
     let mut bytes = vec![0; body.buffer_len()];
     body.emit(&mut bytes);
     bytes
 }
 
-/// An attribute that holds others.
+/// A nested attribute.
 pub(crate) fn nested(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
     DefaultNla::new(kind, bytes(&attributes))
 }
 
-/// A string, NUL-terminated as the kernel wants it.
+/// An attribute with a NUL-terminated string.
 pub(crate) fn text(kind: u16, text: &str) -> DefaultNla {
     DefaultNla::new(kind, [text.as_bytes(), &[0]].concat())
 }
 
-/// Kinds and values of attributes, in place. One that cannot be read ends them.
+/// Kinds and values of attributes, read in place. A malformed one is an error and ends the iteration.
 pub(crate) struct Attributes<'a>(&'a [u8]);
 
 impl<'a> Attributes<'a> {
@@ -52,7 +52,7 @@ pub(crate) fn attribute(nlas: &[u8], kind: u16) -> Option<&[u8]> {
     Attributes::new(nlas).map_while(Result::ok).find(|(found, _)| *found == kind).map(|(_, value)| value)
 }
 
-/// A string, which ends with a NUL or not.
+/// The string of an attribute, with or without a NUL.
 pub(crate) fn string(value: &[u8]) -> String {
     String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
 }

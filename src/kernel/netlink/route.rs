@@ -1,4 +1,4 @@
-//! A route as the kernel tells it, the body of `RTM_NEWROUTE`: read in place, since a dump may hold a million.
+//! Messages of routes, the body of `RTM_NEWROUTE`, read in place: a dump may hold a million of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -29,7 +29,7 @@ pub(crate) struct Route<'a> {
     /// Who made it.
     pub(crate) protocol: u8,
     pub(crate) kind: RouteKind,
-    /// Source address that it gives.
+    /// Preferred source address (`src` of ip-route(8)).
     pub(crate) source: Option<IpAddr>,
     /// Nexthop object or group.
     pub(crate) nexthop: Option<u32>,
@@ -71,7 +71,7 @@ impl<'a> Route<'a> {
                 kind => gateway = gateway_of(kind, value)?.or(gateway),
             }
         }
-        // What is wrong with them is said here; who goes through them later need not ask.
+        // A malformed next hop is an error here, so later iterations can ignore errors.
         for hop in multipath.clone() {
             hop?;
         }
@@ -117,7 +117,7 @@ impl Iterator for Hops<'_> {
 }
 
 impl Hops<'_> {
-    /// The first of them, which is taken off.
+    /// Takes the first next hop off.
     fn decode(&mut self) -> Result<FoundNextHop, DecodeError> {
         let cut = || DecodeError::from("a next hop that is cut short");
         let [l0, l1, flags, weight, i0, i1, i2, i3] = *self.0.first_chunk::<HOP_LEN>().ok_or_else(cut)?;
@@ -137,10 +137,10 @@ fn hop(device: u32, gateway: Option<IpAddr>, weight: u16, flags: u32) -> FoundNe
     FoundNextHop { device, gateway, weight, onlink: flags & RTNH_F_ONLINK != 0, dead: flags & RTNH_F_DEAD != 0 }
 }
 
-/// The gateway that an attribute says, if it is one that does.
+/// The gateway in an attribute; `None`: another attribute.
 fn gateway_of(kind: u16, value: &[u8]) -> Result<Option<IpAddr>, DecodeError> {
     match (kind, value) {
-        // `struct rtvia`: the family, which the length tells, too, and the address.
+        // `struct rtvia`: the family, which follows from the length, and the address.
         (RTA_GATEWAY, addr) | (RTA_VIA, [_, _, addr @ ..]) => parse_ip(addr).map(Some),
         _ => Ok(None),
     }

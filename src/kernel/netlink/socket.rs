@@ -1,10 +1,8 @@
 //! One request at a time over a netlink socket, `NETLINK_ROUTE` or `NETLINK_NETFILTER`.
 //!
-//! rtnetlink's connection would lose what decides here: a dump's failure stands in the code of
-//! `NLMSG_DONE`, an interrupted dump in a flag of the header, the reason of a refusal behind the
-//! error; a message that cannot be read must be an error, not one message less; and a dump has to
-//! be left at its first part, or an event would read the million routes of a full table. It would
-//! also make each hook 0.4 MB larger, with parsers of messages that no hook ever sees.
+//! The connection of the rtnetlink crate does not report the failure code in `NLMSG_DONE`, the flag of an interrupted
+//! dump, or the kernel's reason behind an error. It skips messages that it cannot parse, which must be errors here. It
+//! cannot stop a dump early, so an event would read all routes of a full table. And it makes each hook 0.4 MB larger.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -24,17 +22,16 @@ use crate::kernel::netlink::constants::NLMSGERR_ATTR_MSG;
 
 /// `struct nlmsghdr`.
 const HEADER_LEN: usize = 16;
-/// A question is asked this often in all, if its answer is interrupted or fails for the moment.
+/// Number of attempts, if an answer is interrupted or fails temporarily.
 const ATTEMPTS: u32 = 20;
-/// Memory is not there the next instant.
+/// Pause before the next attempt: memory is not free at once.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Room for an answer. The kernel makes the parts of a dump as large as the room it has seen
-/// (`netlink_recvmsg()`, `netlink_dump()`): with little of it, a dump that is left at its first part
-/// has cost little.
+/// Size of the receive buffer. The kernel makes the parts of a dump as large as the buffers that it has seen
+/// (`netlink_recvmsg()`, `netlink_dump()`): with a small one a dump that stops early costs little.
 const RECEIVE_BUFFER: usize = 4 << 10;
-/// Room where that was not enough: a nexthop group of others can have thousands of members. The
-/// kernel's parts end at 32 KiB.
+/// Size after a message did not fit: a foreign nexthop group can have thousands of members. The kernel's parts have at
+/// most 32 KiB.
 const LARGE_RECEIVE_BUFFER: usize = 64 << 10;
 
 /// Why a request failed.
@@ -43,20 +40,20 @@ pub enum Error {
     #[error("{source}{}", reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default())]
     Refused {
         source: io::Error,
-        /// The kernel's own words, where it has some (its extended acknowledgement).
+        /// The kernel's message, if it gives one (extended acknowledgement).
         reason: Option<String>,
     },
     #[error("netlink socket: {0}")]
     Socket(#[from] io::Error),
     #[error("cannot read the kernel's answer: {0}")]
     Decode(String),
-    /// The dump was interrupted by changes every time.
+    /// Changes interrupted the dump at every attempt.
     #[error("the kernel's tables change faster than they can be read; try again")]
     Interrupted,
 }
 
 impl Error {
-    /// The error number with which the kernel refused.
+    /// The error number, if the kernel refused the request.
     pub fn refused(&self) -> Option<i32> {
         match self {
             Self::Refused { source, .. } => source.raw_os_error(),
@@ -64,8 +61,8 @@ impl Error {
         }
     }
 
-    /// Whether the same question may be answered the next time. ENOBUFS is what a socket says that could not take a
-    /// message, such as an answer (`netlink_overrun()`).
+    /// Whether the same request may succeed at the next attempt. ENOBUFS: the socket could not take a message, such as
+    /// an answer (`netlink_overrun()`).
     fn is_retryable(&self) -> bool {
         let number = match self {
             Self::Refused { source, .. } | Self::Socket(source) => source.raw_os_error(),
@@ -74,23 +71,23 @@ impl Error {
         matches!(number, Some(libc::EINTR | libc::EAGAIN | libc::ENOMEM | libc::ENOBUFS))
     }
 
-    /// Whether what was to be changed or deleted is not there: ESRCH of routes, ENOENT of rules and nexthops, ENODEV
-    /// where the device went as well.
+    /// Whether the object does not exist: ESRCH for routes, ENOENT for rules and nexthop objects, ENODEV if the device
+    /// is gone, too.
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self.refused(), Some(libc::ENOENT | libc::ESRCH | libc::ENODEV))
     }
 
-    /// Whether what was to be made is there already.
+    /// Whether the object exists already.
     pub(crate) fn already_exists(&self) -> bool {
         self.refused() == Some(libc::EEXIST)
     }
 
-    /// Whether the kernel wants more privileges.
+    /// Whether the process lacks privileges.
     pub(crate) fn is_permission(&self) -> bool {
         self.refused() == Some(libc::EPERM)
     }
 
-    /// Whether this kernel knows no such request.
+    /// Whether this kernel does not know the request.
     pub(crate) fn is_unsupported(&self) -> bool {
         self.refused() == Some(libc::EOPNOTSUPP)
     }
@@ -114,12 +111,12 @@ pub(crate) struct Answer<'a> {
 }
 
 impl Socket {
-    /// A socket to the routing side of the kernel, in the thread's network namespace.
+    /// A socket of `NETLINK_ROUTE` in the thread's network namespace.
     pub fn open() -> io::Result<Self> {
         Self::of(NETLINK_ROUTE)
     }
 
-    /// A socket to its netfilter side: connection tracking and `nf_tables`.
+    /// A socket of `NETLINK_NETFILTER`, for connection tracking and `nf_tables`.
     pub(crate) fn open_netfilter() -> io::Result<Self> {
         Self::of(NETLINK_NETFILTER)
     }
@@ -128,16 +125,16 @@ impl Socket {
         Ok(Self { netlink: connect(protocol)?, protocol, sequence: 0, buffer: Vec::with_capacity(RECEIVE_BUFFER) })
     }
 
-    /// Sends `body` as a request of type `kind`; done when the kernel has acknowledged it.
+    /// Sends `body` as a request of type `kind`, and waits until the kernel has acknowledged it.
     pub fn change(&mut self, kind: u16, flags: u16, body: &impl Emitable) -> Result<(), Error> {
         self.send(kind, NLM_F_REQUEST | NLM_F_ACK | flags, body)?;
         self.receive(|_| ControlFlow::Continue(())).map(drop)
     }
 
-    /// Asks for one thing; `None` if there is no such thing (ENODEV, ENOENT).
+    /// Asks for one object; `None`: it does not exist (ENODEV, ENOENT).
     pub fn get(&mut self, kind: u16, body: &impl Emitable) -> Result<Option<Vec<u8>>, Error> {
         let found = self.ask(|socket| {
-            // The thing or an error comes: no need for an acknowledgement behind it.
+            // The answer is the object or an error, so no acknowledgement is needed.
             socket.send(kind, NLM_F_REQUEST, body)?;
             let mut found = None;
             socket.receive(|body| {
@@ -152,8 +149,8 @@ impl Socket {
         }
     }
 
-    /// Asks for all that `body` selects and calls `each` for every one, until that breaks off; a
-    /// dump that was interrupted by changes is started again, after `restart`.
+    /// Dumps all objects that `body` selects and calls `each` for each of them, until that breaks off. If changes
+    /// interrupt the dump, it starts again with a new state from `restart`.
     pub fn dump<S>(
         &mut self,
         kind: u16,
@@ -179,7 +176,7 @@ impl Socket {
         })
     }
 
-    /// Asks for all that `body` selects, and returns what `read` makes of each.
+    /// Dumps all objects that `body` selects, and collects the results of `read`.
     pub(crate) fn list<T>(
         &mut self,
         kind: u16,
@@ -192,20 +189,20 @@ impl Socket {
         })
     }
 
-    /// Asks a question, and again while there is no answer to it for a reason that passes. Changes are
-    /// not repeated here: whoever wants them looks first what has become of them.
+    /// Asks a question, and repeats it after temporary errors. Changes are not repeated here: their effect must be
+    /// observed first.
     fn ask<T>(&mut self, mut question: impl FnMut(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         for _ in 1..ATTEMPTS {
             match question(self) {
                 Err(Error::Interrupted) => {}
-                // A part of the answer may have come.
+                // A part of the answer may be in the old socket.
                 Err(e) if e.refused() == Some(libc::EMSGSIZE) && self.buffer.capacity() < LARGE_RECEIVE_BUFFER => {
                     self.buffer = Vec::with_capacity(LARGE_RECEIVE_BUFFER);
                     self.netlink = connect(self.protocol)?;
                 }
                 Err(e) if e.is_retryable() => {
                     thread::sleep(PAUSE);
-                    // The old one may be in the middle of a dump, and would not begin another (EBUSY).
+                    // The old socket may be in the middle of a dump, and would refuse another (EBUSY).
                     self.netlink = connect(self.protocol)?;
                 }
                 answer => return answer,
@@ -218,7 +215,7 @@ impl Socket {
         self.sequence = self.sequence.wrapping_add(1);
         let length = HEADER_LEN + body.buffer_len();
         let mut message = vec![0; length];
-        // A request is a few hundred bytes; the kernel would refuse one that is cut.
+        // A request has a few hundred bytes; the kernel would refuse a truncated one.
         message[..4].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
         message[4..6].copy_from_slice(&kind.to_ne_bytes());
         message[6..8].copy_from_slice(&flags.to_ne_bytes());
@@ -228,13 +225,12 @@ impl Socket {
         Ok(())
     }
 
-    /// Reads the answer to the last request, or up to where `each` breaks off. `false`: it was a dump
-    /// that changes interrupted.
+    /// Reads the answer to the last request, up to where `each` breaks off. `false`: changes interrupted the dump.
     fn receive(&mut self, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<bool, Error> {
         let (mut complete, mut stopped_early) = (true, false);
         loop {
             self.buffer.clear();
-            // MSG_TRUNC: the length of the message comes back, though it be cut.
+            // MSG_TRUNC: the result is the full length of a truncated message.
             let (length, from) = self.netlink.recv_from(&mut self.buffer, libc::MSG_TRUNC)?;
             if from.port_number() != 0 {
                 continue; // Another process's, not the kernel's.
@@ -250,8 +246,8 @@ impl Socket {
                 Err(e) => return Err(e),
                 Ok(Progress::Continues) => {}
                 Ok(Progress::Done) => return Ok(complete || stopped_early),
-                // The rest of the dump would stand before the next answer. Behind a part that is far from
-                // full only its end comes: to read that takes less than to begin with a new socket.
+                // The rest of the dump would come before the next answer. Behind a part that is far from full comes
+                // only its end, and reading that is cheaper than a new socket.
                 Ok(Progress::StoppedEarly) if length < RECEIVE_BUFFER / 2 => stopped_early = true,
                 Ok(Progress::StoppedEarly) => {
                     self.netlink = connect(self.protocol)?;
@@ -262,19 +258,19 @@ impl Socket {
     }
 }
 
-/// Whether an answer goes on after a datagram.
+/// The state of an answer after a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// It does.
+    /// More datagrams follow.
     Continues,
-    /// That was all.
+    /// The answer has ended.
     Done,
-    /// Nobody wants the rest, of which there is more.
+    /// `each` broke off, and more datagrams follow.
     StoppedEarly,
 }
 
-/// Calls `each` for the messages in a datagram that answer request `sequence`; `complete` becomes `false` where changes have
-/// interrupted a dump. A refusal is an error.
+/// Calls `each` for the messages in a datagram that answer the request `sequence`. Clears `complete` if changes have
+/// interrupted the dump. A refusal is an error.
 pub(crate) fn answers(
     datagram: &[u8],
     sequence: u32,
@@ -293,7 +289,7 @@ pub(crate) fn answers(
             NLMSG_ERROR | NLMSG_DONE => return verdict(&answer).map(|()| Progress::Done),
             NLMSG_OVERRUN => return Err(Error::Decode("overrun".to_owned())),
             _ if each(answer.body).is_continue() => {}
-            // No part of anything, or the end stands behind it in the same datagram.
+            // A single message, or the end of the dump follows in the same datagram.
             _ if answer.flags & NLM_F_MULTIPART == 0 || has_end(rest)? => return Ok(Progress::Done),
             _ => return Ok(Progress::StoppedEarly),
         }
@@ -314,10 +310,10 @@ fn has_end(mut rest: &[u8]) -> Result<bool, Error> {
 
 fn connect(protocol: isize) -> io::Result<Netlink> {
     let netlink = Netlink::new(protocol)?;
-    // Gives it a port, too (netlink_connect()).
+    // This assigns a port, too (`netlink_connect()`).
     netlink.connect(&SocketAddr::new(0, 0))?;
-    // Older kernels lack these: then reasons are missing (before 4.12) and dumps are not filtered
-    // (before 4.20), which costs time but changes no result, since every answer is filtered again.
+    // Older kernels lack these. Then reasons are missing (before 4.12), and dumps are not filtered (before 4.20), which
+    // only costs time: every answer is filtered again here.
     let _ = netlink.set_ext_ack(true);
     let _ = netlink.set_cap_ack(true);
     let _ = netlink.set_netlink_get_strict_chk(true);
@@ -344,7 +340,7 @@ pub(crate) fn split(datagram: &[u8]) -> Result<Option<(Answer<'_>, &[u8])>, Erro
     Ok(Some((answer, after)))
 }
 
-/// What an `NLMSG_ERROR` or `NLMSG_DONE` says: both begin with a negative error number or 0.
+/// The result in an `NLMSG_ERROR` or `NLMSG_DONE`: both begin with a negative error number or 0.
 fn verdict(answer: &Answer<'_>) -> Result<(), Error> {
     let code = match answer.body.get(..4) {
         Some(code) => parse_i32(code).map_err(|e| Error::Decode(e.to_string()))?,
@@ -354,8 +350,8 @@ fn verdict(answer: &Answer<'_>) -> Result<(), Error> {
     if code == 0 {
         return Ok(());
     }
-    // The attributes come after the number and, in an error, the header of the request, which the
-    // kernel has cut to its fixed part (NETLINK_CAP_ACK).
+    // The attributes come after the number and, in an error, after the header of the request without its body
+    // (NETLINK_CAP_ACK).
     let skip = if answer.kind == NLMSG_ERROR { 4 + HEADER_LEN } else { 4 };
     let attributes = NlasIterator::new(answer.body.get(skip..).unwrap_or_default());
     let reason = attributes.flatten().find(|nla| nla.kind() == NLMSGERR_ATTR_MSG).map(|nla| {

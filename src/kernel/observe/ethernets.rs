@@ -1,4 +1,5 @@
-//! Routes of main by links' Ethernets, where another router than the link's gateway may be the next hop.
+//! Routes of main by the Ethernet interfaces of links, where another router than the link's gateway may be the next
+//! hop.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -14,11 +15,11 @@ use crate::model::names::{IfName, TableId};
 use crate::model::observed::{Interface, InterfaceState, RouteBy};
 use crate::model::routing::RouteKind;
 
-/// So many routes are read of main: with a full table an event would take longer than all else. They come by rising
-/// destination, so 10.0.0.0/8 comes early. The subnets of an interface are known by its addresses in any case.
+/// Maximum number of routes that are read of main: a full table would take too long. They come by rising destination,
+/// so 10.0.0.0/8 comes early. The subnets of an interface are known by its addresses, too.
 const READ_LIMIT: usize = 1000;
 
-/// Adds to the interfaces the routes of main by them, if they are Ethernets. Where there is none, nothing is asked.
+/// Adds the routes of main to the interfaces that are Ethernets. Without such an interface no request is sent.
 pub(crate) fn add_routes(socket: &mut Socket, interfaces: &mut BTreeMap<IfName, Interface>) -> Result<(), Error> {
     let mut routes: BTreeMap<u32, Vec<RouteBy>> = BTreeMap::new();
     for interface in interfaces.values().filter(|interface| interface.arp && interface.state != InterfaceState::Down) {
@@ -47,7 +48,7 @@ pub(crate) fn add_routes(socket: &mut Socket, interfaces: &mut BTreeMap<IfName, 
     Ok(())
 }
 
-/// Adds a route to those of its interfaces that are among `routes`.
+/// Adds a route to each of its interfaces that is in `routes`.
 pub(crate) fn add(routes: &mut BTreeMap<u32, Vec<RouteBy>>, message: &[u8]) -> Result<(), socket::Error> {
     let route = Route::parse(message)?;
     let IpNet::V4(to) = route.prefix else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! What the kernel holds, asked for over netlink and put into our own words.
+//! Observes the kernel over netlink, /proc/sys and iptables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,7 +24,7 @@ pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 
-/// Looks at what `scope` names.
+/// Observes what `scope` names.
 pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Error> {
     let mut interfaces = BTreeMap::new();
     let all = sysctl::rp_filter_of_all()?;
@@ -62,8 +62,8 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
     Ok(Observed { interfaces, routes, rules, nexthops, hash_policy, firewall, private_lan })
 }
 
-/// Our chains: over netlink, and by iptables-save only where there are none in `nf_tables`, or where the machine's
-/// iptables is the legacy variant.
+/// The packet filter, over netlink. iptables-save(8) is run only if `nf_tables` has no managed chain, or if the
+/// machine's iptables is the legacy variant.
 pub(crate) fn firewall() -> Result<FoundFirewall, Error> {
     let nft = nftables::found()?;
     if nft.hidden {
@@ -72,7 +72,7 @@ pub(crate) fn firewall() -> Result<FoundFirewall, Error> {
     let usual = iptables::usual_variant();
     let mut found = nft.clone();
     if !nft.any() || usual == Some(Variant::Legacy) {
-        // Without iptables there is nothing of ours; that it is missing is said where it is needed.
+        // Without iptables there are no managed chains. A change reports that it is missing.
         found = iptables::save().unwrap_or_default();
         found.foreign_nat |= nft.foreign_nat;
     }
@@ -84,7 +84,7 @@ pub(crate) fn firewall() -> Result<FoundFirewall, Error> {
     Ok(found)
 }
 
-/// Whether `ip_tables` has tables that can hold chains of ours: seen without running a program.
+/// Whether `ip_tables` has tables that can hold managed chains, without running a program.
 fn has_legacy_tables() -> bool {
     let names = fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
     Table::ALL.iter().any(|table| names.lines().any(|name| name == table.name()))
@@ -105,7 +105,7 @@ fn interface(socket: &mut Socket, name: &IfName, all: Option<u32>) -> Result<Opt
     Ok(Some(Interface { device, state, arp, addresses, routes, group, strict_rp_filter, lax_arp, ignores_linkdown }))
 }
 
-/// A private network that an interface reaches which is not one of `links`.
+/// A private network on an interface that is none of `links`.
 fn private_lan(socket: &mut Socket, links: &BTreeMap<IfName, Interface>) -> Result<Option<Ipv4Net>, Error> {
     for (index, net) in subnets(socket)? {
         if net.addr().is_private() && !links.values().any(|link| link.device.index == index) {
@@ -115,7 +115,7 @@ fn private_lan(socket: &mut Socket, links: &BTreeMap<IfName, Interface>) -> Resu
     Ok(None)
 }
 
-/// What interfaces reach that have more than one neighbour, by their index.
+/// Subnets of interfaces with more than one neighbour, by interface index.
 pub(crate) fn subnets(socket: &mut Socket) -> Result<Vec<(u32, Ipv4Net)>, Error> {
     let mut request = AddressMessage::default();
     request.header.family = AddressFamily::Inet;
@@ -137,13 +137,13 @@ fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<Address>, Error> {
     request.header.family = AddressFamily::Inet;
     request.header.index = index;
     match socket.list(RTM_GETADDR, &request, |body| Ok(address(&parse(body)?, index))) {
-        // The interface went in between: ENODEV.
+        // The interface has gone meanwhile: ENODEV.
         Err(e) if e.is_gone() => Ok(Vec::new()),
         done => done.map_err(read("addresses")),
     }
 }
 
-/// The address that a message says, if it is one of the interface of that index.
+/// The address in a message, if it is of the interface with this index.
 fn address(message: &AddressMessage, index: u32) -> Option<Address> {
     let (mut local, mut peer) = (None, None);
     for attribute in &message.attributes {
@@ -161,8 +161,8 @@ fn address(message: &AddressMessage, index: u32) -> Option<Address> {
     Some(Address { local: HostAddr::new(local.or(peer)?).ok()?, reaches: reaches.trunc() })
 }
 
-/// What the interface of that index is called now.
+/// The current name of the interface with this index.
 fn name_of(socket: &mut Socket, index: u32) -> Result<Option<IfName>, Error> {
-    // A name that no configuration can say is none of a link.
+    // A name that a configuration cannot contain is no link's.
     Ok(interface::by_index(socket, index)?.and_then(|found| found.name.parse().ok()))
 }

@@ -12,7 +12,7 @@ use crate::kernel::netlink::socket::Socket;
 use crate::model::names::{HostAddr, Weight};
 use crate::model::routing::{Device, FoundNextHop, Member, NextHop, NexthopKind, NexthopObject};
 
-/// All nexthop objects by id; `None`: the kernel knows of no such thing.
+/// All nexthop objects by id; `None`: the kernel does not support them.
 pub(crate) fn nexthops(socket: &mut Socket, devices: &Devices) -> Result<Option<BTreeMap<u32, NexthopObject>>, Error> {
     match socket.list(RTM_GETNEXTHOP, &NexthopMessage::dump(), |body| Ok(nexthop(&parse(body)?, devices))) {
         // Before Linux 5.3.
@@ -35,7 +35,7 @@ pub(crate) fn nexthop(message: &NexthopMessage, devices: &Devices) -> Option<(u3
     Some((message.id()?, NexthopObject { protocol, kind: kind.unwrap_or(NexthopKind::Other) }))
 }
 
-/// Whether it has nothing that we never write.
+/// Whether all its attributes are among those that multihome writes.
 fn is_plain(message: &NexthopMessage) -> bool {
     use NexthopAttribute::{Gateway, Group, GroupType, Id, Oif, OpFlags};
     message.attributes.iter().all(|attribute| {

@@ -18,7 +18,7 @@ use crate::model::observed::Interface;
 use crate::model::routing::{Device, FoundNextHop, FoundRoute, FoundTarget, NextHop, RouteKind, WeightedNextHop};
 use crate::model::sh::quoted;
 
-/// Names of devices by index: those of the scope, and others as they turn up in routes.
+/// Devices by index: those of the scope, and the names of others in routes.
 pub(crate) struct Devices {
     known: HashMap<u32, Device>,
     others: HashMap<u32, String>,
@@ -41,8 +41,8 @@ impl Devices {
     }
 }
 
-/// The default routes of a table. They come first in a dump, since the kernel walks its trie by
-/// rising destination (`fib_table_dump()`): the rest of the table is never read.
+/// The default routes of a table. They come first in a dump, since the kernel walks its trie by rising destination
+/// (`fib_table_dump()`); the rest of the table is not read.
 pub(crate) fn defaults(
     socket: &mut Socket,
     table: TableId,
@@ -57,10 +57,10 @@ pub(crate) fn defaults(
     Ok(())
 }
 
-/// Adds the body of a message if it is a default route of the table; breaks off behind the last that can be.
+/// Adds the body of a message if it is a default route of the table; breaks off behind the last possible one.
 fn add_default(all: &mut Vec<Vec<u8>>, body: &[u8], table: TableId) -> Result<ControlFlow<()>, socket::Error> {
     let route = Route::parse(body)?;
-    // 0.0.0.0/1, as VPNs write it, stands on the same leaf of the trie as 0.0.0.0/0.
+    // 0.0.0.0/1, which VPNs add, is on the same leaf of the trie as 0.0.0.0/0.
     if !route.prefix.addr().is_unspecified() {
         return Ok(ControlFlow::Break(()));
     }
@@ -70,7 +70,8 @@ fn add_default(all: &mut Vec<Vec<u8>>, body: &[u8], table: TableId) -> Result<Co
     Ok(ControlFlow::Continue(()))
 }
 
-/// The IPv4 routes of a table, by rising destination, and others: before Linux 4.20 the kernel filters by no table.
+/// The IPv4 routes of a table, by rising destination. Before Linux 4.20 the kernel does not filter, and `each` sees
+/// other tables, too.
 pub(crate) fn dump<S: Default>(
     socket: &mut Socket,
     table: TableId,
@@ -81,13 +82,13 @@ pub(crate) fn dump<S: Default>(
     request.header.address_family = AddressFamily::Inet;
     request.attributes.push(RouteAttribute::Table(table.get()));
     match socket.dump(RTM_GETROUTE, &request, restart, each) {
-        // No route has ever been put into this table: ENOENT.
+        // There has never been a route in this table: ENOENT.
         Err(e) if e.is_gone() => Ok(S::default()),
         done => done.map_err(read("routes")),
     }
 }
 
-/// Asks for the names of devices of a route that are no link's, for messages.
+/// Looks up the names of a route's devices that are no link's, for messages.
 fn learn_names(socket: &mut Socket, route: &Route<'_>, devices: &mut Devices) -> Result<(), Error> {
     for FoundNextHop { device, .. } in route.hops() {
         if devices.get(device).is_some() || devices.others.contains_key(&device) {
@@ -113,7 +114,7 @@ pub(crate) fn route(found: &Route<'_>, devices: &Devices) -> FoundRoute {
     FoundRoute { table: found.table, metric: found.metric, protocol: found.protocol, target }
 }
 
-/// A next hop, if it is one that we could have written.
+/// `None`: multihome could not have written it.
 fn next_hop(hop: FoundNextHop, devices: &Devices) -> Option<WeightedNextHop> {
     let gateway = match hop.gateway {
         None => None,
@@ -124,7 +125,7 @@ fn next_hop(hop: FoundNextHop, devices: &Devices) -> Option<WeightedNextHop> {
     Some(WeightedNextHop { next_hop, weight: Weight::new(hop.weight).ok()? })
 }
 
-/// A route that we could not have written.
+/// A route that multihome could not have written.
 fn other(found: &Route<'_>, names: &Devices) -> FoundTarget {
     let hops: Vec<_> = found.hops().collect();
     let mut text = String::new();

@@ -12,15 +12,15 @@ use crate::kernel::netlink::socket::Socket;
 use crate::model::names::{Family, TableId};
 use crate::model::routing::{Action, FoundRule, FwMark, More, PortRange, Rule, Selector, UidRange};
 
-/// All rules of a family, in the kernel's order; of `AddressFamily::Unspec` those of both by one dump: a kernel without
-/// IPv6 has none of it. The request is its header only: what the strict check of `fib_nl_dumprule()` accepts.
+/// All rules of a family, in the kernel's order; of both families for `AddressFamily::Unspec`, also on a kernel without
+/// IPv6. The request consists of the header only, as the strict check of `fib_nl_dumprule()` demands.
 pub(crate) fn rules(socket: &mut Socket, family: AddressFamily) -> Result<Vec<FoundRule>, Error> {
     let mut request = RuleMessage::default();
     request.header.family = family;
     socket.list(RTM_GETRULE, &request, |body| Ok(rule(&parse(body)?))).map_err(read("rules"))
 }
 
-/// A rule; `None`: of multicast routing.
+/// `None`: a rule of multicast routing.
 pub(crate) fn rule(message: &RuleMessage) -> Option<FoundRule> {
     let header = &message.header;
     let family = match header.family {
@@ -32,7 +32,8 @@ pub(crate) fn rule(message: &RuleMessage) -> Option<FoundRule> {
     let (mut priority, mut protocol, mut target) = (0, 0, None);
     let (mut suppress_prefixlength, mut mark, mut mark_mask) = (None, None, None);
     let mut selector = Selector::default();
-    // That the interface of `iif`, or the target of a guard, is not there now changes nothing about what the rule says.
+    // These flags say that the interface of `iif` or the target of `goto` does not exist now. They do not change the
+    // rule.
     let flags = header.flags - RuleFlags::IifDetached - RuleFlags::OifDetached - RuleFlags::Unresolved;
     let mut more = More {
         invert: flags.contains(RuleFlags::Invert),
@@ -46,7 +47,7 @@ pub(crate) fn rule(message: &RuleMessage) -> Option<FoundRule> {
             RuleAttribute::Protocol(p) => protocol = (*p).into(),
             RuleAttribute::Table(n) => table = *n,
             RuleAttribute::Goto(n) => target = Some(*n),
-            // The kernel always says something; -1 stands for nothing.
+            // The kernel always sends it; -1 means none.
             RuleAttribute::SuppressPrefixLen(n) => suppress_prefixlength = Some(*n).filter(|n| *n != u32::MAX),
             RuleAttribute::SuppressIfGroup(n) => more.suppress_ifgroup = Some(*n).filter(|n| *n != u32::MAX),
             RuleAttribute::Source(addr) => selector.from = IpNet::new(*addr, header.src_len).ok(),
@@ -64,13 +65,13 @@ pub(crate) fn rule(message: &RuleMessage) -> Option<FoundRule> {
             RuleAttribute::DestinationPortRange(r) => selector.dport = Some(PortRange { start: r.start, end: r.end }),
             RuleAttribute::TunId(id) => more.tun_id = Some(*id),
             RuleAttribute::L3MDev(on) => more.l3mdev = *on,
-            // It changes what is counted, not where packets go.
+            // It affects accounting, not routing.
             RuleAttribute::Realm(_) => more.harmless = true,
             RuleAttribute::Other(nla) => other(nla, &mut selector, &mut more),
             newer => more.unknown.push(newer.kind()),
         }
     }
-    // The kernel says no value where it is 0, and no mask where it is full.
+    // The kernel leaves out a value of 0 and a full mask.
     if mark.is_some() || mark_mask.is_some() {
         selector.fwmark = Some(FwMark { value: mark.unwrap_or(0), mask: mark_mask.unwrap_or(u32::MAX) });
     }
@@ -80,7 +81,7 @@ pub(crate) fn rule(message: &RuleMessage) -> Option<FoundRule> {
     Some(FoundRule { rule: Rule { priority, family, selector, action }, protocol, more })
 }
 
-/// What a rule does: `lookup`, if it looks up a table.
+/// The action of a rule; `lookup` if it looks up a table.
 fn action(action: RuleAction, lookup: Action, target: Option<u32>) -> Action {
     match (action, target) {
         (RuleAction::ToTable, _) => lookup,
@@ -97,8 +98,7 @@ fn action(action: RuleAction, lookup: Action, target: Option<u32>) -> Action {
 fn other(nla: &DefaultNla, selector: &mut Selector, more: &mut More) {
     let mut value = vec![0; nla.value_len()];
     nla.emit_value(&mut value);
-    // `struct fib_rule_port_range` and its masks are in the host's byte order. A full mask says no more than none:
-    // Linux 6.15 gives it with every single port.
+    // Port masks are in the host's byte order. A full mask means none: Linux 6.15 sends it with every single port.
     let ports = |mask: &[u8; 2]| Some(u16::from_ne_bytes(*mask)).filter(|mask| *mask != u16::MAX);
     match (nla.kind(), &value[..]) {
         (FRA_DSCP, [dscp]) => selector.dscp = Some(*dscp),

@@ -1,4 +1,4 @@
-//! Notices of the kernel as they come: devices that go, addresses that appear.
+//! Waiting for the removal of an interface, by the kernel's notices.
 
 use std::io;
 use std::time::Instant;
@@ -19,12 +19,12 @@ use crate::model::names::IfName;
 
 const GROUPS: u32 = RTMGRP_LINK | RTMGRP_IPV4_IFADDR;
 
-/// Why there is nothing to watch with.
+/// Why notices cannot be received.
 #[derive(Debug, Error)]
 #[error("cannot watch interfaces: {0}")]
 pub struct Error(#[from] io::Error);
 
-/// A subscription, from the moment it is made: what happens before it is waited for is not lost.
+/// A subscription. Notices between subscribing and waiting are not lost.
 pub struct Watch {
     runtime: tokio::runtime::Runtime,
     socket: TokioSocket,
@@ -32,7 +32,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Subscribes, and takes SIGTERM over from here on.
+    /// Subscribes, and handles SIGTERM from here on.
     pub(crate) fn subscribe() -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let entered = runtime.enter();
@@ -43,9 +43,9 @@ impl Watch {
         Ok(Self { runtime, socket, terminate })
     }
 
-    /// Waits until `wait`, about `interface`, has its outcome.
+    /// Waits for the outcome of `wait`, which is about `interface`.
     pub fn wait(mut self, wait: &Wait, interface: &IfName, index: u32) -> Result<WaitOutcome, Error> {
-        // Gone before we subscribed: then no notice will come.
+        // The interface may have gone before the subscription, without a notice.
         let mut notices = vec![look(interface, index)?];
         loop {
             if let Some(outcome) = notices.iter().find_map(|notice| wait.notice(*notice)) {
@@ -64,7 +64,7 @@ impl Watch {
             notices = match self.runtime.block_on(async { tokio::time::timeout(left, next).await }) {
                 Err(_) => return Ok(WaitOutcome::TimedOut),
                 Ok(Ok(notices)) => notices,
-                // ENOBUFS: so much happened that some notices were dropped.
+                // ENOBUFS: some notices were lost.
                 Ok(Err(e)) if e.raw_os_error() == Some(libc::ENOBUFS) => vec![look(interface, index)?],
                 Ok(Err(e)) => return Err(e.into()),
             };
@@ -72,14 +72,14 @@ impl Watch {
     }
 }
 
-/// Looks for itself where notices may be missing.
+/// Checks whether the interface exists, since notices may have been lost.
 fn look(interface: &IfName, index: u32) -> Result<Notice, Error> {
     let found = interface::by_name(&mut Socket::open()?, interface).map_err(io::Error::other)?;
     Ok(Notice::Overrun { exists: found.is_some_and(|found| found.index == index) })
 }
 
-/// The notices in a datagram. Both kinds of message begin with family and, four bytes on, index
-/// (`struct ifinfomsg`, `struct ifaddrmsg`); nothing more is read of them.
+/// The notices in a datagram. Both kinds of message begin with the family and, four bytes on, the index (`struct
+/// ifinfomsg`, `struct ifaddrmsg`).
 fn read(datagram: &[u8]) -> Vec<Notice> {
     let mut notices = Vec::new();
     let mut rest = datagram;
@@ -88,7 +88,7 @@ fn read(datagram: &[u8]) -> Vec<Notice> {
         let Some(&[family, _, _, _, ref index @ ..]) = message.body.first_chunk::<8>() else { continue };
         let index = u32::from_ne_bytes(*index);
         match (message.kind, family) {
-            // In another family it is a port that leaves its bridge.
+            // In another family the message is about a port that leaves its bridge.
             (RTM_DELLINK, 0) => notices.push(Notice::Removed { index }),
             (RTM_NEWADDR, _) => notices.push(Notice::AddressAdded { index }),
             _ => {}

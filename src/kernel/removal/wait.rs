@@ -1,35 +1,35 @@
-//! Waiting out the race at the end of `mh-ip-down`: pppd runs it before the device is gone, and
-//! how long that takes is the modem's affair. A state machine with the clock handed in.
+//! The wait of `mh-ip-down` for the removal of its interface: pppd runs the hook before that, and the modem decides how
+//! long it takes. A state machine; the caller passes the time.
 
 use std::time::{Duration, Instant};
 
-/// Something that happened while waiting.
+/// Something that happens during the wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
     /// An interface was unregistered (`RTM_DELLINK`).
     Removed { index: u32 },
     /// An interface got an IPv4 address (`RTM_NEWADDR`).
     AddressAdded { index: u32 },
-    /// Notices were lost; `exists` says whether the interface is there after all.
+    /// Notices were lost; `exists`: whether the interface still exists.
     Overrun { exists: bool },
-    /// Somebody wants us to end: pppd sends SIGTERM when it exits itself.
+    /// SIGTERM: pppd sends it when it exits.
     Terminated,
 }
 
-/// Why waiting ended.
+/// Why the wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitOutcome {
-    /// The device is gone, and the kernel has flushed what led by it.
+    /// The interface is gone, and the kernel has removed its routes.
     Removed,
-    /// The line is back on the same device. Its ip-up waits for us to end.
+    /// The interface has an address again. pppd runs ip-up only after this hook has ended.
     Restored,
-    /// Whoever called us will not wait any longer.
+    /// The caller has sent SIGTERM.
     Terminated,
-    /// The device outlived the deadline: a renegotiation, `demand`, or a call by hand.
+    /// The interface still existed at the deadline: a renegotiation, `demand`, or a call by hand.
     TimedOut,
 }
 
-/// Waits for the end of one device.
+/// The wait for one interface.
 #[derive(Debug)]
 pub struct Wait {
     index: u32,
@@ -37,19 +37,19 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// Waits from `now` for at most `timeout` for interface `index` to go.
+    /// A wait from `now`, for at most `timeout`, for the removal of the interface `index`.
     pub fn new(index: u32, now: Instant, timeout: Duration) -> Self {
-        // A timeout beyond what the clock can say is as good as a year.
+        // A year, if the clock cannot represent the deadline.
         let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_hours(365 * 24));
         Self { index, deadline }
     }
 
-    /// How long to wait for the next notice at `now`; `None`: the deadline has passed.
+    /// Time left at `now`; `None`: the deadline has passed.
     pub(crate) fn remaining(&self, now: Instant) -> Option<Duration> {
         self.deadline.checked_duration_since(now).filter(|left| !left.is_zero())
     }
 
-    /// What a notice means: `None`, wait on.
+    /// The outcome after a notice; `None`: the wait goes on.
     pub fn notice(&self, notice: Notice) -> Option<WaitOutcome> {
         match notice {
             Notice::Removed { index } if index == self.index => Some(WaitOutcome::Removed),

@@ -1,4 +1,4 @@
-//! What the kernel should hold for a configuration and the links that are up. Pure.
+//! The desired state of the kernel, from the configuration and the live links. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,29 +12,29 @@ use crate::model::observed::Observed;
 use crate::model::routing::{DefaultRoute, FoundRule, Member, NextHop, Rule, Target, WeightedNextHop};
 use crate::reconcile::link_state::LiveLink;
 
-/// What the kernel should hold.
+/// The desired state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
-    /// Interfaces of links that have routes: their reverse path filter has to be loose, and lookups have to pass over
-    /// their routes while they have no carrier.
+    /// Interfaces of links that have routes. Their reverse path filter must be loose, and lookups must skip their
+    /// routes while they have no carrier.
     pub interfaces: Vec<IfName>,
-    /// `net.ipv4.fib_multipath_hash_policy`; `None`: whatever it is.
+    /// `net.ipv4.fib_multipath_hash_policy`; `None`: unchanged.
     pub hash_policy: Option<u8>,
-    /// Default routes: those of the links' tables, then main's: the spares, which carry whatever becomes of those
-    /// after them, first those that carry, then those of the tiers.
+    /// Default routes in the order of creation: those of the links' tables; then in main the spares, those with carrier
+    /// first; then the tiers. The spares carry while the tiers change.
     pub routes: Vec<DefaultRoute>,
     /// Whether an uplink can carry traffic now.
     pub carries: bool,
     pub nexthops: BTreeMap<u32, NextHop>,
     /// Nexthop groups by id, members sorted by id.
     pub groups: BTreeMap<u32, Vec<Member>>,
-    /// Rules in their order, each its own.
+    /// Sorted, without duplicates.
     pub rules: Vec<Rule>,
-    /// Priorities of the rules that kill switches are made of: no route is made before them.
+    /// Priorities of the rules of kill switches, which must be added before any route.
     pub kill_switches: BTreeSet<u32>,
 }
 
-/// How the default routes of main are made.
+/// How main's default routes are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DefaultRouteMode {
     Objects,
@@ -42,7 +42,7 @@ pub enum DefaultRouteMode {
 }
 
 impl Desired {
-    /// What `config` wants while `live` are the links that have routes.
+    /// The desired state for `live`, the links that have routes.
     pub fn new(config: &Config, live: &[LiveLink<'_>], mode: DefaultRouteMode) -> Self {
         let mut desired = Self {
             interfaces: live.iter().map(|l| l.next_hop.device.name.clone()).collect(),
@@ -54,7 +54,7 @@ impl Desired {
         for l in live {
             desired.routes.push(plain(l.link.table, 0, l));
         }
-        // Those that carry come first: where two change places, the one that is left until then may be dead.
+        // Those with carrier come first: if two exchange their metrics, the old one may be dead.
         for carrier in [true, false] {
             for (link, metric) in spares(config) {
                 let routed = live.iter().find(|l| l.link.name == link.name && l.carrier == carrier);
@@ -63,7 +63,7 @@ impl Desired {
         }
         for (tier, mut members) in tiers(live) {
             if mode == DefaultRouteMode::Objects {
-                // The kernel takes no object without carrier.
+                // The kernel refuses an object without carrier.
                 members.retain(|(l, _)| l.carrier);
                 if members.is_empty() {
                     continue;
@@ -79,7 +79,7 @@ impl Desired {
         desired
     }
 
-    /// The same for the kernel that was observed, which may have no IPv6.
+    /// Without IPv6 rules, if the observed kernel has no IPv6.
     #[must_use]
     pub(crate) fn as_known_to(mut self, observed: &Observed) -> Self {
         if !observed.has_ipv6() {
@@ -88,12 +88,12 @@ impl Desired {
         self
     }
 
-    /// The index in `rules` of a found rule. There can be thousands of both, so it is not looked for one by one.
+    /// The index of an observed rule in `rules`, by binary search: there can be thousands of both.
     pub(crate) fn index_of(&self, found: &FoundRule) -> Option<usize> {
         self.rules.binary_search(&found.rule).ok().filter(|_| found.is_complete())
     }
 
-    /// The rules without which each policy does not do what it says: its own, in both families, and its guards.
+    /// The rules that each policy needs: its own, in both families, and its guards.
     pub(crate) fn policy_rules<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = Vec<&'a Rule>> {
         config.policies.iter().zip(config.policy_priorities()).map(|(policy, priorities)| {
             let mut all: Vec<_> =
@@ -129,13 +129,13 @@ impl Desired {
     }
 }
 
-/// A default route by one link alone.
+/// A default route by one link.
 fn plain(table: TableId, metric: u32, l: &LiveLink<'_>) -> DefaultRoute {
     let next_hop = WeightedNextHop { next_hop: l.next_hop.clone(), weight: Weight::default() };
     DefaultRoute { table, metric, target: Target::NextHops(vec![next_hop]) }
 }
 
-/// The target of a tier's default route without nexthop objects.
+/// The target of a tier's default route in multipath mode.
 fn multipath(members: &[(&LiveLink<'_>, Weight)]) -> Target {
     let mut next_hops = Vec::with_capacity(members.len());
     for (l, weight) in members {
@@ -145,14 +145,14 @@ fn multipath(members: &[(&LiveLink<'_>, Weight)]) -> Target {
     Target::NextHops(next_hops)
 }
 
-/// Uplinks and the metrics of their spares, whatever is up: those of a lower tier first, then by position.
+/// All uplinks and the metrics of their spares: by tier, then by position.
 pub fn spares(config: &Config) -> impl Iterator<Item = (&Link, u32)> {
     let mut uplinks: Vec<_> = config.uplinks().collect();
     uplinks.sort_by_key(|uplink| uplink.tier());
     (0..).zip(uplinks).map(|(rank, uplink)| (uplink, config.settings.numbers.metric_of_spare(rank)))
 }
 
-/// Ids of nexthop objects that `config` can need, whatever is up.
+/// All ids of nexthop objects that `config` can need.
 pub(crate) fn nexthop_ids(config: &Config) -> BTreeSet<u32> {
     let numbers = config.settings.numbers;
     let mut ids = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! The rules that the kernel should hold: marks, main without its default, addresses, policies. Pure.
+//! The desired rules: marks, main without its default route, sources, policies. Pure.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -14,7 +14,7 @@ use crate::reconcile::link_state::LiveLink;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
-/// All rules in their order, and the priorities of those that kill switches are made of.
+/// All rules, sorted, and the priorities of the rules of kill switches.
 pub(super) fn rules(config: &Config, live: &[LiveLink<'_>]) -> (Vec<Rule>, BTreeSet<u32>) {
     let numbers = config.settings.numbers;
     let sources = sources(config, live);
@@ -53,12 +53,12 @@ pub(super) fn rules(config: &Config, live: &[LiveLink<'_>]) -> (Vec<Rule>, BTree
         rules.push(main(Family::V6, numbers.main_rule()));
     }
     if !kill_switches.is_empty() {
-        // Or they would cut off what main knows better than its default.
+        // Otherwise kill switches would cut off the more specific routes of main.
         kill_switches.insert(numbers.main_rule());
     }
     rules.extend(sources.into_iter().chain(guards).chain(ipv6));
     rules.sort();
-    // Two policies may have one selector, and so one guard.
+    // Two policies may have the same selector, and so the same guard.
     rules.dedup();
     (rules, kill_switches)
 }
@@ -68,7 +68,7 @@ fn lookup(priority: u32, selector: Selector, table: TableId) -> Rule {
     Rule { priority, family: Family::V4, selector, action }
 }
 
-/// Whatever main knows better than its default wins over what follows.
+/// The rule that looks up main without its default route.
 fn main(family: Family, priority: u32) -> Rule {
     let action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: Some(0) };
     Rule { priority, family, selector: Selector::default(), action }
@@ -78,9 +78,9 @@ fn unreachable(family: Family, priority: u32, selector: Selector) -> Rule {
     Rule { priority, family, selector, action: Action::Unreachable }
 }
 
-/// The rules of the links' marks.
+/// The mark rules.
 fn marks(config: &Config) -> Vec<Rule> {
-    // Tunnels first: a packet whose mark names several links goes by the tunnel among them.
+    // Tunnels first: a packet whose mark has the bits of several links goes by the tunnel among them.
     let (uplinks, tunnels): (Vec<_>, Vec<_>) = config.links.iter().partition(|link| link.is_uplink());
     let mut rules = Vec::with_capacity(config.links.len());
     for (order, link) in (0..).zip(tunnels.into_iter().chain(uplinks)) {
@@ -91,11 +91,11 @@ fn marks(config: &Config) -> Vec<Rule> {
     rules
 }
 
-/// The rules of the uplinks' addresses.
+/// The source rules.
 fn sources(config: &Config, live: &[LiveLink<'_>]) -> Vec<Rule> {
-    // A socket whose address was chosen by the default route, and whose packets the administrator's
-    // firewall then marks for a policy, is not bound to that address: without this the rule of the
-    // address would take them before the policy (ip_route_me_harder() looks up with the source).
+    // If the default route has chosen the address of a socket, and the administrator's firewall then marks its packets
+    // for a policy, the socket is not bound to that address. Without this selector the source rule would match before
+    // the policy (`ip_route_me_harder()` looks up with the source).
     let own_marks = config.policies.iter().filter_map(|p| p.fwmark).fold(0, |all, mark| all | mark.value);
     let fwmark = (own_marks != 0).then_some(FwMark { value: 0, mask: own_marks });
     let mut rules = Vec::new();
@@ -110,22 +110,22 @@ fn sources(config: &Config, live: &[LiveLink<'_>]) -> Vec<Rule> {
     rules
 }
 
-/// Whether more than one uplink has the address. Two modems may give the same: then it says nothing, and the first
+/// Whether more than one uplink has the address, as behind two modems of the same kind. With a source rule the first
 /// uplink would get all of the server's own packets.
 fn is_shared(local: HostAddr, live: &[LiveLink<'_>]) -> bool {
     live.iter().filter(|l| l.link.is_uplink() && l.local == Some(local)).count() > 1
 }
 
-/// Whether packets of a kill switch can match one of the rules of addresses, which come before policies.
+/// Whether packets of a kill switch can match a source rule, which comes before the policies.
 fn can_be_bound(selector: &Selector, sources: &[Rule]) -> bool {
-    // Those leave out what bears a mark of a policy. What comes in by an interface with an address of ours is a
-    // martian (fib_validate_source()).
+    // Source rules do not match marks of policies. A packet that comes in with a source address of this host is a
+    // martian (`fib_validate_source()`).
     let is_own = selector.fwmark.is_none() && selector.iif.as_ref().is_none_or(|iif| iif.as_str() == "lo");
     let mut locals = sources.iter().filter_map(|rule| rule.selector.from);
     is_own && selector.from.is_none_or(|net| locals.any(|local| net.contains(&local)))
 }
 
-/// What leads a kill switch's packets past the rules of addresses, to the policies, which they meet in their order.
+/// The rule that leads a kill switch's packets past the source rules, to the first policy.
 pub(super) fn guard(config: &Config, selector: &Selector) -> Rule {
     Rule {
         priority: config.settings.numbers.guard_rule(selector),
@@ -135,7 +135,7 @@ pub(super) fn guard(config: &Config, selector: &Selector) -> Rule {
     }
 }
 
-/// What the selector is in IPv6; nothing where it names addresses, which are IPv4's.
+/// The selector for IPv6; `None`: it has IPv4 addresses.
 fn in_ipv6(selector: &Selector) -> Option<Selector> {
     let proto = selector.proto.map(|proto| if proto == ICMP { ICMPV6 } else { proto });
     (selector.from.is_none() && selector.to.is_none()).then(|| Selector { proto, ..selector.clone() })
@@ -154,13 +154,13 @@ pub fn selectors(policy: &Policy) -> Vec<Selector> {
     all
 }
 
-/// The prefix, unless it matches everything: the kernel keeps no such selector.
+/// The prefix, unless it matches everything: the kernel does not store such a selector.
 fn prefix(net: Ipv4Net) -> Option<IpNet> {
     let is_everything = net.prefix_len() == 0 && net.addr() == Ipv4Addr::UNSPECIFIED;
     if is_everything { None } else { Some(IpNet::V4(net)) }
 }
 
-/// Multiplies `all` by `values`; an empty list leaves it as it is.
+/// Replaces `all` by its cartesian product with `values`; an empty list changes nothing.
 fn multiply<T>(all: &mut Vec<Selector>, values: &[T], set: impl Fn(&mut Selector, &T)) {
     if values.is_empty() {
         return;

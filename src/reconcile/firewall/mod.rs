@@ -1,4 +1,4 @@
-//! The batches of iptables-restore(8) that make our chains of the packet filter what they should be. Pure.
+//! The input of iptables-restore(8) that leads from the observed to the desired managed chains. Pure.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ mod sticky;
 
 pub(crate) use render::{device_groups, misgrouped, rulesets, unmasqueraded};
 
-/// What makes `wanted` of `found`. A table that `wanted` does not name loses what it has of ours.
+/// The batches that lead from `found` to `wanted`. Tables that are not in `wanted` lose their managed chains.
 pub(crate) fn batches(wanted: &[Ruleset], found: &FoundFirewall) -> Vec<Batch> {
     let nothing = FoundChains::new();
     let mut batches = Vec::new();
@@ -19,7 +19,7 @@ pub(crate) fn batches(wanted: &[Ruleset], found: &FoundFirewall) -> Vec<Batch> {
         let ruleset = wanted.iter().find(|ruleset| ruleset.table == table);
         batches.extend(batch(Variant::Usual, table, ruleset, found.tables.get(&table).unwrap_or(&nothing)));
     }
-    // Last, so that there is no time without any.
+    // Last, so that one of the variants always has the rules.
     if let Some(leftover) = &found.leftover {
         batches
             .extend(leftover.tables.iter().filter_map(|(table, found)| batch(leftover.variant, *table, None, found)));
@@ -38,7 +38,7 @@ fn batch(variant: Variant, table: Table, wanted: Option<&Ruleset>, found: &Found
         return None;
     }
     let mut text = format!("*{}\n", table.name());
-    // Writing to a String cannot fail. With --noflush a chain that is named is emptied, or made.
+    // Writing to a String cannot fail. With --noflush, naming a chain creates or empties it.
     for chain in chains {
         let _ = writeln!(text, ":{} - [0:0]", chain.name);
     }
@@ -56,7 +56,7 @@ fn batch(variant: Variant, table: Table, wanted: Option<&Ruleset>, found: &Found
             let _ = writeln!(text, "-A {hook} -j {}", chain.name);
         }
     }
-    // They may lead to one another.
+    // They may jump to one another, so all are emptied first.
     for name in &unwanted {
         unhook(&mut text, name, found);
         let _ = writeln!(text, "-F {name}");
@@ -69,7 +69,7 @@ fn batch(variant: Variant, table: Table, wanted: Option<&Ruleset>, found: &Found
     Some(Batch { variant, table, text, by_group })
 }
 
-/// Whether all rules of the chain are there, as they are wanted.
+/// Whether the observed chain has all its desired rules.
 fn is_complete(chain: &Chain, fingerprint: Option<Fingerprint>, found: &FoundChains) -> bool {
     let rules = found.get(&chain.name).map(Vec::as_slice).unwrap_or_default();
     let found_fingerprint =
@@ -84,7 +84,7 @@ fn unhook(text: &mut String, name: &str, found: &FoundChains) {
     }
 }
 
-/// Where there are jumps to a chain: kernel's chain, and the jump's index in it.
+/// The jumps to a chain: built-in chain, and index in it.
 fn hooks<'a>(name: &str, found: &'a FoundChains) -> Vec<(&'a str, usize)> {
     let mut hooks = Vec::new();
     for (base, rules) in found.iter().filter(|(base, _)| !is_ours(base)) {
@@ -97,7 +97,7 @@ fn hooks<'a>(name: &str, found: &'a FoundChains) -> Vec<(&'a str, usize)> {
     hooks
 }
 
-/// Whether there is the one jump to the chain that there should be, in its place, and no other.
+/// Whether exactly the desired jump to the chain exists, in the right place.
 fn is_hooked(chain: &Chain, found: &FoundChains) -> bool {
     match (chain.hook, &hooks(&chain.name, found)[..]) {
         (None, []) => true,

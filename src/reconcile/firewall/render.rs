@@ -1,4 +1,4 @@
-//! What our chains should be for a configuration. Pure.
+//! The desired managed chains and device groups. Pure.
 
 use std::collections::BTreeMap;
 
@@ -14,18 +14,18 @@ use crate::model::routing::Device;
 use crate::reconcile::link_state::LiveLink;
 use crate::state::records::LinkRecords;
 
-/// Nets behind a link's own Ethernet are told apart up to this number, since each is a rule: more routes by another
-/// router than that are its business, and there is a default route for it.
+/// Maximum number of networks behind a link's Ethernet that get rules of their own. A router with more routes than that
+/// should have a default route to it.
 pub(crate) const SEGMENT_NETWORK_LIMIT: usize = 100;
 
-/// A link as rules speak of it.
+/// A link, and how rules match it.
 pub(super) struct MatchedLink<'a> {
     pub(super) configured: &'a Link,
     pub(super) known_by: LinkMatch,
     pub(super) gateway: Option<HostAddr>,
-    /// What main reaches by its interface otherwise than by its gateway.
+    /// Networks that main reaches by its interface without its gateway.
     pub(super) segment_networks: Vec<Ipv4Net>,
-    /// Its own addresses among these.
+    /// Addresses of its interface in these networks.
     pub(super) own: Vec<HostAddr>,
 }
 
@@ -34,13 +34,13 @@ fn group(config: &Config, link: &Link) -> u32 {
     config.settings.numbers.link_group(link.position)
 }
 
-/// Whether we may give the device of this group another: it has none, or one of ours.
+/// Whether the group of a device may be changed: it is 0 or managed.
 fn is_free(config: &Config, found: u32) -> bool {
     found == 0 || config.settings.numbers.link_groups().contains(&found)
 }
 
-/// Of the devices in groups of ours those whose group is not that of a link which they are, by record or by name:
-/// their link has left the configuration, or is on another interface now, and the group may mean another link.
+/// The devices in a managed group that do not belong to the link of the group: their link has left the configuration,
+/// or is on another interface now.
 pub(crate) fn misgrouped(
     config: &Config,
     records: &LinkRecords,
@@ -57,7 +57,7 @@ pub(crate) fn misgrouped(
     misgrouped
 }
 
-/// Whether a link is on the device: where it is up, that alone; else by record or by name.
+/// Whether a link is on the device: by its next hop if it is up, otherwise by record or by name.
 fn is_on(link: &Link, device: &Device, records: &LinkRecords, routed: &[LiveLink<'_>]) -> bool {
     if let Some(l) = routed.iter().find(|l| l.link.name == link.name) {
         return l.next_hop.device.index == device.index;
@@ -65,8 +65,8 @@ fn is_on(link: &Link, device: &Device, records: &LinkRecords, routed: &[LiveLink
     link.interface == device.name || records.get(&link.name).is_some_and(|record| record.index == device.index)
 }
 
-/// Live uplinks by which packets of a private network behind us would leave with their own source,
-/// which no provider takes: such a network is there, and nobody at all rewrites sources.
+/// Live uplinks by which packets of a private network would leave with a private source address, which providers drop:
+/// no rule rewrites it, managed or foreign.
 pub(crate) fn unmasqueraded<'a>(live: &[LiveLink<'a>], observed: &Observed) -> Vec<&'a Link> {
     if observed.private_lan.is_none() || observed.firewall.foreign_nat {
         return Vec::new();
@@ -74,8 +74,8 @@ pub(crate) fn unmasqueraded<'a>(live: &[LiveLink<'a>], observed: &Observed) -> V
     live.iter().map(|l| l.link).filter(|link| link.is_uplink() && !link.masquerade).collect()
 }
 
-/// Interfaces of live links and the device groups that they should be in, where they are not yet; none if links are
-/// known `by_name`.
+/// The interfaces of live links whose device group must change, with the new group; none if rules match links
+/// `by_name`.
 pub(crate) fn device_groups(
     config: &Config,
     live: &[LiveLink<'_>],
@@ -97,8 +97,7 @@ pub(crate) fn device_groups(
     groups
 }
 
-/// What both tables should hold, with links known `by_name` or by device group; nothing at all with
-/// `firewall = "none"`.
+/// The desired chains of both tables, which match links `by_name` or by device group; `None` with `firewall = "none"`.
 pub(crate) fn rulesets(
     config: &Config,
     live: &[LiveLink<'_>],
@@ -116,8 +115,7 @@ pub(crate) fn rulesets(
         rules.push(ChainRule::new([Match::To(link.known_by.clone())], Verdict::Masquerade));
     }
     if !rules.is_empty() {
-        // Where it is among others does not matter: the administrator's own rules come first, since
-        // they were there first, and the first that matches decides.
+        // The position of the jump does not matter: rules of the administrator that come before it match first.
         let chain = Chain { name: "MULTIHOME-POSTROUTING".to_owned(), hook: Some("POSTROUTING"), last: false, rules };
         rulesets.push(Ruleset { table: Table::Nat, chains: vec![chain], by_name });
     }
@@ -134,7 +132,7 @@ fn matched_link<'a>(
     let routed = live.iter().find(|l| l.link.name == link.name);
     let name = routed.map_or(&link.interface, |l| &l.next_hop.device.name);
     let found = observed.interfaces.get(name);
-    // The administrator's own group of a device stays, and the device is known by its name.
+    // A group that the administrator has set stays, and rules match the name instead.
     let named = by_name || found.is_some_and(|i| !is_free(config, i.group));
     let known_by = match named {
         true if !is_plain(name) => return None,
@@ -148,8 +146,8 @@ fn matched_link<'a>(
     Some(MatchedLink { configured: link, known_by, gateway, segment_networks, own })
 }
 
-/// What main reaches by an Ethernet otherwise than the link's table does. Behind a point-to-point line it makes no
-/// difference which of the two sends a packet there.
+/// The networks that main reaches by an Ethernet otherwise than the link's table does. On a point-to-point interface
+/// both tables send a packet to the same peer.
 fn segment_networks(interface: &Interface, gateway: Option<HostAddr>) -> Vec<Ipv4Net> {
     if !interface.arp {
         return Vec::new();
@@ -160,7 +158,7 @@ fn segment_networks(interface: &Interface, gateway: Option<HostAddr>) -> Vec<Ipv
     }
     let routes = interface.routes.iter().filter(|route| route.gateway != gateway.map(|gateway| gateway.get().into()));
     networks.extend(routes.map(|route| route.to));
-    // The gateway itself is found by either.
+    // Both tables reach the gateway itself.
     networks.retain(|net| net.prefix_len() < 31 || gateway.is_none_or(|gateway| !net.contains(&gateway.get())));
     let mut aggregated = Ipv4Net::aggregate(&networks);
     aggregated.sort();
@@ -168,7 +166,7 @@ fn segment_networks(interface: &Interface, gateway: Option<HostAddr>) -> Vec<Ipv
     aggregated
 }
 
-/// Whether iptables takes the name for what it is: it reads a trailing `+` as "any that begins so".
+/// Whether iptables takes the name literally: a trailing `+` would be a wildcard.
 fn is_plain(name: &IfName) -> bool {
     name.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b"._-@".contains(&b)) && !name.as_str().starts_with('-')
 }

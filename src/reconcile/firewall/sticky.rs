@@ -1,8 +1,8 @@
-//! Which connections stay on which link: the chains of the mangle table. Pure.
+//! Sticky connections: the chains of the mangle table. Pure.
 //!
-//! A connection's mark names its link. It is set once, after the packet has been routed: by the link that it leaves by;
-//! else, and for port forwards, by the one that it arrived by. Later packets get the mark before they are routed, unless
-//! they travel away from the link: such a packet would be sent out again.
+//! A connection mark names the link of a connection. It is set once, after the packet has been routed: to the link that
+//! the packet leaves by; otherwise, and for port forwards, to the link that it arrived by. Later packets get the mark
+//! before they are routed. Packets that arrived by the link do not, or they would be sent out again.
 
 use std::net::Ipv4Addr;
 
@@ -20,7 +20,7 @@ const OUTPUT: &str = "MULTIHOME-OUTPUT";
 const POSTROUTING: &str = "MULTIHOME-POSTROUTING";
 const RESTORE: &str = "MULTIHOME-RESTORE";
 
-/// Makes the chains for some links.
+/// Makes the chains.
 struct Marks<'a> {
     links: &'a [MatchedLink<'a>],
     /// All links' marks.
@@ -33,8 +33,8 @@ pub(super) fn mangle(config: &Config, links: &[MatchedLink<'_>], by_name: bool) 
     let uplinks = config.uplinks().fold(0, |all, link| all | link.mark.get());
     let marks = Marks { links, mask: config.marks(), uplinks };
     let mut chains = vec![
-        // Marks of connections come after the marks of the administrator, whose rules decide over a connection's first
-        // packet and no further.
+        // Connection marks are restored after the administrator's rules have set marks, which decide about the first
+        // packet of a connection only.
         Chain { last: true, ..chain(PREROUTING, Some("PREROUTING"), marks.prerouting()) },
         Chain { last: true, ..chain(OUTPUT, Some("OUTPUT"), marks.output()) },
     ];
@@ -54,7 +54,8 @@ fn chain(name: &str, hook: Option<&'static str>, rules: Vec<ChainRule>) -> Chain
     Chain { name: name.to_owned(), hook, last: false, rules }
 }
 
-/// Name of the chain of what comes in by a link. No link's name has capitals, as our other chains' have.
+/// Name of the chain for packets that come in by a link. Names of links have no capitals, as those of the other chains
+/// have.
 fn arriving(link: &MatchedLink<'_>) -> String {
     format!("{PREFIX}-{}", link.configured.name)
 }
@@ -76,7 +77,7 @@ impl Marks<'_> {
         ChainRule::new([matched], Verdict::MarkConnection(link.configured.mark.get(), self.mask))
     }
 
-    /// How a packet gets the mark of its connection, which has one.
+    /// Restores the connection mark to the packet.
     fn restore(&self) -> Verdict {
         if self.has_segment_networks() { Verdict::Goto(RESTORE.to_owned()) } else { Verdict::Restore(self.mask) }
     }
@@ -90,21 +91,21 @@ impl Marks<'_> {
         rules
     }
 
-    /// What comes in by a link, of connections that have a mark.
+    /// The chain for packets of marked connections that come in by a link.
     fn arriving_by(&self, link: &MatchedLink<'_>) -> Vec<ChainRule> {
         let mut rules = Vec::new();
-        // An error of the gateway is about a packet that we sent there.
+        // An ICMP error of the gateway is about a packet that this host sent there.
         if let Some(gateway) = link.gateway.filter(|_| !link.segment_networks.is_empty()) {
             let source = Match::Source(Ipv4Net::from(gateway.get()));
             rules.push(ChainRule::new([source, self.marked_by(link)], Verdict::Return));
         }
-        // A LAN on the line's own Ethernet.
+        // A LAN on the link's own Ethernet.
         for net in &link.segment_networks {
             rules.push(ChainRule::new([Match::Source(*net)], self.restore()));
         }
         rules.push(ChainRule::new([self.marked_by(link)], Verdict::Return));
-        // Answers can come by another link than the questions left by. Only port forwards begin on one link and are
-        // answered on another, and a tunnel's clients may go on by an uplink.
+        // Replies can come by another link than the requests left by. Only port forwards can begin on one link and be
+        // answered on another, and clients of a tunnel may go on by an uplink.
         let mut astray = vec![Match::NotForwarded];
         if link.configured.kind == LinkKind::Tunnel {
             astray.insert(0, Match::Marked(0, self.uplinks));
@@ -117,8 +118,8 @@ impl Marks<'_> {
     fn output(&self) -> Vec<ChainRule> {
         vec![
             ChainRule::new([self.unmarked()], Verdict::Return),
-            // An error about a packet of the LAN (too big for the line, say) belongs to a connection that has a mark,
-            // and goes to the LAN nevertheless.
+            // An ICMP error about a packet of the LAN (too big for the link, say) belongs to a marked connection, and
+            // must go to the LAN.
             ChainRule::new([Match::IcmpError], Verdict::Return),
             ChainRule::new([], self.restore()),
         ]
@@ -126,10 +127,11 @@ impl Marks<'_> {
 
     fn restoring(&self) -> Vec<ChainRule> {
         let mut rules = Vec::new();
-        // With the mark the packet would go by the link's table, hence by its gateway, which need not pass it on.
-        // When the mark was set does not matter so, or whether the route was there by then.
+        // With the mark the packet would go by the link's table, and so to its gateway, which may not forward it.
+        // Checking it here works whenever the mark was set, and whenever the route was added.
         for link in self.links {
-            // Here a masquerade's address may still stand for the real one. A mark does no harm to what is for us.
+            // Before NAT the destination may still be the masquerading address. A mark does not harm packets to this
+            // host.
             for own in &link.own {
                 let destination = Match::Destination(own.get().into());
                 rules.push(ChainRule::new([self.marked_by(link), destination], Verdict::Restore(self.mask)));
@@ -142,7 +144,7 @@ impl Marks<'_> {
         rules
     }
 
-    /// What is marked already, and what cannot be the way that a connection has taken.
+    /// Returns for packets that must not set the mark: of marked connections, and in the reply direction.
     fn decided(&self) -> Vec<ChainRule> {
         vec![
             ChainRule::new([Match::NotMarked(0, self.mask)], Verdict::Return),
@@ -170,7 +172,7 @@ impl Marks<'_> {
                 rules.push(ChainRule::new([to(link), Match::Destination(*net)], arrived.clone()));
             }
         }
-        // A tunnel's clients whose DNS is redirected are no port forward: what counts is the uplink that they leave by.
+        // Redirected DNS of a tunnel's clients is no port forward: the uplink that it leaves by counts.
         let (tunnels, uplinks): (Vec<_>, Vec<_>) =
             self.links.iter().partition(|s| s.configured.kind == LinkKind::Tunnel);
         for links in [uplinks, tunnels] {
@@ -187,8 +189,8 @@ impl Marks<'_> {
 
     fn postrouting(&self) -> Vec<ChainRule> {
         let mut rules = Vec::new();
-        // The mark has done its work. The tunnel's own packets would inherit it, and some kinds look
-        // their way up with it (vxlan_get_route()): back into the tunnel.
+        // The packets of a tunnel inherit the mark of the packets inside. Some kinds of tunnel look up their route with
+        // it (vxlan_get_route()), which would lead back into the tunnel.
         for link in self.links.iter().filter(|link| link.configured.kind == LinkKind::Tunnel) {
             rules.push(ChainRule::new([to(link)], Verdict::Unmark(self.mask)));
         }
@@ -212,7 +214,7 @@ fn to(link: &MatchedLink<'_>) -> Match {
     Match::To(link.known_by.clone())
 }
 
-/// Multicast and broadcast: the socket says which interface such a packet leaves by.
+/// Multicast and broadcast: the socket chooses the interface.
 fn to_many() -> ChainRule {
     let many = Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 3);
     ChainRule::new([Match::Destination(many)], Verdict::Return)

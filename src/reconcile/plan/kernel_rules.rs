@@ -1,11 +1,10 @@
-//! The rules that the kernel starts with, where they are gone. Pure.
+//! Missing rules of those that the kernel starts with. Pure.
 
 use crate::model::names::{Family, TableId};
 use crate::model::routing::{Action, FoundRule, Rule, Selector};
 
-/// The kernel's last two rules of IPv4, where `ip rule flush` has taken them and no other rule says where a packet goes that
-/// no rule wants: then main leads nowhere, whatever it holds. The second is of no use to us, but whoever keeps routes
-/// in table default lost both at once.
+/// The kernel's last two IPv4 rules, if `ip rule flush` has deleted them and no foreign rule decides about all
+/// remaining packets: then nothing looks up main. multihome does not need the second, but routes in table `default` do.
 pub(super) fn lost(found: &[FoundRule], ours: u8) -> Vec<Rule> {
     if found.iter().any(|rule| rule.protocol != ours && takes_all(rule)) {
         return Vec::new();
@@ -21,19 +20,19 @@ pub(super) fn lost(found: &[FoundRule], ours: u8) -> Vec<Rule> {
     lost
 }
 
-/// Whether a rule decides about every packet of IPv4 that comes so far.
+/// Whether a rule decides about every IPv4 packet that reaches it.
 fn takes_all(found: &FoundRule) -> bool {
     let rule = &found.rule;
     let decides = match rule.action {
-        // If it asks for more, it does not take all.
+        // A rule with further selectors does not match all packets.
         Action::Lookup { table, suppress_prefixlength } => {
             found.is_complete()
                 && suppress_prefixlength.is_none()
                 && ![TableId::LOCAL, TableId::DEFAULT].contains(&table)
         }
-        // Where it jumps to decides.
+        // Its target decides.
         Action::Goto(_) => false,
-        // Somebody refuses all that comes so far, or has an action of which we know nothing.
+        // A refusal, or an unknown action.
         _ => true,
     };
     decides && rule.family == Family::V4 && rule.selector == Selector::default()

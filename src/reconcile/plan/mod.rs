@@ -1,6 +1,5 @@
-//! The difference between what is and what should be, as changes in an order that makes before it
-//! breaks: at no prefix of a plan is there no default route where there was one and will be one.
-//! Pure.
+//! The plan: changes from the observed to the desired state, in an order that makes before it breaks. A plan can stop
+//! after any change, and there is a default route if there was one before and will be one after it. Pure.
 
 use crate::config::Config;
 use crate::model::change::Change;
@@ -22,16 +21,16 @@ pub(crate) use rules::PolicyRules;
 use routes::{Routes, Tables};
 use rules::{Missing, Obsolete};
 
-/// Changes in the order in which they have to be made, and what stands against more.
+/// Changes in their order, and problems that a plan cannot solve.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The changes.
     pub changes: Vec<Change>,
-    /// What cannot be made right.
+    /// Problems that no change solves.
     pub problems: Vec<Problem>,
 }
 
-/// What the kernel has refused before, and a plan does without.
+/// What the kernel has refused, and a plan must avoid.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Avoid {
     /// Groups of nexthop objects.
@@ -41,13 +40,13 @@ pub(super) struct Avoid {
 }
 
 impl Plan {
-    /// What to change so that the kernel, which holds `observed`, holds what `config` wants while
-    /// `live` are the links that have routes ([`link_state::LinkStates::routed`]).
+    /// The changes from `observed` to what `config` wants for `live`, the links that have routes
+    /// ([`link_state::LinkStates::routed`]).
     pub fn new(config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Self {
         Self::avoiding(config, live, observed, Avoid::default())
     }
 
-    /// The same without something.
+    /// The same without what `avoid` names.
     pub(super) fn avoiding(config: &Config, live: &[LiveLink<'_>], observed: &Observed, avoid: Avoid) -> Self {
         let ours = config.settings.protocol;
         let by_name = avoid.device_groups || observed.firewall.by_name();
@@ -59,9 +58,9 @@ impl Plan {
         let tables = Tables::new(config, &missing, &obsolete);
 
         plan.set_interfaces(&desired, live, observed);
-        // Before any packet goes by the link, so that the first one is marked and masqueraded.
+        // Before the first packet leaves by the link, so that it is marked and masqueraded.
         plan.set_device_groups(config, live, observed, by_name);
-        // A connection that began without our rules keeps its link only if they are there before another can take it.
+        // A connection that began without managed rules is sticky only if these exist before another link can carry it.
         let firewall_first =
             tables.stale.is_empty() && missing.are_source_rules(config) && packet_filter::nobody_waits(live, observed);
         if firewall_first {
@@ -77,20 +76,20 @@ impl Plan {
         plan.make_nexthops(&desired, observed);
         plan.changes.extend(routes.made);
         plan.make_rules(&missing.others);
-        // After ours, or what they refuse would be let through in between.
+        // After the managed rules, or packets that these refuse would pass meanwhile.
         plan.changes.extend(kernel_rules::lost(&observed.rules, ours).into_iter().map(Change::KernelRule));
         plan.changes.extend(routes.obsolete.into_iter().map(Change::DeleteRoute));
         plan.delete_rules(&obsolete.others);
         plan.changes.extend(routes.deferred.into_iter().map(Change::Route));
         plan.delete_nexthops(&desired, observed, ours);
-        // Last: a packet filter that cannot be changed, or is locked, must not keep routes waiting.
+        // Last: routes must not wait for a packet filter that is locked or cannot be changed.
         if !firewall_first {
             plan.load_firewall(config, live, observed, by_name);
         }
         plan
     }
 
-    /// What links need of sysctl(8).
+    /// Sysctls of the links' interfaces.
     fn set_interfaces(&mut self, desired: &Desired, live: &[LiveLink<'_>], observed: &Observed) {
         for interface in desired.interfaces.iter().filter_map(|name| observed.interfaces.get(name)) {
             if interface.strict_rp_filter {

@@ -1,4 +1,4 @@
-//! The nexthop objects of a plan, and whether there are to be any. Pure.
+//! The nexthop objects of a plan, and whether to use any. Pure.
 
 use super::{Avoid, Change, Plan, Problem};
 use crate::config::{Config, NexthopMode};
@@ -31,9 +31,9 @@ impl Plan {
                 self.problems.push(Problem::ForeignNexthop { id, protocol: nexthop.protocol });
                 mode = DefaultRouteMode::Multipath;
             }
-            // An object cannot become a group, nor the reverse (replace_nexthop() of the kernel). It
-            // happens once, when `nexthop-id` has moved by about 100: a multipath route bridges it,
-            // and the next plan, with the old objects gone, makes the new ones.
+            // The kernel cannot replace an object by a group, or a group by an object (`replace_nexthop()`), as is
+            // necessary after `nexthop-id` has moved by about 100. A multipath route bridges the time: this plan
+            // deletes the old objects, and the next one creates the new ones.
             let can_be_replaced = match nexthop.kind {
                 NexthopKind::Group(_) => settings.numbers.is_group(id),
                 NexthopKind::Single(_) | NexthopKind::ForeignDevice => !settings.numbers.is_group(id),
@@ -60,7 +60,7 @@ impl Plan {
         }
     }
 
-    /// Groups before their members: a group that loses its last member goes by itself.
+    /// Groups before their members: the kernel deletes a group that loses its last member.
     pub(super) fn delete_nexthops(&mut self, desired: &Desired, observed: &Observed, ours: u8) {
         let (mut groups, mut singles) = (Vec::new(), Vec::new());
         for (id, nexthop) in observed.nexthops.iter().flatten() {

@@ -1,4 +1,4 @@
-//! When our chains of the packet filter are loaded, and what of connections that began without them.
+//! When a plan loads the managed chains, and which marks connections get that began without them.
 
 use super::{Change, Plan};
 use crate::config::{Config, Otherwise};
@@ -37,7 +37,7 @@ impl Plan {
     }
 }
 
-/// Whether the default route that is in use leads by live links only: then nobody waits for another.
+/// Whether the default route in use leads by live links only, so that there is no hurry to replace it.
 pub(super) fn nobody_waits(live: &[LiveLink<'_>], observed: &Observed) -> bool {
     let devices = used_devices(observed);
     !devices.is_empty() && devices.iter().all(|device| is_live(*device, live))

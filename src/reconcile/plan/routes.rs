@@ -1,4 +1,4 @@
-//! The routes of a plan: what is made of what is found, and when each route can be made or deleted. Pure.
+//! The routes of a plan: which to add, replace and delete, and when. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,15 +10,15 @@ use crate::model::observed::Observed;
 use crate::model::routing::{DefaultRoute, FoundRoute};
 use crate::reconcile::desired::Desired;
 
-/// Tables of links that may be another link's than they were. Between the old rules and the new ones such a table is
-/// better empty, and what looks it up goes on to the next rule, than with a route that the rule was not made for: a
-/// policy's `unreachable` may stand behind it.
+/// Tables that may have changed from one link to another. Between the old rules and the new ones such a table should be
+/// empty, so that a lookup goes on with the next rule, which may be a policy's `unreachable`, rather than find the
+/// route of another link.
 pub(super) struct Tables {
-    /// Rules look them up that have to go: a new route waits for that.
+    /// Obsolete rules look them up: new routes wait until these are deleted.
     pub(super) stale: BTreeSet<TableId>,
-    /// Rules will look them up that are not there yet: an old route goes before that.
+    /// Missing rules will look them up: old routes are deleted before these are added.
     pending: BTreeSet<TableId>,
-    /// Those of kill switches among these rules, which do not wait until an old route is replaced.
+    /// Missing rules of kill switches will look them up, which are added before routes are replaced.
     guarded: BTreeSet<TableId>,
 }
 
@@ -32,15 +32,15 @@ impl Tables {
     }
 }
 
-/// Changes of routes, by when they can be made.
+/// Changes of routes, by the phase of the plan.
 pub(super) struct Routes<'a> {
-    /// To be deleted before kill switches are made.
+    /// To be deleted before kill switches are added.
     pub(super) early: Vec<FoundRoute>,
-    /// To be made, replaced and deleted before other rules are made.
+    /// To be made before other rules are added.
     pub(super) made: Vec<Change>,
-    /// To be deleted, when all is made.
+    /// To be deleted after everything is added.
     pub(super) obsolete: Vec<FoundRoute>,
-    /// To be made, when old rules are gone.
+    /// To be added after obsolete rules are deleted.
     pub(super) deferred: Vec<DefaultRoute>,
     pub(super) problems: Vec<Problem>,
     config: &'a Config,
@@ -73,20 +73,20 @@ impl<'a> Routes<'a> {
         routes
     }
 
-    /// Makes `route`; its aliases are the routes of its table and metric, of which the first is in use.
+    /// Plans `route`. `aliases` are the observed routes of the same table and metric; the first is in use.
     fn make(&mut self, route: &DefaultRoute, mut aliases: Vec<&FoundRoute>) {
         if let Some(foreign) = aliases.iter().find(|found| self.is_foreign(found)) {
             let is_spare = self.config.settings.numbers.is_spare(route.metric);
             let problem = if is_spare { Problem::ForeignSpare } else { Problem::ForeignDefault };
             self.problems.push(problem((*foreign).clone()));
-            // Behind ours it carries nothing.
+            // Behind the managed route it carries nothing.
             if aliases.first().is_some_and(|first| self.is_foreign(first)) {
                 return;
             }
             aliases.retain(|found| !self.is_foreign(found));
         }
         if let Some(index) = aliases.iter().position(|found| self.is_ours(found) && found.target.is(&route.target)) {
-            // Those before ours, such as what pppd's `defaultroute` left: ours carries meanwhile.
+            // Aliases before it, such as one of pppd's `defaultroute`. After their deletion the managed route carries.
             self.clear(&aliases[..index]);
             self.obsolete.extend(aliases[index + 1..].iter().map(|found| (*found).clone()));
         } else if self.tables.stale.contains(&route.table) {
@@ -100,10 +100,10 @@ impl<'a> Routes<'a> {
         }
     }
 
-    /// `RTM_NEWROUTE` with REPLACE acts on the first alias only, and says EEXIST where a later one is already what is
-    /// wanted (`fib_table_insert()`). The first carries until it is replaced. An older one of ours goes before that:
-    /// afterwards its deletion could hit the new one, since the kernel compares a single next hop with the first next hop of a
-    /// multipath route (`fib_nh_match()`).
+    /// `RTM_NEWROUTE` with REPLACE replaces the first alias only, and fails with EEXIST if a later one is already as
+    /// desired (`fib_table_insert()`). The first alias carries until it is replaced. A later managed alias is deleted
+    /// before that: afterwards the deletion could hit the new route, since the kernel compares a single next hop with
+    /// the first of a multipath route (`fib_nh_match()`).
     fn replace(&mut self, route: &DefaultRoute, aliases: &[&FoundRoute]) {
         for later in aliases.iter().skip(1) {
             if self.is_ours(later) {
@@ -115,15 +115,15 @@ impl<'a> Routes<'a> {
         self.made.push(Change::Route(route.clone()));
     }
 
-    /// Deletes what stands where no route is wanted, if it is ours or in the way.
+    /// Deletes routes where none is desired, if they are managed or in the way.
     fn delete_unwanted(&mut self, found: BTreeMap<(TableId, u32), Vec<&FoundRoute>>, carries: bool) {
         let tiers = self.config.links.iter().filter_map(Link::tier);
         let metrics: BTreeSet<_> = tiers.map(|tier| self.config.settings.numbers.tier_metric(tier)).collect();
-        // The highest metric first: the route that carries until now is the last to go, and none
-        // that it has hidden, by a line without carrier perhaps, comes to light.
+        // The highest metric first: the route that carries now is deleted last. Otherwise one behind it, by a link
+        // without carrier perhaps, would carry meanwhile.
         for route in found.into_values().rev().flatten() {
-            // What pppd's `defaultroute` or a DHCP client put at the metric of a tier that is down would
-            // win over the tiers that are up. Without any it stays: better than no default.
+            // A route of pppd's `defaultroute` or a DHCP client, at the metric of a tier that is down, would win over
+            // the tiers that are up. It stays if no tier is up.
             let is_tiers = route.table == TableId::MAIN && metrics.contains(&route.metric);
             let is_in_the_way = carries && is_tiers && self.is_on_links(route);
             if !self.is_ours(route) && !is_in_the_way {
@@ -137,7 +137,7 @@ impl<'a> Routes<'a> {
         }
     }
 
-    /// Deletes routes before rules are made that look up their tables.
+    /// Deletes routes before the rules are added that look up their tables.
     fn clear(&mut self, found: &[&FoundRoute]) {
         for route in found {
             if self.tables.guarded.contains(&route.table) {
@@ -152,7 +152,7 @@ impl<'a> Routes<'a> {
         route.protocol == self.config.settings.protocol
     }
 
-    /// Whether it is somebody else's, and leads elsewhere than by our links.
+    /// Whether it is foreign, and does not lead by links only.
     fn is_foreign(&self, route: &FoundRoute) -> bool {
         !self.is_ours(route) && !self.is_on_links(route)
     }

@@ -1,7 +1,7 @@
-//! The rules of a plan: what is missing, what is obsolete, and what of it comes first. Pure.
+//! The rules of a plan: missing and obsolete ones, and their order. Pure.
 //!
-//! What is a kill switch's leaves by no other line at any step. So kill switches are made before any route, with their
-//! guards. The source rules, which guards jump over, are made after them and deleted before them.
+//! At no step may a packet of a kill switch leave by another link. Therefore kill switches and their guards are added
+//! before any route. Source rules, which guards jump over, are added after the guards and deleted before them.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use crate::model::routing::{Action, FwMark, Rule, Selector};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LiveLink;
 
-/// Rules that are not there, in the order in which they are made.
+/// Missing rules, in the order in which they are added.
 #[derive(Default)]
 pub(super) struct Missing<'a> {
     /// Before any route.
@@ -27,7 +27,7 @@ impl<'a> Missing<'a> {
     pub(super) fn new(desired: &'a Desired, observed: &Observed) -> Self {
         let held: BTreeSet<_> = observed.rules.iter().filter_map(|found| desired.index_of(found)).collect();
         let mut missing = Self::default();
-        // Rising priority: the rule for main's better routes is there before any policy is.
+        // By rising priority: the main rule is added before any policy.
         for (index, rule) in desired.rules.iter().enumerate() {
             if held.contains(&index) {
                 continue;
@@ -41,23 +41,24 @@ impl<'a> Missing<'a> {
         missing
     }
 
-    /// The links' tables that they look up.
+    /// Tables that they look up.
     pub(super) fn tables(&self) -> impl Iterator<Item = TableId> {
         self.kill_switches.iter().chain(&self.others).filter_map(|rule| rule.action.table())
     }
 
-    /// Whether they are source rules alone.
+    /// Whether all of them are source rules.
     pub(super) fn are_source_rules(&self, config: &Config) -> bool {
         let sources = config.settings.numbers.source_rules(config.uplink_count());
         self.kill_switches.is_empty() && self.others.iter().all(|rule| sources.contains(&rule.priority))
     }
 }
 
-/// Rules of ours that nothing wants, in the order in which they are deleted.
+/// Obsolete managed rules, in the order in which they are deleted.
 pub(super) struct Obsolete<'a> {
-    /// Guards, and before them what they jump over. They go before any rule is made that they would jump over.
+    /// Guards, and before them the rules that they jump over. They are deleted before any rule is added that they would
+    /// jump over.
     pub(super) guards: Vec<&'a Rule>,
-    /// When all is made.
+    /// After everything is added.
     pub(super) others: Vec<&'a Rule>,
 }
 
@@ -65,10 +66,10 @@ impl<'a> Obsolete<'a> {
     pub(super) fn new(desired: &Desired, observed: &'a Observed, ours: u8) -> Self {
         let mut kept = BTreeSet::new();
         let mut obsolete = Vec::new();
-        // There may be thousands of guards, which jump alike.
+        // A set, since thousands of guards may have the same jump.
         let mut jumps = BTreeSet::new();
         for found in observed.rules.iter().filter(|found| found.protocol == ours) {
-            // The second of two equal rules of ours is one too many.
+            // The second of two equal managed rules is obsolete.
             if desired.index_of(found).is_some_and(|index| kept.insert(index)) {
                 continue;
             }
@@ -80,7 +81,8 @@ impl<'a> Obsolete<'a> {
         let (mut guards, mut others): (Vec<&Rule>, Vec<&Rule>) =
             obsolete.into_iter().partition(|rule| is_guard(rule) || is_jumped(rule, &jumps));
         guards.sort_by_key(|rule| is_guard(rule));
-        // Backwards: an `unreachable` outlives what would take its packets behind it, and no rule before it.
+        // By falling priority: an `unreachable` is deleted after the rules behind it, which would match its packets,
+        // and before those in front of it.
         others.sort_by_key(|rule| Reverse(rule.priority));
         Self { guards, others }
     }
@@ -94,7 +96,7 @@ fn is_guard(rule: &Rule) -> bool {
     matches!(rule.action, Action::Goto(_))
 }
 
-/// Whether guards with these jumps lead past the rule.
+/// Whether guards with these jumps jump over the rule.
 fn is_jumped(rule: &Rule, jumps: &BTreeSet<(u32, u32)>) -> bool {
     rule.action.table().is_some() && jumps.iter().any(|(from, to)| (*from..*to).contains(&rule.priority))
 }
@@ -102,25 +104,25 @@ fn is_jumped(rule: &Rule, jumps: &BTreeSet<(u32, u32)>) -> bool {
 /// Tables that obsolete rules look up.
 pub(super) fn stale_tables(config: &Config, obsolete: &Obsolete<'_>) -> BTreeSet<TableId> {
     let numbers = config.settings.numbers;
-    // The rule of an address that a line no longer has misleads nobody. However many uplinks there are, no policy
-    // stands there, unless all priorities have moved.
+    // An obsolete source rule cannot match packets of a policy: no policy has these priorities for any number of
+    // uplinks, unless all priorities have moved.
     let have_moved = obsolete.iter().any(|rule| rule.priority < numbers.rule_priority);
     let sources = numbers.source_rules(0);
     let misleading = obsolete.iter().filter(|rule| have_moved || !sources.contains(&rule.priority));
     misleading.filter_map(|rule| rule.action.table()).collect()
 }
 
-/// Rules that a policy needs.
+/// The rules of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PolicyRules {
-    /// How many there are.
+    /// Number of rules.
     pub all: usize,
-    /// How many of them the kernel does not hold.
+    /// How many of them are missing in the kernel.
     pub missing: usize,
 }
 
 impl Plan {
-    /// What this plan, for the same arguments, says of each policy.
+    /// The rules of each policy, according to this plan, which was made for the same arguments.
     pub(crate) fn policy_rules(&self, config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Vec<PolicyRules> {
         let mut to_add = BTreeSet::new();
         for change in &self.changes {
@@ -128,7 +130,7 @@ impl Plan {
                 to_add.insert(rule);
             }
         }
-        // How default routes are made does not matter to rules.
+        // Rules do not depend on the mode.
         let desired = Desired::new(config, live, DefaultRouteMode::Multipath).as_known_to(observed);
         let mut all = Vec::with_capacity(config.policies.len());
         for rules in desired.policy_rules(config) {
@@ -146,8 +148,8 @@ impl Plan {
         self.changes.extend(rules.iter().map(|rule| Change::DeleteRule((*rule).clone())));
     }
 
-    /// Tables and marks go by the position in the configuration. A connection mark that was one link's must not lead by
-    /// another link, nor by that one's table: what it kept on its line would go on in the clear.
+    /// Tables and marks follow the position in the configuration. After it has changed, a connection mark must not lead
+    /// to another link: a connection of a tunnel would go on unencrypted.
     pub(super) fn flush_moved_marks(
         &mut self,
         config: &Config,
@@ -173,8 +175,7 @@ impl Plan {
     }
 }
 
-/// Mark and table of the rule of a link's mark; `None`: it is another rule, such as those of policies, of which there
-/// can be thousands.
+/// Mark and table of a mark rule; `None`: another rule.
 fn link_mark(rule: &Rule) -> Option<(u32, TableId)> {
     let mark = rule.selector.fwmark.filter(|mark| mark.value == mark.mask)?;
     let table = rule.action.table()?;

@@ -1,7 +1,7 @@
-//! Nexthop objects on the wire: the body of `RTM_NEWNEXTHOP` and its kin, which netlink-packet-route
-//! lacks, in the shape of that crate's own messages.
+//! Messages of nexthop objects, such as the body of `RTM_NEWNEXTHOP`. netlink-packet-route lacks them; these have the
+//! form of its messages.
 //!
-//! What the kernel does with them, from `net/ipv4/nexthop.c`, and tried on 6.18:
+//! The kernel's behaviour, from `net/ipv4/nexthop.c`, verified on 6.18:
 //!
 //! - A new object wants its device up and with carrier, else ENETDOWN. A device that is gone is
 //!   EINVAL, not ENODEV (`rtm_to_nh_config`); so is a group member that is gone
@@ -86,8 +86,8 @@ impl Parseable<[u8]> for NexthopHeader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NexthopGroupEntry {
     pub id: u32,
-    /// Its share of the flows, from 1. More than 255 needs kernel 6.12, and is EINVAL before (`nh_check_attr_group`: the
-    /// value on the wire, one less, may be 254).
+    /// From 1. More than 255 needs Linux 6.12, and is EINVAL before (`nh_check_attr_group`: the value on the wire, one
+    /// less, is at most 254).
     pub weight: u16,
 }
 
@@ -108,20 +108,20 @@ impl NexthopGroupEntry {
     }
 }
 
-/// `NHA_*`: those that this program sends or reads, and the others as they are.
+/// `NHA_*`: those that are sent or read here; others unparsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NexthopAttribute {
     Id(u32),
-    /// The members; then the object is a group. At most 8191 of them fit.
+    /// The members of a group, at most 8191.
     Group(Vec<NexthopGroupEntry>),
-    /// 0: flows are hashed to members (what a request without it means); 1: resilient.
+    /// 0: hash threshold, the default; 1: resilient.
     GroupType(u16),
     /// Drops what is sent to it.
     Blackhole,
     Oif(u32),
     Gateway(IpAddr),
-    /// Says more about the answer.
+    /// Flags of the answer.
     OpFlags(u32),
     Other(DefaultNla),
 }
@@ -168,7 +168,7 @@ impl Nla for NexthopAttribute {
     }
 }
 
-/// The parameter says whether the high byte of the members' weights is to be believed.
+/// The parameter: whether the high byte of the members' weights is valid.
 impl<'a, T: AsRef<[u8]> + ?Sized> ParseableParametrized<NlaBuffer<&'a T>, bool> for NexthopAttribute {
     fn parse_with_param(nla: &NlaBuffer<&'a T>, high_byte: bool) -> Result<Self, DecodeError> {
         let value = nla.value();
@@ -197,13 +197,13 @@ fn parse_group(value: &[u8], high_byte: bool) -> Result<Vec<NexthopGroupEntry>, 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NexthopMessage {
     pub header: NexthopHeader,
-    /// The rest. The kernel asks for no order.
+    /// In any order.
     pub attributes: Vec<NexthopAttribute>,
 }
 
 impl NexthopMessage {
-    /// An IPv4 nexthop out of one device. `onlink` (do not ask whether the device reaches the
-    /// gateway) means nothing without a gateway, and the kernel would refuse it: it is left out.
+    /// An IPv4 nexthop by one device. `onlink` (do not check that the device reaches the gateway) is left out without a
+    /// gateway, where the kernel would refuse it.
     pub fn device(id: u32, protocol: u8, oif: u32, gateway: Option<Ipv4Addr>, onlink: bool) -> Self {
         let flags = if onlink && gateway.is_some() { RouteFlags::Onlink } else { RouteFlags::empty() };
         let mut attributes = vec![NexthopAttribute::Id(id)];
@@ -214,7 +214,7 @@ impl NexthopMessage {
         Self { header, attributes }
     }
 
-    /// A group of objects that exist, each with its id and weight (0 counts as 1).
+    /// A group of existing objects, by id and weight (0 counts as 1).
     pub fn group(id: u32, protocol: u8, members: &[(u32, u16)]) -> Self {
         let entries = members.iter().map(|&(id, weight)| NexthopGroupEntry { id, weight }).collect();
         Self {
@@ -223,7 +223,7 @@ impl NexthopMessage {
         }
     }
 
-    /// What names the object to delete.
+    /// A request to delete an object.
     pub fn delete(id: u32) -> Self {
         Self { attributes: vec![NexthopAttribute::Id(id)], ..Self::default() }
     }
@@ -232,12 +232,12 @@ impl NexthopMessage {
         self.attributes.iter().find_map(|a| if let NexthopAttribute::Id(id) = a { Some(*id) } else { None })
     }
 
-    /// The members, if it is a group.
+    /// `None`: it is no group.
     pub(crate) fn members(&self) -> Option<&[NexthopGroupEntry]> {
         self.attributes.iter().find_map(|a| if let NexthopAttribute::Group(all) = a { Some(&all[..]) } else { None })
     }
 
-    /// Where it leads, if it is no group and leads out of a device.
+    /// The next hop, if it is no group and has a device.
     pub(crate) fn hop(&self) -> Option<FoundNextHop> {
         let flags = self.header.flags;
         let (mut device, mut gateway) = (None, None);
@@ -252,7 +252,7 @@ impl NexthopMessage {
         Some(FoundNextHop { onlink, dead, ..FoundNextHop::new(device?, gateway) })
     }
 
-    /// What asks for all objects, groups included.
+    /// A request for all objects, with groups.
     pub fn dump() -> Self {
         Self::default()
     }
@@ -273,7 +273,7 @@ impl Parseable<[u8]> for NexthopMessage {
     fn parse(buffer: &[u8]) -> Result<Self, DecodeError> {
         let header = NexthopHeader::parse(buffer).context("nexthop header")?;
         let nlas = NlasIterator::new(&buffer[HEADER_LEN..]);
-        // Kernels before 6.12 left what is now the weights' high byte uninitialised.
+        // Kernels before 6.12 left the byte uninitialised that is now the high byte of the weight.
         let high_byte = nlas.flatten().any(|nla| {
             nla.kind() == NHA_OP_FLAGS
                 && parse_u32(nla.value()).is_ok_and(|flags| flags & NHA_OP_FLAG_RESP_GRP_RESVD_0 != 0)
