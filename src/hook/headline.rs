@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::told::Told;
-use crate::config::Link;
+use crate::config::{Config, Link};
 use crate::event::{Addresses, Change, Event, Family};
 use crate::kernel::removal::settle::Outcome;
 use crate::state::records::Effect;
@@ -61,6 +61,17 @@ pub(super) fn unknown(event: &Event, config: &Path) -> String {
     let names: Vec<_> = event.names.iter().map(shown).collect();
     let called = if names.is_empty() { String::new() } else { format!(", called {}", names.join(" and ")) };
     format!("{}{called}, is no link of {}: nothing to do", event.interface, config.display())
+}
+
+/// That the event may be a link's all the same, whose name has been misspelt where its caller has it from: it comes up on
+/// that link's interface.
+pub(super) fn misnamed(event: &Event, config: &Config) -> Option<String> {
+    let is_named_up = matches!(event.change, Change::Up(Addresses::V4 { .. })) && !event.names.is_empty();
+    let link = config.links.iter().find(|link| is_named_up && link.interface == event.interface)?;
+    let Link { name, interface, ipparam, .. } = link;
+    Some(format!(
+        "{interface} is the interface of {name}: if this is {name}, write ipparam {ipparam} in its peer's file"
+    ))
 }
 
 /// That a tunnel's process may not write, and need not.
