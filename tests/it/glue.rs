@@ -116,6 +116,27 @@ fn dhcp_clients_pass_each_word_as_one() {
     }
 }
 
+#[test]
+fn a_router_of_zeros_is_none() {
+    let stubs = Stubs::new();
+    let expected = ["link", "up", "--interface=eth1", "--local=192.0.2.7"];
+    for (hook, routes) in [
+        ("hooks/dhclient", ("new_rfc3442_classless_static_routes", "0 0 0 0 0")),
+        ("hooks/dhclient", ("new_routers", "0.0.0.0")),
+        ("hooks/dhcpcd", ("new_classless_static_routes", "0.0.0.0/0 0.0.0.0")),
+        ("hooks/dhcpcd", ("new_routers", "0.0.0.0")),
+    ] {
+        let mut client = stubs.shell("/bin/sh");
+        client.args(["-c", ". \"$0\"", &glue(hook)]).env("reason", "BOUND").env("interface", "eth1");
+        client.env("new_ip_address", "192.0.2.7").env(routes.0, routes.1);
+        assert_eq!(stubs.told(&mut client), expected, "{hook}, {routes:?}");
+    }
+    let mut manager = stubs.shell("/bin/sh");
+    manager.args([&glue("hooks/NetworkManager"), "eth1", "up"]);
+    manager.env("IP4_ADDRESS_0", "192.0.2.7/24").env("IP4_GATEWAY", "0.0.0.0");
+    assert_eq!(stubs.told(&mut manager), expected);
+}
+
 /// wg-quick(8) takes names of letters, digits and `_=+.-`, and has bash evaluate the line.
 #[test]
 fn wg_quick_passes_the_interface_as_one_word() {
