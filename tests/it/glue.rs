@@ -152,6 +152,35 @@ fn wg_quick_passes_the_interface_as_one_word() {
     }
 }
 
+/// The configuration says which protocol number and marks are ours.
+#[test]
+fn a_purge_says_what_stays_where_the_configuration_is_gone() {
+    let stubs = Stubs::new();
+    let script = fs::read_to_string(glue("packaging/debian/scripts/postrm")).unwrap();
+    let script = script.replace("/run/multihome", &stubs.path("run")).replace("/var/lib/multihome", &stubs.path("lib"));
+    let script = script.replace("/etc/multihome.toml", &stubs.path("multihome.toml"));
+    let purge = |has_configuration: bool| {
+        for dir in ["run", "lib"] {
+            fs::create_dir(stubs.path(dir)).unwrap();
+        }
+        fs::write(stubs.path("run/lock"), "").unwrap();
+        fs::copy(stubs.path("mhctl"), stubs.path("lib/mhctl")).unwrap();
+        if has_configuration {
+            fs::write(stubs.path("multihome.toml"), "").unwrap();
+        }
+        let output = Command::new("/bin/sh").args(["-ec", &script, "postrm", "purge"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(["run", "lib", "multihome.toml"].iter().all(|path| !Path::new(&stubs.path(path)).exists()));
+        let said = String::from_utf8(output.stderr).unwrap();
+        (String::from_utf8(output.stdout).unwrap(), said.replace(&stubs.path("multihome.toml"), "/etc/multihome.toml"))
+    };
+    let (told, said) = purge(true);
+    assert!(told == "flush\0" && said.starts_with("multihome: taking away routes"), "{told} {said}");
+    let stays =
+        "multihome: routes, rules and firewall chains stay until the next boot: there is no /etc/multihome.toml.\n";
+    assert_eq!(purge(false), (String::new(), stays.to_owned()));
+}
+
 #[test]
 fn scripts_in_front_of_pppds_hooks_pass_all_six_words_as_they_are() {
     let stubs = Stubs::new();
