@@ -104,12 +104,19 @@ impl SpannedError {
                 let key = text.get(span.clone()).unwrap_or_default();
                 format!("duplicate key {:?}: keep one of them", key.chars().take(64).collect::<String>())
             }
+            (_, Some(word)) if word.starts_with(TYPOGRAPHIC) => {
+                let quote: String = word.chars().take(1).collect();
+                format!("{quote} is no quotation mark here: write \" before the text and after it")
+            }
             (_, Some(word)) => format!("text needs quotes: write {:?}", word.chars().take(64).collect::<String>()),
             (message, None) => message.chars().take(500).collect(),
         };
         Self { key: None, span, message }
     }
 }
+
+/// Typographic quotation marks, which word processors and web pages make of `"`.
+const TYPOGRAPHIC: [char; 6] = ['“', '”', '„', '‘', '’', '«'];
 
 /// The value at `at` if it is a word without quotes rather than a bad number. The TOML parser takes `isp1` for an
 /// infinite float.

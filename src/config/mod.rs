@@ -53,7 +53,7 @@ pub fn read(path: &Path) -> Result<String, Error> {
     })
 }
 
-/// Reads the file. O_NONBLOCK keeps open(2) from waiting for a writer of a pipe (fifo(7)); reading then blocks until
+/// Reads the file. `O_NONBLOCK` keeps open(2) from waiting for a writer of a pipe (fifo(7)); reading then blocks until
 /// the writer ends.
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;

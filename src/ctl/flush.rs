@@ -2,6 +2,7 @@
 //! link, so that nobody is cut off.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,7 +13,7 @@ use tracing::{info, warn};
 
 use super::Error;
 use crate::cli::Common;
-use crate::config::{self, Config, LinkKind};
+use crate::config::{self, Config, LinkKind, Otherwise};
 use crate::hook::pass::{self, Pass};
 use crate::kernel::netlink::constants::RTPROT_STATIC;
 use crate::kernel::{self, Kernel, Linux};
@@ -40,6 +41,8 @@ const ROUNDS: usize = 16;
 Goes:  rules, routes and nexthops with our protocol number, our chains in
        iptables, our device groups, the records of links that are up.
 Comes: a plain default route, of protocol static, by the best uplink.
+Ends:  policies with otherwise = \"unreachable\": what they refuse goes by that
+       route. Their names are said.
 Stays: what others made; marks of tracked connections, which nothing heeds any
        more; a reverse path filter that was made loose, a hash-policy and
        ignore_routes_with_linkdown that were set, since what they were is not
@@ -137,6 +140,55 @@ fn lost(live: &[LiveLink<'_>], observed: &Observed) -> Option<String> {
     ))
 }
 
+/// What of the policies that refuse traffic now comes to pass when they are gone; `None`: there is no such policy. Pure.
+fn opened(config: &Config, live: &[LiveLink<'_>], before: &Observed, steps: &[Step]) -> Option<String> {
+    const SHOWN: usize = 10;
+    let ours = before.rules.iter().filter(|f| f.protocol == config.settings.protocol);
+    let refusing: BTreeSet<_> =
+        ours.filter(|f| f.rule.action == Action::Unreachable).map(|f| f.rule.priority).collect();
+    let mut names = Vec::new();
+    for (policy, priorities) in config.policies.iter().zip(config.policy_priorities()) {
+        if policy.otherwise == Otherwise::Unreachable && refusing.range(priorities).next().is_some() {
+            names.push(format!("{:?}", policy.name.as_str()));
+        }
+    }
+    let by = remaining_default(config, live, before, steps);
+    let more = names.len().saturating_sub(SHOWN);
+    names.truncate(SHOWN);
+    match (&names[..], more) {
+        ([], _) => None,
+        ([name], _) => Some(format!("policy {name} is refused no longer: its traffic goes by {by}")),
+        (_, 0) => Some(format!("policies {} are refused no longer: their traffic goes by {by}", names.join(", "))),
+        _ => Some(format!(
+            "policies {} and {more} more are refused no longer: their traffic goes by {by}",
+            names.join(", ")
+        )),
+    }
+}
+
+/// What the default route leads by when the steps are made.
+fn remaining_default(config: &Config, live: &[LiveLink<'_>], before: &Observed, steps: &[Step]) -> String {
+    let new = steps.iter().find_map(|step| match &step.change {
+        Change::Route(DefaultRoute { target: Target::NextHops(hops), .. }) => {
+            Some(hops.iter().map(|hop| hop.next_hop.device.index))
+        }
+        _ => None,
+    });
+    let others = before.routes.iter().filter(|f| f.table == TableId::MAIN && f.protocol != config.settings.protocol);
+    let devices: Vec<u32> = match (new, others.min_by_key(|f| f.metric)) {
+        (Some(new), _) => new.collect(),
+        (None, Some(other)) => other.target.devices(),
+        (None, None) => Vec::new(),
+    };
+    let mut ways = Vec::new();
+    for device in devices {
+        let link = live.iter().find(|l| l.next_hop.device.index == device).map(|l| l.link.name.to_string());
+        let known = || before.interfaces.values().find(|interface| interface.device.index == device);
+        ways.extend(link.or_else(|| known().map(|interface| interface.device.name.to_string())));
+    }
+    if ways.is_empty() { "whatever default route there is".to_owned() } else { ways.join(", ") }
+}
+
 /// The default route of that metric that is in use.
 fn first(observed: &Observed, metric: u32) -> Option<&FoundRoute> {
     observed.routes.iter().find(|f| f.table == TableId::MAIN && f.metric == metric)
@@ -200,8 +252,8 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
         let live = LinkStates::new(&config, &records, &seen.observed).routed();
         let steps = steps(&config, &live, &seen, &[]).map_err(|CutOff| Error::CutOff)?;
         print(&steps, &pass.store.records().0, &pass.store)?;
-        if let Some(lost) = lost(&live, &seen.observed) {
-            writeln!(io::stdout(), "# {lost}")?;
+        for told in [opened(&config, &live, &seen.observed, &steps), lost(&live, &seen.observed)].iter().flatten() {
+            writeln!(io::stdout(), "# {told}")?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -209,8 +261,10 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     let (entries, _) = pass.store.records();
     let records = undrilled(&pass)?;
     let mut kernel = Linux::open()?;
-    let before = Seen::by(&mut kernel, &config, &records)?.observed;
-    let lost = lost(&LinkStates::new(&config, &records, &before).routed(), &before);
+    let before = Seen::by(&mut kernel, &config, &records)?;
+    let live = LinkStates::new(&config, &records, &before.observed).routed();
+    let steps = steps(&config, &live, &before, &[]).map_err(|CutOff| Error::CutOff)?;
+    let (opened, lost) = (opened(&config, &live, &before.observed, &steps), lost(&live, &before.observed));
     let made = flush(&config, &records, &mut kernel)?;
     forget(&pass, &entries)?;
     drop(lock);
@@ -218,8 +272,8 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     let count = entries.iter().len();
     let lines = if count == 1 { "1 record".to_owned() } else { format!("{count} records") };
     info!("flushed: {}, {lines}", pass::changes(made));
-    if let Some(lost) = lost {
-        warn!("{lost}");
+    for told in [opened, lost].iter().flatten() {
+        warn!("{told}");
     }
     if Path::new("/run/systemd/system").exists() && Path::new(TIMER).exists() {
         warn!("multihome.timer brings our rules back within a minute: systemctl stop multihome.timer");

@@ -152,9 +152,14 @@ fn up(link: &Link, args: &UpArgs) -> Result<Event, Error> {
     Ok(event(link, name.clone(), EventKind::Up(Addresses::V4 { local, gateway: args.gateway })))
 }
 
-/// Our address, as it was given or as the interface has it.
+/// Our address, as it was given or as the interface has it; not the router's.
 fn local(args: &UpArgs, interface: &IfName) -> Result<Option<HostAddr>, Error> {
-    Ok(args.local.or(look(interface)?.as_ref().and_then(first_address)))
+    let found = look(interface)?;
+    let mut own = found.iter().flat_map(|found| &found.addresses).map(|address| address.local).chain(args.local);
+    if let Some(gateway) = own.find(|own| Some(*own) == args.gateway) {
+        return Err(Error::OwnGateway { gateway, interface: interface.clone() });
+    }
+    Ok(args.local.or(found.as_ref().and_then(first_address)))
 }
 
 fn first_address(found: &Interface) -> Option<HostAddr> {

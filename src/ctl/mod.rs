@@ -10,7 +10,7 @@ use crate::config;
 use crate::hook;
 use crate::hook::pass;
 use crate::kernel::{self, removal};
-use crate::model::names::{IfName, LinkName};
+use crate::model::names::{HostAddr, IfName, LinkName};
 use crate::reconcile::{Failure, summary};
 
 mod apply;
@@ -144,6 +144,14 @@ pub enum Error {
         /// Its interface.
         interface: IfName,
     },
+    /// A router that is ourselves.
+    #[error("{gateway} is our own address on {interface}: --gateway wants the router's")]
+    OwnGateway {
+        /// What was given.
+        gateway: HostAddr,
+        /// The link's interface.
+        interface: IfName,
+    },
     /// The demo.
     #[error(transparent)]
     Demo(#[from] demo::Error),
@@ -158,7 +166,7 @@ pub enum Error {
 impl Error {
     /// Whether what was asked makes no sense, which showed only when the kernel was looked at.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Why(why::Error::ForeignUser(_)))
+        matches!(self, Self::Why(why::Error::ForeignUser(_)) | Self::OwnGateway { .. })
     }
 
     /// Whether a lack of privileges is the reason.

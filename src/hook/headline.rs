@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::recorded::Recorded;
-use crate::config::Link;
+use crate::config::{Config, Link};
 use crate::event::{Addresses, Event, EventKind, Family};
 use crate::kernel::removal::wait::WaitOutcome;
 use crate::state::records::Effect;
@@ -60,10 +60,22 @@ pub(super) fn unknown(event: &Event, config: &Path) -> String {
     let mut called = String::new();
     for name in &event.names {
         let shown: String = name.chars().take(64).collect();
-        called += if called.is_empty() { ", called " } else { " and " };
-        called += &format!("{shown:?}");
+        let before = if called.is_empty() { ", called " } else { " and " };
+        // Writing to a String cannot fail.
+        let _ = write!(called, "{before}{shown:?}");
     }
     format!("{}{called}, is no link of {}: nothing to do", event.interface, config.display())
+}
+
+/// The event may be a link's all the same, whose name is misspelt where its caller has it from: it comes up on that link's
+/// interface.
+pub(super) fn misnamed(event: &Event, config: &Config) -> Option<String> {
+    let is_named_up = matches!(event.kind, EventKind::Up(Addresses::V4 { .. })) && !event.names.is_empty();
+    let link = config.links.iter().find(|link| is_named_up && link.interface == event.interface)?;
+    let Link { name, interface, ipparam, .. } = link;
+    Some(format!(
+        "{interface} is the interface of {name}: if this is {name}, write ipparam {ipparam} in its peer's file"
+    ))
 }
 
 /// The interface of a tunnel is gone, and its process may not write, which is not necessary either.

@@ -68,7 +68,12 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
         loaded => loaded?,
     };
     let Some(link) = recognise(event, &config, &store) else {
-        debug!("{}", headline::unknown(event, &options.config));
+        let unknown = headline::unknown(event, &options.config);
+        if let Some(perhaps) = headline::misnamed(event, &config) {
+            warn!("{unknown}; {perhaps}");
+        } else {
+            debug!("{unknown}");
+        }
         return Ok(());
     };
     if options.dry_run {

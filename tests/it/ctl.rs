@@ -256,6 +256,16 @@ fn a_link_comes_and_goes_by_its_name() {
     said(&server, "link down vpn");
     assert_eq!(shown("route show table 3"), [""; 0]);
 
+    // What was recorded stays.
+    let before = held();
+    for local in ["", "--local 198.51.100.10"] {
+        let (code, error) = refused(&server, &format!("link up isp1 {local} --gateway 198.51.100.10"));
+        assert_eq!(code, Some(2), "{error}");
+        assert!(error.contains("198.51.100.10 is our own address on ppp0: --gateway wants the router's"), "{error}");
+    }
+    said(&server, "apply");
+    assert_eq!(held(), before);
+
     let (code, error) = refused(&server, "link up isp3 --interface ppp0");
     assert_eq!(code, Some(1));
     assert!(error.contains("unknown link \"isp3\": write one of isp1, isp2, vpn"), "{error}");

@@ -87,6 +87,14 @@ fn a_rule_before_ours_is_told_of() {
     let server = server(ARTICLE);
     ip("route add default dev tun9 table 52");
     ip("rule add priority 50 lookup 52");
+    // The table says nothing by itself.
+    told(
+        &server,
+        &["rule 50: lookup 52, which is not ours, takes traffic to the Internet, and that of policies", "by tun9"],
+        "ip rule del priority 50 lookup 52",
+    );
+    ip("rule add priority 50 lookup 52");
+    ip("link add tailscale0 type veth peer name far-away");
     let all = detours(&server);
     assert!(all.len() == 1 && all[0].0.starts_with("rule 50: lookup 52, as of tailscale, takes traffic to the"));
     ip("rule del priority 50");

@@ -37,6 +37,19 @@ fn mend_tree(host: &Host) {
 }
 
 #[test]
+fn a_rule_that_compares_all_bits_is_to_leave_ours_out_since_there_are_no_others() {
+    let host = Host::new(ARTICLE);
+    ip("rule add not fwmark 0x51820 lookup 52 priority 50");
+    assert_eq!(mend(&host), "have that rule leave our bits out: fwmark 0x51820/0xfffffff8");
+    ip("rule del priority 50");
+    ip("rule add fwmark 0x2/0xff lookup 77 priority 5000");
+    assert_eq!(mend(&host), "give each link a `mark` outside of 0xff");
+    ip("rule del priority 5000");
+    ip("rule add fwmark 0x2 lookup 77 priority 5000");
+    assert_eq!(mend(&host), "have that rule compare another mark, without our bits: under the mask 0xfffffff8");
+}
+
+#[test]
 fn networkd_is_read_as_systemd_does_and_its_mend_mends_for_good() {
     let host = Host::new(ARTICLE);
     let keys = ["ManageForeignRoutingPolicyRules", "ManageForeignRoutes", "ManageForeignNextHops"];

@@ -117,6 +117,30 @@ fn a_flush_takes_our_chains_and_groups_and_no_others() {
 }
 
 #[test]
+fn a_flush_says_which_kill_switches_end_and_where_their_traffic_goes() {
+    let policy = |name: &str, uid: u32| {
+        format!("[[policy]]\nname = \"{name}\"\nuid = {uid}\nvia = \"vpn\"\notherwise = \"unreachable\"\n")
+    };
+    let server = Server::new(&format!("{ARTICLE}{}{}", policy("k", 4242), policy("l", 4243)));
+    server.up(ISP1);
+    let told = "policies \"k\", \"l\" are refused no longer: their traffic goes by isp1";
+    let dry = said(&server, "flush --dry-run");
+    assert!(dry.ends_with(&format!("# {told}\n")), "{dry}");
+    let output = ok(&mut ctl(&server, "flush -v"));
+    let said_now = String::from_utf8(output.stderr).unwrap();
+    assert!(said_now.contains(&format!("WARN {told}\n")), "{said_now}");
+    assert_eq!(said(&server, "flush --dry-run"), "# nothing to take away\n");
+
+    // Nothing but the policy's rules is there, and somebody else's default.
+    let server = Server::new(&format!("{ARTICLE}{}", policy("k", 4242)));
+    server.apply();
+    ISP2.create();
+    ip("route add default via 203.0.113.1 dev ppp1 metric 100");
+    let dry = said(&server, "flush --dry-run");
+    assert!(dry.ends_with("# policy \"k\" is refused no longer: its traffic goes by ppp1\n"), "{dry}");
+}
+
+#[test]
 fn a_flush_takes_the_next_best_line_or_nothing_at_all() {
     let server = Server::new(ARTICLE);
     server.up(ISP1);

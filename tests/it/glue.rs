@@ -116,6 +116,27 @@ fn dhcp_clients_pass_each_word_as_one() {
     }
 }
 
+#[test]
+fn a_router_of_zeros_is_none() {
+    let stubs = Stubs::new();
+    let expected = ["link", "up", "--interface=eth1", "--local=192.0.2.7"];
+    for (hook, routes) in [
+        ("hooks/dhclient", ("new_rfc3442_classless_static_routes", "0 0 0 0 0")),
+        ("hooks/dhclient", ("new_routers", "0.0.0.0")),
+        ("hooks/dhcpcd", ("new_classless_static_routes", "0.0.0.0/0 0.0.0.0")),
+        ("hooks/dhcpcd", ("new_routers", "0.0.0.0")),
+    ] {
+        let mut client = stubs.shell("/bin/sh");
+        client.args(["-c", ". \"$0\"", &glue(hook)]).env("reason", "BOUND").env("interface", "eth1");
+        client.env("new_ip_address", "192.0.2.7").env(routes.0, routes.1);
+        assert_eq!(stubs.told(&mut client), expected, "{hook}, {routes:?}");
+    }
+    let mut manager = stubs.shell("/bin/sh");
+    manager.args([&glue("hooks/NetworkManager"), "eth1", "up"]);
+    manager.env("IP4_ADDRESS_0", "192.0.2.7/24").env("IP4_GATEWAY", "0.0.0.0");
+    assert_eq!(stubs.told(&mut manager), expected);
+}
+
 /// wg-quick(8) takes names of letters, digits and `_=+.-`, and has bash evaluate the line.
 #[test]
 fn wg_quick_passes_the_interface_as_one_word() {
@@ -129,6 +150,35 @@ fn wg_quick_passes_the_interface_as_one_word() {
             assert_eq!(told, ["link", change, &format!("--interface={name}")]);
         }
     }
+}
+
+/// The configuration says which protocol number and marks are ours.
+#[test]
+fn a_purge_says_what_stays_where_the_configuration_is_gone() {
+    let stubs = Stubs::new();
+    let script = fs::read_to_string(glue("packaging/debian/scripts/postrm")).unwrap();
+    let script = script.replace("/run/multihome", &stubs.path("run")).replace("/var/lib/multihome", &stubs.path("lib"));
+    let script = script.replace("/etc/multihome.toml", &stubs.path("multihome.toml"));
+    let purge = |has_configuration: bool| {
+        for dir in ["run", "lib"] {
+            fs::create_dir(stubs.path(dir)).unwrap();
+        }
+        fs::write(stubs.path("run/lock"), "").unwrap();
+        fs::copy(stubs.path("mhctl"), stubs.path("lib/mhctl")).unwrap();
+        if has_configuration {
+            fs::write(stubs.path("multihome.toml"), "").unwrap();
+        }
+        let output = Command::new("/bin/sh").args(["-ec", &script, "postrm", "purge"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(["run", "lib", "multihome.toml"].iter().all(|path| !Path::new(&stubs.path(path)).exists()));
+        let said = String::from_utf8(output.stderr).unwrap();
+        (String::from_utf8(output.stdout).unwrap(), said.replace(&stubs.path("multihome.toml"), "/etc/multihome.toml"))
+    };
+    let (told, said) = purge(true);
+    assert!(told == "flush\0" && said.starts_with("multihome: taking away routes"), "{told} {said}");
+    let stays =
+        "multihome: routes, rules and firewall chains stay until the next boot: there is no /etc/multihome.toml.\n";
+    assert_eq!(purge(false), (String::new(), stays.to_owned()));
 }
 
 #[test]

@@ -25,6 +25,21 @@ fn init(root: &TempDir) -> Command {
 }
 
 #[test]
+fn a_peer_is_told_the_name_that_its_link_has_got() {
+    let _server = Server::new("");
+    let root = system(&[
+        ("etc/ppp/peers/main", "plugin rp-pppoe.so eth1\nunit 0\n"),
+        ("etc/ppp/peers/Main", "plugin rp-pppoe.so eth2\nunit 1\n"),
+        ("etc/ppp/peers/main2", "plugin rp-pppoe.so eth3\nunit 2\n"),
+    ]);
+    let text = String::from_utf8(ok(&mut init(&root)).stdout).unwrap();
+    for (peer, name) in [("Main", "main2"), ("main", "main3"), ("main2", "main22")] {
+        let told = format!("# Add to /etc/ppp/peers/{peer}: ipparam {name}\n[[uplink]]\nname      = \"{name}\"\n");
+        assert!(text.contains(&told), "{told}{text}");
+    }
+}
+
+#[test]
 fn what_the_system_has_becomes_a_configuration() {
     let _server = Server::new("");
     let root = system(&[

@@ -74,6 +74,7 @@ const PROCESS: [&str; 12] = [
 fn under(unit: &str, absent: &str, command: &[&str]) -> Vec<String> {
     let text = fs::read_to_string(unit).unwrap_or_else(|e| panic!("{unit}: {e}: install Debian's openvpn"));
     let service = text.split("[Service]").nth(1).unwrap().split("\n[").next().unwrap();
+    let mut umask = Vec::new();
     let (mut devices, mut limits, mut privileges, mut protected, mut writable) = (vec![], vec![], vec![], "", "");
     for line in service.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         match line.split_once('=').unwrap() {
@@ -82,6 +83,9 @@ fn under(unit: &str, absent: &str, command: &[&str]) -> Vec<String> {
                 privileges.push(format!("--bounding-set=-all,+{}", set.collect::<Vec<_>>().join(",+")));
             }
             ("NoNewPrivileges", "yes") => privileges.push("--no-new-privs".to_owned()),
+            ("UMask", mask) => {
+                umask.extend(["/bin/sh", "-c", r#"umask $0 && exec "$@""#, mask].map(str::to_owned));
+            }
             ("LimitNPROC", limit) => limits.push(format!("--nproc={limit}")),
             ("DeviceAllow", device) => devices.push(device.strip_suffix(" rw").unwrap()),
             ("ProtectSystem", "true") => protected = "/usr /boot",
@@ -115,6 +119,7 @@ fn under(unit: &str, absent: &str, command: &[&str]) -> Vec<String> {
     words.extend(limits);
     words.extend(["--", "setpriv"].map(str::to_owned));
     words.extend(privileges);
+    words.extend(umask);
     words.extend(command.iter().map(|&word| word.to_owned()));
     words
 }
@@ -238,6 +243,9 @@ fn our_own_unit_at_boot() {
     assert_ne!(held(), before);
     ok(&mut world.viewed(&words(&under(OWN, "/run/multihome", &["/usr/sbin/mhctl", "apply"]))));
     assert_eq!(held(), before);
+    // All may read it, whatever the unit's UMask.
+    let state = world.run_dir().join("multihome");
+    assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o755);
 }
 
 /// How much of the machine a unit is exposed to, from 0 to 10.

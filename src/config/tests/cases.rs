@@ -18,6 +18,7 @@ const FILE: Cases<'_> = &[
     ("[settings]\n", "f:1: there is no link: write at least one [[uplink]] or [[tunnel]]"),
     ("[[uplink]\n", "f:1: unclosed array table, expected `]`"),
     ("[[uplink]]\nname = a\n", "f:2: text needs quotes: write \"a\""),
+    ("[[uplink]]\nname = “isp1”\n", "f:2: “ is no quotation mark here: write \" before the text and after it"),
     ("[[uplink]]\nname = isp1 # mine\n", "f:2: text needs quotes: write \"isp1\""),
     ("[[uplink]]\nname = tele\n", "f:2: text needs quotes: write \"tele\""),
     ("[[uplink]]\nname = 1und1\n", "f:2: text needs quotes: write \"1und1\""),

@@ -21,11 +21,13 @@ pub(super) fn judge(table: &str, line: &str, union: u32) -> Option<Finding> {
     let target = words.iter().position(|word| word == "-j").and_then(|at| words.get(at + 1)).map_or("", |word| word);
     let chain = words.get(1).map_or("", |word| word);
     if table != "mangle" || !BY_HAND.contains(&chain) {
-        return Some(Finding::trouble(
-            what,
-            format!("it uses bits of our marks ({bits:#x}), and steers connections by them"),
-            "use a mask in that rule, or give the links other marks with `mark`",
-        ));
+        let mend = if mask(&words) == u32::MAX {
+            "use a mask in that rule: it leaves no bit for marks of links"
+        } else {
+            "use a mask in that rule, or give the links other marks with `mark`"
+        };
+        let why = format!("it uses bits of our marks ({bits:#x}), and steers connections by them");
+        return Some(Finding::trouble(what, why, mend));
     }
     let spec: Vec<_> = words.iter().skip(1).map(|word| quoted(word)).collect();
     let delete = format!("iptables -t mangle -D {}, and where it is loaded from at boot", spec.join(" "));
@@ -139,6 +141,16 @@ mod tests {
         ] {
             assert_eq!(mask(&words(line)), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn marks_are_not_to_be_moved_where_there_is_no_room() {
+        let mend = |line: &str| judge("mangle", line, 7).unwrap().mend;
+        assert_eq!(
+            mend("-A SOMEBODYS -j CONNMARK --restore-mark"),
+            "use a mask in that rule: it leaves no bit for marks of links"
+        );
+        assert!(mend("-A SOMEBODYS -j MARK --set-xmark 0x2/0x2").ends_with("give the links other marks with `mark`"));
     }
 
     #[test]

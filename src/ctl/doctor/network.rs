@@ -276,8 +276,12 @@ fn mark_of_ours(found: &FoundRule, config: &Config, text: &str) -> Option<Findin
     let FwMark { value, mask } = found.rule.selector.fwmark.filter(|m| m.mask & config.marks() != 0)?;
     let mend = if mask == u32::MAX && value == 51820 {
         "write Table = off into wg-quick's file, and make it a [[tunnel]]".to_owned()
-    } else {
+    } else if mask.count_zeros() as usize >= config.links.len() {
         format!("give each link a `mark` outside of {mask:#x}")
+    } else if value & config.marks() == 0 {
+        format!("have that rule leave our bits out: fwmark {value:#x}/{:#x}", !config.marks())
+    } else {
+        format!("have that rule compare another mark, without our bits: under the mask {:#x}", !config.marks())
     };
     let what = format!("{text} compares bits of our marks ({:#x})", mask & config.marks());
     Some(Finding::trouble(what, "a pinned connection changes what it matches, and the reverse", mend))

@@ -86,10 +86,11 @@ fn link_of<'a>(words: &[&str], config: &'a Config) -> Option<&'a Link> {
         .find(|link| names.iter().any(|name| *name == link.ipparam) || interface == Some(link.interface.as_str()))
 }
 
-/// The command that makes `nodefaultroute` of `defaultroute` in a file, wherever it stands but in a comment.
+/// The command that makes `nodefaultroute` of `defaultroute` in a file, wherever it is a word of its own, quoted or not.
 fn without_default(path: &str) -> String {
-    let sed = r#":a; s/^(([^#]*[[:space:]])?"?)(replace)?defaultroute("?([[:space:]]|$))/\1nodefaultroute\4/; ta"#;
-    format!("sed -Ei '{sed}' {}", quoted(path))
+    // What stands before it: no comment, and strings as a whole.
+    let sed = r#":a; s/^((([^#"']|"[^"]*"|'[^']*')*[[:space:]])?)(["']?)(replace)?defaultroute\4([[:space:]]|$)/\1\4nodefaultroute\4\6/; ta"#;
+    format!("sed -Ei {} {}", quoted(sed), quoted(path))
 }
 
 /// `defaultroute` in options and peers.
@@ -272,4 +273,31 @@ fn fault(tree: &Tree, path: &str, program: &str, hook: Hook) -> Option<Finding> 
     let what = format!("{target} can be changed by others than root, at {}", bad.display());
     let why = "pppd 2.5.3 and later does not run such a hook";
     Some(Finding::trouble(what, why, "install it in a directory that only root can write to, then mhctl setup"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn the_command_changes_words_and_no_strings() {
+        for (before, after) in [
+            ("defaultroute\n", "nodefaultroute\n"),
+            (
+                "lock replacedefaultroute defaultroute # defaultroute\n",
+                "lock nodefaultroute nodefaultroute # defaultroute\n",
+            ),
+            ("'defaultroute'\n\"defaultroute\"\n", "'nodefaultroute'\n\"nodefaultroute\"\n"),
+            ("connect 'chat -v defaultroute x' defaultroute\n", "connect 'chat -v defaultroute x' nodefaultroute\n"),
+            ("connect \"defaultroute x\"\nnodefaultroute\n", "connect \"defaultroute x\"\nnodefaultroute\n"),
+        ] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            fs::write(file.path(), before).unwrap();
+            let command = without_default(file.path().to_str().unwrap());
+            assert!(Command::new("/bin/sh").args(["-c", &command]).status().unwrap().success());
+            assert_eq!(fs::read_to_string(file.path()).unwrap(), after, "{command}");
+        }
+    }
 }

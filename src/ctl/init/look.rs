@@ -5,7 +5,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::{dhclient, link_name};
+use super::dhclient;
 use crate::ctl::doctor::pppd;
 use crate::ctl::lookup::FibRoute;
 use crate::ctl::sessions::{Session, sessions};
@@ -29,7 +29,7 @@ pub(super) struct Found {
     pub gateway: Option<HostAddr>,
     /// Where it is not the first.
     pub tier: Option<usize>,
-    /// Where it was found, and what to do about it: lines of comment.
+    /// Where it was found, and what to do about it: lines of comment, where `{link}` and `{interface}` stand for its own.
     pub comments: Vec<String>,
 }
 
@@ -84,7 +84,7 @@ fn peers(tree: &Tree, sessions: &BTreeMap<IfName, Session>) -> Vec<Found> {
         let said = pppd::value(&words, "ifname").map(str::to_owned).or(unit);
         let mut comments = vec![format!("pppd's peer {name}.")];
         if ipparam.is_none() {
-            comments.push(format!("Add to /etc/ppp/peers/{name}: ipparam {}", link_name(&name, &BTreeSet::new())));
+            comments.push(format!("Add to /etc/ppp/peers/{name}: ipparam {{link}}"));
         }
         if pppd::DefaultRoute::after(words.iter().copied()) != pppd::DefaultRoute::None {
             comments.push(format!("Write nodefaultroute in /etc/ppp/peers/{name}: see mhctl doctor"));

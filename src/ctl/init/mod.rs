@@ -141,7 +141,8 @@ fn render(mut found: Vec<Found>) -> String {
 fn link(found: &Found, name: &str, interface: &str, ipparam: Option<&String>) -> String {
     let mut lines = vec![String::new()];
     // A file's name may be any.
-    let comments = found.comments.iter().map(|comment| comment.replace("{interface}", interface));
+    let own = |comment: &String| comment.replace("{interface}", interface).replace("{link}", name);
+    let comments = found.comments.iter().map(own);
     lines.extend(comments.map(|comment| format!("# {}", comment.replace(char::is_control, "?"))));
     lines.push(format!("[[{}]]", if found.tunnel { "tunnel" } else { "uplink" }));
     lines.push(format!("name      = \"{name}\""));

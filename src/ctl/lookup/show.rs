@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
+use std::path::Path;
 
+use crate::kernel;
 use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
 use crate::model::names::TableId;
 use crate::model::routing::{Action, FoundRule, FwMark, PortRange, Rule};
@@ -37,11 +39,18 @@ pub fn protocol_name(protocol: u8) -> Option<&'static str> {
 pub fn owner(found: &FoundRule) -> Option<&'static str> {
     const TAILSCALE: u32 = 52;
     match (found.rule.selector.fwmark, found.rule.action.table().map(TableId::get)) {
-        (Some(FwMark { mask: 0x00ff_0000, .. }), _) | (_, Some(TAILSCALE)) => Some("tailscale"),
+        (Some(FwMark { mask: 0x00ff_0000, .. }), _) | (_, Some(TAILSCALE)) if has_tailscale() => Some("tailscale"),
         (Some(FwMark { value: 51820, .. }), _) => Some("wg-quick"),
         (Some(FwMark { value: 0x4000 | 0x8000, .. }), _) => Some("kube-proxy"),
         _ => protocol_name(found.protocol).filter(|name| !["kernel", "boot", "static"].contains(name)),
     }
+}
+
+/// Whether tailscale is on this machine: its numbers are not its own.
+fn has_tailscale() -> bool {
+    let programs = ["/usr/sbin/tailscaled", "/usr/bin/tailscale", "/usr/local/bin/tailscale"];
+    let is_up = || kernel::index(&"tailscale0".parse().ok()?).ok()?;
+    programs.iter().any(|program| Path::new(program).exists()) || is_up().is_some()
 }
 
 /// The kernel's error in words.

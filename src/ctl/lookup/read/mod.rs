@@ -138,7 +138,7 @@ impl Fib {
     }
 
     /// The route that the kernel takes, or the number of the refusal. With `net.ipv4.nexthop_compat_mode=0` a route by a
-    /// nexthop object has no next_hops here. Before 4.13 the kernel does not tell the protocol number, and says 0.
+    /// nexthop object has no next hops here. Before 4.13 the kernel does not tell the protocol number, and says 0.
     pub fn matched(&mut self, packet: &Packet) -> Result<Result<FibRoute, i32>, Error> {
         let body = match self.get(packet, RouteFlags::LookupTable | RouteFlags::FibMatch)? {
             Ok(body) => body,
