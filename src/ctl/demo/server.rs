@@ -224,7 +224,7 @@ fn ways(observed: &Observed) -> Vec<(NextHop, u16)> {
     for route in main().filter(|route| Some(route.metric) == lowest) {
         match &route.target {
             FoundTarget::NextHops(next_hops) => {
-                ways.extend(next_hops.iter().map(|l| (l.next_hop.clone(), l.weight.get())))
+                ways.extend(next_hops.iter().map(|l| (l.next_hop.clone(), l.weight.get())));
             }
             FoundTarget::Nexthop { id, .. } => {
                 let Some(NexthopKind::Group(members)) = object(id) else { continue };
