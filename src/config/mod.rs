@@ -53,8 +53,8 @@ pub fn read(path: &Path) -> Result<String, Error> {
     })
 }
 
-/// Reads the file. `O_NONBLOCK` keeps open(2) from waiting for a writer of a pipe (fifo(7)); reading then blocks until
-/// the writer ends.
+/// Reads the file. With `O_NONBLOCK` a pipe without a writer is empty, where open(2) would block forever (fifo(7)). A
+/// pipe with a writer is read to its end.
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?;

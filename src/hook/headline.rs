@@ -60,9 +60,8 @@ pub(super) fn unknown(event: &Event, config: &Path) -> String {
     let mut called = String::new();
     for name in &event.names {
         let shown: String = name.chars().take(64).collect();
-        let before = if called.is_empty() { ", called " } else { " and " };
         // Writing to a String cannot fail.
-        let _ = write!(called, "{before}{shown:?}");
+        let _ = write!(called, "{}{shown:?}", if called.is_empty() { ", called " } else { " and " });
     }
     format!("{}{called}, is no link of {}: nothing to do", event.interface, config.display())
 }

@@ -81,7 +81,7 @@ impl Desired {
 
     /// Without IPv6 rules, if the observed kernel has no IPv6.
     #[must_use]
-    pub(crate) fn known_to(mut self, observed: &Observed) -> Self {
+    pub(crate) fn for_kernel(mut self, observed: &Observed) -> Self {
         if !observed.has_ipv6() {
             self.rules.retain(|rule| rule.family == Family::V4);
         }

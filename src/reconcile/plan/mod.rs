@@ -52,7 +52,7 @@ impl Plan {
         let by_name = avoid.device_groups || observed.firewall.by_name();
         let mut plan = Self::default();
         let mode = plan.default_route_mode(config, observed, avoid);
-        let desired = Desired::new(config, live, mode).known_to(observed);
+        let desired = Desired::new(config, live, mode).for_kernel(observed);
         let missing = Missing::new(&desired, observed);
         let obsolete = Obsolete::new(&desired, observed, ours);
         let tables = Tables::new(config, &missing, &obsolete);

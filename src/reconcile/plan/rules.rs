@@ -131,7 +131,7 @@ impl Plan {
             }
         }
         // Rules do not depend on the mode.
-        let desired = Desired::new(config, live, DefaultRouteMode::Multipath).known_to(observed);
+        let desired = Desired::new(config, live, DefaultRouteMode::Multipath).for_kernel(observed);
         let mut all = Vec::with_capacity(config.policies.len());
         for rules in desired.policy_rules(config) {
             let missing = rules.iter().filter(|rule| to_add.contains(*rule)).count();

@@ -44,7 +44,7 @@ impl Fake {
             Change::MarkConnections(_) => {}
             Change::HashPolicy(policy) => self.hash_policy = *policy,
             Change::Nexthop { id, next_hop } => {
-                self.put_object(*id, protocol, NexthopKind::Single(next_hop.clone()))?
+                self.put_object(*id, protocol, NexthopKind::Single(next_hop.clone()))?;
             }
             Change::Group { id, members } => self.put_object(*id, protocol, NexthopKind::Group(members.clone()))?,
             Change::DeleteNexthop(id) => self.drop_objects(|object, _| object == *id),
