@@ -164,7 +164,7 @@ mod tests {
             (None, &[("PPP_IPPARAM", "isp2")], &["isp2"]),
             (None, &[("PPP_IPPARAM", ""), ("LINKNAME", "")], &[]),
             (None, &[("LINKNAME", "line")], &["line"]),
-            // pppd sets no such variable: it would be somebody else's.
+            // pppd does not set this variable.
             (None, &[("IPPARAM", "isp1")], &[]),
             // Names are only compared, so anything may be in them.
             (Some(";rm -rf /\n"), &[], &[";rm -rf /\n"]),

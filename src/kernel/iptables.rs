@@ -38,7 +38,7 @@ pub enum Error {
     Run { path: PathBuf, source: io::Error },
     #[error("{} had not ended after {} s and was killed: run it by hand to see what it waits for", path.display(), limit.as_secs())]
     Hung { path: PathBuf, limit: Duration },
-    #[error("{} has refused our rules ({status}): {stderr}", path.display())]
+    #[error("{} has refused the rules ({status}): {stderr}", path.display())]
     Refused {
         path: PathBuf,
         status: ExitStatus,

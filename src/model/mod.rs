@@ -1,4 +1,4 @@
-//! The words that all the rest is told in: names, routes and rules, the packet filter, and changes of them.
+//! The vocabulary of the program: names, numbering, routes, rules, the packet filter, and changes of them.
 
 pub mod change;
 pub mod firewall;

@@ -79,14 +79,14 @@ fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 /// flock(2) has no deadline, so a thread waits in it. After a time-out the thread stays behind. It ends with the
 /// process, or releases the lock as soon as it gets it.
 fn wait(file: File, path: &Path, timeout: Duration) -> Result<File, Error> {
-    let (tell, told) = mpsc::sync_channel(0);
+    let (sender, receiver) = mpsc::sync_channel(0);
     let waiting = thread::Builder::new().spawn(move || {
         let result = file.lock_exclusive();
         // After a time-out nobody listens: the file is dropped, and the lock with it.
-        let _ = tell.send(result.map(|()| file));
+        let _ = sender.send(result.map(|()| file));
     });
     waiting.map_err(|source| Error::Io { path: path.to_owned(), source })?;
-    match told.recv_timeout(timeout) {
+    match receiver.recv_timeout(timeout) {
         Ok(Ok(file)) => Ok(file),
         Ok(Err(source)) => Err(Error::Io { path: path.to_owned(), source }),
         Err(_) => {

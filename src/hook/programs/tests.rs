@@ -78,7 +78,7 @@ fn an_ipparam_that_is_no_text_names_no_link_and_a_tty_may_be_anything() {
     assert_eq!(error.kind(), clap::error::ErrorKind::InvalidUtf8);
 }
 
-/// Words that look like options of ours, of somebody else's, and like anything.
+/// Arguments that look like a hook's options, like another program's, and like anything.
 fn hostile() -> impl Strategy<Value = OsString> {
     let known = prop::sample::select(vec![
         "--config=/home/x/evil.toml",

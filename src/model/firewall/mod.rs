@@ -137,9 +137,8 @@ pub struct FoundFirewall {
 impl FoundFirewall {
     /// Whether a managed rule matches interface names because device groups are lacking.
     pub(crate) fn by_name(&self) -> bool {
-        let sealed =
-            |rule: &FoundChainRule| matches!(rule, FoundChainRule::Fingerprint(fingerprint) if fingerprint.by_name);
-        self.tables.values().flat_map(BTreeMap::values).flatten().any(sealed)
+        let mut rules = self.tables.values().flat_map(BTreeMap::values).flatten();
+        rules.any(|rule| matches!(rule, FoundChainRule::Fingerprint(fingerprint) if fingerprint.by_name))
     }
 
     /// Whether connections get the marks of their links: the kernel's chains lead to ours.

@@ -5,8 +5,8 @@ use crate::model::routing::{Action, FoundRule, Rule, Selector};
 
 /// The kernel's last two IPv4 rules, if `ip rule flush` has deleted them and no foreign rule decides about all
 /// remaining packets: then nothing looks up main. multihome does not need the second, but routes in table `default` do.
-pub(super) fn lost(found: &[FoundRule], ours: u8) -> Vec<Rule> {
-    if found.iter().any(|rule| rule.protocol != ours && takes_all(rule)) {
+pub(super) fn lost(found: &[FoundRule], managed: u8) -> Vec<Rule> {
+    if found.iter().any(|rule| rule.protocol != managed && takes_all(rule)) {
         return Vec::new();
     }
     let mut lost = Vec::new();

@@ -48,13 +48,13 @@ impl Plan {
 
     /// The same without what `avoid` names.
     pub(super) fn avoiding(config: &Config, live: &[LiveLink<'_>], observed: &Observed, avoid: Avoid) -> Self {
-        let ours = config.settings.protocol;
+        let managed = config.settings.protocol;
         let by_name = avoid.device_groups || observed.firewall.by_name();
         let mut plan = Self::default();
         let mode = plan.default_route_mode(config, observed, avoid);
         let desired = Desired::new(config, live, mode).for_kernel(observed);
         let missing = Missing::new(&desired, observed);
-        let obsolete = Obsolete::new(&desired, observed, ours);
+        let obsolete = Obsolete::new(&desired, observed, managed);
         let tables = Tables::new(config, &missing, &obsolete);
 
         plan.set_interfaces(&desired, live, observed);
@@ -77,11 +77,11 @@ impl Plan {
         plan.changes.extend(routes.made);
         plan.make_rules(&missing.others);
         // After the managed rules, or packets that these refuse would pass meanwhile.
-        plan.changes.extend(kernel_rules::lost(&observed.rules, ours).into_iter().map(Change::KernelRule));
+        plan.changes.extend(kernel_rules::lost(&observed.rules, managed).into_iter().map(Change::KernelRule));
         plan.changes.extend(routes.obsolete.into_iter().map(Change::DeleteRoute));
         plan.delete_rules(&obsolete.others);
         plan.changes.extend(routes.deferred.into_iter().map(Change::Route));
-        plan.delete_nexthops(&desired, observed, ours);
+        plan.delete_nexthops(&desired, observed, managed);
         // Last: routes must not wait for a packet filter that is locked or cannot be changed.
         if !firewall_first {
             plan.load_firewall(config, live, observed, by_name);

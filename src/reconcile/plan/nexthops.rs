@@ -61,11 +61,11 @@ impl Plan {
     }
 
     /// Groups before their members: the kernel deletes a group that loses its last member.
-    pub(super) fn delete_nexthops(&mut self, desired: &Desired, observed: &Observed, ours: u8) {
+    pub(super) fn delete_nexthops(&mut self, desired: &Desired, observed: &Observed, managed: u8) {
         let (mut groups, mut singles) = (Vec::new(), Vec::new());
         for (id, nexthop) in observed.nexthops.iter().flatten() {
             let is_wanted = desired.nexthops.contains_key(id) || desired.groups.contains_key(id);
-            if nexthop.protocol == ours && !is_wanted {
+            if nexthop.protocol == managed && !is_wanted {
                 let is_group = matches!(nexthop.kind, NexthopKind::Group(_));
                 if is_group { &mut groups } else { &mut singles }.push(Change::DeleteNexthop(*id));
             }

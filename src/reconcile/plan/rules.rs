@@ -63,12 +63,12 @@ pub(super) struct Obsolete<'a> {
 }
 
 impl<'a> Obsolete<'a> {
-    pub(super) fn new(desired: &Desired, observed: &'a Observed, ours: u8) -> Self {
+    pub(super) fn new(desired: &Desired, observed: &'a Observed, managed: u8) -> Self {
         let mut kept = BTreeSet::new();
         let mut obsolete = Vec::new();
         // A set, since thousands of guards may have the same jump.
         let mut jumps = BTreeSet::new();
-        for found in observed.rules.iter().filter(|found| found.protocol == ours) {
+        for found in observed.rules.iter().filter(|found| found.protocol == managed) {
             // The second of two equal managed rules is obsolete.
             if desired.index_of(found).is_some_and(|index| kept.insert(index)) {
                 continue;

@@ -121,7 +121,7 @@ pub enum Error {
     /// If another user made it, root's hooks would refuse it.
     #[error("there is no {} yet, and only root may make it: `mhctl apply` at boot does (multihome.service)", .0.display())]
     Absent(PathBuf),
-    #[error("{} is not a record of ours: {reason}; remove it", path.display())]
+    #[error("{} is not a valid record: {reason}; remove it", path.display())]
     Malformed { path: PathBuf, reason: String },
 }
 
@@ -172,8 +172,8 @@ impl Store {
             found => found,
         };
         let meta = meta.map_err(Error::io("look at", &self.dir))?;
-        let ours = meta.uid() == geteuid().as_raw() || meta.uid() == 0;
-        let safe = meta.is_dir() && ours && meta.mode() & 0o022 == 0;
+        let is_trusted = meta.uid() == geteuid().as_raw() || meta.uid() == 0;
+        let safe = meta.is_dir() && is_trusted && meta.mode() & 0o022 == 0;
         if safe { Ok(&self.dir) } else { Err(Error::Unsafe(self.dir.clone())) }
     }
 
