@@ -1,6 +1,6 @@
 //! The log line of an event, in a few words.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -83,16 +83,25 @@ pub(super) fn nothing_left(event: &Event, link: &Link) -> String {
     format!("{name} is down: {interface} is gone, and without privileges there is nothing left to do")
 }
 
-/// What is recorded of an event while the configuration is invalid.
+/// What is recorded of an event, and nothing else done, because the configuration cannot be read.
 pub(super) fn recorded(event: &Event) -> String {
-    let interface = &event.interface;
-    let what = match event.kind {
+    let what = what(event);
+    format!("{} is recorded as {what}, and no more is done: once that is fixed, run `mhctl apply`", event.interface)
+}
+
+/// What is not recorded either.
+pub(super) fn not_recorded(event: &Event, error: &impl Display) -> String {
+    format!("{} is not recorded as {} either: {error}", event.interface, what(event))
+}
+
+/// What an event says, in a word or three.
+fn what(event: &Event) -> &'static str {
+    match event.kind {
         EventKind::Up(Addresses::V4 { .. }) => "up",
         EventKind::Up(Addresses::V6 { .. }) => "up with IPv6",
         EventKind::Down(Family::V4) => "down",
         EventKind::Down(Family::V6) => "down with IPv6",
-    };
-    format!("{interface} is recorded as {what}, and no more is done: once that is fixed, run `mhctl apply`")
+    }
 }
 
 /// How the wait for the removal of an interface ended.

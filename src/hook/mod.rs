@@ -130,10 +130,18 @@ fn record_only(event: &Event, source: config::Error, store: &Store, who: &str) -
     if index.is_none() && matches!(event.kind, EventKind::Up(_)) {
         return Ok(source.into());
     }
+    let recorded = match write_down_alone(event, index, store, who) {
+        Ok(()) => headline::recorded(event),
+        Err(error) => headline::not_recorded(event, &error),
+    };
+    Ok(Error::Deferred { source: source.into(), recorded })
+}
+
+/// Writes the event down without a configuration.
+fn write_down_alone(event: &Event, index: Option<u32>, store: &Store, who: &str) -> Result<(), pass::Error> {
     let _lock = pass::lock(store, "records.lock", Settings::default().lock_timeout, who)?;
     let (_, _, written) = write_down(store, event, index, None);
-    written.map_err(pass::Error::from)?;
-    Ok(Error::Deferred { source: source.into(), recorded: headline::recorded(event) })
+    Ok(written?)
 }
 
 /// The link of the event. The records are read only if the caller's names do not tell it.

@@ -183,6 +183,11 @@ fn a_state_directory_that_cannot_be_made_is_an_error() {
         hook.args(["--config"]).arg(server.config()).args(["--state-dir", dir]);
         let said = fails(1, hook.args([ISP1.device, "", "", ISP1.local, ISP1.remote, ISP1.link]));
         assert!(said.contains(dir) && said.lines().count() == 1, "{said}");
+        // The other mistake is told as well.
+        let mut hook = Command::new(DOWN);
+        let said = fails(1, hook.args(["--config", "/nonexistent", "--state-dir", dir, ISP1.device, "", "", "", ""]));
+        assert!(said.contains("no configuration at /nonexistent: "), "{said}");
+        assert!(said.contains("; ppp0 is not recorded as down either: ") && said.contains(dir), "{said}");
     }
     assert_untouched(&server);
 }
