@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod before;
 #[allow(clippy::cast_precision_loss)]
 mod bench;
 mod carrier;
