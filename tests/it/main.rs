@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod before;
 #[allow(clippy::cast_precision_loss)]
 mod bench;
 mod carrier;

@@ -142,7 +142,7 @@ fn backup_first(policy: &Policy, config: &Config) -> Option<String> {
 }
 
 /// Whether a policy lets everything go by any line.
-pub(super) fn is_idle(policy: &Policy, config: &Config) -> bool {
+pub(in crate::ctl) fn is_idle(policy: &Policy, config: &Config) -> bool {
     let mut uplinks = config.links.iter().filter(|link| uplink(link).is_some()).peekable();
     uplinks.peek().is_some() && uplinks.all(|link| policy.via.contains(&link.name))
 }

@@ -1,12 +1,13 @@
 //! What the kernel says of a sample, and whether that is what the configuration wants.
 
+use super::before::{Comparison, Threat};
 use super::judge::{Judge, NARROW};
-use super::samples::Sample;
+use super::samples::{self, Sample};
 use super::taker::Taker;
 use super::{Elsewhere, taker};
 use crate::config::{Config, Otherwise, Policy};
 use crate::ctl::lookup::read::Fib;
-use crate::ctl::lookup::{Answer, End, FibRoute, Tables, walk};
+use crate::ctl::lookup::{Answer, End, FibRoute, Outcome, Tables, walk};
 use crate::kernel;
 use crate::model::names::TableId;
 use crate::model::routing::FoundRule;
@@ -112,6 +113,32 @@ impl<'a> Asker<'a> {
         let answered =
             answer.and_then(|a| if let Answer::Way { name, local: false, .. } = a { Some(name) } else { None });
         Ok(Walked { taker: judge.taker(&suspect.sample, &walked, &tables, rules, answered), elsewhere })
+    }
+
+    /// The way by which a rule takes a packet that it and a kill switch select; `None`: none can be made up, or it goes
+    /// another way.
+    pub(super) fn proof(
+        &mut self,
+        threat: &Threat<'_>,
+        comparison: &Comparison<'_>,
+        rules: &[FoundRule],
+    ) -> Result<Option<String>, kernel::Error> {
+        let (selector, policy) = &threat.example;
+        let Some(packet) = samples::of_both(threat.found, selector, &mut self.fib)? else { return Ok(None) };
+        let mut tables = Tables::new();
+        self.fib.fill(rules, &mut tables, &packet, |(_, routes)| routes)?;
+        // fill() has read each table that the walk comes to.
+        let Ok(walked) = walk(rules, &tables, &packet) else { return Ok(None) };
+        let comes_by_it = walked
+            .steps
+            .iter()
+            .any(|step| step.found == threat.found && matches!(step.outcome, Outcome::Decides | Outcome::Goto(_)));
+        Ok(match &walked.end {
+            End::Route(route) if comes_by_it && !route.delivers(&packet) && comparison.leads_off(route, policy) => {
+                Some(taker::way(route))
+            }
+            _ => None,
+        })
     }
 
     /// The devices that a route leads to, by the names of their links.

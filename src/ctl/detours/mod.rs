@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use self::asked::{Asker, Suspect};
+use self::before::Comparison;
 use self::judge::Judge;
 use self::samples::Traffic;
 use self::strays::Owners;
@@ -13,10 +14,15 @@ use self::taker::Taker;
 use crate::config::Config;
 use crate::ctl::lookup::read::Fib;
 use crate::kernel;
+use crate::model::names::Family;
+use crate::model::observed::Observed;
 use crate::reconcile::link_state::LinkStates;
 
 mod asked;
+mod before;
+mod ipv6;
 mod judge;
+mod meet;
 mod samples;
 mod strays;
 mod taker;
@@ -56,13 +62,15 @@ pub(super) struct Elsewhere {
 pub(super) struct Found {
     /// Traffic that others take.
     pub(super) detours: Vec<Detour>,
+    /// Rules of others that may take traffic of kill switches, and of which no packet shows that they do.
+    pub(super) doubts: Vec<Detour>,
     /// Of each policy whose sample goes elsewhere, by its place in the configuration.
     pub(super) elsewhere: BTreeMap<usize, Elsewhere>,
 }
 
-/// Asks the kernel for the way of a few packets to the Internet and of one of each policy, and looks through the links'
-/// tables.
-pub(super) fn look(config: &Config, states: &LinkStates<'_>) -> Result<Found, kernel::Error> {
+/// Asks the kernel for the way of a few packets to the Internet and of one of each policy, looks through the links'
+/// tables, and compares kill switches with the rules of others before them.
+pub(super) fn look(config: &Config, states: &LinkStates<'_>, observed: &Observed) -> Result<Found, kernel::Error> {
     let live = states.live();
     let owners = Owners::new(config, states);
     let mut asker = Asker::new(config, &live, Fib::open()?);
@@ -74,7 +82,7 @@ pub(super) fn look(config: &Config, states: &LinkStates<'_>) -> Result<Found, ke
     }
     let mut found = Found::default();
     let judge = Judge::new(config, &live, &owners);
-    let rules = if suspects.is_empty() { Vec::new() } else { asker.fib.rules()? };
+    let rules: Vec<_> = observed.rules.iter().filter(|found| found.rule.family == Family::V4).cloned().collect();
     let mut walks = 0;
     for suspect in suspects {
         let mut elsewhere = suspect.elsewhere(&asker);
@@ -93,7 +101,21 @@ pub(super) fn look(config: &Config, states: &LinkStates<'_>) -> Result<Found, ke
             found.elsewhere.insert(policy, elsewhere);
         }
     }
+    for family in [Family::V4, Family::V6] {
+        let comparison = Comparison::new(config, &live, observed, family);
+        for threat in comparison.threats(&mut asker.fib)? {
+            let way = if family == Family::V4 { asker.proof(&threat, &comparison, &rules)? } else { None };
+            if threat.is_wide && (way.is_some() || family == Family::V6) {
+                let taker = Taker::Before(Box::new(threat.found.clone()), way);
+                let traffic = threat.policies.iter().map(|policy| Traffic::Policy(policy.name.clone()));
+                takers.entry(taker.key()).or_insert_with(|| (taker, traffic.collect()));
+            } else if !takers.get(&taker::rule_key(threat.found)).is_some_and(|(_, told)| threat.is_about(told)) {
+                found.doubts.push(taker::doubt(&threat, config));
+            }
+        }
+    }
     found.detours = takers.into_values().map(|(taker, traffic)| taker.detour(traffic, config)).collect();
+    found.detours.extend(ipv6::without_main(config, &live, observed));
     Ok(found)
 }
 

@@ -9,7 +9,8 @@ use crate::ctl::lookup::read::Fib;
 use crate::ctl::lookup::{Answer, Packet};
 use crate::kernel;
 use crate::kernel::netlink::constants::IPPROTO_TCP;
-use crate::model::routing::Selector;
+use crate::model::names::IfName;
+use crate::model::routing::{FoundRule, FwMark, PortRange, Selector};
 
 /// Well-known addresses, one in each quarter of all: VPN programs take the Internet in halves or quarters.
 const INTERNET: [Ipv4Addr; 4] = [
@@ -114,6 +115,40 @@ pub(super) fn of_policy(policy: &Policy, fib: &mut Fib) -> Result<Option<Sample>
     }
     let traffic = Traffic::Policy(policy.name.clone());
     Ok((packet.iif.is_none() || packet.from.is_some()).then_some(Sample { traffic, selector, packet }))
+}
+
+/// A packet of this host's own that both a rule and a selector select; `None`: none can be told.
+pub(super) fn of_both(found: &FoundRule, s: &Selector, fib: &mut Fib) -> Result<Option<Packet>, kernel::Error> {
+    let (rule, more) = (&found.rule.selector, found.more());
+    let is_own = |iif: Option<&str>| iif.is_none_or(|name| name == "lo");
+    let is_plain = !more.invert && more.tun_id.is_none() && more.unknown.is_empty();
+    if !is_plain || !is_own(found.iif()) || !is_own(s.iif.as_ref().map(IfName::as_str)) {
+        return Ok(None);
+    }
+    // Of two networks that meet one holds the other.
+    let narrower = |a: Option<IpNet>, b: Option<IpNet>| match a.into_iter().chain(b).max_by_key(IpNet::prefix_len) {
+        Some(IpNet::V4(net)) => Some(hosts(net)[0]),
+        _ => None,
+    };
+    let from = narrower(rule.from, s.from);
+    if let Some(from) = from
+        && !fib.is_own(from)?
+    {
+        return Ok(None);
+    }
+    let port = |a: Option<PortRange>, b: Option<PortRange>| a.into_iter().chain(b).map(|ports| ports.start).max();
+    let mark = |of: Option<FwMark>| of.map_or(0, |mark| mark.value);
+    let packet = own(narrower(rule.to, s.to).unwrap_or(INTERNET[0]));
+    Ok(Some(Packet {
+        from,
+        proto: s.proto.or(rule.proto).unwrap_or(packet.proto),
+        sport: port(rule.sport, s.sport).unwrap_or(packet.sport),
+        dport: port(rule.dport, s.dport).unwrap_or(packet.dport),
+        mark: mark(rule.fwmark) | mark(s.fwmark),
+        uid: rule.uid.into_iter().chain(s.uid).map(|uid| uid.start).max().unwrap_or(packet.uid),
+        dscp: s.dscp.or(rule.dscp).unwrap_or(more.tos >> 2),
+        ..packet
+    }))
 }
 
 /// A source behind an interface: in one of its subnets, and no address of ours.

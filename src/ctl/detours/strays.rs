@@ -10,12 +10,12 @@ use crate::config::{Config, Link};
 use crate::ctl::lookup::read::Fib;
 use crate::ctl::lookup::{FibNextHop, FibRoute};
 use crate::kernel;
-use crate::model::names::TableId;
+use crate::model::names::{Family, TableId};
 use crate::model::routing::RouteKind;
 use crate::reconcile::link_state::LinkStates;
 
 /// Routes of one table that are read. A link's has one of ours, and few of others.
-const MOST_ROUTES: usize = 10_000;
+pub(super) const MOST_ROUTES: usize = 10_000;
 
 /// Which interface each link's table should lead by.
 pub(super) struct Owners<'a> {
@@ -57,7 +57,7 @@ impl<'a> Owners<'a> {
     pub(super) fn strays(&self, fib: &mut Fib) -> Result<Vec<Stray<'a>>, kernel::Error> {
         let mut astray = Vec::new();
         for table in self.links.keys() {
-            for route in fib.first_routes(*table, MOST_ROUTES)? {
+            for route in fib.first_routes(Family::V4, *table, MOST_ROUTES)? {
                 astray.extend(self.strays_from(&route).map(|link| (link, route)));
             }
         }
@@ -76,15 +76,20 @@ impl<'a> Owners<'a> {
 }
 
 /// What main knows better than its default.
-struct Main(HashSet<(IpNet, u32)>);
+pub(super) struct Main(HashSet<(IpNet, u32)>);
 
 impl Main {
-    fn read(fib: &mut Fib) -> Result<Self, kernel::Error> {
+    pub(super) fn read(fib: &mut Fib) -> Result<Self, kernel::Error> {
         let mut known = HashSet::new();
-        for route in fib.first_routes(TableId::MAIN, MOST_ROUTES)? {
+        for route in fib.first_routes(Family::V4, TableId::MAIN, MOST_ROUTES)? {
             known.extend(route.next_hops.iter().map(|leg| (route.prefix, leg.hop.device)));
         }
         Ok(Self(known))
+    }
+
+    /// Whether it leads to all of a network.
+    pub(super) fn knows(&self, net: IpNet) -> bool {
+        self.0.iter().any(|(known, _)| known.prefix_len() > 0 && known.contains(&net))
     }
 
     /// Whether it leads to all that a route is for, and by the same interfaces.

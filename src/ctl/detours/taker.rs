@@ -1,10 +1,11 @@
 //! Who takes traffic, in words, and what to do about it. Pure.
 
 use super::Detour;
+use super::before::Threat;
 use super::samples::Traffic;
 use crate::config::{Config, Otherwise};
 use crate::ctl::lookup::{FibNextHop, FibRoute, Names, Packet, owner, protocol_name, rule_deletion, rule_text};
-use crate::model::names::{LinkName, TableId};
+use crate::model::names::{Family, LinkName, TableId};
 use crate::model::routing::FoundRule;
 
 /// Who takes traffic.
@@ -12,6 +13,8 @@ use crate::model::routing::FoundRule;
 pub(super) enum Taker {
     /// A rule of somebody else, and the way it leads.
     Rule(Box<FoundRule>, String),
+    /// A rule of somebody else before kill switches, and the way by which it leads what both select, if that is known.
+    Before(Box<FoundRule>, Option<String>),
     /// A route of somebody else.
     Route(Box<FibRoute>, String),
     /// A route of somebody else in the table of the link of that name, by another interface, and how many more there
@@ -33,7 +36,7 @@ impl Taker {
     /// The same for all traffic that one line tells of: both halves of the Internet by one device are one takeover.
     pub(super) fn key(&self) -> String {
         match self {
-            Self::Rule(found, _) => format!("{:010} {}", found.rule.priority, rule_text(found, &Names::new())),
+            Self::Rule(found, _) | Self::Before(found, _) => rule_key(found),
             Self::Route(route, by) if route.prefix.prefix_len() > 0 => format!("route {} {by}", route.table),
             Self::Route(route, by) => format!("default {} {by}", route.metric),
             Self::Stray(route, ..) if route.prefix.prefix_len() > 0 => format!("stray {} {}", route.table, way(route)),
@@ -46,10 +49,13 @@ impl Taker {
     pub(super) fn detour(self, traffic: Vec<Traffic>, config: &Config) -> Detour {
         let takes = takes(&traffic);
         let (what, mend) = match &self {
-            Self::Rule(found, by) => {
-                let whose = owner(found).map_or_else(|| "which is not ours".to_owned(), |name| format!("as of {name}"));
-                let text = rule_text(found, &Names::new());
-                let what = format!("rule {}: {text}, {whose}, takes {takes}: {by}", found.rule.priority);
+            Self::Rule(found, by) => (format!("{} takes {takes}: {by}", rule(found)), rule_mend(found, config)),
+            Self::Before(found, by) => {
+                let before = format!("{} stands before the kill switch of {}", rule(found), policies(&traffic));
+                let what = match by {
+                    Some(by) => format!("{before}, and takes what both select: {by}"),
+                    None => format!("{before}: what both select is not refused"),
+                };
                 (what, rule_mend(found, config))
             }
             Self::Route(route, by) => {
@@ -85,27 +91,55 @@ impl Taker {
     }
 }
 
+/// A rule that may take traffic of kill switches.
+pub(super) fn doubt(threat: &Threat<'_>, config: &Config) -> Detour {
+    let traffic: Vec<_> = threat.policies.iter().map(|policy| Traffic::Policy(policy.name.clone())).collect();
+    let before = format!("{} stands before the kill switch of {}", rule(threat.found), policies(&traffic));
+    let what = if threat.is_wide { "which may not hold" } else { "which may not hold for what it leads to" };
+    Detour {
+        what: format!("{before}, {what}"),
+        mend: rule_mend(threat.found, config),
+        policies: threat.policies.iter().map(|policy| Some(policy.name.clone())).collect(),
+        is_trouble: threat.is_wide,
+    }
+}
+
+/// The same for all that is said of a rule.
+pub(super) fn rule_key(found: &FoundRule) -> String {
+    format!("{:010} {:?} {}", found.rule.priority, found.rule.family, rule_text(found, &Names::new()))
+}
+
+/// A rule of somebody else.
+fn rule(found: &FoundRule) -> String {
+    let whose = owner(found).map_or_else(|| "which is not ours".to_owned(), |name| format!("as of {name}"));
+    let family = if found.rule.family == Family::V6 { "IPv6 " } else { "" };
+    format!("{family}rule {}: {}, {whose},", found.rule.priority, rule_text(found, &Names::new()))
+}
+
 /// Traffic in words.
 fn takes(traffic: &[Traffic]) -> String {
+    let is_of_policies = traffic.iter().any(|traffic| *traffic != Traffic::Internet);
+    match (traffic.contains(&Traffic::Internet), is_of_policies) {
+        (true, false) => "traffic to the Internet".to_owned(),
+        (true, true) => format!("traffic to the Internet, and that of {}", policies(traffic)),
+        _ => format!("the traffic of {}", policies(traffic)),
+    }
+}
+
+/// The policies among it.
+fn policies(traffic: &[Traffic]) -> String {
     const SHOWN: usize = 3;
-    let mut policies = Vec::new();
+    let mut names = Vec::new();
     for traffic in traffic {
         if let Traffic::Policy(name) = traffic {
-            policies.push(format!("{name:?}"));
+            names.push(format!("{name:?}"));
         }
     }
-    let more = policies.len().saturating_sub(SHOWN);
-    policies.truncate(SHOWN);
-    let mut names = policies.join(", ");
-    if more > 0 {
-        names = format!("{names} and {more} more");
-    }
-    let word = if policies.len() + more == 1 { "policy" } else { "policies" };
-    match (traffic.contains(&Traffic::Internet), policies.is_empty()) {
-        (true, true) => "traffic to the Internet".to_owned(),
-        (true, false) => format!("traffic to the Internet, and that of {word} {names}"),
-        _ => format!("the traffic of {word} {names}"),
-    }
+    let word = if names.len() == 1 { "policy" } else { "policies" };
+    let more = names.len().saturating_sub(SHOWN);
+    names.truncate(SHOWN);
+    let shown = names.join(", ");
+    if more > 0 { format!("{word} {shown} and {more} more") } else { format!("{word} {shown}") }
 }
 
 /// A route in the table of a link, by another interface.

@@ -43,7 +43,8 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
     let plan = Plan::new(config, &routed, &observed);
     found.extend(plan.problems.iter().map(problem));
     found.extend(pending(&plan, config));
-    found.extend(detours::look(config, &states)?.detours.into_iter().map(detour));
+    let ways = detours::look(config, &states, &observed)?;
+    found.extend(ways.detours.into_iter().chain(ways.doubts).map(detour));
     found.extend(kill_switch::look(config, &routed, &observed, &plan, &mut fib)?);
     for (link, state) in states.iter() {
         let interface = records.get(&link.name).map_or(&link.interface, |record| &record.interface);

@@ -75,7 +75,7 @@ fn look(common: &Common, meter: &mut Meter) -> Result<Facts, Error> {
     }
     let states = LinkStates::new(&config, &records, &observed);
     let live = states.live();
-    let ways = detours::look(&config, &states)?;
+    let ways = detours::look(&config, &states, &observed)?;
     let silent = silent(&live)?;
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let clock = Clock { unix, uptime: drain::uptime() };

@@ -78,8 +78,19 @@ pub(crate) fn dump<S: Default>(
     restart: impl FnMut() -> S,
     each: impl FnMut(&mut S, &[u8]) -> Result<ControlFlow<()>, socket::Error>,
 ) -> Result<S, Error> {
+    dump_of(AddressFamily::Inet, socket, table, restart, each)
+}
+
+/// The same of a family.
+pub(crate) fn dump_of<S: Default>(
+    family: AddressFamily,
+    socket: &mut Socket,
+    table: TableId,
+    restart: impl FnMut() -> S,
+    each: impl FnMut(&mut S, &[u8]) -> Result<ControlFlow<()>, socket::Error>,
+) -> Result<S, Error> {
     let mut request = RouteMessage::default();
-    request.header.address_family = AddressFamily::Inet;
+    request.header.address_family = family;
     request.attributes.push(RouteAttribute::Table(table.get()));
     match socket.dump(RTM_GETROUTE, &request, restart, each) {
         // There has never been a route in this table: ENOENT.

@@ -19,7 +19,7 @@ use crate::kernel::netlink::route::Route;
 use crate::kernel::netlink::socket::Socket;
 use crate::kernel::observe::{routes, rules};
 use crate::kernel::{Error, interface, observe, parse, read};
-use crate::model::names::{IfName, TableId};
+use crate::model::names::{Family, IfName, TableId};
 use crate::model::routing::{FoundNextHop, FoundRule, RouteKind};
 
 mod neighbour;
@@ -79,8 +79,13 @@ impl Fib {
         Ok(found)
     }
 
-    /// The first routes of a table by rising destination, as many as there are among the first `most` that are read.
-    pub fn first_routes(&mut self, table: TableId, most: usize) -> Result<Vec<FibRoute>, Error> {
+    /// The first routes of a table, in IPv4 by rising destination: as many as there are among the first `most` that are
+    /// read.
+    pub fn first_routes(&mut self, family: Family, table: TableId, most: usize) -> Result<Vec<FibRoute>, Error> {
+        let family = match family {
+            Family::V4 => AddressFamily::Inet,
+            Family::V6 => AddressFamily::Inet6,
+        };
         // Before Linux 4.20 other tables' are read as well.
         let each = |(read, all): &mut (usize, Vec<Vec<u8>>), body: &[u8]| {
             *read += 1;
@@ -89,7 +94,7 @@ impl Fib {
             }
             Ok(if *read < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         };
-        let (_, bodies) = routes::dump(&mut self.socket, table, Default::default, each)?;
+        let (_, bodies) = routes::dump_of(family, &mut self.socket, table, Default::default, each)?;
         let mut found = Vec::with_capacity(bodies.len());
         for body in &bodies {
             found.push(self.route(&Route::parse(body).map_err(read("routes"))?)?);

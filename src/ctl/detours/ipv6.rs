@@ -1,0 +1,45 @@
+//! What of IPv6 matters to kill switches beside their rules. Pure.
+
+use std::collections::BTreeSet;
+
+use super::Detour;
+use crate::config::Config;
+use crate::model::names::{Family, TableId};
+use crate::model::observed::Observed;
+use crate::model::routing::{Action, FoundRule, Selector};
+use crate::reconcile::desired::{DefaultRouteMode, Desired};
+use crate::reconcile::link_state::LiveLink;
+
+/// The kernel's own rule for main, where it is gone and we have rules of our own: an apply puts back ours only.
+pub(super) fn without_main(config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Option<Detour> {
+    let desired = Desired::new(config, live, DefaultRouteMode::Multipath).for_kernel(observed);
+    let mut wanted = desired.rules.iter().filter(|rule| rule.family == Family::V6).peekable();
+    wanted.peek()?;
+    if observed.rules.iter().any(decides_about_all) {
+        return None;
+    }
+    let ours = config.settings.protocol;
+    let held = observed.rules.iter().filter(|found| found.protocol == ours).map(|found| &found.rule);
+    let held: BTreeSet<_> = held.collect();
+    let all_held = wanted.all(|rule| held.contains(rule));
+    // First what kill switches refuse by.
+    let mend = format!("{}ip -6 rule add priority 32766 lookup main", if all_held { "" } else { "mhctl apply; " });
+    Some(Detour {
+        what: "no IPv6 rule leads to table main, as if by `ip -6 rule flush`: IPv6 goes nowhere".to_owned(),
+        mend,
+        policies: vec![None],
+        is_trouble: true,
+    })
+}
+
+/// Whether a rule says where all of IPv6 goes that comes so far.
+fn decides_about_all(found: &FoundRule) -> bool {
+    let decides = match found.rule.action {
+        Action::Lookup { table, suppress_prefixlength } => {
+            suppress_prefixlength.is_none() && ![TableId::LOCAL, TableId::DEFAULT].contains(&table)
+        }
+        Action::Goto(_) | Action::Nop => false,
+        _ => true,
+    };
+    decides && found.rule.family == Family::V6 && found.is_complete() && found.rule.selector == Selector::default()
+}

@@ -1,0 +1,186 @@
+//! Whether a packet that one selector selects can match a rule of somebody else. Pure.
+
+use ipnet::IpNet;
+
+use crate::model::names::IfName;
+use crate::model::routing::{FoundRule, FwMark, PortRange, Selector, UidRange};
+
+/// `tos` of older rules is the code point without its upper three bits (`INET_DSCP_LEGACY_TOS_MASK`).
+const LEGACY_TOS: u8 = 0x1c;
+
+/// Whether a packet of `s` can match the rule: `false` only where that is certain. `is_own` says whether a network is a
+/// single address of this host's.
+pub(super) fn can_match(found: &FoundRule, s: &Selector, is_own: impl Fn(IpNet) -> bool) -> bool {
+    let (rule, more) = (&found.rule.selector, found.more());
+    if more.invert {
+        return !matches_all(found, s);
+    }
+    // A socket that is bound to an interface leaves by it anyway, and one in a VRF is nothing of ours.
+    if more.oif.is_some() || more.l3mdev {
+        return false;
+    }
+    let iif = s.iif.as_ref().map(IfName::as_str);
+    let is_forwarded = iif.is_some_and(|name| name != "lo");
+    // What is forwarded is root's (ip_route_input_slow()).
+    let is_local = iif == Some("lo") || s.uid.is_some_and(|uid| uid.start > 0);
+    let iifs_meet = match found.iif() {
+        Some("lo") => !is_forwarded,
+        Some(name) => !is_local && iif.is_none_or(|iif| iif == name),
+        None => true,
+    };
+    let uids_meet = match (rule.uid, s.uid) {
+        (Some(a), Some(b)) => a.start <= b.end && b.start <= a.end,
+        (Some(a), None) => !is_forwarded || a.start == 0,
+        _ => true,
+    };
+    iifs_meet
+        && uids_meet
+        // With a source of ours it would be a martian (fib_validate_source()).
+        && !(is_forwarded && rule.from.is_some_and(is_own))
+        && nets_meet(rule.from, s.from)
+        && nets_meet(rule.to, s.to)
+        && marks_meet(rule.fwmark, s.fwmark)
+        && rule.proto.zip(s.proto).is_none_or(|(a, b)| a == b)
+        && ports_meet(rule.sport, s.sport, more.sport_mask)
+        && ports_meet(rule.dport, s.dport, more.dport_mask)
+        && rule.dscp.zip(s.dscp).is_none_or(|(a, b)| (a ^ b) & more.dscp_mask.unwrap_or(u8::MAX) == 0)
+        && s.dscp.is_none_or(|dscp| more.tos == 0 || more.tos == (dscp << 2) & LEGACY_TOS)
+}
+
+pub(super) fn nets_meet(a: Option<IpNet>, b: Option<IpNet>) -> bool {
+    a.zip(b).is_none_or(|(a, b)| a.contains(&b) || b.contains(&a))
+}
+
+/// What selects by no mark has none, as far as can be told: who marks it means it to go elsewhere.
+fn marks_meet(rule: Option<FwMark>, of: Option<FwMark>) -> bool {
+    let Some(rule) = rule else { return true };
+    let of = of.unwrap_or(FwMark { value: 0, mask: u32::MAX });
+    (rule.value ^ of.value) & rule.mask & of.mask == 0
+}
+
+fn ports_meet(rule: Option<PortRange>, of: Option<PortRange>, mask: Option<u16>) -> bool {
+    match (rule, of, mask) {
+        (Some(a), Some(b), None) => a.start <= b.end && b.start <= a.end,
+        (Some(a), Some(b), Some(mask)) if b.start == b.end => (a.start ^ b.start) & mask == 0,
+        _ => true,
+    }
+}
+
+/// Whether each packet of `s` has all that the rule names, whether it says `not` or not.
+fn matches_all(found: &FoundRule, s: &Selector) -> bool {
+    let (rule, more) = (&found.rule.selector, found.more());
+    let has_net = |rule: Option<IpNet>, of: Option<IpNet>| rule.is_none_or(|a| of.is_some_and(|b| a.contains(&b)));
+    let has_user = |a: UidRange| s.uid.is_some_and(|b| a.start <= b.start && b.end <= a.end);
+    let has_port = |rule: Option<PortRange>, of: Option<PortRange>, mask: Option<u16>| {
+        rule.is_none_or(|a| mask.is_none() && of.is_some_and(|b| a.start <= b.start && b.end <= a.end))
+    };
+    let has_mark = |a: FwMark| {
+        let of = s.fwmark.unwrap_or(FwMark { value: 0, mask: u32::MAX });
+        of.mask & a.mask == a.mask && (of.value ^ a.value) & a.mask == 0
+    };
+    let is_plain = more.oif.is_none() && !more.l3mdev && more.tun_id.is_none() && more.unknown.is_empty();
+    is_plain
+        && more.tos == 0
+        && has_net(rule.from, s.from)
+        && has_net(rule.to, s.to)
+        && found.iif().is_none_or(|name| s.iif.as_ref().is_some_and(|iif| iif.as_str() == name))
+        && rule.fwmark.is_none_or(has_mark)
+        && rule.uid.is_none_or(has_user)
+        && rule.proto.is_none_or(|proto| s.proto == Some(proto))
+        && has_port(rule.sport, s.sport, more.sport_mask)
+        && has_port(rule.dport, s.dport, more.dport_mask)
+        && rule.dscp.is_none_or(|dscp| more.dscp_mask.is_none() && s.dscp == Some(dscp))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::names::{Family, TableId};
+    use crate::model::routing::{Action, More, Rule};
+
+    fn found(selector: &Selector, more: More) -> FoundRule {
+        let action = Action::Lookup { table: TableId::observed(52), suppress_prefixlength: None };
+        let rule = Rule { priority: 50, family: Family::V4, selector: selector.clone(), action };
+        FoundRule { rule, protocol: 3, more: Some(Box::new(more)) }
+    }
+
+    fn of(set: impl FnOnce(&mut Selector)) -> Selector {
+        let mut selector = Selector::default();
+        set(&mut selector);
+        selector
+    }
+
+    fn uid(start: u32, end: u32) -> Selector {
+        of(|s| s.uid = Some(UidRange { start, end }))
+    }
+
+    fn from(net: &str) -> Selector {
+        of(|s| s.from = net.parse().ok())
+    }
+
+    fn to(net: &str) -> Selector {
+        of(|s| s.to = net.parse().ok())
+    }
+
+    fn iif(name: &str) -> Selector {
+        of(|s| s.iif = name.parse().ok())
+    }
+
+    fn mark(value: u32, mask: u32) -> Selector {
+        of(|s| s.fwmark = Some(FwMark { value, mask }))
+    }
+
+    fn port(start: u16, end: u16) -> Selector {
+        of(|s| s.dport = Some(PortRange { start, end }))
+    }
+
+    fn proto(proto: u8) -> Selector {
+        of(|s| s.proto = Some(proto))
+    }
+
+    #[test]
+    fn a_rule_is_let_be_only_where_no_packet_can_be_of_both() {
+        let is_own = |net: IpNet| net == "198.51.100.10/32".parse().unwrap();
+        let meets = |rule: &Selector, s: &Selector| can_match(&found(rule, More::default()), s, is_own);
+        for (a, b) in [
+            (Selector::default(), uid(1234, 1234)),
+            (from("198.51.100.10/32"), uid(1234, 1234)),
+            (uid(1000, 2000), uid(1234, 1234)),
+            (uid(0, 0), iif("eth2")),
+            (to("8.0.0.0/8"), to("8.8.8.8/32")),
+            (mark(0, 1), uid(1234, 1234)),
+            (mark(0x100, 0x100), mark(0x300, 0x300)),
+            (iif("lo"), uid(1234, 1234)),
+            (iif("eth2"), from("192.168.2.0/24")),
+            (port(1, 100), port(80, 443)),
+        ] {
+            assert!(meets(&a, &b), "{a} and {b}");
+        }
+        for (a, b) in [
+            (uid(0, 0), uid(1234, 1234)),
+            (uid(1000, 2000), iif("eth2")),
+            (to("8.0.0.0/8"), to("9.9.9.9/32")),
+            (from("192.168.2.0/24"), from("192.168.3.0/24")),
+            (from("198.51.100.10/32"), iif("eth2")),
+            (mark(0x0008_0000, 0x00ff_0000), uid(1234, 1234)),
+            (mark(0x100, 0x100), mark(0x200, 0x300)),
+            (iif("eth2"), uid(1234, 1234)),
+            (iif("eth2"), iif("eth3")),
+            (iif("lo"), iif("eth3")),
+            (port(1, 79), port(80, 443)),
+            (proto(6), proto(17)),
+        ] {
+            assert!(!meets(&a, &b), "{a} and {b}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_says_not_is_let_be_only_where_it_names_all_of_the_traffic() {
+        let invert = || More { invert: true, ..More::default() };
+        let meets = |rule: &Selector, s: &Selector| can_match(&found(rule, invert()), s, |_| false);
+        assert!(meets(&mark(0xca6c, u32::MAX), &uid(1, 1)));
+        assert!(meets(&to("8.0.0.0/8"), &uid(1, 1)));
+        assert!(!meets(&mark(0xca6c, u32::MAX), &mark(0xca6c, u32::MAX)));
+        assert!(!meets(&uid(0, 1000), &uid(1, 1)));
+    }
+}
