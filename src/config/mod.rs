@@ -101,6 +101,11 @@ impl Config {
         self.links.iter().find(|link| link.name == *name)
     }
 
+    /// The link that is configured on `interface`.
+    pub(crate) fn link_on(&self, interface: &IfName) -> Option<&Link> {
+        self.links.iter().find(|link| link.interface == *interface)
+    }
+
     /// The uplinks, which come first among the links.
     pub fn uplinks(&self) -> impl DoubleEndedIterator<Item = &Link> {
         self.links.iter().filter(|link| link.is_uplink())

@@ -74,7 +74,7 @@ struct Which {
 impl Which {
     /// The link that is meant, `recorded` being the one that is up on the interface; `None`: it is no link's.
     fn link<'a>(&self, config: &'a Config, recorded: Option<&'a Link>) -> Result<Option<&'a Link>, Error> {
-        let configured = || config.links.iter().find(|link| Some(&link.interface) == self.interface.as_ref());
+        let configured = || self.interface.as_ref().and_then(|interface| config.link_on(interface));
         match &self.name {
             Some(name) => find(name, config).map(Some),
             None => Ok(recorded.or_else(configured)),
@@ -114,7 +114,10 @@ fn without_configuration(change: &LinkChange, source: config::Error, common: &Co
     let Some(interface) = &which.interface else { return Err(Error::NoInterface(source.into())) };
     let names = Vec::from_iter(which.name.clone());
     let kind = match change {
-        LinkChange::Up(args) => EventKind::Up(Addresses::V4 { local: local(args, interface)?, gateway: args.gateway }),
+        LinkChange::Up(args) => {
+            let local = local(args, interface, look(interface)?.as_ref())?;
+            EventKind::Up(Addresses::V4 { local, gateway: args.gateway })
+        }
         LinkChange::Down(_) => EventKind::Down(Family::V4),
     };
     tell(&Event { kind, interface: interface.clone(), names, session: None }, common)
@@ -145,21 +148,21 @@ pub(super) fn find<'a>(name: &str, config: &'a Config) -> Result<&'a Link, Error
 
 fn up(link: &Link, args: &UpArgs) -> Result<Event, Error> {
     let name = args.which.interface.as_ref().unwrap_or(&link.interface);
-    if let Some(found) = look(name)? {
-        doubt(link, args, &found);
+    let found = look(name)?;
+    if let Some(found) = &found {
+        doubt(link, args, found);
     }
-    let local = local(args, name)?;
+    let local = local(args, name, found.as_ref())?;
     Ok(event(link, name.clone(), EventKind::Up(Addresses::V4 { local, gateway: args.gateway })))
 }
 
 /// Our address, as it was given or as the interface has it; not the router's.
-fn local(args: &UpArgs, interface: &IfName) -> Result<Option<HostAddr>, Error> {
-    let found = look(interface)?;
+fn local(args: &UpArgs, interface: &IfName, found: Option<&Interface>) -> Result<Option<HostAddr>, Error> {
     let mut own = found.iter().flat_map(|found| &found.addresses).map(|address| address.local).chain(args.local);
     if let Some(gateway) = own.find(|own| Some(*own) == args.gateway) {
         return Err(Error::OwnGateway { gateway, interface: interface.clone() });
     }
-    Ok(args.local.or(found.as_ref().and_then(first_address)))
+    Ok(args.local.or(found.and_then(first_address)))
 }
 
 fn first_address(found: &Interface) -> Option<HostAddr> {

@@ -70,7 +70,7 @@ pub(super) fn unknown(event: &Event, config: &Path) -> String {
 /// interface.
 pub(super) fn misnamed(event: &Event, config: &Config) -> Option<String> {
     let is_named_up = matches!(event.kind, EventKind::Up(Addresses::V4 { .. })) && !event.names.is_empty();
-    let link = config.links.iter().find(|link| is_named_up && link.interface == event.interface)?;
+    let link = config.link_on(&event.interface).filter(|_| is_named_up)?;
     let Link { name, interface, ipparam, .. } = link;
     Some(format!(
         "{interface} is the interface of {name}: if this is {name}, write ipparam {ipparam} in its peer's file"

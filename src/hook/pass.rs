@@ -60,10 +60,7 @@ impl Pass<'_> {
 
     /// The link records as if `effect` were carried out.
     pub(crate) fn link_records_after(&self, effect: &Effect) -> LinkRecords {
-        let (mut records, mut errors) = self.store.records();
-        records.carry_out(effect);
-        let mut link_records = records.by_link(self.config);
-        errors.extend(self.store.add_drained(self.config, &mut link_records));
+        let (link_records, errors) = self.store.load_after(effect, self.config);
         for error in errors {
             warn!("{error}");
         }

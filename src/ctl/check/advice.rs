@@ -128,7 +128,7 @@ fn shadowed(policy: &Policy, above: &Policy) -> String {
 
 fn backup_first(policy: &Policy, config: &Config) -> Option<String> {
     let tiers = policy.via.iter().filter_map(|name| {
-        let link = config.links.iter().find(|link| link.name == *name)?;
+        let link = config.link(name)?;
         uplink(link).map(|(_, tier)| (name, tier))
     });
     let tiers: Vec<_> = tiers.collect();

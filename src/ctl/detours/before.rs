@@ -18,7 +18,6 @@ use crate::kernel;
 use crate::model::names::{Family, TableId};
 use crate::model::observed::Observed;
 use crate::model::routing::{Action, FoundRule, RouteKind, Rule, Selector};
-use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LiveLink;
 
 /// Rules of others that are compared: each with all kill switches, of which there can be thousands.
@@ -69,7 +68,7 @@ enum Takes {
 
 /// A kill switch's last rule for one combination of its values.
 struct Refusal<'a> {
-    rule: Rule,
+    rule: &'a Rule,
     policy: &'a Policy,
     /// Its place among the kernel's rules, or where it would be.
     at: usize,
@@ -88,7 +87,14 @@ pub(super) struct Comparison<'a> {
 }
 
 impl<'a> Comparison<'a> {
-    pub(super) fn new(config: &'a Config, live: &'a [LiveLink<'a>], observed: &'a Observed, family: Family) -> Self {
+    /// `wanted` are the rules that the kernel should hold.
+    pub(super) fn new(
+        config: &'a Config,
+        live: &'a [LiveLink<'a>],
+        observed: &'a Observed,
+        wanted: &'a [Rule],
+        family: Family,
+    ) -> Self {
         let rules: Vec<_> = observed.rules.iter().filter(|found| found.rule.family == family).collect();
         let ours = config.settings.protocol;
         let guards: HashSet<_> = rules
@@ -98,12 +104,11 @@ impl<'a> Comparison<'a> {
             .collect();
         let priorities: BTreeMap<_, _> =
             config.policy_priorities().zip(&config.policies).map(|(range, policy)| (range.start, policy)).collect();
-        let desired = Desired::new(config, live, DefaultRouteMode::Multipath).for_kernel(observed).rules;
-        let refusals = desired.into_iter().filter(|rule| rule.family == family && rule.action == Action::Unreachable);
+        let refusals = wanted.iter().filter(|rule| rule.family == family && rule.action == Action::Unreachable);
         let refusals = refusals.filter_map(|rule| {
             let (_, policy) = priorities.range(..=rule.priority).next_back()?;
             let first = rules.partition_point(|found| found.rule.priority < rule.priority);
-            let is_it = |found: &&FoundRule| found.protocol == ours && found.rule == rule;
+            let is_it = |found: &&FoundRule| found.protocol == ours && found.rule == *rule;
             let same = rules[first..].iter().take_while(|found| found.rule.priority == rule.priority);
             let at = first + same.take_while(|found| !is_it(found)).count();
             let guard = guards.contains(&rule.selector).then(|| config.settings.numbers.guard_rule(&rule.selector));

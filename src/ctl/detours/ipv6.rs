@@ -6,14 +6,11 @@ use super::Detour;
 use crate::config::Config;
 use crate::model::names::{Family, TableId};
 use crate::model::observed::Observed;
-use crate::model::routing::{Action, FoundRule, Selector};
-use crate::reconcile::desired::{DefaultRouteMode, Desired};
-use crate::reconcile::link_state::LiveLink;
+use crate::model::routing::{Action, FoundRule, Rule, Selector};
 
 /// The kernel's own rule for main, where it is gone and we have rules of our own: an apply puts back ours only.
-pub(super) fn without_main(config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Option<Detour> {
-    let desired = Desired::new(config, live, DefaultRouteMode::Multipath).for_kernel(observed);
-    let mut wanted = desired.rules.iter().filter(|rule| rule.family == Family::V6).peekable();
+pub(super) fn without_main(config: &Config, wanted: &[Rule], observed: &Observed) -> Option<Detour> {
+    let mut wanted = wanted.iter().filter(|rule| rule.family == Family::V6).peekable();
     wanted.peek()?;
     if observed.rules.iter().any(decides_about_all) {
         return None;

@@ -16,6 +16,7 @@ use crate::ctl::lookup::read::Fib;
 use crate::kernel;
 use crate::model::names::Family;
 use crate::model::observed::Observed;
+use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LinkStates;
 
 mod asked;
@@ -101,8 +102,9 @@ pub(super) fn look(config: &Config, states: &LinkStates<'_>, observed: &Observed
             found.elsewhere.insert(policy, elsewhere);
         }
     }
+    let wanted = Desired::new(config, &live, DefaultRouteMode::Multipath).for_kernel(observed).rules;
     for family in [Family::V4, Family::V6] {
-        let comparison = Comparison::new(config, &live, observed, family);
+        let comparison = Comparison::new(config, &live, observed, &wanted, family);
         for threat in comparison.threats(&mut asker.fib)? {
             let way = if family == Family::V4 { asker.proof(&threat, &comparison, &rules)? } else { None };
             if threat.is_wide && (way.is_some() || family == Family::V6) {
@@ -115,7 +117,7 @@ pub(super) fn look(config: &Config, states: &LinkStates<'_>, observed: &Observed
         }
     }
     found.detours = takers.into_values().map(|(taker, traffic)| taker.detour(traffic, config)).collect();
-    found.detours.extend(ipv6::without_main(config, &live, observed));
+    found.detours.extend(ipv6::without_main(config, &wanted, observed));
     Ok(found)
 }
 

@@ -305,7 +305,7 @@ impl Seen<'_> {
     /// The link that is on an interface now, or else would be.
     fn link_on(&self, interface: &IfName) -> Option<String> {
         let recorded = self.records.iter().find(|(_, record)| record.interface == *interface).map(|(name, _)| name);
-        let configured = || self.config.links.iter().find(|link| link.interface == *interface).map(|link| &link.name);
+        let configured = || self.config.link_on(interface).map(|link| &link.name);
         recorded.or_else(configured).map(ToString::to_string)
     }
 
@@ -317,7 +317,7 @@ impl Seen<'_> {
             let mut routes = self.observed.routes.iter().filter(|route| route.table == link.table);
             routes.any(|route| self.leads_by(route, link))
         };
-        let mut via = policy.via.iter().filter_map(|name| self.config.links.iter().find(|link| link.name == *name));
+        let mut via = policy.via.iter().filter_map(|name| self.config.link(name));
         PolicyFacts {
             name: policy.name.clone(),
             via: policy.via.iter().map(ToString::to_string).collect(),

@@ -4,7 +4,6 @@
 use super::{LinkRecord, LinkRecords, Record, Records, V4, V6};
 use crate::config::{Config, Link};
 use crate::event::{Addresses, Event, EventKind, Family};
-use crate::model::names::IfName;
 
 impl Record {
     /// The link of the record. The caller's names decide. If no link has one of these names, the record counts for a
@@ -14,8 +13,8 @@ impl Record {
         if by_name.is_some() || self.link.is_none() && !self.names.is_empty() {
             return by_name;
         }
-        let by_interface = by_interface(&self.interface, config);
-        let by_old_name = self.link.as_ref().and_then(|name| config.links.iter().find(|link| link.name == *name));
+        let by_interface = config.link_on(&self.interface);
+        let by_old_name = self.link.as_ref().and_then(|name| config.link(name));
         if self.names.is_empty() { by_interface.or(by_old_name) } else { by_old_name.or(by_interface) }
     }
 }
@@ -40,7 +39,7 @@ impl Records {
             return own.and_then(|record| record.link(config));
         }
         let before = before.filter(|_| matches!(event.kind, EventKind::Down(_)));
-        before.and_then(|record| record.link(config)).or_else(|| by_interface(&event.interface, config))
+        before.and_then(|record| record.link(config)).or_else(|| config.link_on(&event.interface))
     }
 
     /// The newest record of each link.
@@ -88,8 +87,4 @@ fn other(family: Family) -> Family {
         Family::V4 => Family::V6,
         Family::V6 => Family::V4,
     }
-}
-
-fn by_interface<'a>(interface: &IfName, config: &'a Config) -> Option<&'a Link> {
-    config.links.iter().find(|link| link.interface == *interface)
 }

@@ -228,7 +228,13 @@ impl Store {
 
     /// The link records, with the drains.
     pub fn load(&self, config: &Config) -> (LinkRecords, Vec<Error>) {
-        let (records, mut errors) = self.records();
+        self.load_after(&Effect::NotUp, config)
+    }
+
+    /// The same as if `effect` were carried out.
+    pub(crate) fn load_after(&self, effect: &Effect, config: &Config) -> (LinkRecords, Vec<Error>) {
+        let (mut records, mut errors) = self.records();
+        records.carry_out(effect);
         let mut link_records = records.by_link(config);
         errors.extend(self.add_drained(config, &mut link_records));
         (link_records, errors)
