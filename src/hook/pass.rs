@@ -69,13 +69,19 @@ impl Pass<'_> {
 
     /// Runs a pass for all links.
     pub fn run(&self) -> Result<Outcome, Error> {
-        let (records, _) = self.store.records();
-        if records.have_old()
-            && let Err(error) = self.lock("records.lock").and_then(|_lock| Ok(self.store.convert_old(&records)?))
+        if self.store.records().0.have_old()
+            && let Err(error) = self.convert_old()
         {
             warn!("{error}");
         }
         self.run_for(&FlushScope::All, &Effect::NotUp, &mut Linux::open()?)
+    }
+
+    /// Converts records of version 0.1. They are read again under the lock: an event may have ended one of these links
+    /// meanwhile.
+    fn convert_old(&self) -> Result<(), Error> {
+        let _lock = self.lock("records.lock")?;
+        Ok(self.store.convert_old(&self.store.records().0)?)
     }
 
     /// Runs a pass for an event. `unwritten` is the effect that could not be written to the state directory.

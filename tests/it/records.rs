@@ -5,9 +5,11 @@ use multihome::event::{Addresses, Event, EventKind, Family};
 use multihome::state::clock::Moment;
 use multihome::state::records::{Effect, Records};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::support::*;
+use fs2::FileExt;
 use proptest::prelude::*;
 
 /// What happens to one link.
@@ -158,6 +160,34 @@ fn an_upgrade_while_lines_are_up_keeps_them_up() {
         ok(&mut server.hook(DOWN, ISP2));
         assert_eq!((files(&server), defaults("main")), (vec![], vec![]));
     });
+}
+
+#[test]
+fn a_record_of_an_older_version_is_converted_once() {
+    let server = Server::new(&with_settings(ARTICLE, "settle-timeout = \"0s\""));
+    server.up(ISP1);
+    server.up(ISP2);
+    old_records(&server);
+    server.apply();
+    let file = || fs::metadata(server.state().join("ppp0.ipv4")).unwrap().ino();
+    let before = file();
+    ok(&mut server.hook(UP, ISP2));
+    assert_eq!(file(), before);
+    // A link that ends while another process is about to convert its record stays down.
+    old_records(&server);
+    let lock = fs::File::open(server.state().join("records.lock")).unwrap();
+    lock.lock_exclusive().unwrap();
+    let apply = start(server.bare(CTL).arg("apply"));
+    until("apply waits for the lock", || {
+        let opened = fs::read_dir(format!("/proc/{}/fd", apply.id())).unwrap().map(|entry| entry.unwrap().path());
+        let mut opened = opened.filter_map(|path| fs::read_link(path).ok());
+        opened.any(|path| path == server.state().join("records.lock"))
+    });
+    fs::remove_file(server.state().join("isp1.toml")).unwrap();
+    drop(lock);
+    finish(apply);
+    assert_eq!(files(&server), ["ppp1.ipv4"]);
+    assert_eq!(defaults("main"), ["default nhid 7100 via 203.0.113.1 dev ppp1 proto 77"]);
 }
 
 #[test]

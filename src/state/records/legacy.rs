@@ -28,6 +28,10 @@ impl Store {
     /// Writes the old records as new files and removes the old files. The caller holds the lock of the records. After a
     /// failure the next event does it again.
     pub fn convert_old(&self, records: &Records) -> Result<(), Error> {
+        // A converted record keeps its time.
+        if !records.have_old() {
+            return Ok(());
+        }
         for record in records.iter().filter(|record| record.since.since_boot == OLD) {
             self.write(&Effect::Put(record.clone()))?;
         }
