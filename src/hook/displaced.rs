@@ -1,5 +1,5 @@
-//! Links that an event displaces. The newest event counts, with a warning: two callers may use the same name, and a
-//! caller without a name gets the link of its interface.
+//! Links that an event displaces, or cannot displace. The newest event counts, with a warning: two callers may use the
+//! same name, and a caller without a name gets the link of its interface.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::pass::Pass;
 use super::recorded::Recorded;
-use crate::config::Link;
+use crate::config::{Config, Link};
 use crate::event::{Event, EventKind};
 use crate::kernel::Linux;
 use crate::model::names::{IfName, LinkName};
@@ -16,7 +16,7 @@ use crate::state::records::{Effect, LinkRecord, Record};
 /// What to do if it is not intended.
 const ADVICE: &str = "the newest event counts; if these are two lines, have each say a name of its own (pppd: ipparam)";
 
-/// A link that loses its interface while the interface is up.
+/// A link that loses its interface while the interface is up, or keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum Displaced {
     /// The event's own link was up elsewhere.
@@ -25,6 +25,12 @@ pub(super) enum Displaced {
     /// Another link was up on the event's interface.
     #[error("{interface} was {old}'s{}, and is {new}'s now{session}: {ADVICE}", Process(*before))]
     Taken { interface: IfName, old: LinkName, before: Option<u32>, new: LinkName, session: Process },
+    /// The interface is that of a static link, which keeps it.
+    #[error(
+        "{interface} is {owner}'s, which is up while its interface is, by its gateway in the configuration: {link} is \
+         recorded there, and not used there"
+    )]
+    Kept { interface: IfName, owner: LinkName, link: LinkName },
 }
 
 /// A link that an event without a name cannot have, because a caller has reported it up by name on another interface.
@@ -71,8 +77,12 @@ impl fmt::Display for Process {
 
 impl Recorded<'_> {
     /// The links that the event displaces. The kernel is asked only if the link changes its interface.
-    pub(super) fn displaced(&self, index: Option<u32>, kernel: &mut Linux) -> Vec<Displaced> {
+    pub(super) fn displaced(&self, config: &Config, index: Option<u32>, kernel: &mut Linux) -> Vec<Displaced> {
         let Effect::Put(new) = &self.effect else { return Vec::new() };
+        if let Some(owner) = new.static_owner(self.link, config) {
+            let (owner, link) = (owner.name.clone(), self.link.name.clone());
+            return vec![Displaced::Kept { interface: new.interface.clone(), owner, link }];
+        }
         let session = Process(self.event.session);
         let mut displaced = Vec::new();
         let elsewhere = self.before.get(&self.link.name).filter(|record| record.interface != new.interface);

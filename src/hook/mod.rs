@@ -103,7 +103,7 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     if let Some(error) = &recorded.unwritten {
         error!("{error}; until that is fixed, the next event will not know of this one");
     }
-    for displaced in recorded.displaced(index, &mut kernel) {
+    for displaced in recorded.displaced(&config, index, &mut kernel) {
         warn!("{displaced}");
     }
 

@@ -182,3 +182,47 @@ fn renamed_back() {
         ip(args);
     }
 }
+
+/// As udev does at boot with two network cards. Then only one of them gets a new lease, and its script says so.
+#[test]
+fn of_two_records_of_one_interface_the_newest_counts() {
+    let server = Server::new(ARTICLE);
+    for line in [ISP1, ISP2] {
+        line.create();
+        ok(&mut ctl(&server, &format!("link up --interface {} --gateway {}", line.device, line.remote)));
+    }
+    for args in ["ppp0 down", "ppp1 down", "ppp0 name x", "ppp1 name ppp0", "x name ppp1", "ppp0 up", "ppp1 up"] {
+        ip(&format!("link set {args}"));
+    }
+    ok(&mut ctl(&server, "link up --interface ppp0 --gateway 203.0.113.1"));
+    assert_eq!(defaults("main"), ["default nhid 7100 via 203.0.113.1 dev ppp0 proto 77"]);
+    assert_eq!(said(&server, "plan"), "# nothing to change\n");
+    ok(&mut ctl(&server, "link up --interface ppp1 --gateway 198.51.100.1"));
+    let both = "default nhid 7100 proto 77 nexthop via 203.0.113.1 dev ppp0 weight 8 nexthop via 198.51.100.1 dev ppp1 weight 2";
+    assert_eq!(defaults("main"), [both]);
+}
+
+/// The configuration was rearranged, or another line's caller has the wrong interface.
+#[test]
+fn a_static_link_keeps_its_interface() {
+    let server = Server::new(ARTICLE);
+    server.up(ISP1);
+    server.up(ISP2);
+    let both = (defaults("main"), defaults("2"));
+    let fixed = "name      = \"wan\"\ninterface = \"ppp1\"\ngateway = \"203.0.113.1\"\nipparam = \"wan\"";
+    let isp2 = "name      = \"isp2\"\ninterface = \"ppp1\"";
+    let moved = "[[tunnel]]\nname = \"isp2\"\ninterface = \"ppp9\"\n\n";
+    server.configure(&ARTICLE.replace(isp2, fixed).replacen("[[policy]]", &format!("{moved}[[policy]]"), 1));
+    ok(&mut ctl(&server, "apply"));
+    assert_eq!((defaults("main"), defaults("2")), both);
+    for (name, index) in [("isp1", 0), ("wan", 1)] {
+        let link = &json(&server, "status --json")["links"][index];
+        assert_eq!((&link["name"], &link["state"]), (&name.into(), &"up".into()));
+    }
+    let wrong = ok(server.hook(UP, Line { device: "ppp1", ..ISP1 }).option("-v"));
+    let told = String::from_utf8_lossy(&wrong.stderr);
+    assert!(told.contains("WARN ppp1 is wan's, which is up while its interface is,"), "{told}");
+    assert!(!told.contains("isp1 moves from"), "{told}");
+    assert_eq!((defaults("main"), defaults("2")), both);
+    assert_eq!(said(&server, "plan"), "# nothing to change\n");
+}

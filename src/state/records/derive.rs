@@ -17,6 +17,12 @@ impl Record {
         let by_old_name = self.link.as_ref().and_then(|name| config.link(name));
         if self.names.is_empty() { by_interface.or(by_old_name) } else { by_old_name.or(by_interface) }
     }
+
+    /// The static link that the interface belongs to, unless that is `link`: it is up while the interface is, and no
+    /// other link can be.
+    pub(crate) fn static_owner<'a>(&self, link: &Link, config: &'a Config) -> Option<&'a Link> {
+        config.link_on(&self.interface).filter(|owner| owner.gateway.is_some() && owner.name != link.name)
+    }
 }
 
 impl Records {
@@ -44,12 +50,14 @@ impl Records {
 
     /// The newest record of each link.
     pub fn by_link(&self, config: &Config) -> LinkRecords {
-        let mut newest: Vec<_> = self.all.iter().collect();
         // IPv4 first: the IPv6 record of another interface belongs to another connection.
+        let mut newest: Vec<_> = self.all.iter().filter(|record| self.is_newest(record)).collect();
         newest.sort_by_key(|record| (record.family(), std::cmp::Reverse((record.since.since_boot, record.index))));
         let mut link_records = LinkRecords::new();
         for record in newest {
-            let Some(link) = record.link(config) else { continue };
+            let Some(link) = record.link(config).filter(|link| record.static_owner(link, config).is_none()) else {
+                continue;
+            };
             let so_far = link_records.entry(link.name.clone()).or_insert_with(|| LinkRecord::of(record));
             if so_far.interface != record.interface || so_far.index != record.index {
                 continue;
@@ -60,6 +68,16 @@ impl Records {
             }
         }
         link_records
+    }
+
+    /// Whether no newer record is about the same interface and family. The file of an older one has the name that the
+    /// interface had before it was renamed.
+    fn is_newest(&self, record: &Record) -> bool {
+        let mut others =
+            self.all.iter().filter(|other| other.index == record.index && other.family() == record.family());
+        // Of equal age are only those of version 0.1.
+        let order = (record.since.since_boot, &record.interface);
+        others.all(|other| (other.since.since_boot, &other.interface) <= order)
     }
 }
 
