@@ -164,7 +164,16 @@ fn an_interface_that_is_renamed_is_the_same_line_still() {
     let both = "default nhid 7100 proto 77 nexthop via 198.51.100.1 dev dsl weight 8 nexthop via 203.0.113.1 dev ppp1 weight 2";
     assert_eq!(defaults("main"), [both]);
     assert_eq!(defaults("1"), ["default via 198.51.100.1 dev dsl table 1 proto 77"]);
-    assert_eq!(json(&server, "status --json")["links"][0]["state"], "up");
+    let status = json(&server, "status --json");
+    let isp1 = &status["links"][0];
+    assert_eq!((&isp1["state"], &isp1["interface"]), (&"up".into(), &"dsl".into()));
+    assert_eq!((&isp1["share_percent"], isp1["sent_bytes"].is_u64()), (&80.0.into(), true));
+    assert_eq!(status["default_routes"][0]["legs"][0]["link"], "isp1");
+    fs::write("/proc/sys/net/ipv4/conf/dsl/rp_filter", "1").unwrap();
+    let doctor = ctl(&server, "doctor").output().unwrap();
+    let doctor = String::from_utf8_lossy(&doctor.stdout);
+    assert!(doctor.contains("the reverse path filter of dsl is strict"), "{doctor}");
+    ok(&mut ctl(&server, "apply"));
     // Its pppd goes on to call it as before.
     ok(&mut server.hook(DOWN, ISP1));
     assert_eq!(defaults("1"), [""; 0]);

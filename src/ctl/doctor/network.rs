@@ -30,8 +30,9 @@ pub(super) fn forwards() -> bool {
 
 /// Everything that the kernel tells.
 pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, kernel::Error> {
-    let (records, errors) = Store::new(&common.state_dir).load(config);
+    let (mut records, errors) = Store::new(&common.state_dir).load(config);
     let observed = Linux::open()?.observe(&Scope::new(config, &records))?;
+    records.follow_names(&observed);
     let mut fib = Fib::open()?;
     let rules = fib.rules()?;
     let mut found: Vec<_> = errors

@@ -64,11 +64,11 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
 /// Looks at everything.
 fn look(common: &Common, meter: &mut Meter) -> Result<Facts, Error> {
     let config = config::load(&common.config)?;
-    let (records, errors) = Store::new(&common.state_dir).load(&config);
-    let scope = Scope::new(&config, &records);
-    let observed = Linux::open()?.observe(&scope)?;
+    let (mut records, errors) = Store::new(&common.state_dir).load(&config);
+    let observed = Linux::open()?.observe(&Scope::new(&config, &records))?;
+    records.follow_names(&observed);
     let mut counters = BTreeMap::new();
-    for name in &scope.interfaces {
+    for name in observed.interfaces.keys() {
         if let Some(found) = meter.read(name)? {
             counters.insert(name.clone(), found);
         }

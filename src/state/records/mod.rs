@@ -23,6 +23,7 @@ use thiserror::Error;
 use crate::config::Config;
 use crate::event::Family;
 use crate::model::names::{HostAddr, IfName, LinkName};
+use crate::model::observed::Observed;
 use crate::state::clock::boot_id;
 use crate::state::drain::{Drain, DrainLock};
 pub use record::{Effect, Record, Records};
@@ -84,6 +85,16 @@ impl LinkRecords {
     /// No link is up, and none is drained.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Calls each interface by its present name, for people: it may have been renamed since the event.
+    pub(crate) fn follow_names(&mut self, observed: &Observed) {
+        for record in self.records.values_mut() {
+            let mut interfaces = observed.interfaces.values();
+            if let Some(found) = interfaces.find(|interface| interface.device.index == record.index) {
+                record.interface = found.device.name.clone();
+            }
+        }
     }
 }
 
