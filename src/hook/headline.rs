@@ -89,6 +89,11 @@ pub(super) fn recorded(event: &Event) -> String {
     format!("{} is recorded as {what}, and no more is done: once that is fixed, run `mhctl apply`", event.interface)
 }
 
+/// What the caller has reported in vain, and does not repeat.
+pub(super) fn unrecorded(event: &Event) -> String {
+    format!("{} is not recorded as {}: when that is fixed, report it again (mhctl link)", event.interface, what(event))
+}
+
 /// What is not recorded either.
 pub(super) fn not_recorded(event: &Event, error: &impl Display) -> String {
     format!("{} is not recorded as {} either: {error}", event.interface, what(event))

@@ -38,6 +38,9 @@ pub enum Error {
     /// The configuration is invalid; the event is recorded.
     #[error("{source}; {recorded}")]
     Deferred { source: Box<config::Error>, recorded: String },
+    /// The event could not be recorded, not even for this hook only.
+    #[error("{source}; {unrecorded}")]
+    Unrecorded { source: pass::Error, unrecorded: String },
     #[error(transparent)]
     Pass(#[from] pass::Error),
     #[error(transparent)]
@@ -98,7 +101,8 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
             info!("{}", headline::nothing_left(event, link));
             return Ok(());
         }
-        recorded => recorded?,
+        Err(source) => return Err(Error::Unrecorded { source, unrecorded: headline::unrecorded(event) }),
+        Ok(recorded) => recorded,
     };
     if let Some(error) = &recorded.unwritten {
         error!("{error}; until that is fixed, the next event will not know of this one");

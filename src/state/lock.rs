@@ -17,7 +17,8 @@ use thiserror::Error;
 pub enum Error {
     /// Another process held the lock until the deadline.
     #[error(
-        "{} is still locked after {}{holder}; if that process hangs, end it: the next event repairs everything",
+        "{} is still locked after {} by {holder}; if that process hangs, end it: the next event repairs everything \
+         that is recorded",
         path.display(), humantime::format_duration(*timeout)
     )]
     Timeout {
@@ -90,11 +91,18 @@ fn wait(file: File, path: &Path, timeout: Duration) -> Result<File, Error> {
         Ok(Ok(file)) => Ok(file),
         Ok(Err(source)) => Err(Error::Io { path: path.to_owned(), source }),
         Err(_) => {
-            let holder = fs::read_to_string(path).unwrap_or_default();
-            let holder = holder.lines().next().map(|line| format!(" by {line}")).unwrap_or_default();
+            let holder = holder(path).unwrap_or_else(|| "another program".to_owned());
             Err(Error::Timeout { path: path.to_owned(), timeout, holder })
         }
     }
+}
+
+/// The process that the file names. If it is gone, it holds nothing: another program has locked the file.
+fn holder(path: &Path) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().next()?;
+    let pid: u32 = line.rsplit(' ').next()?.parse().ok()?;
+    Path::new("/proc").join(pid.to_string()).exists().then(|| line.to_owned())
 }
 
 #[cfg(test)]

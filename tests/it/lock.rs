@@ -74,7 +74,7 @@ fn a_hook_that_hangs_with_the_lock_is_named_and_loses_no_event() {
     let said = fails(1, &mut server.hook(UP, ISP2));
     assert!(started.elapsed() >= Duration::from_millis(400));
     let holder = format!("lock is still locked after 400ms by mh-ip-up ppp0, pid {}", hanging.id());
-    assert!(said.contains(&holder) && said.contains("the next event repairs everything"), "{said}");
+    assert!(said.contains(&holder) && said.contains("the next event repairs everything that is recorded"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(fs::read_to_string(server.state().join("ppp1.ipv4")).unwrap().contains("203.0.113.10"));
     let said = fails(1, server.bare(CTL).arg("apply"));
@@ -112,6 +112,19 @@ fn inheritable_of_a_waiting_ip_down(server: &Server) -> Vec<String> {
     ISP2.unregister();
     finish(down);
     found
+}
+
+/// As a backup may that locks what it reads: the file names the hook that had the lock last.
+#[test]
+fn another_program_with_the_lock_is_not_taken_for_the_hook_that_had_it_before() {
+    let server = Server::new(&with_settings(ARTICLE, "lock-timeout = \"100ms\""));
+    server.up(ISP1);
+    let locked = OpenOptions::new().read(true).open(server.state().join("records.lock")).unwrap();
+    locked.lock_exclusive().unwrap();
+    let said = fails(1, &mut server.hook(DOWN, ISP1));
+    assert!(said.contains("records.lock is still locked after 100ms by another program; "), "{said}");
+    assert!(said.contains("; ppp0 is not recorded as down: when that is fixed, report it again"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 #[test]
