@@ -20,6 +20,10 @@ impl Recorded<'_> {
             EventKind::Down(family) => *family,
         };
         if let Some(now) = self.still_up() {
+            if self.has_moved() {
+                let family = if family == Family::V4 { "" } else { " with IPv6" };
+                return format!("{name} down{family} on {interface}, and up on {} by another session", now.interface);
+            }
             let what = if family == Family::V4 { "went down" } else { "has no IPv6" };
             return format!("stale down event: {name} {what} on {interface}, and is up on {} since", now.interface);
         }
@@ -34,6 +38,12 @@ impl Recorded<'_> {
                 format!("{name} was not recorded as up with {family} on {interface}: nothing to take down")
             }
         }
+    }
+
+    /// Whether the down event ends the session that counted until now.
+    fn has_moved(&self) -> bool {
+        let Effect::Remove(record) = &self.effect else { return false };
+        self.before.get(&self.link.name).is_some_and(|before| before.index == record.index)
     }
 
     fn came_up(&self, addresses: &Addresses) -> String {

@@ -213,7 +213,9 @@ fn of_two_lines_of_one_name_the_other_takes_over_when_the_newest_ends() {
     server.up(second);
     let defaults_by = |device: &str| vec![format!("default nhid 7100 via 198.51.100.1 dev {device} proto 77")];
     assert_eq!(defaults("main"), defaults_by("ppp5"));
-    ok(&mut server.hook(DOWN, second));
+    let said = ok(server.hook(DOWN, second).option("-v")).stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("isp1 down on ppp5, and up on ppp0 by another session; links up: isp1; "), "{said}");
     assert_eq!(defaults("main"), defaults_by("ppp0"));
     ok(&mut server.hook(DOWN, ISP1));
     assert_eq!((defaults("main"), files(&server)), (vec![], vec![]));
