@@ -77,6 +77,9 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
         } else {
             debug!("{unknown}");
         }
+        if !options.dry_run {
+            forget_client(event, &config, &store, &who);
+        }
         return Ok(());
     };
     if options.dry_run {
@@ -146,6 +149,16 @@ fn write_down_alone(event: &Event, index: Option<u32>, store: &Store, who: &str)
     let _lock = pass::lock(store, "records.lock", Settings::default().lock_timeout, who)?;
     let (_, _, written) = write_down(store, event, index, None);
     Ok(written?)
+}
+
+/// Removes the record of a client that dialled in while the configuration could not be read, and has hung up.
+fn forget_client(event: &Event, config: &Config, store: &Store, who: &str) {
+    let EventKind::Down(family) = event.kind else { return };
+    let (records, _) = store.records();
+    let is_clients = records.on(&event.interface, family).is_some_and(|record| record.link(config).is_none());
+    if is_clients && let Err(error) = write_down_alone(event, None, store, who) {
+        warn!("{error}");
+    }
 }
 
 /// The link of the event. The records are read only if the caller's names do not tell it.

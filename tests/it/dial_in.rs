@@ -99,6 +99,23 @@ fn a_client_that_dials_in_while_the_configuration_is_broken_is_no_link_afterward
     server.configure(ARTICLE);
     server.apply();
     assert_eq!(defaults("main"), [""; 0]);
+    // Another client that has hung up on that interface was not recorded.
+    told(&server, DOWN, Line { pid: 4243, ..CLIENT });
+    assert_eq!(state(&server).1.len(), 1);
+    told(&server, DOWN, CLIENT);
+    assert_eq!(state(&server).1, []);
+}
+
+/// It calls itself what is the second name of a link that is up there.
+#[test]
+fn a_client_that_hangs_up_takes_away_no_record_of_a_link() {
+    let server = Server::new(ARTICLE);
+    ISP1.create();
+    ok(server.hook(UP, ISP1).env("LINKNAME", "203.0.113.77"));
+    let before = state(&server);
+    let mut hook = server.hook(DOWN, CLIENT);
+    ok(hook.env_remove("PPPD_PID").env_remove("LINKNAME"));
+    assert_eq!(state(&server), before);
 }
 
 #[test]
