@@ -23,9 +23,9 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The folders that a text names by `crate::`.
-fn used(text: &str) -> Vec<&str> {
-    let after = text.split("crate::").skip(1);
+/// What a text names behind `prefix`.
+fn used<'a>(text: &'a str, prefix: &str) -> Vec<&'a str> {
+    let after = text.split(prefix).skip(1);
     after.map(|rest| rest.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap_or_default()).collect()
 }
 
@@ -37,7 +37,10 @@ fn no_folder_uses_one_below_it() {
     let mut upwards = Vec::new();
     for (rank, folder) in folders.iter().enumerate() {
         for path in sources(&src.join(folder)) {
-            for name in used(&fs::read_to_string(&path).unwrap()) {
+            let text = fs::read_to_string(&path).unwrap();
+            // By the other way to the root of the crate.
+            let by_parents = used(&text, "super::").into_iter().filter(|name| folders.contains(name));
+            for name in used(&text, "crate::").into_iter().chain(by_parents) {
                 let below = folders.iter().position(|other| *other == name);
                 let below =
                     below.unwrap_or_else(|| panic!("{}: write one folder in each `use crate::`", path.display()));
@@ -56,4 +59,16 @@ fn no_source_is_outside_of_the_folders() {
     let mut outside: Vec<_> = fs::read_dir(&src).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     outside.retain(|name| !folders().iter().any(|folder| name == *folder));
     assert_eq!(outside, ["lib.rs"]);
+}
+
+#[test]
+fn a_hook_is_made_of_nothing_but_hooks() {
+    let bin = Path::new(env!("CARGO_MANIFEST_DIR")).join("bin");
+    let mut hooks = sources(&bin);
+    hooks.retain(|path| !path.ends_with("mhctl.rs"));
+    assert_eq!(hooks.len(), 3);
+    for path in hooks {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(used(&text, "multihome::").iter().all(|name| *name == "hook"), "{}", path.display());
+    }
 }
