@@ -17,6 +17,7 @@ mod apply;
 mod counters;
 pub mod lookup;
 pub mod monitor;
+mod overlap;
 pub mod probe;
 mod program;
 

@@ -9,8 +9,9 @@ use super::strays::Owners;
 use super::taker::{Taker, way};
 use crate::config::Config;
 use crate::ctl::lookup::{End, FibNextHop, FibRoute, Packet, Tables, Walk, walk};
+use crate::ctl::overlap::Overlap as _;
 use crate::model::names::{Family, IfName, TableId};
-use crate::model::routing::{Action, FoundNextHop, FoundRule, PortRange, RouteKind, Rule, Selector, UidRange};
+use crate::model::routing::{Action, FoundNextHop, FoundRule, RouteKind, Rule, Selector, UidRange};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LiveLink;
 
@@ -148,35 +149,24 @@ fn takes_all(found: &FoundRule, sample: &Sample) -> bool {
             && covers_net(rule.to, s.to)
             && found.iif().is_none_or(|name| name == "lo" || iif == Some(name))
             && rule.fwmark.is_none_or(|m| m.value == 0 || s.fwmark.is_some_and(|of| of.mask & m.mask == m.mask))
-            && covers_users(rule.uid, s.uid)
-            && rule.proto.is_none_or(|proto| s.proto == Some(proto))
-            && covers_ports(rule.sport, s.sport, more.sport_mask)
-            && covers_ports(rule.dport, s.dport, more.dport_mask)
+            && rule.uid.covers(&Some(s.uid.unwrap_or(UidRange { start: 0, end: u32::MAX - 1 })))
+            && rule.proto.covers(&s.proto)
+            && rule.sport.covers(&s.sport)
+            && rule.dport.covers(&s.dport)
+            && more.sport_mask.is_none()
+            && more.dport_mask.is_none()
             && rule.dscp.is_none_or(|dscp| dscp == 0 || s.dscp.is_some())
             && more.tos == 0
 }
 
 fn covers_net(rule: Option<IpNet>, of: Option<IpNet>) -> bool {
-    rule.is_none_or(|rule| rule.prefix_len() < NARROW || of.is_some_and(|of| rule.contains(&of)))
-}
-
-fn covers_users(rule: Option<UidRange>, of: Option<UidRange>) -> bool {
-    let of = of.unwrap_or(UidRange { start: 0, end: u32::MAX - 1 });
-    rule.is_none_or(|rule| rule.start <= of.start && of.end <= rule.end)
-}
-
-fn covers_ports(rule: Option<PortRange>, of: Option<PortRange>, mask: Option<u16>) -> bool {
-    match (rule, of) {
-        (None, _) => true,
-        (Some(rule), Some(of)) => mask.is_none() && rule.start <= of.start && of.end <= rule.end,
-        _ => false,
-    }
+    rule.is_some_and(|rule| rule.prefix_len() < NARROW) || rule.covers(&of)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::routing::{FwMark, More};
+    use crate::model::routing::{FwMark, More, PortRange};
 
     #[test]
     fn a_rule_for_some_of_the_traffic_does_not_take_all_of_it() {

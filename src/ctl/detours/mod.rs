@@ -116,7 +116,7 @@ pub(super) fn look(config: &Config, states: &LinkStates<'_>, observed: &Observed
             }
         }
     }
-    found.detours = takers.into_values().map(|(taker, traffic)| taker.detour(traffic, config)).collect();
+    found.detours = takers.values().map(|(taker, traffic)| taker.detour(traffic, config)).collect();
     found.detours.extend(ipv6::without_main(config, &wanted, observed));
     Ok(found)
 }

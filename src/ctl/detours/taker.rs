@@ -46,12 +46,12 @@ impl Taker {
         }
     }
 
-    pub(super) fn detour(self, traffic: Vec<Traffic>, config: &Config) -> Detour {
-        let takes = takes(&traffic);
-        let (what, mend) = match &self {
+    pub(super) fn detour(&self, traffic: &[Traffic], config: &Config) -> Detour {
+        let takes = takes(traffic);
+        let (what, mend) = match self {
             Self::Rule(found, by) => (format!("{} takes {takes}: {by}", rule(found)), rule_mend(found, config)),
             Self::Before(found, by) => {
-                let before = format!("{} stands before the kill switch of {}", rule(found), policies(&traffic));
+                let before = format!("{} stands before the kill switch of {}", rule(found), policies(traffic));
                 let what = match by {
                     Some(by) => format!("{before}, and takes what both select: {by}"),
                     None => format!("{before}: what both select is not refused"),
@@ -64,7 +64,7 @@ impl Taker {
             Self::Stray(route, link, more) => {
                 let mend = format!("delete it: {}", route_deletion(route));
                 let mend = if *more == 0 { mend } else { format!("{mend}; and so on") };
-                (stray(route, link, *more, &traffic, &takes), mend)
+                (stray(route, link, *more, traffic, &takes), mend)
             }
             // Made first, it would let through what a kill switch refuses whose rules are gone as well.
             Self::NoMain(is_put_back) => (
@@ -77,14 +77,13 @@ impl Taker {
                 format!("mhctl why {} has as much as can be told", packet.to),
             ),
         };
-        let names = traffic.into_iter().map(|t| if let Traffic::Policy(name) = t { Some(name) } else { None });
-        let mut policies: Vec<_> = names.collect();
+        let mut policies: Vec<_> = traffic.iter().map(|traffic| traffic.policy().map(str::to_owned)).collect();
         let mut is_trouble = true;
-        if let Self::Stray(_, link, _) = &self {
-            let those = || config.policies.iter().filter(|policy| policy.via.contains(link));
-            is_trouble = !policies.is_empty() || those().any(|policy| policy.otherwise == Otherwise::Unreachable);
+        if let Self::Stray(_, link, _) = self {
+            let its: Vec<_> = config.policies.iter().filter(|policy| policy.via.contains(link)).collect();
+            is_trouble = !policies.is_empty() || its.iter().any(|policy| policy.otherwise == Otherwise::Unreachable);
             if policies.is_empty() {
-                policies.extend(those().map(|policy| Some(policy.name.clone())));
+                policies.extend(its.iter().map(|policy| Some(policy.name.clone())));
             }
         }
         Detour { what, mend, policies, is_trouble }
@@ -129,12 +128,7 @@ fn takes(traffic: &[Traffic]) -> String {
 /// The policies among it.
 fn policies(traffic: &[Traffic]) -> String {
     const SHOWN: usize = 3;
-    let mut names = Vec::new();
-    for traffic in traffic {
-        if let Traffic::Policy(name) = traffic {
-            names.push(format!("{name:?}"));
-        }
-    }
+    let mut names: Vec<_> = traffic.iter().filter_map(Traffic::policy).map(|name| format!("{name:?}")).collect();
     let word = if names.len() == 1 { "policy" } else { "policies" };
     let more = names.len().saturating_sub(SHOWN);
     names.truncate(SHOWN);
