@@ -271,12 +271,13 @@ fn a_share_is_what_the_link_carries_now() {
     assert_eq!(rounded(&server), [Some(67.0), Some(33.0), Some(0.0), None]);
     let weights = server.facts().links.iter().map(|l| l.weight).collect::<Vec<_>>();
     assert_eq!(weights, [Some(2), Some(1), Some(1), None]);
-    // A group passes over a member whose gateway is silent, unless all are.
+    // A group passes over a member whose gateway is silent; if all are, it takes the first.
     server.silent.insert("eth1".parse().unwrap());
     assert_eq!(rounded(&server), [Some(100.0), Some(0.0), Some(0.0), None]);
     assert!(server.wide(120).contains("\n  cable: its gateway 203.0.113.1 does not answer ARP; "));
+    assert!(server.wide(120).contains("\nDefault route  fibre\n"), "{}", server.wide(120));
     server.silent.insert("ppp0".parse().unwrap());
-    assert_eq!(rounded(&server), [Some(67.0), Some(33.0), Some(0.0), None]);
+    assert_eq!(rounded(&server), [Some(100.0), Some(0.0), Some(0.0), None]);
     server.silent.clear();
     // Alone in its tier.
     server.observed.interfaces.get_mut(&"eth1".parse().unwrap()).unwrap().state = InterfaceState::Down;
