@@ -168,28 +168,28 @@ impl<'a> Pinned<'a> {
     fn summary(&self) -> Summary {
         let mut all: Vec<_> = self.fates.iter().map(|(tuple, fate)| (fate, tuple)).collect();
         all.sort();
-        let count = |is: fn(&Fate) -> bool| all.iter().filter(|(fate, _)| is(fate)).count();
-        let one = |(fate, tuple): &(&Fate, &Tuple)| {
-            let (fate, by) = match fate {
-                Fate::Broken(by) => ("broken", by.clone()),
-                Fate::Moved(by) => ("moved", Some(by.clone())),
-                Fate::Back => ("back", Some(self.link.name.to_string())),
-                Fate::Silent => ("silent", None),
+        let mut summary = Summary { pinned: all.len(), missed: self.destroyed.overrun, ..Summary::default() };
+        for (fate, tuple) in all {
+            let (fate, by, count) = match fate {
+                Fate::Broken(by) => ("broken", by.clone(), &mut summary.broken),
+                Fate::Moved(by) => ("moved", Some(by.clone()), &mut summary.moved),
+                Fate::Back => ("back", Some(self.link.name.to_string()), &mut summary.back),
+                Fate::Silent => ("silent", None, &mut summary.silent),
             };
-            let Tuple { proto, from, to, sport, dport } = tuple;
-            let end = |address, port: &u16| if *port == 0 { format!("{address}") } else { format!("{address}:{port}") };
-            Listed { fate, by, proto: proto_text(*proto), from: end(from, sport), to: end(to, dport) }
-        };
-        Summary {
-            pinned: all.len(),
-            broken: count(|fate| matches!(fate, Fate::Broken(_))),
-            moved: count(|fate| matches!(fate, Fate::Moved(_))),
-            back: count(|fate| *fate == Fate::Back),
-            silent: count(|fate| *fate == Fate::Silent),
-            missed: self.destroyed.overrun,
-            listed: all.iter().take(LISTED).map(one).collect(),
+            *count += 1;
+            if summary.listed.len() < LISTED {
+                let Tuple { proto, from, to, sport, dport } = *tuple;
+                let (from, to) = (end(from, sport), end(to, dport));
+                summary.listed.push(Listed { fate, by, proto: proto_text(proto), from, to });
+            }
         }
+        summary
     }
+}
+
+/// One end of a connection in words.
+fn end(address: Ipv4Addr, port: u16) -> String {
+    if port == 0 { address.to_string() } else { format!("{address}:{port}") }
 }
 
 /// What stays of a connection when its socket takes another address.
@@ -219,7 +219,7 @@ pub(super) enum Connections {
 }
 
 /// How many there were, and what became of them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Summary {
     pub(super) pinned: usize,
     pub(super) broken: usize,

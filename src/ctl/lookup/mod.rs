@@ -233,7 +233,8 @@ mod tests {
         ] {
             let mut shares = [(1, 25.0), (2, 25.0), (3, 50.0)];
             pass_over(&mut shares, |next_hop| silent.contains(next_hop));
-            assert_eq!(shares.map(|(_, share)| share), expected, "{silent:?}");
+            let off = shares.iter().zip(expected).map(|((_, share), expected)| (share - expected).abs());
+            assert!(off.sum::<f64>() < 0.001, "{silent:?}: {shares:?}");
         }
     }
 }

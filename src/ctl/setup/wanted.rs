@@ -59,15 +59,16 @@ pub(in crate::ctl) fn runs(script: &str, command: &str) -> bool {
 
 /// The hooks of pppd.
 pub(super) fn hooks(distribution: Distribution, bin: &str) -> Vec<Item> {
-    let hook = |(event, program): &(&str, &str)| {
-        let (path, hook) = distribution.hook(event)?;
+    let mut items = Vec::new();
+    for (event, program) in EVENTS {
+        let Some((path, hook)) = distribution.hook(event) else { continue };
         let content = match hook {
             Hook::Link => Content::Link(format!("{bin}/{program}")),
             Hook::Script => Content::Script(format!("#!/bin/sh\n{bin}/{program} \"$@\"\n")),
         };
-        Some(Item { path, content })
-    };
-    EVENTS.iter().filter_map(hook).collect()
+        items.push(Item { path, content });
+    }
+    items
 }
 
 /// Names of the configuration's tables and of its protocol, for ip(8).
@@ -79,8 +80,8 @@ pub(super) fn names(config: &Config) -> Vec<Item> {
         let _ = writeln!(tables, "{}\t{}", link.table, link.name);
     }
     let protocols = format!("{head}{}\tmultihome\n", config.settings.protocol);
-    let item = |path: &str, text| Item { path: path.to_owned(), content: Content::Text(text) };
-    vec![item(TABLES, tables), item(PROTOCOLS, protocols)]
+    let files = [(TABLES, tables), (PROTOCOLS, protocols)];
+    files.map(|(path, text)| Item { path: path.to_owned(), content: Content::Text(text) }).into()
 }
 
 /// Whether the item depends on the configuration.
@@ -92,13 +93,15 @@ pub(super) fn is_names(path: &str) -> bool {
 /// else the administrator's own.
 pub(super) fn units(tree: &Tree, bin: &str) -> Vec<Item> {
     let prefix = bin.rsplit_once('/').map_or("", |(prefix, _)| prefix);
-    let unit = |(name, target, text): &(&str, &str, &str)| {
+    let mut items = Vec::new();
+    for (name, target, text) in UNIT_FILES {
         let installed = format!("{prefix}/lib/systemd/system/{name}");
         let is_installed = tree.has(&installed);
         let path = if is_installed { installed } else { format!("{UNITS}/{name}") };
-        let link = Item { path: format!("{UNITS}/{target}.wants/{name}"), content: Content::Link(path.clone()) };
-        let file = Item { path, content: Content::Text(text.replace(SBIN, bin)) };
-        if is_installed { vec![link] } else { vec![file, link] }
-    };
-    UNIT_FILES.iter().flat_map(unit).collect()
+        if !is_installed {
+            items.push(Item { path: path.clone(), content: Content::Text(text.replace(SBIN, bin)) });
+        }
+        items.push(Item { path: format!("{UNITS}/{target}.wants/{name}"), content: Content::Link(path) });
+    }
+    items
 }

@@ -25,7 +25,7 @@ pub(super) struct Silent {
 pub(super) struct Silence {
     pub(super) gateways: Vec<Silent>,
     /// Whether the kernel asks which gateways answer.
-    passes_over: bool,
+    asks_neighbours: bool,
     /// The kernel chooses among the other next hops.
     pub(super) passed_over: bool,
 }
@@ -42,9 +42,9 @@ impl Silence {
             }
         }
         // nexthop_select_path_hthr() does so always, fib_select_multipath() where it is told to.
-        let passes_over = route.nexthop.is_some() || uses_neighbours();
-        let passed_over = passes_over && !gateways.is_empty() && gateways.len() < route.shares().len();
-        Ok(Self { gateways, passes_over, passed_over })
+        let asks_neighbours = route.nexthop.is_some() || uses_neighbours();
+        let passed_over = asks_neighbours && !gateways.is_empty() && gateways.len() < route.shares().len();
+        Ok(Self { gateways, asks_neighbours, passed_over })
     }
 
     fn has(&self, next_hop: &FibNextHop) -> bool {
@@ -56,7 +56,7 @@ impl Silence {
     /// The next hops with their shares in percent, as the kernel chooses.
     pub(super) fn shares<'a>(&self, route: &'a FibRoute) -> Vec<(&'a FibNextHop, f64)> {
         let mut shares = route.shares();
-        if self.passes_over {
+        if self.asks_neighbours {
             pass_over(&mut shares, |next_hop| self.has(next_hop));
         }
         shares

@@ -85,8 +85,8 @@ impl<'a> Covering<'a> {
     }
 }
 
-impl Block {
-    fn of(net: &Ipv4Net) -> Self {
+impl From<Ipv4Net> for Block {
+    fn from(net: Ipv4Net) -> Self {
         Self { first: net.network().into(), bits: net.prefix_len() }
     }
 }
@@ -106,8 +106,8 @@ impl List {
     /// The values of a policy's list as blocks, in their order.
     fn blocks(self, policy: &Policy) -> Vec<Block> {
         match self {
-            Self::From => policy.from.iter().map(Block::of).collect(),
-            Self::To => policy.to.iter().map(Block::of).collect(),
+            Self::From => policy.from.iter().copied().map(Block::from).collect(),
+            Self::To => policy.to.iter().copied().map(Block::from).collect(),
             Self::Sport => self.ports(&policy.sport),
             Self::Dport => self.ports(&policy.dport),
             Self::Uid => policy.uid.iter().flat_map(|range| self.range(range.start, range.end)).collect(),

@@ -42,8 +42,6 @@ pub(super) fn text(facts: &Facts, screen: Screen) -> String {
 fn links(links: &[LinkFacts], screen: Screen) -> Vec<String> {
     let watching = links.iter().any(|link| link.received_bytes_per_second.is_some());
     let tiers = links.iter().any(|link| link.tier.is_some_and(|tier| tier != 1));
-    let left = |title, rank, cell| Column { title, align: Align::Left, rank, cell };
-    let right = |title, rank, cell| Column { title, align: Align::Right, rank, cell };
     let mut columns = vec![
         left("LINK", 0, |l| (l.name.clone(), Some(Tone::Strong))),
         left("STATE", 0, |l| (word(l.state).to_owned(), Some(tone(l.state)))),
@@ -76,6 +74,14 @@ fn links(links: &[LinkFacts], screen: Screen) -> Vec<String> {
         }
         columns.retain(|column| column.rank < least);
     }
+}
+
+fn left(title: &'static str, rank: u8, cell: fn(&LinkFacts) -> Cell) -> Column {
+    Column { title, align: Align::Left, rank, cell }
+}
+
+fn right(title: &'static str, rank: u8, cell: fn(&LinkFacts) -> Cell) -> Column {
+    Column { title, align: Align::Right, rank, cell }
 }
 
 fn plain(text: Option<String>) -> Cell {
@@ -156,10 +162,6 @@ fn policies(out: &mut String, policies: &[PolicyFacts], screen: Screen) {
 
 /// Where a policy leads now.
 fn lead(policy: &PolicyFacts) -> Cell {
-    let missing = || {
-        let verb = if policy.via.len() == 1 { "is" } else { "are" };
-        format!("{} {verb} not up", policy.via.join(", "))
-    };
     if let Some(elsewhere) = policy.elsewhere.as_ref().filter(|_| policy.rules_missing == 0) {
         return (elsewhere.what.clone(), Some(if elsewhere.is_mains { Tone::Odd } else { Tone::Bad }));
     }
@@ -176,7 +178,10 @@ fn lead(policy: &PolicyFacts) -> Cell {
             let better: Vec<_> = policy.via.iter().take_while(|name| *name != link).map(String::as_str).collect();
             (format!("by {link}, without {}", better.join(", ")), Some(Tone::Odd))
         }
-        None if policy.otherwise == "unreachable" => (format!("refused: {}", missing()), Some(Tone::Bad)),
+        None if policy.otherwise == "unreachable" => {
+            let verb = if policy.via.len() == 1 { "is" } else { "are" };
+            (format!("refused: {} {verb} not up", policy.via.join(", ")), Some(Tone::Bad))
+        }
         None => (format!("by the default route, without {}", policy.via.join(", ")), Some(Tone::Odd)),
     }
 }
