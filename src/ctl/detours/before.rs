@@ -6,9 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::judge::NARROW;
-use super::meet::can_match;
-use super::samples::Traffic;
+use super::meet::{NARROW, can_match};
 use super::strays::Main;
 use crate::config::{Config, Policy};
 use crate::ctl::check::advice::is_idle;
@@ -35,14 +33,6 @@ pub(super) struct Threat<'a> {
     pub(super) example: (Selector, &'a Policy),
     /// Whether it leads a large part of the Internet elsewhere, or a destination that a policy names.
     pub(super) is_wide: bool,
-}
-
-impl Threat<'_> {
-    /// Whether traffic of one of its policies is among that.
-    pub(super) fn is_about(&self, traffic: &[Traffic]) -> bool {
-        let mut names = traffic.iter().filter_map(Traffic::policy);
-        names.any(|name| self.policies.iter().any(|policy| policy.name == name))
-    }
 }
 
 /// Where a rule leads.

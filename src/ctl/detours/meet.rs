@@ -1,4 +1,4 @@
-//! Whether a packet that one selector selects can match a rule of somebody else. Pure.
+//! What of the packets that one selector selects a rule of somebody else can match, and whether that is all. Pure.
 
 use ipnet::IpNet;
 
@@ -6,6 +6,8 @@ use crate::ctl::overlap::Overlap as _;
 use crate::model::names::IfName;
 use crate::model::routing::{FoundRule, FwMark, PortRange, Selector, UidRange};
 
+/// A rule or a route for a network that is narrower is somebody's own way to a destination, and wins by right.
+pub(super) const NARROW: u8 = 8;
 /// `tos` of older rules is the code point without its upper three bits (`INET_DSCP_LEGACY_TOS_MASK`).
 const LEGACY_TOS: u8 = 0x1c;
 
@@ -73,6 +75,30 @@ fn matches_all(found: &FoundRule, s: &Selector) -> bool {
         && rule.sport.covers(&s.sport)
         && rule.dport.covers(&s.dport)
         && rule.dscp.covers(&s.dscp)
+}
+
+/// Whether a rule that matches a packet of `s` takes all of its traffic, or all but what it names: then it is no rule of
+/// the administrator's own for some of it.
+pub(super) fn takes_all(found: &FoundRule, s: &Selector) -> bool {
+    let (rule, more) = (&found.rule.selector, found.more());
+    let iif = s.iif.as_ref().map(IfName::as_str);
+    more.invert
+        || covers_net(rule.from, s.from)
+            && covers_net(rule.to, s.to)
+            && found.iif().is_none_or(|name| name == "lo" || iif == Some(name))
+            && rule.fwmark.is_none_or(|m| m.value == 0 || s.fwmark.is_some_and(|of| of.mask & m.mask == m.mask))
+            && rule.uid.covers(&Some(s.uid.unwrap_or(UidRange { start: 0, end: u32::MAX - 1 })))
+            && rule.proto.covers(&s.proto)
+            && rule.sport.covers(&s.sport)
+            && rule.dport.covers(&s.dport)
+            && more.sport_mask.is_none()
+            && more.dport_mask.is_none()
+            && rule.dscp.is_none_or(|dscp| dscp == 0 || s.dscp.is_some())
+            && more.tos == 0
+}
+
+fn covers_net(rule: Option<IpNet>, of: Option<IpNet>) -> bool {
+    rule.is_some_and(|rule| rule.prefix_len() < NARROW) || rule.covers(&of)
 }
 
 #[cfg(test)]
@@ -165,5 +191,33 @@ mod tests {
         assert!(meets(&to("8.0.0.0/8"), &uid(1, 1)));
         assert!(!meets(&mark(0xca6c, u32::MAX), &mark(0xca6c, u32::MAX)));
         assert!(!meets(&uid(0, 1000), &uid(1, 1)));
+    }
+
+    #[test]
+    fn a_rule_for_some_of_the_traffic_does_not_take_all_of_it() {
+        let any = Selector::default;
+        let all = [
+            (any(), false),
+            (Selector { to: "0.0.0.0/1".parse().ok(), ..any() }, false),
+            (Selector { fwmark: Some(FwMark { value: 0, mask: 1 }), ..any() }, false),
+            (Selector { fwmark: Some(FwMark { value: 51820, mask: u32::MAX }), ..any() }, true),
+            (Selector { iif: "lo".parse().ok(), ..any() }, false),
+            (Selector { uid: Some(UidRange { start: 0, end: u32::MAX - 1 }), ..any() }, false),
+        ];
+        for (selector, invert) in all {
+            assert!(takes_all(&found(&selector, More { invert, ..More::default() }), &any()), "{selector:?}");
+        }
+        let some = [
+            Selector { to: "8.8.8.8/32".parse().ok(), ..any() },
+            Selector { from: "192.168.2.0/24".parse().ok(), ..any() },
+            Selector { fwmark: Some(FwMark { value: 1, mask: 1 }), ..any() },
+            Selector { uid: Some(UidRange { start: 0, end: 0 }), ..any() },
+            Selector { proto: Some(6), ..any() },
+            Selector { dport: Some(PortRange { start: 443, end: 443 }), ..any() },
+            Selector { dscp: Some(46), ..any() },
+        ];
+        for selector in some {
+            assert!(!takes_all(&found(&selector, More::default()), &any()), "{selector:?}");
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! Who takes traffic, in words, and what to do about it. Pure.
 
 use super::Detour;
-use super::before::Threat;
 use super::samples::Traffic;
 use crate::config::{Config, Otherwise};
 use crate::ctl::lookup::{FibNextHop, FibRoute, Names, Packet, owner, protocol_name, rule_deletion, rule_text};
@@ -90,16 +89,15 @@ impl Taker {
     }
 }
 
-/// A rule that may take traffic of kill switches.
-pub(super) fn doubt(threat: &Threat<'_>, config: &Config) -> Detour {
-    let traffic: Vec<_> = threat.policies.iter().map(|policy| Traffic::Policy(policy.name.clone())).collect();
-    let before = format!("{} stands before the kill switch of {}", rule(threat.found), policies(&traffic));
-    let what = if threat.is_wide { "which may not hold" } else { "which may not hold for what it leads to" };
+/// A rule that stands before the kill switches of these policies, and may take what both select: if `is_wide`, a large
+/// part of it.
+pub(super) fn doubt(found: &FoundRule, traffic: &[Traffic], is_wide: bool, config: &Config) -> Detour {
+    let holds = if is_wide { "which may not hold" } else { "which may not hold for what it leads to" };
     Detour {
-        what: format!("{before}, {what}"),
-        mend: rule_mend(threat.found, config),
-        policies: threat.policies.iter().map(|policy| Some(policy.name.clone())).collect(),
-        is_trouble: threat.is_wide,
+        what: format!("{} stands before the kill switch of {}, {holds}", rule(found), policies(traffic)),
+        mend: rule_mend(found, config),
+        policies: traffic.iter().map(|traffic| traffic.policy().map(str::to_owned)).collect(),
+        is_trouble: is_wide,
     }
 }
 

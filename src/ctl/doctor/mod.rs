@@ -94,7 +94,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
         findings.extend(ifupdown::gateways(&tree, config));
         findings.extend(network::names(&tree, config));
         findings.extend(network::kernel(config, common)?);
-        findings.extend(firewall::look(config, network::forwards())?);
+        findings.extend(firewall::look(config, crate::kernel::sysctl::forwards()?)?);
     }
     findings.sort_by_key(|finding| finding.weight);
     let troubles = findings.iter().filter(|f| f.weight == Weight::Trouble).count();

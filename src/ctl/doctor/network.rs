@@ -1,7 +1,6 @@
 //! What stands in the way in the kernel, and in the names of tables and protocols.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use ipnet::IpNet;
 
@@ -22,11 +21,6 @@ use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::{LinkState, LinkStates, LiveLink};
 use crate::reconcile::plan::{Plan, Problem};
 use crate::state::records::Store;
-
-/// Whether this host forwards IPv4.
-pub(super) fn forwards() -> bool {
-    fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() != "0")
-}
 
 /// Everything that the kernel tells.
 pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, kernel::Error> {
@@ -71,7 +65,8 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
         }
     }
     let mut unforwarded = None;
-    for policy in config.policies.iter().filter(|_| !forwards()) {
+    let policies = if sysctl::forwards()? { &[] } else { config.policies.as_slice() };
+    for policy in policies {
         if unforwarded.is_none() && is_about_others(policy, &mut fib)? {
             unforwarded = Some(&policy.name);
         }

@@ -21,9 +21,8 @@ mod steps;
 pub(super) mod wanted;
 
 use distribution::Distribution;
-use manifest::{Manifest, Tree};
+use manifest::{Item, Manifest, Tree};
 use steps::{Step, carry_out, steps};
-use wanted::Item;
 
 /// There where the executables are a Debian package's, and with them hooks and units: `make install` has no such file.
 const PACKAGED: &str = "/usr/share/doc/multihome/copyright";

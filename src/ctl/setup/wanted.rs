@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::distribution::{Distribution, Hook};
-use super::manifest::{Content, Tree};
+use super::manifest::{Content, Item, Tree};
 use super::networkd;
 use crate::config::Config;
 
@@ -26,29 +26,18 @@ pub(super) const SBIN: &str = "/usr/sbin";
 pub(in crate::ctl) const EVENTS: [(&str, &str); 4] =
     [("ip-up", "mh-ip-up"), ("ip-down", "mh-ip-down"), ("ipv6-up", "mh-ip-up"), ("ipv6-down", "mh-ip-down")];
 
-/// A file or a link, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Item {
-    pub path: String,
-    pub content: Content,
-}
-
-impl Item {
-    /// Whether `found`, which is somebody else's, does what the item is for: a script that runs the executable, such as
-    /// a package's or one with the line that we said to add, a unit that systemctl(1) has enabled, or what doctor said
-    /// to write for networkd.
-    pub fn is_served_by(&self, found: &Content) -> bool {
-        match (&self.content, found) {
-            (Content::Link(wanted), Content::Link(found)) => {
-                self.path.contains(".wants/") && Path::new(wanted).file_name() == Path::new(found).file_name()
-            }
-            (Content::Link(program), Content::Script(text)) => runs(text, program),
-            (Content::Text(wanted), Content::Text(text)) => {
-                self.path == networkd::PATH && networkd::serves(wanted, text)
-            }
-            (Content::Script(wanted), Content::Script(text)) => wanted.lines().last().is_some_and(|l| runs(text, l)),
-            _ => false,
+/// Whether `found`, which is somebody else's, does what the item is for: a script that runs the executable, such as a
+/// package's or one with the line that we said to add, a unit that systemctl(1) has enabled, or what doctor said to
+/// write for networkd.
+pub(super) fn serves(found: &Content, item: &Item) -> bool {
+    match (&item.content, found) {
+        (Content::Link(wanted), Content::Link(found)) => {
+            item.path.contains(".wants/") && Path::new(wanted).file_name() == Path::new(found).file_name()
         }
+        (Content::Link(program), Content::Script(text)) => runs(text, program),
+        (Content::Text(wanted), Content::Text(text)) => item.path == networkd::PATH && networkd::serves(wanted, text),
+        (Content::Script(wanted), Content::Script(text)) => wanted.lines().last().is_some_and(|l| runs(text, l)),
+        _ => false,
     }
 }
 
