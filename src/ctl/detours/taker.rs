@@ -108,7 +108,7 @@ pub(super) fn rule_key(found: &FoundRule) -> String {
 
 /// A rule of somebody else.
 fn rule(found: &FoundRule) -> String {
-    let whose = owner(found).map_or_else(|| "which is not ours".to_owned(), |name| format!("as of {name}"));
+    let whose = owner(found).map_or_else(|| "which is foreign".to_owned(), |name| format!("as of {name}"));
     let family = if found.rule.family == Family::V6 { "IPv6 " } else { "" };
     format!("{family}rule {}: {}, {whose},", found.rule.priority, rule_text(found, &Names::new()))
 }
@@ -149,7 +149,7 @@ fn stray(route: &FibRoute, link: &LinkName, more: usize, traffic: &[Traffic], ta
 
 fn whose(route: &FibRoute) -> String {
     let name = protocol_name(route.protocol).filter(|name| !["boot", "static"].contains(name));
-    name.map_or_else(|| "which is not ours".to_owned(), |name| format!("of {name}"))
+    name.map_or_else(|| "which is foreign".to_owned(), |name| format!("of {name}"))
 }
 
 fn route_text(route: &FibRoute) -> String {

@@ -94,8 +94,8 @@ fn pending(plan: &Plan, config: &Config) -> Option<Finding> {
     let pending = || plan.changes.iter().filter(|c| !matches!(c, Change::LooseRpFilter(_)));
     let first = pending().next()?;
     let what = match pending().count() {
-        1 => "1 change is due".to_owned(),
-        n => format!("{n} changes are due"),
+        1 => "1 change is pending".to_owned(),
+        n => format!("{n} changes are pending"),
     };
     let first = match first {
         Change::Firewall(batch) => format!("our chains in iptables' table {}", batch.table.name()),
@@ -280,7 +280,7 @@ fn mark_of_ours(found: &FoundRule, config: &Config, text: &str) -> Option<Findin
         format!("have that rule compare another mark, without our bits: under the mask {:#x}", !config.marks())
     };
     let what = format!("{text} compares bits of our marks ({:#x})", mask & config.marks());
-    Some(Finding::trouble(what, "a pinned connection changes what it matches, and the reverse", mend))
+    Some(Finding::trouble(what, "the mark of a sticky connection changes what it matches, and the reverse", mend))
 }
 
 /// Names of tables and protocols, for ip(8).

@@ -219,7 +219,7 @@ pub(super) fn undo(args: &UndoArgs, common: &Common) -> Result<ExitCode, CtlErro
                 writeln!(
                     out,
                     "{:<12} {}\n{:13}it was changed after setup made it, and stays",
-                    "not ours", item.path, ""
+                    "foreign", item.path, ""
                 )?;
             }
             step => step.print(common.dry_run, &mut out)?,

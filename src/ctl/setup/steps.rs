@@ -122,7 +122,7 @@ impl Step {
             Self::Make(item) => (if dry_run { "would make" } else { "made" }, item),
             Self::Renew(item) => (if dry_run { "would renew" } else { "renewed" }, item),
             Self::Remove(item) => (if dry_run { "would remove" } else { "removed" }, item),
-            Self::Foreign(item) => ("not ours", item),
+            Self::Foreign(item) => ("foreign", item),
         };
         write!(out, "{word:<12} {}", item.path)?;
         match (self, &item.content) {

@@ -59,7 +59,8 @@ pub(super) enum State {
     Dead,
     NoCarrier,
     NoGateway,
-    Held,
+    #[serde(rename = "held")]
+    Drained,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -185,7 +186,7 @@ impl Seen<'_> {
             LinkState::Stale if there.is_none() => (State::Stale, Some(format!("{interface} is gone"))),
             LinkState::Stale => (
                 State::Stale,
-                Some(format!("{interface} is another interface by the same name; it was not said to be up")),
+                Some(format!("{interface} is another interface by the same name; no caller has reported that one up")),
             ),
             LinkState::Dead if there == Some(InterfaceState::Down) => {
                 (State::Dead, Some(format!("{interface} is down")))
@@ -201,7 +202,7 @@ impl Seen<'_> {
             ),
             LinkState::Drained(drain) => {
                 let left = clock.uptime.map_or(0, |now| drain.until.saturating_sub(now));
-                (State::Held, Some(format!("kept out of use by a drill (process {}) for {left} s more", drain.pid)))
+                (State::Drained, Some(format!("drained by a drill (process {}) for {left} s more", drain.pid)))
             }
         };
         // A table of routes is only consulted for a link that has one.
@@ -324,9 +325,9 @@ fn why_down(link: &Link, recorded: bool, state: Option<InterfaceState>) -> Strin
     let interface = &link.interface;
     match (link.gateway, state) {
         _ if recorded => format!("{interface} has IPv6 only, which is not routed yet"),
-        (None, None) => format!("nobody has said that it is up, and there is no {interface}"),
+        (None, None) => format!("no caller has reported it up, and there is no {interface}"),
         (None, Some(_)) => {
-            format!("{interface} exists, but nobody has said that it is up: `mhctl link up {}`", link.name)
+            format!("{interface} exists, but no caller has reported it up: `mhctl link up {}`", link.name)
         }
         (Some(_), None) => format!("there is no {interface}"),
         (Some(_), Some(InterfaceState::Down)) => format!("{interface} is down"),

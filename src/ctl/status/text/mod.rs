@@ -96,14 +96,14 @@ fn word(state: State) -> &'static str {
         State::Dead => "dead",
         State::NoCarrier => "no-carrier",
         State::NoGateway => "no-gateway",
-        State::Held => "held",
+        State::Drained => "drained",
     }
 }
 
 fn tone(state: State) -> Tone {
     match state {
         State::Up => Tone::Good,
-        State::Held | State::NoGateway => Tone::Odd,
+        State::Drained | State::NoGateway => Tone::Odd,
         State::Down | State::Stale | State::Dead | State::NoCarrier => Tone::Bad,
     }
 }
@@ -133,9 +133,9 @@ fn default_routes(out: &mut String, routes: &[DefaultFacts], screen: Screen) {
             line.clone_from(&route.target);
         }
         if !route.ours && route.legs.is_empty() {
-            line.push_str(" (not ours)");
+            line.push_str(" (foreign)");
         } else if !route.ours {
-            let _ = write!(line, " (not ours: {})", route.target);
+            let _ = write!(line, " (foreign: {})", route.target);
         }
         if route.spare {
             line.push_str(" (a spare)");
@@ -190,12 +190,12 @@ fn kernel(out: &mut String, facts: &Facts, screen: Screen) {
     let kernel = &facts.kernel;
     if kernel.as_wanted {
         let so_far = if kernel.firewall_hidden { " (the packet filter shows itself to root only)" } else { "" };
-        labelled(out, "Kernel", None, &(screen.paint(Tone::Good, "as it should be") + so_far), screen);
+        labelled(out, "Kernel", None, &(screen.paint(Tone::Good, "in sync") + so_far), screen);
     }
     if !kernel.changes.is_empty() {
         let count = match kernel.changes.len() {
-            1 => "1 change is due".to_owned(),
-            n => format!("{n} changes are due"),
+            1 => "1 change is pending".to_owned(),
+            n => format!("{n} changes are pending"),
         };
         let line = format!("{}: `mhctl plan` shows, `mhctl apply` makes", screen.paint(Tone::Bad, &count));
         labelled(out, "Kernel", None, &line, screen);
