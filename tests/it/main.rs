@@ -34,6 +34,7 @@ mod hooks_cli;
 mod house;
 mod init;
 mod kill_switch;
+mod kill_switch_inbound;
 mod kill_switch_told;
 mod leaks;
 mod lock;

@@ -69,7 +69,12 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
         io::ErrorKind::AlreadyExists => Error::There(path.clone()),
         _ => Error::Write { path: path.clone(), source },
     })?;
-    writeln!(io::stdout().lock(), "{} is written: read it, then mhctl check, mhctl setup", path.display())?;
+    writeln!(
+        io::stdout().lock(),
+        "{} is written: read it, then {mhctl} check, {mhctl} setup",
+        path.display(),
+        mhctl = common.mhctl()
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -90,6 +90,11 @@ impl Server {
         command
     }
 
+    /// How mends call mhctl for this server.
+    pub fn mhctl(&self) -> String {
+        format!("mhctl --config={} --state-dir={}", self.config().display(), self.state().display())
+    }
+
     /// Any of our executables with this server's configuration, state and an empty environment.
     pub fn bare(&self, program: &str) -> Command {
         let mut command = Command::new("/bin/sh");

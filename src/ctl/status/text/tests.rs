@@ -144,7 +144,7 @@ impl Server {
         let Self { config, records, observed, counters, ways, silent } = self;
         let clock = Clock { unix: NOW, uptime: Some(90 * 86400) };
         let states = &LinkStates::new(config, records, observed);
-        let seen = Seen { config, records, observed, states, counters, ways, silent };
+        let seen = Seen { config, records, observed, states, counters, ways, silent, mhctl: "mhctl" };
         Facts::new(&seen, clock, vec![])
     }
 
