@@ -13,6 +13,7 @@ pub mod host;
 pub mod internet;
 pub mod nft;
 pub mod openvpn;
+pub mod openvpn_traffic;
 pub mod random;
 pub mod segment;
 pub mod strace;
