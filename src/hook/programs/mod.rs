@@ -24,7 +24,8 @@ pub trait Program: Parser {
 
     /// The event that its arguments and environment report.
     ///
-    /// # Errors An argument or variable is invalid.
+    /// # Errors
+    /// An argument or variable is invalid.
     fn event(&self) -> Result<Event, event::Error>;
 
     /// The exit status for its caller.
