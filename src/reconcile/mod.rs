@@ -30,9 +30,7 @@ const ROUNDS: usize = 64;
 /// Which links' connections may have to be flushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FlushScope {
-    /// All links.
     All,
-    /// The link of an event.
     Link(LinkName),
     /// None: an earlier call has flushed them.
     None,

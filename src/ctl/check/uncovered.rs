@@ -64,7 +64,6 @@ fn may_hold_a_links(net: Ipv4Net, config: &Config) -> bool {
 /// One thing that kill switches do not cover.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uncovered {
-    /// Why.
     pub gap: Gap,
     /// What, on one line.
     pub what: String,

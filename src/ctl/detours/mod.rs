@@ -40,7 +40,6 @@ const MOST_WALKS: usize = 32;
 pub(super) struct Detour {
     /// Who takes which traffic, and whither.
     pub(super) what: String,
-    /// What to do about it.
     pub(super) mend: String,
     /// The traffic: `null` is all that no policy is about, else a policy's name.
     pub(super) policies: Vec<Option<String>>,

@@ -47,9 +47,7 @@ enum Weight {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
     weight: Weight,
-    /// What was found.
     what: String,
-    /// Why it matters.
     why: String,
     /// A command that fixes it, or what to do.
     mend: String,

@@ -38,15 +38,11 @@ pub struct Args {
 /// Why nothing was written.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// There is a file.
     #[error("{} is there already, and stays as it is; see what would be written with `mhctl init`", .0.display())]
     There(PathBuf),
-    /// It could not be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
-        /// The file.
         path: PathBuf,
-        /// Why not.
         source: io::Error,
     },
 }

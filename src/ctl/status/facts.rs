@@ -86,7 +86,6 @@ pub(super) struct LinkFacts {
     /// Of an uplink that is up, what it carries now of new connections that no policy is about: 0 where it waits for
     /// a better tier to go.
     pub(super) share_percent: Option<f64>,
-    /// As configured.
     pub(super) weight: Option<u16>,
     pub(super) tier: Option<u8>,
     pub(super) received_bytes: Option<u64>,
@@ -101,7 +100,6 @@ pub(super) struct LinkFacts {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct DefaultFacts {
     pub(super) metric: u32,
-    /// Whether we made it.
     pub(super) ours: bool,
     /// Whether it is a spare of ours.
     pub(super) spare: bool,

@@ -84,7 +84,6 @@ pub enum Error {
     /// A user of another host.
     #[error("{0} is no address of this host: what it sends is forwarded, and has no user here; leave --uid out")]
     ForeignUser(Ipv4Addr),
-    /// There is no such interface.
     #[error("interface {0} does not exist")]
     NoInterface(IfName),
 }

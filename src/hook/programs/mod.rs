@@ -14,7 +14,6 @@ use crate::event::{self, Event, openvpn, pppd};
 
 /// A hook.
 pub trait Program: Parser {
-    /// Its name.
     const NAME: &str;
     /// Whether it waits for the removal of the interface when a link goes down.
     const WAITS: bool;

@@ -35,9 +35,7 @@ struct Device {
 
 /// What comes back for a packet.
 enum Reply {
-    /// A message.
     Route(Vec<u8>),
-    /// This error number.
     Refused(i32),
 }
 
