@@ -9,13 +9,10 @@ use crate::model::names::IfName;
 pub struct Counters {
     /// Index of the interface: one that was made anew counts from 0.
     pub index: u32,
-    /// Bytes that came in.
     pub received: u64,
-    /// Bytes that went out.
     pub sent: u64,
 }
 
-/// Reads counters.
 #[derive(Debug)]
 pub struct Meter {
     socket: Socket,
