@@ -128,7 +128,7 @@ fn lost(live: &[LiveLink<'_>], observed: &Observed, mhctl: &str) -> Option<Strin
     let lan = observed.private_lan.filter(|_| !observed.firewall.foreign_nat)?;
     let chains = observed.firewall.tables.get(&Table::Nat)?;
     let translates = chains.keys().any(|chain| firewall::is_ours(chain));
-    let uplinks = live.iter().filter(|l| l.link.kind != LinkKind::Tunnel && l.link.masquerade);
+    let uplinks = live.iter().filter(|l| l.link.is_uplink() && l.link.masquerade);
     let LiveLink { link, next_hop, .. } = uplinks.clone().next().filter(|_| translates)?;
     let device = next_hop.device.name.quoted();
     Some(format!(

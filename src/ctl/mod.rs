@@ -108,33 +108,21 @@ pub enum Error {
     CutOff,
     /// A flush in the midst of a drill, which puts its link back.
     #[error("a drill drains {link}, and at its end everything would come back: end it first (kill {pid})")]
-    Drilled {
-        link: LinkName,
-        pid: u32,
-    },
+    Drilled { link: LinkName, pid: u32 },
     /// The configuration, without which the interface is not known.
     #[error("{0}; nothing was recorded: once that is fixed, say it again, or name the --interface")]
     NoInterface(Box<config::Error>),
     #[error("unknown link {name:?}: write one of {known}")]
-    NoLink {
-        name: String,
-        known: String,
-    },
+    NoLink { name: String, known: String },
     /// A link that nobody can take down by a word.
     #[error(
         "{link} has a gateway in the configuration, so it is up while {interface} is: `ip link set dev {} down`",
         interface.quoted()
     )]
-    Static {
-        link: LinkName,
-        interface: IfName,
-    },
+    Static { link: LinkName, interface: IfName },
     /// A router that is ourselves.
     #[error("{gateway} is our own address on {interface}: --gateway wants the router's")]
-    OwnGateway {
-        gateway: HostAddr,
-        interface: IfName,
-    },
+    OwnGateway { gateway: HostAddr, interface: IfName },
     #[error(transparent)]
     Demo(#[from] demo::Error),
     #[error("cannot print: {0}")]

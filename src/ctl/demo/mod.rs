@@ -53,24 +53,14 @@ pub enum Error {
     #[error("this kernel has no nexthop objects (Linux 5.3 has), which the demo is about")]
     NoNexthopObjects,
     #[error("cannot {action}: {source}")]
-    Io {
-        action: &'static str,
-        source: io::Error,
-    },
+    Io { action: &'static str, source: io::Error },
     /// A line's device is not there, although the demo has just made it.
     #[error("device {0} has gone by itself: does another program change devices in new network namespaces?")]
     Vanished(&'static str),
     #[error("`{command}` failed ({status}): {said}")]
-    Hook {
-        command: String,
-        status: ExitStatus,
-        said: String,
-    },
+    Hook { command: String, status: ExitStatus, said: String },
     #[error("`{command}` failed: {said}")]
-    Ip {
-        command: String,
-        said: String,
-    },
+    Ip { command: String, said: String },
     #[error(transparent)]
     Config(#[from] config::Error),
     #[error(transparent)]

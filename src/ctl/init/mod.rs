@@ -41,10 +41,7 @@ pub enum Error {
     #[error("{} is there already, and stays as it is; see what would be written with `mhctl init`", .0.display())]
     There(PathBuf),
     #[error("cannot write {}: {source}", path.display())]
-    Write {
-        path: PathBuf,
-        source: io::Error,
-    },
+    Write { path: PathBuf, source: io::Error },
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
