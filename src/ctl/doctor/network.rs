@@ -321,11 +321,13 @@ pub(super) fn names(tree: &Tree, config: &Config) -> Vec<Finding> {
 fn numbers(tree: &Tree, base: &str) -> BTreeMap<u32, (String, String)> {
     let mut all = BTreeMap::new();
     for dir in ["/usr/share/iproute2", "/etc/iproute2"] {
-        let one = (format!("{dir}/{base}"), text(tree, &format!("{dir}/{base}")));
-        let more = files(tree, &format!("{dir}/{base}.d")).into_iter();
-        let more = more.filter(|(name, _)| super::ends(name, "conf") && name != "multihome.conf");
-        let more = more.map(|(name, text)| (format!("{dir}/{base}.d/{name}"), text));
-        for (file, text) in [one].into_iter().chain(more) {
+        let mut texts = vec![(format!("{dir}/{base}"), text(tree, &format!("{dir}/{base}")))];
+        for (name, text) in files(tree, &format!("{dir}/{base}.d")) {
+            if super::ends(&name, "conf") && name != "multihome.conf" {
+                texts.push((format!("{dir}/{base}.d/{name}"), text));
+            }
+        }
+        for (file, text) in texts {
             for line in text.lines() {
                 let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
                 let number = words.next().and_then(|n| {

@@ -97,16 +97,22 @@ fn without_default(path: &str) -> String {
 pub(super) fn options(tree: &Tree, config: &Config) -> Vec<Finding> {
     const OPTIONS: &str = "/etc/ppp/options";
     let mut found = Vec::new();
-    let general = text(tree, OPTIONS);
-    let general = words(&general);
-    let more = files(tree, "/etc/ppp").into_iter();
-    let more =
-        more.filter(|(name, _)| name.starts_with("options.")).map(|(name, text)| (format!("/etc/ppp/{name}"), text));
-    let peers = files(tree, "/etc/ppp/peers").into_iter().map(|(name, text)| (format!("/etc/ppp/peers/{name}"), text));
-    let peers = peers.filter(|(_, text)| !is_example(text));
+    let general_text = text(tree, OPTIONS);
+    let general = words(&general_text);
+    let mut texts = Vec::new();
+    for (name, text) in files(tree, "/etc/ppp") {
+        if name.starts_with("options.") {
+            texts.push((format!("/etc/ppp/{name}"), text));
+        }
+    }
+    for (name, text) in files(tree, "/etc/ppp/peers") {
+        if !is_example(&text) {
+            texts.push((format!("/etc/ppp/peers/{name}"), text));
+        }
+    }
     // Links whose own peer says something else than the general options.
     let mut excepted = 0;
-    for (path, text) in more.chain(peers) {
+    for (path, text) in texts {
         let words = words(&text);
         let link = link_of(&words, config);
         let own = DefaultRoute::after(words.iter().copied());
@@ -172,8 +178,7 @@ pub(super) fn hooks(tree: &Tree, distribution: Distribution, mhctl: &str) -> Vec
         candidates.extend(others.into_iter().map(|name| format!("{dir}/{name}")).filter(|other| *other != path));
         let ours: Vec<_> = candidates.iter().filter(|path| runs(tree, path, program)).collect();
         let run = ours.iter().filter(|path| !is_passed_over(path, distribution));
-        let faults = run.map(|path| fault(tree, path, program, hook, mhctl));
-        let faults: Vec<_> = faults.collect();
+        let faults: Vec<_> = run.map(|path| fault(tree, path, program, hook, mhctl)).collect();
         let no_way =
             if has_dir { format!("nothing in {dir} leads to it") } else { format!("{path} does not lead to it") };
         if ours.is_empty() && v6 {
