@@ -20,6 +20,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 pub use error::{Error, Place};
 
+pub use crate::model::firewall::Firewall;
 use crate::model::names::{HostAddr, IfName, LinkName, Mark, TableId, Tier, Weight};
 use crate::model::numbering::{self, Numbering};
 use crate::model::routing::{FwMark, PortRange, UidRange};
@@ -254,15 +255,6 @@ pub enum NexthopMode {
     Objects,
     /// A multipath route.
     Multipath,
-}
-
-/// Who loads the packet filter rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Firewall {
-    /// multihome does, by iptables-restore(8).
-    #[default]
-    Iptables,
-    None,
 }
 
 impl Default for Settings {

@@ -156,7 +156,12 @@ fn settings(raw: &RawSettings<'_>) -> Result<Settings, SpannedError> {
     let default = Settings::default();
     let nexthops =
         [("auto", NexthopMode::Auto), ("objects", NexthopMode::Objects), ("multipath", NexthopMode::Multipath)];
-    let firewall = [("iptables", Firewall::Iptables), ("none", Firewall::None)];
+    let firewall = [
+        ("auto", Firewall::Auto),
+        ("nftables", Firewall::Nftables),
+        ("iptables", Firewall::Iptables),
+        ("none", Firewall::None),
+    ];
     Ok(Settings {
         numbers: numbers(raw, &default.numbers)?,
         // 0 to 4 are the protocols of the kernel, ip(8) and the administrator.

@@ -166,7 +166,7 @@ fn read(text: &str) -> FoundChains {
         } else if let Some(rule) = line.strip_prefix("-A ") {
             let Some((chain, rule)) = rule.split_once(' ') else { continue };
             let found = if let Some(to) = rule.strip_prefix("-j ").filter(|to| is_ours(to)) {
-                FoundChainRule::Jump(to.to_owned())
+                FoundChainRule::Jump { to: to.to_owned(), handle: None }
             } else {
                 Fingerprint::find(rule.as_bytes()).map_or(FoundChainRule::Other, FoundChainRule::Fingerprint)
             };
@@ -174,6 +174,6 @@ fn read(text: &str) -> FoundChains {
         }
     }
     // Foreign and built-in chains count only if they jump to managed ones.
-    chains.retain(|name, rules| is_ours(name) || rules.iter().any(|rule| matches!(rule, FoundChainRule::Jump(_))));
+    chains.retain(|name, rules| is_ours(name) || rules.iter().any(|rule| matches!(rule, FoundChainRule::Jump { .. })));
     chains
 }

@@ -8,7 +8,7 @@ use netlink_packet_core::Parseable;
 use thiserror::Error;
 
 use crate::model::change::Change;
-use crate::model::firewall::FoundFirewall;
+use crate::model::firewall::{Firewall, FoundFirewall};
 use crate::model::names::IfName;
 use crate::model::observed::{InterfaceState, Observed, Scope};
 use crate::model::routing::{Device, FwMark};
@@ -121,9 +121,9 @@ pub fn index(name: &IfName) -> Result<Option<u32>, Error> {
     Linux::open()?.index(name)
 }
 
-/// The observed packet filter.
-pub(crate) fn packet_filter() -> Result<FoundFirewall, Error> {
-    observe::firewall()
+/// The observed packet filter, with all that is left of ours anywhere.
+pub(crate) fn packet_filter(wanted: Firewall) -> Result<FoundFirewall, Error> {
+    observe::firewall(wanted, true)
 }
 
 /// Makes the error of a failed request.

@@ -16,15 +16,14 @@ use crate::model::sh::quoted;
 /// Looks for chains of ours where they should not be, and through what others have.
 pub(super) fn look(config: &Config, forwards: bool) -> Result<Vec<Finding>, kernel::Error> {
     let mut findings = others(config, forwards)?;
-    if config.settings.firewall != Firewall::None
-        && let Some(leftover) = kernel::packet_filter()?.leftover
-    {
-        let filter = if leftover.variant == Variant::Nft { "iptables-nft" } else { "legacy iptables" };
-        findings.push(Finding::trouble(
-            format!("chains of ours are in {filter} too, which is not what this machine's `iptables` is"),
-            "they are in force beside the present ones, and mark connections as they did when they were made",
-            "mhctl apply",
-        ));
+    if config.settings.firewall != Firewall::None {
+        for place in kernel::packet_filter(config.settings.firewall)?.elsewhere(config.settings.firewall) {
+            findings.push(Finding::trouble(
+                format!("chains of ours are in {place} too, which does not hold our rules any more"),
+                "they are in force beside the present ones, and mark connections as they did when they were made",
+                "mhctl apply",
+            ));
+        }
     }
     Ok(findings)
 }

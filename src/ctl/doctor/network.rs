@@ -15,6 +15,7 @@ use crate::ctl::setup::manifest::Tree;
 use crate::kernel::netlink::constants::{RTPROT_BOOT, RTPROT_STATIC, RTPROT_UNSPEC};
 use crate::kernel::{self, Kernel, Linux, sysctl};
 use crate::model::change::Change;
+use crate::model::firewall::Lacking;
 use crate::model::names::{IfName, TableId};
 use crate::model::observed::{Observed, Scope};
 use crate::model::routing::{FoundRule, FwMark, RouteKind, Rule};
@@ -182,11 +183,12 @@ fn features(config: &Config, observed: &Observed) -> Result<Vec<Finding>, kernel
     }
     let dirs = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin"];
     let there = dirs.iter().any(|dir| std::path::Path::new(dir).join("iptables-restore").exists());
-    if config.settings.firewall == Firewall::Iptables && !there {
+    let wanted = config.settings.firewall;
+    if wanted != Firewall::None && !observed.firewall.uses_nftables(wanted, Lacking::default()) && !there {
         found.push(Finding::trouble(
             "iptables-restore is not installed",
             "replies to what came in by one line may leave by another",
-            "apt install iptables, or write firewall = \"none\" in [settings]",
+            "apt install iptables, or write firewall = \"nftables\" in [settings] where the kernel has it",
         ));
     }
     Ok(found)

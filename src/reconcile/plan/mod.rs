@@ -3,6 +3,7 @@
 
 use crate::config::Config;
 use crate::model::change::Change;
+use crate::model::firewall::Lacking;
 use crate::model::observed::Observed;
 use crate::reconcile::desired::Desired;
 use crate::reconcile::firewall;
@@ -35,8 +36,8 @@ pub struct Plan {
 pub(super) struct Avoid {
     /// Groups of nexthop objects.
     pub(super) nexthop_groups: bool,
-    /// Device groups in the packet filter.
-    pub(super) device_groups: bool,
+    /// Of the packet filter.
+    pub(super) firewall: Lacking,
 }
 
 impl Plan {
@@ -49,7 +50,7 @@ impl Plan {
     /// The same without what `avoid` names.
     pub(super) fn avoiding(config: &Config, live: &[LiveLink<'_>], observed: &Observed, avoid: Avoid) -> Self {
         let managed = config.settings.protocol;
-        let by_name = avoid.device_groups || observed.firewall.by_name();
+        let without = firewall::without(config, observed, avoid.firewall);
         let mut plan = Self::default();
         let mode = plan.default_route_mode(config, observed, avoid);
         let desired = Desired::new(config, live, mode).for_kernel(observed);
@@ -59,12 +60,12 @@ impl Plan {
 
         plan.set_interfaces(&desired, live, observed);
         // Before the first packet leaves by the link, so that it is marked and masqueraded.
-        plan.set_device_groups(config, live, observed, by_name);
+        plan.set_device_groups(config, live, observed, without);
         // A connection that began without managed rules is sticky only if these exist before another link can carry it.
         let firewall_first =
             tables.stale.is_empty() && missing.are_source_rules(config) && packet_filter::nobody_waits(live, observed);
         if firewall_first {
-            plan.load_firewall(config, live, observed, by_name);
+            plan.load_firewall(config, live, observed, without);
             plan.mark_connections(config, live, observed);
         }
         plan.flush_moved_marks(config, live, observed, &tables.stale);
@@ -84,7 +85,7 @@ impl Plan {
         plan.delete_nexthops(&desired, observed, managed);
         // Last: routes must not wait for a packet filter that is locked or cannot be changed.
         if !firewall_first {
-            plan.load_firewall(config, live, observed, by_name);
+            plan.load_firewall(config, live, observed, without);
         }
         plan
     }
@@ -107,8 +108,8 @@ impl Plan {
         }
     }
 
-    fn set_device_groups(&mut self, config: &Config, live: &[LiveLink<'_>], observed: &Observed, by_name: bool) {
-        for (name, group) in firewall::device_groups(config, live, observed, by_name) {
+    fn set_device_groups(&mut self, config: &Config, live: &[LiveLink<'_>], observed: &Observed, without: Lacking) {
+        for (name, group) in firewall::device_groups(config, live, observed, without) {
             if let Some(interface) = observed.interfaces.get(&name) {
                 self.changes.push(Change::DeviceGroup { device: interface.device.clone(), group });
             }

@@ -1,0 +1,153 @@
+//! The transaction of `nf_tables` that leads from the observed to the desired managed chains. Pure.
+
+use crate::config::Config;
+use crate::model::firewall::nft::{Chain, Command, Condition, Rule, Statement, Transaction};
+use crate::model::firewall::{
+    ChainName, ChainRule, Fingerprint, FoundChainRule, FoundFirewall, Lacking, LinkMatch, Match, Ruleset, Verdict,
+    is_ours,
+};
+
+/// The transaction that makes our table as `wanted`, and takes our chains out of the tables of iptables-nft; `None`:
+/// nothing is to be done.
+pub(super) fn transaction(config: &Config, wanted: &[Ruleset], found: &FoundFirewall) -> Option<Transaction> {
+    let table = found.nft.clone().unwrap_or_default();
+    let chains = chains(config, wanted);
+    let fingerprint = Fingerprint::of(&chains, Lacking::default());
+    let mut commands = Vec::new();
+    if !table.is(&chains, fingerprint) {
+        commands.push(Command::AddTable);
+        // A chain that the kernel calls elsewhere cannot be moved.
+        let moved = chains.iter().filter(|c| table.chains.contains_key(&c.name.nft()) && !table.is_based(&c.name));
+        commands.extend(moved.map(|chain| Command::DeleteChain(chain.name.nft())));
+        commands.extend(chains.iter().map(|chain| Command::AddChain(chain.name.clone())));
+        commands.extend(chains.iter().map(|chain| Command::Flush(chain.name.nft())));
+        let mut unwanted: Vec<_> = table.chains.keys().cloned().collect();
+        unwanted.retain(|name| !chains.iter().any(|chain| chain.name.nft() == *name));
+        commands.extend(unwanted.iter().cloned().map(Command::Flush));
+        for Chain { name, mut rules } in chains {
+            sign(&mut rules, fingerprint);
+            commands.extend(rules.into_iter().map(|rule| Command::AddRule(name.clone(), rule)));
+        }
+        commands.extend(unwanted.into_iter().map(Command::DeleteChain));
+    }
+    commands.extend(removal_from_iptables(found));
+    (!commands.is_empty()).then_some(Transaction(commands))
+}
+
+/// Puts the fingerprint before the comment of the first rule.
+fn sign(rules: &mut [Rule], fingerprint: Fingerprint) {
+    if let Some(first) = rules.first_mut() {
+        let blank = if first.comment.is_empty() { "" } else { " " };
+        first.comment = format!("{fingerprint}{blank}{}", first.comment);
+    }
+}
+
+/// The transaction that deletes our table.
+pub(super) fn removal(found: &FoundFirewall) -> Option<Transaction> {
+    let is_there = found.nft.as_ref().is_some_and(|table| !table.chains.is_empty());
+    is_there.then(|| Transaction(vec![Command::DeleteTable]))
+}
+
+/// The transaction that takes our chains out of the tables of iptables-nft.
+pub(super) fn removal_of_iptables(found: &FoundFirewall) -> Option<Transaction> {
+    let commands = removal_from_iptables(found);
+    (!commands.is_empty()).then_some(Transaction(commands))
+}
+
+/// The commands that take our chains out of the tables of iptables-nft.
+fn removal_from_iptables(found: &FoundFirewall) -> Vec<Command> {
+    let (mut unhooks, mut flushes, mut deletions) = (Vec::new(), Vec::new(), Vec::new());
+    for (table, chains) in &found.tables {
+        for (chain, rules) in chains {
+            if is_ours(chain) {
+                flushes.push(Command::FlushOld(*table, chain.clone()));
+                deletions.push(Command::DeleteOld(*table, chain.clone()));
+                continue;
+            }
+            for rule in rules {
+                if let FoundChainRule::Jump { to, handle: Some(handle) } = rule
+                    && is_ours(to)
+                {
+                    unhooks.push(Command::Unhook { table: *table, chain: chain.clone(), handle: *handle });
+                }
+            }
+        }
+    }
+    // They may lead to one another, so all are emptied first.
+    [unhooks, flushes, deletions].concat()
+}
+
+/// The chains of both rulesets as those of our table.
+fn chains(config: &Config, wanted: &[Ruleset]) -> Vec<Chain> {
+    let mut chains = Vec::new();
+    for ruleset in wanted {
+        for chain in &ruleset.chains {
+            let mut rules = Vec::new();
+            // IPv6 is not routed by us. Chains that only others lead to see none.
+            if chain.name.base().is_some() {
+                rules.push(Rule {
+                    conditions: vec![Condition::Ipv6],
+                    statement: Statement::Return,
+                    comment: String::new(),
+                });
+            }
+            for rule in &chain.rules {
+                rules.extend(nft_rules(config, &chain.name, rule));
+            }
+            chains.push(Chain { name: chain.name.clone(), rules });
+        }
+    }
+    chains
+}
+
+/// A rule as rules of `nf_tables`. The kernel copies marks under a mask since 6.13 only (`NFTA_BITWISE_SREG2`), so a mark
+/// is restored by a rule for each link.
+fn nft_rules(config: &Config, chain: &ChainName, rule: &ChainRule) -> Vec<Rule> {
+    let conditions: Vec<_> = rule.matches.iter().cloned().map(Condition::Match).collect();
+    let statement = match &rule.verdict {
+        Verdict::Restore(mask) => {
+            let mut rules = Vec::new();
+            let known = rule.matches.iter().find(|condition| matches!(condition, Match::Marked(..)));
+            for link in &config.links {
+                let value = link.mark.get();
+                let marked = Match::Marked(value, *mask);
+                let missing = match known {
+                    Some(known) if *known != marked => continue,
+                    Some(_) => None,
+                    None => Some(Condition::Match(marked)),
+                };
+                rules.push(Rule {
+                    conditions: [&conditions[..], missing.as_slice()].concat(),
+                    statement: Statement::Mark { value, mask: *mask },
+                    comment: link.name.to_string(),
+                });
+            }
+            return rules;
+        }
+        Verdict::Return => Statement::Return,
+        Verdict::Goto(chain) => Statement::Goto(chain.clone()),
+        Verdict::Unmark(mask) => Statement::Mark { value: 0, mask: *mask },
+        Verdict::MarkConnection(value, mask) => Statement::MarkConnection { value: *value, mask: *mask },
+        Verdict::Masquerade => Statement::Masquerade,
+    };
+    vec![Rule { conditions, statement, comment: comment(config, chain, rule) }]
+}
+
+/// The name of the link that a rule is for; empty: of none, or of all.
+fn comment(config: &Config, chain: &ChainName, rule: &ChainRule) -> String {
+    let numbers = config.settings.numbers;
+    for condition in &rule.matches {
+        let link = match condition {
+            Match::From(LinkMatch::Group(group)) | Match::To(LinkMatch::Group(group)) => {
+                config.links.iter().find(|link| numbers.link_group(link.position) == *group)
+            }
+            Match::From(LinkMatch::Name(name)) | Match::To(LinkMatch::Name(name)) => config.link_on(name),
+            Match::Marked(value, _) => config.links.iter().find(|link| link.mark.get() == *value),
+            _ => None,
+        };
+        if let Some(link) = link {
+            return link.name.to_string();
+        }
+    }
+    if let ChainName::From(link) = chain { link.to_string() } else { String::new() }
+}
