@@ -42,6 +42,7 @@ mod man;
 mod names;
 mod newcomer;
 mod nexthop_kernel;
+mod nftables;
 mod no_gateway;
 mod one_segment;
 mod openvpn;

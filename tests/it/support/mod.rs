@@ -31,6 +31,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use alternatives::use_legacy;
+
 pub const UP: &str = env!("CARGO_BIN_EXE_mh-ip-up");
 pub const DOWN: &str = env!("CARGO_BIN_EXE_mh-ip-down");
 pub const VPN: &str = env!("CARGO_BIN_EXE_mh-vpn-up");
@@ -65,13 +67,20 @@ impl Server {
         unshare(CloneFlags::CLONE_NEWNET)
             .expect("a network namespace needs root: run the tests through tests/run-as-root");
         let server = Self { dir: TempDir::new().unwrap() };
+        if firewall() == "legacy" {
+            use_legacy();
+        }
         server.configure(config);
         ip("link set lo up");
         server
     }
 
+    /// Writes the configuration, with the firewall that the tests run with where it names none.
     pub fn configure(&self, config: &str) {
-        fs::write(self.config(), config).unwrap();
+        let is_said = firewall() == "auto" || config.contains("firewall = ");
+        let (before, settings) = config.split_once("[settings]\n").unwrap_or((config, ""));
+        let with = || format!("{before}\n[settings]\nfirewall = \"iptables\"\n{settings}");
+        fs::write(self.config(), if is_said { config.to_owned() } else { with() }).unwrap();
     }
 
     pub fn config(&self) -> PathBuf {
@@ -268,6 +277,11 @@ pub fn has_default() -> bool {
 /// A configuration with these settings.
 pub fn with_settings(config: &str, settings: &str) -> String {
     format!("{config}\n[settings]\n{settings}\n")
+}
+
+/// The packet filter that the tests run with: `auto`, `iptables` or `legacy` (iptables, of that variant).
+pub fn firewall() -> String {
+    std::env::var("FIREWALL").unwrap_or_else(|_| "auto".to_owned())
 }
 
 /// Whether this is `make stress`, which takes its time.

@@ -1,0 +1,94 @@
+//! Our table of `nf_tables`: what is sent for it, what the kernel then holds, and what others do to it.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use multihome::kernel::nftables::requests;
+use multihome::model::change::Change;
+use multihome::model::firewall::nft::Transaction;
+use multihome::reconcile::preview;
+use proptest::prelude::*;
+
+use crate::scene::{Scene, scenes};
+use crate::support::internet::Namespace;
+
+/// The type of a message of `nf_tables`, and its body.
+type Message = (u16, Vec<u8>);
+
+/// What nft(8) sends for these commands, which it only checks.
+fn sent_by_nft(commands: &str) -> Vec<Message> {
+    let mut nft = Command::new("nft");
+    nft.args(["--check", "--debug=mnl", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = nft.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{commands}\n{}", String::from_utf8_lossy(&output.stderr));
+    // Both are used, as the versions have it.
+    let text = [output.stdout, output.stderr].concat();
+    dumped(&String::from_utf8(text).unwrap())
+}
+
+/// The messages of the batch in a dump of libmnl: cells of four bytes, and of the heads of attributes.
+fn dumped(text: &str) -> Vec<Message> {
+    let mut messages: Vec<Message> = Vec::new();
+    for line in text.lines() {
+        let line = without_colours(line);
+        let Some((cells, meaning)) = line.strip_prefix('|').and_then(|line| line.split_once("|\t|")) else { continue };
+        let is_nested = cells.contains("N-");
+        let cells: Vec<_> = cells.split(['|', ' ', '-', 'N']).filter(|cell| !cell.is_empty()).collect();
+        match meaning.split('|').next().unwrap().trim() {
+            "message length" => messages.push((0, Vec::new())),
+            "type" => messages.last_mut().unwrap().0 = cells[0].parse().unwrap(),
+            "extra header" | "data" => {
+                messages.last_mut().unwrap().1.extend(cells.iter().map(|byte| u8::from_str_radix(byte, 16).unwrap()));
+            }
+            "len" => {
+                let (length, kind): (u16, u16) = (cells[0].parse().unwrap(), cells[1].parse().unwrap());
+                let head = [length.to_ne_bytes(), (kind | u16::from(is_nested) << 15).to_ne_bytes()].concat();
+                messages.last_mut().unwrap().1.extend(head);
+            }
+            _ => {}
+        }
+    }
+    let begin = messages.iter().rposition(|(kind, _)| *kind == 16).expect("nft sends a batch");
+    messages.retain(|(kind, _)| *kind != 17);
+    messages.split_off(begin + 1)
+}
+
+/// A line without the escape sequences of colours.
+fn without_colours(line: &str) -> String {
+    let mut parts = line.split('\x1b');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once('m').map_or("", |(_, rest)| rest))
+}
+
+fn ours(transaction: &Transaction) -> Vec<Message> {
+    requests(transaction).into_iter().map(|(kind, _, body)| (kind, body)).collect()
+}
+
+/// The transactions of the plan for a scene.
+fn transactions(scene: &Scene) -> Vec<Transaction> {
+    let plan = preview(&scene.config, &scene.records, &mut scene.fake.clone()).unwrap();
+    let all = plan.changes.into_iter();
+    all.filter_map(|change| if let Change::Nftables(transaction) = change { Some(transaction) } else { None }).collect()
+}
+
+fn assert_sent_as_printed(transaction: &Transaction) {
+    let commands: Vec<_> = transaction.0.iter().map(ToString::to_string).collect();
+    let theirs = sent_by_nft(&(commands.join("\n") + "\n"));
+    let ours = ours(transaction);
+    assert_eq!(ours.len(), theirs.len(), "{commands:#?}");
+    for ((ours, theirs), command) in ours.iter().zip(&theirs).zip(&commands) {
+        assert_eq!(ours, theirs, "{command}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// So that a command of `mhctl plan` makes what an event makes.
+    #[test]
+    fn each_request_is_byte_by_byte_what_nft_sends_for_the_printed_command(scene in scenes()) {
+        Namespace::new().run(|| transactions(&scene).iter().for_each(assert_sent_as_printed));
+    }
+}
