@@ -80,57 +80,62 @@ fn removal_from_iptables(found: &FoundFirewall) -> Vec<Command> {
 /// The chains of both rulesets as those of our table.
 fn chains(config: &Config, wanted: &[Ruleset]) -> Vec<Chain> {
     let mut chains = Vec::new();
-    for ruleset in wanted {
-        for chain in &ruleset.chains {
-            let mut rules = Vec::new();
-            // IPv6 is not routed by us. Chains that only others lead to see none.
-            if chain.name.base().is_some() {
-                rules.push(Rule {
-                    conditions: vec![Condition::Ipv6],
-                    statement: Statement::Return,
-                    comment: String::new(),
-                });
-            }
-            for rule in &chain.rules {
-                rules.extend(nft_rules(config, &chain.name, rule));
-            }
-            chains.push(Chain { name: chain.name.clone(), rules });
+    for chain in wanted.iter().flat_map(|ruleset| &ruleset.chains) {
+        let mut rules = Vec::new();
+        // IPv6 is not routed by us. Chains that only others lead to see none.
+        if chain.name.base().is_some() {
+            let (conditions, statement) = (vec![Condition::Ipv6], Statement::Return);
+            rules.push(Rule { conditions, statement, comment: String::new() });
         }
+        for rule in &chain.rules {
+            match rule.verdict {
+                Verdict::Restore(mask) if chain.name == ChainName::Restore => rules.extend(restore(config, rule, mask)),
+                _ => rules.push(nft_rule(config, &chain.name, rule)),
+            }
+        }
+        chains.push(Chain { name: chain.name.clone(), rules });
+    }
+    if !chains.iter().any(|chain| chain.name == ChainName::Restore) {
+        let rule = ChainRule::new([], Verdict::Restore(config.marks()));
+        chains.push(Chain { name: ChainName::Restore, rules: restore(config, &rule, config.marks()) });
     }
     chains
 }
 
-/// A rule as rules of `nf_tables`. The kernel copies marks under a mask since 6.13 only (`NFTA_BITWISE_SREG2`), so a mark
-/// is restored by a rule for each link.
-fn nft_rules(config: &Config, chain: &ChainName, rule: &ChainRule) -> Vec<Rule> {
-    let conditions: Vec<_> = rule.matches.iter().cloned().map(Condition::Match).collect();
+fn nft_rule(config: &Config, chain: &ChainName, rule: &ChainRule) -> Rule {
     let statement = match &rule.verdict {
-        Verdict::Restore(mask) => {
-            let mut rules = Vec::new();
-            let known = rule.matches.iter().find(|condition| matches!(condition, Match::Marked(..)));
-            for link in &config.links {
-                let value = link.mark.get();
-                let marked = Match::Marked(value, *mask);
-                let missing = match known {
-                    Some(known) if *known != marked => continue,
-                    Some(_) => None,
-                    None => Some(Condition::Match(marked)),
-                };
-                rules.push(Rule {
-                    conditions: [&conditions[..], missing.as_slice()].concat(),
-                    statement: Statement::Mark { value, mask: *mask },
-                    comment: link.name.to_string(),
-                });
-            }
-            return rules;
-        }
         Verdict::Return => Statement::Return,
         Verdict::Goto(chain) => Statement::Goto(chain.clone()),
+        Verdict::Restore(_) => Statement::Goto(ChainName::Restore),
         Verdict::Unmark(mask) => Statement::Mark { value: 0, mask: *mask },
         Verdict::MarkConnection(value, mask) => Statement::MarkConnection { value: *value, mask: *mask },
         Verdict::Masquerade => Statement::Masquerade,
     };
-    vec![Rule { conditions, statement, comment: comment(config, chain, rule) }]
+    Rule { conditions: conditions(rule), statement, comment: comment(config, chain, rule) }
+}
+
+fn conditions(rule: &ChainRule) -> Vec<Condition> {
+    rule.matches.iter().cloned().map(Condition::Match).collect()
+}
+
+/// Rules that restore the mark under the mask, one for each link: the kernel copies marks under a mask since 6.13 only
+/// (`NFTA_BITWISE_SREG2`).
+fn restore(config: &Config, rule: &ChainRule, mask: u32) -> Vec<Rule> {
+    let known = rule.matches.iter().find(|condition| matches!(condition, Match::Marked(..)));
+    let mut rules = Vec::new();
+    for link in &config.links {
+        let value = link.mark.get();
+        let marked = Match::Marked(value, mask);
+        let mut conditions = conditions(rule);
+        match known {
+            Some(known) if *known == marked => {}
+            Some(_) => continue,
+            None => conditions.push(Condition::Match(marked)),
+        }
+        let statement = Statement::Mark { value, mask };
+        rules.push(Rule { conditions, statement, comment: link.name.to_string() });
+    }
+    rules
 }
 
 /// The name of the link that a rule is for; empty: of none, or of all.
