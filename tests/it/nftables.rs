@@ -1,23 +1,30 @@
 //! Our table of `nf_tables`: what is sent for it, what the kernel then holds, and what others do to it.
 
+use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use multihome::config;
 use multihome::kernel::nftables::requests;
 use multihome::model::change::Change;
-use multihome::model::firewall::nft::Transaction;
+use multihome::model::firewall::Fingerprint;
+use multihome::model::firewall::nft::{self, Transaction};
 use multihome::reconcile::preview;
+use multihome::state::records::LinkRecords;
 use proptest::prelude::*;
 
+use crate::fake::Fake;
 use crate::scene::{Scene, scenes};
 use crate::support::internet::Namespace;
+use crate::support::ok;
 
 /// The type of a message of `nf_tables`, and its body.
 type Message = (u16, Vec<u8>);
 
 /// What nft(8) sends for these commands, which it only checks.
 fn sent_by_nft(commands: &str) -> Vec<Message> {
-    let mut nft = Command::new("nft");
+    let mut nft = Command::new(program());
     nft.args(["--check", "--debug=mnl", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = nft.spawn().unwrap();
     child.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
@@ -26,6 +33,11 @@ fn sent_by_nft(commands: &str) -> Vec<Message> {
     // Both are used, as the versions have it.
     let text = [output.stdout, output.stderr].concat();
     dumped(&String::from_utf8(text).unwrap())
+}
+
+/// nft(8), or another version of it.
+fn program() -> String {
+    std::env::var("NFT").unwrap_or_else(|_| "nft".to_owned())
 }
 
 /// The messages of the batch in a dump of libmnl: cells of four bytes, and of the heads of attributes.
@@ -62,6 +74,22 @@ fn without_colours(line: &str) -> String {
     parts.fold(first, |text, part| text + part.split_once('m').map_or("", |(_, rest)| rest))
 }
 
+/// A message with its attributes in order of their kinds: versions of nft(8) differ in the order, which the kernel does
+/// not heed.
+fn in_order((kind, body): &Message) -> (u16, Vec<&[u8]>) {
+    let (header, mut rest) = body.split_at(4);
+    let mut parts = Vec::new();
+    while let Some(&[low, high]) = rest.first_chunk() {
+        let length = usize::from(u16::from_ne_bytes([low, high])).next_multiple_of(4);
+        let (attribute, after) = rest.split_at(length);
+        parts.push(attribute);
+        rest = after;
+    }
+    parts.sort_by_key(|attribute| attribute[2]);
+    parts.insert(0, header);
+    (*kind, parts)
+}
+
 fn ours(transaction: &Transaction) -> Vec<Message> {
     requests(transaction).into_iter().map(|(kind, _, body)| (kind, body)).collect()
 }
@@ -79,8 +107,68 @@ fn assert_sent_as_printed(transaction: &Transaction) {
     let ours = ours(transaction);
     assert_eq!(ours.len(), theirs.len(), "{commands:#?}");
     for ((ours, theirs), command) in ours.iter().zip(&theirs).zip(&commands) {
-        assert_eq!(ours, theirs, "{command}");
+        assert_eq!(in_order(ours), in_order(theirs), "{command}");
     }
+}
+
+/// Two lines, of which one is an Ethernet with a LAN of its own, and in a group of the administrator's; and a tunnel.
+fn recorded_scene() -> Transaction {
+    let config = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\nmasquerade = true\n\
+                  [[uplink]]\nname = \"isp2\"\ninterface = \"eth1\"\ngateway = \"192.0.2.1\"\nmasquerade = true\n\
+                  [[tunnel]]\nname = \"vpn\"\ninterface = \"tun0\"\n";
+    let config = config::parse(config, Path::new("recorded.toml")).unwrap();
+    let kernel = "link 3 eth1 up ethernet group 5 address 192.0.2.10/23\n";
+    let plan = preview(&config, &LinkRecords::default(), &mut Fake::parse(kernel)).unwrap();
+    let mut all = plan.changes.into_iter();
+    let found = all.find_map(|change| if let Change::Nftables(found) = change { Some(found) } else { None });
+    let mut transaction = found.unwrap();
+    for command in &mut transaction.0 {
+        // The hash is another with each version of Rust.
+        if let nft::Command::AddRule(_, rule) = command
+            && Fingerprint::find(rule.comment.as_bytes()).is_some()
+        {
+            rule.comment.replace_range(10..26, "0123456789abcdef");
+        }
+    }
+    transaction
+}
+
+/// Each line of these files is a command, and what nft(8) of that version sent for it. `UPDATE_GOLDEN=1` writes that of
+/// the version at hand, or of the program that `NFT` names.
+#[test]
+fn what_is_sent_is_what_nft_of_debian_12_and_13_sent() {
+    let transaction = recorded_scene();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/nft");
+    let commands: Vec<_> = transaction.0.iter().map(ToString::to_string).collect();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let sent = Namespace::new().run(|| sent_by_nft(&(commands.join("\n") + "\n")));
+        let lines = commands.iter().zip(&sent).map(|(command, message)| format!("{command}\t{}\n", hex(message)));
+        fs::write(dir.join(version() + ".txt"), lines.collect::<String>()).unwrap();
+    }
+    for version in ["1.0.6", "1.1.3"] {
+        let recorded = fs::read_to_string(dir.join(format!("{version}.txt"))).unwrap();
+        let recorded: Vec<_> = recorded.lines().map(|line| line.split_once('\t').unwrap()).collect();
+        assert_eq!(recorded.iter().map(|(command, _)| *command).collect::<Vec<_>>(), commands, "{version}");
+        for ((command, theirs), ours) in recorded.iter().zip(ours(&transaction)) {
+            assert_eq!(in_order(&ours), in_order(&unhex(theirs)), "{version}: {command}");
+        }
+    }
+}
+
+fn version() -> String {
+    let output = ok(Command::new(program()).arg("--version")).stdout;
+    String::from_utf8(output).unwrap().split(' ').nth(1).unwrap().trim_start_matches('v').to_owned()
+}
+
+fn hex((kind, body): &Message) -> String {
+    let bytes: Vec<_> = body.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{kind} {}", bytes.concat())
+}
+
+fn unhex(text: &str) -> Message {
+    let (kind, bytes) = text.split_once(' ').unwrap();
+    let byte = |at| u8::from_str_radix(&bytes[at..at + 2], 16).unwrap();
+    (kind.parse().unwrap(), (0..bytes.len()).step_by(2).map(byte).collect())
 }
 
 proptest! {
