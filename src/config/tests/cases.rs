@@ -280,7 +280,10 @@ const SETTINGS_CASES: Cases<'_> = &[
     ),
     ("lock-timeout = '0s'\n", "f:5: lock-timeout: \"0s\" is not valid: write a time such as \"10s\", from 1ms to 10m"),
     ("device-group = 0\n", "f:5: device-group: 0 is not valid: write a number from 1 to 4294967263"),
-    ("firewall = 'nftables'\n", "f:5: firewall: \"nftables\" is not valid: write \"iptables\" or \"none\""),
+    (
+        "firewall = 'ipfw'\n",
+        "f:5: firewall: \"ipfw\" is not valid: write \"auto\" or \"nftables\" or \"iptables\" or \"none\"",
+    ),
     ("hash-policy = 4\n", "f:5: hash-policy: 4 is not valid: write a number from 0 to 3"),
     (
         "rule-priority = 32640\n[[policy]]\nname = 'p'\nvia = 'a'\nproto = 'tcp'\nsport = [1, 2, 3, 4, 5, 6]\ndport = [1, 2, 3, 4, 5]\n",

@@ -191,6 +191,12 @@ impl Transaction {
     pub(crate) fn makes_table(&self) -> bool {
         self.0.contains(&Command::AddTable)
     }
+
+    /// In a few words.
+    pub(crate) fn headline(&self) -> String {
+        let what = if self.makes_table() { "our table" } else { "what is left of ours" };
+        format!("{what} in nftables")
+    }
 }
 
 impl fmt::Display for Transaction {
