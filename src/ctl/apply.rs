@@ -82,7 +82,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
         show::json(&OutcomeJson::new(&outcome, config.settings.protocol))?;
     } else if outcome.live.len() < config.links.len() {
         let untold = take_up::untold(&config, &pass.link_records())?;
-        take_up::advise(&untold, !outcome.live.is_empty(), &mut io::stdout().lock())?;
+        take_up::advise(&untold, !outcome.live.is_empty(), &common.mhctl(), &mut io::stdout().lock())?;
     }
     complete(outcome.failures)
 }

@@ -11,13 +11,11 @@ pub struct Counters {
     pub index: u32,
     pub received_packets: u64,
     pub sent_packets: u64,
-    /// Bytes that came in.
+    /// Bytes.
     pub received: u64,
-    /// Bytes that went out.
     pub sent: u64,
 }
 
-/// Reads counters.
 #[derive(Debug)]
 pub struct Meter {
     socket: Socket,

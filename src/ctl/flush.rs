@@ -124,7 +124,7 @@ fn steps(
 }
 
 /// What hosts of a LAN lose with our rules; `None`: others translate their addresses, or nobody ever did. Pure.
-fn lost(live: &[LiveLink<'_>], observed: &Observed) -> Option<String> {
+fn lost(live: &[LiveLink<'_>], observed: &Observed, mhctl: &str) -> Option<String> {
     let lan = observed.private_lan.filter(|_| !observed.firewall.foreign_nat)?;
     let translates = observed.firewall.masquerades();
     let uplinks = live.iter().filter(|l| l.link.kind != LinkKind::Tunnel && l.link.masquerade);
@@ -132,7 +132,7 @@ fn lost(live: &[LiveLink<'_>], observed: &Observed) -> Option<String> {
     let device = next_hop.device.name.quoted();
     Some(format!(
         "without our rules nothing translates the addresses of {lan}, and its hosts have no Internet: \
-         `mhctl link up {} --interface {device}` brings it back, \
+         `{mhctl} link up {} --interface {device}` brings it back, \
          `iptables -t nat -A POSTROUTING -o {device} -j MASQUERADE` does without us",
         link.name
     ))
@@ -236,7 +236,10 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
         let live = LinkStates::new(&config, &records, &seen.observed).routed();
         let steps = steps(&config, &live, &seen, &[]).map_err(|CutOff| Error::CutOff)?;
         print(&steps, &pass.store.records().0, &pass.store)?;
-        for told in [opened(&config, &live, &seen.observed, &steps), lost(&live, &seen.observed)].iter().flatten() {
+        for told in [opened(&config, &live, &seen.observed, &steps), lost(&live, &seen.observed, &common.mhctl())]
+            .iter()
+            .flatten()
+        {
             writeln!(io::stdout(), "# {told}")?;
         }
         return Ok(ExitCode::SUCCESS);
@@ -248,7 +251,8 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     let before = Seen::by(&mut kernel, &config, &records)?;
     let live = LinkStates::new(&config, &records, &before.observed).routed();
     let steps = steps(&config, &live, &before, &[]).map_err(|CutOff| Error::CutOff)?;
-    let (opened, lost) = (opened(&config, &live, &before.observed, &steps), lost(&live, &before.observed));
+    let (opened, lost) =
+        (opened(&config, &live, &before.observed, &steps), lost(&live, &before.observed, &common.mhctl()));
     let made = flush(&config, &records, &mut kernel)?;
     forget(&pass, &entries)?;
     drop(lock);

@@ -76,31 +76,22 @@ pub enum Command {
 /// Why a command failed.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The configuration.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// There was no pass.
     #[error(transparent)]
     Pass(#[from] pass::Error),
-    /// The kernel.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
-    /// Setup.
     #[error(transparent)]
     Setup(#[from] setup::Error),
-    /// Init.
     #[error(transparent)]
     Init(#[from] init::Error),
-    /// Why.
     #[error(transparent)]
     Why(#[from] why::Error),
-    /// An event.
     #[error(transparent)]
     Hook(#[from] hook::Error),
-    /// The notices of the kernel.
     #[error(transparent)]
     Watch(#[from] removal::Error),
-    /// A drill.
     #[error(transparent)]
     Drill(#[from] drill::Error),
     /// Some of it is not as it should be.
@@ -117,46 +108,23 @@ pub enum Error {
     CutOff,
     /// A flush in the midst of a drill, which puts its link back.
     #[error("a drill drains {link}, and at its end everything would come back: end it first (kill {pid})")]
-    Drilled {
-        /// The link.
-        link: LinkName,
-        /// The drill's process.
-        pid: u32,
-    },
+    Drilled { link: LinkName, pid: u32 },
     /// The configuration, without which the interface is not known.
     #[error("{0}; nothing was recorded: once that is fixed, say it again, or name the --interface")]
     NoInterface(Box<config::Error>),
-    /// No such link.
     #[error("unknown link {name:?}: write one of {known}")]
-    NoLink {
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        known: String,
-    },
+    NoLink { name: String, known: String },
     /// A link that nobody can take down by a word.
     #[error(
         "{link} has a gateway in the configuration, so it is up while {interface} is: `ip link set dev {} down`",
         interface.quoted()
     )]
-    Static {
-        /// The link.
-        link: LinkName,
-        /// Its interface.
-        interface: IfName,
-    },
+    Static { link: LinkName, interface: IfName },
     /// A router that is ourselves.
     #[error("{gateway} is our own address on {interface}: --gateway wants the router's")]
-    OwnGateway {
-        /// What was given.
-        gateway: HostAddr,
-        /// The link's interface.
-        interface: IfName,
-    },
-    /// The demo.
+    OwnGateway { gateway: HostAddr, interface: IfName },
     #[error(transparent)]
     Demo(#[from] demo::Error),
-    /// Standard output is closed.
     #[error("cannot print: {0}")]
     Print(#[from] io::Error),
     /// The reason is who we are.

@@ -30,7 +30,6 @@ pub struct Mhctl {
 }
 
 impl Mhctl {
-    /// Its name.
     pub const PROGRAM: &str = "mhctl";
 }
 

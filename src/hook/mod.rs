@@ -63,6 +63,10 @@ impl Error {
 
 /// Carries out `event` for `program`. With `wait`, a down event waits for the removal of the interface, at most until
 /// the configured deadline, and then runs a second pass.
+///
+/// # Errors
+/// [`Error::Deferred`]: the event is at most recorded. [`Error::Incomplete`]: all is done but for the changes that it
+/// names. The next event, or `mhctl apply`, does what is left undone after any of them.
 pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result<(), Error> {
     let who = format!("{program} {}", event.interface);
     let store = Store::new(&options.state_dir);

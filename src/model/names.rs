@@ -133,7 +133,6 @@ impl TableId {
         Self(n)
     }
 
-    /// The number.
     pub fn get(self) -> u32 {
         self.0
     }
@@ -177,7 +176,6 @@ impl Weight {
         }
     }
 
-    /// The number.
     pub fn get(self) -> u16 {
         self.0
     }
@@ -206,7 +204,6 @@ impl Tier {
         }
     }
 
-    /// The number.
     pub fn get(self) -> u8 {
         self.0
     }
@@ -234,7 +231,6 @@ impl HostAddr {
         Ok(Self(addr))
     }
 
-    /// The address.
     pub fn get(self) -> Ipv4Addr {
         self.0
     }

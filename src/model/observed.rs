@@ -100,7 +100,6 @@ pub struct Address {
 /// A route by an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteBy {
-    /// Destination.
     pub to: Ipv4Net,
     /// `None`: the destination is on the link.
     pub gateway: Option<IpAddr>,

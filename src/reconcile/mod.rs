@@ -30,9 +30,7 @@ const ROUNDS: usize = 64;
 /// Which links' connections may have to be flushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FlushScope {
-    /// All links.
     All,
-    /// The link of an event.
     Link(LinkName),
     /// None: an earlier call has flushed them.
     None,
@@ -42,7 +40,8 @@ pub enum FlushScope {
 /// empty. A refused change is tried once more after another observation, since a device may have gone meanwhile. If it
 /// is refused again, it becomes a failure, and the rest is done without it. A plan is safe to stop at any point.
 ///
-/// # Errors The kernel cannot be read, or the process lacks privileges.
+/// # Errors
+/// The kernel cannot be read, or the process lacks privileges. What was made until then stays.
 pub fn reconcile(
     config: &Config,
     records: &LinkRecords,
@@ -73,7 +72,8 @@ pub fn reconcile(
 
 /// The plan that [`reconcile`] would begin with.
 ///
-/// # Errors The kernel cannot be read.
+/// # Errors
+/// The kernel cannot be read.
 pub fn preview(config: &Config, records: &LinkRecords, kernel: &mut impl Kernel) -> Result<Plan, kernel::Error> {
     let observed = kernel.observe(&Scope { leftovers: true, ..Scope::new(config, records) })?;
     let states = LinkStates::new(config, records, &observed);

@@ -47,6 +47,9 @@ pub(crate) struct Lock {
 
 impl Lock {
     /// Waits at most `timeout` for the lock on `path`; `who` names this process to others that wait.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]: another process has it still; it is named in the message.
     pub(crate) fn acquire(path: &Path, timeout: Duration, who: &str) -> Result<Self, Error> {
         let failed = |source| Error::Io { path: path.to_owned(), source };
         // 0600: whoever can open it can lock it (flock(2)), and so delay every event.

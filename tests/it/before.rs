@@ -175,7 +175,8 @@ fn the_kernels_own_rule_of_ipv6_is_missed() {
     let mend = |server: &Server| detours(server).into_iter().map(|[_, mend]| mend).collect::<Vec<_>>();
     let status = json(&server, "status --json");
     let detour = &status["kernel"]["detours"][0];
-    assert_eq!(detour["mend"], "mhctl apply; ip -6 rule add priority 32766 lookup main", "{status}");
+    let expected = format!("{} apply; ip -6 rule add priority 32766 lookup main", server.mhctl());
+    assert_eq!(detour["mend"], expected, "{status}");
     server.apply();
     assert_eq!(mend(&server), ["ip -6 rule add priority 32766 lookup main"]);
     assert_eq!(

@@ -90,7 +90,8 @@ fn what_somebody_else_took_away_is_seen_and_mended() {
     assert_eq!(status["kernel"]["as_wanted"], false);
     let command = "ip rule add priority 101 fwmark 0x1/0x1 lookup 1 protocol 77";
     assert_eq!(status["kernel"]["changes"][0], command);
-    assert!(said(&server, "status").contains("1 change is pending: `mhctl plan` shows, `mhctl apply` makes"));
+    let pending = format!("1 change is pending: `{mhctl} plan` shows, `{mhctl} apply` makes", mhctl = server.mhctl());
+    assert!(said(&server, "status").contains(&pending));
     assert_eq!(json(&server, "plan --json")["changes"][0]["command"], command);
     let applied = json(&server, "apply --json");
     assert_eq!(applied["changes"][0]["command"], command);

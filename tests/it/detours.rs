@@ -154,14 +154,14 @@ fn a_flush_of_rules_is_told_of_until_something_leads_to_main_again() {
     let all = detours(&server);
     assert!(all.len() == 1 && all[0].0.contains("no rule leads to table main"), "{all:?}");
     // Alone, the kernel's own rule would open the Internet before a kill switch is back.
-    assert_eq!(all[0].1, "mhctl apply");
+    assert_eq!(all[0].1, format!("{} apply", server.mhctl()));
     server.apply();
     well(&server, "afterwards");
     // Somebody's rule for all that comes so far has the place of the kernel's: apply leaves it at that.
     ip("rule add priority 5270 lookup 52");
     ip("rule del priority 32766");
     let all = detours(&server);
-    assert_eq!(all[0].1, "mhctl apply; ip rule add priority 32766 lookup main", "{all:?}");
+    assert_eq!(all[0].1, format!("{} apply; ip rule add priority 32766 lookup main", server.mhctl()), "{all:?}");
     server.apply();
     ip("rule add priority 32766 lookup main");
     well(&server, "with both");

@@ -50,7 +50,7 @@ fn check_names_what_a_kill_switch_does_not_cover() {
         "- part of the traffic of policy \"torrents\" goes by isp1: \"mail\" above it takes that",
         "- policy \"torrents\": what others send for a user is not covered",
         "- policy \"torrents\": a connection that bears another link's mark stays on that link",
-        "- policy \"torrents\": a socket that is bound to an interface",
+        "- policy \"torrents\": a socket that names an interface",
         "- policy \"torrents\": what main has a better route for than its default goes by that",
     ];
     assert_eq!(gaps.len(), expected.len(), "{check}");

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use crate::support::files::own_files;
 use crate::support::openvpn::*;
+use crate::support::openvpn_traffic::*;
 use crate::support::strace::log;
 use crate::support::*;
 

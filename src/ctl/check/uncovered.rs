@@ -64,7 +64,6 @@ fn may_hold_a_links(net: Ipv4Net, config: &Config) -> bool {
 /// One thing that kill switches do not cover.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uncovered {
-    /// Why.
     pub gap: Gap,
     /// What, on one line.
     pub what: String,
@@ -173,7 +172,8 @@ fn marks(policies: &[&Policy], config: &Config) -> Option<Uncovered> {
         gap: Gap::Marks,
         what: format!(
             "{named}: a connection that bears another link's mark stays on that link: one that came in by it, one that \
-             began before the policy was applied, one that your own firewall rules mark"
+             began before the policy was applied, one that your own firewall rules mark; for sockets of this server \
+             only while a link of via is up"
         ),
         mend: format!("those of before are looked at anew after: {}", forget.collect::<Vec<_>>().join("; ")),
     })
@@ -184,7 +184,8 @@ fn interfaces(policies: &[&Policy]) -> Option<Uncovered> {
     Some(Uncovered {
         gap: Gap::Interfaces,
         what: format!(
-            "{}: a socket that is bound to an interface (ping -I ppp0) leaves by it in IPv4, whatever rules say",
+            "{}: a socket that names an interface leaves by it in IPv4, whatever rules say: by \
+             SO_BINDTODEVICE, as ping -I ppp0, and of UDP by IP_UNICAST_IF and IP_PKTINFO",
             named(policies)?
         ),
         mend: "drop that in OUTPUT of your own firewall".to_owned(),

@@ -52,45 +52,21 @@ pub enum Error {
     /// The kernel is too old for what is shown.
     #[error("this kernel has no nexthop objects (Linux 5.3 has), which the demo is about")]
     NoNexthopObjects,
-    /// The system refused something.
     #[error("cannot {action}: {source}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
+    Io { action: &'static str, source: io::Error },
     /// A line's device is not there, although the demo has just made it.
     #[error("device {0} has gone by itself: does another program change devices in new network namespaces?")]
     Vanished(&'static str),
-    /// A hook failed.
     #[error("`{command}` failed ({status}): {said}")]
-    Hook {
-        /// As pppd would have run it.
-        command: String,
-        /// How it ended.
-        status: ExitStatus,
-        /// Its standard error.
-        said: String,
-    },
-    /// ip(8) failed.
+    Hook { command: String, status: ExitStatus, said: String },
     #[error("`{command}` failed: {said}")]
-    Ip {
-        /// What was run.
-        command: String,
-        /// Its standard error.
-        said: String,
-    },
-    /// The demo's own configuration.
+    Ip { command: String, said: String },
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// The kernel.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
-    /// Standard output is closed.
     #[error("cannot print: {0}")]
     Print(#[from] io::Error),
-    /// A signal.
     #[error("told to end before the end; nothing is left behind")]
     Interrupted,
 }

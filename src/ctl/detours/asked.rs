@@ -75,7 +75,7 @@ impl<'a> Asker<'a> {
         if !Fib::ANSWERED.contains(&sample.packet.proto) {
             return Ok(Some(Suspect { sample, policy, wanted, route: None }));
         }
-        let route = self.fib.matched(&sample.packet)?.ok();
+        let route = self.fib.matched(&sample.packet)?;
         let is_ours = |route: &FibRoute| route.protocol == self.config.settings.protocol;
         let is_fine = match (&route, wanted) {
             (Some(route), Wanted::Link(l)) => is_ours(route) && route.table == l.link.table && leads_by(route, l),
@@ -108,7 +108,7 @@ impl<'a> Asker<'a> {
             _ => None,
         };
         let answer = match &walked.end {
-            End::Unknown(_) => self.fib.ask(packet)?.ok(),
+            End::Unknown(_) => self.fib.ask(packet)?,
             _ => None,
         };
         let answered =

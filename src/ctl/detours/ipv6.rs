@@ -9,7 +9,7 @@ use crate::model::observed::Observed;
 use crate::model::routing::{FoundRule, Rule};
 
 /// The kernel's own rule for main, where it is gone and we have rules of our own: an apply puts back ours only.
-pub(super) fn without_main(config: &Config, wanted: &[Rule], observed: &Observed) -> Option<Detour> {
+pub(super) fn without_main(config: &Config, wanted: &[Rule], observed: &Observed, mhctl: &str) -> Option<Detour> {
     let mut wanted = wanted.iter().filter(|rule| rule.family == Family::V6).peekable();
     wanted.peek()?;
     let mut rules = observed.rules.iter().filter(|found| found.rule.family == Family::V6);
@@ -21,10 +21,10 @@ pub(super) fn without_main(config: &Config, wanted: &[Rule], observed: &Observed
     let held: BTreeSet<_> = held.collect();
     let all_held = wanted.all(|rule| held.contains(rule));
     // First what kill switches refuse by.
-    let mend = format!("{}ip -6 rule add priority 32766 lookup main", if all_held { "" } else { "mhctl apply; " });
+    let first = if all_held { String::new() } else { format!("{mhctl} apply; ") };
     Some(Detour {
         what: "no IPv6 rule leads to table main, as if by `ip -6 rule flush`: IPv6 goes nowhere".to_owned(),
-        mend,
+        mend: format!("{first}ip -6 rule add priority 32766 lookup main"),
         policies: vec![None],
         is_trouble: true,
     })

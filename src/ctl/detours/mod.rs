@@ -40,7 +40,6 @@ const MOST_WALKS: usize = 32;
 pub(super) struct Detour {
     /// Who takes which traffic, and whither.
     pub(super) what: String,
-    /// What to do about it.
     pub(super) mend: String,
     /// The traffic: `null` is all that no policy is about, else a policy's name.
     pub(super) policies: Vec<Option<String>>,
@@ -70,8 +69,13 @@ pub(super) struct Found {
 }
 
 /// Asks the kernel for the way of a few packets to the Internet and of one of each policy, looks through the links'
-/// tables, and compares kill switches with the rules of others before them.
-pub(super) fn look(config: &Config, states: &LinkStates<'_>, observed: &Observed) -> Result<Found, kernel::Error> {
+/// tables, and compares kill switches with the rules of others before them. `mhctl` is how mends call it.
+pub(super) fn look(
+    config: &Config,
+    states: &LinkStates<'_>,
+    observed: &Observed,
+    mhctl: &str,
+) -> Result<Found, kernel::Error> {
     let live = states.live();
     let owners = Owners::new(config, states);
     let mut asker = Asker::new(config, &live, Fib::open()?);
@@ -119,8 +123,8 @@ pub(super) fn look(config: &Config, states: &LinkStates<'_>, observed: &Observed
             }
         }
     }
-    found.detours = takers.values().map(|(taker, traffic)| taker.detour(traffic, config)).collect();
-    found.detours.extend(ipv6::without_main(config, &wanted, observed));
+    found.detours = takers.values().map(|(taker, traffic)| taker.detour(traffic, config, mhctl)).collect();
+    found.detours.extend(ipv6::without_main(config, &wanted, observed, mhctl));
     Ok(found)
 }
 

@@ -110,7 +110,7 @@ pub(super) fn of_policy(policy: &Policy, fib: &mut Fib) -> Result<Option<Sample>
             None => return Ok(None),
         },
         (None, Some(from)) => match fib.ask(&Packet { dport: 0, ..own(from) })? {
-            Ok(Answer::Way { device, name, local: false, .. }) => Some((device, name)),
+            Some(Answer::Way { device, name, local: false, .. }) => Some((device, name)),
             _ => return Ok(None),
         },
         _ => None,

@@ -45,7 +45,7 @@ impl Taker {
         }
     }
 
-    pub(super) fn detour(&self, traffic: &[Traffic], config: &Config) -> Detour {
+    pub(super) fn detour(&self, traffic: &[Traffic], config: &Config, mhctl: &str) -> Detour {
         let takes = takes(traffic);
         let (what, mend) = match self {
             Self::Rule(found, by) => (format!("{} takes {takes}: {by}", rule(found)), rule_mend(found, config)),
@@ -68,12 +68,11 @@ impl Taker {
             // Made first, it would let through what a kill switch refuses whose rules are gone as well.
             Self::NoMain(is_put_back) => (
                 format!("no rule leads to table main, as if by `ip rule flush`, for {takes}: it goes nowhere"),
-                if *is_put_back { "mhctl apply" } else { "mhctl apply; ip rule add priority 32766 lookup main" }
-                    .to_owned(),
+                format!("{mhctl} apply{}", if *is_put_back { "" } else { "; ip rule add priority 32766 lookup main" }),
             ),
             Self::Unclear(device, packet) => (
                 format!("{takes} leaves by {device}, and what leads it there cannot be told from here"),
-                format!("mhctl why {} has as much as can be told", packet.to),
+                format!("{mhctl} why {} has as much as can be told", packet.to),
             ),
         };
         let mut policies: Vec<_> = traffic.iter().map(|traffic| traffic.policy().map(str::to_owned)).collect();

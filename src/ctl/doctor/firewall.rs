@@ -14,14 +14,14 @@ use crate::model::firewall::{Variant, is_ours};
 use crate::model::sh::quoted;
 
 /// Looks for chains of ours where they should not be, and through what others have.
-pub(super) fn look(config: &Config, forwards: bool) -> Result<Vec<Finding>, kernel::Error> {
-    let mut findings = others(config, forwards)?;
+pub(super) fn look(config: &Config, forwards: bool, mhctl: &str) -> Result<Vec<Finding>, kernel::Error> {
+    let mut findings = others(config, forwards, mhctl)?;
     if config.settings.firewall != Firewall::None {
         for place in kernel::packet_filter(config.settings.firewall)?.elsewhere(config.settings.firewall) {
             findings.push(Finding::trouble(
                 format!("chains of ours are in {place} too, which does not hold our rules any more"),
                 "they are in force beside the present ones, and mark connections as they did when they were made",
-                "mhctl apply",
+                format!("{mhctl} apply"),
             ));
         }
     }
@@ -29,32 +29,32 @@ pub(super) fn look(config: &Config, forwards: bool) -> Result<Vec<Finding>, kern
 }
 
 /// Looks through iptables-save(8), where that runs, and through what nft(8) has made.
-fn others(config: &Config, forwards: bool) -> Result<Vec<Finding>, kernel::Error> {
+fn others(config: &Config, forwards: bool, mhctl: &str) -> Result<Vec<Finding>, kernel::Error> {
     let links: Vec<_> = config.links.iter().map(|link| &link.interface).collect();
     let lans = if forwards { Some(Fib::open()?.lans(&links)?) } else { None };
     let lans = lans.as_deref();
     let output = iptables::saved(Variant::Usual, &[]);
     let saved = output.as_deref().unwrap_or_default();
     if let Some(rules) = nftables::rules() {
-        return Ok(judge(config, lans, saved, &rules));
+        return Ok(judge(config, lans, saved, &rules, mhctl));
     }
     match nftables::any_beside(&shown(saved))? {
         None if output.is_err() => Ok(vec![Finding::note(
             "the packet filter was not looked at: only root may",
             "other programs' marks may collide with ours, and the LAN's addresses may not be translated",
-            "run mhctl doctor as root",
+            format!("run {mhctl} doctor as root"),
         )]),
         // Whether these translate is not known.
         Some(true) => {
-            let mut found = judge(config, None, saved, &[]);
+            let mut found = judge(config, None, saved, &[], mhctl);
             found.push(Finding::note(
                 "rules of nf_tables were not looked at: nft(8) is not there, or cannot list them as JSON",
                 "their marks may collide with ours, and the LAN's addresses may not be translated",
-                "install nftables, and run mhctl doctor again",
+                format!("install nftables, and run {mhctl} doctor again"),
             ));
             Ok(found)
         }
-        _ => Ok(judge(config, lans, saved, &[])),
+        _ => Ok(judge(config, lans, saved, &[], mhctl)),
     }
 }
 
@@ -74,7 +74,7 @@ fn shown(saved: &str) -> BTreeSet<(&str, &str)> {
 
 /// What `saved`, the text of iptables-save(8), and the rules of `nf_tables` would do, the latter to what comes from
 /// `lans` if that is forwarded.
-fn judge(config: &Config, lans: Option<&[Ipv4Net]>, saved: &str, nft: &[OtherRule]) -> Vec<Finding> {
+fn judge(config: &Config, lans: Option<&[Ipv4Net]>, saved: &str, nft: &[OtherRule], mhctl: &str) -> Vec<Finding> {
     let mut found = Vec::new();
     let shown = shown(saved);
     let is_shown = |r: &OtherRule| r.family == "ip" && shown.contains(&(r.table.as_str(), r.chain.as_str()));
@@ -111,7 +111,7 @@ fn judge(config: &Config, lans: Option<&[Ipv4Net]>, saved: &str, nft: &[OtherRul
             found.push(Finding::note(
                 format!("nothing translates addresses that leave by {} ({})", link.name, link.interface),
                 "what is forwarded from a LAN goes out with private addresses, and gets no answer",
-                format!("write masquerade = true for {}, then mhctl apply", link.name),
+                format!("write masquerade = true for {}, then {mhctl} apply", link.name),
             ));
         }
     }
@@ -174,16 +174,17 @@ mod tests {
     #[test]
     fn marks_that_are_not_ours_are_let_be() {
         let saved = "*mangle\n-A PREROUTING -j MARK --set-xmark 0x40000/0xff0000\n-A MULTIHOME-OUTPUT -j CONNMARK --restore-mark\n";
-        assert_eq!(judge(&config(), None, saved, &[]), []);
+        assert_eq!(judge(&config(), None, saved, &[], "mhctl"), []);
         let saved = "*mangle\n-A OUTPUT -p tcp -j MARK --set-xmark 0x2/0xffffffff\n";
-        assert_eq!(judge(&config(), None, saved, &[]).len(), 1);
+        assert_eq!(judge(&config(), None, saved, &[], "mhctl").len(), 1);
     }
 
     #[test]
     fn each_uplink_of_a_router_needs_its_addresses_translated() {
         let lans = ["192.168.2.0/24".parse().unwrap()];
-        let whats =
-            |saved: &str| judge(&config(), Some(&lans), saved, &[]).into_iter().map(|f| f.what).collect::<Vec<_>>();
+        let whats = |saved: &str| {
+            judge(&config(), Some(&lans), saved, &[], "mhctl").into_iter().map(|f| f.what).collect::<Vec<_>>()
+        };
         assert_eq!(whats("*nat\n-A POSTROUTING -o ppp+ -j MASQUERADE\n"), [""; 0]);
         assert_eq!(
             whats("*nat\n-A POSTROUTING -o ppp0 -j SNAT --to-source 198.51.100.10\n"),

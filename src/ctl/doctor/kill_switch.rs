@@ -29,8 +29,9 @@ pub(super) fn look(
     observed: &Observed,
     plan: &Plan,
     fib: &mut Fib,
+    mhctl: &str,
 ) -> Result<Vec<Finding>, kernel::Error> {
-    let mut found = broken(config, live, observed, plan);
+    let mut found = broken(config, live, observed, plan, mhctl);
     found.extend(without_ipv6_rules(config, observed));
     let links = live.iter().filter_map(|l| Some((&l.link.name, l.local?.get())));
     let addresses: Vec<_> = links.collect();
@@ -49,7 +50,7 @@ pub(super) fn look(
 }
 
 /// Kill switches that lack rules.
-fn broken(config: &Config, live: &[LiveLink<'_>], observed: &Observed, plan: &Plan) -> Vec<Finding> {
+fn broken(config: &Config, live: &[LiveLink<'_>], observed: &Observed, plan: &Plan, mhctl: &str) -> Vec<Finding> {
     let rules = plan.policy_rules(config, live, observed);
     let policies = config.policies.iter().zip(rules);
     let broken: Vec<_> = policies
@@ -61,7 +62,7 @@ fn broken(config: &Config, live: &[LiveLink<'_>], observed: &Observed, plan: &Pl
         [first, rest @ ..] => {
             let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
             let what = format!("the kill switch of policy {first}{more} does not hold: rules of it are missing");
-            vec![Finding::trouble(what, "its traffic may leave by any line", "mhctl apply")]
+            vec![Finding::trouble(what, "its traffic may leave by any line", format!("{mhctl} apply"))]
         }
     }
 }

@@ -39,13 +39,15 @@ pub(super) fn judge(table: &str, line: &str, union: u32) -> Option<Finding> {
                 return None;
             }
             let mask = if value & union == 0 { value } else { value | union };
-            Some(Finding::trouble(
-                what,
-                "it overwrites all other bits of the mark, ours and those of other programs",
-                format!(
+            let why = "it overwrites all other bits of the mark, ours and those of other programs";
+            let mend = match value {
+                // It chooses nothing.
+                0 => format!("delete it: {delete}"),
+                _ => format!(
                     "write a [[policy]] and delete it: {delete}; or give it a mask: --set-xmark {value:#x}/{mask:#x}"
                 ),
-            ))
+            };
+            Some(Finding::trouble(what, why, mend))
         }
         ("MARK", _) => Some(Finding::trouble(
             what,
@@ -151,6 +153,18 @@ mod tests {
             "use a mask in that rule: it leaves no bit for marks of links"
         );
         assert!(mend("-A SOMEBODYS -j MARK --set-xmark 0x2/0x2").ends_with("give the links other marks with `mark`"));
+    }
+
+    #[test]
+    fn a_rule_that_chooses_no_link_is_only_to_be_deleted() {
+        let mend = |line: &str| judge("mangle", line, 7).unwrap().mend;
+        let none = mend("-A OUTPUT -j MARK --set-xmark 0x0/0xffffffff");
+        assert!(
+            none.starts_with("delete it: iptables -t mangle -D OUTPUT -j MARK --set-xmark 0x0/0xffffffff"),
+            "{none}"
+        );
+        let some = mend("-A OUTPUT -j MARK --set-xmark 0x2/0xffffffff");
+        assert!(some.ends_with("or give it a mask: --set-xmark 0x2/0x7"), "{some}");
     }
 
     #[test]

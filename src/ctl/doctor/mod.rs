@@ -47,9 +47,7 @@ enum Weight {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
     weight: Weight,
-    /// What was found.
     what: String,
-    /// Why it matters.
     why: String,
     /// A command that fixes it, or what to do.
     mend: String,
@@ -66,18 +64,20 @@ impl Finding {
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
+    let mhctl = &common.mhctl();
     let mut findings = Vec::new();
     let tree = Tree::new(&args.root);
     let config = match setup::load_config(&args.root, common) {
         Ok(Some(config)) => Some(config),
         Ok(None) => {
+            let init = format!("{mhctl} init --write");
             let what = format!("there is no configuration at {}", common.config.display());
-            findings.push(Finding::trouble(what, "without it nothing is done at all", "mhctl init --write"));
+            findings.push(Finding::trouble(what, "without it nothing is done at all", init));
             None
         }
         Err(error) => {
             let why = "an event with a wrong configuration does nothing";
-            let mend = if error.place.is_some() { "mhctl check" } else { "mhctl init --write" };
+            let mend = format!("{mhctl} {}", if error.place.is_some() { "check" } else { "init --write" });
             findings.push(Finding::trouble(error.to_string(), why, mend));
             None
         }
@@ -85,7 +85,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     // A manifest that cannot be read is setup's to tell.
     let manifest = Manifest::load(&tree).unwrap_or_default();
     let distribution = setup::distribution(&manifest, &args.root).unwrap_or(Distribution::Plain);
-    findings.extend(pppd::hooks(&tree, distribution));
+    findings.extend(pppd::hooks(&tree, distribution, mhctl));
     if let Some(config) = &config {
         findings.extend(pppd::options(&tree, config));
         findings.extend(peers::unknown(&tree, config));
@@ -94,7 +94,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
         findings.extend(ifupdown::gateways(&tree, config));
         findings.extend(network::names(&tree, config));
         findings.extend(network::kernel(config, common)?);
-        findings.extend(firewall::look(config, crate::kernel::sysctl::forwards()?)?);
+        findings.extend(firewall::look(config, crate::kernel::sysctl::forwards()?, mhctl)?);
     }
     findings.sort_by_key(|finding| finding.weight);
     let troubles = findings.iter().filter(|f| f.weight == Weight::Trouble).count();

@@ -25,6 +25,7 @@ use crate::state::records::Store;
 
 /// Everything that the kernel tells.
 pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, kernel::Error> {
+    let mhctl = &common.mhctl();
     let (mut records, errors) = Store::new(&common.state_dir).load(config);
     let observed = Linux::open()?.observe(&Scope::new(config, &records))?;
     records.follow_names(&observed);
@@ -38,23 +39,23 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
     let routed = states.routed();
     let plan = Plan::new(config, &routed, &observed);
     found.extend(plan.problems.iter().map(problem));
-    found.extend(pending(&plan, config));
-    let ways = detours::look(config, &states, &observed)?;
+    found.extend(pending(&plan, config, mhctl));
+    let ways = detours::look(config, &states, &observed, mhctl)?;
     found.extend(ways.detours.into_iter().chain(ways.doubts).map(detour));
-    found.extend(kill_switch::look(config, &routed, &observed, &plan, &mut fib)?);
+    found.extend(kill_switch::look(config, &routed, &observed, &plan, &mut fib, mhctl)?);
     for (link, state) in states.iter() {
         let interface = records.get(&link.name).map_or(&link.interface, |record| &record.interface);
         match state {
             LinkState::Stale => found.push(Finding::note(
                 format!("the record of {} is stale: the {interface} that it names is gone", link.name),
                 "nothing has told that the line went down; it counts as down until it comes up again",
-                format!("mhctl link down {}", link.name),
+                format!("{mhctl} link down {}", link.name),
             )),
             LinkState::NoGateway(_) => {
-                found.push(no_gateway(link, interface, "it is not used while another uplink is up"));
+                found.push(no_gateway(link, interface, mhctl, "it is not used while another uplink is up"));
             }
             LinkState::Up(live) if link.tier().is_some() && live.lacks_gateway(&observed) => {
-                found.push(no_gateway(link, interface, "each host of the Internet is looked for on it by ARP"));
+                found.push(no_gateway(link, interface, mhctl, "each host of the Internet is looked for on it by ARP"));
             }
             _ => {}
         }
@@ -81,7 +82,7 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
         ));
     }
     found.extend(features(config, &observed)?);
-    found.extend(rules_of_others(config, &routed, &rules));
+    found.extend(rules_of_others(config, &routed, &rules, mhctl));
     Ok(found)
 }
 
@@ -92,7 +93,7 @@ fn detour(detour: Detour) -> Finding {
 }
 
 /// What an apply would change. The reverse path filter has a finding of its own.
-fn pending(plan: &Plan, config: &Config) -> Option<Finding> {
+fn pending(plan: &Plan, config: &Config, mhctl: &str) -> Option<Finding> {
     let pending = || plan.changes.iter().filter(|c| !matches!(c, Change::LooseRpFilter(_)));
     let first = pending().next()?;
     let what = match pending().count() {
@@ -105,17 +106,18 @@ fn pending(plan: &Plan, config: &Config) -> Option<Finding> {
     };
     Some(Finding::trouble(
         format!("{what}: {first}{}", if pending().count() > 1 { ", ..." } else { "" }),
-        "the kernel does not hold what is configured: the file was edited, or another program has meddled",
-        "mhctl apply (mhctl plan shows what that changes)",
+        "the kernel does not hold what is wanted: the configuration was edited, another program has changed something, or \
+         a carrier has come back since the last event",
+        format!("{mhctl} apply ({mhctl} plan shows what that changes)"),
     ))
 }
 
-fn no_gateway(link: &Link, interface: &IfName, why: &str) -> Finding {
+fn no_gateway(link: &Link, interface: &IfName, mhctl: &str, why: &str) -> Finding {
     Finding::trouble(
         format!("{interface} of {} is an Ethernet, and no router is known", link.name),
         why,
         format!(
-            "have its caller say the router's address (mhctl link up {} --gateway ADDRESS), or write gateway",
+            "have its caller say the router's address ({mhctl} link up {} --gateway ADDRESS), or write gateway",
             link.name
         ),
     )
@@ -190,14 +192,14 @@ fn features(config: &Config, observed: &Observed) -> Result<Vec<Finding>, kernel
 }
 
 /// Marks, tables and priorities that somebody else's rules use as well.
-fn rules_of_others(config: &Config, live: &[LiveLink<'_>], rules: &[FoundRule]) -> Vec<Finding> {
+fn rules_of_others(config: &Config, live: &[LiveLink<'_>], rules: &[FoundRule], mhctl: &str) -> Vec<Finding> {
     let settings = &config.settings;
     let mut found = Vec::new();
     let wanted = Desired::new(config, live, DefaultRouteMode::Multipath).rules;
     let first = settings.numbers.rule_priority;
     let last = config.policy_priorities().last().map_or(config.first_policy(), |rules| rules.end - 1);
     for foreign in rules.iter().filter(|found| found.protocol != settings.protocol) {
-        if let Some(finding) = leftover(foreign, config, &wanted) {
+        if let Some(finding) = leftover(foreign, config, &wanted, mhctl) {
             found.push(finding);
             continue;
         }
@@ -242,13 +244,13 @@ fn link_of<'a>(found: &FoundRule, config: &'a Config) -> Option<&'a Link> {
 
 /// A rule that somebody has made by hand, or by a script from before there was multihome, for a link's table. Nobody
 /// writes that table for it: it is ours.
-fn leftover(found: &FoundRule, config: &Config, wanted: &[Rule]) -> Option<Finding> {
+fn leftover(found: &FoundRule, config: &Config, wanted: &[Rule], mhctl: &str) -> Option<Finding> {
     /// Those of ip(8): none, boot, static.
     const BY_HAND: [u8; 3] = [RTPROT_UNSPEC, RTPROT_BOOT, RTPROT_STATIC];
     let link = link_of(found, config).filter(|_| BY_HAND.contains(&found.protocol) && owner(found).is_none())?;
     let text = shown(found);
     // Of two that are alike the first goes, which may be ours: apply puts that back.
-    let delete = format!("{}; mhctl apply", rule_deletion(found));
+    let delete = format!("{}; {mhctl} apply", rule_deletion(found));
     if found.is_complete() && wanted.contains(&found.rule) {
         return Some(Finding::note(
             format!("{text} is left over from before: multihome has the same rule itself"),

@@ -150,11 +150,12 @@ fn why(words: &[&str]) -> &'static str {
 }
 
 /// Whether pppd runs our executables.
-pub(super) fn hooks(tree: &Tree, distribution: Distribution) -> Vec<Finding> {
+pub(super) fn hooks(tree: &Tree, distribution: Distribution, mhctl: &str) -> Vec<Finding> {
     let mut found = Vec::new();
     if !tree.at("/etc/ppp").is_dir() {
         return found;
     }
+    let setup = &format!("{mhctl} setup");
     for (event, program) in EVENTS {
         // Of IPv6 a line's addresses are recorded; its routes do not depend on it.
         let v6 = event.starts_with("ipv6");
@@ -171,16 +172,16 @@ pub(super) fn hooks(tree: &Tree, distribution: Distribution) -> Vec<Finding> {
         candidates.extend(others.into_iter().map(|name| format!("{dir}/{name}")).filter(|other| *other != path));
         let ours: Vec<_> = candidates.iter().filter(|path| runs(tree, path, program)).collect();
         let run = ours.iter().filter(|path| !is_passed_over(path, distribution));
-        let faults = run.map(|path| fault(tree, path, program, hook));
+        let faults = run.map(|path| fault(tree, path, program, hook, mhctl));
         let faults: Vec<_> = faults.collect();
         let no_way =
             if has_dir { format!("nothing in {dir} leads to it") } else { format!("{path} does not lead to it") };
         if ours.is_empty() && v6 {
             let what = format!("pppd does not run {program} for IPv6: {no_way}");
-            found.push(Finding::note(what, "a line's IPv6 addresses are not recorded", "mhctl setup"));
+            found.push(Finding::note(what, "a line's IPv6 addresses are not recorded", setup));
         } else if ours.is_empty() {
             let what = format!("pppd does not run {program}: {no_way}");
-            found.push(Finding::trouble(what, "a line that comes up or goes is not noticed", "mhctl setup"));
+            found.push(Finding::trouble(what, "a line that comes up or goes is not noticed", setup));
         } else if let (true, Some(bad)) = (faults.is_empty(), ours.first()) {
             let what = format!("{bad} has a name that is passed over");
             let why = "run-parts and the like run only names of a certain form, without a word";
@@ -240,7 +241,7 @@ fn called<'a>(script: &'a str, program: &str) -> Option<&'a str> {
 }
 
 /// What keeps the hook at `path` from being run: it cannot be, or pppd 2.5.3 refuses it.
-fn fault(tree: &Tree, path: &str, program: &str, hook: Hook) -> Option<Finding> {
+fn fault(tree: &Tree, path: &str, program: &str, hook: Hook, mhctl: &str) -> Option<Finding> {
     const PASSES: &str = "pppd's script passes over it";
     let at = tree.at(path);
     let target = if let Ok(link) = fs::read_link(&at) {
@@ -261,7 +262,7 @@ fn fault(tree: &Tree, path: &str, program: &str, hook: Hook) -> Option<Finding> 
     let real = if inside.exists() { inside } else { PathBuf::from(&target) };
     let Ok(meta) = fs::metadata(&real) else {
         let what = format!("{path} leads to {target}, which does not exist");
-        return Some(Finding::trouble(what, PASSES, "make install, or mhctl setup --bin-dir DIR"));
+        return Some(Finding::trouble(what, PASSES, format!("make install, or {mhctl} setup --bin-dir DIR")));
     };
     if meta.mode() & 0o111 == 0 && (hook == Hook::Link || target != path) {
         let what = format!("{target} is not executable");
@@ -273,7 +274,8 @@ fn fault(tree: &Tree, path: &str, program: &str, hook: Hook) -> Option<Finding> 
     let bad = within.find(|path| fs::metadata(path).is_ok_and(|m| m.uid() != 0 || m.mode() & 0o022 != 0))?;
     let what = format!("{target} can be changed by others than root, at {}", bad.display());
     let why = "pppd 2.5.3 and later does not run such a hook";
-    Some(Finding::trouble(what, why, "install it in a directory that only root can write to, then mhctl setup"))
+    let mend = format!("install it in a directory that only root can write to, then {mhctl} setup");
+    Some(Finding::trouble(what, why, mend))
 }
 
 #[cfg(test)]

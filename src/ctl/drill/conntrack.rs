@@ -28,7 +28,6 @@ use crate::kernel::{Error, read};
 /// The ends of a connection as its first packet had them, before any translation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tuple {
-    /// IP protocol.
     pub proto: u8,
     /// Who began.
     pub from: Ipv4Addr,
@@ -43,7 +42,6 @@ pub struct Tuple {
 /// A tracked connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connection {
-    /// Its ends.
     pub tuple: Tuple,
     /// Its mark, pin and all.
     pub mark: u32,

@@ -73,14 +73,8 @@ pub enum Error {
     /// There is nothing to rehearse.
     #[error("{0} is not up: see `mhctl status`")]
     NotUp(LinkName),
-    /// Two drills of one link.
     #[error("{link} is drained by process {pid} already")]
-    Drained {
-        /// The link.
-        link: LinkName,
-        /// Whose drill it is.
-        pid: u32,
-    },
+    Drained { link: LinkName, pid: u32 },
     /// One whose time is over, and that has been stopped.
     #[error("another drill of {0} has not ended yet")]
     Unended(LinkName),

@@ -38,17 +38,10 @@ pub struct Args {
 /// Why nothing was written.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// There is a file.
     #[error("{} is there already, and stays as it is; see what would be written with `mhctl init`", .0.display())]
     There(PathBuf),
-    /// It could not be written.
     #[error("cannot write {}: {source}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    Write { path: PathBuf, source: io::Error },
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
@@ -69,7 +62,12 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
         io::ErrorKind::AlreadyExists => Error::There(path.clone()),
         _ => Error::Write { path: path.clone(), source },
     })?;
-    writeln!(io::stdout().lock(), "{} is written: read it, then mhctl check, mhctl setup", path.display())?;
+    writeln!(
+        io::stdout().lock(),
+        "{} is written: read it, then {mhctl} check, {mhctl} setup",
+        path.display(),
+        mhctl = common.mhctl()
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

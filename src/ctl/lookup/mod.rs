@@ -20,19 +20,15 @@ pub use walk::{End, Miss, Outcome, Step, Walk, walk};
 /// The first packet of a connection, as the lookup sees it (`struct flowi4`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
-    /// Destination.
     pub to: Ipv4Addr,
     /// Source; `None`: this host's, and not chosen yet.
     pub from: Option<Ipv4Addr>,
     /// Interface that it came in by; `None`: it is this host's own.
     pub iif: Option<(u32, String)>,
-    /// IP protocol.
     pub proto: u8,
     /// Source port; 0 where there is none, or none yet.
     pub sport: u16,
-    /// Destination port.
     pub dport: u16,
-    /// Firewall mark.
     pub mark: u32,
     /// Owner of the socket; of what is forwarded, root: so says `ip_route_input_slow()`.
     pub uid: u32,
@@ -55,32 +51,24 @@ pub enum Refusal {
 /// write: its next hops name links' devices only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FibRoute {
-    /// Its table.
     pub table: TableId,
-    /// Its prefix.
     pub prefix: IpNet,
     /// Its type of service; 0: any.
     pub tos: u8,
-    /// Its metric.
     pub metric: u32,
     /// Who made it.
     pub protocol: u8,
-    /// What it does.
     pub kind: RouteKind,
     /// Nexthop object or group.
     pub nexthop: Option<u32>,
-    /// Where it leads.
     pub next_hops: Vec<FibNextHop>,
 }
 
 /// A next hop, and what is known of its device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FibNextHop {
-    /// The next hop.
     pub hop: FoundNextHop,
-    /// Name of its device.
     pub name: String,
-    /// Group of its device.
     pub group: u32,
 }
 
@@ -157,9 +145,7 @@ pub enum Answer {
         prefix_len: Option<u8>,
         /// Whether it ends on this host.
         local: bool,
-        /// Index of the device.
         device: u32,
-        /// Name of the device.
         name: String,
         /// Next router.
         gateway: Option<IpAddr>,

@@ -18,23 +18,19 @@ const LEGACY_TOS: u8 = 0x1c;
 pub struct Walk<'a> {
     /// The rules that were tried, in order.
     pub steps: Vec<Step<'a>>,
-    /// Where it ends.
     pub end: End<'a>,
 }
 
 /// One rule that was tried.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step<'a> {
-    /// The rule.
     pub found: &'a FoundRule,
-    /// What came of it.
     pub outcome: Outcome<'a>,
 }
 
 /// What came of a rule.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome<'a> {
-    /// It does not match.
     Miss(Miss),
     /// It matches, and its table has no route that carries.
     NoRoute {
@@ -49,7 +45,6 @@ pub enum Outcome<'a> {
     Goto(u32),
     /// It matches and does nothing.
     Nop,
-    /// It decides.
     Decides,
     /// Whether it matches, or what it does, cannot be told from here.
     Unknown,
@@ -58,11 +53,8 @@ pub enum Outcome<'a> {
 /// Where a walk ends.
 #[derive(Debug, Clone, PartialEq)]
 pub enum End<'a> {
-    /// At a route.
     Route(&'a FibRoute),
-    /// At a refusal.
     Refused {
-        /// How.
         how: Refusal,
         /// By a route, not by a rule.
         by_route: bool,
@@ -80,21 +72,14 @@ pub enum Miss {
     Iif(Option<String>),
     /// No socket that is bound to a device.
     Oif,
-    /// Another mark.
     Mark(u32),
-    /// Another owner.
     Uid(u32),
-    /// Another destination.
     To,
     /// Another source, or none yet.
     From(Option<Ipv4Addr>),
-    /// Another code point.
     Dscp(u8),
-    /// Another protocol.
     Proto(u8),
-    /// Another source port.
     Sport(u16),
-    /// Another destination port.
     Dport(u16),
     /// The rule says `not`, and the rest fits.
     Inverted,

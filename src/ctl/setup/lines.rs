@@ -42,7 +42,7 @@ pub(super) fn bring_up(config: &Config, common: &Common, out: &mut impl Write) -
         }
     }
     if common.dry_run {
-        take_up::advise(&unknown, true, out)?;
+        take_up::advise(&unknown, true, &common.mhctl(), out)?;
         return Ok(ExitCode::SUCCESS);
     }
     let outcome = pass.run()?;
@@ -51,6 +51,6 @@ pub(super) fn bring_up(config: &Config, common: &Common, out: &mut impl Write) -
     if !live.is_empty() {
         writeln!(out, "{:<12} {}", "links up", live.join(" "))?;
     }
-    take_up::advise(&unknown, !live.is_empty(), out)?;
+    take_up::advise(&unknown, !live.is_empty(), &common.mhctl(), out)?;
     complete(outcome.failures)
 }

@@ -71,16 +71,8 @@ pub enum Error {
     /// The manifest is not ours, or damaged.
     #[error("cannot read {}: {}; move it away, and take away by hand what an earlier setup made", .0.display(), .1)]
     Manifest(PathBuf, String),
-    /// A file.
     #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
 }
 
 impl Error {
@@ -131,7 +123,6 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     if clean { done } else { done.map(|_| crate::cli::FAILED.into()) }
 }
 
-/// What is wanted in the tree.
 fn wanted(tree: &Tree, distribution: Distribution, bin: &str, config: Option<&Config>) -> Vec<Item> {
     let mut wanted = wanted::hooks(distribution, bin);
     if distribution.has_systemd(&tree.at("/")) {

@@ -14,9 +14,7 @@ const DIRECTORIES: [&str; 3] = ["/etc/openvpn", "/etc/openvpn/client", "/etc/ope
 /// An OpenVPN configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Its path on the system.
     pub path: String,
-    /// What it says.
     pub text: String,
 }
 

@@ -8,7 +8,6 @@ use super::manifest::{Content, Item, Tree};
 use super::networkd;
 use crate::config::Config;
 
-/// Names of routing tables.
 const TABLES: &str = "/etc/iproute2/rt_tables.d/multihome.conf";
 /// Name of our protocol.
 const PROTOCOLS: &str = "/etc/iproute2/rt_protos.d/multihome.conf";

@@ -28,6 +28,8 @@ pub(super) struct Seen<'a> {
     pub(super) ways: &'a detours::Found,
     /// Devices of links that are up and whose gateway does not answer ARP.
     pub(super) silent: &'a BTreeSet<IfName>,
+    /// How to call mhctl for the same.
+    pub(super) mhctl: &'a str,
 }
 
 /// When it was.
@@ -47,6 +49,9 @@ pub(super) struct Facts {
     pub(super) default_routes: Vec<DefaultFacts>,
     pub(super) policies: Vec<PolicyFacts>,
     pub(super) kernel: KernelFacts,
+    /// How to call mhctl for the same.
+    #[serde(skip)]
+    pub(super) mhctl: String,
     /// Records that cannot be read.
     pub(super) warnings: Vec<String>,
 }
@@ -82,7 +87,6 @@ pub(super) struct LinkFacts {
     /// Of an uplink that is up, what it carries now of new connections that no policy is about: 0 where it waits for
     /// a better tier to go.
     pub(super) share_percent: Option<f64>,
-    /// As configured.
     pub(super) weight: Option<u16>,
     pub(super) tier: Option<u8>,
     pub(super) received_bytes: Option<u64>,
@@ -99,7 +103,6 @@ pub(super) struct LinkFacts {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct DefaultFacts {
     pub(super) metric: u32,
-    /// Whether we made it.
     pub(super) ours: bool,
     /// Whether it is a spare of ours.
     pub(super) spare: bool,
@@ -175,6 +178,7 @@ impl Facts {
                 problems: plan.problems.iter().map(ToString::to_string).collect(),
                 detours: seen.ways.detours.clone(),
             },
+            mhctl: seen.mhctl.to_owned(),
             warnings,
         }
     }
@@ -194,7 +198,7 @@ impl Seen<'_> {
         let there = found.map(|found| found.state);
         let (state, reason) = match state {
             LinkState::Up(live) => (State::Up, self.silence(live)),
-            LinkState::Down => (State::Down, Some(why_down(link, record.is_some(), there))),
+            LinkState::Down => (State::Down, Some(self.why_down(link, record.is_some(), there))),
             LinkState::Stale if there.is_none() => (State::Stale, Some(format!("{interface} is gone"))),
             LinkState::Stale => (
                 State::Stale,
@@ -246,6 +250,20 @@ impl Seen<'_> {
             sent_packets: counters.map(|counters| counters.sent_packets),
             received_bytes_per_second: None,
             sent_bytes_per_second: None,
+        }
+    }
+
+    fn why_down(&self, link: &Link, recorded: bool, state: Option<InterfaceState>) -> String {
+        let interface = &link.interface;
+        match (link.gateway, state) {
+            _ if recorded => format!("{interface} has IPv6 only, which is not routed yet"),
+            (None, None) => format!("no caller has reported it up, and there is no {interface}"),
+            (None, Some(_)) => {
+                format!("{interface} exists, but no caller has reported it up: `{} link up {}`", self.mhctl, link.name)
+            }
+            (Some(_), None) => format!("there is no {interface}"),
+            (Some(_), Some(InterfaceState::Down)) => format!("{interface} is down"),
+            (Some(_), Some(_)) => format!("{interface} has no address"),
         }
     }
 
@@ -332,20 +350,6 @@ impl Seen<'_> {
         route.table == link.table
             && !devices.is_empty()
             && devices.into_iter().all(|index| own.contains(&Some(index)) && self.has_carrier(index))
-    }
-}
-
-fn why_down(link: &Link, recorded: bool, state: Option<InterfaceState>) -> String {
-    let interface = &link.interface;
-    match (link.gateway, state) {
-        _ if recorded => format!("{interface} has IPv6 only, which is not routed yet"),
-        (None, None) => format!("no caller has reported it up, and there is no {interface}"),
-        (None, Some(_)) => {
-            format!("{interface} exists, but no caller has reported it up: `mhctl link up {}`", link.name)
-        }
-        (Some(_), None) => format!("there is no {interface}"),
-        (Some(_), Some(InterfaceState::Down)) => format!("{interface} is down"),
-        (Some(_), Some(_)) => format!("{interface} has no address"),
     }
 }
 

@@ -75,7 +75,8 @@ fn look(common: &Common, meter: &mut Meter) -> Result<Facts, Error> {
     }
     let states = LinkStates::new(&config, &records, &observed);
     let live = states.live();
-    let ways = detours::look(&config, &states, &observed)?;
+    let mhctl = common.mhctl();
+    let ways = detours::look(&config, &states, &observed, &mhctl)?;
     let silent = silent(&live)?;
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let clock = Clock { unix, uptime: drain::uptime() };
@@ -87,6 +88,7 @@ fn look(common: &Common, meter: &mut Meter) -> Result<Facts, Error> {
         counters: &counters,
         ways: &ways,
         silent: &silent,
+        mhctl: &mhctl,
     };
     Ok(Facts::new(&seen, clock, errors.iter().map(ToString::to_string).collect()))
 }

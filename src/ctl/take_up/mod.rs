@@ -126,10 +126,10 @@ impl Untold<'_> {
     }
 
     /// The command that tells of it.
-    pub fn command(&self) -> String {
+    pub fn command(&self, mhctl: &str) -> String {
         let Self { link, interface, local, next_hop } = self;
         // In one word with its option: a name may begin with a dash.
-        let told = format!("mhctl link up {} --interface={} --local={local}", link.name, interface.quoted());
+        let told = format!("{mhctl} link up {} --interface={} --local={local}", link.name, interface.quoted());
         match next_hop {
             NextHop::Address(gateway) => format!("{told} --gateway={gateway}"),
             NextHop::Interface => told,
@@ -139,15 +139,15 @@ impl Untold<'_> {
 }
 
 /// Says how to take up what is not, and what to wait for where no link is up at all.
-pub(super) fn advise(untold: &[Untold<'_>], any_up: bool, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn advise(untold: &[Untold<'_>], any_up: bool, mhctl: &str, out: &mut impl Write) -> io::Result<()> {
     for untold in untold {
         writeln!(out, "{} is up on {untold}, and nobody has told of it; if it is to be used:", untold.link.name)?;
-        writeln!(out, "  {}", untold.command())?;
+        writeln!(out, "  {}", untold.command(mhctl))?;
     }
     if !any_up && untold.is_empty() {
         writeln!(
             out,
-            "no link is up: each is when its line next connects, or after `mhctl link up`; see mhctl status"
+            "no link is up: each is when its line next connects, or after `{mhctl} link up`; see {mhctl} status"
         )?;
     }
     Ok(())

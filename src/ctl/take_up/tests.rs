@@ -66,7 +66,7 @@ fn commands(
     let session = |names: &[&str]| Session { peer: None, names: names.iter().map(|&name| name.to_owned()).collect() };
     let sessions = sessions.iter().map(|(on, names)| (on.parse().unwrap(), session(names))).collect();
     let found = find(&config, &records, &observed(interfaces), defaults, &sessions);
-    found.iter().map(|untold| untold.command().strip_prefix("mhctl link up ").unwrap().to_owned()).collect()
+    found.iter().map(|untold| untold.command("mhctl").strip_prefix("mhctl link up ").unwrap().to_owned()).collect()
 }
 
 #[test]

@@ -84,7 +84,6 @@ pub enum Error {
     /// A user of another host.
     #[error("{0} is no address of this host: what it sends is forwarded, and has no user here; leave --uid out")]
     ForeignUser(Ipv4Addr),
-    /// There is no such interface.
     #[error("interface {0} does not exist")]
     NoInterface(IfName),
 }
@@ -197,7 +196,10 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
 
     let mut read = Tables::new();
     fib.fill(&rules, &mut read, &packet, |routes| without.routes(routes))?;
-    let kernel = if args.if_down.is_empty() { fib.ask(&packet)? } else { Err("this is not as it is now") };
+    let kernel = match args.if_down[..] {
+        [] => fib.ask(&packet)?.ok_or("it answers for tcp, udp and icmp only"),
+        _ => Err("this is not as it is now"),
+    };
     let source = if let Ok(Answer::Way { source, local: false, .. }) = &kernel { *source } else { None };
     let bound = source.filter(|_| packet.from.is_none()).map(|from| Packet { from: Some(from), ..packet.clone() });
     if let Some(bound) = &bound {
@@ -267,7 +269,7 @@ fn packet(args: &Args, fib: &mut Fib) -> Result<Packet, CtlError> {
 fn towards(to: Ipv4Addr, fib: &mut Fib) -> Result<Option<(u32, String)>, kernel::Error> {
     let packet = Packet { to, from: None, iif: None, proto: IPPROTO_TCP, sport: 0, dport: 0, mark: 0, uid: 0, dscp: 0 };
     Ok(match fib.ask(&packet)? {
-        Ok(Answer::Way { device, name, local: false, .. }) => Some((device, name)),
+        Some(Answer::Way { device, name, local: false, .. }) => Some((device, name)),
         _ => None,
     })
 }

@@ -14,7 +14,6 @@ use crate::model::names::LinkName;
 /// Longest rule that has its outcome on the same line.
 const RULE_WIDTH: usize = 38;
 
-/// Prints a report.
 pub(super) fn print(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
     let Report { packet, walk, naming, .. } = report;
     writeln!(out, "{}", headline(packet, report))?;

@@ -14,7 +14,6 @@ use crate::event::{self, Event, openvpn, pppd};
 
 /// A hook.
 pub trait Program: Parser {
-    /// Its name.
     const NAME: &str;
     /// Whether it waits for the removal of the interface when a link goes down.
     const WAITS: bool;
@@ -24,7 +23,8 @@ pub trait Program: Parser {
 
     /// The event that its arguments and environment report.
     ///
-    /// # Errors An argument or variable is invalid.
+    /// # Errors
+    /// An argument or variable is invalid.
     fn event(&self) -> Result<Event, event::Error>;
 
     /// The exit status for its caller.

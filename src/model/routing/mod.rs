@@ -29,7 +29,6 @@ pub enum ArpKey {
 }
 
 impl ArpKey {
-    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ignore => "arp_ignore",

@@ -25,7 +25,6 @@ use rules::{Missing, Obsolete};
 /// Changes in their order, and problems that a plan cannot solve.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// The changes.
     pub changes: Vec<Change>,
     /// Problems that no change solves.
     pub problems: Vec<Problem>,

@@ -115,7 +115,6 @@ pub(super) fn stale_tables(config: &Config, obsolete: &Obsolete<'_>) -> BTreeSet
 /// The rules of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PolicyRules {
-    /// Number of rules.
     pub all: usize,
     /// How many of them are missing in the kernel.
     pub missing: usize,

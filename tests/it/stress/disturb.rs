@@ -1,5 +1,6 @@
 //! What can befall a hook: it is killed or stopped at any moment or at any of its calls, or the system says no to it.
 
+use std::fs;
 use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
@@ -72,4 +73,13 @@ impl Disturbance {
             send(signal, child);
         }
     }
+}
+
+/// What a process and its children are doing, as far as the kernel tells it.
+pub fn waits_in(pid: u32) -> String {
+    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let children = read(&format!("task/{pid}/children"));
+    let children: Vec<_> = children.split_whitespace().map(|child| waits_in(child.parse().unwrap())).collect();
+    let [command, call, stack] = ["cmdline", "syscall", "stack"].map(read);
+    format!("{command:?} in {call}{stack}{}", children.join("\n"))
 }

@@ -172,7 +172,12 @@ pub fn harm(random: &mut Random, device: Option<&str>) -> String {
 }
 
 /// The rules of the packet filter.
-pub fn rules() -> Vec<String> {
+fn rules() -> Vec<String> {
     let saved = String::from_utf8(ok(&mut Command::new("iptables-save")).stdout).unwrap();
     saved.lines().filter(|line| line.starts_with("-A ")).map(str::to_owned).collect()
+}
+
+/// Those that are ours or jump to ours.
+pub fn our_rules() -> Vec<String> {
+    rules().into_iter().filter(|rule| rule.contains("MULTIHOME")).collect()
 }

@@ -27,7 +27,7 @@ use nix::sys::signal::Signal;
 use self::disturb::Disturbance;
 use self::foreign::Foreign;
 use self::lines::{LINKS, Lines, Session, config, is_tunnel, normalised, wanted};
-use crate::support::random::Random;
+use crate::support::random::{Random, given};
 use crate::support::*;
 
 /// A hook that runs.
@@ -81,7 +81,7 @@ impl Stress {
             running: Vec::new(),
             unheard: [false; LINKS.len()],
             stale: Vec::new(),
-            firewall: ours_of(&foreign::rules()),
+            firewall: foreign::our_rules(),
             history: Vec::new(),
             events: 0,
             failed: 0,
@@ -281,7 +281,8 @@ impl Stress {
             self.go_on();
             self.wait(Duration::from_millis(5));
         }
-        let hanging: Vec<_> = self.running.iter().map(|hook| (&hook.what, waits_in(hook.child.id()))).collect();
+        let hanging: Vec<_> =
+            self.running.iter().map(|hook| (&hook.what, disturb::waits_in(hook.child.id()))).collect();
         assert!(hanging.is_empty(), "they hang: {hanging:?}\n{}", self.history.join("\n"));
         self.foreign.calm();
         if disk {
@@ -351,7 +352,7 @@ impl Stress {
         if found != wanted {
             return Err(format!("the kernel holds\n{found:#?}\ninstead of\n{wanted:#?}"));
         }
-        let firewall = ours_of(&foreign::rules());
+        let firewall = foreign::our_rules();
         if firewall != self.firewall {
             return Err(format!("the packet filter holds\n{firewall:#?}\ninstead of\n{:#?}", self.firewall));
         }
@@ -375,28 +376,10 @@ impl Stress {
     }
 }
 
-/// Rules that are ours or jump to ours.
-fn ours_of(rules: &[String]) -> Vec<String> {
-    rules.iter().filter(|rule| rule.contains("MULTIHOME")).cloned().collect()
-}
-
-/// What a process and its children are doing, as far as the kernel tells it.
-fn waits_in(pid: u32) -> String {
-    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-    let children = read(&format!("task/{pid}/children"));
-    let children: Vec<_> = children.split_whitespace().map(|child| waits_in(child.parse().unwrap())).collect();
-    let [command, call, stack] = ["cmdline", "syscall", "stack"].map(read);
-    format!("{command:?} in {call}{stack}{}", children.join("\n"))
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| text.parse().expect("a number"))
-}
-
 #[test]
 fn nothing_breaks_it() {
-    let seed = number("STRESS_SEED").unwrap_or(1);
-    let events = usize::try_from(number("STRESS_EVENTS").unwrap_or(500)).unwrap();
+    let seed = given("STRESS_SEED").unwrap_or(1);
+    let events = usize::try_from(given("STRESS_EVENTS").unwrap_or(500)).unwrap();
     println!("seed {seed}, {events} events");
     let stress = |(n, mode): (u64, &'static str)| {
         thread::spawn(move || {

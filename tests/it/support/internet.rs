@@ -102,10 +102,19 @@ impl Namespace {
     /// UDP and TCP services on all addresses: each answers with the address that it sees the client
     /// at, and then with what it is sent.
     pub fn serve_echo(&self, port: u16) {
+        self.serve_echo_as(0, port);
+    }
+
+    /// The same by sockets of this user.
+    pub fn serve_echo_as(&self, uid: u32, port: u16) {
         let (ready, wait) = channel();
-        let other = ready.clone();
-        self.spawn(move || echo_udp(port, &ready));
-        self.spawn(move || echo_tcp(port, &other));
+        for serve in [echo_udp, echo_tcp] {
+            let ready = ready.clone();
+            self.spawn(move || {
+                nix::unistd::setfsuid(uid.into());
+                serve(port, &ready);
+            });
+        }
         for _ in 0..2 {
             wait.recv().unwrap();
         }

@@ -13,6 +13,7 @@ pub mod host;
 pub mod internet;
 pub mod nft;
 pub mod openvpn;
+pub mod openvpn_traffic;
 pub mod random;
 pub mod segment;
 pub mod strace;
@@ -97,6 +98,11 @@ impl Server {
         command.env("PPPD_PID", line.pid.to_string()).env("LINKNAME", line.link).env("IFNAME", line.device);
         command.args([line.device, "/dev/pts/7", "115200", line.local, line.remote, line.link]);
         command
+    }
+
+    /// How mends call mhctl for this server.
+    pub fn mhctl(&self) -> String {
+        format!("mhctl --config={} --state-dir={}", self.config().display(), self.state().display())
     }
 
     /// Any of our executables with this server's configuration, state and an empty environment.

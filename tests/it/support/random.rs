@@ -32,3 +32,8 @@ impl Random {
         self.below(n) == 0
     }
 }
+
+/// A number that the environment says.
+pub fn given(name: &str) -> Option<u64> {
+    std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| text.parse().expect("a number"))
+}

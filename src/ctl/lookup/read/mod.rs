@@ -33,6 +33,12 @@ struct Device {
     group: u32,
 }
 
+/// What comes back for a packet.
+enum Reply {
+    Route(Vec<u8>),
+    Refused(i32),
+}
+
 /// A reader of the forwarding information base.
 #[derive(Debug)]
 pub struct Fib {
@@ -117,23 +123,25 @@ impl Fib {
         Ok(())
     }
 
-    /// What the kernel says; `Err(Ok(why))`: it cannot be asked.
-    pub fn ask(&mut self, packet: &Packet) -> Result<Result<Answer, &'static str>, Error> {
+    /// What the kernel says; `None`: it answers for none of this protocol.
+    pub fn ask(&mut self, packet: &Packet) -> Result<Option<Answer>, Error> {
         if !Self::ANSWERED.contains(&packet.proto) {
-            return Ok(Err("it answers for tcp, udp and icmp only"));
+            return Ok(None);
         }
         let body = match self.get(packet, RouteFlags::LookupTable)? {
-            Ok(body) => body,
-            Err(errno) => return Ok(Ok(Answer::Refused(errno))),
+            Reply::Route(body) => body,
+            Reply::Refused(errno) => return Ok(Some(Answer::Refused(errno))),
         };
         let way = Route::parse(&body).map_err(read("a route"))?;
         // Before 4.13 it does not know this flag, and answers with prefix length 32.
-        let matched = self.get(packet, RouteFlags::LookupTable | RouteFlags::FibMatch)?.ok();
-        let matched = matched.map(|body| Route::parse(&body).map(|route| route.prefix.prefix_len())).transpose();
+        let prefix_len = match self.get(packet, RouteFlags::LookupTable | RouteFlags::FibMatch)? {
+            Reply::Route(body) => Some(Route::parse(&body).map_err(read("a route"))?.prefix.prefix_len()),
+            Reply::Refused(_) => None,
+        };
         let FoundNextHop { device, gateway, .. } = way.hops().next().unwrap_or(FoundNextHop::new(0, None));
-        Ok(Ok(Answer::Way {
+        Ok(Some(Answer::Way {
             table: way.table,
-            prefix_len: matched.map_err(read("a route"))?,
+            prefix_len,
             local: way.kind.delivers(packet.iif.is_some()),
             name: self.device(device)?.name,
             device,
@@ -142,20 +150,18 @@ impl Fib {
         }))
     }
 
-    /// The route that the kernel takes, or the number of the refusal. With `net.ipv4.nexthop_compat_mode=0` a route by a
+    /// The route that the kernel takes; `None`: it refuses the packet. With `net.ipv4.nexthop_compat_mode=0` a route by a
     /// nexthop object has no next hops here. Before 4.13 the kernel does not tell the protocol number, and says 0.
-    pub fn matched(&mut self, packet: &Packet) -> Result<Result<FibRoute, i32>, Error> {
-        let body = match self.get(packet, RouteFlags::LookupTable | RouteFlags::FibMatch)? {
-            Ok(body) => body,
-            Err(errno) => return Ok(Err(errno)),
+    pub fn matched(&mut self, packet: &Packet) -> Result<Option<FibRoute>, Error> {
+        let Reply::Route(body) = self.get(packet, RouteFlags::LookupTable | RouteFlags::FibMatch)? else {
+            return Ok(None);
         };
         let route = Route::parse(&body).map_err(read("a route"))?;
         let next_hops = route.hops().map(|hop| self.next_hop(hop)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Ok(fib_route(&route, next_hops)))
+        Ok(Some(fib_route(&route, next_hops)))
     }
 
-    /// One answer, or the number of the refusal.
-    fn get(&mut self, packet: &Packet, flags: RouteFlags) -> Result<Result<Vec<u8>, i32>, Error> {
+    fn get(&mut self, packet: &Packet, flags: RouteFlags) -> Result<Reply, Error> {
         let mut request = RouteMessage::default();
         request.header.address_family = AddressFamily::Inet;
         request.header.destination_prefix_length = 32;
@@ -181,11 +187,11 @@ impl Fib {
             }
         }
         match self.socket.get(RTM_GETROUTE, &request) {
-            Ok(Some(body)) => Ok(Ok(body)),
-            Ok(None) => Ok(Err(libc::ENODEV)),
+            Ok(Some(body)) => Ok(Reply::Route(body)),
+            Ok(None) => Ok(Reply::Refused(libc::ENODEV)),
             // Not permitted to ask, or wrongly asked, is not an answer about a packet.
             Err(e) => match e.refused() {
-                Some(errno) if !matches!(errno, libc::EPERM | libc::EOPNOTSUPP) => Ok(Err(errno)),
+                Some(errno) if !matches!(errno, libc::EPERM | libc::EOPNOTSUPP) => Ok(Reply::Refused(errno)),
                 _ => Err(read("a route")(e)),
             },
         }

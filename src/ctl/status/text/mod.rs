@@ -197,7 +197,11 @@ fn kernel(out: &mut String, facts: &Facts, screen: Screen) {
             1 => "1 change is pending".to_owned(),
             n => format!("{n} changes are pending"),
         };
-        let line = format!("{}: `mhctl plan` shows, `mhctl apply` makes", screen.paint(Tone::Bad, &count));
+        let line = format!(
+            "{}: `{mhctl} plan` shows, `{mhctl} apply` makes",
+            screen.paint(Tone::Bad, &count),
+            mhctl = facts.mhctl
+        );
         labelled(out, "Kernel", None, &line, screen);
     }
     let detours = kernel.detours.iter().map(|detour| format!("{}; {}", detour.what, detour.mend));

@@ -1,176 +1,23 @@
 //! What `status` shows, word for word.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::super::facts::{Clock, Seen};
+use self::scene::{CONFIG, NOW, Server};
 use super::*;
-use crate::config::{self, Config};
-use crate::ctl::counters::Counters;
+use crate::config;
 use crate::ctl::detours::{self, Detour};
-use crate::model::names::{Family, HostAddr, TableId};
-use crate::model::observed::{Address, Interface, InterfaceState, Observed};
-use crate::model::routing::{
-    Action, Device, FoundNextHop, FoundRoute, FoundRule, FoundTarget, NexthopKind, NexthopObject, RouteKind, Rule,
-    Selector, Target,
-};
-use crate::reconcile::desired::{DefaultRouteMode, Desired};
-use crate::reconcile::link_state::LinkStates;
+use crate::model::names::{Family, TableId};
+use crate::model::observed::InterfaceState;
+use crate::model::routing::{Action, FoundNextHop, FoundRoute, FoundRule, FoundTarget, RouteKind, Rule, Selector};
 use crate::state::drain::Drain;
-use crate::state::records::{LinkRecord, LinkRecords, V4};
 
-const CONFIG: &str = r#"
-[settings]
-firewall = "none"
-[[uplink]]
-name = "fibre"
-interface = "ppp0"
-weight = 2
-[[uplink]]
-name = "cable"
-interface = "eth1"
-gateway = "203.0.113.1"
-[[uplink]]
-name = "lte"
-interface = "wwan0"
-tier = 2
-[[tunnel]]
-name = "office"
-interface = "wg0"
-[[policy]]
-name = "mail"
-proto = "tcp"
-dport = 25
-via = ["fibre"]
-[[policy]]
-name = "telephones of the house, which need the line of least delay"
-from = "192.168.7.0/24"
-via = ["cable", "fibre"]
-[[policy]]
-name = "work"
-to = "10.0.0.0/8"
-via = ["office"]
-otherwise = "unreachable"
-"#;
-const NOW: u64 = 1_800_000_000;
-
-/// A server, of which the tests take pieces away.
-struct Server {
-    config: Config,
-    records: LinkRecords,
-    observed: Observed,
-    counters: BTreeMap<crate::model::names::IfName, Counters>,
-    ways: detours::Found,
-    silent: BTreeSet<crate::model::names::IfName>,
-}
-
-impl Server {
-    fn new() -> Self {
-        let mut server = Self {
-            config: config::parse(CONFIG, Path::new("f")).unwrap(),
-            records: LinkRecords::new(),
-            observed: Observed { nexthops: Some(BTreeMap::new()), ..Observed::default() },
-            counters: BTreeMap::new(),
-            ways: detours::Found::default(),
-            silent: BTreeSet::new(),
-        };
-        for (index, name, address, bytes) in [
-            (1, "ppp0", "198.51.100.10", 1_234_567_890),
-            (2, "eth1", "203.0.113.10", 98_765),
-            (3, "wwan0", "192.0.2.77", 999),
-            (4, "wg0", "10.9.0.2", 0),
-        ] {
-            let name: crate::model::names::IfName = name.parse().unwrap();
-            let local: HostAddr = address.parse().unwrap();
-            let device = Device { index, name: name.clone() };
-            let addresses =
-                vec![Address { local, reaches: format!("{address}/24").parse::<ipnet::Ipv4Net>().unwrap().trunc() }];
-            let interface = Interface {
-                device,
-                state: InterfaceState::Up,
-                arp: false,
-                addresses,
-                routes: vec![],
-                strict_rp_filter: false,
-                ignores_linkdown: Some(true),
-                lax_arp: vec![],
-                group: 0,
-            };
-            server.observed.interfaces.insert(name.clone(), interface);
-            server.counters.insert(
-                name,
-                Counters {
-                    index,
-                    received_packets: bytes / 1000,
-                    sent_packets: bytes / 1000,
-                    received: bytes,
-                    sent: bytes / 10,
-                },
-            );
-        }
-        for (index, link, interface, local, gateway, age) in [
-            (1, "fibre", "ppp0", "198.51.100.10", Some("198.51.100.1"), 2 * 86400 + 4 * 3600 + 60),
-            (3, "lte", "wwan0", "192.0.2.77", Some("192.0.2.1"), 3 * 3600 + 61),
-            (4, "office", "wg0", "10.9.0.2", None, 42),
-        ] {
-            let v4 = V4 { local: local.parse().ok(), gateway: gateway.map(|g| g.parse().unwrap()) };
-            let interface = interface.parse().unwrap();
-            let record = LinkRecord { interface, index, session: None, since: NOW - age, v4: Some(v4), v6: None };
-            server.records.insert(link.parse().unwrap(), record);
-        }
-        server.apply();
-        server
-    }
-
-    /// The kernel becomes what is wanted.
-    fn apply(&mut self) {
-        let states = LinkStates::new(&self.config, &self.records, &self.observed);
-        let desired = Desired::new(&self.config, &states.routed(), DefaultRouteMode::Objects);
-        let protocol = self.config.settings.protocol;
-        let nexthop = |kind| NexthopObject { protocol, kind };
-        let singles = desired.nexthops.iter().map(|(id, leg)| (*id, nexthop(NexthopKind::Single(leg.clone()))));
-        let groups = desired.groups.iter().map(|(id, all)| (*id, nexthop(NexthopKind::Group(all.clone()))));
-        let nexthops: BTreeMap<_, _> = singles.chain(groups).collect();
-        let routes = desired.routes.iter().map(|route| FoundRoute {
-            table: route.table,
-            metric: route.metric,
-            protocol,
-            target: match &route.target {
-                Target::Group(id) => FoundTarget::Nexthop { id: *id, devices: vec![] },
-                Target::NextHops(legs) => FoundTarget::NextHops(legs.clone()),
-            },
-        });
-        self.observed.routes = routes.collect();
-        let found = |rule| FoundRule { rule, protocol, more: None };
-        self.observed.rules = desired.rules.into_iter().map(found).collect();
-        let action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: None };
-        let main = Rule { family: Family::V4, priority: 32766, selector: Selector::default(), action };
-        self.observed.rules.push(FoundRule { rule: main, protocol: 2, more: None });
-        self.observed.nexthops = Some(nexthops);
-    }
-
-    fn facts(&self) -> Facts {
-        let Self { config, records, observed, counters, ways, silent } = self;
-        let clock = Clock { unix: NOW, uptime: Some(90 * 86400) };
-        let states = &LinkStates::new(config, records, observed);
-        let seen = Seen { config, records, observed, states, counters, ways, silent };
-        Facts::new(&seen, clock, vec![])
-    }
-
-    fn wide(&self, width: usize) -> String {
-        let shown = text(&self.facts(), Screen { width: Some(width), ..Screen::PLAIN });
-        for line in shown.lines() {
-            assert!(line.chars().count() <= width, "{line:?}");
-        }
-        shown
-    }
-}
+mod scene;
 
 #[test]
 fn all_is_well() {
     let server = Server::new();
-    assert_eq!(server.wide(120), include_str!("tests/well-120.txt"));
-    assert_eq!(server.wide(80), include_str!("tests/well-80.txt"));
+    assert_eq!(server.wide(120), include_str!("well-120.txt"));
+    assert_eq!(server.wide(80), include_str!("well-80.txt"));
     assert!(server.facts().kernel.as_wanted);
 }
 
@@ -183,9 +30,9 @@ fn each_trouble_has_its_words() {
     server.observed.interfaces.get_mut(&"eth1".parse().unwrap()).unwrap().state = InterfaceState::NoCarrier;
     server.observed.interfaces.get_mut(&"wwan0".parse().unwrap()).unwrap().device.index = 33;
     server.records.remove(&name("office"));
-    assert_eq!(server.wide(80), include_str!("tests/trouble-due.txt"));
+    assert_eq!(server.wide(80), include_str!("trouble-due.txt"));
     server.apply();
-    assert_eq!(server.wide(80), include_str!("tests/trouble.txt"));
+    assert_eq!(server.wide(80), include_str!("trouble.txt"));
 }
 
 /// What is said of the policy of that name.
@@ -350,7 +197,7 @@ fn a_foreign_default_is_shown_with_what_to_do() {
     server.observed.routes.retain(|route| route.table != TableId::MAIN || route.metric >= 4_000_000);
     let foreign = FoundRoute { table: TableId::MAIN, metric: 0, protocol: 16, target };
     server.observed.routes.push(foreign);
-    assert_eq!(server.wide(80), include_str!("tests/foreign.txt"));
+    assert_eq!(server.wide(80), include_str!("foreign.txt"));
 }
 
 #[test]

@@ -1,0 +1,159 @@
+//! A server with two uplinks of one tier, one of another, and a tunnel; tests take pieces away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::super::super::facts::{Clock, Facts, Seen};
+use super::super::text;
+use crate::config::{self, Config};
+use crate::ctl::counters::Counters;
+use crate::ctl::detours;
+use crate::ctl::show::Screen;
+use crate::model::names::{Family, HostAddr, IfName, TableId};
+use crate::model::observed::{Address, Interface, InterfaceState, Observed};
+use crate::model::routing::{
+    Action, Device, FoundRoute, FoundRule, FoundTarget, NexthopKind, NexthopObject, Rule, Selector, Target,
+};
+use crate::reconcile::desired::{DefaultRouteMode, Desired};
+use crate::reconcile::link_state::LinkStates;
+use crate::state::records::{LinkRecord, LinkRecords, V4};
+
+pub(super) const CONFIG: &str = r#"
+[settings]
+firewall = "none"
+[[uplink]]
+name = "fibre"
+interface = "ppp0"
+weight = 2
+[[uplink]]
+name = "cable"
+interface = "eth1"
+gateway = "203.0.113.1"
+[[uplink]]
+name = "lte"
+interface = "wwan0"
+tier = 2
+[[tunnel]]
+name = "office"
+interface = "wg0"
+[[policy]]
+name = "mail"
+proto = "tcp"
+dport = 25
+via = ["fibre"]
+[[policy]]
+name = "telephones of the house, which need the line of least delay"
+from = "192.168.7.0/24"
+via = ["cable", "fibre"]
+[[policy]]
+name = "work"
+to = "10.0.0.0/8"
+via = ["office"]
+otherwise = "unreachable"
+"#;
+pub(super) const NOW: u64 = 1_800_000_000;
+
+pub(super) struct Server {
+    pub(super) config: Config,
+    pub(super) records: LinkRecords,
+    pub(super) observed: Observed,
+    pub(super) counters: BTreeMap<IfName, Counters>,
+    pub(super) ways: detours::Found,
+    pub(super) silent: BTreeSet<IfName>,
+}
+
+impl Server {
+    pub(super) fn new() -> Self {
+        let mut server = Self {
+            config: config::parse(CONFIG, Path::new("f")).unwrap(),
+            records: LinkRecords::new(),
+            observed: Observed { nexthops: Some(BTreeMap::new()), ..Observed::default() },
+            counters: BTreeMap::new(),
+            ways: detours::Found::default(),
+            silent: BTreeSet::new(),
+        };
+        for (index, name, address, bytes) in [
+            (1, "ppp0", "198.51.100.10", 1_234_567_890),
+            (2, "eth1", "203.0.113.10", 98_765),
+            (3, "wwan0", "192.0.2.77", 999),
+            (4, "wg0", "10.9.0.2", 0),
+        ] {
+            let name: IfName = name.parse().unwrap();
+            let local: HostAddr = address.parse().unwrap();
+            let device = Device { index, name: name.clone() };
+            let addresses =
+                vec![Address { local, reaches: format!("{address}/24").parse::<ipnet::Ipv4Net>().unwrap().trunc() }];
+            let interface = Interface {
+                device,
+                state: InterfaceState::Up,
+                arp: false,
+                addresses,
+                routes: vec![],
+                strict_rp_filter: false,
+                ignores_linkdown: Some(true),
+                lax_arp: vec![],
+                group: 0,
+            };
+            server.observed.interfaces.insert(name.clone(), interface);
+            server.counters.insert(
+                name,
+                Counters { index, received_packets: 0, sent_packets: 0, received: bytes, sent: bytes / 10 },
+            );
+        }
+        for (index, link, interface, local, gateway, age) in [
+            (1, "fibre", "ppp0", "198.51.100.10", Some("198.51.100.1"), 2 * 86400 + 4 * 3600 + 60),
+            (3, "lte", "wwan0", "192.0.2.77", Some("192.0.2.1"), 3 * 3600 + 61),
+            (4, "office", "wg0", "10.9.0.2", None, 42),
+        ] {
+            let v4 = V4 { local: local.parse().ok(), gateway: gateway.map(|g| g.parse().unwrap()) };
+            let interface = interface.parse().unwrap();
+            let record = LinkRecord { interface, index, session: None, since: NOW - age, v4: Some(v4), v6: None };
+            server.records.insert(link.parse().unwrap(), record);
+        }
+        server.apply();
+        server
+    }
+
+    /// The kernel becomes what is wanted.
+    pub(super) fn apply(&mut self) {
+        let states = LinkStates::new(&self.config, &self.records, &self.observed);
+        let desired = Desired::new(&self.config, &states.routed(), DefaultRouteMode::Objects);
+        let protocol = self.config.settings.protocol;
+        let nexthop = |kind| NexthopObject { protocol, kind };
+        let singles = desired.nexthops.iter().map(|(id, leg)| (*id, nexthop(NexthopKind::Single(leg.clone()))));
+        let groups = desired.groups.iter().map(|(id, all)| (*id, nexthop(NexthopKind::Group(all.clone()))));
+        let nexthops: BTreeMap<_, _> = singles.chain(groups).collect();
+        let routes = desired.routes.iter().map(|route| FoundRoute {
+            table: route.table,
+            metric: route.metric,
+            protocol,
+            target: match &route.target {
+                Target::Group(id) => FoundTarget::Nexthop { id: *id, devices: vec![] },
+                Target::NextHops(legs) => FoundTarget::NextHops(legs.clone()),
+            },
+        });
+        self.observed.routes = routes.collect();
+        let found = |rule| FoundRule { rule, protocol, more: None };
+        self.observed.rules = desired.rules.into_iter().map(found).collect();
+        let action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: None };
+        let main = Rule { family: Family::V4, priority: 32766, selector: Selector::default(), action };
+        self.observed.rules.push(FoundRule { rule: main, protocol: 2, more: None });
+        self.observed.nexthops = Some(nexthops);
+    }
+
+    pub(super) fn facts(&self) -> Facts {
+        let Self { config, records, observed, counters, ways, silent } = self;
+        let clock = Clock { unix: NOW, uptime: Some(90 * 86400) };
+        let states = &LinkStates::new(config, records, observed);
+        let seen = Seen { config, records, observed, states, counters, ways, silent, mhctl: "mhctl" };
+        Facts::new(&seen, clock, vec![])
+    }
+
+    pub(super) fn wide(&self, width: usize) -> String {
+        let shown = text(&self.facts(), Screen { width: Some(width), ..Screen::PLAIN });
+        for line in shown.lines() {
+            assert!(line.chars().count() <= width, "{line:?}");
+        }
+        shown
+    }
+}
