@@ -127,7 +127,7 @@ fn steps(
 fn lost(live: &[LiveLink<'_>], observed: &Observed, mhctl: &str) -> Option<String> {
     let lan = observed.private_lan.filter(|_| !observed.firewall.foreign_nat)?;
     let translates = observed.firewall.masquerades();
-    let uplinks = live.iter().filter(|l| l.link.kind != LinkKind::Tunnel && l.link.masquerade);
+    let uplinks = live.iter().filter(|l| l.link.is_uplink() && l.link.masquerade);
     let LiveLink { link, next_hop, .. } = uplinks.clone().next().filter(|_| translates)?;
     let device = next_hop.device.name.quoted();
     Some(format!(

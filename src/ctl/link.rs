@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::Error;
 use crate::cli::Common;
-use crate::config::{self, Config, Link, LinkKind};
+use crate::config::{self, Config, Link};
 use crate::event::{Addresses, Event, EventKind, Family};
 use crate::hook;
 use crate::kernel::{Kernel, Linux};
@@ -179,7 +179,7 @@ fn look(name: &IfName) -> Result<Option<Interface>, Error> {
 /// Warns of what will hardly work.
 fn doubt(link: &Link, args: &UpArgs, found: &Interface) {
     let name = &found.device.name;
-    let uplink = link.kind != LinkKind::Tunnel;
+    let uplink = link.is_uplink();
     let many = found.addresses.iter().any(|address| address.reaches.prefix_len() < 31);
     // Of an Ethernet the hook says it.
     if uplink && many && !found.arp && args.gateway.or(link.gateway).is_none() {

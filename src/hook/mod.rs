@@ -111,12 +111,7 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
         Err(source) => return Err(Error::Unrecorded { source, unrecorded: headline::unrecorded(event) }),
         Ok(recorded) => recorded,
     };
-    if let Some(error) = &recorded.unwritten {
-        error!("{error}; until that is fixed, the next event will not know of this one");
-    }
-    for displaced in recorded.displaced(&config, index, &mut kernel) {
-        warn!("{displaced}");
-    }
+    recorded.log_problems(&config, index, &mut kernel);
 
     // A stale event belongs to an ended session, whose connections were already flushed.
     let flush_scope = if recorded.is_stale() { FlushScope::None } else { FlushScope::Link(link.name.clone()) };

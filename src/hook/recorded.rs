@@ -1,8 +1,11 @@
 //! An event after it has been recorded: the link records before and after it.
 
+use tracing::{error, warn};
+
 use super::pass::{self, Pass};
 use crate::config::{Config, Link};
 use crate::event::{Addresses, Event, EventKind};
+use crate::kernel::Linux;
 use crate::state::clock::Moment;
 use crate::state::records::{self, Effect, LinkRecord, LinkRecords, Records, Store};
 
@@ -50,6 +53,16 @@ impl<'a> Recorded<'a> {
         records.carry_out(&effect);
         let after = records.by_link(pass.config);
         Ok(Self { event, link, effect, before, after, unwritten: written.err() })
+    }
+
+    /// Logs that the record could not be written, and which links the event displaces.
+    pub(super) fn log_problems(&self, config: &Config, index: Option<u32>, kernel: &mut Linux) {
+        if let Some(error) = &self.unwritten {
+            error!("{error}; until that is fixed, the next event will not know of this one");
+        }
+        for displaced in self.displaced(config, index, kernel) {
+            warn!("{displaced}");
+        }
     }
 
     /// The effect that no file holds.

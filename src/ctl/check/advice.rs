@@ -2,7 +2,7 @@
 
 use super::covering::Covering;
 use crate::config::{Config, Firewall, Link, LinkKind, Otherwise, Policy};
-use crate::model::names::{LinkName, Tier, Weight};
+use crate::model::names::{LinkName, Weight};
 
 /// What a warning is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,14 +44,9 @@ pub fn advice(config: &Config) -> Vec<Advice> {
     links.chain(policies).collect()
 }
 
-/// Weight and tier of an uplink.
-fn uplink(link: &Link) -> Option<(Weight, Tier)> {
-    if let LinkKind::Uplink { weight, tier } = link.kind { Some((weight, tier)) } else { None }
-}
-
 fn lone_weight(link: &Link, config: &Config) -> Option<String> {
-    let (weight, tier) = uplink(link)?;
-    let fellows = config.links.iter().filter(|l| uplink(l).is_some_and(|(_, t)| t == tier)).count();
+    let LinkKind::Uplink { weight, tier } = link.kind else { return None };
+    let fellows = config.uplinks().filter(|l| l.tier() == Some(tier)).count();
     (fellows == 1 && weight != Weight::default()).then(|| {
         format!(
             "weight {weight} of {} has no effect: no other uplink is in tier {tier} to share with; \
@@ -68,9 +63,8 @@ fn masquerade(link: &Link, config: &Config) -> Option<String> {
             "masquerade of {name} has no effect with firewall = \"none\": remove it, or do the same in your own rules"
         ));
     }
-    uplink(link)?;
-    let fellow = config.links.iter().find(|l| uplink(l).is_some() && l.masquerade)?;
-    (!link.masquerade).then(|| {
+    let fellow = config.uplinks().find(|l| l.masquerade)?;
+    (link.is_uplink() && !link.masquerade).then(|| {
         format!(
             "{} masquerades and {name} does not: what fails over from one to the other leaves by {name} with \
              the address of the LAN, and no answer comes back; write masquerade = true, unless your own rules do it",
@@ -127,11 +121,7 @@ fn shadowed(policy: &Policy, above: &Policy) -> String {
 }
 
 fn backup_first(policy: &Policy, config: &Config) -> Option<String> {
-    let tiers = policy.via.iter().filter_map(|name| {
-        let link = config.link(name)?;
-        uplink(link).map(|(_, tier)| (name, tier))
-    });
-    let tiers: Vec<_> = tiers.collect();
+    let tiers: Vec<_> = policy.via.iter().filter_map(|name| Some((name, config.link(name)?.tier()?))).collect();
     let pair = tiers.windows(2).find(|pair| matches!(pair, [(_, a), (_, b)] if a > b))?;
     let [(first, high), (then, low)] = pair else { return None };
     Some(format!(
@@ -143,8 +133,7 @@ fn backup_first(policy: &Policy, config: &Config) -> Option<String> {
 
 /// Whether a policy lets everything go by any line.
 pub(in crate::ctl) fn is_idle(policy: &Policy, config: &Config) -> bool {
-    let mut uplinks = config.links.iter().filter(|link| uplink(link).is_some()).peekable();
-    uplinks.peek().is_some() && uplinks.all(|link| policy.via.contains(&link.name))
+    config.uplink_count() > 0 && config.uplinks().all(|link| policy.via.contains(&link.name))
 }
 
 fn idle_otherwise(policy: &Policy, config: &Config) -> Option<String> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::Ipv4Net;
 
 use super::{Finding, marks};
-use crate::config::{Config, Firewall, LinkKind};
+use crate::config::{Config, Firewall};
 use crate::ctl::doctor::nftables::{self, Leaving, OtherRule};
 use crate::ctl::lookup::read::Fib;
 use crate::kernel;
@@ -103,7 +103,7 @@ fn judge(config: &Config, lans: Option<&[Ipv4Net]>, saved: &str, nft: &[OtherRul
         }
     }
     let Some(lans) = lans else { return found };
-    for link in config.links.iter().filter(|l| !l.masquerade && matches!(l.kind, LinkKind::Uplink { .. })) {
+    for link in config.uplinks().filter(|link| !link.masquerade) {
         let name = link.interface.as_str();
         if !translates(saved, name, lans)
             && !nft.iter().filter_map(|r| r.translates.as_ref()).any(|l| l.covers(name, lans))

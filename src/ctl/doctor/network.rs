@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{Finding, files, kill_switch, text};
 use crate::cli::Common;
-use crate::config::{Config, Firewall, Link, LinkKind, NexthopMode, Policy};
+use crate::config::{Config, Firewall, Link, NexthopMode, Policy};
 use crate::ctl::detours::{self, Detour};
 use crate::ctl::lookup::read::Fib;
 use crate::ctl::lookup::{FibRoute, Names, owner, protocol_name, rule_deletion, rule_text};
@@ -170,8 +170,7 @@ fn features(config: &Config, observed: &Observed) -> Result<Vec<Finding>, kernel
             "install a newer kernel",
         ));
     }
-    let uplinks = config.links.iter().filter(|l| matches!(l.kind, LinkKind::Uplink { .. })).count();
-    if uplinks > 1 && sysctl::hash_policy()?.is_none() {
+    if config.uplink_count() > 1 && sysctl::hash_policy()?.is_none() {
         found.push(Finding::trouble(
             "this kernel has no multipath routes (CONFIG_IP_ROUTE_MULTIPATH)",
             "traffic cannot be shared between lines of one tier",

@@ -23,7 +23,7 @@ use super::show::{self, Screen};
 use super::{Error as CtlError, complete};
 use crate::cli;
 use crate::cli::Common;
-use crate::config::{self, Link, LinkKind};
+use crate::config::{self, Link};
 use crate::ctl::counters::{Counters, Meter};
 use crate::ctl::monitor::{Monitor, Wakeup};
 use crate::ctl::probe::Sampler;
@@ -131,9 +131,8 @@ fn check(pass: &Pass<'_>, link: &Link, force: bool) -> Result<(), CtlError> {
         LinkState::Drained(drain) => return Err(Error::Drained { link: link.name.clone(), pid: drain.pid }.into()),
         _ => return Err(Error::NotUp(link.name.clone()).into()),
     }
-    let other = |l: &Link| l.name != link.name && l.kind != LinkKind::Tunnel;
-    let others = states.live().iter().any(|l| other(l.link));
-    if others || force || link.kind == LinkKind::Tunnel { Ok(()) } else { Err(Error::Alone(link.name.clone()).into()) }
+    let others = states.live().iter().any(|l| l.link.name != link.name && l.link.is_uplink());
+    if others || force || !link.is_uplink() { Ok(()) } else { Err(Error::Alone(link.name.clone()).into()) }
 }
 
 struct Drill<'a> {

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::Error as CtlError;
 use crate::cli::Common;
-use crate::config::{self, Config, LinkKind};
+use crate::config::{self, Config};
 
 pub mod distribution;
 mod lines;
@@ -273,5 +273,5 @@ pub(super) fn load_config(root: &Path, common: &Common) -> Result<Option<Config>
 
 /// Whether the configuration has a link that OpenVPN may bring up.
 fn has_tunnels(config: &Config) -> bool {
-    config.links.iter().any(|link| link.kind == LinkKind::Tunnel)
+    config.links.iter().any(|link| !link.is_uplink())
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use thiserror::Error;
@@ -14,7 +15,7 @@ use super::Error as CtlError;
 use crate::cli::Common;
 use crate::config::{self, Config};
 use crate::ctl::lookup::read::Fib;
-use crate::ctl::lookup::{Answer, End, Names, Packet, Tables, Walk, difference};
+use crate::ctl::lookup::{self, Answer, End, Names, Packet, Tables, Walk, difference};
 use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
 use crate::kernel::{self, Kernel, Linux};
 use crate::model::names::{IfName, LinkName, TableId};
@@ -161,37 +162,13 @@ impl Naming<'_> {
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
-    let is_default = common.config == std::path::Path::new(config::DEFAULT_PATH);
-    let config = match config::load(&common.config) {
-        // Without a configuration it explains what there is; only names are missing.
-        Err(_) if is_default && args.if_down.is_empty() && !common.config.exists() => None,
-        loaded => Some(loaded?),
-    };
+    let config = configuration(args, common)?;
     let mut fib = Fib::open()?;
     let packet = packet(args, &mut fib)?;
     let mut rules = fib.rules()?;
-
-    let mut links = BTreeMap::new();
-    let mut without = Without::default();
-    let mut down_already = Vec::new();
-    if let Some(config) = &config {
-        let (records, _) = Store::new(&common.state_dir).load(config);
-        let observed = Linux::open()?.observe(&Scope::new(config, &records))?;
-        let states = LinkStates::new(config, &records, &observed);
-        let live = states.live();
-        links.extend(config.links.iter().map(|l| (l.interface.to_string(), l.name.clone())));
-        links.extend(live.iter().map(|l| (l.next_hop.device.name.to_string(), l.link.name.clone())));
-        for link in &args.if_down {
-            super::link::find(link.as_str(), config)?;
-            if !live.iter().any(|l| l.link.name == *link) {
-                down_already.push(link.clone());
-            }
-        }
-        if !args.if_down.is_empty() {
-            without = Without::new(config, &records, &observed, &states, &args.if_down);
-            without.rules(&mut rules);
-        }
-    }
+    let known = config.as_ref().map(|config| Known::new(args, common, config)).transpose()?;
+    let Known { links, without, down_already } = known.unwrap_or_default();
+    without.rules(&mut rules);
     let naming = Naming { config: config.as_ref(), tables: tables(config.as_ref()), links };
 
     let mut read = Tables::new();
@@ -205,11 +182,10 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     if let Some(bound) = &bound {
         fib.fill(&rules, &mut read, bound, |routes| without.routes(routes))?;
     }
-    let way = |packet: &Packet| crate::ctl::lookup::walk(&rules, &read, packet).ok();
     // fill() has read each table that the walk comes to.
-    let Some(walk) = way(&packet) else { return Ok(crate::cli::FAILED.into()) };
+    let Ok(walk) = lookup::walk(&rules, &read, &packet) else { return Ok(crate::cli::FAILED.into()) };
     let difference = kernel.as_ref().ok().and_then(|answer| difference(&walk.end, answer, &rules));
-    let bound = bound.and_then(|bound| Some((bound.from?, way(&bound)?)));
+    let bound = bound.and_then(|bound| Some((bound.from?, lookup::walk(&rules, &read, &bound).ok()?)));
     let silence = match &walk.end {
         End::Route(route) if !route.delivers(&packet) => Silence::of(route, &mut fib)?,
         _ => Silence::default(),
@@ -234,6 +210,47 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     let agreed = report.difference.is_none() || report.is_explained();
     let fine = agreed && !matches!(report.walk.end, End::Unknown(_));
     Ok(if fine { ExitCode::SUCCESS } else { crate::cli::FAILED.into() })
+}
+
+/// The configuration; `None`: there is none, and what there is can be explained without names.
+fn configuration(args: &Args, common: &Common) -> Result<Option<Config>, config::Error> {
+    let is_default = common.config == Path::new(config::DEFAULT_PATH);
+    match config::load(&common.config) {
+        Err(_) if is_default && args.if_down.is_empty() && !common.config.exists() => Ok(None),
+        loaded => loaded.map(Some),
+    }
+}
+
+/// What follows from the configuration and the links that are up.
+#[derive(Default)]
+struct Known {
+    /// Links by the name of the interface that they are on.
+    links: BTreeMap<String, LinkName>,
+    without: Without,
+    /// Links of `--if-down` that are not up anyway.
+    down_already: Vec<LinkName>,
+}
+
+impl Known {
+    fn new(args: &Args, common: &Common, config: &Config) -> Result<Self, CtlError> {
+        let (records, _) = Store::new(&common.state_dir).load(config);
+        let observed = Linux::open()?.observe(&Scope::new(config, &records))?;
+        let states = LinkStates::new(config, &records, &observed);
+        let live = states.live();
+        let mut known = Self::default();
+        known.links.extend(config.links.iter().map(|l| (l.interface.to_string(), l.name.clone())));
+        known.links.extend(live.iter().map(|l| (l.next_hop.device.name.to_string(), l.link.name.clone())));
+        for link in &args.if_down {
+            super::link::find(link.as_str(), config)?;
+            if !live.iter().any(|l| l.link.name == *link) {
+                known.down_already.push(link.clone());
+            }
+        }
+        if !args.if_down.is_empty() {
+            known.without = Without::new(config, &records, &observed, &states, &args.if_down);
+        }
+        Ok(known)
+    }
 }
 
 /// The packet that is asked about.
