@@ -136,7 +136,8 @@ fn dhcp(line: &str, far: &Namespace, subnet: &str) -> Process {
          --dhcp-leasefile=/run/{line}.leases --dhcp-authoritative --interface={line}-far \
          --dhcp-range={subnet}.50,{subnet}.50,2m --dhcp-option=3,{subnet}.1"
     );
-    far.run(|| daemon(&server))
+    // The calling thread is its parent: its death ends it.
+    daemon(&format!("nsenter --net={} {server}", far.path()))
 }
 
 fn daemon(command: &str) -> Process {

@@ -66,6 +66,11 @@ impl Namespace {
         Self { file, tid, _end: channel().0 }
     }
 
+    /// Its file, for other programs.
+    pub fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
+    }
+
     /// Runs `work` in it, on a thread of its own.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
