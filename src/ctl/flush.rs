@@ -15,6 +15,7 @@ use super::Error;
 use crate::cli::Common;
 use crate::config::{self, Config, LinkKind, Otherwise};
 use crate::ctl::lookup::observed_next_hops;
+use crate::ctl::show;
 use crate::hook::pass::{self, Pass};
 use crate::kernel::netlink::constants::RTPROT_STATIC;
 use crate::kernel::{self, Kernel, Linux};
@@ -147,21 +148,12 @@ fn opened(config: &Config, live: &[LiveLink<'_>], before: &Observed, steps: &[St
     let mut names = Vec::new();
     for (policy, priorities) in config.policies.iter().zip(config.policy_priorities()) {
         if policy.otherwise == Otherwise::Unreachable && refusing.range(priorities).next().is_some() {
-            names.push(format!("{:?}", policy.name.as_str()));
+            names.push(policy.name.as_str());
         }
     }
     let by = remaining_default(config, live, before, steps);
-    let more = names.len().saturating_sub(SHOWN);
-    names.truncate(SHOWN);
-    match (&names[..], more) {
-        ([], _) => None,
-        ([name], _) => Some(format!("policy {name} is refused no longer: its traffic goes by {by}")),
-        (_, 0) => Some(format!("policies {} are refused no longer: their traffic goes by {by}", names.join(", "))),
-        _ => Some(format!(
-            "policies {} and {more} more are refused no longer: their traffic goes by {by}",
-            names.join(", ")
-        )),
-    }
+    let (are, their) = if names.len() == 1 { ("is", "its") } else { ("are", "their") };
+    Some(format!("{} {are} refused no longer: {their} traffic goes by {by}", show::policies(names, SHOWN)?))
 }
 
 /// What the default route leads by when the steps are made.

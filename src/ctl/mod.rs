@@ -18,8 +18,10 @@ mod counters;
 pub mod lookup;
 pub mod monitor;
 mod overlap;
+mod pppd;
 pub mod probe;
 mod program;
+mod tree;
 
 pub mod check;
 mod demo;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::doctor::pppd::{value, words};
-use super::setup::manifest::Tree;
+use super::pppd::{value, words};
+use super::tree::Tree;
 use crate::model::names::IfName;
 
 /// A pppd at work.

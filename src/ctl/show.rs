@@ -90,6 +90,17 @@ pub(super) fn table(rows: &[Vec<(String, Option<Tone>)>], align: &[Align], scree
     lines
 }
 
+/// Policies by their names, in quotes, as many as `most`; `None`: there are none.
+pub(super) fn policies<'a>(names: impl IntoIterator<Item = &'a str>, most: usize) -> Option<String> {
+    let quoted: Vec<_> = names.into_iter().map(|name| format!("{name:?}")).collect();
+    match &quoted[..] {
+        [] => None,
+        [only] => Some(format!("policy {only}")),
+        all if all.len() > most => Some(format!("policies {} and {} more", all[..most].join(", "), all.len() - most)),
+        all => Some(format!("policies {}", all.join(", "))),
+    }
+}
+
 /// Three digits and a unit in steps of 1000.
 pub(super) fn scaled(mut n: f64, units: [&str; 6]) -> String {
     let mut unit = 0;

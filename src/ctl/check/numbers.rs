@@ -78,22 +78,16 @@ impl Numbers {
             nexthop: desired.nexthops.iter().find(|(_, leg)| leg.device == live.next_hop.device).map(|(id, _)| *id),
             spare_metric: spares(config).find(|(link, _)| link.name == live.link.name).map(|(_, metric)| metric),
         });
-        let links = links.collect();
         // Guards have one of their own before them.
-        let main_rule = desired.rules.iter().rfind(
-            |rule| matches!(rule.action, Action::Lookup { table, suppress_prefixlength: Some(_) } if table == TableId::MAIN),
-        );
-        let main_rule = main_rule.map(|rule| rule.priority);
-        let guards = desired.rules.iter().filter(|rule| matches!(rule.action, Action::Goto(_)));
-        let guards: Vec<_> = guards.map(|rule| rule.priority).collect();
-        let guard_rules = guards.first().copied().zip(guards.last().copied());
-        let policies = config.policies.iter().zip(config.policy_priorities());
-        let policies = policies.map(|(policy, rules)| PolicyNumbers {
-            policy: policy.name.clone(),
-            first_rule: rules.start,
-            last_rule: rules.end - 1,
-        });
-        let policies = policies.collect();
+        let main_rule = desired.rules.iter().rfind(|rule| is_main_rule(rule)).map(|rule| rule.priority);
+        let mut guards = desired.rules.iter().filter(|rule| matches!(rule.action, Action::Goto(_)));
+        let first_guard = guards.next();
+        let guard_rules = first_guard.map(|first| (first.priority, guards.next_back().unwrap_or(first).priority));
+        let mut policies = Vec::with_capacity(config.policies.len());
+        for (policy, rules) in config.policies.iter().zip(config.policy_priorities()) {
+            let (first_rule, last_rule) = (rules.start, rules.end - 1);
+            policies.push(PolicyNumbers { policy: policy.name.clone(), first_rule, last_rule });
+        }
         let tiers: BTreeSet<_> = config.links.iter().filter_map(Link::tier).collect();
         let mut defaults = Vec::with_capacity(tiers.len());
         for tier in tiers {
@@ -103,7 +97,7 @@ impl Numbers {
             let group = if let Some(Target::Group(id)) = route.map(|route| &route.target) { Some(*id) } else { None };
             defaults.push(DefaultNumbers { tier: tier.get(), metric, group });
         }
-        Self { links, main_rule, guard_rules, policies, defaults, protocol: config.settings.protocol }
+        Self { links: links.collect(), main_rule, guard_rules, policies, defaults, protocol: config.settings.protocol }
     }
 
     /// The numbers as people read them.
@@ -146,6 +140,11 @@ impl Numbers {
         }
         out
     }
+}
+
+/// Main without its default.
+fn is_main_rule(rule: &Rule) -> bool {
+    matches!(rule.action, Action::Lookup { table: TableId::MAIN, suppress_prefixlength: Some(_) })
 }
 
 fn is_mark_rule(rule: &Rule, live: &LiveLink<'_>) -> bool {

@@ -8,6 +8,7 @@ use super::advice::{is_forwarded, is_idle, names};
 use super::covering::covers;
 use crate::config::{Config, Firewall, Otherwise, Policy};
 use crate::ctl::overlap::Overlap as _;
+use crate::ctl::show;
 use crate::model::names::LinkName;
 
 /// Why something of a kill switch can leave by another link.
@@ -100,17 +101,8 @@ fn those<'a>(all: &[&'a Policy], applies: fn(&Policy) -> bool) -> Vec<&'a Policy
     all.iter().copied().filter(|policy| applies(policy)).collect()
 }
 
-/// The policies by their names; `None`: there are none.
 fn named(policies: &[&Policy]) -> Option<String> {
-    const SHOWN: usize = 3;
-    let shown: Vec<_> = policies.iter().take(SHOWN).map(|policy| format!("{:?}", policy.name)).collect();
-    let shown = shown.join(", ");
-    match policies {
-        [] => None,
-        [_] => Some(format!("policy {shown}")),
-        _ if policies.len() > SHOWN => Some(format!("policies {shown} and {} more", policies.len() - SHOWN)),
-        _ => Some(format!("policies {shown}")),
-    }
+    show::policies(policies.iter().map(|policy| policy.name.as_str()), 3)
 }
 
 /// The first policy above that takes part of its traffic to a link that is none of its own.

@@ -94,16 +94,15 @@ impl<'a> Comparison<'a> {
             .collect();
         let priorities: BTreeMap<_, _> =
             config.policy_priorities().zip(&config.policies).map(|(range, policy)| (range.start, policy)).collect();
-        let refusals = wanted.iter().filter(|rule| rule.family == family && rule.action == Action::Unreachable);
-        let refusals = refusals.filter_map(|rule| {
-            let (_, policy) = priorities.range(..=rule.priority).next_back()?;
+        let mut refusals = Vec::new();
+        for rule in wanted.iter().filter(|rule| rule.family == family && rule.action == Action::Unreachable) {
+            let Some((_, policy)) = priorities.range(..=rule.priority).next_back() else { continue };
             let first = rules.partition_point(|found| found.rule.priority < rule.priority);
             let same = rules[first..].iter().take_while(|found| found.rule.priority == rule.priority);
             let at = first + same.take_while(|found| found.protocol != ours || found.rule != *rule).count();
             let guard = guards.contains(&rule.selector).then(|| config.settings.numbers.guard_rule(&rule.selector));
-            Some(Refusal { rule, policy, at, guard })
-        });
-        let refusals = refusals.collect();
+            refusals.push(Refusal { rule, policy, at, guard });
+        }
         Self { config, live, rules, refusals, family }
     }
 
@@ -112,8 +111,8 @@ impl<'a> Comparison<'a> {
         let Some(last) = self.refusals.iter().map(|refusal| refusal.at).max() else { return Ok(Vec::new()) };
         let mut main = None;
         let mut threats = Vec::new();
-        let foreign = self.rules.iter().enumerate().take(last);
-        let foreign = foreign.filter(|(_, found)| found.protocol != self.config.settings.protocol);
+        let before = self.rules.iter().enumerate().take(last);
+        let foreign = before.filter(|(_, found)| found.protocol != self.config.settings.protocol);
         for (at, found) in foreign.take(MOST_RULES) {
             let Some(leads) = self.leads(found, fib)? else { continue };
             if let (Leads::Table(TableId::MAIN), Some(to), Family::V4) = (&leads, found.rule.selector.to, self.family)

@@ -16,9 +16,8 @@ pub(super) fn without_main(config: &Config, wanted: &[Rule], observed: &Observed
     if rules.any(FoundRule::decides_about_all) {
         return None;
     }
-    let ours = config.settings.protocol;
-    let held = observed.rules.iter().filter(|found| found.protocol == ours).map(|found| &found.rule);
-    let held: BTreeSet<_> = held.collect();
+    let ours = observed.rules.iter().filter(|found| found.protocol == config.settings.protocol);
+    let held: BTreeSet<_> = ours.map(|found| &found.rule).collect();
     let all_held = wanted.all(|rule| held.contains(rule));
     // First what kill switches refuse by.
     let first = if all_held { String::new() } else { format!("{mhctl} apply; ") };

@@ -39,8 +39,8 @@ impl<'a> Judge<'a> {
             tables.insert(link.table, if is_up { vec![default(link.table)] } else { Vec::new() });
         }
         let best = live.iter().filter_map(|l| l.link.tier()).min();
-        let devices = live.iter().filter(|l| best.is_some() && l.link.tier() == best);
-        let devices = devices.map(|l| l.next_hop.device.name.to_string()).collect();
+        let carrying = live.iter().filter(|l| best.is_some() && l.link.tier() == best);
+        let devices = carrying.map(|l| l.next_hop.device.name.to_string()).collect();
         let metric = config.settings.numbers.tier_metric(best.unwrap_or_default());
         // Main without its default stands among ours; with it behind them.
         if best.is_some() {

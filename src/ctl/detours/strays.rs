@@ -94,8 +94,10 @@ impl Main {
 
     /// Whether it leads to all that a route is for, and by the same interfaces.
     fn leads_alike(&self, route: &FibRoute) -> bool {
-        let wider = (1..=route.prefix.prefix_len()).filter_map(|len| IpNet::new(route.prefix.addr(), len).ok());
-        let wider: Vec<_> = wider.map(|net| net.trunc()).collect();
+        let mut wider = Vec::new();
+        for len in 1..=route.prefix.prefix_len() {
+            wider.extend(IpNet::new(route.prefix.addr(), len).map(|net| net.trunc()));
+        }
         route.next_hops.iter().all(|leg| wider.iter().any(|net| self.0.contains(&(*net, leg.hop.device))))
     }
 }

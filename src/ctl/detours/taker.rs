@@ -4,6 +4,7 @@ use super::Detour;
 use super::samples::Traffic;
 use crate::config::{Config, Otherwise};
 use crate::ctl::lookup::{FibNextHop, FibRoute, Names, Packet, owner, protocol_name, rule_deletion, rule_text};
+use crate::ctl::show;
 use crate::model::names::{Family, LinkName, TableId};
 use crate::model::routing::FoundRule;
 
@@ -61,8 +62,8 @@ impl Taker {
                 (format!("{}, {}, takes {takes}: {by}", route_text(route), whose(route)), route_mend(route))
             }
             Self::Stray(route, link, more) => {
-                let mend = format!("delete it: {}", route_deletion(route));
-                let mend = if *more == 0 { mend } else { format!("{mend}; and so on") };
+                let and_so_on = if *more == 0 { "" } else { "; and so on" };
+                let mend = format!("delete it: {}{and_so_on}", route_deletion(route));
                 (stray(route, link, *more, traffic, &takes), mend)
             }
             // Made first, it would let through what a kill switch refuses whose rules are gone as well.
@@ -124,13 +125,7 @@ fn takes(traffic: &[Traffic]) -> String {
 
 /// The policies among it.
 fn policies(traffic: &[Traffic]) -> String {
-    const SHOWN: usize = 3;
-    let mut names: Vec<_> = traffic.iter().filter_map(Traffic::policy).map(|name| format!("{name:?}")).collect();
-    let word = if names.len() == 1 { "policy" } else { "policies" };
-    let more = names.len().saturating_sub(SHOWN);
-    names.truncate(SHOWN);
-    let shown = names.join(", ");
-    if more > 0 { format!("{word} {shown} and {more} more") } else { format!("{word} {shown}") }
+    show::policies(traffic.iter().filter_map(Traffic::policy), 3).unwrap_or_default()
 }
 
 /// A route in the table of a link, by another interface.

@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Finding, files, text};
+use super::Finding;
 use crate::config::{Config, Link};
-use crate::ctl::setup::manifest::Tree;
+use crate::ctl::tree::Tree;
 use crate::model::names::IfName;
 
 const MAIN: &str = "/etc/network/interfaces";
@@ -57,8 +57,8 @@ fn stanzas(file: &str, text: &str) -> Vec<Stanza> {
 
 /// All files of interfaces(5).
 fn texts(tree: &Tree) -> Vec<(String, String)> {
-    let more = files(tree, MORE).into_iter().map(|(name, text)| (format!("{MORE}/{name}"), text));
-    std::iter::once((MAIN.to_owned(), text(tree, MAIN))).chain(more).collect()
+    let more = tree.files(MORE).into_iter().map(|(name, text)| (format!("{MORE}/{name}"), text));
+    std::iter::once((MAIN.to_owned(), tree.text(MAIN))).chain(more).collect()
 }
 
 /// Whether a stanza of any kind is about the interface.

@@ -8,6 +8,7 @@ use super::Finding;
 use crate::config::{Config, Otherwise};
 use crate::ctl::check::uncovered::{Addresses, Gap, uncovered};
 use crate::ctl::lookup::read::Fib;
+use crate::ctl::show;
 use crate::kernel;
 use crate::model::names::{Family, TableId};
 use crate::model::observed::Observed;
@@ -31,7 +32,7 @@ pub(super) fn look(
     fib: &mut Fib,
     mhctl: &str,
 ) -> Result<Vec<Finding>, kernel::Error> {
-    let mut found = broken(config, live, observed, plan, mhctl);
+    let mut found = Vec::from_iter(broken(config, live, observed, plan, mhctl));
     found.extend(without_ipv6_rules(config, observed));
     let links = live.iter().filter_map(|l| Some((&l.link.name, l.local?.get())));
     let addresses: Vec<_> = links.collect();
@@ -50,21 +51,16 @@ pub(super) fn look(
 }
 
 /// Kill switches that lack rules.
-fn broken(config: &Config, live: &[LiveLink<'_>], observed: &Observed, plan: &Plan, mhctl: &str) -> Vec<Finding> {
+fn broken(config: &Config, live: &[LiveLink<'_>], observed: &Observed, plan: &Plan, mhctl: &str) -> Option<Finding> {
     let rules = plan.policy_rules(config, live, observed);
-    let policies = config.policies.iter().zip(rules);
-    let broken: Vec<_> = policies
-        .filter(|(policy, rules)| policy.otherwise == Otherwise::Unreachable && rules.missing > 0)
-        .map(|(policy, _)| format!("{:?}", policy.name))
-        .collect();
-    match &broken[..] {
-        [] => vec![],
-        [first, rest @ ..] => {
-            let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
-            let what = format!("the kill switch of policy {first}{more} does not hold: rules of it are missing");
-            vec![Finding::trouble(what, "its traffic may leave by any line", format!("{mhctl} apply"))]
+    let mut broken = Vec::new();
+    for (policy, rules) in config.policies.iter().zip(rules) {
+        if policy.otherwise == Otherwise::Unreachable && rules.missing > 0 {
+            broken.push(policy.name.as_str());
         }
     }
+    let what = format!("the kill switch of {} does not hold: rules are missing", show::policies(broken, 3)?);
+    Some(Finding::trouble(what, "its traffic may leave by any line", format!("{mhctl} apply")))
 }
 
 /// A kernel that routes IPv6 and has no rules for it (`CONFIG_IPV6_MULTIPLE_TABLES`).

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Finding, ends, files, ifupdown, ini, ini_all, text};
+use super::{Finding, ends, ifupdown, ini, ini_all};
 use crate::config::{Config, Link, NexthopMode};
-use crate::ctl::setup::manifest::Tree;
+use crate::ctl::tree::Tree;
 use crate::model::sh::quoted;
 
 /// Where systemd looks for configuration, the strongest first (systemd.unit(5), networkd.conf(5)).
@@ -15,10 +15,10 @@ const DROP_IN: &str = "/etc/systemd/networkd.conf.d/multihome.conf";
 /// The configuration of networkd, as it is read: of files of one name the strongest only, the main file first.
 fn networkd_conf(tree: &Tree) -> Vec<(String, String)> {
     let mains = SYSTEMD.iter().map(|dir| format!("{dir}/networkd.conf"));
-    let main = mains.filter(|path| tree.has(path)).map(|path| (path.clone(), text(tree, &path))).next();
+    let main = mains.filter(|path| tree.has(path)).map(|path| (path.clone(), tree.text(&path))).next();
     let mut drop_ins = BTreeMap::new();
     for dir in SYSTEMD.iter().rev().map(|dir| format!("{dir}/networkd.conf.d")) {
-        for (name, text) in files(tree, &dir).into_iter().filter(|(name, _)| ends(name, "conf")) {
+        for (name, text) in tree.files(&dir).into_iter().filter(|(name, _)| ends(name, "conf")) {
             drop_ins.insert(name.clone(), (format!("{dir}/{name}"), text));
         }
     }
@@ -39,7 +39,7 @@ pub(super) fn networkd(tree: &Tree, config: &Config) -> Option<Finding> {
     let used = tree.has("/run/systemd/netif/state")
         || ["/etc/systemd/network", "/run/systemd/network"]
             .iter()
-            .any(|dir| files(tree, dir).iter().any(|(name, _)| ends(name, "network")));
+            .any(|dir| tree.files(dir).iter().any(|(name, _)| ends(name, "network")));
     if !used {
         return None;
     }
@@ -98,14 +98,14 @@ impl NetworkManager {
     fn read(tree: &Tree) -> Option<Self> {
         let mut profiles = BTreeMap::new();
         for dir in ["/usr/lib", "/run", "/etc"] {
-            profiles.extend(files(tree, &format!("{dir}/NetworkManager/system-connections")));
+            profiles.extend(tree.files(&format!("{dir}/NetworkManager/system-connections")));
         }
         if !tree.has("/run/NetworkManager") && profiles.is_empty() {
             return None;
         }
-        let etc = files(tree, "/etc/NetworkManager/conf.d");
-        let run = files(tree, "/run/NetworkManager/conf.d");
-        let lib = files(tree, "/usr/lib/NetworkManager/conf.d");
+        let etc = tree.files("/etc/NetworkManager/conf.d");
+        let run = tree.files("/run/NetworkManager/conf.d");
+        let lib = tree.files("/usr/lib/NetworkManager/conf.d");
         let has = |all: &[(String, String)], name: &str| all.iter().any(|(other, _)| other == name);
         let mut conf = String::new();
         for (name, text) in lib.iter().filter(|(name, _)| !has(&run, name) && !has(&etc, name)) {
@@ -114,7 +114,7 @@ impl NetworkManager {
         for (name, text) in run.iter().filter(|(name, _)| !has(&etc, name)) {
             add_conf(&mut conf, name, text);
         }
-        add_conf(&mut conf, "NetworkManager.conf", &text(tree, "/etc/NetworkManager/NetworkManager.conf"));
+        add_conf(&mut conf, "NetworkManager.conf", &tree.text("/etc/NetworkManager/NetworkManager.conf"));
         for (name, text) in &etc {
             add_conf(&mut conf, name, text);
         }

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::Error;
-use super::setup::{self, distribution::Distribution, manifest::Manifest, manifest::Tree};
+use super::setup::{self, distribution::Distribution, manifest::Manifest};
+use super::tree::Tree;
 use crate::cli::Common;
 
 mod firewall;
@@ -18,7 +19,7 @@ mod marks;
 mod network;
 mod nftables;
 mod peers;
-pub(super) mod pppd;
+mod pppd;
 
 /// Options of doctor.
 #[derive(Debug, clap::Args)]
@@ -117,23 +118,6 @@ fn print(findings: &[Finding], troubles: usize, out: &mut impl Write) -> io::Res
         (0, 0) => writeln!(out, "no problem found"),
         (t, n) => writeln!(out, "{}, {}", count(t, "trouble"), count(n, "note")),
     }
-}
-
-/// The files of a directory of the tree, by name; none if it cannot be read.
-fn files(tree: &Tree, dir: &str) -> Vec<(String, String)> {
-    let Ok(entries) = std::fs::read_dir(tree.at(dir)) else { return Vec::new() };
-    let read = |entry: std::fs::DirEntry| {
-        let text = std::fs::read_to_string(entry.path()).ok()?;
-        Some((entry.file_name().to_str()?.to_owned(), text))
-    };
-    let mut all: Vec<_> = entries.flatten().filter_map(read).collect();
-    all.sort();
-    all
-}
-
-/// A file of the tree; empty if it cannot be read.
-fn text(tree: &Tree, path: &str) -> String {
-    std::fs::read_to_string(tree.at(path)).unwrap_or_default()
 }
 
 /// The value of the last `key = value` in a section of an ini-like text.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 
-use super::{Finding, files, kill_switch, text};
+use super::{Finding, kill_switch};
 use crate::cli::Common;
 use crate::config::{Config, Firewall, Link, NexthopMode, Policy};
 use crate::ctl::detours::{self, Detour};
 use crate::ctl::lookup::read::Fib;
 use crate::ctl::lookup::{FibRoute, Names, owner, protocol_name, rule_deletion, rule_text};
-use crate::ctl::setup::manifest::Tree;
+use crate::ctl::tree::Tree;
 use crate::kernel::netlink::constants::{RTPROT_BOOT, RTPROT_STATIC, RTPROT_UNSPEC};
 use crate::kernel::{self, Kernel, Linux, sysctl};
 use crate::model::change::Change;
@@ -324,11 +324,13 @@ pub(super) fn names(tree: &Tree, config: &Config) -> Vec<Finding> {
 fn numbers(tree: &Tree, base: &str) -> BTreeMap<u32, (String, String)> {
     let mut all = BTreeMap::new();
     for dir in ["/usr/share/iproute2", "/etc/iproute2"] {
-        let one = (format!("{dir}/{base}"), text(tree, &format!("{dir}/{base}")));
-        let more = files(tree, &format!("{dir}/{base}.d")).into_iter();
-        let more = more.filter(|(name, _)| super::ends(name, "conf") && name != "multihome.conf");
-        let more = more.map(|(name, text)| (format!("{dir}/{base}.d/{name}"), text));
-        for (file, text) in [one].into_iter().chain(more) {
+        let mut texts = vec![(format!("{dir}/{base}"), tree.text(&format!("{dir}/{base}")))];
+        for (name, text) in tree.files(&format!("{dir}/{base}.d")) {
+            if super::ends(&name, "conf") && name != "multihome.conf" {
+                texts.push((format!("{dir}/{base}.d/{name}"), text));
+            }
+        }
+        for (file, text) in texts {
             for line in text.lines() {
                 let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
                 let number = words.next().and_then(|n| {

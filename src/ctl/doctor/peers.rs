@@ -1,14 +1,14 @@
 //! pppd's peers whose events would be nobody's: they have the interface of a link, and a name that names none.
 
-use super::pppd::{is_example, value, words};
-use super::{Finding, files};
+use super::Finding;
 use crate::config::Config;
-use crate::ctl::setup::manifest::Tree;
+use crate::ctl::pppd::{is_example, value, words};
+use crate::ctl::tree::Tree;
 
 /// Peers that call themselves by a name that the configuration does not know.
 pub(super) fn unknown(tree: &Tree, config: &Config) -> Vec<Finding> {
     let mut found = Vec::new();
-    for (peer, text) in files(tree, "/etc/ppp/peers").into_iter().filter(|(_, text)| !is_example(text)) {
+    for (peer, text) in tree.files("/etc/ppp/peers").into_iter().filter(|(_, text)| !is_example(text)) {
         let words = words(&text);
         let names: Vec<_> = ["ipparam", "linkname"].iter().filter_map(|option| value(&words, option)).collect();
         if names.is_empty() || names.iter().any(|name| config.links.iter().any(|link| link.ipparam == *name)) {

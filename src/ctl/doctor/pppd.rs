@@ -4,76 +4,13 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Finding, Weight, files, text};
+use super::{Finding, Weight};
 use crate::config::{Config, Link};
+use crate::ctl::pppd::{DefaultRoute, is_example, value, words};
 use crate::ctl::setup::distribution::{Distribution, Hook};
-use crate::ctl::setup::manifest::Tree;
 use crate::ctl::setup::wanted::{self, EVENTS};
+use crate::ctl::tree::Tree;
 use crate::model::sh::quoted;
-
-/// The words of an options file as pppd reads them (`getword()`): a comment begins anywhere, and what stands in quotes
-/// is one word. Backslashes are left as they are.
-pub(in crate::ctl) fn words(text: &str) -> Vec<&str> {
-    let mut words = Vec::new();
-    let mut rest = text.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let (word, after) = match first {
-            '#' => ("", rest.find('\n').map_or("", |end| &rest[end..])),
-            '"' | '\'' => {
-                let inside = &rest[1..];
-                inside.split_once(first).unwrap_or((inside, ""))
-            }
-            _ => rest.split_at(rest.find(|c: char| c.is_whitespace() || c == '#').unwrap_or(rest.len())),
-        };
-        if first != '#' {
-            words.push(word);
-        }
-        rest = after.trim_start();
-    }
-    words
-}
-
-/// What pppd does about the default route after some options.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::ctl) enum DefaultRoute {
-    /// Nothing.
-    #[default]
-    None,
-    /// It adds one.
-    Added,
-    /// It ends: `defaultroute` after `nodefaultroute` is an error.
-    Refused,
-}
-
-impl DefaultRoute {
-    /// After the words of /etc/ppp/options and those of a peer. `nodefaultroute` wins over what stands before it.
-    /// `replacedefaultroute` by itself does nothing.
-    pub(in crate::ctl) fn after<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut state = Self::None;
-        let mut forbidden = false;
-        for word in words {
-            match word {
-                "nodefaultroute" | "-defaultroute" => (state, forbidden) = (Self::None, true),
-                "defaultroute" if forbidden => return Self::Refused,
-                "defaultroute" => state = Self::Added,
-                _ => {}
-            }
-        }
-        state
-    }
-}
-
-/// Whether a peer is one of those that Debian's packages install to be filled in: `provider` dials no
-/// number, `dsl-provider` has its user commented out.
-pub(in crate::ctl) fn is_example(text: &str) -> bool {
-    text.contains("********") || text.contains("\n#user myusername@myprovider.net")
-}
-
-/// The word after `option`, of the last time that it is given.
-pub(in crate::ctl) fn value<'a>(words: &[&'a str], option: &str) -> Option<&'a str> {
-    let at = words.iter().rposition(|word| *word == option)?;
-    words.get(at + 1).copied()
-}
 
 /// The link that a peer is, by what tells its hooks so: as an event is recognised.
 fn link_of<'a>(words: &[&str], config: &'a Config) -> Option<&'a Link> {
@@ -97,16 +34,22 @@ fn without_default(path: &str) -> String {
 pub(super) fn options(tree: &Tree, config: &Config) -> Vec<Finding> {
     const OPTIONS: &str = "/etc/ppp/options";
     let mut found = Vec::new();
-    let general = text(tree, OPTIONS);
-    let general = words(&general);
-    let more = files(tree, "/etc/ppp").into_iter();
-    let more =
-        more.filter(|(name, _)| name.starts_with("options.")).map(|(name, text)| (format!("/etc/ppp/{name}"), text));
-    let peers = files(tree, "/etc/ppp/peers").into_iter().map(|(name, text)| (format!("/etc/ppp/peers/{name}"), text));
-    let peers = peers.filter(|(_, text)| !is_example(text));
+    let general_text = tree.text(OPTIONS);
+    let general = words(&general_text);
+    let mut texts = Vec::new();
+    for (name, text) in tree.files("/etc/ppp") {
+        if name.starts_with("options.") {
+            texts.push((format!("/etc/ppp/{name}"), text));
+        }
+    }
+    for (name, text) in tree.files("/etc/ppp/peers") {
+        if !is_example(&text) {
+            texts.push((format!("/etc/ppp/peers/{name}"), text));
+        }
+    }
     // Links whose own peer says something else than the general options.
     let mut excepted = 0;
-    for (path, text) in more.chain(peers) {
+    for (path, text) in texts {
         let words = words(&text);
         let link = link_of(&words, config);
         let own = DefaultRoute::after(words.iter().copied());
@@ -172,8 +115,7 @@ pub(super) fn hooks(tree: &Tree, distribution: Distribution, mhctl: &str) -> Vec
         candidates.extend(others.into_iter().map(|name| format!("{dir}/{name}")).filter(|other| *other != path));
         let ours: Vec<_> = candidates.iter().filter(|path| runs(tree, path, program)).collect();
         let run = ours.iter().filter(|path| !is_passed_over(path, distribution));
-        let faults = run.map(|path| fault(tree, path, program, hook, mhctl));
-        let faults: Vec<_> = faults.collect();
+        let faults: Vec<_> = run.map(|path| fault(tree, path, program, hook, mhctl)).collect();
         let no_way =
             if has_dir { format!("nothing in {dir} leads to it") } else { format!("{path} does not lead to it") };
         if ours.is_empty() && v6 {

@@ -137,21 +137,24 @@ impl Report {
             1 => write!(out, "  sticky   1 connection:"),
             n => write!(out, "  sticky   {n} connections:"),
         };
-        let counts = [
+        let mut counts = Vec::new();
+        for (n, what) in [
             (broken, "broke"),
             (moved, "moved"),
             (back, "back"),
             (silent, if *missed { "silent since or not seen" } else { "silent since" }),
-        ];
-        let counts: Vec<_> = counts
-            .iter()
-            .filter(|(n, _)| **n > 0)
-            .map(|(n, what)| if sticky == *n { format!(" {what}") } else { format!(" {n} {what}") })
-            .collect();
+        ] {
+            match *n {
+                0 => {}
+                n if n == *sticky => counts.push(format!(" {what}")),
+                n => counts.push(format!(" {n} {what}")),
+            }
+        }
         if !counts.is_empty() {
             let _ = writeln!(out, "{}", counts.join(","));
         }
-        let row = |Listed { fate, by, proto, from, to }: &Listed| {
+        let mut rows = Vec::new();
+        for Listed { fate, by, proto, from, to } in listed {
             let (fate, tone) = match (*fate, by) {
                 ("broken", Some(by)) => (format!("broke by {by}"), Some(Tone::Bad)),
                 ("broken", None) => ("broke".to_owned(), Some(Tone::Bad)),
@@ -159,9 +162,8 @@ impl Report {
                 ("back", _) => (format!("back by {}", self.link), Some(Tone::Odd)),
                 (fate, _) => (fate.to_owned(), None),
             };
-            vec![(fate, tone), (format!("{proto} {from} to {to}"), None)]
-        };
-        let rows: Vec<_> = listed.iter().map(row).collect();
+            rows.push(vec![(fate, tone), (format!("{proto} {from} to {to}"), None)]);
+        }
         for line in table(&rows, &[Align::Left, Align::Left], screen) {
             let _ = writeln!(out, "           {line}");
         }

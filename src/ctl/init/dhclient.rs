@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::ctl::setup::manifest::Tree;
+use crate::ctl::tree::Tree;
 use crate::model::names::{HostAddr, IfName};
 
 /// Where Debian's ifupdown has them.

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::dhclient;
-use crate::ctl::doctor::pppd;
 use crate::ctl::lookup::FibRoute;
+use crate::ctl::pppd;
 use crate::ctl::sessions::{Session, sessions};
-use crate::ctl::setup::manifest::Tree;
 use crate::ctl::setup::openvpn;
+use crate::ctl::tree::Tree;
 use crate::ctl::{Error, take_up};
 use crate::kernel::netlink::constants::RTPROT_DHCP;
 use crate::kernel::{Kernel, Linux};

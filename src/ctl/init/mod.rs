@@ -12,7 +12,7 @@ use thiserror::Error;
 use self::look::Found;
 use super::Error as CtlError;
 use super::setup;
-use super::setup::manifest::Tree;
+use super::tree::Tree;
 use crate::cli::Common;
 use crate::config;
 use crate::model::names::LinkName;

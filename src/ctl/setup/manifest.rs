@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::distribution::Distribution;
+use crate::ctl::tree::Tree;
 
 /// Where it is written down.
 pub const PATH: &str = "/var/lib/multihome/setup.toml";
@@ -45,28 +46,7 @@ pub struct Manifest {
     pub made: BTreeMap<String, Content>,
 }
 
-/// A file tree: `/`, or a scratch one.
-#[derive(Debug, Clone)]
-pub struct Tree {
-    root: PathBuf,
-}
-
 impl Tree {
-    /// The tree at `root`.
-    pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
-    }
-
-    /// Where `path` of the system is.
-    pub fn at(&self, path: &str) -> PathBuf {
-        self.root.join(path.trim_start_matches('/'))
-    }
-
-    /// Whether there is something at `path`, be it a link to nowhere.
-    pub fn has(&self, path: &str) -> bool {
-        self.at(path).symlink_metadata().is_ok()
-    }
-
     /// What is at `path`; `Ok(None)`: nothing, or nothing that we could have made.
     pub fn content(&self, path: &str) -> Result<Option<Content>, Error> {
         let at = self.at(path);

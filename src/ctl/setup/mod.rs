@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::Error as CtlError;
 use crate::cli::Common;
 use crate::config::{self, Config};
+use crate::ctl::tree::Tree;
 
 pub mod distribution;
 mod lines;
@@ -21,7 +22,7 @@ mod steps;
 pub(super) mod wanted;
 
 use distribution::Distribution;
-use manifest::{Item, Manifest, Tree};
+use manifest::{Item, Manifest};
 use steps::{Step, carry_out, steps};
 
 /// There where the executables are a Debian package's, and with them hooks and units: `make install` has no such file.

@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use super::manifest::{Content, Item, Tree};
+use super::manifest::{Content, Item};
+use crate::ctl::tree::Tree;
 
 /// The drop-in.
 pub(super) const PATH: &str = "/etc/systemd/networkd.conf.d/multihome.conf";

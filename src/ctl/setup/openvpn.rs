@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::has_tunnels;
-use super::manifest::Tree;
 use crate::config::Config;
+use crate::ctl::tree::Tree;
 
 /// Where distributions keep them.
 const DIRECTORIES: [&str; 3] = ["/etc/openvpn", "/etc/openvpn/client", "/etc/openvpn/server"];

@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 
 use super::Error;
-use super::manifest::{self, Content, Item, Manifest, Tree};
+use super::manifest::{self, Content, Item, Manifest};
 use super::wanted;
+use crate::ctl::tree::Tree;
 
 /// What is to be done with one path.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,9 +4,10 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::distribution::{Distribution, Hook};
-use super::manifest::{Content, Item, Tree};
+use super::manifest::{Content, Item};
 use super::networkd;
 use crate::config::Config;
+use crate::ctl::tree::Tree;
 
 const TABLES: &str = "/etc/iproute2/rt_tables.d/multihome.conf";
 /// Name of our protocol.

@@ -30,8 +30,8 @@ struct Rates {
 
 impl Rates {
     fn add_to(&mut self, facts: &mut Facts, now: Instant) {
-        let counted = facts.links.iter().filter_map(|l| Some((l.index?, (l.received_bytes?, l.sent_bytes?))));
-        let counted: Counted = counted.collect();
+        let counts = facts.links.iter().filter_map(|l| Some((l.index?, (l.received_bytes?, l.sent_bytes?))));
+        let counted: Counted = counts.collect();
         let elapsed = self.last.as_ref().map(|(then, _)| (now - *then).as_secs_f64());
         if elapsed.is_none_or(|elapsed| elapsed >= 0.9) {
             if let (Some((_, before)), Some(elapsed)) = (&self.last, elapsed) {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use super::Error;
 use super::sessions::{Session, sessions};
-use super::setup::manifest::Tree;
+use super::tree::Tree;
 use crate::config::{Config, Link};
 use crate::ctl::lookup::FibRoute;
 use crate::ctl::lookup::read::Fib;

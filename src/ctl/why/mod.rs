@@ -293,8 +293,8 @@ fn towards(to: Ipv4Addr, fib: &mut Fib) -> Result<Option<(u32, String)>, kernel:
 
 /// Names of tables: the kernel's, and those of the links.
 fn tables(config: Option<&Config>) -> Names {
-    let kernel = [(TableId::DEFAULT, "default"), (TableId::MAIN, "main"), (TableId::LOCAL, "local")];
-    let kernel = kernel.map(|(table, name)| (table, name.to_owned()));
-    let links = config.into_iter().flat_map(|c| &c.links).map(|l| (l.table, l.name.to_string()));
-    links.chain(kernel).collect()
+    let kernels = [(TableId::DEFAULT, "default"), (TableId::MAIN, "main"), (TableId::LOCAL, "local")];
+    let mut names = Names::from(kernels.map(|(table, name)| (table, name.to_owned())));
+    names.extend(config.into_iter().flat_map(|c| &c.links).map(|l| (l.table, l.name.to_string())));
+    names
 }

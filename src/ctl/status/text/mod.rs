@@ -62,9 +62,9 @@ fn links(links: &[LinkFacts], screen: Screen) -> Vec<String> {
         columns.push(right("OUT NOW", 2, |l| plain(l.sent_bytes_per_second.map(rate))));
     }
     loop {
-        let heading = columns.iter().map(|column| (column.title.to_owned(), Some(Tone::Faint))).collect();
-        let rows = links.iter().map(|link| columns.iter().map(|column| (column.cell)(link)).collect());
-        let rows: Vec<Vec<Cell>> = std::iter::once(heading).chain(rows).collect();
+        let heading = columns.iter().map(|column| (column.title.to_owned(), Some(Tone::Faint)));
+        let mut rows = vec![heading.collect::<Vec<Cell>>()];
+        rows.extend(links.iter().map(|link| columns.iter().map(|column| (column.cell)(link)).collect()));
         let align: Vec<_> = columns.iter().map(|column| column.align).collect();
         let bare = Screen { colour: false, ..screen };
         let wide = table(&rows, &align, bare).iter().map(|line| line.chars().count()).max().unwrap_or(0);
@@ -150,8 +150,11 @@ fn default_routes(out: &mut String, routes: &[DefaultFacts], screen: Screen) {
 fn policies(out: &mut String, policies: &[PolicyFacts], screen: Screen) {
     // Something of each name stays, and of where it leads.
     let both = screen.width.map_or(usize::MAX, |all| all.saturating_sub(INDENT + 2).max(40));
-    let led = policies.iter().map(lead).map(|(text, tone)| (shortened(&text, both - 20), tone));
-    let led: Vec<_> = led.collect();
+    let mut led = Vec::with_capacity(policies.len());
+    for policy in policies {
+        let (text, tone) = lead(policy);
+        led.push((shortened(&text, both - 20), tone));
+    }
     let room = both - led.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0);
     let rows: Vec<Vec<Cell>> =
         policies.iter().zip(led).map(|(policy, led)| vec![(shortened(&policy.name, room), None), led]).collect();
