@@ -41,15 +41,6 @@ impl Backend {
             _ => harmed[2],
         }
     }
-
-    /// Tables of nft(8) that hold rules of ours.
-    fn our_tables(self) -> &'static [&'static str] {
-        match (self.firewall, self.variant) {
-            ("auto", _) => &["inet multihome"],
-            (_, "nft") => &["ip mangle", "ip nat"],
-            _ => &[],
-        }
-    }
 }
 
 /// A server with two lines and a LAN. We translate what leaves by the first line; the second is up to the others.
@@ -108,10 +99,10 @@ impl Scene {
 
     /// Afterwards ours are whole, and theirs as they were.
     fn mended_by(&self, what: &str, command: &mut Command) {
-        let theirs = theirs(self.backend);
+        let theirs = theirs();
         ok(command);
         self.is_harmed(what, NONE);
-        assert_eq!(theirs, self::theirs(self.backend), "{what}");
+        assert_eq!(theirs, self::theirs(), "{what}");
         let plan = ok(self.server.bare(CTL).arg("plan")).stdout;
         assert_eq!(String::from_utf8(plan).unwrap(), "# nothing to change\n", "{what}");
     }
@@ -150,10 +141,10 @@ impl Scene {
 
     /// We go: nothing of ours stays, and everything of theirs.
     fn leave(self) {
-        let before = theirs(self.backend);
+        let before = theirs();
         ok(self.server.bare(CTL).arg("flush"));
         assert_eq!(ours(), [""; 0]);
-        assert_eq!(theirs(self.backend), before);
+        assert_eq!(theirs(), before);
     }
 }
 
@@ -196,11 +187,12 @@ fn of_table<'a>(all: &'a [String], table: &str) -> Vec<&'a String> {
     all.iter().filter(|line| line.starts_with(table)).collect()
 }
 
-/// Everything else, with the handles that rules get anew when they are loaded anew.
-fn theirs(backend: Backend) -> Vec<String> {
+/// Everything else, with the handles that rules get anew when they are loaded anew. What iptables-nft has in tables
+/// that are ours as well is as iptables shows it.
+fn theirs() -> Vec<String> {
     let mut all = Vec::new();
     for table in sh("nft list tables").lines().map(|line| &line["table ".len()..]) {
-        if !backend.our_tables().contains(&table) {
+        if !["inet multihome", "ip mangle", "ip nat"].contains(&table) {
             all.extend(sh(&format!("nft -a -s list table {table} 2>/dev/null")).lines().map(str::to_owned));
         }
     }
@@ -265,8 +257,13 @@ fn firewalld(scene: &Scene, backend: &str, harmed: Harmed) {
     let firewalld = Firewalld::start();
     scene.is_harmed("the start of firewalld", harmed);
     scene.mended_by("the start of firewalld", &mut scene.server.hook(UP, ISP1));
-    let mut connections = scene.connect(&scene.internet.lan);
+    // It marks what comes from the LAN, for purposes of its own: the whole mark, behind iptables' tables if in nftables.
+    if backend == "iptables" || scene.backend.firewall == "auto" {
+        sh("firewall-cmd --permanent --zone=trusted \\
+            --add-rich-rule='rule family=ipv4 source address=192.168.2.0/24 mark set=0x100'");
+    }
     scene.they("firewall-cmd --reload", harmed);
+    let mut connections = scene.connect(&scene.internet.lan);
     scene.stick(&mut connections);
     firewalld.stop();
     scene.is_harmed("the end of firewalld", harmed);
@@ -301,7 +298,8 @@ fn a_configuration_of_nftables_that_begins_with_flush_ruleset() {
         // As administrators save what they have.
         let flush = "#!/usr/sbin/nft -f\nflush ruleset\n";
         fs::write("/etc/nftables.conf", flush.to_owned() + &sh("nft -s list ruleset")).unwrap();
-        scene.they("nft -f /etc/nftables.conf", NONE);
+        // Which does not hold what is special to iptables.
+        scene.they("nft -f /etc/nftables.conf", ["", "mangle nat", ""]);
         scene.leave();
     });
 }
@@ -318,6 +316,25 @@ fn rules_of_iptables_that_are_restored() {
         scene.they("iptables-save > /run/rules.v4; iptables-restore < /run/rules.v4", NONE);
         scene.leave();
     });
+}
+
+/// The machine has gone over from iptables to nftables, and its saved rules have not.
+#[test]
+fn rules_that_were_saved_while_iptables_held_ours() {
+    for before in [BACKENDS[2], BACKENDS[3]] {
+        apart(move || {
+            let mut scene = Scene::new(before);
+            sh(&format!("iptables-restore --noflush < {}", file("rules.v4")));
+            let mut connections = scene.connect(&scene.internet.lan);
+            sh("iptables-save > /run/rules.v4");
+            scene.backend = Backend { firewall: "auto", ..before };
+            scene.stick(&mut connections);
+            scene.ours = ours();
+            scene.they("iptables-restore < /run/rules.v4", ["mangle nat", "", ""]);
+            scene.stick(&mut connections);
+            scene.leave();
+        });
+    }
 }
 
 #[test]
