@@ -6,6 +6,7 @@ mod before;
 #[allow(clippy::cast_precision_loss)]
 mod bench;
 mod carrier;
+mod coexistence;
 mod confined;
 mod conntrack;
 mod crash;

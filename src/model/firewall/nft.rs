@@ -61,17 +61,17 @@ impl Hook {
 }
 
 impl ChainName {
-    /// Where the kernel calls it; `None`: only other chains of ours lead to it. Marks of the administrator come before
-    /// ours, at `mangle` (-150), and so does source NAT, at `srcnat` (100).
+    /// Where the kernel calls it; `None`: only other chains of ours lead to it. Marks of others come before ours, at
+    /// `mangle` (-150) or behind it (firewalld's: -140), and so does their source NAT, at `srcnat` (100).
     pub fn base(&self) -> Option<Base> {
-        const BEHIND_MANGLE: i32 = -149;
+        const BEFORE_DSTNAT: i32 = -101;
         const BEHIND_SRCNAT: i32 = 101;
         let (kind, hook, priority) = match self {
-            Self::Prerouting => (Kind::Filter, Hook::Prerouting, BEHIND_MANGLE),
-            Self::Input => (Kind::Filter, Hook::Input, BEHIND_MANGLE),
-            Self::Forward => (Kind::Filter, Hook::Forward, BEHIND_MANGLE),
-            Self::Output => (Kind::Route, Hook::Output, BEHIND_MANGLE),
-            Self::Postrouting => (Kind::Filter, Hook::Postrouting, BEHIND_MANGLE),
+            Self::Prerouting => (Kind::Filter, Hook::Prerouting, BEFORE_DSTNAT),
+            Self::Input => (Kind::Filter, Hook::Input, BEFORE_DSTNAT),
+            Self::Forward => (Kind::Filter, Hook::Forward, BEFORE_DSTNAT),
+            Self::Output => (Kind::Route, Hook::Output, BEFORE_DSTNAT),
+            Self::Postrouting => (Kind::Filter, Hook::Postrouting, BEFORE_DSTNAT),
             Self::Masquerade => (Kind::Nat, Hook::Postrouting, BEHIND_SRCNAT),
             Self::Arrived | Self::Restore | Self::From(_) => return None,
         };
