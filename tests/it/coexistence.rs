@@ -207,7 +207,11 @@ fn assert_translated_by_line() {
     for entry in tracked.lines() {
         let mark = entry.split_once(" mark=").unwrap().1.split(' ').next().unwrap().parse::<u32>().unwrap();
         let to = |line: Line| entry.contains(&format!(" dst={} ", line.local));
-        assert_eq!((mark & 3, to(ISP1), to(ISP2)), if to(ISP1) { (1, true, false) } else { (2, false, true) }, "{entry}");
+        assert_eq!(
+            (mark & 3, to(ISP1), to(ISP2)),
+            if to(ISP1) { (1, true, false) } else { (2, false, true) },
+            "{entry}"
+        );
     }
 }
 

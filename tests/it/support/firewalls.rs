@@ -83,7 +83,9 @@ pub struct Fail2ban(#[expect(dead_code, reason = "it ends with this")] Daemon);
 impl Fail2ban {
     pub fn start() -> Self {
         let jail = |action| {
-            format!("[{action}]\nenabled = true\nfilter = sshd\nport = 22\nlogpath = /run/auth.log\nbanaction = {action}\n")
+            format!(
+                "[{action}]\nenabled = true\nfilter = sshd\nport = 22\nlogpath = /run/auth.log\nbanaction = {action}\n"
+            )
         };
         let settings = "[DEFAULT]\nbackend = polling\n[Definition]\n[sshd]\nenabled = false\n";
         fs::write("/etc/fail2ban/jail.local", settings.to_owned() + &jail("nftables") + &jail("iptables")).unwrap();

@@ -82,11 +82,6 @@ impl Namespace {
         })
     }
 
-    /// The file that stands for it.
-    pub fn path(&self) -> String {
-        format!("/proc/{}/task/{}/ns/net", nix::unistd::getpid(), self.tid)
-    }
-
     /// Starts `work` in it; it ends with the process, or when it likes.
     pub fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
         let file = self.file.try_clone().unwrap();
