@@ -190,13 +190,20 @@ impl Line {
     /// Somebody pulls the plug; returns when routes by the device know it.
     pub fn lose_carrier(&self) {
         ip(&format!("link set {}-far down", self.device));
-        until("the carrier is lost", || ip(&format!("-4 route show dev {}", self.device)).contains("linkdown"));
+        until("the carrier is lost", || self.is_linkdown());
     }
 
     /// The plug is in again.
     pub fn regain_carrier(&self) {
         ip(&format!("link set {}-far up", self.device));
-        until("the carrier is back", || !ip(&format!("-4 route show dev {}", self.device)).contains("linkdown"));
+        until("the carrier is back", || !self.is_linkdown());
+    }
+
+    /// Whether a next hop by it has lost its carrier. Not by the filter of ip-route(8), which shows a multipath route
+    /// with all of its next hops in Debian 13.
+    fn is_linkdown(&self) -> bool {
+        let device = format!("dev {} ", self.device);
+        ip("-4 route show").lines().any(|hop| hop.contains(&device) && hop.contains("linkdown"))
     }
 
     /// What closing /dev/ppp does.
