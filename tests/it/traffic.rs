@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::support::filter::iptables;
 use crate::support::flow::*;
 use crate::support::internet::*;
 use crate::support::*;
@@ -42,11 +43,6 @@ fn addr(text: &str) -> Ipv4Addr {
 #[allow(clippy::unnecessary_wraps)]
 fn by(line: Line) -> Option<Ipv4Addr> {
     Some(addr(line.local))
-}
-
-fn iptables(args: &str) -> String {
-    let output = ok(Command::new("iptables").args(args.split_whitespace()));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// The address that the server itself would use towards `to`, before any packet and any NAT.

@@ -27,6 +27,7 @@ use nix::sys::signal::Signal;
 use self::disturb::Disturbance;
 use self::foreign::Foreign;
 use self::lines::{LINKS, Lines, Session, config, is_tunnel, normalised, wanted};
+use crate::support::filter::managed;
 use crate::support::random::Random;
 use crate::support::*;
 
@@ -81,7 +82,7 @@ impl Stress {
             running: Vec::new(),
             unheard: [false; LINKS.len()],
             stale: Vec::new(),
-            firewall: ours_of(&foreign::rules()),
+            firewall: managed(),
             history: Vec::new(),
             events: 0,
             failed: 0,
@@ -351,7 +352,7 @@ impl Stress {
         if found != wanted {
             return Err(format!("the kernel holds\n{found:#?}\ninstead of\n{wanted:#?}"));
         }
-        let firewall = ours_of(&foreign::rules());
+        let firewall = managed();
         if firewall != self.firewall {
             return Err(format!("the packet filter holds\n{firewall:#?}\ninstead of\n{:#?}", self.firewall));
         }
@@ -373,11 +374,6 @@ impl Stress {
         }
         self.foreign.check(|line| ["ppp", "tun"].iter().any(|kind| line.contains(&format!(" dev {kind}"))))
     }
-}
-
-/// Rules that are ours or jump to ours.
-fn ours_of(rules: &[String]) -> Vec<String> {
-    rules.iter().filter(|rule| rule.contains("MULTIHOME")).cloned().collect()
 }
 
 /// What a process and its children are doing, as far as the kernel tells it.
