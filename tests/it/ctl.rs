@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::ctl::*;
+use crate::support::filter::{iptables, nft};
 use crate::support::*;
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
@@ -327,7 +328,12 @@ fn an_apply_logs_what_it_mended_and_is_silent_when_there_is_nothing_to_do() {
         log[0].contains("made: ip rule add priority 101 fwmark 0x1/0x1 lookup 1 protocol 77; links up: isp1;"),
         "{log:?}"
     );
-    ok(Command::new("iptables").args(["-t", "mangle", "-F", "MULTIHOME-OUTPUT"]));
+    nft("flush chain inet multihome output");
+    let log = logged(&server, "apply");
+    assert!(log.len() == 1 && log[0].contains("made: our table in nftables; "), "{log:?}");
+    server.configure(&with_settings(ARTICLE, "firewall = \"iptables\""));
+    server.apply();
+    iptables("-t mangle -F MULTIHOME-OUTPUT");
     let log = logged(&server, "apply");
     assert!(log.len() == 1 && log[0].contains("made: our chains in iptables' table mangle; "), "{log:?}");
     ip("rule flush");

@@ -1,16 +1,11 @@
 //! What a hook warns of although all is as configured.
 
-use std::process::Command;
-
+use crate::support::filter::iptables;
 use crate::support::internet::sysctl;
 use crate::support::*;
 
 const LINKS: &str = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\n\
                      [[uplink]]\nname = \"isp2\"\ninterface = \"ppp1\"\n";
-
-fn iptables(args: &str) {
-    ok(Command::new("iptables").args(args.split_whitespace()));
-}
 
 #[test]
 fn a_private_network_whose_source_nobody_rewrites_is_warned_of_and_no_other() {

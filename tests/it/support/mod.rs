@@ -8,6 +8,7 @@ pub mod alternatives;
 pub mod ctl;
 mod device;
 pub mod files;
+pub mod filter;
 pub mod firewalls;
 pub mod flow;
 pub mod host;
