@@ -1,4 +1,5 @@
 //! Debian's other firewalls, on a machine of the test's own: its namespace, and files of which none is the machine's.
+//! And what the kernel then holds, of them and of us.
 
 use std::fs;
 use std::path::Path;
@@ -96,4 +97,45 @@ impl Fail2ban {
         until("fail2ban answers", || succeeds("fail2ban-client status nftables && fail2ban-client status iptables"));
         Self(daemon)
     }
+}
+
+/// The rules and chains of an iptables, each behind the name of its table.
+fn saved(program: &str) -> Vec<String> {
+    let (mut table, mut all) = (String::new(), Vec::new());
+    for line in sh(program).lines() {
+        if let Some(name) = line.strip_prefix('*') {
+            name.clone_into(&mut table);
+        }
+        // A chain stands before the counts of packets that its policy was for.
+        let is_policy = line.contains(" ACCEPT [");
+        match line.strip_prefix(':').map_or(line, |chain| chain.rsplit_once(' ').unwrap().0) {
+            chain if line.starts_with(':') && !is_policy => all.push(format!("{table} chain {chain}")),
+            rule if line.starts_with("-A") => all.push(format!("{table} {rule}")),
+            _ => {}
+        }
+    }
+    all
+}
+
+const SAVES: [&str; 4] = ["iptables-nft-save", "iptables-legacy-save", "ip6tables-nft-save", "ip6tables-legacy-save"];
+
+/// What there is of ours, wherever it is: behind the name of its table.
+pub fn ours() -> Vec<String> {
+    let listed = sh("nft -s list table inet multihome 2>/dev/null || true");
+    let mut all: Vec<_> = listed.lines().map(|line| format!("inet multihome {line}")).collect();
+    all.extend(SAVES.into_iter().flat_map(saved).filter(|line| line.contains("MULTIHOME")));
+    all
+}
+
+/// Everything else, with the handles that rules get anew when they are loaded anew. What iptables-nft has in tables
+/// that are ours as well is as iptables shows it.
+pub fn theirs() -> Vec<String> {
+    let mut all = Vec::new();
+    for table in sh("nft list tables").lines().map(|line| &line["table ".len()..]) {
+        if !["inet multihome", "ip mangle", "ip nat"].contains(&table) {
+            all.extend(sh(&format!("nft -a -s list table {table} 2>/dev/null")).lines().map(str::to_owned));
+        }
+    }
+    all.extend(SAVES.into_iter().flat_map(saved).filter(|line| !line.contains("MULTIHOME")));
+    all
 }
