@@ -52,6 +52,11 @@ pub enum Error {
     Read { what: &'static str, source: socket::Error },
     #[error("`{command}` was refused: {source}{}", if self.is_permission() { "; this needs root, or CAP_NET_ADMIN" } else { "" })]
     Change { command: String, source: socket::Error },
+    /// Only the netlink socket that has made such a table may change it (`NFT_TABLE_F_OWNER`).
+    #[error(
+        "`{command}` was refused: a process that still runs owns this table, which `nft list table inet multihome` names"
+    )]
+    Owned { command: String },
     #[error("cannot {action} {}: {source}", path.display())]
     Sysctl { action: &'static str, path: PathBuf, source: io::Error },
     #[error("firewall: {0}")]
@@ -65,8 +70,13 @@ impl Error {
     pub(crate) fn is_permission(&self) -> bool {
         match self {
             Self::Change { source, .. } | Self::Read { source, .. } => source.is_permission(),
-            Self::Sysctl { .. } | Self::Firewall(_) | Self::Open(_) => false,
+            Self::Owned { .. } | Self::Sysctl { .. } | Self::Firewall(_) | Self::Open(_) => false,
         }
+    }
+
+    /// Whether the kernel may take the same change later.
+    pub(crate) fn is_temporary(&self) -> bool {
+        matches!(self, Self::Change { source, .. } if source.is_retryable())
     }
 }
 

@@ -204,12 +204,13 @@ impl<'a, K: Kernel> Run<'a, K> {
         }
     }
 
-    /// Handles a refusal of our table: it is tried once more, since what it deletes may have gone meanwhile. Then
-    /// iptables gets the rules, unless the configuration asks for nftables.
+    /// Handles a refusal of a transaction: it is tried once more, since what it deletes may have gone meanwhile. Then
+    /// iptables gets the rules of our table, unless the configuration asks for nftables.
     fn refuse_nftables(&mut self, change: Change, error: kernel::Error) {
+        let makes_table = matches!(&change, Change::Nftables(transaction) if transaction.makes_table());
         if !self.failed_once.contains(&change) {
             self.failed_once.push(change);
-        } else if self.config.settings.firewall == Firewall::Auto {
+        } else if makes_table && self.config.settings.firewall == Firewall::Auto && !error.is_temporary() {
             self.refused.without.nftables = true;
             self.outcome.warnings.push(Warning::WithoutNftables(error.to_string()));
         } else {

@@ -44,6 +44,7 @@ mod lock;
 mod logged;
 mod man;
 mod names;
+mod never_both;
 mod newcomer;
 mod nexthop_kernel;
 mod nftables;

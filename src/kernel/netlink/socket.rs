@@ -66,7 +66,7 @@ impl Error {
 
     /// Whether the same request may succeed at the next attempt. ENOBUFS: the socket could not take a message, such as
     /// an answer (`netlink_overrun()`).
-    fn is_retryable(&self) -> bool {
+    pub(crate) fn is_retryable(&self) -> bool {
         let number = match self {
             Self::Refused { source, .. } | Self::Socket(source) => source.raw_os_error(),
             Self::Decode(_) | Self::Interrupted => None,

@@ -27,6 +27,8 @@ pub(crate) fn commit(transaction: &Transaction) -> Result<(), Error> {
     let requests: Vec<_> = transaction.0.iter().map(message::request).collect();
     socket.transaction(&requests).map_err(|(index, source)| {
         let command = index.and_then(|index| transaction.0.get(index)).map(|command| format!("nft {command}"));
-        Error::Change { command: command.unwrap_or_else(|| "nft -f".to_owned()), source }
+        let command = command.unwrap_or_else(|| "nft -f".to_owned());
+        // Without privileges nf_tables could not have been read, and there would be no change.
+        if source.is_permission() { Error::Owned { command } } else { Error::Change { command, source } }
     })
 }
