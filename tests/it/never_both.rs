@@ -1,13 +1,16 @@
 //! Our rules are in nftables or in iptables, never in neither, and after an event never in both: upgrades, the way back,
 //! and kernels that do not take our table.
 
+use std::fs;
 use std::io::Write;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::support::alternatives::use_legacy;
 use crate::support::ctl::*;
+use crate::support::files::own_files;
 use crate::support::filter::*;
 use crate::support::flow::*;
 use crate::support::internet::*;
@@ -133,6 +136,28 @@ fn what_a_legacy_iptables_of_before_has_left_goes_with_the_first_event() {
     server.configure(&with_firewall("auto"));
     ok(&mut server.hook(UP, ISP1));
     assert_eq!((hold(), places()[2]), (NFT, 0));
+}
+
+/// It has no other names, and the machine no other iptables.
+#[test]
+fn what_an_iptables_before_1_8_has_left_goes_with_the_first_event() {
+    own_files();
+    fs::copy("/usr/sbin/xtables-legacy-multi", "/usr/sbin/xtables-multi").unwrap();
+    for name in ["iptables", "iptables-restore", "iptables-save"] {
+        for variant in ["-legacy", "-nft"] {
+            fs::remove_file(format!("/usr/sbin/{}", name.replacen("iptables", &format!("iptables{variant}"), 1)))
+                .unwrap();
+        }
+        fs::remove_file(format!("/usr/sbin/{name}")).unwrap();
+        symlink("xtables-multi", format!("/usr/sbin/{name}")).unwrap();
+    }
+    let server = Server::new(&with_firewall("iptables"));
+    server.up(ISP1);
+    assert!(table().is_empty() && managed().len() > 20, "{:?}", managed());
+    server.configure(&with_firewall("auto"));
+    ok(&mut server.hook(UP, ISP1));
+    assert!(!table().is_empty());
+    assert_eq!(managed(), table());
 }
 
 /// A process that owns a table of the name of ours; it ends with the test.

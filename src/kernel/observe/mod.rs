@@ -76,9 +76,10 @@ pub(crate) fn firewall(wanted: Firewall, leftovers: bool) -> Result<FoundFirewal
     let Some(table) = found.nft.as_ref().filter(|_| wanted != Firewall::Iptables) else {
         return Ok(of_iptables(found));
     };
-    if (table.chains.is_empty() || leftovers) && has_legacy_tables() {
-        found.leftovers.extend(iptables::leftover_of_legacy().ok().flatten());
-    }
+    let is_looked_at = table.chains.is_empty() || leftovers;
+    let legacy = legacy_tables();
+    let is_known = legacy.is_empty() || is_looked_at && iptables::add_legacy(&mut found).is_ok();
+    found.foreign_nat |= !is_known && legacy.contains(&Table::Nat);
     let stays_with_iptables = found.without().nftables && wanted == Firewall::Auto;
     Ok(if stays_with_iptables { of_iptables(found) } else { found })
 }
@@ -94,20 +95,24 @@ fn of_iptables(nft: FoundFirewall) -> FoundFirewall {
         found = FoundFirewall { nft: nft.nft.clone(), ..iptables::save().unwrap_or_default() };
         found.foreign_nat |= nft.foreign_nat;
     }
-    found.leftovers = match usual {
-        Some(Variant::Legacy) if has_chains => vec![Leftover { variant: Variant::Nft, tables: nft.tables }],
-        Some(Variant::Nft) if has_legacy_tables() => {
-            iptables::leftover_of_legacy().ok().flatten().into_iter().collect()
+    found.leftovers = Vec::new();
+    match usual {
+        Some(Variant::Legacy) if has_chains => {
+            found.leftovers.push(Leftover { variant: Variant::Nft, tables: nft.tables });
         }
-        _ => Vec::new(),
-    };
+        Some(Variant::Nft) if !legacy_tables().is_empty() => {
+            // What cannot be read cannot be mended either.
+            let _ = iptables::add_legacy(&mut found);
+        }
+        _ => {}
+    }
     found
 }
 
-/// Whether `ip_tables` has tables that can hold managed chains, without running a program.
-fn has_legacy_tables() -> bool {
+/// Tables of `ip_tables` that can hold managed chains, without running a program.
+fn legacy_tables() -> Vec<Table> {
     let names = fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
-    Table::ALL.iter().any(|table| names.lines().any(|name| name == table.name()))
+    Table::ALL.into_iter().filter(|table| names.lines().any(|name| name == table.name())).collect()
 }
 
 /// `all`: the reverse path filter of `conf.all`.
