@@ -131,12 +131,14 @@ fn dhcp(line: &str, far: &Namespace, subnet: &str) -> Process {
     far.adopt(&format!("{line}-far"));
     far.ip(&format!("addr add {subnet}.1/24 dev {line}-far"));
     far.ip(&format!("link set {line}-far up"));
+    // Not on a thread of that namespace, with which it would die.
     let server = format!(
-        "dnsmasq --keep-in-foreground --port=0 --conf-file=/dev/null --user=root --pid-file= --no-ping \
+        "nsenter --net={} dnsmasq --keep-in-foreground --port=0 --conf-file=/dev/null --user=root --pid-file= --no-ping \
          --dhcp-leasefile=/run/{line}.leases --dhcp-authoritative --interface={line}-far \
-         --dhcp-range={subnet}.50,{subnet}.50,2m --dhcp-option=3,{subnet}.1"
+         --dhcp-range={subnet}.50,{subnet}.50,2m --dhcp-option=3,{subnet}.1",
+        far.path()
     );
-    far.run(|| daemon(&server))
+    daemon(&server)
 }
 
 fn daemon(command: &str) -> Process {
