@@ -1,4 +1,4 @@
-//! `mhctl apply`: reconciles now, at boot, from a timer, or after somebody else has meddled.
+//! `mhctl apply`: reconciles now, at boot, from a timer, or after another program has changed something.
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use super::Error;
 use crate::cli::Common;
 use crate::config::{self, Config, LinkKind, Otherwise};
+use crate::ctl::lookup::observed_next_hops;
 use crate::hook::pass::{self, Pass};
 use crate::kernel::netlink::constants::RTPROT_STATIC;
 use crate::kernel::{self, Kernel, Linux};
@@ -21,9 +22,7 @@ use crate::model::change::Change;
 use crate::model::firewall::Firewall;
 use crate::model::names::{TableId, Weight};
 use crate::model::observed::{Observed, Scope};
-use crate::model::routing::{
-    Action, DefaultRoute, Device, FoundRoute, FoundTarget, NextHop, NexthopKind, Target, WeightedNextHop,
-};
+use crate::model::routing::{Action, DefaultRoute, Device, FoundRoute, NextHop, NexthopKind, Target, WeightedNextHop};
 use crate::model::sh::quoted;
 use crate::reconcile::firewall::removal;
 use crate::reconcile::link_state::{LinkStates, LiveLink};
@@ -99,29 +98,29 @@ fn steps(
     // start. pppd looks at no protocol. It leads by a device of ours, so that the next apply with that link up replaces
     // it in place.
     let plain = plain.map(|route| Step { change: Change::Route(route), protocol: RTPROT_STATIC });
-    let mut steps: Vec<_> = plain.into_iter().collect();
-    let mut add = |change| steps.push(Step { change, protocol: ours });
+    let mut changes = Vec::new();
     // Backwards: a policy goes before the rule that keeps it from what main knows better.
     let mut rules: Vec<_> = observed.rules.iter().filter(|f| f.protocol == ours).map(|f| f.rule.clone()).collect();
     rules.sort_by_key(|rule| (!matches!(rule.action, Action::Unreachable), Reverse(rule.priority)));
     for rule in rules {
-        add(Change::DeleteRule(rule));
+        changes.push(Change::DeleteRule(rule));
     }
     let routes = observed.routes.iter().filter(|f| f.protocol == ours && !replaced.is_some_and(|r| ptr::eq(r, *f)));
     for route in routes {
-        add(Change::DeleteRoute(route.clone()));
+        changes.push(Change::DeleteRoute(route.clone()));
     }
     let mut nexthops: Vec<_> = observed.nexthops.iter().flatten().filter(|(_, n)| n.protocol == ours).collect();
     nexthops.sort_by_key(|(_, n)| !matches!(n.kind, NexthopKind::Group(_)));
     for (id, _) in nexthops {
-        add(Change::DeleteNexthop(*id));
+        changes.push(Change::DeleteNexthop(*id));
     }
     for device in grouped {
-        add(Change::DeviceGroup { device: device.clone(), group: 0 });
+        changes.push(Change::DeviceGroup { device: device.clone(), group: 0 });
     }
     // Last: what else is ours goes even where iptables fails.
-    removal(&observed.firewall).into_iter().for_each(add);
-    Ok(steps)
+    changes.extend(removal(&observed.firewall));
+    let changes = changes.into_iter().map(|change| Step { change, protocol: ours });
+    Ok(plain.into_iter().chain(changes).collect())
 }
 
 /// What hosts of a LAN lose with our rules; `None`: others translate their addresses, or nobody ever did. Pure.
@@ -182,8 +181,8 @@ fn remaining_default(config: &Config, live: &[LiveLink<'_>], before: &Observed, 
     let mut ways = Vec::new();
     for device in devices {
         let link = live.iter().find(|l| l.next_hop.device.index == device).map(|l| l.link.name.to_string());
-        let known = || before.interfaces.values().find(|interface| interface.device.index == device);
-        ways.extend(link.or_else(|| known().map(|interface| interface.device.name.to_string())));
+        let known = before.interfaces.values().find(|interface| interface.device.index == device);
+        ways.extend(link.or_else(|| Some(known?.device.name.to_string())));
     }
     if ways.is_empty() { "whatever default route there is".to_owned() } else { ways.join(", ") }
 }
@@ -217,28 +216,14 @@ fn plain_default(
     ranked.sort_by_key(|(rank, _)| *rank);
     // Where our own default leads by something that is no live link any more, that is better than nothing.
     let standing = observed.routes.iter().filter(|f| f.table == TableId::MAIN && f.protocol == ours);
-    let legs = ranked.into_iter().map(|(_, leg)| leg).chain(standing.clone().flat_map(|f| legs(f, observed)));
-    match legs.into_iter().find(|leg| !refused.contains(leg)) {
+    let old = standing.clone().flat_map(|f| observed_next_hops(&f.target, observed)).map(|(leg, _)| leg);
+    match ranked.into_iter().map(|(_, leg)| leg).chain(old).find(|leg| !refused.contains(leg)) {
         Some(leg) => {
             let leg = WeightedNextHop { next_hop: leg.clone(), weight: Weight::default() };
             Ok(Some(DefaultRoute { table: TableId::MAIN, metric, target: Target::NextHops(vec![leg]) }))
         }
         None if standing.count() > 0 => Err(CutOff),
         None => Ok(None),
-    }
-}
-
-/// Where a route leads, as far as it is by devices that we know.
-fn legs<'a>(route: &'a FoundRoute, observed: &'a Observed) -> Vec<&'a NextHop> {
-    let kind = |id: &u32| observed.nexthops.as_ref().and_then(|all| all.get(id)).map(|n| &n.kind);
-    let single = |id: &u32| if let Some(NexthopKind::Single(leg)) = kind(id) { Some(leg) } else { None };
-    match &route.target {
-        FoundTarget::NextHops(legs) => legs.iter().map(|leg| &leg.next_hop).collect(),
-        FoundTarget::Nexthop { id, .. } => match kind(id) {
-            Some(NexthopKind::Group(members)) => members.iter().filter_map(|m| single(&m.id)).collect(),
-            _ => single(id).into_iter().collect(),
-        },
-        FoundTarget::Other { .. } => vec![],
     }
 }
 

@@ -17,6 +17,7 @@ mod apply;
 mod counters;
 pub mod lookup;
 pub mod monitor;
+mod overlap;
 pub mod probe;
 mod program;
 
@@ -41,7 +42,7 @@ pub use program::{Mhctl, all};
 /// A command of mhctl.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Show what is up, where traffic goes, and what is not as it should be
+    /// Show what is up, where traffic goes, and what is wrong
     Status(status::Args),
     /// Check the configuration, and show which numbers come out of it
     Check(check::Args),
@@ -49,7 +50,7 @@ pub enum Command {
     Plan(plan::Args),
     /// Bring the kernel to what the configuration wants, now
     Apply(apply::Args),
-    /// Find what would bite, and the command that mends it
+    /// Find problems, and the command that fixes each
     Doctor(doctor::Args),
     /// Write a configuration from what this system has
     Init(init::Args),
@@ -66,7 +67,7 @@ pub enum Command {
     /// Print the names of the links, one a line: for shell completions
     #[command(hide = true)]
     LinkNames,
-    /// Rehearse a failover: take a link out of use for a while
+    /// Test a failover: drain a link for a while
     Drill(drill::Args),
     /// See it work in a throwaway network namespace; nothing else is touched
     Demo(demo::Args),
@@ -115,7 +116,7 @@ pub enum Error {
     )]
     CutOff,
     /// A flush in the midst of a drill, which puts its link back.
-    #[error("a drill keeps {link} out of use, and at its end everything would come back: end it first (kill {pid})")]
+    #[error("a drill drains {link}, and at its end everything would come back: end it first (kill {pid})")]
     Drilled {
         /// The link.
         link: LinkName,

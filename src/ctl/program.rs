@@ -16,7 +16,7 @@ mhctl status       # what is up, and where does traffic go?
 mhctl why 8.8.8.8  # which way does a connection take?
 mhctl plan         # what would be changed now
 mhctl apply        # change it
-mhctl doctor       # what would bite?
+mhctl doctor       # what is wrong?
 mhctl demo         # see it work, in a throwaway network namespace
 What has happened is in the log:
   journalctl -t mhctl -t mh-ip-up -t mh-ip-down -t mh-vpn-up")]

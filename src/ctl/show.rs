@@ -36,15 +36,14 @@ impl Screen {
     pub(super) fn stdout() -> Self {
         let terminal = io::stdout().is_terminal();
         // no-color.org: whatever its value, if it has one.
-        let refused = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let size = if terminal { terminal_size::terminal_size_of(io::stdout()) } else { None };
-        // A serial console says 0.
-        let known = |n: u16| Some(usize::from(n)).filter(|n| *n > 0);
         Self {
-            colour: terminal && !dumb && !refused("NO_COLOR"),
-            width: size.and_then(|(width, _)| known(width.0)),
-            height: size.and_then(|(_, height)| known(height.0)),
+            colour: terminal && !dumb && !refused,
+            // A serial console says 0.
+            width: size.map(|(width, _)| width.0.into()).filter(|width| *width > 0),
+            height: size.map(|(_, height)| height.0.into()).filter(|height| *height > 0),
         }
     }
 
@@ -73,19 +72,22 @@ pub(super) enum Align {
 
 /// Rows as lines with columns as wide as their widest cell; the first row is the heading.
 pub(super) fn table(rows: &[Vec<(String, Option<Tone>)>], align: &[Align], screen: Screen) -> Vec<String> {
-    let wide = |text: &str| text.chars().count();
-    let widths: Vec<_> = (0..align.len())
-        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|(text, _)| wide(text)).max().unwrap_or(0))
-        .collect();
-    let line = |row: &Vec<(String, Option<Tone>)>| {
+    let mut widths = vec![0; align.len()];
+    for row in rows {
+        for ((text, _), width) in row.iter().zip(&mut widths) {
+            *width = text.chars().count().max(*width);
+        }
+    }
+    let mut lines = Vec::with_capacity(rows.len());
+    for row in rows {
         let cells = row.iter().zip(align).zip(&widths).map(|(((text, tone), align), width)| {
-            let room = " ".repeat(width - wide(text));
+            let room = " ".repeat(width - text.chars().count());
             let text = tone.map_or_else(|| text.clone(), |tone| screen.paint(tone, text));
             if *align == Align::Left { text + &room } else { room + &text }
         });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect()
+        lines.push(cells.collect::<Vec<_>>().join("  ").trim_end().to_owned());
+    }
+    lines
 }
 
 /// Three digits and a unit in steps of 1000.

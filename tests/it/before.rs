@@ -48,7 +48,7 @@ fn is_told(server: &Server, rule: &str, taken: &str) {
     let found = findings(server);
     let [[weight, what, mend]] = &found[..] else { panic!("{rule}: {found:#?}") };
     assert_eq!(weight, "trouble", "{rule}");
-    assert!(what.contains("which is not ours, ") && what.contains(" of policy \"k\""), "{what}");
+    assert!(what.contains("which is foreign, ") && what.contains(" of policy \"k\""), "{what}");
     assert!(what.ends_with(taken), "{what}");
     // What no packet shows is nothing for status to tell of.
     let is_certain = !taken.contains("may not hold");
@@ -156,7 +156,7 @@ fn a_rule_of_ipv6_before_a_kill_switch_is_told_of() {
     assert_eq!(weight, "trouble");
     assert_eq!(
         what,
-        "IPv6 rule 50: lookup 254, which is not ours, stands before the kill switch of policy \"k\": what both select is \
+        "IPv6 rule 50: lookup 254, which is foreign, stands before the kill switch of policy \"k\": what both select is \
          not refused"
     );
     assert_eq!(detours(&server).concat()[0], *what);

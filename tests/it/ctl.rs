@@ -36,7 +36,7 @@ fn status_tells_what_the_kernel_holds_and_needs_no_privileges() {
     assert_eq!(status["policies"][2]["link"], "isp2");
 
     let text = String::from_utf8(ok(&mut unprivileged(&server, &ctl(&server, "status"))).stdout).unwrap();
-    assert!(text.contains("isp1 80 %, isp2 20 %") && text.contains("as it should be"), "{text}");
+    assert!(text.contains("isp1 80 %, isp2 20 %") && text.contains("in sync"), "{text}");
     assert!(!text.contains('\x1b'), "colour where there is no terminal: {text:?}");
 }
 
@@ -88,7 +88,7 @@ fn what_somebody_else_took_away_is_seen_and_mended() {
     assert_eq!(status["kernel"]["as_wanted"], false);
     let command = "ip rule add priority 101 fwmark 0x1/0x1 lookup 1 protocol 77";
     assert_eq!(status["kernel"]["changes"][0], command);
-    assert!(said(&server, "status").contains("1 change is due: `mhctl plan` shows, `mhctl apply` makes"));
+    assert!(said(&server, "status").contains("1 change is pending: `mhctl plan` shows, `mhctl apply` makes"));
     assert_eq!(json(&server, "plan --json")["changes"][0]["command"], command);
     let applied = json(&server, "apply --json");
     assert_eq!(applied["changes"][0]["command"], command);

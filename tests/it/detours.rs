@@ -31,7 +31,7 @@ fn detours(server: &Server) -> Vec<(String, String)> {
     if !all.is_empty() {
         assert_eq!(status["kernel"]["as_wanted"], false, "{status}");
         let shown = said(server, "status");
-        assert!(!shown.contains("as it should be") && shown.contains("\nProblem "), "{shown}");
+        assert!(!shown.contains("in sync") && shown.contains("\nProblem "), "{shown}");
         let doctor = ctl_json(server, "doctor");
         for (what, _) in &all {
             let findings = doctor["findings"].as_array().unwrap();
@@ -76,7 +76,7 @@ fn halves_of_the_internet_in_main_are_told_of_as_one_takeover() {
     ip("route del 128.0.0.0/1");
     told(
         &server,
-        &["route 0.0.0.0/1 of table 254, which is not ours, takes traffic to the Internet", "by tun9"],
+        &["route 0.0.0.0/1 of table 254, which is foreign, takes traffic to the Internet", "by tun9"],
         "ip route del 0.0.0.0/1 table 254 metric 0 dev tun9 protocol 3",
     );
     well(&server, "afterwards");
@@ -90,7 +90,7 @@ fn a_rule_before_ours_is_told_of() {
     // The table says nothing by itself.
     told(
         &server,
-        &["rule 50: lookup 52, which is not ours, takes traffic to the Internet, and that of policies", "by tun9"],
+        &["rule 50: lookup 52, which is foreign, takes traffic to the Internet, and that of policies", "by tun9"],
         "ip rule del priority 50 lookup 52",
     );
     ip("rule add priority 50 lookup 52");
@@ -102,7 +102,7 @@ fn a_rule_before_ours_is_told_of() {
     ip("rule add priority 50 lookup 77");
     told(
         &server,
-        &["rule 50: lookup 77, which is not ours, takes traffic to the Internet, and that of policies", "by tun9"],
+        &["rule 50: lookup 77, which is foreign, takes traffic to the Internet, and that of policies", "by tun9"],
         "ip rule del priority 50 lookup 77",
     );
     // wg-quick's stands behind ours: policies go on.

@@ -155,7 +155,8 @@ fn an_event_without_a_name_takes_no_place_of_a_link_that_is_up_by_its_name() {
     caller.create();
     let before = state(&server);
     let said = told(&server, UP, caller);
-    let warned = "WARN ppp0 says no name, and isp1 is up on ppp2 by its name (process 1001): nothing is done;";
+    let warned =
+        "WARN the caller of ppp0 says no name, and isp1 is up on ppp2 by its name (process 1001): nothing is done;";
     assert!(said.contains(warned), "{said}");
     assert_eq!(state(&server), before);
     told(&server, DOWN, caller);

@@ -12,7 +12,7 @@ fn a_system_that_is_right_is_left_in_peace() {
     let host = Host::new(ARTICLE);
     assert_eq!(host.findings(), []);
     let output = host.doctor(&[]);
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "nothing found that would bite\n");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "no problem found\n");
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn forwarding_that_is_off_or_untranslated_is_found() {
     fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
     host.finds("trouble", "policy \"guests\" is about forwarded traffic, and nothing is forwarded");
     host.server.configure(ARTICLE);
-    host.finds("trouble", "1 change is due: ip rule del priority 207 iif lan lookup 2 protocol 77");
+    host.finds("trouble", "1 change is pending: ip rule del priority 207 iif lan lookup 2 protocol 77");
     host.server.apply();
     assert_eq!(host.findings(), []);
     ip("addr del 192.168.2.30/32 dev lo");
@@ -232,7 +232,7 @@ fn forwarding_that_is_off_or_untranslated_is_found() {
     assert_eq!(host.findings(), []);
     others.append("mangle", "OUTPUT", "-j MARK --set-mark 1").unwrap();
     let all = host.findings();
-    assert!(all[0].1.starts_with("1 change is due: our chains in iptables' table mangle"), "{all:?}");
+    assert!(all[0].1.starts_with("1 change is pending: our chains in iptables' table mangle"), "{all:?}");
     host.server.apply();
     host.finds("trouble", "iptables: -A OUTPUT -j MARK --set-xmark 0x1/0xffffffff");
 }

@@ -373,9 +373,9 @@ fn ifupdowns_gateway_beside_ours_is_found() {
 fn what_status_calls_due_doctor_names() {
     let host = Host::new(ARTICLE);
     ip("rule del priority 101");
-    host.finds("trouble", "1 change is due: ip rule add priority 101 fwmark 0x1/0x1 lookup 1 protocol 77");
+    host.finds("trouble", "1 change is pending: ip rule add priority 101 fwmark 0x1/0x1 lookup 1 protocol 77");
     ip("rule del priority 102");
-    host.finds("trouble", "2 changes are due: ip rule add priority 101 fwmark 0x1/0x1 lookup 1 protocol 77, ...");
+    host.finds("trouble", "2 changes are pending: ip rule add priority 101 fwmark 0x1/0x1 lookup 1 protocol 77, ...");
     assert!(mend(&host).starts_with("mhctl apply"));
     host.server.apply();
     assert_eq!(host.findings(), []);

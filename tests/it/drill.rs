@@ -15,7 +15,7 @@ use serde_json::Value;
 
 fn drill(server: &Server, args: &str) -> std::process::Child {
     let child = ctl(server, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    until("isp1 is out of use", || json(server, "status --json")["links"][0]["state"] == "held");
+    until("isp1 is drained", || json(server, "status --json")["links"][0]["state"] == "held");
     until("the default has moved", || default_route() == "default nhid 7100 via 203.0.113.1 dev ppp1 proto 77");
     // Its pass has ended when another one has been made: who is stopped in the midst of one has the lock.
     server.apply();
@@ -48,7 +48,7 @@ fn a_drill_takes_a_link_out_and_puts_it_back() {
     assert!(said.contains(&why), "{said}");
     let (code, error) = refused(&server, "drill isp1");
     assert_eq!(code, Some(1));
-    assert!(error.contains("isp1 is held by process"), "{error}");
+    assert!(error.contains("isp1 is drained by process"), "{error}");
     let before = ours();
     let (code, error) = refused(&server, "flush");
     assert_eq!(code, Some(1));
@@ -204,7 +204,7 @@ fn a_drill_goes_on_while_any_other_uplink_is_up() {
         server.up(line);
     }
     let child = ctl(&server, "drill isp1 --for 3s --json").stdout(Stdio::piped()).spawn().unwrap();
-    until("isp1 is out of use", || json(&server, "status --json")["links"][0]["state"] == "held");
+    until("isp1 is drained", || json(&server, "status --json")["links"][0]["state"] == "held");
     ISP2.unregister();
     server.apply();
     assert_eq!(json(&server, "status --json")["links"][0]["state"], "held");
@@ -306,5 +306,5 @@ fn a_drill_without_pins_says_so() {
     server.up(ISP1);
     server.up(ISP2);
     let text = said(&server, "drill isp1 --for 1s");
-    assert!(text.contains("  pinned   connections are not known: firewall = \"none\""), "{text}");
+    assert!(text.contains("  sticky   connections are not known: firewall = \"none\""), "{text}");
 }

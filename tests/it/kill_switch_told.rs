@@ -21,7 +21,7 @@ fn status_and_doctor_say_that_a_kill_switch_without_one_of_its_rules_does_not_ho
         ip(rule);
         let status = said(&server, &["status"]);
         assert!(status.contains("does not hold: 1 of its 4 rules missing"), "{rule}: {status}");
-        assert!(status.contains("1 change is due"), "{status}");
+        assert!(status.contains("1 change is pending"), "{status}");
         assert!(said(&server, &["doctor"]).contains(broken), "{rule}");
         server.apply();
     }

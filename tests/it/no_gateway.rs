@@ -33,7 +33,7 @@ fn it_is_not_used_while_another_uplink_carries() {
 
             let status = said(&server, "status");
             assert!(status.contains("isp2  no-gateway  ppp1"), "{status}");
-            assert!(status.contains("Default route  isp1\n") && status.contains("as it should be"), "{status}");
+            assert!(status.contains("Default route  isp1\n") && status.contains("in sync"), "{status}");
             assert!(status.contains("by isp1, without isp2"), "{status}");
             let reason = status.lines().skip_while(|line| !line.starts_with("  isp2: ")).take(3).collect::<String>();
             assert!(reason.contains("no router is known") && reason.contains("or write gateway"), "{status}");

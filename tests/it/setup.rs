@@ -273,8 +273,8 @@ fn unsetup_leaves_what_was_changed_after_it_was_made() {
     let output = root.run(&["unsetup"]);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("not ours     /etc/systemd/system/multihome.timer"), "{text}");
-    assert!(text.contains("not ours     /etc/ppp/ip-up.d/0multihome"), "{text}");
+    assert!(text.contains("foreign      /etc/systemd/system/multihome.timer"), "{text}");
+    assert!(text.contains("foreign      /etc/ppp/ip-up.d/0multihome"), "{text}");
     assert!(!text.contains("ip-down.d"), "{text}");
     assert_eq!(root.all()["etc/ppp/ip-up.d/0multihome"], "-> /usr/local/sbin/mh-ip-up");
     assert!(root.at("etc/systemd/system/multihome.timer").exists());
@@ -355,8 +355,8 @@ fn a_script_with_the_line_that_was_to_be_added_is_there() {
     let output = root.run(&["setup", "--distribution", "fedora", "--bin-dir", "/usr/sbin"]);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("not ours     /etc/ppp/ip-up.local"), "{text}");
-    assert!(text.contains("not ours     /etc/ppp/ip-down.local"), "{text}");
+    assert!(text.contains("foreign      /etc/ppp/ip-up.local"), "{text}");
+    assert!(text.contains("foreign      /etc/ppp/ip-down.local"), "{text}");
 }
 
 #[test]

@@ -62,10 +62,12 @@ fn a_member_whose_gateway_is_silent_is_passed_over_and_why_says_so() {
     assert_eq!(status["links"][0]["share_percent"], 0.0);
     assert_eq!((&status["links"][0]["weight"], &status["links"][1]["share_percent"]), (&8.into(), &100.0.into()));
     assert!(said(&server, "status").contains("  isp1: its gateway 192.0.2.1 does not answer ARP"));
-    // None is left to take over: it goes on as if all were well.
+    assert!(said(&server, "status").contains("\nDefault route  isp2\n"), "{}", said(&server, "status"));
+    // None is left to take over: the kernel takes the first.
     falls_silent("eth2", "203.0.113.1");
+    assert_eq!(chosen(&server), ["eth1"], "the kernel");
     let told = said(&server, "why 8.8.8.8");
-    assert!(told.contains(" 80 %  isp1") && told.contains("nothing gets through by isp2"), "{told}");
+    assert!(told.contains("100 %  isp1") && told.contains("nothing gets through by isp2"), "{told}");
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn status_names_a_spare_only_where_it_carries() {
     let status = || String::from_utf8(ok(server.bare(CTL).arg("status")).stdout).unwrap();
     let text = status();
     assert!(text.contains("Default route  isp1 80 %, isp2 20 %\nPolicies"), "{text}");
-    assert!(text.contains("as it should be"), "{text}");
+    assert!(text.contains("in sync"), "{text}");
     let doctor = server.bare(CTL).arg("doctor").output().unwrap();
     assert!(!String::from_utf8(doctor.stdout).unwrap().contains("4000"), "spares are no finding");
     ip("nexthop flush proto 77");

@@ -63,7 +63,7 @@ fn a_default_route_by_another_interface_in_the_table_of_a_kill_switch_is_told_of
     // The pages of isp2 may go by any line.
     is_told(
         &server,
-        "the default route of metric 0 of table 2, which is not ours, leads by ppp0 and not by isp2: it takes the traffic \
+        "the default route of metric 0 of table 2, which is foreign, leads by ppp0 and not by isp2: it takes the traffic \
          of policies \"isp2's own pages\", \"k\"",
         "ip route del default table 2 metric 0 via 198.51.100.1 dev ppp0 protocol 3",
         "trouble",
@@ -79,7 +79,7 @@ fn one_that_takes_over_later_is_told_of_now() {
     assert_eq!(way(&server, "k"), "by isp2");
     is_told(
         &server,
-        "the default route of metric 5 of table 2, which is not ours, leads by ppp0 and not by isp2: it takes what is for \
+        "the default route of metric 5 of table 2, which is foreign, leads by ppp0 and not by isp2: it takes what is for \
          isp2 while isp2 is down",
         "ip route del default table 2 metric 5 via 198.51.100.1 dev ppp0 protocol 3",
         "trouble",
@@ -88,7 +88,7 @@ fn one_that_takes_over_later_is_told_of_now() {
     assert!(ip("route get 100.64.9.1 uid 1234").contains("dev ppp0"));
     is_told(
         &server,
-        "route 100.64.9.0/25 of table 2, which is not ours, leads by ppp0 and not by isp2: it takes what is for isp2 and \
+        "route 100.64.9.0/25 of table 2, which is foreign, leads by ppp0 and not by isp2: it takes what is for isp2 and \
          goes there",
         "ip route del 100.64.9.0/25 table 2 metric 0 dev ppp0 protocol 3",
         "trouble",
@@ -97,7 +97,7 @@ fn one_that_takes_over_later_is_told_of_now() {
     ip("route add default dev ppp1 table 1 metric 5 proto static");
     is_told(
         &server,
-        "the default route of metric 5 of table 1, which is not ours, leads by ppp1 and not by isp1: it takes what is for \
+        "the default route of metric 5 of table 1, which is foreign, leads by ppp1 and not by isp1: it takes what is for \
          isp1 while isp1 is down",
         "ip route del default table 1 metric 5 dev ppp1 protocol 4",
         "note",

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Serialize;
 
-use crate::config::{Config, Link, LinkKind, NexthopMode};
+use crate::config::{Config, Link, NexthopMode};
 use crate::ctl::show::{Align, Screen, Tone, table};
 use crate::model::names::{HostAddr, TableId};
-use crate::model::routing::{Action, DefaultRoute, Device, NextHop, Target};
+use crate::model::routing::{Action, Device, NextHop, Rule, Target};
 use crate::reconcile::desired::{DefaultRouteMode, Desired, spares};
 use crate::reconcile::link_state::LiveLink;
 
@@ -69,30 +69,14 @@ impl Numbers {
             NexthopMode::Auto | NexthopMode::Objects => DefaultRouteMode::Objects,
         };
         let desired = Desired::new(config, &live, mode);
-        let links = live.iter().map(|live| {
-            let rule = |marked: bool| {
-                let found = desired.rules.iter().find(|rule| {
-                    let to_it = matches!(rule.action, Action::Lookup { table, .. } if table == live.link.table);
-                    let mark = rule.selector.fwmark.map(|mark| mark.mask);
-                    let address = rule.selector.from.map(|from| from.addr());
-                    to_it
-                        && if marked {
-                            mark == Some(live.link.mark.get())
-                        } else {
-                            address.is_some() && address == live.local.map(|local| local.get().into())
-                        }
-                });
-                found.map(|rule| rule.priority)
-            };
-            LinkNumbers {
-                link: live.link.name.to_string(),
-                table: live.link.table.get(),
-                mark: live.link.mark.get(),
-                mark_rule: rule(true),
-                address_rule: if live.link.kind == LinkKind::Tunnel { None } else { rule(false) },
-                nexthop: desired.nexthops.iter().find(|(_, leg)| leg.device == live.next_hop.device).map(|(id, _)| *id),
-                spare_metric: spares(config).find(|(link, _)| link.name == live.link.name).map(|(_, metric)| metric),
-            }
+        let links = live.iter().map(|live| LinkNumbers {
+            link: live.link.name.to_string(),
+            table: live.link.table.get(),
+            mark: live.link.mark.get(),
+            mark_rule: desired.rules.iter().find(|rule| is_mark_rule(rule, live)).map(|rule| rule.priority),
+            address_rule: desired.rules.iter().find(|rule| is_source_rule(rule, live)).map(|rule| rule.priority),
+            nexthop: desired.nexthops.iter().find(|(_, leg)| leg.device == live.next_hop.device).map(|(id, _)| *id),
+            spare_metric: spares(config).find(|(link, _)| link.name == live.link.name).map(|(_, metric)| metric),
         });
         let links = links.collect();
         // Guards have one of their own before them.
@@ -100,9 +84,9 @@ impl Numbers {
             |rule| matches!(rule.action, Action::Lookup { table, suppress_prefixlength: Some(_) } if table == TableId::MAIN),
         );
         let main_rule = main_rule.map(|rule| rule.priority);
-        let guards = || desired.rules.iter().filter(|rule| matches!(rule.action, Action::Goto(_)));
-        let guard_rules = guards().next().zip(guards().next_back());
-        let guard_rules = guard_rules.map(|(first, last)| (first.priority, last.priority));
+        let guards = desired.rules.iter().filter(|rule| matches!(rule.action, Action::Goto(_)));
+        let guards: Vec<_> = guards.map(|rule| rule.priority).collect();
+        let guard_rules = guards.first().copied().zip(guards.last().copied());
         let policies = config.policies.iter().zip(config.policy_priorities());
         let policies = policies.map(|(policy, rules)| PolicyNumbers {
             policy: policy.name.clone(),
@@ -114,9 +98,9 @@ impl Numbers {
         let mut defaults = Vec::with_capacity(tiers.len());
         for tier in tiers {
             let metric = config.settings.numbers.tier_metric(tier);
-            let is_tiers = |route: &&DefaultRoute| route.table == TableId::MAIN && route.metric == metric;
-            let target = desired.routes.iter().find(is_tiers).map(|route| &route.target);
-            let group = if let Some(Target::Group(id)) = target { Some(*id) } else { None };
+            let mut routes = desired.routes.iter();
+            let route = routes.find(|route| route.table == TableId::MAIN && route.metric == metric);
+            let group = if let Some(Target::Group(id)) = route.map(|route| &route.target) { Some(*id) } else { None };
             defaults.push(DefaultNumbers { tier: tier.get(), metric, group });
         }
         Self { links, main_rule, guard_rules, policies, defaults, protocol: config.settings.protocol }
@@ -124,7 +108,6 @@ impl Numbers {
 
     /// The numbers as people read them.
     pub(super) fn text(&self, screen: Screen) -> String {
-        let some = |n: Option<u32>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
         let heading = ["LINK", "TABLE", "MARK", "RULE OF MARK", "RULE OF ADDRESS", "NEXTHOP", "SPARE"];
         let mut rows = vec![heading.map(|title| (title.to_owned(), Some(Tone::Faint))).to_vec()];
         for link in &self.links {
@@ -133,10 +116,10 @@ impl Numbers {
                 link.clone(),
                 table.to_string(),
                 format!("{mark:#x}"),
-                some(*mark_rule),
-                some(*address_rule),
-                some(*nexthop),
-                some(*spare_metric),
+                shown(*mark_rule),
+                shown(*address_rule),
+                shown(*nexthop),
+                shown(*spare_metric),
             ];
             rows.push(cells.map(|text| (text, None)).to_vec());
         }
@@ -145,15 +128,14 @@ impl Numbers {
         let mut out = table(&rows, &align, screen).join("\n");
         out.push('\n');
         let mut rows = vec![["RULES", "OF"].map(|title| (title.to_owned(), Some(Tone::Faint))).to_vec()];
-        let mut rule = |numbers: String, of: String| rows.push(vec![(numbers, None), (of, None)]);
         if let Some((first, last)) = self.guard_rules {
-            rule(range(first, last), "kill switches: not by the rule of an address, but on to the policies".to_owned());
+            rows.push(row(range(first, last), "kill switches: not by the rule of an address, but on to the policies"));
         }
         if let Some(main) = self.main_rule {
-            rule(main.to_string(), "what main knows better than its default route".to_owned());
+            rows.push(row(main.to_string(), "what main knows better than its default route"));
         }
         for PolicyNumbers { policy, first_rule, last_rule } in &self.policies {
-            rule(range(*first_rule, *last_rule), format!("policy {policy:?}"));
+            rows.push(row(range(*first_rule, *last_rule), &format!("policy {policy:?}")));
         }
         let rules = table(&rows, &[Align::Left, Align::Left], screen).join("\n");
         // Writing to a String cannot fail.
@@ -164,6 +146,25 @@ impl Numbers {
         }
         out
     }
+}
+
+fn is_mark_rule(rule: &Rule, live: &LiveLink<'_>) -> bool {
+    rule.action.table() == Some(live.link.table)
+        && rule.selector.fwmark.is_some_and(|mark| mark.mask == live.link.mark.get())
+}
+
+/// A tunnel has none.
+fn is_source_rule(rule: &Rule, live: &LiveLink<'_>) -> bool {
+    let local = live.local.filter(|_| live.link.is_uplink()).map(|local| IpAddr::from(local.get()));
+    rule.action.table() == Some(live.link.table) && rule.selector.from.is_some_and(|from| Some(from.addr()) == local)
+}
+
+fn row(numbers: String, of: &str) -> Vec<(String, Option<Tone>)> {
+    vec![(numbers, None), (of.to_owned(), None)]
+}
+
+fn shown(number: Option<u32>) -> String {
+    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
 fn range(first: u32, last: u32) -> String {

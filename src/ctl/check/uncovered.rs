@@ -7,8 +7,8 @@ use ipnet::Ipv4Net;
 use super::advice::{is_forwarded, is_idle, names};
 use super::covering::covers;
 use crate::config::{Config, Firewall, Otherwise, Policy};
+use crate::ctl::overlap::Overlap as _;
 use crate::model::names::LinkName;
-use crate::model::routing::{FwMark, UidRange};
 
 /// Why something of a kill switch can leave by another link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,25 +74,31 @@ pub struct Uncovered {
 
 /// All that the kill switches of `config` do not cover, each kind once.
 pub fn uncovered(config: &Config, addresses: Addresses<'_>) -> Vec<Uncovered> {
-    let is_kill_switch = |policy: &Policy| policy.otherwise == Otherwise::Unreachable && !is_idle(policy, config);
-    let all: Vec<_> = config.policies.iter().enumerate().filter(|(_, policy)| is_kill_switch(policy)).collect();
-    let those = |applies: fn(&Policy) -> bool| -> Vec<&Policy> {
-        all.iter().map(|(_, policy)| *policy).filter(|policy| applies(policy)).collect()
-    };
-    let above = all.iter().find_map(|(at, policy)| above(policy, config.policies.get(..*at).unwrap_or_default()));
+    let mut all = Vec::new();
+    let mut first_above = None;
+    for (at, policy) in config.policies.iter().enumerate() {
+        if policy.otherwise == Otherwise::Unreachable && !is_idle(policy, config) {
+            all.push(policy);
+            first_above = first_above.or_else(|| above(policy, &config.policies[..at]));
+        }
+    }
     [
-        above,
-        ipv6(&those(|policy| !policy.from.is_empty() || !policy.to.is_empty())),
-        users(&those(|policy| !policy.uid.is_empty())),
-        marks(&those(|_| true), config),
-        interfaces(&those(|policy| policy.from.is_empty() && !is_forwarded(policy))),
-        main(&those(|_| true)),
-        fragments(&those(|policy| has_ports(policy) && can_be_forwarded(policy)), config),
-        sources(&those(|policy| !policy.from.is_empty() && !is_forwarded(policy)), config, addresses),
+        first_above,
+        ipv6(&those(&all, |policy| !policy.from.is_empty() || !policy.to.is_empty())),
+        users(&those(&all, |policy| !policy.uid.is_empty())),
+        marks(&all, config),
+        interfaces(&those(&all, |policy| policy.from.is_empty() && !is_forwarded(policy))),
+        main(&all),
+        fragments(&those(&all, |policy| has_ports(policy) && can_be_forwarded(policy)), config),
+        sources(&those(&all, |policy| !policy.from.is_empty() && !is_forwarded(policy)), config, addresses),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+fn those<'a>(all: &[&'a Policy], applies: fn(&Policy) -> bool) -> Vec<&'a Policy> {
+    all.iter().copied().filter(|policy| applies(policy)).collect()
 }
 
 /// The policies by their names; `None`: there are none.
@@ -110,21 +116,24 @@ fn named(policies: &[&Policy]) -> Option<String> {
 
 /// The first policy above that takes part of its traffic to a link that is none of its own.
 fn above(policy: &Policy, earlier: &[Policy]) -> Option<Uncovered> {
-    let is_foreign = |link: &LinkName| !policy.via.contains(link);
-    // That it takes all is warned of.
-    let takes = |above: &&Policy| above.via.iter().any(is_foreign) && meets(above, policy) && !covers(above, policy);
-    let above = earlier.iter().find(takes)?;
-    let links: Vec<_> = above.via.iter().filter(|link| is_foreign(link)).cloned().collect();
-    Some(Uncovered {
-        gap: Gap::Above,
-        what: format!(
-            "part of the traffic of policy {:?} goes by {}: {:?} above it takes that",
-            policy.name,
-            names(&links, " or "),
-            above.name
-        ),
-        mend: format!("put {:?} above {:?}, unless that is meant", policy.name, above.name),
-    })
+    for above in earlier {
+        let others: Vec<_> = above.via.iter().filter(|link| !policy.via.contains(link)).cloned().collect();
+        // That it takes all is warned of.
+        if others.is_empty() || !meets(above, policy) || covers(above, policy) {
+            continue;
+        }
+        return Some(Uncovered {
+            gap: Gap::Above,
+            what: format!(
+                "part of the traffic of policy {:?} goes by {}: {:?} above it takes that",
+                policy.name,
+                names(&others, " or "),
+                above.name
+            ),
+            mend: format!("put {:?} above {:?}, unless that is meant", policy.name, above.name),
+        });
+    }
+    None
 }
 
 fn ipv6(policies: &[&Policy]) -> Option<Uncovered> {
@@ -200,8 +209,11 @@ fn has_ports(policy: &Policy) -> bool {
 
 /// Whether it selects what comes in by an interface, which is root's.
 fn can_be_forwarded(policy: &Policy) -> bool {
-    (policy.iif.is_empty() || policy.iif.iter().any(|name| name.as_str() != "lo"))
-        && (policy.uid.is_empty() || policy.uid.iter().any(|range| range.start == 0))
+    (policy.iif.is_empty() || policy.iif.iter().any(|name| name.as_str() != "lo")) && can_be_roots(policy)
+}
+
+fn can_be_roots(policy: &Policy) -> bool {
+    policy.uid.is_empty() || policy.uid.iter().any(|range| range.start == 0)
 }
 
 fn fragments(policies: &[&Policy], config: &Config) -> Option<Uncovered> {
@@ -252,27 +264,18 @@ fn sources(policies: &[&Policy], config: &Config, addresses: Addresses<'_>) -> O
 /// Whether a packet can be of both.
 fn meets(a: &Policy, b: &Policy) -> bool {
     // What is forwarded is root's.
-    let is_of_users = |policy: &Policy| !policy.uid.is_empty() && policy.uid.iter().all(|range| range.start > 0);
-    if is_forwarded(a) && is_of_users(b) || is_forwarded(b) && is_of_users(a) {
-        return false;
-    }
-    let equal = |a: Option<u8>, b: Option<u8>| a.is_none() || b.is_none() || a == b;
-    let mark =
-        |a: Option<FwMark>, b: Option<FwMark>| a.zip(b).is_none_or(|(a, b)| (a.value ^ b.value) & a.mask & b.mask == 0);
-    equal(a.proto, b.proto)
-        && equal(a.dscp, b.dscp)
-        && mark(a.fwmark, b.fwmark)
-        && list(&a.from, &b.from, |a, b| a.contains(b) || b.contains(a))
-        && list(&a.to, &b.to, |a, b| a.contains(b) || b.contains(a))
-        && list(&a.iif, &b.iif, |a, b| a == b)
-        && list(&a.sport, &b.sport, |a, b| a.start <= b.end && b.start <= a.end)
-        && list(&a.dport, &b.dport, |a, b| a.start <= b.end && b.start <= a.end)
-        && list(&a.uid, &b.uid, |a: &UidRange, b: &UidRange| a.start <= b.end && b.start <= a.end)
-}
-
-/// The same for one list of values, of which an empty one selects everything.
-fn list<T>(a: &[T], b: &[T], meets: impl Fn(&T, &T) -> bool) -> bool {
-    a.is_empty() || b.is_empty() || a.iter().any(|a| b.iter().any(|b| meets(a, b)))
+    let (of_a, of_b) = (can_be_roots(a), can_be_roots(b));
+    (of_b || !is_forwarded(a))
+        && (of_a || !is_forwarded(b))
+        && a.proto.meets(&b.proto)
+        && a.dscp.meets(&b.dscp)
+        && a.fwmark.meets(&b.fwmark)
+        && a.from.meets(&b.from)
+        && a.to.meets(&b.to)
+        && a.iif.meets(&b.iif)
+        && a.sport.meets(&b.sport)
+        && a.dport.meets(&b.dport)
+        && a.uid.meets(&b.uid)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Error;
 use super::server::{Line, Server};
+use crate::ctl::lookup::observed_next_hops;
 use crate::model::names::{Family, TableId};
 use crate::model::observed::Observed;
 use crate::model::routing::{FoundTarget, NexthopKind};
@@ -47,11 +48,10 @@ impl Screen {
     pub(super) fn new() -> Self {
         let plain = env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
             || env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let works = |ip: &&str| Command::new(ip).arg("-V").output().is_ok_and(|o| o.status.success());
         let out = io::stdout();
         Self {
             colour: out.is_terminal() && !plain,
-            ip: IP.into_iter().find(works),
+            ip: IP.into_iter().find(|ip| Command::new(ip).arg("-V").output().is_ok_and(|o| o.status.success())),
             last: HashMap::new(),
             kept: 0,
             broken: Vec::new(),
@@ -127,13 +127,13 @@ impl Screen {
         for line in before.into_iter().flatten().filter(|line| !now.contains(line)) {
             self.line(Look::Gone, &format!("    - {line}"))?;
         }
-        let is_old = |line: &&String| before.is_some_and(|before| before.contains(line));
-        let old = now.iter().filter(is_old).count();
+        let old = before.map_or(0, |before| now.iter().filter(|line| before.contains(line)).count());
         let show_old = old < MANY;
         for line in &now {
-            if before.is_none() || is_old(&line) && show_old {
+            let is_old = before.is_some_and(|before| before.contains(line));
+            if before.is_none() || is_old && show_old {
                 self.say(&format!("      {line}"))?;
-            } else if !is_old(&line) {
+            } else if !is_old {
                 self.line(Look::Good, &format!("    + {line}"))?;
             }
         }
@@ -202,19 +202,15 @@ fn output(ip: &str, args: &str) -> Result<Vec<String>, Error> {
 
 /// The same from our own observation, as commands of ip(8) would say it.
 fn observed(args: &str, observed: &Observed) -> Vec<String> {
-    let objects = observed.nexthops.iter().flatten();
-    let object = |id: &u32| observed.nexthops.as_ref()?.get(id);
     match args {
         "route" => {
             let mut lines = Vec::new();
             for route in observed.routes.iter().filter(|r| r.table == TableId::MAIN) {
                 let metric = if route.metric == 0 { String::new() } else { format!(" metric {}", route.metric) };
                 lines.push(format!("default {} proto {}{metric}", route.target, route.protocol));
-                let FoundTarget::Nexthop { id, .. } = &route.target else { continue };
-                let Some(NexthopKind::Group(members)) = object(id).map(|o| &o.kind) else { continue };
-                for member in members {
-                    if let Some(NexthopKind::Single(next_hop)) = object(&member.id).map(|o| &o.kind) {
-                        lines.push(format!("    nexthop {next_hop} weight {}", member.weight));
+                if let FoundTarget::Nexthop { .. } = route.target {
+                    for (next_hop, weight) in observed_next_hops(&route.target, observed) {
+                        lines.push(format!("    nexthop {next_hop} weight {weight}"));
                     }
                 }
             }
@@ -224,7 +220,10 @@ fn observed(args: &str, observed: &Observed) -> Vec<String> {
             let rules = observed.rules.iter().filter(|found| found.rule.family == Family::V4);
             rules.map(|found| found.rule.to_string()).collect()
         }
-        _ => objects
+        _ => observed
+            .nexthops
+            .iter()
+            .flatten()
             .map(|(id, found)| match &found.kind {
                 NexthopKind::Single(next_hop) => format!("id {id} {next_hop}"),
                 NexthopKind::Group(members) => {

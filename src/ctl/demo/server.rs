@@ -14,12 +14,13 @@ use super::Error;
 use super::stage::Stage;
 use super::veth;
 use crate::config::{self, Config};
+use crate::ctl::lookup::observed_next_hops;
 use crate::ctl::probe::Sampler;
 use crate::kernel::{self, Kernel, Linux};
 use crate::model::change::Change;
 use crate::model::names::{IfName, TableId};
 use crate::model::observed::{Observed, Scope};
-use crate::model::routing::{FoundTarget, NextHop, NexthopKind};
+use crate::model::routing::NextHop;
 use crate::reconcile::preview;
 use crate::state::records::Store;
 
@@ -37,8 +38,8 @@ pub(super) struct Line {
 impl Line {
     /// The device appears, as pppd has it when it runs ip-up.
     pub(super) fn appear(&self) -> Result<(), Error> {
-        let name = |text: &str| text.parse().map_err(|_| Error::Vanished(self.device));
-        let (near, far): (IfName, IfName) = (name(self.device)?, name(&format!("{}-far", self.device))?);
+        let names = (self.device.parse(), format!("{}-far", self.device).parse());
+        let (Ok(near), Ok(far)) = names else { return Err(Error::Vanished(self.device)) };
         veth::make(&near, &far)?;
         veth::add_address(index(self)?.ok_or(Error::Vanished(self.device))?, self.local, self.remote)
     }
@@ -202,7 +203,8 @@ impl Server {
     /// Whether the default route leads by just these lines, in the order of their devices' names, by
     /// their weights.
     pub(super) fn leads_by(&self, lines: &[&Line]) -> Result<bool, Error> {
-        let mut ways = ways(&self.observe()?);
+        let observed = self.observe()?;
+        let mut ways = ways(&observed);
         ways.sort_by(|(a, _), (b, _)| a.device.name.cmp(&b.device.name));
         // A weight among one says nothing.
         let alone = ways.len() == 1;
@@ -216,28 +218,11 @@ impl Server {
 }
 
 /// Where main's default route of the lowest metric leads, with weights.
-fn ways(observed: &Observed) -> Vec<(NextHop, u16)> {
-    let mut ways = Vec::new();
-    let main = || observed.routes.iter().filter(|route| route.table == TableId::MAIN);
-    let lowest = main().map(|route| route.metric).min();
-    let object = |id: &u32| observed.nexthops.as_ref().and_then(|all| all.get(id)).map(|found| &found.kind);
-    for route in main().filter(|route| Some(route.metric) == lowest) {
-        match &route.target {
-            FoundTarget::NextHops(next_hops) => {
-                ways.extend(next_hops.iter().map(|l| (l.next_hop.clone(), l.weight.get())));
-            }
-            FoundTarget::Nexthop { id, .. } => {
-                let Some(NexthopKind::Group(members)) = object(id) else { continue };
-                for member in members {
-                    if let Some(NexthopKind::Single(next_hop)) = object(&member.id) {
-                        ways.push((next_hop.clone(), member.weight.get()));
-                    }
-                }
-            }
-            FoundTarget::Other { .. } => {}
-        }
-    }
-    ways
+fn ways(observed: &Observed) -> Vec<(&NextHop, u16)> {
+    let main = observed.routes.iter().filter(|route| route.table == TableId::MAIN);
+    let lowest = main.clone().map(|route| route.metric).min();
+    let routes = main.filter(|route| Some(route.metric) == lowest);
+    routes.flat_map(|route| observed_next_hops(&route.target, observed)).collect()
 }
 
 /// Index of a line's device.

@@ -1,7 +1,8 @@
 //! What the kernel says of a sample, and whether that is what the configuration wants.
 
 use super::before::{Comparison, Threat};
-use super::judge::{Judge, NARROW};
+use super::judge::Judge;
+use super::meet::NARROW;
 use super::samples::{self, Sample};
 use super::taker::Taker;
 use super::{Elsewhere, taker};

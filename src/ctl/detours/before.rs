@@ -2,20 +2,19 @@
 //! policy; these are compared selector by selector.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::judge::NARROW;
-use super::meet::{can_match, nets_meet};
-use super::samples::Traffic;
+use super::meet::{NARROW, can_match};
 use super::strays::Main;
 use crate::config::{Config, Policy};
 use crate::ctl::check::advice::is_idle;
 use crate::ctl::lookup::FibRoute;
 use crate::ctl::lookup::read::Fib;
+use crate::ctl::overlap::Overlap as _;
 use crate::kernel;
-use crate::model::names::{Family, TableId};
+use crate::model::names::{Family, IfName, LinkName, TableId};
 use crate::model::observed::Observed;
 use crate::model::routing::{Action, FoundRule, RouteKind, Rule, Selector};
 use crate::reconcile::link_state::LiveLink;
@@ -34,15 +33,6 @@ pub(super) struct Threat<'a> {
     pub(super) example: (Selector, &'a Policy),
     /// Whether it leads a large part of the Internet elsewhere, or a destination that a policy names.
     pub(super) is_wide: bool,
-}
-
-impl Threat<'_> {
-    /// Whether traffic of one of its policies is among that.
-    pub(super) fn is_about(&self, traffic: &[Traffic]) -> bool {
-        let is_of =
-            |policy: &Policy| traffic.iter().any(|t| matches!(t, Traffic::Policy(name) if *name == policy.name));
-        self.policies.iter().any(|policy| is_of(policy))
-    }
 }
 
 /// Where a rule leads.
@@ -108,9 +98,8 @@ impl<'a> Comparison<'a> {
         let refusals = refusals.filter_map(|rule| {
             let (_, policy) = priorities.range(..=rule.priority).next_back()?;
             let first = rules.partition_point(|found| found.rule.priority < rule.priority);
-            let is_it = |found: &&FoundRule| found.protocol == ours && found.rule == *rule;
             let same = rules[first..].iter().take_while(|found| found.rule.priority == rule.priority);
-            let at = first + same.take_while(|found| !is_it(found)).count();
+            let at = first + same.take_while(|found| found.protocol != ours || found.rule != *rule).count();
             let guard = guards.contains(&rule.selector).then(|| config.settings.numbers.guard_rule(&rule.selector));
             Some(Refusal { rule, policy, at, guard })
         });
@@ -162,23 +151,21 @@ impl<'a> Comparison<'a> {
                 && !is_local
                 && !is_mains_better
                 && least.is_none_or(|least| u32::from(len) > least)
-                && nets_meet(Some(route.prefix), found.rule.selector.to)
+                && found.rule.selector.to.meets(&Some(route.prefix))
         });
         Ok((!routes.is_empty()).then_some(Leads::Routes(routes)))
     }
 
     /// What the rule at this place, which leads there, takes of kill switches.
     fn threat(&self, at: usize, found: &'a FoundRule, leads: &Leads) -> Option<Threat<'a>> {
-        let is_own = |net: IpNet| self.live.iter().any(|l| l.local.is_some_and(|own| net == own_net(own.get())));
         let mut most = Takes::Nothing;
         let mut names = BTreeSet::new();
         let mut policies = Vec::new();
         let mut example = None;
         for refusal in self.refusals.iter().filter(|refusal| at < refusal.at) {
-            let priority = found.rule.priority;
-            let is_jumped =
-                refusal.guard.is_some_and(|guard| priority > guard && priority < self.config.first_policy());
-            if is_jumped || !can_match(found, &refusal.rule.selector, is_own) {
+            let jumped = refusal.guard.map(|guard| guard + 1..self.config.first_policy());
+            let is_jumped = jumped.is_some_and(|jumped| jumped.contains(&found.rule.priority));
+            if is_jumped || !can_match(found, &refusal.rule.selector, |net| self.is_own(net)) {
                 continue;
             }
             let takes = self.takes(leads, refusal);
@@ -191,6 +178,11 @@ impl<'a> Comparison<'a> {
             }
         }
         Some(Threat { found, policies, example: example?, is_wide: most == Takes::Much })
+    }
+
+    /// Whether a network is a single address of a link's.
+    fn is_own(&self, net: IpNet) -> bool {
+        self.live.iter().any(|l| l.local.is_some_and(|own| net == IpNet::from(IpAddr::V4(own.get()))))
     }
 
     fn takes(&self, leads: &Leads, refusal: &Refusal<'_>) -> Takes {
@@ -206,9 +198,9 @@ impl<'a> Comparison<'a> {
             }
             Leads::Routes(routes) => {
                 let to = rule.selector.to;
-                let elsewhere = |route: &&FibRoute| nets_meet(Some(route.prefix), to) && self.leads_off(route, policy);
-                let widest = routes.iter().filter(elsewhere).map(|route| route.prefix.prefix_len()).min();
-                match widest {
+                let routes =
+                    routes.iter().filter(|route| to.meets(&Some(route.prefix)) && self.leads_off(route, policy));
+                match routes.map(|route| route.prefix.prefix_len()).min() {
                     None => Takes::Nothing,
                     Some(len) if len < NARROW || to.is_some() => Takes::Much,
                     Some(_) => Takes::Little,
@@ -219,14 +211,14 @@ impl<'a> Comparison<'a> {
 
     /// Whether a route leads by an interface that is none of the policy's links'. All of IPv6 is to be refused.
     pub(super) fn leads_off(&self, route: &FibRoute, policy: &Policy) -> bool {
-        let is_its_own = |name: &str| {
-            let links = || self.config.links.iter().filter(|link| policy.via.contains(&link.name));
-            let live = |link: &str| self.live.iter().find(|l| l.link.name.as_str() == link);
-            links().any(|link| {
-                live(link.name.as_str()).map_or(&link.interface, |l| &l.next_hop.device.name).as_str() == name
-            })
-        };
-        self.family == Family::V6 || !route.next_hops.iter().all(|leg| is_its_own(&leg.name))
+        let interfaces: Vec<_> = policy.via.iter().filter_map(|name| self.interface(name)).collect();
+        self.family == Family::V6 || !route.next_hops.iter().all(|leg| interfaces.contains(&leg.name.as_str()))
+    }
+
+    /// The interface that a link is up on, or else the configured one.
+    fn interface(&self, name: &LinkName) -> Option<&str> {
+        let live = self.live.iter().find(|l| l.link.name == *name).map(|l| &l.next_hop.device.name);
+        live.or(self.config.link(name).map(|link| &link.interface)).map(IfName::as_str)
     }
 }
 
@@ -237,8 +229,4 @@ fn main_leads(to: IpNet, main: &mut Option<Main>, fib: &mut Fib) -> Result<bool,
         None => main.insert(Main::read(fib)?),
     };
     Ok(main.knows(to))
-}
-
-fn own_net(address: Ipv4Addr) -> IpNet {
-    IpNet::V4(address.into())
 }

@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 
 use super::Detour;
 use crate::config::Config;
-use crate::model::names::{Family, TableId};
+use crate::model::names::Family;
 use crate::model::observed::Observed;
-use crate::model::routing::{Action, FoundRule, Rule, Selector};
+use crate::model::routing::{FoundRule, Rule};
 
 /// The kernel's own rule for main, where it is gone and we have rules of our own: an apply puts back ours only.
 pub(super) fn without_main(config: &Config, wanted: &[Rule], observed: &Observed) -> Option<Detour> {
     let mut wanted = wanted.iter().filter(|rule| rule.family == Family::V6).peekable();
     wanted.peek()?;
-    if observed.rules.iter().any(decides_about_all) {
+    let mut rules = observed.rules.iter().filter(|found| found.rule.family == Family::V6);
+    if rules.any(FoundRule::decides_about_all) {
         return None;
     }
     let ours = config.settings.protocol;
@@ -27,16 +28,4 @@ pub(super) fn without_main(config: &Config, wanted: &[Rule], observed: &Observed
         policies: vec![None],
         is_trouble: true,
     })
-}
-
-/// Whether a rule says where all of IPv6 goes that comes so far.
-fn decides_about_all(found: &FoundRule) -> bool {
-    let decides = match found.rule.action {
-        Action::Lookup { table, suppress_prefixlength } => {
-            suppress_prefixlength.is_none() && ![TableId::LOCAL, TableId::DEFAULT].contains(&table)
-        }
-        Action::Goto(_) | Action::Nop => false,
-        _ => true,
-    };
-    decides && found.rule.family == Family::V6 && found.is_complete() && found.rule.selector == Selector::default()
 }

@@ -2,20 +2,17 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
+use super::meet::{NARROW, takes_all};
 use super::samples::Sample;
 use super::strays::Owners;
 use super::taker::{Taker, way};
 use crate::config::Config;
 use crate::ctl::lookup::{End, FibNextHop, FibRoute, Packet, Tables, Walk, walk};
-use crate::model::names::{Family, IfName, TableId};
-use crate::model::routing::{Action, FoundNextHop, FoundRule, PortRange, RouteKind, Rule, Selector, UidRange};
+use crate::model::names::{Family, TableId};
+use crate::model::routing::{Action, FoundNextHop, FoundRule, RouteKind, Rule, Selector};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LiveLink;
 
-/// A rule or a route for a network that is narrower is somebody's own way to a destination, and wins by right.
-pub(super) const NARROW: u8 = 8;
 const TO_MAIN: Action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: None };
 
 /// What the configuration wants, as rules and tables to walk through.
@@ -77,9 +74,10 @@ impl<'a> Judge<'a> {
             End::Refused { .. } if wanted.is_none() => return None,
             End::Refused { .. } => "it is refused".to_owned(),
             End::NoWay => {
-                let lost = wanted == Some(TableId::MAIN) && !rules.iter().any(leads_to_main);
-                return lost
-                    .then(|| Taker::NoMain(!rules.iter().any(|found| found.protocol != ours && has_its_place(found))));
+                let is_lost = wanted == Some(TableId::MAIN) && !rules.iter().any(leads_to_main);
+                // An apply then leaves the kernel's own rules as they are.
+                let has_its_place = rules.iter().any(|found| found.protocol != ours && found.decides_about_all());
+                return is_lost.then_some(Taker::NoMain(!has_its_place));
             }
             End::Unknown(_) => {
                 let known = |device: &String| self.devices.contains(device) || wanted != Some(TableId::MAIN);
@@ -88,7 +86,7 @@ impl<'a> Judge<'a> {
         };
         let last = walked.steps.last()?.found;
         if last.protocol != ours && !is_main(last) && !matches!(last.rule.priority, 0 | 32767) {
-            return takes_all(last, sample).then(|| Taker::Rule(Box::new(last.clone()), by));
+            return takes_all(last, &sample.selector).then(|| Taker::Rule(Box::new(last.clone()), by));
         }
         let Action::Lookup { table, .. } = last.rule.action else { return None };
         let route = found(tables.get(&table)?, &sample.packet)?;
@@ -124,92 +122,7 @@ fn leads_to_main(found: &FoundRule) -> bool {
     found.rule.action == TO_MAIN && found.more().suppress_ifgroup.is_none()
 }
 
-/// Whether a rule leads all that comes so far to a table of somebody's, so that an apply leaves the kernel's own as they
-/// are.
-fn has_its_place(found: &FoundRule) -> bool {
-    let Action::Lookup { table, suppress_prefixlength: None } = found.rule.action else { return false };
-    found.is_complete()
-        && found.rule.selector == Selector::default()
-        && ![TableId::LOCAL, TableId::DEFAULT].contains(&table)
-}
-
 /// A default route that carries.
 fn default(table: TableId) -> FibRoute {
     FibRoute::default_by(table, vec![FibNextHop { hop: FoundNextHop::new(0, None), name: String::new(), group: 0 }])
-}
-
-/// Whether a rule that matches the sample takes all of its traffic, or all but what it names: then it is no rule of
-/// the administrator's own for some of it.
-fn takes_all(found: &FoundRule, sample: &Sample) -> bool {
-    let (rule, more, s) = (&found.rule.selector, found.more(), &sample.selector);
-    let iif = s.iif.as_ref().map(IfName::as_str);
-    more.invert
-        || covers_net(rule.from, s.from)
-            && covers_net(rule.to, s.to)
-            && found.iif().is_none_or(|name| name == "lo" || iif == Some(name))
-            && rule.fwmark.is_none_or(|m| m.value == 0 || s.fwmark.is_some_and(|of| of.mask & m.mask == m.mask))
-            && covers_users(rule.uid, s.uid)
-            && rule.proto.is_none_or(|proto| s.proto == Some(proto))
-            && covers_ports(rule.sport, s.sport, more.sport_mask)
-            && covers_ports(rule.dport, s.dport, more.dport_mask)
-            && rule.dscp.is_none_or(|dscp| dscp == 0 || s.dscp.is_some())
-            && more.tos == 0
-}
-
-fn covers_net(rule: Option<IpNet>, of: Option<IpNet>) -> bool {
-    rule.is_none_or(|rule| rule.prefix_len() < NARROW || of.is_some_and(|of| rule.contains(&of)))
-}
-
-fn covers_users(rule: Option<UidRange>, of: Option<UidRange>) -> bool {
-    let of = of.unwrap_or(UidRange { start: 0, end: u32::MAX - 1 });
-    rule.is_none_or(|rule| rule.start <= of.start && of.end <= rule.end)
-}
-
-fn covers_ports(rule: Option<PortRange>, of: Option<PortRange>, mask: Option<u16>) -> bool {
-    match (rule, of) {
-        (None, _) => true,
-        (Some(rule), Some(of)) => mask.is_none() && rule.start <= of.start && of.end <= rule.end,
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::routing::{FwMark, More};
-
-    #[test]
-    fn a_rule_for_some_of_the_traffic_does_not_take_all_of_it() {
-        let sample = super::super::samples::internet().remove(0);
-        let found = |selector, invert| {
-            let action = Action::Lookup { table: TableId::observed(52), suppress_prefixlength: None };
-            let rule = Rule { priority: 50, family: Family::V4, selector, action };
-            FoundRule { rule, protocol: 0, more: Some(Box::new(More { invert, ..More::default() })) }
-        };
-        let any = Selector::default;
-        let mark = |value, mask| Some(FwMark { value, mask });
-        let all = [
-            (any(), false),
-            (Selector { to: "0.0.0.0/1".parse().ok(), ..any() }, false),
-            (Selector { fwmark: mark(0, 1), ..any() }, false),
-            (Selector { fwmark: mark(51820, u32::MAX), ..any() }, true),
-            (Selector { iif: "lo".parse().ok(), ..any() }, false),
-            (Selector { uid: Some(UidRange { start: 0, end: u32::MAX - 1 }), ..any() }, false),
-        ];
-        for (selector, invert) in all {
-            assert!(takes_all(&found(selector.clone(), invert), &sample), "{selector:?}");
-        }
-        let some = [
-            Selector { to: "8.8.8.8/32".parse().ok(), ..any() },
-            Selector { from: "192.168.2.0/24".parse().ok(), ..any() },
-            Selector { fwmark: mark(1, 1), ..any() },
-            Selector { uid: Some(UidRange { start: 0, end: 0 }), ..any() },
-            Selector { proto: Some(6), ..any() },
-            Selector { dport: Some(PortRange { start: 443, end: 443 }), ..any() },
-            Selector { dscp: Some(46), ..any() },
-        ];
-        for selector in some {
-            assert!(!takes_all(&found(selector.clone(), false), &sample), "{selector:?}");
-        }
-    }
 }

@@ -1,10 +1,13 @@
-//! Whether a packet that one selector selects can match a rule of somebody else. Pure.
+//! What of the packets that one selector selects a rule of somebody else can match, and whether that is all. Pure.
 
 use ipnet::IpNet;
 
+use crate::ctl::overlap::Overlap as _;
 use crate::model::names::IfName;
 use crate::model::routing::{FoundRule, FwMark, PortRange, Selector, UidRange};
 
+/// A rule or a route for a network that is narrower is somebody's own way to a destination, and wins by right.
+pub(super) const NARROW: u8 = 8;
 /// `tos` of older rules is the code point without its upper three bits (`INET_DSCP_LEGACY_TOS_MASK`).
 const LEGACY_TOS: u8 = 0x1c;
 
@@ -28,68 +31,74 @@ pub(super) fn can_match(found: &FoundRule, s: &Selector, is_own: impl Fn(IpNet) 
         Some(name) => !is_local && iif.is_none_or(|iif| iif == name),
         None => true,
     };
-    let uids_meet = match (rule.uid, s.uid) {
-        (Some(a), Some(b)) => a.start <= b.end && b.start <= a.end,
-        (Some(a), None) => !is_forwarded || a.start == 0,
-        _ => true,
-    };
+    let uid = s.uid.or(is_forwarded.then_some(UidRange { start: 0, end: 0 }));
     iifs_meet
-        && uids_meet
+        && rule.uid.meets(&uid)
         // With a source of ours it would be a martian (fib_validate_source()).
         && !(is_forwarded && rule.from.is_some_and(is_own))
-        && nets_meet(rule.from, s.from)
-        && nets_meet(rule.to, s.to)
-        && marks_meet(rule.fwmark, s.fwmark)
-        && rule.proto.zip(s.proto).is_none_or(|(a, b)| a == b)
+        && rule.from.meets(&s.from)
+        && rule.to.meets(&s.to)
+        && rule.fwmark.meets(&Some(mark(s)))
+        && rule.proto.meets(&s.proto)
         && ports_meet(rule.sport, s.sport, more.sport_mask)
         && ports_meet(rule.dport, s.dport, more.dport_mask)
         && rule.dscp.zip(s.dscp).is_none_or(|(a, b)| (a ^ b) & more.dscp_mask.unwrap_or(u8::MAX) == 0)
         && s.dscp.is_none_or(|dscp| more.tos == 0 || more.tos == (dscp << 2) & LEGACY_TOS)
 }
 
-pub(super) fn nets_meet(a: Option<IpNet>, b: Option<IpNet>) -> bool {
-    a.zip(b).is_none_or(|(a, b)| a.contains(&b) || b.contains(&a))
-}
-
 /// What selects by no mark has none, as far as can be told: who marks it means it to go elsewhere.
-fn marks_meet(rule: Option<FwMark>, of: Option<FwMark>) -> bool {
-    let Some(rule) = rule else { return true };
-    let of = of.unwrap_or(FwMark { value: 0, mask: u32::MAX });
-    (rule.value ^ of.value) & rule.mask & of.mask == 0
+fn mark(s: &Selector) -> FwMark {
+    s.fwmark.unwrap_or(FwMark { value: 0, mask: u32::MAX })
 }
 
 fn ports_meet(rule: Option<PortRange>, of: Option<PortRange>, mask: Option<u16>) -> bool {
     match (rule, of, mask) {
-        (Some(a), Some(b), None) => a.start <= b.end && b.start <= a.end,
-        (Some(a), Some(b), Some(mask)) if b.start == b.end => (a.start ^ b.start) & mask == 0,
-        _ => true,
+        (Some(a), Some(b), Some(mask)) => b.start != b.end || (a.start ^ b.start) & mask == 0,
+        _ => rule.meets(&of),
     }
 }
 
 /// Whether each packet of `s` has all that the rule names, whether it says `not` or not.
 fn matches_all(found: &FoundRule, s: &Selector) -> bool {
     let (rule, more) = (&found.rule.selector, found.more());
-    let has_net = |rule: Option<IpNet>, of: Option<IpNet>| rule.is_none_or(|a| of.is_some_and(|b| a.contains(&b)));
-    let has_user = |a: UidRange| s.uid.is_some_and(|b| a.start <= b.start && b.end <= a.end);
-    let has_port = |rule: Option<PortRange>, of: Option<PortRange>, mask: Option<u16>| {
-        rule.is_none_or(|a| mask.is_none() && of.is_some_and(|b| a.start <= b.start && b.end <= a.end))
-    };
-    let has_mark = |a: FwMark| {
-        let of = s.fwmark.unwrap_or(FwMark { value: 0, mask: u32::MAX });
-        of.mask & a.mask == a.mask && (of.value ^ a.value) & a.mask == 0
-    };
     let is_plain = more.oif.is_none() && !more.l3mdev && more.tun_id.is_none() && more.unknown.is_empty();
+    let is_masked = more.sport_mask.is_some() || more.dport_mask.is_some() || more.dscp_mask.is_some();
     is_plain
+        && !is_masked
         && more.tos == 0
-        && has_net(rule.from, s.from)
-        && has_net(rule.to, s.to)
+        && rule.from.covers(&s.from)
+        && rule.to.covers(&s.to)
         && found.iif().is_none_or(|name| s.iif.as_ref().is_some_and(|iif| iif.as_str() == name))
-        && rule.fwmark.is_none_or(has_mark)
-        && rule.uid.is_none_or(has_user)
-        && rule.proto.is_none_or(|proto| s.proto == Some(proto))
-        && has_port(rule.sport, s.sport, more.sport_mask)
-        && has_port(rule.dport, s.dport, more.dport_mask)
-        && rule.dscp.is_none_or(|dscp| more.dscp_mask.is_none() && s.dscp == Some(dscp))
+        && rule.fwmark.covers(&Some(mark(s)))
+        && rule.uid.covers(&s.uid)
+        && rule.proto.covers(&s.proto)
+        && rule.sport.covers(&s.sport)
+        && rule.dport.covers(&s.dport)
+        && rule.dscp.covers(&s.dscp)
+}
+
+/// Whether a rule that matches a packet of `s` takes all of its traffic, or all but what it names: then it is no rule of
+/// the administrator's own for some of it.
+pub(super) fn takes_all(found: &FoundRule, s: &Selector) -> bool {
+    let (rule, more) = (&found.rule.selector, found.more());
+    let iif = s.iif.as_ref().map(IfName::as_str);
+    more.invert
+        || covers_net(rule.from, s.from)
+            && covers_net(rule.to, s.to)
+            && found.iif().is_none_or(|name| name == "lo" || iif == Some(name))
+            && rule.fwmark.is_none_or(|m| m.value == 0 || s.fwmark.is_some_and(|of| of.mask & m.mask == m.mask))
+            && rule.uid.covers(&Some(s.uid.unwrap_or(UidRange { start: 0, end: u32::MAX - 1 })))
+            && rule.proto.covers(&s.proto)
+            && rule.sport.covers(&s.sport)
+            && rule.dport.covers(&s.dport)
+            && more.sport_mask.is_none()
+            && more.dport_mask.is_none()
+            && rule.dscp.is_none_or(|dscp| dscp == 0 || s.dscp.is_some())
+            && more.tos == 0
+}
+
+fn covers_net(rule: Option<IpNet>, of: Option<IpNet>) -> bool {
+    rule.is_some_and(|rule| rule.prefix_len() < NARROW) || rule.covers(&of)
 }
 
 #[cfg(test)]
@@ -182,5 +191,33 @@ mod tests {
         assert!(meets(&to("8.0.0.0/8"), &uid(1, 1)));
         assert!(!meets(&mark(0xca6c, u32::MAX), &mark(0xca6c, u32::MAX)));
         assert!(!meets(&uid(0, 1000), &uid(1, 1)));
+    }
+
+    #[test]
+    fn a_rule_for_some_of_the_traffic_does_not_take_all_of_it() {
+        let any = Selector::default;
+        let all = [
+            (any(), false),
+            (Selector { to: "0.0.0.0/1".parse().ok(), ..any() }, false),
+            (Selector { fwmark: Some(FwMark { value: 0, mask: 1 }), ..any() }, false),
+            (Selector { fwmark: Some(FwMark { value: 51820, mask: u32::MAX }), ..any() }, true),
+            (Selector { iif: "lo".parse().ok(), ..any() }, false),
+            (Selector { uid: Some(UidRange { start: 0, end: u32::MAX - 1 }), ..any() }, false),
+        ];
+        for (selector, invert) in all {
+            assert!(takes_all(&found(&selector, More { invert, ..More::default() }), &any()), "{selector:?}");
+        }
+        let some = [
+            Selector { to: "8.8.8.8/32".parse().ok(), ..any() },
+            Selector { from: "192.168.2.0/24".parse().ok(), ..any() },
+            Selector { fwmark: Some(FwMark { value: 1, mask: 1 }), ..any() },
+            Selector { uid: Some(UidRange { start: 0, end: 0 }), ..any() },
+            Selector { proto: Some(6), ..any() },
+            Selector { dport: Some(PortRange { start: 443, end: 443 }), ..any() },
+            Selector { dscp: Some(46), ..any() },
+        ];
+        for selector in some {
+            assert!(!takes_all(&found(&selector, More::default()), &any()), "{selector:?}");
+        }
     }
 }

@@ -107,16 +107,19 @@ pub(super) fn look(config: &Config, states: &LinkStates<'_>, observed: &Observed
         let comparison = Comparison::new(config, &live, observed, &wanted, family);
         for threat in comparison.threats(&mut asker.fib)? {
             let way = if family == Family::V4 { asker.proof(&threat, &comparison, &rules)? } else { None };
+            let traffic = threat.policies.iter().map(|policy| Traffic::Policy(policy.name.clone())).collect::<Vec<_>>();
             if threat.is_wide && (way.is_some() || family == Family::V6) {
                 let taker = Taker::Before(Box::new(threat.found.clone()), way);
-                let traffic = threat.policies.iter().map(|policy| Traffic::Policy(policy.name.clone()));
-                takers.entry(taker.key()).or_insert_with(|| (taker, traffic.collect()));
-            } else if !takers.get(&taker::rule_key(threat.found)).is_some_and(|(_, told)| threat.is_about(told)) {
-                found.doubts.push(taker::doubt(&threat, config));
+                takers.entry(taker.key()).or_insert((taker, traffic));
+            } else if !takers
+                .get(&taker::rule_key(threat.found))
+                .is_some_and(|(_, told)| traffic.iter().any(|policy| told.contains(policy)))
+            {
+                found.doubts.push(taker::doubt(threat.found, &traffic, threat.is_wide, config));
             }
         }
     }
-    found.detours = takers.into_values().map(|(taker, traffic)| taker.detour(traffic, config)).collect();
+    found.detours = takers.values().map(|(taker, traffic)| taker.detour(traffic, config)).collect();
     found.detours.extend(ipv6::without_main(config, &wanted, observed));
     Ok(found)
 }

@@ -10,7 +10,7 @@ use crate::ctl::lookup::{Answer, Packet};
 use crate::kernel;
 use crate::kernel::netlink::constants::IPPROTO_TCP;
 use crate::model::names::IfName;
-use crate::model::routing::{FoundRule, FwMark, PortRange, Selector};
+use crate::model::routing::{FoundRule, Selector};
 
 /// Well-known addresses, one in each quarter of all: VPN programs take the Internet in halves or quarters.
 const INTERNET: [Ipv4Addr; 4] = [
@@ -30,6 +30,13 @@ pub(super) enum Traffic {
     Policy(String),
 }
 
+impl Traffic {
+    /// The policy's name.
+    pub(super) fn policy(&self) -> Option<&str> {
+        if let Self::Policy(name) = self { Some(name) } else { None }
+    }
+}
+
 /// A packet, and what selects the traffic that it stands for.
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
@@ -40,8 +47,11 @@ pub(super) struct Sample {
 
 /// Connections of this host to the Internet.
 pub(super) fn internet() -> Vec<Sample> {
-    let sample = |to| Sample { traffic: Traffic::Internet, selector: Selector::default(), packet: own(to) };
-    INTERNET.into_iter().map(sample).collect()
+    let mut samples = Vec::new();
+    for to in INTERNET {
+        samples.push(Sample { traffic: Traffic::Internet, selector: Selector::default(), packet: own(to) });
+    }
+    samples
 }
 
 impl Sample {
@@ -62,10 +72,9 @@ fn own(to: Ipv4Addr) -> Packet {
 /// A connection that the first values of a policy's lists select; none where its interface or the way to its source
 /// is missing.
 pub(super) fn of_policy(policy: &Policy, fib: &mut Fib) -> Result<Option<Sample>, kernel::Error> {
-    let any = |net: &&Ipv4Net| net.prefix_len() > 0;
     let iif = policy.iif.first();
     let (sport, dport) = (policy.sport.first(), policy.dport.first());
-    let (from, to) = (policy.from.first().filter(any).copied(), policy.to.first().filter(any).copied());
+    let (from, to) = (first_net(&policy.from), first_net(&policy.to));
     let selector = Selector {
         from: from.map(IpNet::V4),
         to: to.map(IpNet::V4),
@@ -120,31 +129,24 @@ pub(super) fn of_policy(policy: &Policy, fib: &mut Fib) -> Result<Option<Sample>
 /// A packet of this host's own that both a rule and a selector select; `None`: none can be told.
 pub(super) fn of_both(found: &FoundRule, s: &Selector, fib: &mut Fib) -> Result<Option<Packet>, kernel::Error> {
     let (rule, more) = (&found.rule.selector, found.more());
-    let is_own = |iif: Option<&str>| iif.is_none_or(|name| name == "lo");
+    let mut interfaces = found.iif().into_iter().chain(s.iif.as_ref().map(IfName::as_str));
     let is_plain = !more.invert && more.tun_id.is_none() && more.unknown.is_empty();
-    if !is_plain || !is_own(found.iif()) || !is_own(s.iif.as_ref().map(IfName::as_str)) {
+    if !is_plain || interfaces.any(|name| name != "lo") {
         return Ok(None);
     }
-    // Of two networks that meet one holds the other.
-    let narrower = |a: Option<IpNet>, b: Option<IpNet>| match a.into_iter().chain(b).max_by_key(IpNet::prefix_len) {
-        Some(IpNet::V4(net)) => Some(hosts(net)[0]),
-        _ => None,
-    };
-    let from = narrower(rule.from, s.from);
+    let from = host_of_both(rule.from, s.from);
     if let Some(from) = from
         && !fib.is_own(from)?
     {
         return Ok(None);
     }
-    let port = |a: Option<PortRange>, b: Option<PortRange>| a.into_iter().chain(b).map(|ports| ports.start).max();
-    let mark = |of: Option<FwMark>| of.map_or(0, |mark| mark.value);
-    let packet = own(narrower(rule.to, s.to).unwrap_or(INTERNET[0]));
+    let packet = own(host_of_both(rule.to, s.to).unwrap_or(INTERNET[0]));
     Ok(Some(Packet {
         from,
         proto: s.proto.or(rule.proto).unwrap_or(packet.proto),
-        sport: port(rule.sport, s.sport).unwrap_or(packet.sport),
-        dport: port(rule.dport, s.dport).unwrap_or(packet.dport),
-        mark: mark(rule.fwmark) | mark(s.fwmark),
+        sport: rule.sport.into_iter().chain(s.sport).map(|ports| ports.start).max().unwrap_or(packet.sport),
+        dport: rule.dport.into_iter().chain(s.dport).map(|ports| ports.start).max().unwrap_or(packet.dport),
+        mark: rule.fwmark.into_iter().chain(s.fwmark).fold(0, |all, mark| all | mark.value),
         uid: rule.uid.into_iter().chain(s.uid).map(|uid| uid.start).max().unwrap_or(packet.uid),
         dscp: s.dscp.or(rule.dscp).unwrap_or(more.tos >> 2),
         ..packet
@@ -161,6 +163,19 @@ fn neighbour(index: u32, fib: &mut Fib) -> Result<Option<Ipv4Addr>, kernel::Erro
         }
     }
     Ok(None)
+}
+
+/// The first network of a list, unless that is any.
+fn first_net(nets: &[Ipv4Net]) -> Option<Ipv4Net> {
+    nets.first().filter(|net| net.prefix_len() > 0).copied()
+}
+
+/// A host of two networks that meet: then one holds the other.
+fn host_of_both(a: Option<IpNet>, b: Option<IpNet>) -> Option<Ipv4Addr> {
+    match a.into_iter().chain(b).max_by_key(IpNet::prefix_len) {
+        Some(IpNet::V4(net)) => Some(hosts(net)[0]),
+        _ => None,
+    }
 }
 
 /// A few hosts of a network, at least one.

@@ -1,7 +1,6 @@
 //! Who takes traffic, in words, and what to do about it. Pure.
 
 use super::Detour;
-use super::before::Threat;
 use super::samples::Traffic;
 use crate::config::{Config, Otherwise};
 use crate::ctl::lookup::{FibNextHop, FibRoute, Names, Packet, owner, protocol_name, rule_deletion, rule_text};
@@ -46,12 +45,12 @@ impl Taker {
         }
     }
 
-    pub(super) fn detour(self, traffic: Vec<Traffic>, config: &Config) -> Detour {
-        let takes = takes(&traffic);
-        let (what, mend) = match &self {
+    pub(super) fn detour(&self, traffic: &[Traffic], config: &Config) -> Detour {
+        let takes = takes(traffic);
+        let (what, mend) = match self {
             Self::Rule(found, by) => (format!("{} takes {takes}: {by}", rule(found)), rule_mend(found, config)),
             Self::Before(found, by) => {
-                let before = format!("{} stands before the kill switch of {}", rule(found), policies(&traffic));
+                let before = format!("{} stands before the kill switch of {}", rule(found), policies(traffic));
                 let what = match by {
                     Some(by) => format!("{before}, and takes what both select: {by}"),
                     None => format!("{before}: what both select is not refused"),
@@ -64,7 +63,7 @@ impl Taker {
             Self::Stray(route, link, more) => {
                 let mend = format!("delete it: {}", route_deletion(route));
                 let mend = if *more == 0 { mend } else { format!("{mend}; and so on") };
-                (stray(route, link, *more, &traffic, &takes), mend)
+                (stray(route, link, *more, traffic, &takes), mend)
             }
             // Made first, it would let through what a kill switch refuses whose rules are gone as well.
             Self::NoMain(is_put_back) => (
@@ -77,30 +76,28 @@ impl Taker {
                 format!("mhctl why {} has as much as can be told", packet.to),
             ),
         };
-        let names = traffic.into_iter().map(|t| if let Traffic::Policy(name) = t { Some(name) } else { None });
-        let mut policies: Vec<_> = names.collect();
+        let mut policies: Vec<_> = traffic.iter().map(|traffic| traffic.policy().map(str::to_owned)).collect();
         let mut is_trouble = true;
-        if let Self::Stray(_, link, _) = &self {
-            let those = || config.policies.iter().filter(|policy| policy.via.contains(link));
-            is_trouble = !policies.is_empty() || those().any(|policy| policy.otherwise == Otherwise::Unreachable);
+        if let Self::Stray(_, link, _) = self {
+            let its: Vec<_> = config.policies.iter().filter(|policy| policy.via.contains(link)).collect();
+            is_trouble = !policies.is_empty() || its.iter().any(|policy| policy.otherwise == Otherwise::Unreachable);
             if policies.is_empty() {
-                policies.extend(those().map(|policy| Some(policy.name.clone())));
+                policies.extend(its.iter().map(|policy| Some(policy.name.clone())));
             }
         }
         Detour { what, mend, policies, is_trouble }
     }
 }
 
-/// A rule that may take traffic of kill switches.
-pub(super) fn doubt(threat: &Threat<'_>, config: &Config) -> Detour {
-    let traffic: Vec<_> = threat.policies.iter().map(|policy| Traffic::Policy(policy.name.clone())).collect();
-    let before = format!("{} stands before the kill switch of {}", rule(threat.found), policies(&traffic));
-    let what = if threat.is_wide { "which may not hold" } else { "which may not hold for what it leads to" };
+/// A rule that stands before the kill switches of these policies, and may take what both select: if `is_wide`, a large
+/// part of it.
+pub(super) fn doubt(found: &FoundRule, traffic: &[Traffic], is_wide: bool, config: &Config) -> Detour {
+    let holds = if is_wide { "which may not hold" } else { "which may not hold for what it leads to" };
     Detour {
-        what: format!("{before}, {what}"),
-        mend: rule_mend(threat.found, config),
-        policies: threat.policies.iter().map(|policy| Some(policy.name.clone())).collect(),
-        is_trouble: threat.is_wide,
+        what: format!("{} stands before the kill switch of {}, {holds}", rule(found), policies(traffic)),
+        mend: rule_mend(found, config),
+        policies: traffic.iter().map(|traffic| traffic.policy().map(str::to_owned)).collect(),
+        is_trouble: is_wide,
     }
 }
 
@@ -111,7 +108,7 @@ pub(super) fn rule_key(found: &FoundRule) -> String {
 
 /// A rule of somebody else.
 fn rule(found: &FoundRule) -> String {
-    let whose = owner(found).map_or_else(|| "which is not ours".to_owned(), |name| format!("as of {name}"));
+    let whose = owner(found).map_or_else(|| "which is foreign".to_owned(), |name| format!("as of {name}"));
     let family = if found.rule.family == Family::V6 { "IPv6 " } else { "" };
     format!("{family}rule {}: {}, {whose},", found.rule.priority, rule_text(found, &Names::new()))
 }
@@ -129,12 +126,7 @@ fn takes(traffic: &[Traffic]) -> String {
 /// The policies among it.
 fn policies(traffic: &[Traffic]) -> String {
     const SHOWN: usize = 3;
-    let mut names = Vec::new();
-    for traffic in traffic {
-        if let Traffic::Policy(name) = traffic {
-            names.push(format!("{name:?}"));
-        }
-    }
+    let mut names: Vec<_> = traffic.iter().filter_map(Traffic::policy).map(|name| format!("{name:?}")).collect();
     let word = if names.len() == 1 { "policy" } else { "policies" };
     let more = names.len().saturating_sub(SHOWN);
     names.truncate(SHOWN);
@@ -157,7 +149,7 @@ fn stray(route: &FibRoute, link: &LinkName, more: usize, traffic: &[Traffic], ta
 
 fn whose(route: &FibRoute) -> String {
     let name = protocol_name(route.protocol).filter(|name| !["boot", "static"].contains(name));
-    name.map_or_else(|| "which is not ours".to_owned(), |name| format!("of {name}"))
+    name.map_or_else(|| "which is foreign".to_owned(), |name| format!("of {name}"))
 }
 
 fn route_text(route: &FibRoute) -> String {

@@ -38,7 +38,7 @@ pub(super) fn look(
         let is_here = match gap.gap {
             Gap::Ipv6 => has_ipv6_addresses(&fs::read_to_string(ADDRESSES).unwrap_or_default()),
             Gap::Main => has_halves(fib)?,
-            Gap::Fragments => super::network::forwards(),
+            Gap::Fragments => kernel::sysctl::forwards()?,
             Gap::Sources | Gap::Above | Gap::Users | Gap::Marks | Gap::Interfaces => true,
         };
         if is_here {

@@ -1,4 +1,4 @@
-//! `mhctl doctor`: what would bite, why, and the command that mends it.
+//! `mhctl doctor`: problems, why they are such, and the command that fixes each.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -37,13 +37,13 @@ pub struct Args {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Weight {
-    /// It will bite.
+    /// Something goes wrong.
     Trouble,
-    /// It may, depending on what is wanted.
+    /// Something may go wrong, depending on what is wanted.
     Note,
 }
 
-/// Something that would bite.
+/// A problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
     weight: Weight,
@@ -51,7 +51,7 @@ struct Finding {
     what: String,
     /// Why it matters.
     why: String,
-    /// A command that mends it, or what to do.
+    /// A command that fixes it, or what to do.
     mend: String,
 }
 
@@ -94,7 +94,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
         findings.extend(ifupdown::gateways(&tree, config));
         findings.extend(network::names(&tree, config));
         findings.extend(network::kernel(config, common)?);
-        findings.extend(firewall::look(config, network::forwards())?);
+        findings.extend(firewall::look(config, crate::kernel::sysctl::forwards()?)?);
     }
     findings.sort_by_key(|finding| finding.weight);
     let troubles = findings.iter().filter(|f| f.weight == Weight::Trouble).count();
@@ -110,11 +110,11 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
 fn print(findings: &[Finding], troubles: usize, out: &mut impl Write) -> io::Result<()> {
     for Finding { weight, what, why, mend } in findings {
         let word = if *weight == Weight::Trouble { "TROUBLE" } else { "note" };
-        writeln!(out, "{word:<8} {what}\n{:8} {why}\n{:8} mend: {mend}\n", "", "")?;
+        writeln!(out, "{word:<8} {what}\n{:8} {why}\n{:8} fix: {mend}\n", "", "")?;
     }
     let count = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
     match (troubles, findings.len() - troubles) {
-        (0, 0) => writeln!(out, "nothing found that would bite"),
+        (0, 0) => writeln!(out, "no problem found"),
         (t, n) => writeln!(out, "{}, {}", count(t, "trouble"), count(n, "note")),
     }
 }

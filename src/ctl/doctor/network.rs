@@ -1,7 +1,6 @@
 //! What stands in the way in the kernel, and in the names of tables and protocols.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use ipnet::IpNet;
 
@@ -23,11 +22,6 @@ use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::{LinkState, LinkStates, LiveLink};
 use crate::reconcile::plan::{Plan, Problem};
 use crate::state::records::Store;
-
-/// Whether this host forwards IPv4.
-pub(super) fn forwards() -> bool {
-    fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() != "0")
-}
 
 /// Everything that the kernel tells.
 pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, kernel::Error> {
@@ -73,7 +67,8 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
         }
     }
     let mut unforwarded = None;
-    for policy in config.policies.iter().filter(|_| !forwards()) {
+    let policies = if sysctl::forwards()? { &[] } else { config.policies.as_slice() };
+    for policy in policies {
         if unforwarded.is_none() && is_about_others(policy, &mut fib)? {
             unforwarded = Some(&policy.name);
         }
@@ -101,8 +96,8 @@ fn pending(plan: &Plan, config: &Config) -> Option<Finding> {
     let pending = || plan.changes.iter().filter(|c| !matches!(c, Change::LooseRpFilter(_)));
     let first = pending().next()?;
     let what = match pending().count() {
-        1 => "1 change is due".to_owned(),
-        n => format!("{n} changes are due"),
+        1 => "1 change is pending".to_owned(),
+        n => format!("{n} changes are pending"),
     };
     let first = match first {
         Change::Firewall(batch) => format!("our chains in iptables' table {}", batch.table.name()),
@@ -288,7 +283,7 @@ fn mark_of_ours(found: &FoundRule, config: &Config, text: &str) -> Option<Findin
         format!("have that rule compare another mark, without our bits: under the mask {:#x}", !config.marks())
     };
     let what = format!("{text} compares bits of our marks ({:#x})", mask & config.marks());
-    Some(Finding::trouble(what, "a pinned connection changes what it matches, and the reverse", mend))
+    Some(Finding::trouble(what, "the mark of a sticky connection changes what it matches, and the reverse", mend))
 }
 
 /// Names of tables and protocols, for ip(8).

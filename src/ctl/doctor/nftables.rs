@@ -11,6 +11,7 @@ use std::ops::{BitOr, ControlFlow};
 use ipnet::Ipv4Net;
 use serde_json::Value;
 
+use crate::ctl::overlap::Overlap as _;
 use crate::kernel::netlink::constants::{
     NFPROTO_INET, NFPROTO_IPV4, NFT_MSG_GETRULE, NFTA_RULE_CHAIN, NFTA_RULE_TABLE,
 };
@@ -52,8 +53,7 @@ impl Leaving {
     /// Whether it is so of what leaves by `name` and comes from one of `lans`.
     pub(super) fn covers(&self, name: &str, lans: &[Ipv4Net]) -> bool {
         let named = if self.whole { name == self.by } else { name.starts_with(&self.by) };
-        let meets = |net: Ipv4Net| lans.iter().any(|lan| net.contains(lan) || lan.contains(&net));
-        named != self.not && self.from.is_none_or(meets)
+        named != self.not && self.from.is_none_or(|net| lans.iter().any(|lan| net.meets(lan)))
     }
 
     /// Takes a match into account; whether it is one of certain destinations.
@@ -88,18 +88,12 @@ pub(super) fn rules() -> Option<Vec<OtherRule>> {
 /// shows; `None`: only root may look.
 pub(super) fn any_beside(shown: &BTreeSet<(&str, &str)>) -> Result<Option<bool>, Error> {
     let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
-    let each = |any: &mut bool, body: &[u8]| {
-        let name = |kind| attribute(payload(body), kind).map(string).unwrap_or_default();
-        let (table, chain) = (name(NFTA_RULE_TABLE), name(NFTA_RULE_CHAIN));
-        *any |= match body.first() {
-            Some(&NFPROTO_IPV4) => !shown.contains(&(table.as_str(), chain.as_str())) && !is_ours(&chain),
-            Some(&NFPROTO_INET) => true,
-            _ => false,
-        };
-        Ok(if *any { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    };
     let all = Message { family: 0, ..Message::new(Vec::new()) };
-    match socket.dump(NFT_MSG_GETRULE, &all, bool::default, each) {
+    let any = socket.dump(NFT_MSG_GETRULE, &all, bool::default, |any: &mut bool, rule| {
+        *any |= is_beside(shown, rule);
+        Ok(if *any { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    });
+    match any {
         Err(e) if e.is_permission() => Ok(None),
         // No nf_tables in this kernel.
         Err(e) if e.refused().is_some() => Ok(Some(false)),
@@ -107,10 +101,21 @@ pub(super) fn any_beside(shown: &BTreeSet<(&str, &str)>) -> Result<Option<bool>,
     }
 }
 
+/// Whether a rule, as the kernel tells it, is of others and in none of these chains.
+fn is_beside(shown: &BTreeSet<(&str, &str)>, rule: &[u8]) -> bool {
+    let attributes = payload(rule);
+    let table = attribute(attributes, NFTA_RULE_TABLE).map(string).unwrap_or_default();
+    let chain = attribute(attributes, NFTA_RULE_CHAIN).map(string).unwrap_or_default();
+    match rule.first() {
+        Some(&NFPROTO_IPV4) => !shown.contains(&(table.as_str(), chain.as_str())) && !is_ours(&chain),
+        Some(&NFPROTO_INET) => true,
+        _ => false,
+    }
+}
+
 impl OtherRule {
     fn read(rule: &Value) -> Option<Self> {
-        let text = |key: &str| rule[key].as_str().map(str::to_owned);
-        let family = text("family").filter(|family| ["ip", "inet"].contains(&family.as_str()))?;
+        let family = rule["family"].as_str().filter(|family| ["ip", "inet"].contains(family))?;
         let mut mark_bits = 0;
         let mut leaving = Leaving::default();
         let mut to_some = false;
@@ -133,8 +138,14 @@ impl OtherRule {
         if mark_bits == 0 && translates.is_none() {
             return None;
         }
-        let handle = rule["handle"].as_u64()?;
-        Some(Self { family, table: text("table")?, chain: text("chain")?, handle, mark_bits, translates })
+        Some(Self {
+            family: family.to_owned(),
+            table: rule["table"].as_str()?.to_owned(),
+            chain: rule["chain"].as_str()?.to_owned(),
+            handle: rule["handle"].as_u64()?,
+            mark_bits,
+            translates,
+        })
     }
 }
 

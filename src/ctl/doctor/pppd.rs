@@ -1,11 +1,11 @@
 //! What is wrong about pppd's options and hooks.
 
-use std::fs::{self, Metadata};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{Finding, Weight, files, text};
-use crate::config::{Config, Link, LinkKind};
+use crate::config::{Config, Link};
 use crate::ctl::setup::distribution::{Distribution, Hook};
 use crate::ctl::setup::manifest::Tree;
 use crate::ctl::setup::wanted::{self, EVENTS};
@@ -132,10 +132,9 @@ pub(super) fn options(tree: &Tree, config: &Config) -> Vec<Finding> {
         }
     }
     if DefaultRoute::after(general.iter().copied()) != DefaultRoute::None {
-        let is_dialled = |link: &&Link| link.kind != LinkKind::Tunnel && link.gateway.is_none();
-        let ppp = config.links.iter().filter(is_dialled).count();
+        let dialled = config.uplinks().filter(|link| link.gateway.is_none()).count();
         let what = format!("{OPTIONS} has `defaultroute`, for every peer that does not say `nodefaultroute`");
-        let weight = if excepted < ppp { Weight::Trouble } else { Weight::Note };
+        let weight = if excepted < dialled { Weight::Trouble } else { Weight::Note };
         found.push(Finding { weight, ..Finding::trouble(what, why(&general), without_default(OPTIONS)) });
     }
     found
@@ -171,16 +170,8 @@ pub(super) fn hooks(tree: &Tree, distribution: Distribution) -> Vec<Finding> {
         let others = if has_dir { entries(tree, &dir) } else { Vec::new() };
         candidates.extend(others.into_iter().map(|name| format!("{dir}/{name}")).filter(|other| *other != path));
         let ours: Vec<_> = candidates.iter().filter(|path| runs(tree, path, program)).collect();
-        let skipped = |path: &str| match distribution {
-            // run-parts(8): upper and lower case letters, digits, '_' and '-'.
-            Distribution::Debian => path
-                .rsplit('/')
-                .next()
-                .is_some_and(|n| !n.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))),
-            Distribution::Arch | Distribution::Gentoo => !super::ends(path, "sh"),
-            _ => false,
-        };
-        let faults = ours.iter().filter(|path| !skipped(path)).map(|path| fault(tree, path, program, hook));
+        let run = ours.iter().filter(|path| !is_passed_over(path, distribution));
+        let faults = run.map(|path| fault(tree, path, program, hook));
         let faults: Vec<_> = faults.collect();
         let no_way =
             if has_dir { format!("nothing in {dir} leads to it") } else { format!("{path} does not lead to it") };
@@ -200,6 +191,17 @@ pub(super) fn hooks(tree: &Tree, distribution: Distribution) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// Whether pppd's script passes over a file of this name.
+fn is_passed_over(path: &str, distribution: Distribution) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    match distribution {
+        // run-parts(8): upper and lower case letters, digits, '_' and '-'.
+        Distribution::Debian => name.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-'),
+        Distribution::Arch | Distribution::Gentoo => !super::ends(name, "sh"),
+        _ => false,
+    }
 }
 
 /// Names in a directory, links to nowhere included.
@@ -222,7 +224,7 @@ fn runs(tree: &Tree, path: &str, program: &str) -> bool {
 /// An executable ip-up.local, which Debian's script runs instead of ip-up.d.
 fn shadow(tree: &Tree, event: &str, program: &str) -> Option<Finding> {
     let path = format!("/etc/ppp/{event}.local");
-    let executable = fs::metadata(tree.at(&path)).is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0);
+    let executable = fs::metadata(tree.at(&path)).is_ok_and(|meta| meta.mode() & 0o111 != 0);
     (executable && !runs(tree, &path, program)).then(|| {
         let what = format!("{path} is executable");
         let why = format!("Debian's pppd then runs it instead of all that is in {event}.d");
@@ -241,12 +243,11 @@ fn called<'a>(script: &'a str, program: &str) -> Option<&'a str> {
 fn fault(tree: &Tree, path: &str, program: &str, hook: Hook) -> Option<Finding> {
     const PASSES: &str = "pppd's script passes over it";
     let at = tree.at(path);
-    let is_executable = |meta: &Metadata| meta.permissions().mode() & 0o111 != 0;
     let target = if let Ok(link) = fs::read_link(&at) {
         link.to_str()?.to_owned()
     } else {
         // What is sourced need not be executable.
-        if hook == Hook::Link && fs::metadata(&at).is_ok_and(|meta| !is_executable(&meta)) {
+        if hook == Hook::Link && fs::metadata(&at).is_ok_and(|meta| meta.mode() & 0o111 == 0) {
             return Some(Finding::trouble(
                 format!("{path} is not executable"),
                 PASSES,
@@ -262,14 +263,14 @@ fn fault(tree: &Tree, path: &str, program: &str, hook: Hook) -> Option<Finding> 
         let what = format!("{path} leads to {target}, which does not exist");
         return Some(Finding::trouble(what, PASSES, "make install, or mhctl setup --bin-dir DIR"));
     };
-    if !is_executable(&meta) && (hook == Hook::Link || target != path) {
+    if meta.mode() & 0o111 == 0 && (hook == Hook::Link || target != path) {
         let what = format!("{target} is not executable");
         return Some(Finding::trouble(what, PASSES, format!("chmod 755 {}", quoted(&target))));
     }
-    let unsafe_ = |path: &Path| fs::metadata(path).is_ok_and(|m| m.uid() != 0 || m.permissions().mode() & 0o022 != 0);
     // Only what is in the tree: above a scratch one there may be /tmp.
     let top = tree.at("/");
-    let bad = real.ancestors().take_while(|dir| *dir != top).find(|path| unsafe_(path))?;
+    let mut within = real.ancestors().take_while(|dir| *dir != top);
+    let bad = within.find(|path| fs::metadata(path).is_ok_and(|m| m.uid() != 0 || m.mode() & 0o022 != 0))?;
     let what = format!("{target} can be changed by others than root, at {}", bad.display());
     let why = "pppd 2.5.3 and later does not run such a hook";
     Some(Finding::trouble(what, why, "install it in a directory that only root can write to, then mhctl setup"))

@@ -1,6 +1,5 @@
-//! What becomes of the connections that were pinned to the drilled link: looked for before it is taken
-//! out of use, which has the kernel forget them, and before it is put back; of those that end in between
-//! the kernel tells.
+//! What becomes of the connections that were sticky to the drilled link: looked for before it is drained, which flushes
+//! them, and before it is put back; of those that end in between the kernel tells.
 //!
 //! What can be known of each is where it goes now, whether it is answered there, and whether TCP was
 //! reset. Of one that has been silent since nothing can be known.
@@ -33,7 +32,7 @@ enum Fate {
     Broken(Option<String>),
     /// It goes by another link, and is answered there.
     Moved(String),
-    /// It came in by the drilled link again, and is pinned to it once more.
+    /// It came in by the drilled link again, and is sticky to it once more.
     Back,
     /// Nothing has been sent since.
     Silent,
@@ -45,7 +44,7 @@ pub(super) enum Watched<'a> {
     Unknown(&'static str),
 }
 
-/// Connections that were pinned to a link.
+/// Connections that were sticky to a link.
 pub(super) struct Pinned<'a> {
     config: &'a Config,
     link: &'a Link,
@@ -63,13 +62,13 @@ pub(super) struct Pinned<'a> {
 }
 
 impl<'a> Watched<'a> {
-    /// Those that are pinned to `link` now, and in which both ends have talked; `ours` are this host's addresses.
+    /// Those that are sticky to `link` now, and in which both ends have talked; `ours` are this host's addresses.
     pub(super) fn of(link: &'a Link, config: &'a Config, ours: BTreeSet<Ipv4Addr>) -> Self {
         if config.settings.firewall == Firewall::None {
-            return Self::Unknown("firewall = \"none\" in [settings]: none is pinned");
+            return Self::Unknown("firewall = \"none\" in [settings]: none is sticky");
         }
         match Pinned::of(link, config, ours) {
-            Ok(Some(pinned)) => Self::Known(pinned),
+            Ok(Some(sticky)) => Self::Known(sticky),
             Ok(None) => Self::Unknown("this kernel tracks none (nf_conntrack)"),
             Err(error) => Self::failed(&error),
         }
@@ -82,8 +81,8 @@ impl<'a> Watched<'a> {
 
     /// Hears of those that have ended.
     pub(super) fn listen(&mut self) {
-        if let Self::Known(pinned) = self
-            && let Err(error) = pinned.listen()
+        if let Self::Known(sticky) = self
+            && let Err(error) = sticky.listen()
         {
             *self = Self::failed(&error);
         }
@@ -91,8 +90,8 @@ impl<'a> Watched<'a> {
 
     /// Looks where they are now; `ours` are this host's addresses by now.
     pub(super) fn look(&mut self, ours: BTreeSet<Ipv4Addr>) {
-        if let Self::Known(pinned) = self
-            && let Err(error) = pinned.look(ours)
+        if let Self::Known(sticky) = self
+            && let Err(error) = sticky.look(ours)
         {
             *self = Self::failed(&error);
         }
@@ -101,7 +100,7 @@ impl<'a> Watched<'a> {
     /// What there is to report.
     pub(super) fn report(self) -> Connections {
         match self {
-            Self::Known(pinned) => Connections::Known(pinned.summary()),
+            Self::Known(sticky) => Connections::Known(sticky.summary()),
             Self::Unknown(unknown) => Connections::Unknown { unknown },
         }
     }
@@ -112,8 +111,8 @@ impl<'a> Pinned<'a> {
     fn of(link: &'a Link, config: &'a Config, ours: BTreeSet<Ipv4Addr>) -> Result<Option<Self>, kernel::Error> {
         let mask = config.marks();
         let Some(destroyed) = DestroyEvents::listen()? else { return Ok(None) };
-        let pinned = connections(|c| c.mark & mask == link.mark.get() && c.is_established())?;
-        let fates: BTreeMap<_, _> = pinned.into_iter().map(|c| (c.tuple, Fate::Silent)).collect();
+        let sticky = connections(|c| c.mark & mask == link.mark.get() && c.is_established())?;
+        let fates: BTreeMap<_, _> = sticky.into_iter().map(|c| (c.tuple, Fate::Silent)).collect();
         let of_sockets = fates.keys().filter(|tuple| tuple.proto == IPPROTO_UDP && ours.contains(&tuple.from));
         let sockets: BTreeMap<_, _> = of_sockets.map(|tuple| (socket(tuple), *tuple)).collect();
         let earlier = if sockets.is_empty() {
@@ -168,28 +167,28 @@ impl<'a> Pinned<'a> {
     fn summary(&self) -> Summary {
         let mut all: Vec<_> = self.fates.iter().map(|(tuple, fate)| (fate, tuple)).collect();
         all.sort();
-        let count = |is: fn(&Fate) -> bool| all.iter().filter(|(fate, _)| is(fate)).count();
-        let one = |(fate, tuple): &(&Fate, &Tuple)| {
-            let (fate, by) = match fate {
-                Fate::Broken(by) => ("broken", by.clone()),
-                Fate::Moved(by) => ("moved", Some(by.clone())),
-                Fate::Back => ("back", Some(self.link.name.to_string())),
-                Fate::Silent => ("silent", None),
+        let mut summary = Summary { sticky: all.len(), missed: self.destroyed.overrun, ..Summary::default() };
+        for (fate, tuple) in all {
+            let (fate, by, count) = match fate {
+                Fate::Broken(by) => ("broken", by.clone(), &mut summary.broken),
+                Fate::Moved(by) => ("moved", Some(by.clone()), &mut summary.moved),
+                Fate::Back => ("back", Some(self.link.name.to_string()), &mut summary.back),
+                Fate::Silent => ("silent", None, &mut summary.silent),
             };
-            let Tuple { proto, from, to, sport, dport } = tuple;
-            let end = |address, port: &u16| if *port == 0 { format!("{address}") } else { format!("{address}:{port}") };
-            Listed { fate, by, proto: proto_text(*proto), from: end(from, sport), to: end(to, dport) }
-        };
-        Summary {
-            pinned: all.len(),
-            broken: count(|fate| matches!(fate, Fate::Broken(_))),
-            moved: count(|fate| matches!(fate, Fate::Moved(_))),
-            back: count(|fate| *fate == Fate::Back),
-            silent: count(|fate| *fate == Fate::Silent),
-            missed: self.destroyed.overrun,
-            listed: all.iter().take(LISTED).map(one).collect(),
+            *count += 1;
+            if summary.listed.len() < LISTED {
+                let Tuple { proto, from, to, sport, dport } = *tuple;
+                let (from, to) = (end(from, sport), end(to, dport));
+                summary.listed.push(Listed { fate, by, proto: proto_text(proto), from, to });
+            }
         }
+        summary
     }
+}
+
+/// One end of a connection in words.
+fn end(address: Ipv4Addr, port: u16) -> String {
+    if port == 0 { address.to_string() } else { format!("{address}:{port}") }
 }
 
 /// What stays of a connection when its socket takes another address.
@@ -219,9 +218,10 @@ pub(super) enum Connections {
 }
 
 /// How many there were, and what became of them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Summary {
-    pub(super) pinned: usize,
+    #[serde(rename = "pinned")]
+    pub(super) sticky: usize,
     pub(super) broken: usize,
     pub(super) moved: usize,
     pub(super) back: usize,

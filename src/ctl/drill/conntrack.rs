@@ -69,42 +69,57 @@ impl Connection {
 
     fn parse(body: &[u8]) -> Option<Self> {
         let nlas = payload(body);
-        let number = |kind| Some(u32::from_be_bytes(attribute(nlas, kind)?.try_into().ok()?));
         let tuple = attribute(nlas, CTA_TUPLE_ORIG)?;
         let ip = attribute(tuple, CTA_TUPLE_IP)?;
-        let address = |kind| Some(Ipv4Addr::from(<[u8; 4]>::try_from(attribute(ip, kind)?).ok()?));
         let proto = attribute(tuple, CTA_TUPLE_PROTO)?;
-        let port = |kind| attribute(proto, kind).and_then(|port| Some(u16::from_be_bytes(port.try_into().ok()?)));
         let tcp = attribute(nlas, CTA_PROTOINFO).and_then(|info| attribute(info, CTA_PROTOINFO_TCP));
         let tcp_state = tcp.and_then(|tcp| attribute(tcp, CTA_PROTOINFO_TCP_STATE)?.first().copied());
         Some(Self {
             tuple: Tuple {
                 proto: *attribute(proto, CTA_PROTO_NUM)?.first()?,
-                from: address(CTA_IP_V4_SRC)?,
-                to: address(CTA_IP_V4_DST)?,
-                sport: port(CTA_PROTO_SRC_PORT).unwrap_or_default(),
-                dport: port(CTA_PROTO_DST_PORT).unwrap_or_default(),
+                from: number(ip, CTA_IP_V4_SRC)?.into(),
+                to: number(ip, CTA_IP_V4_DST)?.into(),
+                sport: port(proto, CTA_PROTO_SRC_PORT).unwrap_or_default(),
+                dport: port(proto, CTA_PROTO_DST_PORT).unwrap_or_default(),
             },
             // A kernel without CONFIG_NF_CONNTRACK_MARK has none.
-            mark: number(CTA_MARK).unwrap_or_default(),
-            timeout: number(CTA_TIMEOUT).unwrap_or_default(),
-            status: number(CTA_STATUS)?,
+            mark: number(nlas, CTA_MARK).unwrap_or_default(),
+            timeout: number(nlas, CTA_TIMEOUT).unwrap_or_default(),
+            status: number(nlas, CTA_STATUS)?,
             tcp_state,
             gone: false,
         })
     }
 }
 
+/// A number of four bytes.
+fn number(nlas: &[u8], kind: u16) -> Option<u32> {
+    Some(u32::from_be_bytes(attribute(nlas, kind)?.try_into().ok()?))
+}
+
+fn port(nlas: &[u8], kind: u16) -> Option<u16> {
+    Some(u16::from_be_bytes(attribute(nlas, kind)?.try_into().ok()?))
+}
+
 /// The tracked IPv4 connections that are `wanted`. Needs `CAP_NET_ADMIN`.
 pub fn connections(wanted: impl Fn(&Connection) -> bool) -> Result<Vec<Connection>, Error> {
     let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
-    let each = |all: &mut Vec<Connection>, body: &[u8]| {
+    let found = socket.dump(IPCTNL_MSG_CT_GET, &Message::new(Vec::new()), Vec::new, |found, body| {
         // What has no IPv4 addresses is none of ours.
-        all.extend(Connection::parse(body).filter(&wanted));
+        found.extend(Connection::parse(body).filter(&wanted));
         Ok(ControlFlow::Continue(()))
-    };
-    let all = Message::new(Vec::new());
-    socket.dump(IPCTNL_MSG_CT_GET, &all, Vec::new, each).map_err(read("tracked connections"))
+    });
+    found.map_err(read("tracked connections"))
+}
+
+/// A socket that the kernel tells of connections that end.
+fn subscribed() -> io::Result<Netlink> {
+    let mut netlink = Netlink::new(NETLINK_NETFILTER)?;
+    netlink.bind(&SocketAddr::new(0, NFMGRP_CONNTRACK_DESTROY))?;
+    netlink.set_non_blocking(true)?;
+    // As much as an ordinary limit allows: a thousand may go at once.
+    let _ = netlink.set_rx_buf_sz(1 << 22);
+    Ok(netlink)
 }
 
 /// Tells of connections whose entries go, by themselves or otherwise.
@@ -121,17 +136,9 @@ impl DestroyEvents {
         if !Path::new(COUNT).exists() {
             return Ok(None);
         }
-        let open = || {
-            let mut netlink = Netlink::new(NETLINK_NETFILTER)?;
-            netlink.bind(&SocketAddr::new(0, NFMGRP_CONNTRACK_DESTROY))?;
-            netlink.set_non_blocking(true)?;
-            // As much as an ordinary limit allows: a thousand may go at once.
-            let _ = netlink.set_rx_buf_sz(1 << 22);
-            Ok(netlink)
-        };
         // 0: the administrator wants the kernel to tell nobody.
         let silent = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_events").is_ok_and(|n| n.trim() == "0");
-        Ok(Some(Self { netlink: open().map_err(Error::Open)?, overrun: silent }))
+        Ok(Some(Self { netlink: subscribed().map_err(Error::Open)?, overrun: silent }))
     }
 
     /// Those that have ended since the last call.

@@ -1,4 +1,4 @@
-//! `mhctl drill`: takes a link out of use for a while, puts it back whatever happens, and tells how the
+//! `mhctl drill`: drains a link for a while, puts it back whatever happens, and tells how the
 //! others did.
 //!
 //! The link is drained (see [`crate::state::drain`]). This process puts it back at the end and at a signal. When it is
@@ -44,7 +44,7 @@ The line itself stays up; only new routes leave it out. Ctrl-C ends the drill,
 and so does the end of the last other uplink, unless --force is given. After a
 drill that was killed the next event puts the link back, or the timer's
 `mhctl apply` within a minute.
-Of the connections that were pinned to the link it is told what became of them:
+Of the connections that were sticky to the link it is told what became of them:
   moved    it goes by another link, and is answered there
   broke    it was reset there, or is not answered
   back     its other end went on by the drilled link
@@ -53,7 +53,7 @@ Exit status: 0 there was a route all the time, 1 there was none for a moment,
 or it failed.
 Example: mhctl drill isp1 --for 30s")]
 pub struct Args {
-    /// Link to take out of use
+    /// Link to drain
     #[arg(value_name = "LINK")]
     link: String,
     /// For how long: 1s to 24h
@@ -74,7 +74,7 @@ pub enum Error {
     #[error("{0} is not up: see `mhctl status`")]
     NotUp(LinkName),
     /// Two drills of one link.
-    #[error("{link} is held by process {pid} already")]
+    #[error("{link} is drained by process {pid} already")]
     Drained {
         /// The link.
         link: LinkName,
@@ -158,7 +158,7 @@ impl Drill<'_> {
         let begin = Instant::now();
         let lock = self.take(drain)?;
         let rehearsed = self
-            .reconcile("is out of use for a drill")
+            .reconcile("is drained for a drill")
             .and_then(|_| self.wait(&mut notices, quiet, &sampler, &mut watched));
         // The link is put back whatever cannot be read.
         watched.look(self.addresses().unwrap_or_default());
@@ -180,7 +180,7 @@ impl Drill<'_> {
         Ok(Report::new(&self.link.name, elapsed, end, back, seen.as_ref(), connections, carried))
     }
 
-    /// Takes the link out of use, for whoever reconciles next.
+    /// Drains the link, for whoever reconciles next.
     fn take(&self, drain: Drain) -> Result<DrainLock, CtlError> {
         let _lock = self.pass.lock("records.lock")?;
         let link = &self.link.name;
@@ -203,13 +203,13 @@ impl Drill<'_> {
     ) -> Result<End, CtlError> {
         if !quiet {
             let time = humantime::format_duration(self.time);
-            // If nobody can read it, that is no reason to end with the link out of use.
-            let _ = writeln!(std::io::stdout(), "{} is out of use for {time}; Ctrl-C puts it back", self.link.name);
+            // If nobody can read it, that is no reason to end with the link drained.
+            let _ = writeln!(std::io::stdout(), "{} is drained for {time}; Ctrl-C ends that", self.link.name);
         }
         sampler.set_busy(false);
         let end = Instant::now() + self.time;
         let mut kernel = Linux::open()?;
-        // Also at first: the other line may have gone while this one was being taken out of use.
+        // Also at first: the other line may have gone while this one was being drained.
         let mut changed = true;
         let mut looked = Instant::now();
         while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {

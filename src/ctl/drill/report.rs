@@ -46,7 +46,7 @@ pub(super) struct Report {
     asked: u64,
     /// Longest time between two answers.
     resolution_seconds: f64,
-    /// What became of those that were pinned to the link.
+    /// What became of those that were sticky to the link.
     connections: Connections,
     /// What the link itself still carried: what was bound to it, or came in by it.
     own: Vec<Carried>,
@@ -99,7 +99,7 @@ impl Report {
             screen.paint(Tone::Bad, "is NOT in use again: see `mhctl status`")
         };
         // Writing to a String cannot fail, here and below.
-        let _ = writeln!(out, "{link} was out of use for {seconds:.1} s{early}, and {back}");
+        let _ = writeln!(out, "{link} was drained for {seconds:.1} s{early}, and {back}");
         let resolution = self.resolution_seconds * 1e3;
         let _ = match (self.no_route_seconds, self.longest_gap_seconds) {
             (Some(without), Some(longest)) if without > 0.0 => {
@@ -123,19 +123,19 @@ impl Report {
         match &self.connections {
             Connections::Known(summary) => self.add_connections(summary, screen, &mut out),
             Connections::Unknown { unknown } => {
-                let _ = writeln!(out, "  pinned   connections are not known: {unknown}");
+                let _ = writeln!(out, "  sticky   connections are not known: {unknown}");
             }
         }
         out
     }
 
     fn add_connections(&self, summary: &Summary, screen: Screen, out: &mut String) {
-        let Summary { pinned, broken, moved, back, silent, missed, listed } = summary;
+        let Summary { sticky, broken, moved, back, silent, missed, listed } = summary;
         // Writing to a String cannot fail, here and below.
-        let _ = match pinned {
-            0 => writeln!(out, "  pinned   no connection"),
-            1 => write!(out, "  pinned   1 connection:"),
-            n => write!(out, "  pinned   {n} connections:"),
+        let _ = match sticky {
+            0 => writeln!(out, "  sticky   no connection"),
+            1 => write!(out, "  sticky   1 connection:"),
+            n => write!(out, "  sticky   {n} connections:"),
         };
         let counts = [
             (broken, "broke"),
@@ -146,7 +146,7 @@ impl Report {
         let counts: Vec<_> = counts
             .iter()
             .filter(|(n, _)| **n > 0)
-            .map(|(n, what)| if pinned == *n { format!(" {what}") } else { format!(" {n} {what}") })
+            .map(|(n, what)| if sticky == *n { format!(" {what}") } else { format!(" {n} {what}") })
             .collect();
         if !counts.is_empty() {
             let _ = writeln!(out, "{}", counts.join(","));
@@ -165,7 +165,7 @@ impl Report {
         for line in table(&rows, &[Align::Left, Align::Left], screen) {
             let _ = writeln!(out, "           {line}");
         }
-        if let Some(more) = pinned.checked_sub(listed.len()).filter(|more| *more > 0) {
+        if let Some(more) = sticky.checked_sub(listed.len()).filter(|more| *more > 0) {
             let _ = writeln!(out, "           and {more} more");
         }
     }

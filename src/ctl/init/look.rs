@@ -42,6 +42,13 @@ impl Found {
     fn on(interface: &IfName) -> Self {
         Self { interface: Some(interface.clone()), ..Self::uplink(interface.as_str()) }
     }
+
+    /// The lowest metric of the default routes by an uplink.
+    fn metric(&self, defaults: &[FibRoute]) -> Option<u32> {
+        let name = self.interface.as_ref().filter(|_| !self.tunnel)?.as_str();
+        let by_it = defaults.iter().filter(|route| route.next_hops.iter().any(|leg| leg.name == name));
+        by_it.map(|route| route.metric).min()
+    }
 }
 
 /// Looks at the tree, and at the routes and interfaces that there are.
@@ -99,10 +106,10 @@ fn peers(tree: &Tree, sessions: &BTreeMap<IfName, Session>) -> Vec<Found> {
 /// pppd takes the first unit that is free.
 fn guess_interfaces(found: &mut [Found], sessions: &BTreeMap<IfName, Session>) {
     let said: Vec<_> = found.iter().filter_map(|peer| peer.interface.clone()).collect();
-    let mut free = (0..100).filter_map(|unit| format!("ppp{unit}").parse::<IfName>().ok());
-    let mut next = || free.find(|name| !said.contains(name) && !sessions.contains_key(name));
+    let units = (0..100).filter_map(|unit| format!("ppp{unit}").parse::<IfName>().ok());
+    let mut free = units.filter(|name| !said.contains(name) && !sessions.contains_key(name));
     for peer in found.iter_mut().filter(|peer| peer.interface.is_none()) {
-        peer.interface = next();
+        peer.interface = free.next();
     }
 }
 
@@ -144,46 +151,42 @@ fn is_up(interface: &Interface) -> bool {
 fn leased(leases: Vec<dhclient::Lease>, kernel: &mut Linux) -> Result<Vec<Found>, Error> {
     let interfaces = leases.iter().map(|lease| lease.interface.clone()).collect();
     let observed = kernel.observe(&Scope { interfaces, ..Scope::default() })?;
-    let is_held = |lease: &dhclient::Lease| {
-        let interface = observed.interfaces.get(&lease.interface).filter(|interface| is_up(interface));
-        interface.is_some_and(|interface| interface.addresses.iter().any(|a| a.local == lease.address))
-    };
-    let held = leases.into_iter().filter(is_held).map(|lease| {
-        let name = lease.interface.as_str();
-        let mut comments = vec![format!("dhclient has a lease for {name}, and there is no default route by it.")];
-        comments.extend(by_dhcp());
-        Found { gateway: Some(lease.router), comments, ..Found::on(&lease.interface) }
-    });
-    Ok(held.collect())
+    let mut found = Vec::new();
+    for lease in leases {
+        let Some(interface) = observed.interfaces.get(&lease.interface) else { continue };
+        if is_up(interface) && interface.addresses.iter().any(|address| address.local == lease.address) {
+            let name = &lease.interface;
+            let mut comments = vec![format!("dhclient has a lease for {name}, and there is no default route by it.")];
+            comments.extend(by_dhcp());
+            found.push(Found { gateway: Some(lease.router), comments, ..Found::on(name) });
+        }
+    }
+    Ok(found)
 }
 
 /// The lines of pppds that were called with no file in /etc/ppp/peers; those that a server has called with options of
 /// its own, for clients that dial in, are none.
 fn dialled(sessions: &BTreeMap<IfName, Session>, kernel: &mut Linux) -> Result<Vec<Found>, Error> {
     let all = kernel.in_groups(&(0..u32::MAX))?.into_iter().map(|(device, _)| device.name);
-    let is_line = |name: &IfName| {
-        name.as_str().starts_with("ppp") && sessions.get(name).is_none_or(|session| session.peer.is_some())
-    };
-    let observed = kernel.observe(&Scope { interfaces: all.filter(is_line).collect(), ..Scope::default() })?;
-    let up = observed.interfaces.values().filter(|interface| is_up(interface) && !interface.addresses.is_empty()).map(
-        |interface| {
+    let ppp = all.filter(|name| name.as_str().starts_with("ppp"));
+    let interfaces = ppp.filter(|name| sessions.get(name).is_none_or(|session| session.peer.is_some())).collect();
+    let observed = kernel.observe(&Scope { interfaces, ..Scope::default() })?;
+    let mut found = Vec::new();
+    for interface in observed.interfaces.values() {
+        if is_up(interface) && !interface.addresses.is_empty() {
             let name = &interface.device.name;
-            Found { comments: vec![format!("{name} is up, and no peer's in /etc/ppp/peers.")], ..Found::on(name) }
-        },
-    );
-    Ok(up.collect())
+            let comments = vec![format!("{name} is up, and no peer's in /etc/ppp/peers.")];
+            found.push(Found { comments, ..Found::on(name) });
+        }
+    }
+    Ok(found)
 }
 
 /// Uplinks whose default routes have several metrics take over from each other, as those do now.
 fn set_tiers(found: &mut [Found], defaults: &[FibRoute]) {
-    let metric = |line: &Found| {
-        let name = line.interface.as_ref().filter(|_| !line.tunnel)?.as_str();
-        let by_it = defaults.iter().filter(|route| route.next_hops.iter().any(|leg| leg.name == name));
-        by_it.map(|route| route.metric).min()
-    };
-    let metrics: BTreeSet<_> = found.iter().filter_map(metric).collect();
+    let metrics: BTreeSet<_> = found.iter().filter_map(|line| line.metric(defaults)).collect();
     for line in found {
-        let Some(own) = metric(line) else { continue };
+        let Some(own) = line.metric(defaults) else { continue };
         let lower = metrics.range(..own).count();
         if lower > 0 {
             line.tier = Some(lower + 1);

@@ -75,14 +75,13 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
 
 /// A name as links have it, not one of `taken`.
 fn link_name(text: &str, taken: &BTreeSet<String>) -> String {
-    let fit = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' { c } else { '-' };
-    let mut base: String = text.to_ascii_lowercase().chars().map(fit).take(LinkName::MAX - 2).collect();
+    let text = text.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', "-");
+    let mut base: String = text.chars().take(LinkName::MAX - 2).collect();
     if !base.starts_with(|c: char| c.is_ascii_lowercase()) {
         base = format!("l{base}").chars().take(LinkName::MAX - 2).collect();
     }
     let mut candidates = std::iter::once(base.clone()).chain((2..100).map(|n| format!("{base}{n}")));
-    let free = |name: &String| !taken.contains(name) && name.parse::<LinkName>().is_ok();
-    candidates.find(free).unwrap_or(base)
+    candidates.find(|name| !taken.contains(name) && name.parse::<LinkName>().is_ok()).unwrap_or(base)
 }
 
 /// The configuration as text.
@@ -121,8 +120,7 @@ fn render(mut found: Vec<Found>) -> String {
             let free = (0..100).map(|n| format!("{kind}{n}")).find(|i| interfaces.insert(i.clone()));
             free.unwrap_or_else(|| kind.to_owned())
         });
-        let fit = |p: &&String| p.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '\\') && p.len() <= 64;
-        let ipparam = f.ipparam.as_ref().filter(fit).filter(|p| params.insert((*p).clone()));
+        let ipparam = f.ipparam.as_ref().filter(|param| is_ipparam(param) && params.insert((*param).clone()));
         text += &link(&f, &name, &interface, ipparam);
     }
     text += "
@@ -137,13 +135,19 @@ fn render(mut found: Vec<Found>) -> String {
     text + &format!("# via   = [\"{first}\"]\n")
 }
 
+/// Whether it can stand between quotes as it is.
+fn is_ipparam(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '\\') && text.len() <= 64
+}
+
 /// One link as text.
 fn link(found: &Found, name: &str, interface: &str, ipparam: Option<&String>) -> String {
     let mut lines = vec![String::new()];
-    // A file's name may be any.
-    let own = |comment: &String| comment.replace("{interface}", interface).replace("{link}", name);
-    let comments = found.comments.iter().map(own);
-    lines.extend(comments.map(|comment| format!("# {}", comment.replace(char::is_control, "?"))));
+    for comment in &found.comments {
+        let comment = comment.replace("{interface}", interface).replace("{link}", name);
+        // A file's name may be any.
+        lines.push(format!("# {}", comment.replace(char::is_control, "?")));
+    }
     lines.push(format!("[[{}]]", if found.tunnel { "tunnel" } else { "uplink" }));
     lines.push(format!("name      = \"{name}\""));
     lines.push(format!("interface = \"{interface}\""));

@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use nix::libc;
 
-use crate::model::names::TableId;
-use crate::model::routing::{FoundNextHop, FoundRule, RouteKind};
+use crate::model::names::{TableId, Weight};
+use crate::model::observed::Observed;
+use crate::model::routing::{FoundNextHop, FoundRule, FoundTarget, Member, NextHop, NexthopKind, RouteKind};
 
 pub mod read;
 mod show;
@@ -100,9 +101,48 @@ impl FibRoute {
 
     /// The next hops that carry, with their shares in percent.
     pub fn shares(&self) -> Vec<(&FibNextHop, f64)> {
-        let live = || self.next_hops.iter().filter(|next_hop| !next_hop.hop.dead);
-        let sum: f64 = live().map(|next_hop| f64::from(next_hop.hop.weight)).sum();
-        live().map(|next_hop| (next_hop, f64::from(next_hop.hop.weight) * 100.0 / sum)).collect()
+        let live = self.next_hops.iter().filter(|next_hop| !next_hop.hop.dead);
+        let sum: f64 = live.clone().map(|next_hop| f64::from(next_hop.hop.weight)).sum();
+        live.map(|next_hop| (next_hop, f64::from(next_hop.hop.weight) * 100.0 / sum)).collect()
+    }
+}
+
+/// The next hops of an observed default route, with their weights; none where they are by the devices of no links.
+pub fn observed_next_hops<'a>(target: &'a FoundTarget, observed: &'a Observed) -> Vec<(&'a NextHop, u16)> {
+    let id = match target {
+        FoundTarget::NextHops(all) => return all.iter().map(|l| (&l.next_hop, l.weight.get())).collect(),
+        FoundTarget::Nexthop { id, .. } => id,
+        FoundTarget::Other { .. } => return Vec::new(),
+    };
+    let Some(objects) = &observed.nexthops else { return Vec::new() };
+    let members = match objects.get(id).map(|object| &object.kind) {
+        Some(NexthopKind::Group(members)) => members.as_slice(),
+        _ => &[Member { id: *id, weight: Weight::default() }],
+    };
+    let mut next_hops = Vec::new();
+    for Member { id, weight } in members {
+        if let Some(NexthopKind::Single(next_hop)) = objects.get(id).map(|object| &object.kind) {
+            next_hops.push((next_hop, weight.get()));
+        }
+    }
+    next_hops
+}
+
+/// What next hops carry where the kernel passes over those that are `silent`: the next one takes such a one's share, and
+/// the first one the last's (`nexthop_select_path_hthr()`, `fib_select_multipath()`). If all are silent, it takes the
+/// first.
+pub fn pass_over<T>(shares: &mut [(T, f64)], silent: impl Fn(&T) -> bool) {
+    let mut passed = 0.0;
+    for (next_hop, share) in shares.iter_mut() {
+        if silent(next_hop) {
+            passed += std::mem::take(share);
+        } else {
+            *share += std::mem::take(&mut passed);
+        }
+    }
+    let first = shares.iter().position(|(next_hop, _)| !silent(next_hop)).unwrap_or(0);
+    if let Some((_, share)) = shares.get_mut(first) {
+        *share += passed;
     }
 }
 
@@ -158,9 +198,9 @@ pub fn difference(end: &End<'_>, answer: &Answer, rules: &[FoundRule]) -> Option
             }
             Answer::Way { local: true, .. } => None,
             Answer::Way { device, gateway, name, .. } => {
-                let is_it = |hop: &FoundNextHop| hop.device == *device && hop.gateway == *gateway && !hop.dead;
-                let known = route.next_hops.iter().any(|next_hop| is_it(&next_hop.hop));
-                (!known).then(|| match gateway {
+                let mut hops = route.next_hops.iter().map(|next_hop| next_hop.hop);
+                let is_known = hops.any(|hop| hop.device == *device && hop.gateway == *gateway && !hop.dead);
+                (!is_known).then(|| match gateway {
                     Some(gateway) => format!("it leaves by {name} via {gateway}"),
                     None => format!("it leaves by {name}"),
                 })
@@ -174,4 +214,27 @@ pub fn difference(end: &End<'_>, answer: &Answer, rules: &[FoundRule]) -> Option
 fn one_trie(a: TableId, b: TableId, rules: &[FoundRule]) -> bool {
     let both = [a, b].iter().all(|table| [TableId::MAIN, TableId::LOCAL].contains(table));
     both && rules.iter().all(|found| matches!(found.rule.priority, 0 | 32766 | 32767))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pass_over;
+
+    /// As the kernel sent 200 connections each through a group of the weights 1, 1 and 2 (Linux 6.18).
+    #[test]
+    fn the_next_one_takes_the_share_of_one_that_is_silent() {
+        for (silent, expected) in [
+            (&[][..], [25.0, 25.0, 50.0]),
+            (&[1], [0.0, 50.0, 50.0]),
+            (&[2], [25.0, 0.0, 75.0]),
+            (&[3], [75.0, 25.0, 0.0]),
+            (&[1, 3], [0.0, 100.0, 0.0]),
+            (&[1, 2, 3], [100.0, 0.0, 0.0]),
+        ] {
+            let mut shares = [(1, 25.0), (2, 25.0), (3, 50.0)];
+            pass_over(&mut shares, |next_hop| silent.contains(next_hop));
+            let off = shares.iter().zip(expected).map(|((_, share), expected)| (share - expected).abs());
+            assert!(off.sum::<f64>() < 0.001, "{silent:?}: {shares:?}");
+        }
+    }
 }

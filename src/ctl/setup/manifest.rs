@@ -26,6 +26,13 @@ pub enum Content {
     Script(String),
 }
 
+/// A file or a link, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Item {
+    pub path: String,
+    pub content: Content,
+}
+
 /// Everything that was made, by its path on the system (not under the root).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

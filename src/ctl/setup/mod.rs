@@ -21,9 +21,8 @@ mod steps;
 pub(super) mod wanted;
 
 use distribution::Distribution;
-use manifest::{Manifest, Tree};
+use manifest::{Item, Manifest, Tree};
 use steps::{Step, carry_out, steps};
-use wanted::Item;
 
 /// There where the executables are a Debian package's, and with them hooks and units: `make install` has no such file.
 const PACKAGED: &str = "/usr/share/doc/multihome/copyright";
@@ -154,11 +153,13 @@ fn advise(
     bin: &str,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let is_missing = |program: &&str| {
+    let mut missing = Vec::new();
+    for program in ["mh-ip-up", "mh-ip-down", "mh-vpn-up", "mhctl"] {
         let path = format!("{bin}/{program}");
-        !tree.at(&path).exists() && !Path::new(&path).exists()
-    };
-    let missing: Vec<_> = ["mh-ip-up", "mh-ip-down", "mh-vpn-up", "mhctl"].into_iter().filter(is_missing).collect();
+        if !tree.at(&path).exists() && !Path::new(&path).exists() {
+            missing.push(program);
+        }
+    }
     if !missing.is_empty() {
         writeln!(out, "missing      in {bin}: {}\n{:13}install them there, or say --bin-dir", missing.join(" "), "")?;
     }
@@ -188,13 +189,12 @@ fn advise(
 
 /// Says which commands are left, so that what was made is heeded: in the last line.
 fn next(tree: &Tree, steps: &[Step], out: &mut impl Write) -> io::Result<()> {
-    let is_made = |step: &&Step| matches!(step, Step::Make(_) | Step::Renew(_));
-    let mut made = steps.iter().filter(is_made).map(|step| step.item().path.as_str()).peekable();
+    let mut made = steps.iter().filter(|step| matches!(step, Step::Make(_) | Step::Renew(_)));
     let mut commands = Vec::new();
     if steps.iter().any(|step| step.is_change() && step.item().path.starts_with(wanted::UNITS)) {
         commands.push("systemctl daemon-reload && systemctl start multihome.timer");
     }
-    if made.any(|path| path == networkd::PATH) && networkd::is_running(tree) {
+    if made.any(|step| step.item().path == networkd::PATH) && networkd::is_running(tree) {
         commands.push("systemctl restart systemd-networkd");
     }
     if commands.is_empty() { Ok(()) } else { writeln!(out, "\nThen: {}", commands.join(" && ")) }
@@ -219,7 +219,7 @@ pub(super) fn undo(args: &UndoArgs, common: &Common) -> Result<ExitCode, CtlErro
                 writeln!(
                     out,
                     "{:<12} {}\n{:13}it was changed after setup made it, and stays",
-                    "not ours", item.path, ""
+                    "foreign", item.path, ""
                 )?;
             }
             step => step.print(common.dry_run, &mut out)?,
@@ -245,10 +245,15 @@ pub(super) fn distribution(manifest: &Manifest, root: &Path) -> Option<Distribut
 /// Directory of the executables as the system at the root sees it.
 fn bin_dir(args: &Args) -> Result<String, Error> {
     let found = args.bin_dir.clone().or_else(|| own_dir(&args.root)).unwrap_or_default();
-    // It goes into a line of shell and of a unit file.
-    let plain = |s: &&str| s.starts_with('/') && s.chars().all(|c| c.is_ascii_alphanumeric() || "/._+-".contains(c));
-    let text = found.to_str().filter(plain).map(|s| s.trim_end_matches('/').to_owned());
-    text.ok_or(Error::BinDir(found))
+    match found.to_str() {
+        Some(text) if is_plain(text) => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err(Error::BinDir(found)),
+    }
+}
+
+/// Whether a path can go into a line of shell and of a unit file.
+fn is_plain(path: &str) -> bool {
+    path.starts_with('/') && path.chars().all(|c| c.is_ascii_alphanumeric() || "/._+-".contains(c))
 }
 
 /// Where mhctl itself is; under `root`, as seen from there.

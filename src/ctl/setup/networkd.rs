@@ -3,8 +3,7 @@
 
 use std::fs;
 
-use super::manifest::{Content, Tree};
-use super::wanted::Item;
+use super::manifest::{Content, Item, Tree};
 
 /// The drop-in.
 pub(super) const PATH: &str = "/etc/systemd/networkd.conf.d/multihome.conf";

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use super::Error;
-use super::manifest::{self, Content, Manifest, Tree};
-use super::wanted::Item;
+use super::manifest::{self, Content, Item, Manifest, Tree};
+use super::wanted;
 
 /// What is to be done with one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(super) fn steps(
             None if !tree.has(&item.path) => Step::Make(item),
             Some(found) if found == item.content => Step::There(item),
             Some(_) if ours => Step::Renew(item),
-            Some(found) if item.is_served_by(&found) => Step::There(item),
+            Some(found) if wanted::serves(&found, &item) => Step::There(item),
             _ => Step::Foreign(item),
         });
     }
@@ -122,7 +122,7 @@ impl Step {
             Self::Make(item) => (if dry_run { "would make" } else { "made" }, item),
             Self::Renew(item) => (if dry_run { "would renew" } else { "renewed" }, item),
             Self::Remove(item) => (if dry_run { "would remove" } else { "removed" }, item),
-            Self::Foreign(item) => ("not ours", item),
+            Self::Foreign(item) => ("foreign", item),
         };
         write!(out, "{word:<12} {}", item.path)?;
         match (self, &item.content) {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::distribution::{Distribution, Hook};
-use super::manifest::{Content, Tree};
+use super::manifest::{Content, Item, Tree};
 use super::networkd;
 use crate::config::Config;
 
@@ -26,29 +26,18 @@ pub(super) const SBIN: &str = "/usr/sbin";
 pub(in crate::ctl) const EVENTS: [(&str, &str); 4] =
     [("ip-up", "mh-ip-up"), ("ip-down", "mh-ip-down"), ("ipv6-up", "mh-ip-up"), ("ipv6-down", "mh-ip-down")];
 
-/// A file or a link, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Item {
-    pub path: String,
-    pub content: Content,
-}
-
-impl Item {
-    /// Whether `found`, which is somebody else's, does what the item is for: a script that runs the executable, such as
-    /// a package's or one with the line that we said to add, a unit that systemctl(1) has enabled, or what doctor said
-    /// to write for networkd.
-    pub fn is_served_by(&self, found: &Content) -> bool {
-        match (&self.content, found) {
-            (Content::Link(wanted), Content::Link(found)) => {
-                self.path.contains(".wants/") && Path::new(wanted).file_name() == Path::new(found).file_name()
-            }
-            (Content::Link(program), Content::Script(text)) => runs(text, program),
-            (Content::Text(wanted), Content::Text(text)) => {
-                self.path == networkd::PATH && networkd::serves(wanted, text)
-            }
-            (Content::Script(wanted), Content::Script(text)) => wanted.lines().last().is_some_and(|l| runs(text, l)),
-            _ => false,
+/// Whether `found`, which is somebody else's, does what the item is for: a script that runs the executable, such as a
+/// package's or one with the line that we said to add, a unit that systemctl(1) has enabled, or what doctor said to
+/// write for networkd.
+pub(super) fn serves(found: &Content, item: &Item) -> bool {
+    match (&item.content, found) {
+        (Content::Link(wanted), Content::Link(found)) => {
+            item.path.contains(".wants/") && Path::new(wanted).file_name() == Path::new(found).file_name()
         }
+        (Content::Link(program), Content::Script(text)) => runs(text, program),
+        (Content::Text(wanted), Content::Text(text)) => item.path == networkd::PATH && networkd::serves(wanted, text),
+        (Content::Script(wanted), Content::Script(text)) => wanted.lines().last().is_some_and(|l| runs(text, l)),
+        _ => false,
     }
 }
 
@@ -59,15 +48,16 @@ pub(in crate::ctl) fn runs(script: &str, command: &str) -> bool {
 
 /// The hooks of pppd.
 pub(super) fn hooks(distribution: Distribution, bin: &str) -> Vec<Item> {
-    let hook = |(event, program): &(&str, &str)| {
-        let (path, hook) = distribution.hook(event)?;
+    let mut items = Vec::new();
+    for (event, program) in EVENTS {
+        let Some((path, hook)) = distribution.hook(event) else { continue };
         let content = match hook {
             Hook::Link => Content::Link(format!("{bin}/{program}")),
             Hook::Script => Content::Script(format!("#!/bin/sh\n{bin}/{program} \"$@\"\n")),
         };
-        Some(Item { path, content })
-    };
-    EVENTS.iter().filter_map(hook).collect()
+        items.push(Item { path, content });
+    }
+    items
 }
 
 /// Names of the configuration's tables and of its protocol, for ip(8).
@@ -79,8 +69,8 @@ pub(super) fn names(config: &Config) -> Vec<Item> {
         let _ = writeln!(tables, "{}\t{}", link.table, link.name);
     }
     let protocols = format!("{head}{}\tmultihome\n", config.settings.protocol);
-    let item = |path: &str, text| Item { path: path.to_owned(), content: Content::Text(text) };
-    vec![item(TABLES, tables), item(PROTOCOLS, protocols)]
+    let files = [(TABLES, tables), (PROTOCOLS, protocols)];
+    files.map(|(path, text)| Item { path: path.to_owned(), content: Content::Text(text) }).into()
 }
 
 /// Whether the item depends on the configuration.
@@ -92,13 +82,15 @@ pub(super) fn is_names(path: &str) -> bool {
 /// else the administrator's own.
 pub(super) fn units(tree: &Tree, bin: &str) -> Vec<Item> {
     let prefix = bin.rsplit_once('/').map_or("", |(prefix, _)| prefix);
-    let unit = |(name, target, text): &(&str, &str, &str)| {
+    let mut items = Vec::new();
+    for (name, target, text) in UNIT_FILES {
         let installed = format!("{prefix}/lib/systemd/system/{name}");
         let is_installed = tree.has(&installed);
         let path = if is_installed { installed } else { format!("{UNITS}/{name}") };
-        let link = Item { path: format!("{UNITS}/{target}.wants/{name}"), content: Content::Link(path.clone()) };
-        let file = Item { path, content: Content::Text(text.replace(SBIN, bin)) };
-        if is_installed { vec![link] } else { vec![file, link] }
-    };
-    UNIT_FILES.iter().flat_map(unit).collect()
+        if !is_installed {
+            items.push(Item { path: path.clone(), content: Content::Text(text.replace(SBIN, bin)) });
+        }
+        items.push(Item { path: format!("{UNITS}/{target}.wants/{name}"), content: Content::Link(path) });
+    }
+    items
 }

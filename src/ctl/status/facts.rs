@@ -8,9 +8,10 @@ use serde::Serialize;
 use crate::config::{Config, Link, LinkKind, Otherwise, Policy};
 use crate::ctl::counters::Counters;
 use crate::ctl::detours::{self, Detour, Elsewhere};
+use crate::ctl::lookup::{observed_next_hops, pass_over};
 use crate::model::names::{HostAddr, IfName, TableId};
 use crate::model::observed::{InterfaceState, Observed};
-use crate::model::routing::{FoundRoute, FoundTarget, NextHop, NexthopKind};
+use crate::model::routing::{FoundRoute, FoundTarget, NextHop};
 use crate::reconcile::link_state::{LinkState, LinkStates, LiveLink};
 use crate::reconcile::plan::{Plan, PolicyRules};
 use crate::state::records::LinkRecords;
@@ -58,7 +59,8 @@ pub(super) enum State {
     Dead,
     NoCarrier,
     NoGateway,
-    Held,
+    #[serde(rename = "held")]
+    Drained,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -150,10 +152,11 @@ impl Facts {
         let mut defaults: Vec<_> = observed.routes.iter().filter(|route| route.table == TableId::MAIN).collect();
         // The kernel's order is kept within a metric: there the first is in use.
         defaults.sort_by_key(|route| route.metric);
-        let shares = defaults.first().map(|route| seen.shares(route)).unwrap_or_default();
+        let default_routes: Vec<_> = defaults.into_iter().map(|route| seen.default_route(route)).collect();
+        let carrying = default_routes.first().map_or(&[][..], |first| &first.legs);
         Self {
-            links: seen.states.iter().map(|(link, state)| seen.link(link, state, &shares, clock)).collect(),
-            default_routes: defaults.into_iter().map(|route| seen.default_route(route)).collect(),
+            links: seen.states.iter().map(|(link, state)| seen.link(link, state, carrying, clock)).collect(),
+            default_routes,
             policies: (0..)
                 .zip(rules)
                 .zip(&config.policies)
@@ -172,7 +175,7 @@ impl Facts {
 }
 
 impl Seen<'_> {
-    fn link(&self, link: &Link, state: &LinkState<'_>, shares: &BTreeMap<String, f64>, clock: Clock) -> LinkFacts {
+    fn link(&self, link: &Link, state: &LinkState<'_>, carrying: &[LegFacts], clock: Clock) -> LinkFacts {
         let record = self.records.get(&link.name);
         let interface = record.map_or(&link.interface, |record| &record.interface);
         let found = self.observed.interfaces.get(interface);
@@ -183,7 +186,7 @@ impl Seen<'_> {
             LinkState::Stale if there.is_none() => (State::Stale, Some(format!("{interface} is gone"))),
             LinkState::Stale => (
                 State::Stale,
-                Some(format!("{interface} is another interface by the same name; it was not said to be up")),
+                Some(format!("{interface} is another interface by the same name; no caller has reported that one up")),
             ),
             LinkState::Dead if there == Some(InterfaceState::Down) => {
                 (State::Dead, Some(format!("{interface} is down")))
@@ -199,7 +202,7 @@ impl Seen<'_> {
             ),
             LinkState::Drained(drain) => {
                 let left = clock.uptime.map_or(0, |now| drain.until.saturating_sub(now));
-                (State::Held, Some(format!("kept out of use by a drill (process {}) for {left} s more", drain.pid)))
+                (State::Drained, Some(format!("drained by a drill (process {}) for {left} s more", drain.pid)))
             }
         };
         // A table of routes is only consulted for a link that has one.
@@ -211,7 +214,7 @@ impl Seen<'_> {
             LinkKind::Uplink { weight, tier } => (Some(weight.get()), Some(tier.get())),
             LinkKind::Tunnel => (None, None),
         };
-        let carried = tier.filter(|_| state == State::Up).map(|_| shares.get(link.name.as_str()).copied());
+        let share = carrying.iter().find(|leg| leg.link.as_deref() == Some(link.name.as_str())).map(|leg| leg.percent);
         LinkFacts {
             name: link.name.to_string(),
             kind: if tier.is_some() { "uplink" } else { "tunnel" },
@@ -222,7 +225,7 @@ impl Seen<'_> {
             local: local.map(HostAddr::get),
             gateway: v4.and_then(|v4| v4.gateway).or(link.gateway).map(HostAddr::get),
             age: record.and_then(|record| age(record.since, clock)),
-            share_percent: carried.map(Option::unwrap_or_default),
+            share_percent: tier.filter(|_| state == State::Up).map(|_| share.unwrap_or_default()),
             weight,
             tier,
             received_bytes: counters.map(|counters| counters.received),
@@ -238,46 +241,36 @@ impl Seen<'_> {
         Some(format!("its gateway {gateway} does not answer ARP; the default route passes it over if another does"))
     }
 
-    /// What each link carries of the default route. Next hops without carrier are passed over, and so are the members of
-    /// a nexthop group whose gateway is silent, unless all are.
-    fn shares(&self, route: &FoundRoute) -> BTreeMap<String, f64> {
-        let is_group = matches!(route.target, FoundTarget::Nexthop { .. });
-        let legs = self.default_route(route).legs;
-        let has_carrier = |leg: &LegFacts| {
-            let mut found = self.observed.interfaces.values();
-            found.all(|i| i.device.name.as_str() != leg.interface || i.state == InterfaceState::Up)
-        };
-        let legs: Vec<_> = legs.into_iter().filter(has_carrier).collect();
-        let silent = |leg: &LegFacts| is_group && self.silent.iter().any(|name| name.as_str() == leg.interface);
-        let all_silent = legs.iter().all(silent);
-        let carrying: Vec<_> = legs.into_iter().filter(|leg| all_silent || !silent(leg)).collect();
-        let sum: f64 = carrying.iter().map(|leg| leg.percent).sum();
-        carrying.into_iter().filter_map(|leg| Some((leg.link?, leg.percent * 100.0 / sum))).collect()
-    }
-
     fn default_route(&self, route: &FoundRoute) -> DefaultFacts {
-        let legs: Vec<(&NextHop, u16)> = match &route.target {
-            FoundTarget::NextHops(legs) => legs.iter().map(|leg| (&leg.next_hop, leg.weight.get())).collect(),
-            FoundTarget::Nexthop { id, .. } => self.nexthop(*id),
-            FoundTarget::Other { .. } => vec![],
-        };
-        let all = legs.len();
-        let legs: Vec<_> = legs.into_iter().filter(|(leg, _)| self.has_carrier(leg.device.index)).collect();
-        let sum: f64 = legs.iter().map(|(_, weight)| f64::from(*weight)).sum();
-        let legs = legs.into_iter().map(|(leg, weight)| LegFacts {
-            link: self.link_on(&leg.device.name),
-            interface: leg.device.name.to_string(),
-            percent: f64::from(weight) / sum * 100.0,
-        });
+        let all = observed_next_hops(&route.target, self.observed);
+        let is_refusal = all.is_empty();
+        let mut carrying: Vec<(&NextHop, f64)> = Vec::new();
+        for (next_hop, weight) in all {
+            if self.has_carrier(next_hop.device.index) {
+                carrying.push((next_hop, weight.into()));
+            }
+        }
+        if let FoundTarget::Nexthop { .. } = route.target {
+            pass_over(&mut carrying, |next_hop| self.silent.contains(&next_hop.device.name));
+        }
+        let sum: f64 = carrying.iter().map(|(_, share)| share).sum();
+        let mut legs = Vec::new();
+        for (next_hop, share) in carrying {
+            if share > 0.0 {
+                let interface = &next_hop.device.name;
+                let (link, percent) = (self.link_on(interface), share * 100.0 / sum);
+                legs.push(LegFacts { link, interface: interface.to_string(), percent });
+            }
+        }
         let settings = &self.config.settings;
         let ours = route.protocol == settings.protocol;
         DefaultFacts {
             metric: route.metric,
             ours,
             spare: ours && settings.numbers.is_spare(route.metric),
-            carries: all == 0 || legs.len() > 0,
+            carries: is_refusal || !legs.is_empty(),
             target: route.target.to_string(),
-            legs: legs.collect(),
+            legs,
         }
     }
 
@@ -287,42 +280,22 @@ impl Seen<'_> {
         interfaces.find(|i| i.device.index == index).is_none_or(|i| i.state == InterfaceState::Up)
     }
 
-    /// Next hops of a nexthop object, and their weights.
-    fn nexthop(&self, id: u32) -> Vec<(&NextHop, u16)> {
-        let all = self.observed.nexthops.as_ref();
-        let single = |id: u32| match all.and_then(|all| all.get(&id)).map(|n| &n.kind) {
-            Some(NexthopKind::Single(leg)) => Some(leg),
-            _ => None,
-        };
-        match all.and_then(|all| all.get(&id)).map(|n| &n.kind) {
-            Some(NexthopKind::Group(members)) => {
-                members.iter().filter_map(|m| Some((single(m.id)?, m.weight.get()))).collect()
-            }
-            _ => single(id).map(|leg| (leg, 1)).into_iter().collect(),
-        }
-    }
-
     /// The link that is on an interface now, or else would be.
     fn link_on(&self, interface: &IfName) -> Option<String> {
         let recorded = self.records.iter().find(|(_, record)| record.interface == *interface).map(|(name, _)| name);
-        let configured = || self.config.link_on(interface).map(|link| &link.name);
-        recorded.or_else(configured).map(ToString::to_string)
+        recorded.or(self.config.link_on(interface).map(|link| &link.name)).map(ToString::to_string)
     }
 
     /// Where a policy leads: to the first of its links whose table has a default route by its interface, if the kernel
     /// holds the rules of the policy, and has not said that it sends a packet of it elsewhere.
     fn policy(&self, at: usize, policy: &Policy, rules: PolicyRules) -> PolicyFacts {
         let elsewhere = self.ways.elsewhere.get(&at).cloned();
-        let leads = |link: &&Link| {
-            let mut routes = self.observed.routes.iter().filter(|route| route.table == link.table);
-            routes.any(|route| self.leads_by(route, link))
-        };
         let mut via = policy.via.iter().filter_map(|name| self.config.link(name));
         PolicyFacts {
             name: policy.name.clone(),
             via: policy.via.iter().map(ToString::to_string).collect(),
             link: via
-                .find(leads)
+                .find(|link| self.observed.routes.iter().any(|route| self.leads_by(route, link)))
                 .filter(|_| rules.missing == 0 && elsewhere.is_none())
                 .map(|link| link.name.to_string()),
             otherwise: match policy.otherwise {
@@ -335,14 +308,16 @@ impl Seen<'_> {
         }
     }
 
-    /// Whether a route carries, and by no interface but the link's.
+    /// Whether a route is of the link's table, carries, and leads by no interface but the link's.
     fn leads_by(&self, route: &FoundRoute, link: &Link) -> bool {
         let record = self.records.get(&link.name);
         let interface = record.map_or(&link.interface, |record| &record.interface);
         let now = self.observed.interfaces.get(interface).map(|found| found.device.index);
         let own = [record.map(|record| record.index), now];
         let devices = route.target.devices();
-        !devices.is_empty() && devices.into_iter().all(|index| own.contains(&Some(index)) && self.has_carrier(index))
+        route.table == link.table
+            && !devices.is_empty()
+            && devices.into_iter().all(|index| own.contains(&Some(index)) && self.has_carrier(index))
     }
 }
 
@@ -350,9 +325,9 @@ fn why_down(link: &Link, recorded: bool, state: Option<InterfaceState>) -> Strin
     let interface = &link.interface;
     match (link.gateway, state) {
         _ if recorded => format!("{interface} has IPv6 only, which is not routed yet"),
-        (None, None) => format!("nobody has said that it is up, and there is no {interface}"),
+        (None, None) => format!("no caller has reported it up, and there is no {interface}"),
         (None, Some(_)) => {
-            format!("{interface} exists, but nobody has said that it is up: `mhctl link up {}`", link.name)
+            format!("{interface} exists, but no caller has reported it up: `mhctl link up {}`", link.name)
         }
         (Some(_), None) => format!("there is no {interface}"),
         (Some(_), Some(InterfaceState::Down)) => format!("{interface} is down"),

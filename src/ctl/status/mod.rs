@@ -28,12 +28,12 @@ use crate::state::records::Store;
 #[command(after_help = "\
 No privileges are needed. States of a link:
   up          it carries traffic, or would if its tier or a policy wanted it
-  down        nobody has said that it is up
-  stale       it was said to be up, and its interface is gone
-  dead        it was said to be up, and its interface is down or without address
+  down        no caller has reported it up
+  stale       reported up, but its interface is gone
+  dead        reported up, but its interface is down or has lost its address
   no-carrier  it carries traffic as soon as its interface has a carrier again
   no-gateway  an Ethernet without a router, not used while another uplink is up
-  held        a drill keeps it out of use
+  drained     a drill keeps it out of new connections (JSON: held)
 SHARE is what an uplink carries now of new connections that no policy is about:
 0 % where it waits for a better tier to go, - where it is not up.
 The kernel is asked for the way of some packets, too: what takes traffic

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::ctl::lookup::read::{Fib, Neighbour};
-use crate::ctl::lookup::{Answer, FibNextHop, FibRoute};
+use crate::ctl::lookup::{Answer, FibNextHop, FibRoute, pass_over};
 use crate::kernel;
 
 /// A gateway of a route that does not answer.
@@ -24,6 +24,8 @@ pub(super) struct Silent {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Silence {
     pub(super) gateways: Vec<Silent>,
+    /// Whether the kernel asks which gateways answer.
+    asks_neighbours: bool,
     /// The kernel chooses among the other next hops.
     pub(super) passed_over: bool,
 }
@@ -40,9 +42,9 @@ impl Silence {
             }
         }
         // nexthop_select_path_hthr() does so always, fib_select_multipath() where it is told to.
-        let passes = route.nexthop.is_some() || uses_neighbours();
-        let passed_over = passes && !gateways.is_empty() && gateways.len() < route.shares().len();
-        Ok(Self { gateways, passed_over })
+        let asks_neighbours = route.nexthop.is_some() || uses_neighbours();
+        let passed_over = asks_neighbours && !gateways.is_empty() && gateways.len() < route.shares().len();
+        Ok(Self { gateways, asks_neighbours, passed_over })
     }
 
     fn has(&self, next_hop: &FibNextHop) -> bool {
@@ -54,16 +56,8 @@ impl Silence {
     /// The next hops with their shares in percent, as the kernel chooses.
     pub(super) fn shares<'a>(&self, route: &'a FibRoute) -> Vec<(&'a FibNextHop, f64)> {
         let mut shares = route.shares();
-        if self.passed_over {
-            for (next_hop, share) in &mut shares {
-                if self.has(next_hop) {
-                    *share = 0.0;
-                }
-            }
-            let sum: f64 = shares.iter().map(|(_, share)| share).sum();
-            for (_, share) in &mut shares {
-                *share *= 100.0 / sum;
-            }
+        if self.asks_neighbours {
+            pass_over(&mut shares, |next_hop| self.has(next_hop));
         }
         shares
     }

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::Config;
 use crate::ctl::lookup::{FibNextHop, FibRoute};
 use crate::model::change::Change;
-use crate::model::names::{Family, LinkName, TableId};
+use crate::model::names::{Family, LinkName, TableId, Weight};
 use crate::model::numbering::KERNEL;
 use crate::model::observed::{InterfaceState, Observed};
 use crate::model::routing::{
-    DefaultRoute, Device, FoundNextHop, FoundRule, FoundTarget, Member, NextHop, NexthopKind, RouteKind, Target,
-    WeightedNextHop,
+    DefaultRoute, Device, FoundNextHop, FoundRoute, FoundRule, FoundTarget, Member, NextHop, NexthopKind, RouteKind,
+    Target, WeightedNextHop,
 };
 use crate::reconcile::link_state::LinkStates;
 use crate::reconcile::plan::Plan;
@@ -86,8 +86,8 @@ impl Without {
                     rules.insert(at, FoundRule { rule: new.clone(), protocol, more: None });
                 }
                 Change::DeleteRule(old) => {
-                    let is_it = |f: &FoundRule| f.rule == *old && f.protocol == self.protocol && f.is_complete();
-                    if let Some(at) = rules.iter().position(is_it) {
+                    let old = FoundRule { rule: old.clone(), protocol: self.protocol, more: None };
+                    if let Some(at) = rules.iter().position(|found| *found == old) {
                         rules.remove(at);
                     }
                 }
@@ -102,18 +102,7 @@ impl Without {
             match change {
                 Change::Route(new) if new.table == table => self.put(new, &mut routes),
                 Change::DeleteRoute(old) if old.table == table => {
-                    let nexthop = if let FoundTarget::Nexthop { id, .. } = old.target { Some(id) } else { None };
-                    let same = |r: &FibRoute| {
-                        is_default(r, old.metric)
-                            && r.protocol == old.protocol
-                            && r.nexthop == nexthop
-                            && old
-                                .target
-                                .devices()
-                                .iter()
-                                .all(|d| r.next_hops.iter().any(|next_hop| next_hop.hop.device == *d))
-                    };
-                    if let Some(at) = routes.iter().position(same) {
+                    if let Some(at) = routes.iter().position(|route| is_same(route, old)) {
                         routes.remove(at);
                     }
                 }
@@ -161,28 +150,39 @@ impl Without {
         };
         let (metric, protocol) = (new.metric, self.protocol);
         let route = FibRoute { metric, protocol, nexthop, ..FibRoute::default_by(new.table, next_hops) };
-        let place = |r: &FibRoute| r.prefix.prefix_len() == 0 && r.tos == 0 && r.metric >= new.metric;
-        let at = at.or_else(|| routes.iter().position(place)).unwrap_or(routes.len());
+        let after = routes.iter().position(|r| is_default(r, r.metric) && r.metric >= new.metric);
+        let at = at.or(after).unwrap_or(routes.len());
         routes.insert(at, route);
     }
 
     /// Next hops of a nexthop object; `known` says the groups of their devices.
     fn object(&self, id: u32, known: &[FibNextHop]) -> Vec<FibNextHop> {
-        let single = |id: &u32, weight| match self.objects.get(id) {
-            Some(NexthopKind::Single(l)) => Some(next_hop(l, weight, known)),
-            _ => None,
+        let members = match self.objects.get(&id) {
+            Some(NexthopKind::Group(members)) => members.as_slice(),
+            _ => &[Member { id, weight: Weight::default() }],
         };
-        match self.objects.get(&id) {
-            Some(NexthopKind::Group(members)) => {
-                members.iter().filter_map(|Member { id, weight }| single(id, weight.get())).collect()
+        let mut next_hops = Vec::new();
+        for Member { id, weight } in members {
+            if let Some(NexthopKind::Single(l)) = self.objects.get(id) {
+                next_hops.push(next_hop(l, weight.get(), known));
             }
-            _ => single(&id, 1).into_iter().collect(),
         }
+        next_hops
     }
 }
 
 fn is_default(route: &FibRoute, metric: u32) -> bool {
     route.prefix.prefix_len() == 0 && route.tos == 0 && route.metric == metric
+}
+
+/// Whether a route is the observed default route.
+fn is_same(route: &FibRoute, old: &FoundRoute) -> bool {
+    let nexthop = if let FoundTarget::Nexthop { id, .. } = old.target { Some(id) } else { None };
+    let devices: Vec<_> = route.next_hops.iter().map(|next_hop| next_hop.hop.device).collect();
+    is_default(route, old.metric)
+        && route.protocol == old.protocol
+        && route.nexthop == nexthop
+        && old.target.devices().iter().all(|device| devices.contains(device))
 }
 
 fn next_hop(next_hop: &NextHop, weight: u16, known: &[FibNextHop]) -> FibNextHop {

@@ -145,6 +145,21 @@ impl FoundRule {
         self.more.as_deref().unwrap_or(&NOTHING)
     }
 
+    /// Whether it decides about every packet of its family that reaches it: no rule after it is asked, except where its
+    /// table has no route.
+    pub(crate) fn decides_about_all(&self) -> bool {
+        let decides = match self.rule.action {
+            Action::Lookup { table, suppress_prefixlength } => {
+                suppress_prefixlength.is_none() && ![TableId::LOCAL, TableId::DEFAULT].contains(&table)
+            }
+            // Another rule decides.
+            Action::Goto(_) | Action::Nop => false,
+            // A refusal, or an unknown action.
+            _ => true,
+        };
+        decides && self.is_complete() && self.rule.selector == Selector::default()
+    }
+
     /// Incoming interface; `lo` stands for this host's own packets.
     pub fn iif(&self) -> Option<&str> {
         self.rule.selector.iif.as_ref().map(IfName::as_str).or(self.more().iif.as_deref())

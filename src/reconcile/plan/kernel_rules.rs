@@ -6,7 +6,8 @@ use crate::model::routing::{Action, FoundRule, Rule, Selector};
 /// The kernel's last two IPv4 rules, if `ip rule flush` has deleted them and no foreign rule decides about all
 /// remaining packets: then nothing looks up main. multihome does not need the second, but routes in table `default` do.
 pub(super) fn lost(found: &[FoundRule], managed: u8) -> Vec<Rule> {
-    if found.iter().any(|rule| rule.protocol != managed && takes_all(rule)) {
+    let mut foreign = found.iter().filter(|found| found.protocol != managed && found.rule.family == Family::V4);
+    if foreign.any(FoundRule::decides_about_all) {
         return Vec::new();
     }
     let mut lost = Vec::new();
@@ -20,20 +21,38 @@ pub(super) fn lost(found: &[FoundRule], managed: u8) -> Vec<Rule> {
     lost
 }
 
-/// Whether a rule decides about every IPv4 packet that reaches it.
-fn takes_all(found: &FoundRule) -> bool {
-    let rule = &found.rule;
-    let decides = match rule.action {
-        // A rule with further selectors does not match all packets.
-        Action::Lookup { table, suppress_prefixlength } => {
-            found.is_complete()
-                && suppress_prefixlength.is_none()
-                && ![TableId::LOCAL, TableId::DEFAULT].contains(&table)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::routing::More;
+
+    const MANAGED: u8 = 98;
+
+    fn foreign(action: Action, more: Option<More>) -> FoundRule {
+        let rule = Rule { family: Family::V4, priority: 1000, selector: Selector::default(), action };
+        FoundRule { rule, protocol: 0, more: more.map(Box::new) }
+    }
+
+    fn lookup(table: TableId) -> Action {
+        Action::Lookup { table, suppress_prefixlength: None }
+    }
+
+    #[test]
+    fn the_kernels_rules_are_put_back_unless_a_foreign_rule_decides_about_all() {
+        for action in [lookup(TableId::MAIN), lookup(TableId::observed(52)), Action::Unreachable, Action::Other(200)] {
+            assert_eq!(lost(&[foreign(action, None)], MANAGED), [], "{action:?}");
         }
-        // Its target decides.
-        Action::Goto(_) => false,
-        // A refusal, or an unknown action.
-        _ => true,
-    };
-    decides && rule.family == Family::V4 && rule.selector == Selector::default()
+        let vrf = More { l3mdev: true, ..More::default() };
+        for (action, more) in [
+            (lookup(TableId::LOCAL), None),
+            (Action::Lookup { table: TableId::MAIN, suppress_prefixlength: Some(0) }, None),
+            (Action::Goto(2000), None),
+            (Action::Nop, None),
+            (lookup(TableId::observed(52)), Some(vrf.clone())),
+            (Action::Unreachable, Some(vrf)),
+            (Action::Prohibit, Some(More { tos: 0x10, ..More::default() })),
+        ] {
+            assert_eq!(lost(&[foreign(action, more)], MANAGED).len(), 2, "{action:?}");
+        }
+    }
 }

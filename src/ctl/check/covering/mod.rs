@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use ipnet::Ipv4Net;
 
 use crate::config::Policy;
-use crate::model::routing::{FwMark, PortRange, UidRange};
+use crate::ctl::overlap::Overlap as _;
+use crate::model::routing::PortRange;
 
 /// Lists of a policy that it can be looked up by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,10 +69,7 @@ impl<'a> Covering<'a> {
     /// By that list of `policy` whose blocks have the fewest others.
     fn insert(&mut self, at: usize, policy: &'a Policy) {
         let lists = LISTS.into_iter().map(|list| (list, list.blocks(policy))).filter(|(_, blocks)| !blocks.is_empty());
-        let others = |list: List, blocks: &[Block]| {
-            blocks.iter().map(|block| 1 + self.listed.get(&(list, *block)).map_or(0, Vec::len)).sum::<usize>()
-        };
-        let Some((list, blocks)) = lists.min_by_key(|(list, blocks)| others(*list, blocks)) else {
+        let Some((list, blocks)) = lists.min_by_key(|(list, blocks)| self.entries(*list, blocks)) else {
             self.others.push((at, policy));
             return;
         };
@@ -79,6 +77,17 @@ impl<'a> Covering<'a> {
             self.lengths[list as usize] |= 1 << block.bits;
             self.listed.entry((list, block)).or_default().push((at, policy));
         }
+    }
+
+    /// How many entries these blocks have, with one more in each.
+    fn entries(&self, list: List, blocks: &[Block]) -> usize {
+        blocks.iter().map(|block| 1 + self.listed.get(&(list, *block)).map_or(0, Vec::len)).sum()
+    }
+}
+
+impl From<Ipv4Net> for Block {
+    fn from(net: Ipv4Net) -> Self {
+        Self { first: net.network().into(), bits: net.prefix_len() }
     }
 }
 
@@ -96,17 +105,17 @@ impl List {
 
     /// The values of a policy's list as blocks, in their order.
     fn blocks(self, policy: &Policy) -> Vec<Block> {
-        let net = |net: &Ipv4Net| Block { first: net.network().into(), bits: net.prefix_len() };
-        let ports = |ports: &[PortRange]| {
-            ports.iter().flat_map(|range| self.range(range.start.into(), range.end.into())).collect()
-        };
         match self {
-            Self::From => policy.from.iter().map(net).collect(),
-            Self::To => policy.to.iter().map(net).collect(),
-            Self::Sport => ports(&policy.sport),
-            Self::Dport => ports(&policy.dport),
+            Self::From => policy.from.iter().copied().map(Block::from).collect(),
+            Self::To => policy.to.iter().copied().map(Block::from).collect(),
+            Self::Sport => self.ports(&policy.sport),
+            Self::Dport => self.ports(&policy.dport),
             Self::Uid => policy.uid.iter().flat_map(|range| self.range(range.start, range.end)).collect(),
         }
+    }
+
+    fn ports(self, ports: &[PortRange]) -> Vec<Block> {
+        ports.iter().flat_map(|range| self.range(range.start.into(), range.end.into())).collect()
     }
 
     /// A range as blocks, as a list of networks would have it; there are fewer than twice its bits.
@@ -127,24 +136,15 @@ impl List {
 
 /// Whether every packet that `b` selects is also selected by `a`.
 pub(super) fn covers(a: &Policy, b: &Policy) -> bool {
-    let equal = |a: Option<u8>, b: Option<u8>| a.is_none() || a == b;
-    let mark = |a: FwMark, b: FwMark| b.mask & a.mask == a.mask && b.value & a.mask == a.value;
-    let ports = |a: &PortRange, b: &PortRange| a.start <= b.start && b.end <= a.end;
-    let nets = |a: &Ipv4Net, b: &Ipv4Net| a.contains(b);
-    equal(a.proto, b.proto)
-        && equal(a.dscp, b.dscp)
-        && a.fwmark.is_none_or(|a| b.fwmark.is_some_and(|b| mark(a, b)))
-        && list(&a.from, &b.from, nets)
-        && list(&a.to, &b.to, nets)
-        && list(&a.iif, &b.iif, |a, b| a == b)
-        && list(&a.sport, &b.sport, ports)
-        && list(&a.dport, &b.dport, ports)
-        && list(&a.uid, &b.uid, |a: &UidRange, b: &UidRange| a.start <= b.start && b.end <= a.end)
-}
-
-/// The same for one list of values, of which an empty one selects everything.
-fn list<T>(a: &[T], b: &[T], covers: impl Fn(&T, &T) -> bool) -> bool {
-    a.is_empty() || (!b.is_empty() && b.iter().all(|b| a.iter().any(|a| covers(a, b))))
+    a.proto.covers(&b.proto)
+        && a.dscp.covers(&b.dscp)
+        && a.fwmark.covers(&b.fwmark)
+        && a.from.covers(&b.from)
+        && a.to.covers(&b.to)
+        && a.iif.covers(&b.iif)
+        && a.sport.covers(&b.sport)
+        && a.dport.covers(&b.dport)
+        && a.uid.covers(&b.uid)
 }
 
 #[cfg(test)]

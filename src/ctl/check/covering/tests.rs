@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Otherwise;
+use crate::model::routing::{FwMark, UidRange};
 
 /// What of a packet a policy looks at.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,6 @@
 //! Rules and routes in full, and the kernel's own answer: what `mhctl why` puts side by side.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::ControlFlow;
 
@@ -58,7 +58,7 @@ impl Fib {
     /// destination: it is read up to `to`, which comes in its place, and no further.
     pub fn routes(&mut self, table: TableId, to: Ipv4Addr) -> Result<Vec<FibRoute>, Error> {
         let to = IpAddr::V4(to);
-        let each = |all: &mut Vec<Vec<u8>>, body: &[u8]| {
+        let bodies = routes::dump(&mut self.socket, table, Vec::new, |all: &mut Vec<Vec<u8>>, body| {
             let route = Route::parse(body)?;
             if route.prefix.network() > to {
                 return Ok(ControlFlow::Break(()));
@@ -67,10 +67,10 @@ impl Fib {
                 all.push(body.to_vec());
             }
             Ok(ControlFlow::Continue(()))
-        };
+        })?;
         let mut found = Vec::new();
-        for body in routes::dump(&mut self.socket, table, Vec::new, each)? {
-            let route = Route::parse(&body).map_err(read("routes"))?;
+        for body in &bodies {
+            let route = Route::parse(body).map_err(read("routes"))?;
             // Others are for no packet.
             if !matches!(route.kind, RouteKind::Other(_)) {
                 found.push(self.route(&route)?);
@@ -86,15 +86,15 @@ impl Fib {
             Family::V4 => AddressFamily::Inet,
             Family::V6 => AddressFamily::Inet6,
         };
-        // Before Linux 4.20 other tables' are read as well.
-        let each = |(read, all): &mut (usize, Vec<Vec<u8>>), body: &[u8]| {
+        let restart = <(usize, Vec<Vec<u8>>)>::default;
+        let (_, bodies) = routes::dump_of(family, &mut self.socket, table, restart, |(read, all), body| {
             *read += 1;
+            // Before Linux 4.20 other tables' are read as well.
             if Route::parse(body)?.table == table {
                 all.push(body.to_vec());
             }
             Ok(if *read < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-        };
-        let (_, bodies) = routes::dump_of(family, &mut self.socket, table, Default::default, each)?;
+        })?;
         let mut found = Vec::with_capacity(bodies.len());
         for body in &bodies {
             found.push(self.route(&Route::parse(body).map_err(read("routes"))?)?);
@@ -174,13 +174,11 @@ impl Fib {
             attributes.push(RouteAttribute::Mark(packet.mark));
         }
         attributes.push(RouteAttribute::Uid(packet.uid));
-        let mut other = |kind, value| attributes.push(RouteAttribute::Other(DefaultNla::new(kind, value)));
-        other(RTA_IP_PROTO, vec![packet.proto]);
-        if packet.sport != 0 {
-            other(RTA_SPORT, packet.sport.to_be_bytes().to_vec());
-        }
-        if packet.dport != 0 {
-            other(RTA_DPORT, packet.dport.to_be_bytes().to_vec());
+        attributes.push(RouteAttribute::Other(DefaultNla::new(RTA_IP_PROTO, vec![packet.proto])));
+        for (kind, port) in [(RTA_SPORT, packet.sport), (RTA_DPORT, packet.dport)] {
+            if port != 0 {
+                attributes.push(RouteAttribute::Other(DefaultNla::new(kind, port.to_be_bytes().to_vec())));
+            }
         }
         match self.socket.get(RTM_GETROUTE, &request) {
             Ok(Some(body)) => Ok(Ok(body)),
@@ -242,20 +240,19 @@ impl Fib {
 
     /// The next hops of a nexthop object, or of a group's members.
     pub fn object(&mut self, id: u32) -> Result<Vec<FibNextHop>, Error> {
-        let each = |all: &mut Vec<NexthopMessage>, body: &[u8]| {
-            all.push(parse(body)?);
+        let all = self.socket.dump(RTM_GETNEXTHOP, &NexthopMessage::dump(), BTreeMap::new, |all, body| {
+            let message: NexthopMessage = parse(body)?;
+            all.insert(message.id(), message);
             Ok(ControlFlow::Continue(()))
-        };
-        let all =
-            self.socket.dump(RTM_GETNEXTHOP, &NexthopMessage::dump(), Vec::new, each).map_err(read("nexthops"))?;
-        let of = |id: u32| all.iter().find(|message| message.id() == Some(id));
-        let members = match of(id).and_then(NexthopMessage::members) {
+        });
+        let all = all.map_err(read("nexthops"))?;
+        let members = match all.get(&Some(id)).and_then(NexthopMessage::members) {
             Some(members) => members.iter().map(|member| (member.id, member.weight)).collect(),
             None => vec![(id, 1)],
         };
         let mut next_hops = Vec::new();
         for (member, weight) in members {
-            if let Some(hop) = of(member).and_then(NexthopMessage::hop) {
+            if let Some(hop) = all.get(&Some(member)).and_then(NexthopMessage::hop) {
                 next_hops.push(self.next_hop(FoundNextHop { weight, ..hop })?);
             }
         }

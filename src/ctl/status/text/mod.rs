@@ -42,8 +42,6 @@ pub(super) fn text(facts: &Facts, screen: Screen) -> String {
 fn links(links: &[LinkFacts], screen: Screen) -> Vec<String> {
     let watching = links.iter().any(|link| link.received_bytes_per_second.is_some());
     let tiers = links.iter().any(|link| link.tier.is_some_and(|tier| tier != 1));
-    let left = |title, rank, cell| Column { title, align: Align::Left, rank, cell };
-    let right = |title, rank, cell| Column { title, align: Align::Right, rank, cell };
     let mut columns = vec![
         left("LINK", 0, |l| (l.name.clone(), Some(Tone::Strong))),
         left("STATE", 0, |l| (word(l.state).to_owned(), Some(tone(l.state)))),
@@ -78,6 +76,14 @@ fn links(links: &[LinkFacts], screen: Screen) -> Vec<String> {
     }
 }
 
+fn left(title: &'static str, rank: u8, cell: fn(&LinkFacts) -> Cell) -> Column {
+    Column { title, align: Align::Left, rank, cell }
+}
+
+fn right(title: &'static str, rank: u8, cell: fn(&LinkFacts) -> Cell) -> Column {
+    Column { title, align: Align::Right, rank, cell }
+}
+
 fn plain(text: Option<String>) -> Cell {
     (text.unwrap_or_else(|| "-".to_owned()), None)
 }
@@ -90,14 +96,14 @@ fn word(state: State) -> &'static str {
         State::Dead => "dead",
         State::NoCarrier => "no-carrier",
         State::NoGateway => "no-gateway",
-        State::Held => "held",
+        State::Drained => "drained",
     }
 }
 
 fn tone(state: State) -> Tone {
     match state {
         State::Up => Tone::Good,
-        State::Held | State::NoGateway => Tone::Odd,
+        State::Drained | State::NoGateway => Tone::Odd,
         State::Down | State::Stale | State::Dead | State::NoCarrier => Tone::Bad,
     }
 }
@@ -127,9 +133,9 @@ fn default_routes(out: &mut String, routes: &[DefaultFacts], screen: Screen) {
             line.clone_from(&route.target);
         }
         if !route.ours && route.legs.is_empty() {
-            line.push_str(" (not ours)");
+            line.push_str(" (foreign)");
         } else if !route.ours {
-            let _ = write!(line, " (not ours: {})", route.target);
+            let _ = write!(line, " (foreign: {})", route.target);
         }
         if route.spare {
             line.push_str(" (a spare)");
@@ -156,10 +162,6 @@ fn policies(out: &mut String, policies: &[PolicyFacts], screen: Screen) {
 
 /// Where a policy leads now.
 fn lead(policy: &PolicyFacts) -> Cell {
-    let missing = || {
-        let verb = if policy.via.len() == 1 { "is" } else { "are" };
-        format!("{} {verb} not up", policy.via.join(", "))
-    };
     if let Some(elsewhere) = policy.elsewhere.as_ref().filter(|_| policy.rules_missing == 0) {
         return (elsewhere.what.clone(), Some(if elsewhere.is_mains { Tone::Odd } else { Tone::Bad }));
     }
@@ -176,7 +178,10 @@ fn lead(policy: &PolicyFacts) -> Cell {
             let better: Vec<_> = policy.via.iter().take_while(|name| *name != link).map(String::as_str).collect();
             (format!("by {link}, without {}", better.join(", ")), Some(Tone::Odd))
         }
-        None if policy.otherwise == "unreachable" => (format!("refused: {}", missing()), Some(Tone::Bad)),
+        None if policy.otherwise == "unreachable" => {
+            let verb = if policy.via.len() == 1 { "is" } else { "are" };
+            (format!("refused: {} {verb} not up", policy.via.join(", ")), Some(Tone::Bad))
+        }
         None => (format!("by the default route, without {}", policy.via.join(", ")), Some(Tone::Odd)),
     }
 }
@@ -185,12 +190,12 @@ fn kernel(out: &mut String, facts: &Facts, screen: Screen) {
     let kernel = &facts.kernel;
     if kernel.as_wanted {
         let so_far = if kernel.firewall_hidden { " (the packet filter shows itself to root only)" } else { "" };
-        labelled(out, "Kernel", None, &(screen.paint(Tone::Good, "as it should be") + so_far), screen);
+        labelled(out, "Kernel", None, &(screen.paint(Tone::Good, "in sync") + so_far), screen);
     }
     if !kernel.changes.is_empty() {
         let count = match kernel.changes.len() {
-            1 => "1 change is due".to_owned(),
-            n => format!("{n} changes are due"),
+            1 => "1 change is pending".to_owned(),
+            n => format!("{n} changes are pending"),
         };
         let line = format!("{}: `mhctl plan` shows, `mhctl apply` makes", screen.paint(Tone::Bad, &count));
         labelled(out, "Kernel", None, &line, screen);
