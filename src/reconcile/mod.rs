@@ -53,7 +53,7 @@ pub fn reconcile(
     let mut scope = Scope { leftovers: *flush_scope == FlushScope::All, ..Scope::new(config, records) };
     let mut run = Run::new(config, records, kernel);
     for round in 0..=ROUNDS {
-        if run.refused.without.nftables {
+        if run.refused.without.nftables && config.settings.firewall == Firewall::Auto {
             scope.firewall = Firewall::Iptables;
         }
         let observed = run.kernel.observe(&scope)?;
@@ -209,8 +209,10 @@ impl<'a, K: Kernel> Run<'a, K> {
     fn refuse_nftables(&mut self, change: Change, error: kernel::Error) {
         if !self.failed_once.contains(&change) {
             self.failed_once.push(change);
-        } else if self.config.settings.firewall == Firewall::Auto {
-            self.refused.without.nftables = true;
+            return;
+        }
+        self.refused.without.nftables = true;
+        if self.config.settings.firewall == Firewall::Auto {
             self.outcome.warnings.push(Warning::WithoutNftables(error.to_string()));
         } else {
             self.refused.firewall = true;

@@ -269,7 +269,7 @@ fn meets(a: &Policy, b: &Policy) -> bool {
         && (of_a || !is_forwarded(b))
         && a.proto.meets(&b.proto)
         && a.dscp.meets(&b.dscp)
-        && a.fwmark.meets(&b.fwmark)
+        && a.mark().meets(&b.mark())
         && a.from.meets(&b.from)
         && a.to.meets(&b.to)
         && a.iif.meets(&b.iif)

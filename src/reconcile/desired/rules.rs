@@ -96,7 +96,7 @@ fn sources(config: &Config, live: &[LiveLink<'_>]) -> Vec<Rule> {
     // If the default route has chosen the address of a socket, and the administrator's firewall then marks its packets
     // for a policy, the socket is not bound to that address. Without this selector the source rule would match before
     // the policy (`ip_route_me_harder()` looks up with the source).
-    let own_marks = config.policies.iter().filter_map(|p| p.fwmark).fold(0, |all, mark| all | mark.value);
+    let own_marks = config.policies.iter().filter_map(Policy::mark).fold(0, |all, mark| all | mark.value);
     let fwmark = (own_marks != 0).then_some(FwMark { value: 0, mask: own_marks });
     let mut rules = Vec::new();
     for uplink in config.uplinks() {
@@ -143,7 +143,7 @@ fn in_ipv6(selector: &Selector) -> Option<Selector> {
 
 /// A selector for each combination of a policy's lists.
 pub fn selectors(policy: &Policy) -> Vec<Selector> {
-    let fixed = Selector { proto: policy.proto, dscp: policy.dscp, fwmark: policy.fwmark, ..Selector::default() };
+    let fixed = Selector { proto: policy.proto, dscp: policy.dscp, fwmark: policy.mark(), ..Selector::default() };
     let mut all = vec![fixed];
     multiply(&mut all, &policy.from, |s, net| s.from = prefix(*net));
     multiply(&mut all, &policy.to, |s, net| s.to = prefix(*net));
