@@ -128,10 +128,13 @@ impl Fake {
                     table.bases.remove(chain);
                     table.chains.remove(chain).ok_or(ENOENT)?;
                 }
-                // The fake's iptables is not nf_tables.
-                // Only `mhctl set` has these.
-                Command::AddElements { .. } | Command::DeleteElements(..) | Command::FlushSet(_) => return Err(ENOENT),
-                Command::Unhook { .. } | Command::FlushOld(..) | Command::DeleteOld(..) => return Err(ENOENT),
+                // The fake's iptables is not nf_tables, and only `mhctl set` has elements.
+                Command::Unhook { .. }
+                | Command::FlushOld(..)
+                | Command::DeleteOld(..)
+                | Command::AddElements { .. }
+                | Command::DeleteElements(..)
+                | Command::FlushSet(_) => return Err(ENOENT),
             }
         }
         self.firewall.nft = Some(table);
