@@ -17,7 +17,7 @@ use crate::kernel::netlink::constants::{
 };
 use crate::kernel::netlink::netfilter::{Message, number, payload};
 use crate::kernel::netlink::nla::{attribute, nested, string, text};
-use crate::kernel::netlink::socket::Socket;
+use crate::kernel::netlink::socket::{self, Socket};
 use crate::kernel::{Error, read};
 use crate::model::firewall::nft::TABLE;
 use crate::model::firewall::set::{AddressSet, Element};
@@ -90,15 +90,11 @@ fn list(set: &AddressSet) -> Vec<DefaultNla> {
 /// An element as its start, which has these attributes beside, and its end.
 fn both_ends(element: &Element, mut start: Vec<DefaultNla>) -> Vec<Vec<DefaultNla>> {
     start.push(key(octets(element.first)));
-    match element.end() {
-        Some(end) => {
-            vec![start, vec![number(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END), key(octets(end))]]
-        }
-        None => {
-            start.push(DefaultNla::new(NFTA_SET_ELEM_USERDATA, OPEN.to_vec()));
-            vec![start]
-        }
-    }
+    let Some(end) = element.end() else {
+        start.push(DefaultNla::new(NFTA_SET_ELEM_USERDATA, OPEN.to_vec()));
+        return vec![start];
+    };
+    vec![start, vec![number(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END), key(octets(end))]]
 }
 
 fn key(address: Vec<u8>) -> DefaultNla {
@@ -130,6 +126,11 @@ fn request(attributes: Vec<DefaultNla>) -> Message {
     Message { family: NFPROTO_INET, ..Message::new(attributes) }
 }
 
+/// Whether the kernel has no such set or table, or no `nf_tables`.
+fn is_missing(error: &socket::Error) -> bool {
+    error.refused().is_some() && !error.is_permission()
+}
+
 /// The names of the sets of our table; none where there is no table.
 pub(crate) fn names() -> Result<Vec<String>, Error> {
     let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
@@ -141,7 +142,7 @@ pub(crate) fn names() -> Result<Vec<String>, Error> {
     });
     match names {
         // There is no such table, or no nf_tables.
-        Err(e) if e.is_gone() || (e.refused().is_some() && !e.is_permission()) => Ok(Vec::new()),
+        Err(e) if is_missing(&e) => Ok(Vec::new()),
         names => names.map_err(read("sets of nf_tables")),
     }
 }
@@ -157,7 +158,7 @@ pub(crate) fn elements(set: &AddressSet) -> Result<Option<Vec<Element>>, Error> 
         Ok(std::ops::ControlFlow::Continue(()))
     });
     match parts {
-        Err(e) if e.is_gone() => Ok(None),
+        Err(e) if is_missing(&e) => Ok(None),
         parts => parts.map(|parts| Some(joined(parts))).map_err(read("elements of a set")),
     }
 }
@@ -166,8 +167,10 @@ pub(crate) fn elements(set: &AddressSet) -> Result<Option<Vec<Element>>, Error> 
 pub(crate) fn holds(set: &AddressSet, address: IpAddr) -> Result<Option<bool>, Error> {
     let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
     let of_set = vec![text(NFTA_SET_TABLE, TABLE), text(NFTA_SET_NAME, &set.nft())];
-    if socket.get(NFT_MSG_GETSET, &request(of_set)).map_err(read("sets of nf_tables"))?.is_none() {
-        return Ok(None);
+    match socket.get(NFT_MSG_GETSET, &request(of_set)) {
+        Ok(None) => return Ok(None),
+        Err(e) if is_missing(&e) => return Ok(None),
+        found => drop(found.map_err(read("sets of nf_tables"))?),
     }
     let mut of_element = list(set);
     of_element.push(numbered(vec![vec![key(octets(address))]]));

@@ -50,7 +50,7 @@ pub struct Element {
 
 impl Element {
     /// All addresses of a network.
-    pub(crate) fn new(net: IpNet, timeout: Option<Duration>) -> Self {
+    pub fn new(net: IpNet, timeout: Option<Duration>) -> Self {
         Self { first: net.network(), last: last(net), timeout, expires: None }
     }
 
@@ -61,6 +61,11 @@ impl Element {
     /// Whether an address is in both.
     pub(crate) fn meets(&self, other: &Self) -> bool {
         self.family() == other.family() && self.first <= other.last && other.first <= self.last
+    }
+
+    /// Whether all addresses of the other are in it.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        self.family() == other.family() && self.first <= other.first && other.last <= self.last
     }
 
     /// Whether it is the same addresses.
