@@ -53,6 +53,7 @@ mod reconcile;
 mod records;
 mod renamed;
 mod scene;
+mod sets;
 mod setup;
 mod silent;
 mod spares;

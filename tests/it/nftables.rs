@@ -2,15 +2,20 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use multihome::kernel::nftables::requests;
 use multihome::model::change::Change;
-use multihome::model::firewall::nft::Transaction;
+use multihome::model::firewall::nft::{self, Transaction};
+use multihome::model::firewall::set::{AddressSet, Element};
+use multihome::model::names::Family;
 use multihome::reconcile::preview;
 use proptest::prelude::*;
 
 use crate::scene::{Scene, scenes};
 use crate::support::internet::Namespace;
+use crate::support::ok;
 
 /// The type of a message of `nf_tables`, and its body.
 type Message = (u16, Vec<u8>);
@@ -84,6 +89,27 @@ fn ours(transaction: &Transaction) -> Vec<Message> {
     requests(transaction).into_iter().map(|(kind, _, body)| (kind, body)).collect()
 }
 
+/// Elements of one family, in order and apart from one another; those at both ends of all addresses among them.
+fn elements(family: Family) -> impl Strategy<Value = Vec<Element>> {
+    let place = move |n: u8, length: u8| match family {
+        Family::V4 => IpNet::V4(Ipv4Net::new([n, 0, 2, 0].into(), 8 + length % 25).unwrap().trunc()),
+        Family::V6 => {
+            let address = u128::from(n) << 120 | 7;
+            IpNet::V6(Ipv6Net::new(address.into(), 8 + length % 121).unwrap().trunc())
+        }
+    };
+    let times = proptest::option::of(1..400_000_u64);
+    // 1 is of what is in the set already.
+    let first = any::<u8>().prop_filter("another", |n| *n != 1);
+    let all = proptest::collection::btree_map(first, (any::<u8>(), times), 1..6);
+    all.prop_map(move |all| {
+        let element = |(n, (length, seconds)): (u8, (u8, Option<u64>))| {
+            Element::new(place(n, length), seconds.map(Duration::from_secs))
+        };
+        all.into_iter().map(element).collect()
+    })
+}
+
 /// The transactions of the plan for a scene.
 fn transactions(scene: &Scene) -> Vec<Transaction> {
     let plan = preview(&scene.config, &scene.records, &mut scene.fake.clone()).unwrap();
@@ -109,4 +135,44 @@ proptest! {
     fn each_request_is_byte_by_byte_what_nft_sends_for_the_printed_command(scene in scenes()) {
         Namespace::new().run(|| transactions(&scene).iter().for_each(assert_sent_as_printed));
     }
+
+    /// The same for what is put into a set and taken out of it.
+    #[test]
+    fn each_element_is_byte_by_byte_what_nft_sends(
+        v4 in elements(Family::V4), v6 in elements(Family::V6), is_empty in any::<bool>()
+    ) {
+        let sets = [(Family::V4, 1), (Family::V6, 2)];
+        let [four, six] = sets.map(|(family, id)| AddressSet { name: "streaming".parse().unwrap(), family, id });
+        Namespace::new().run(|| {
+            let mut commands = vec![nft::Command::AddTable, nft::Command::AddSet(four.clone()), nft::Command::AddSet(six.clone())];
+            if !is_empty {
+                // What is in none of the elements that are added.
+                let present = |net: &str| vec![Element::new(net.parse().unwrap(), None)];
+                commands.extend([(&four, present("1.1.1.1/32")), (&six, present("100::1/128"))].map(add(true)));
+            }
+            run_by_nft(&Transaction(commands));
+            let all = [(&four, &v4), (&six, &v6)];
+            let added = all.map(|(set, elements)| add(is_empty)((set, elements.clone())));
+            assert_sent_as_printed(&Transaction(added.to_vec()));
+            // Of what has a time nft(8) sends that when it is deleted, too, and nobody heeds it.
+            let forever = |elements: &[Element]| elements.iter().map(|e| Element { timeout: None, ..e.clone() }).collect();
+            let kept: [Vec<Element>; 2] = [forever(&v4), forever(&v6)];
+            let whole = [(&four, &kept[0]), (&six, &kept[1])];
+            run_by_nft(&Transaction(whole.map(|(set, elements)| add(is_empty)((set, elements.clone()))).to_vec()));
+            assert_sent_as_printed(&Transaction(
+                whole.map(|(set, elements)| nft::Command::DeleteElements(set.clone(), elements.clone())).to_vec(),
+            ));
+            assert_sent_as_printed(&Transaction(vec![nft::Command::FlushSet(four.clone()), nft::Command::FlushSet(six.clone())]));
+        });
+    }
+}
+
+/// The command that adds elements to a set.
+fn add(is_empty: bool) -> impl Fn((&AddressSet, Vec<Element>)) -> nft::Command {
+    move |(set, elements)| nft::Command::AddElements { set: set.clone(), elements, is_empty }
+}
+
+/// Has nft(8) carry out the commands.
+fn run_by_nft(transaction: &Transaction) {
+    ok(Command::new("sh").args(["-c", &transaction.to_string()]));
 }
