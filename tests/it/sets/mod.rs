@@ -71,7 +71,7 @@ fn what_is_in_a_set_takes_the_policys_link_from_the_server_and_from_the_lan() {
     assert_eq!(seen(host, &internet), [by(ISP2); 4]);
 
     // A time that ends.
-    said(&server, &format!("set add streaming {third} --timeout 2s"));
+    said(&server, &format!("set add streaming {third} --timeout 5s"));
     assert_eq!(ask_udp((third, ECHO)), by(ISP2));
     until("it is out of the set", || ask_udp((third, ECHO)) == by(ISP1));
 
