@@ -52,7 +52,7 @@ pub fn reconcile(
     let mut scope = Scope { leftovers: *flush_scope == FlushScope::All, ..Scope::new(config, records) };
     let mut run = Run::new(config, records, kernel);
     for round in 0..=ROUNDS {
-        if run.refused.without.nftables {
+        if run.refused.without.nftables && config.settings.firewall == Firewall::Auto {
             scope.firewall = Firewall::Iptables;
         }
         let observed = run.kernel.observe(&scope)?;
@@ -210,8 +210,11 @@ impl<'a, K: Kernel> Run<'a, K> {
         let makes_table = matches!(&change, Change::Nftables(transaction) if transaction.makes_table());
         if !self.failed_once.contains(&change) {
             self.failed_once.push(change);
-        } else if makes_table && self.config.settings.firewall == Firewall::Auto && !error.is_temporary() {
-            self.refused.without.nftables = true;
+            return;
+        }
+        let is_for_good = makes_table && !error.is_temporary();
+        self.refused.without.nftables |= is_for_good;
+        if is_for_good && self.config.settings.firewall == Firewall::Auto {
             self.outcome.warnings.push(Warning::WithoutNftables(error.to_string()));
         } else {
             self.refused.firewall = true;

@@ -59,6 +59,7 @@ mod reconcile;
 mod records;
 mod renamed;
 mod scene;
+mod sets;
 mod setup;
 mod setup_found;
 mod silent;

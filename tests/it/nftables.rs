@@ -4,12 +4,16 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use multihome::config;
 use multihome::kernel::nftables::requests;
 use multihome::model::change::Change;
 use multihome::model::firewall::Fingerprint;
 use multihome::model::firewall::nft::{self, Transaction};
+use multihome::model::firewall::set::{AddressSet, Element};
+use multihome::model::names::Family;
 use multihome::reconcile::preview;
 use multihome::state::records::LinkRecords;
 use proptest::prelude::*;
@@ -78,24 +82,47 @@ fn without_colours(line: &str) -> String {
     parts.fold(first, |text, part| text + part.split_once('m').map_or("", |(_, rest)| rest))
 }
 
-/// A message with its attributes in order of their kinds: versions of nft(8) differ in the order, which the kernel does
-/// not heed.
-fn in_order((kind, body): &Message) -> (u16, Vec<&[u8]>) {
-    let (header, mut rest) = body.split_at(4);
-    let mut parts = Vec::new();
-    while let Some(&[low, high]) = rest.first_chunk() {
-        let length = usize::from(u16::from_ne_bytes([low, high])).next_multiple_of(4);
-        let (attribute, after) = rest.split_at(length);
-        parts.push(attribute);
-        rest = after;
+/// A message whatever the version of nft(8): its attributes by their kinds, and of the user data of a set what all write.
+fn plain((kind, body): &Message) -> (u16, Vec<Vec<u8>>) {
+    const NEW_SET: u16 = 2569;
+    const USER_DATA: u16 = 13;
+    const BYTE_ORDER: usize = 4 + 6;
+    let (mut attributes, mut rest) = (Vec::new(), &body[4..]);
+    while !rest.is_empty() {
+        let length = usize::from(u16::from_ne_bytes([rest[0], rest[1]]));
+        let (attribute, others) = rest.split_at(length.next_multiple_of(4).min(rest.len()));
+        let of_set = *kind == NEW_SET && u16::from_ne_bytes([rest[2], rest[3]]) == USER_DATA;
+        attributes.push(if of_set { [&[0, 0], &attribute[2..BYTE_ORDER]].concat() } else { attribute.to_vec() });
+        rest = others;
     }
-    parts.sort_by_key(|attribute| attribute[2]);
-    parts.insert(0, header);
-    (*kind, parts)
+    attributes.sort_by_key(|attribute| u16::from_ne_bytes([attribute[2], attribute[3]]));
+    attributes.insert(0, body[..4].to_vec());
+    (*kind, attributes)
 }
 
 fn ours(transaction: &Transaction) -> Vec<Message> {
     requests(transaction).into_iter().map(|(kind, _, body)| (kind, body)).collect()
+}
+
+/// Elements of one family, in order and apart from one another; those at both ends of all addresses among them.
+fn elements(family: Family) -> impl Strategy<Value = Vec<Element>> {
+    let place = move |n: u8, length: u8| match family {
+        Family::V4 => IpNet::V4(Ipv4Net::new([n, 0, 2, 0].into(), 8 + length % 25).unwrap().trunc()),
+        Family::V6 => {
+            let address = u128::from(n) << 120 | 7;
+            IpNet::V6(Ipv6Net::new(address.into(), 8 + length % 121).unwrap().trunc())
+        }
+    };
+    let times = proptest::option::of(1..400_000_u64);
+    // 1 is of what is in the set already.
+    let first = any::<u8>().prop_filter("another", |n| *n != 1);
+    let all = proptest::collection::btree_map(first, (any::<u8>(), times), 1..6);
+    all.prop_map(move |all| {
+        let element = |(n, (length, seconds)): (u8, (u8, Option<u64>))| {
+            Element::new(place(n, length), seconds.map(Duration::from_secs))
+        };
+        all.into_iter().map(element).collect()
+    })
 }
 
 /// The transactions of the plan for a scene.
@@ -111,7 +138,7 @@ fn assert_sent_as_printed(transaction: &Transaction) {
     let ours = ours(transaction);
     assert_eq!(ours.len(), theirs.len(), "{commands:#?}");
     for ((ours, theirs), command) in ours.iter().zip(&theirs).zip(&commands) {
-        assert_eq!(in_order(ours), in_order(theirs), "{command}");
+        assert_eq!(plain(ours), plain(theirs), "{command}");
     }
 }
 
@@ -119,7 +146,8 @@ fn assert_sent_as_printed(transaction: &Transaction) {
 fn recorded_scene() -> Transaction {
     let config = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\nmasquerade = true\n\
                   [[uplink]]\nname = \"isp2\"\ninterface = \"eth1\"\ngateway = \"192.0.2.1\"\nmasquerade = true\n\
-                  [[tunnel]]\nname = \"vpn\"\ninterface = \"tun0\"\n";
+                  [[tunnel]]\nname = \"vpn\"\ninterface = \"tun0\"\n\
+                  [[policy]]\nname = \"tv\"\nto-set = \"tv\"\nvia = [\"isp2\"]\n";
     let config = config::parse(config, Path::new("recorded.toml")).unwrap();
     let kernel = "link 3 eth1 up ethernet group 5 address 192.0.2.10/23\n";
     let plan = preview(&config, &LinkRecords::default(), &mut Fake::parse(kernel)).unwrap();
@@ -154,7 +182,7 @@ fn what_is_sent_is_what_nft_of_debian_12_and_13_sent() {
         let recorded: Vec<_> = recorded.lines().map(|line| line.split_once('\t').unwrap()).collect();
         assert_eq!(recorded.iter().map(|(command, _)| *command).collect::<Vec<_>>(), commands, "{version}");
         for ((command, theirs), ours) in recorded.iter().zip(ours(&transaction)) {
-            assert_eq!(in_order(&ours), in_order(&unhex(theirs)), "{version}: {command}");
+            assert_eq!(plain(&ours), plain(&unhex(theirs)), "{version}: {command}");
         }
     }
 }
@@ -183,6 +211,46 @@ proptest! {
     fn each_request_is_byte_by_byte_what_nft_sends_for_the_printed_command(scene in scenes()) {
         Namespace::new().run(|| transactions(&scene).iter().for_each(assert_sent_as_printed));
     }
+
+    /// The same for what is put into a set and taken out of it.
+    #[test]
+    fn each_element_is_byte_by_byte_what_nft_sends(
+        v4 in elements(Family::V4), v6 in elements(Family::V6), is_empty in any::<bool>()
+    ) {
+        let sets = [(Family::V4, 1), (Family::V6, 2)];
+        let [four, six] = sets.map(|(family, id)| AddressSet { name: "streaming".parse().unwrap(), family, id });
+        Namespace::new().run(|| {
+            let mut commands = vec![nft::Command::AddTable, nft::Command::AddSet(four.clone()), nft::Command::AddSet(six.clone())];
+            if !is_empty {
+                // What is in none of the elements that are added.
+                let present = |net: &str| vec![Element::new(net.parse().unwrap(), None)];
+                commands.extend([(&four, present("1.1.1.1/32")), (&six, present("100::1/128"))].map(add(true)));
+            }
+            run_by_nft(&Transaction(commands));
+            let all = [(&four, &v4), (&six, &v6)];
+            let added = all.map(|(set, elements)| add(is_empty)((set, elements.clone())));
+            assert_sent_as_printed(&Transaction(added.to_vec()));
+            // Of what has a time nft(8) sends that when it is deleted, too, and nobody heeds it.
+            let forever = |elements: &[Element]| elements.iter().map(|e| Element { timeout: None, ..e.clone() }).collect();
+            let kept: [Vec<Element>; 2] = [forever(&v4), forever(&v6)];
+            let whole = [(&four, &kept[0]), (&six, &kept[1])];
+            run_by_nft(&Transaction(whole.map(|(set, elements)| add(is_empty)((set, elements.clone()))).to_vec()));
+            assert_sent_as_printed(&Transaction(
+                whole.map(|(set, elements)| nft::Command::DeleteElements(set.clone(), elements.clone())).to_vec(),
+            ));
+            assert_sent_as_printed(&Transaction(vec![nft::Command::FlushSet(four.clone()), nft::Command::FlushSet(six.clone())]));
+        });
+    }
+}
+
+/// The command that adds elements to a set.
+fn add(is_empty: bool) -> impl Fn((&AddressSet, Vec<Element>)) -> nft::Command {
+    move |(set, elements)| nft::Command::AddElements { set: set.clone(), elements, is_empty }
+}
+
+/// Has nft(8) carry out the commands.
+fn run_by_nft(transaction: &Transaction) {
+    ok(Command::new("sh").args(["-c", &transaction.to_string()]));
 }
 
 const LINKS: &str = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\nmasquerade = true\n\

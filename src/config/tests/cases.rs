@@ -44,7 +44,7 @@ const FILE: Cases<'_> = &[
     ("[[uplinks]]\n", "f:1: unknown key `uplinks`, expected one of `uplink`, `tunnel`, `policy`, `settings`"),
     (
         "[[policy]]\nport = 1\n",
-        "f:2: unknown key `port`, expected one of `name`, `from`, `to`, `iif`, `proto`, `sport`, `dport`, `uid`, `dscp`, `fwmark`, `via`, `otherwise`",
+        "f:2: unknown key `port`, expected one of `name`, `from`, `to`, `from-set`, `to-set`, `iif`, `proto`, `sport`, `dport`, `uid`, `dscp`, `fwmark`, `via`, `otherwise`",
     ),
     (
         "[settings]\ntimeout = 1\n",
@@ -255,6 +255,20 @@ const POLICIES: Cases<'_> = &[
     (
         "fwmark = '0x102/0xfff'\n",
         "f:5: fwmark: \"0x102/0xfff\" is not valid: it has the bit 0x2 of b, whose own rule comes first: write other bits",
+    ),
+    (
+        "to-set = 'Tele Vision'\n",
+        "f:5: to-set: \"Tele Vision\" is not valid: write a lowercase letter, then lowercase letters, digits, '_' or '-', at most 30 characters",
+    ),
+    ("from-set = 'ip'\n", "f:5: from-set: \"ip\" is not valid: with a 6 behind it nft(8) reserves it; choose another"),
+    ("to-set = ['tv', 'music']\n", "f:5: to-set: a list is not valid: write text in quotes"),
+    (
+        "to-set = 'tv'\n[settings]\nfirewall = 'iptables'\n",
+        "f:5: to-set: a set needs nftables, and firewall is \"iptables\": write firewall = \"auto\" or \"nftables\" in [settings], or select by addresses",
+    ),
+    (
+        "from-set = 'tv'\n[settings]\nfirewall = 'none'\n",
+        "f:5: from-set: a set needs nftables, and firewall is \"none\": write firewall = \"auto\" or \"nftables\" in [settings], or select by addresses",
     ),
     ("uid = 1\notherwise = 'drop'\n", "f:6: otherwise: \"drop\" is not valid: write \"default\" or \"unreachable\""),
 ];

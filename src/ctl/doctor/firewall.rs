@@ -79,7 +79,7 @@ fn judge(config: &Config, lans: Option<&[Ipv4Net]>, saved: &str, nft: &[OtherRul
     let shown = shown(saved);
     let is_shown = |r: &OtherRule| r.family == "ip" && shown.contains(&(r.table.as_str(), r.chain.as_str()));
     let nft: Vec<_> = nft.iter().filter(|r| !is_shown(r) && !is_ours(&r.chain)).collect();
-    let union = config.marks();
+    let union = config.all_marks();
     let mut table = "";
     for line in saved.lines() {
         if let Some(name) = line.strip_prefix('*') {

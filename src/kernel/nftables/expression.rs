@@ -11,13 +11,16 @@ use crate::kernel::netlink::constants::{
     NFT_PAYLOAD_NETWORK_HEADER, NFT_RETURN, NFTA_BITWISE_DREG, NFTA_BITWISE_LEN, NFTA_BITWISE_MASK, NFTA_BITWISE_OP,
     NFTA_BITWISE_SREG, NFTA_BITWISE_XOR, NFTA_CMP_DATA, NFTA_CMP_OP, NFTA_CMP_SREG, NFTA_CT_DREG, NFTA_CT_KEY,
     NFTA_CT_SREG, NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_IMMEDIATE_DATA,
-    NFTA_IMMEDIATE_DREG, NFTA_LIST_ELEM, NFTA_META_DREG, NFTA_META_KEY, NFTA_META_SREG, NFTA_PAYLOAD_BASE,
-    NFTA_PAYLOAD_DREG, NFTA_PAYLOAD_LEN, NFTA_PAYLOAD_OFFSET, NFTA_VERDICT_CHAIN, NFTA_VERDICT_CODE,
+    NFTA_IMMEDIATE_DREG, NFTA_LIST_ELEM, NFTA_LOOKUP_SET, NFTA_LOOKUP_SET_ID, NFTA_LOOKUP_SREG, NFTA_META_DREG,
+    NFTA_META_KEY, NFTA_META_SREG, NFTA_PAYLOAD_BASE, NFTA_PAYLOAD_DREG, NFTA_PAYLOAD_LEN, NFTA_PAYLOAD_OFFSET,
+    NFTA_VERDICT_CHAIN, NFTA_VERDICT_CODE,
 };
 use crate::kernel::netlink::netfilter::number;
 use crate::kernel::netlink::nla::{nested, text};
 use crate::model::firewall::nft::{Condition, Rule, Statement};
+use crate::model::firewall::set::{AddressSet, End};
 use crate::model::firewall::{LinkMatch, Match};
+use crate::model::names::Family;
 
 /// The register of verdicts, and the one that all values go through.
 const VERDICT: u32 = 0;
@@ -25,6 +28,9 @@ const REGISTER: u32 = 1;
 /// Offsets in the header of IPv4.
 const SOURCE: u32 = 12;
 const DESTINATION: u32 = 16;
+/// The same of IPv6.
+const SOURCE6: u32 = 8;
+const DESTINATION6: u32 = 24;
 /// Size of an interface's name (`IFNAMSIZ`).
 const NAME_SIZE: usize = 16;
 /// `IP_CT_DIR_REPLY`.
@@ -32,20 +38,26 @@ const REPLY: u8 = 1;
 
 /// The expressions of a rule.
 pub(super) fn expressions(rule: &Rule) -> Vec<DefaultNla> {
-    let mut all = Expressions(Vec::new());
+    let mut all = Expressions::default();
     for condition in &rule.conditions {
         all.condition(condition);
     }
     all.statement(&rule.statement);
-    all.0
+    all.made
 }
 
-struct Expressions(Vec<DefaultNla>);
+#[derive(Default)]
+struct Expressions {
+    made: Vec<DefaultNla>,
+    /// The family that a condition has compared the packet's with.
+    asked_family: Option<u8>,
+}
 
 impl Expressions {
     fn condition(&mut self, condition: &Condition) {
         match condition {
             Condition::Ipv6 => self.family(NFPROTO_IPV6),
+            Condition::InSet(end, set) => self.in_set(*end, set),
             Condition::Match(Match::From(LinkMatch::Group(group))) => {
                 self.meta(NFT_META_IIFGROUP, &group.to_ne_bytes());
             }
@@ -88,11 +100,12 @@ impl Expressions {
     }
 
     fn add(&mut self, name: &str, attributes: &[DefaultNla]) {
-        self.0.push(nested(NFTA_LIST_ELEM, &[text(NFTA_EXPR_NAME, name), nested(NFTA_EXPR_DATA, attributes)]));
+        self.made.push(nested(NFTA_LIST_ELEM, &[text(NFTA_EXPR_NAME, name), nested(NFTA_EXPR_DATA, attributes)]));
     }
 
     /// The packet's protocol of layer 3.
     fn family(&mut self, family: u8) {
+        self.asked_family = Some(family);
         self.meta(NFT_META_NFPROTO, &[family]);
     }
 
@@ -148,16 +161,7 @@ impl Expressions {
         self.family(NFPROTO_IPV4);
         let length = net.prefix_len();
         let whole = length.is_multiple_of(8) && length > 0;
-        let bytes = if whole { u32::from(length) / 8 } else { 4 };
-        self.add(
-            "payload",
-            &[
-                number(NFTA_PAYLOAD_DREG, REGISTER),
-                number(NFTA_PAYLOAD_BASE, NFT_PAYLOAD_NETWORK_HEADER),
-                number(NFTA_PAYLOAD_OFFSET, offset),
-                number(NFTA_PAYLOAD_LEN, bytes),
-            ],
-        );
+        self.load_header(offset, if whole { u32::from(length) / 8 } else { 4 });
         let address = net.network().octets();
         if whole {
             self.compare(NFT_CMP_EQ, &address[..usize::from(length) / 8]);
@@ -165,6 +169,46 @@ impl Expressions {
             self.bitwise(None, net.netmask().octets(), [0; 4]);
             self.compare(NFT_CMP_EQ, &address);
         }
+    }
+
+    /// The address at one end of the packet is in the set. The family that the last condition asked for is not asked for
+    /// again.
+    fn in_set(&mut self, end: End, set: &AddressSet) {
+        let (family, length) = match set.family {
+            Family::V4 => (NFPROTO_IPV4, 4),
+            Family::V6 => (NFPROTO_IPV6, 16),
+        };
+        if self.asked_family != Some(family) {
+            self.family(family);
+        }
+        let offset = match (set.family, end) {
+            (Family::V4, End::Source) => SOURCE,
+            (Family::V4, End::Destination) => DESTINATION,
+            (Family::V6, End::Source) => SOURCE6,
+            (Family::V6, End::Destination) => DESTINATION6,
+        };
+        self.load_header(offset, length);
+        self.add(
+            "lookup",
+            &[
+                number(NFTA_LOOKUP_SREG, REGISTER),
+                text(NFTA_LOOKUP_SET, &set.nft()),
+                number(NFTA_LOOKUP_SET_ID, set.id),
+            ],
+        );
+    }
+
+    /// Loads bytes of the header of layer 3.
+    fn load_header(&mut self, offset: u32, length: u32) {
+        self.add(
+            "payload",
+            &[
+                number(NFTA_PAYLOAD_DREG, REGISTER),
+                number(NFTA_PAYLOAD_BASE, NFT_PAYLOAD_NETWORK_HEADER),
+                number(NFTA_PAYLOAD_OFFSET, offset),
+                number(NFTA_PAYLOAD_LEN, length),
+            ],
+        );
     }
 
     fn verdict(&mut self, code: i32, chain: Option<&str>) {

@@ -4,6 +4,7 @@
 mod expression;
 pub mod found;
 mod message;
+pub(crate) mod set;
 
 pub(crate) use found::found;
 

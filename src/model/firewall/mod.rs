@@ -12,6 +12,7 @@ use crate::model::names::LinkName;
 
 pub mod nft;
 mod rule;
+pub mod set;
 
 pub use rule::{ChainRule, LinkMatch, Match, Verdict};
 

@@ -6,7 +6,9 @@ use std::fmt;
 use ipnet::Ipv4Net;
 
 use super::rule::{LinkMatch, Match};
+use super::set::{AddressSet, Element, End};
 use super::{ChainName, Fingerprint, FoundChainRule, FoundChains, Table};
+use crate::model::names::Family;
 
 /// Name of our table, in the family `inet`.
 pub const TABLE: &str = "multihome";
@@ -112,6 +114,8 @@ pub enum Condition {
     Match(Match),
     /// The packet is of IPv6.
     Ipv6,
+    /// The address at this end of it is in a set.
+    InSet(End, AddressSet),
 }
 
 /// A rule.
@@ -171,6 +175,17 @@ pub enum Command {
     AddRule(ChainName, Rule),
     DeleteChain(String),
     DeleteTable,
+    /// Makes a set, unless it is there.
+    AddSet(AddressSet),
+    /// Adds elements to a set, in the order of their addresses.
+    AddElements {
+        set: AddressSet,
+        elements: Vec<Element>,
+        /// Whether there is none in it yet.
+        is_empty: bool,
+    },
+    DeleteElements(AddressSet, Vec<Element>),
+    FlushSet(AddressSet),
     /// Deletes a jump of iptables-nft's built-in chain.
     Unhook {
         table: Table,
@@ -224,6 +239,16 @@ impl fmt::Display for Command {
             Self::AddRule(chain, rule) => write!(f, "add rule inet {TABLE} {} {rule}", chain.nft()),
             Self::DeleteChain(chain) => write!(f, "delete chain inet {TABLE} {chain}"),
             Self::DeleteTable => write!(f, "delete table inet {TABLE}"),
+            Self::AddSet(set) => {
+                write!(f, "add set inet {TABLE} {} {{ type {}; flags interval,timeout; }}", set.nft(), set.kind())
+            }
+            Self::AddElements { set, elements, .. } => {
+                write!(f, "add element inet {TABLE} {} {{ {} }}", set.nft(), listed(elements))
+            }
+            Self::DeleteElements(set, elements) => {
+                write!(f, "delete element inet {TABLE} {} {{ {} }}", set.nft(), listed(elements))
+            }
+            Self::FlushSet(set) => write!(f, "flush set inet {TABLE} {}", set.nft()),
             Self::Unhook { table, chain, handle } => {
                 write!(f, "delete rule ip {} {chain} handle {handle}", table.name())
             }
@@ -231,6 +256,10 @@ impl fmt::Display for Command {
             Self::DeleteOld(table, chain) => write!(f, "delete chain ip {} {chain}", table.name()),
         }
     }
+}
+
+fn listed(elements: &[Element]) -> String {
+    elements.iter().map(Element::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Rule {
@@ -247,6 +276,11 @@ impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let condition = match self {
             Self::Ipv6 => return f.write_str("meta nfproto ipv6"),
+            Self::InSet(end, set) => {
+                let header = if set.family == Family::V4 { "ip" } else { "ip6" };
+                let field = if *end == End::Source { "saddr" } else { "daddr" };
+                return write!(f, "{header} {field} @{}", set.nft());
+            }
             Self::Match(condition) => condition,
         };
         match condition {

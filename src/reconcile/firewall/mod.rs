@@ -10,6 +10,7 @@ use crate::reconcile::link_state::LiveLink;
 mod iptables;
 mod nft;
 mod render;
+pub mod sets;
 mod sticky;
 
 pub(crate) use render::{device_groups, misgrouped, unmasqueraded};

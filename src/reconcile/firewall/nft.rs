@@ -1,10 +1,11 @@
 //! The transaction of `nf_tables` that leads from the observed to the desired managed chains. Pure.
 
+use super::sets;
 use crate::config::Config;
 use crate::model::firewall::nft::{Chain, Command, Condition, Rule, Statement, Transaction};
 use crate::model::firewall::{
-    ChainName, ChainRule, Fingerprint, FoundChainRule, FoundFirewall, Lacking, LinkMatch, Match, Ruleset, Verdict,
-    is_ours,
+    Chain as Chained, ChainName, ChainRule, Fingerprint, FoundChainRule, FoundFirewall, Lacking, LinkMatch, Match,
+    Ruleset, Verdict, is_ours,
 };
 
 /// The transaction that makes our table as `wanted`, and takes our chains out of the tables of iptables-nft; `None`:
@@ -19,6 +20,7 @@ pub(super) fn transaction(config: &Config, wanted: &[Ruleset], found: &FoundFire
         // A chain that the kernel calls elsewhere cannot be moved.
         let moved = chains.iter().filter(|c| table.chains.contains_key(&c.name.nft()) && !table.is_based(&c.name));
         commands.extend(moved.map(|chain| Command::DeleteChain(chain.name.nft())));
+        commands.extend(sets::made(config));
         commands.extend(chains.iter().map(|chain| Command::AddChain(chain.name.clone())));
         commands.extend(chains.iter().map(|chain| Command::Flush(chain.name.nft())));
         let mut unwanted: Vec<_> = table.chains.keys().cloned().collect();
@@ -81,7 +83,7 @@ fn removal_from_iptables(found: &FoundFirewall) -> Vec<Command> {
 fn chains(config: &Config, wanted: &[Ruleset]) -> Vec<Chain> {
     let mut chains = Vec::new();
     for chain in wanted.iter().flat_map(|ruleset| &ruleset.chains) {
-        let mut rules = Vec::new();
+        let mut rules = before_ipv6_leaves(config, chain);
         // IPv6 is not routed by us. Chains that only others lead to see none.
         if chain.name.base().is_some() {
             let (conditions, statement) = (vec![Condition::Ipv6], Statement::Return);
@@ -100,6 +102,23 @@ fn chains(config: &Config, wanted: &[Ruleset]) -> Vec<Chain> {
         chains.push(Chain { name: ChainName::Restore, rules: restore(config, &rule, config.marks()) });
     }
     chains
+}
+
+/// The rules of a chain that hold for both families: those about sets.
+fn before_ipv6_leaves(config: &Config, chain: &Chained) -> Vec<Rule> {
+    match chain.name {
+        ChainName::Prerouting | ChainName::Output => sets::marking(config),
+        // What goes into a tunnel, whose own packets would inherit the mark.
+        ChainName::Postrouting if config.set_marks() != 0 => {
+            let mut rules = Vec::new();
+            for rule in chain.rules.iter().filter(|rule| matches!(rule.verdict, Verdict::Unmark(_))) {
+                let verdict = Verdict::Unmark(config.set_marks());
+                rules.push(nft_rule(config, &chain.name, &ChainRule { verdict, ..rule.clone() }));
+            }
+            rules
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn nft_rule(config: &Config, chain: &ChainName, rule: &ChainRule) -> Rule {

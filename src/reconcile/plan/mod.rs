@@ -51,6 +51,8 @@ impl Plan {
         let managed = config.settings.protocol;
         let without = firewall::without(config, observed, avoid.firewall);
         let mut plan = Self::default();
+        plan.problems.extend(lost_sets(config, observed, avoid.firewall));
+        let config = &*firewall::sets::carried_out(config, &observed.firewall, avoid.firewall);
         let mode = plan.default_route_mode(config, observed, avoid);
         let desired = Desired::new(config, live, mode).for_kernel(observed);
         let missing = Missing::new(&desired, observed);
@@ -72,6 +74,11 @@ impl Plan {
         plan.problems.extend(routes.problems);
         plan.changes.extend(routes.early.into_iter().map(Change::DeleteRoute));
         plan.make_rules(&missing.kill_switches);
+        // One by sets holds when its packets are marked. Its rule comes first, since the bit may have been another's.
+        let firewall_before_routes = !firewall_first && config.has_kill_switch_by_sets();
+        if firewall_before_routes {
+            plan.load_firewall(config, live, observed, without);
+        }
         plan.delete_rules(&obsolete.guards);
         plan.make_nexthops(&desired, observed);
         plan.changes.extend(routes.made);
@@ -83,7 +90,7 @@ impl Plan {
         plan.changes.extend(routes.deferred.into_iter().map(Change::Route));
         plan.delete_nexthops(&desired, observed, managed);
         // Last: routes must not wait for a packet filter that is locked or cannot be changed.
-        if !firewall_first {
+        if !firewall_first && !firewall_before_routes {
             plan.load_firewall(config, live, observed, without);
         }
         plan
@@ -114,4 +121,14 @@ impl Plan {
             }
         }
     }
+}
+
+/// That policies by sets do not hold.
+fn lost_sets(config: &Config, observed: &Observed, refused: Lacking) -> Option<Problem> {
+    let lost = firewall::sets::lost(config, &observed.firewall, refused);
+    let is_refused = observed.firewall.nft.is_some();
+    (!lost.is_empty()).then(|| {
+        let policies = lost.into_iter().map(str::to_owned).collect();
+        Problem::NoSets { policies, is_refused }
+    })
 }

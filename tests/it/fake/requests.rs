@@ -111,7 +111,8 @@ impl Fake {
         let mut table = self.firewall.nft.clone().ok_or(EINVAL)?;
         for command in &transaction.0 {
             match command {
-                Command::AddTable => {}
+                // Rules of sets are there as long as their sets are.
+                Command::AddTable | Command::AddSet(_) => {}
                 Command::DeleteTable => table = FoundTable::default(),
                 Command::AddChain(name) => {
                     table.chains.entry(name.nft()).or_default();
@@ -127,8 +128,13 @@ impl Fake {
                     table.bases.remove(chain);
                     table.chains.remove(chain).ok_or(ENOENT)?;
                 }
-                // The fake's iptables is not nf_tables.
-                Command::Unhook { .. } | Command::FlushOld(..) | Command::DeleteOld(..) => return Err(ENOENT),
+                // The fake's iptables is not nf_tables, and only `mhctl set` has elements.
+                Command::Unhook { .. }
+                | Command::FlushOld(..)
+                | Command::DeleteOld(..)
+                | Command::AddElements { .. }
+                | Command::DeleteElements(..)
+                | Command::FlushSet(_) => return Err(ENOENT),
             }
         }
         self.firewall.nft = Some(table);
