@@ -227,8 +227,7 @@ impl FoundFirewall {
     /// What the managed rules do without.
     pub(crate) fn without(&self) -> Lacking {
         let mut without = Lacking::default();
-        let tables = self.leftovers.iter().map(|leftover| &leftover.tables).chain([&self.tables]);
-        for rule in tables.flat_map(BTreeMap::values).flat_map(BTreeMap::values).flatten() {
+        for rule in self.of_any_iptables().flat_map(BTreeMap::values).flat_map(BTreeMap::values).flatten() {
             if let FoundChainRule::Fingerprint(fingerprint) = rule {
                 without = without.or(fingerprint.without);
             }
@@ -271,8 +270,15 @@ impl FoundFirewall {
     /// Whether a managed rule rewrites source addresses.
     pub(crate) fn masquerades(&self) -> bool {
         let chains = self.nft.as_ref().map(|table| &table.chains);
-        let mut ours = self.tables.get(&Table::Nat).into_iter().flat_map(BTreeMap::keys);
-        chains.is_some_and(|chains| chains.contains_key(&ChainName::Masquerade.nft())) || ours.any(|name| is_ours(name))
+        let nat = self.of_any_iptables().filter_map(|tables| tables.get(&Table::Nat));
+        let mut names = nat.flat_map(BTreeMap::keys);
+        chains.is_some_and(|chains| chains.contains_key(&ChainName::Masquerade.nft()))
+            || names.any(|name| is_ours(name))
+    }
+
+    /// The tables of each variant of iptables.
+    fn of_any_iptables(&self) -> impl Iterator<Item = &BTreeMap<Table, FoundChains>> {
+        self.leftovers.iter().map(|leftover| &leftover.tables).chain([&self.tables])
     }
 
     /// Whether iptables has any managed chain.
