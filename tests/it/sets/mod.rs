@@ -306,7 +306,7 @@ fn where_our_table_is_refused_it_is_said_and_a_kill_switch_refuses_what_else_it_
     internet.connect(ISP1);
     // Of another type than ours, where ours belongs.
     let foreign = "add table inet multihome; add chain inet multihome prerouting \
-                   { type nat hook prerouting priority -149; }";
+                   { type nat hook prerouting priority -101; }";
     ok(Command::new("nft").arg(foreign));
     let told =
         "policies \"films\", \"this host's\" do not hold: a set needs nftables, and the kernel has refused our table";

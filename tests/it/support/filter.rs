@@ -24,7 +24,7 @@ pub fn feed(program: &str, args: &[&str], commands: &str) {
 
 /// Our table of nftables as nft(8) lists it, without the counts of packets; empty: it is not there.
 pub fn listed() -> String {
-    let output = Command::new("nft").args(["-s", "list", "table", "inet", "multihome"]).output().unwrap();
+    let output = Command::new("nft").args(["-s", "-y", "list", "table", "inet", "multihome"]).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 
