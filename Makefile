@@ -22,7 +22,10 @@ CARGO_DENY = $(TARGET)/tools/bin/cargo-deny
 DEB       = $(TARGET)/debian/*.deb
 ADVISORIES = $(or $(CARGO_HOME),$(HOME)/.cargo)/advisory-dbs
 # What `make test` does, in this order.
-PARTS     = lint deny build deb test-executables test-cargo test-install test-guests test-package
+PARTS     = lint deny build deb test-executables test-cargo test-filters test-install test-guests test-package
+# The tests whose packets travel, or that look at what rules do to packets.
+TRAFFIC   = carrier:: conntrack:: drill flush:: kill_switch:: leaks:: no_gateway:: one_segment:: openvpn:: silent:: spares:: \
+            sticky:: traffic:: vpn::
 SCRIPTS   = tests/run-as-root tests/install-tools tests/check-executables tests/fresh .ci/run hooks/dhclient hooks/dhcpcd \
             hooks/NetworkManager hooks/networkd-dispatcher \
             tests/vm/run tests/vm/fetch tests/vm/guest/init tests/vm/guest/scene tests/vm/guest/lib.sh \
@@ -44,6 +47,7 @@ help:
 	@echo 'make build      statically linked executables in target/release'
 	@echo 'make lint       formatting, clippy (and whether rust-version has all that is used), rustdoc, shellcheck'
 	@echo 'make deny       licences, bans, sources and advisories of dependencies'
+	@echo 'make test-filters the tests with traffic once more, with iptables-nft and with legacy iptables'
 	@echo 'make advisories the database of advisories, from GitHub'
 	@echo 'make clean      remove what was made'
 
@@ -116,6 +120,11 @@ test-executables: build
 
 test-cargo: tools | rust
 	$(CARGO) test --locked
+
+# By default the rules are nftables'.
+test-filters: tools | rust
+	FIREWALL=iptables $(CARGO) test --locked --test it -- $(TRAFFIC)
+	FIREWALL=legacy $(CARGO) test --locked --test it -- $(TRAFFIC)
 
 # Of what `make build man` has made; it builds nothing.
 test-install:

@@ -4,10 +4,12 @@ mod error;
 mod field;
 mod policy;
 mod raw;
+mod sets;
 #[cfg(test)]
 mod tests;
 mod validate;
 
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
@@ -20,7 +22,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 pub use error::{Error, Place};
 
-use crate::model::names::{HostAddr, IfName, LinkName, Mark, TableId, Tier, Weight};
+pub use crate::model::firewall::Firewall;
+use crate::model::names::{HostAddr, IfName, LinkName, Mark, SetName, TableId, Tier, Weight};
 use crate::model::numbering::{self, Numbering};
 use crate::model::routing::{FwMark, PortRange, UidRange};
 
@@ -91,9 +94,46 @@ pub struct Config {
 }
 
 impl Config {
-    /// The mask of all links' marks. No other bit is read or written.
+    /// The mask of all links' marks. No other bit of a connection mark is read or written.
     pub fn marks(&self) -> u32 {
         self.links.iter().fold(0, |all, link| all | link.mark.get())
+    }
+
+    /// The pairs of sets that policies have, each once, in the order of the policies.
+    pub(crate) fn sets(&self) -> Vec<&Sets> {
+        let mut all = Vec::new();
+        for sets in self.policies.iter().filter_map(|policy| policy.sets.as_ref()) {
+            if !all.contains(&sets) {
+                all.push(sets);
+            }
+        }
+        all
+    }
+
+    /// The names of sets that policies have, each once, in the order of the policies.
+    pub(crate) fn set_names(&self) -> Vec<&SetName> {
+        let mut all = Vec::new();
+        for name in self.sets().into_iter().flat_map(|sets| [&sets.from, &sets.to]).flatten() {
+            if !all.contains(&name) {
+                all.push(name);
+            }
+        }
+        all
+    }
+
+    /// The mask of the marks of sets.
+    pub(crate) fn set_marks(&self) -> u32 {
+        self.sets().into_iter().fold(0, |all, sets| all | sets.mark.get())
+    }
+
+    /// The mask of all marks of ours: those of links and those of sets.
+    pub(crate) fn all_marks(&self) -> u32 {
+        self.marks() | self.set_marks()
+    }
+
+    /// Whether packets must be marked for a kill switch to hold.
+    pub(crate) fn has_kill_switch_by_sets(&self) -> bool {
+        self.policies.iter().any(|policy| policy.sets.is_some() && policy.otherwise == Otherwise::Unreachable)
     }
 
     /// The link of that name.
@@ -189,6 +229,7 @@ pub struct Policy {
     pub name: String,
     pub from: Vec<Ipv4Net>,
     pub to: Vec<Ipv4Net>,
+    pub sets: Option<Sets>,
     /// Incoming interfaces of forwarded traffic.
     pub iif: Vec<IfName>,
     pub proto: Option<u8>,
@@ -198,7 +239,7 @@ pub struct Policy {
     pub uid: Vec<UidRange>,
     /// Differentiated services code point, 0 to 63.
     pub dscp: Option<u8>,
-    /// A mark of the administrator, without the bits of the links' marks.
+    /// A mark of the administrator, without the bits of the links' marks, and compared without those of sets.
     pub fwmark: Option<FwMark>,
     /// Names of links in `Config::links`, in order of preference; at least one.
     pub via: Vec<LinkName>,
@@ -207,6 +248,23 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The mark that its packets have: the administrator's and that of its sets.
+    pub(crate) fn mark(&self) -> Option<FwMark> {
+        let sets = self.sets.as_ref().map(|sets| FwMark { value: sets.mark.get(), mask: sets.mark.get() });
+        match (self.fwmark, sets) {
+            (Some(own), Some(sets)) => Some(FwMark { value: own.value | sets.value, mask: own.mask | sets.mask }),
+            (own, sets) => own.or(sets),
+        }
+    }
+
+    /// Whether it selects by anything but sets.
+    pub(crate) fn has_other_selectors(&self) -> bool {
+        let lists =
+            [self.from.len(), self.to.len(), self.iif.len(), self.sport.len(), self.dport.len(), self.uid.len()];
+        let is_one = self.proto.is_some() || self.dscp.is_some() || self.fwmark.is_some();
+        is_one || lists.iter().any(|len| *len > 0)
+    }
+
     /// Number of its rules: for each combination of the lists' values, one for each link, and one more for
     /// `unreachable`.
     pub fn rule_count(&self) -> usize {
@@ -214,6 +272,27 @@ impl Policy {
             [self.from.len(), self.to.len(), self.iif.len(), self.sport.len(), self.dport.len(), self.uid.len()];
         let combinations = lists.iter().fold(1, |n: usize, len| n.saturating_mul(*len.max(&1)));
         combinations.saturating_mul(self.via.len() + usize::from(self.otherwise == Otherwise::Unreachable))
+    }
+}
+
+/// Named sets that a policy's packets must be in, at least one. Others fill them, such as a resolver.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Sets {
+    /// Of the source.
+    pub from: Option<SetName>,
+    /// Of the destination.
+    pub to: Option<SetName>,
+    /// What our firewall rules mark such a packet with: a bit for each pair of sets.
+    pub mark: Mark,
+}
+
+impl fmt::Display for Sets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.from, &self.to) {
+            (Some(from), Some(to)) => write!(f, "from {from} to {to}"),
+            (Some(from), None) => write!(f, "from {from}"),
+            (None, to) => write!(f, "to {}", to.as_ref().map_or("", SetName::as_str)),
+        }
     }
 }
 
@@ -254,15 +333,6 @@ pub enum NexthopMode {
     Objects,
     /// A multipath route.
     Multipath,
-}
-
-/// Who loads the packet filter rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Firewall {
-    /// multihome does, by iptables-restore(8).
-    #[default]
-    Iptables,
-    None,
 }
 
 impl Default for Settings {

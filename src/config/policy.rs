@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::error::SpannedError;
 use super::field::{Field, optional, refused, required, selector};
 use super::raw::RawPolicy;
-use super::{FwMark, Link, Otherwise, Policy, PortRange, UidRange};
+use super::{FwMark, Link, Otherwise, Policy, PortRange, UidRange, sets};
 use crate::model::names::LinkName;
 
 /// IP protocols by name, and whether they have ports.
@@ -37,6 +37,7 @@ pub(super) fn policies(raw: &[Spanned<RawPolicy<'_>>], links: &[Link]) -> Result
         }
         policies.push(policy);
     }
+    sets::add(raw, links, &mut policies)?;
     Ok(policies)
 }
 
@@ -47,6 +48,7 @@ fn policy(raw: &Spanned<RawPolicy<'_>>, links: &[Link]) -> Result<Policy, Spanne
         name: required("name", &raw.name, &header, Field::label)?,
         from: selector("from", &raw.from, prefix)?,
         to: selector("to", &raw.to, prefix)?,
+        sets: None,
         iif: selector("iif", &raw.iif, Field::word)?,
         proto: optional("proto", &raw.proto, proto)?,
         sport: selector("sport", &raw.sport, ports)?,
@@ -68,7 +70,7 @@ fn policy(raw: &Spanned<RawPolicy<'_>>, links: &[Link]) -> Result<Policy, Spanne
         refused("dport", &raw.dport, message)?;
     }
     let selects = [&raw.from, &raw.to, &raw.iif, &raw.proto, &raw.sport, &raw.dport, &raw.uid, &raw.dscp, &raw.fwmark];
-    if selects.iter().all(|entry| entry.is_none()) {
+    if selects.iter().chain([&&raw.from_set, &&raw.to_set]).all(|entry| entry.is_none()) {
         let message = format!(
             "policy {:?} has no selector and would take all traffic: write one (from, to, iif, proto, uid ...), \
              or share all traffic out by weight and tier of the uplinks",

@@ -64,6 +64,8 @@ tables! {
         name: "name",
         from: "from",
         to: "to",
+        from_set: "from-set",
+        to_set: "to-set",
         iif: "iif",
         proto: "proto",
         sport: "sport",

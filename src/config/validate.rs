@@ -9,7 +9,7 @@ use super::error::SpannedError;
 use super::field::{Field, optional, refused, required};
 use super::policy::policies;
 use super::raw::{Entry, RawConfig, RawLink, RawSettings};
-use super::{Config, Firewall, Link, LinkKind, NexthopMode, Settings};
+use super::{Config, Firewall, Link, LinkKind, NexthopMode, Settings, sets};
 use crate::model::names::{IfName, InvalidValue, LinkName, Mark, TableId, Tier, Weight};
 use crate::model::numbering::{
     self, MAX_DEVICE_GROUP, MAX_LINKS, MAX_METRIC, MAX_NEXTHOP_ID, MAX_RULE_PRIORITY, MAX_SPARE_METRIC, Numbering,
@@ -23,6 +23,7 @@ pub(super) fn config(raw: &RawConfig<'_>) -> Result<Config, SpannedError> {
     let settings = settings(&raw.settings)?;
     let config = Config { links, policies, settings };
     rules_fit(raw, &config)?;
+    sets::need_nftables(raw, &config)?;
     Ok(config)
 }
 
@@ -156,7 +157,12 @@ fn settings(raw: &RawSettings<'_>) -> Result<Settings, SpannedError> {
     let default = Settings::default();
     let nexthops =
         [("auto", NexthopMode::Auto), ("objects", NexthopMode::Objects), ("multipath", NexthopMode::Multipath)];
-    let firewall = [("iptables", Firewall::Iptables), ("none", Firewall::None)];
+    let firewall = [
+        ("auto", Firewall::Auto),
+        ("nftables", Firewall::Nftables),
+        ("iptables", Firewall::Iptables),
+        ("none", Firewall::None),
+    ];
     Ok(Settings {
         numbers: numbers(raw, &default.numbers)?,
         // 0 to 4 are the protocols of the kernel, ip(8) and the administrator.

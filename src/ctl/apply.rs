@@ -55,6 +55,7 @@ pub(super) fn headline(outcome: &Outcome, protocol: u8) -> String {
         .take(SHOWN)
         .map(|change| match change {
             Change::Firewall(batch) => format!("our chains in iptables' table {}", batch.table.name()),
+            Change::Nftables(transaction) => transaction.headline(),
             change => change.command(protocol).to_string(),
         })
         .collect();

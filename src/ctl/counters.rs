@@ -4,11 +4,14 @@ use crate::kernel::netlink::socket::Socket;
 use crate::kernel::{Error, interface};
 use crate::model::names::IfName;
 
-/// Bytes since the interface was made.
+/// Traffic since the interface was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counters {
     /// Index of the interface: one that was made anew counts from 0.
     pub index: u32,
+    pub received_packets: u64,
+    pub sent_packets: u64,
+    /// Bytes.
     pub received: u64,
     pub sent: u64,
 }
@@ -28,8 +31,8 @@ impl Meter {
     pub fn read(&mut self, name: &IfName) -> Result<Option<Counters>, Error> {
         let found = interface::with_counters(&mut self.socket, name)?;
         Ok(found.and_then(|link| {
-            let (received, sent) = link.bytes?;
-            Some(Counters { index: link.index, received, sent })
+            let [received_packets, sent_packets, received, sent] = link.counters?;
+            Some(Counters { index: link.index, received_packets, sent_packets, received, sent })
         }))
     }
 }

@@ -20,12 +20,12 @@ use crate::hook::pass::{self, Pass};
 use crate::kernel::netlink::constants::RTPROT_STATIC;
 use crate::kernel::{self, Kernel, Linux};
 use crate::model::change::Change;
-use crate::model::firewall::{self, Table};
+use crate::model::firewall::Firewall;
 use crate::model::names::{TableId, Weight};
 use crate::model::observed::{Observed, Scope};
 use crate::model::routing::{Action, DefaultRoute, Device, FoundRoute, NextHop, NexthopKind, Target, WeightedNextHop};
 use crate::model::sh::quoted;
-use crate::reconcile::firewall::batches;
+use crate::reconcile::firewall::removal;
 use crate::reconcile::link_state::{LinkStates, LiveLink};
 use crate::state::records::{Effect, LinkRecords, Records, Store};
 
@@ -38,8 +38,9 @@ const ROUNDS: usize = 16;
 /// No options of its own.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Goes:  rules, routes and nexthops with our protocol number, our chains in
-       iptables, our device groups, the records of links that are up.
+Goes:  rules, routes and nexthops with our protocol number, our table of
+       nftables, our chains in iptables, our device groups, the records of
+       links that are up.
 Comes: a plain default route, of protocol static, by the best uplink.
 Ends:  policies with otherwise = \"unreachable\": what they refuse goes by that
        route. Their names are said.
@@ -74,7 +75,8 @@ struct Seen {
 impl Seen {
     /// Looks: with `firewall = "none"` too there may be chains of a time when it was not.
     fn by(kernel: &mut impl Kernel, config: &Config, records: &LinkRecords) -> Result<Self, kernel::Error> {
-        let observed = kernel.observe(&Scope { firewall: true, ..Scope::new(config, records) })?;
+        let observed =
+            kernel.observe(&Scope { firewall: Firewall::Auto, leftovers: true, ..Scope::new(config, records) })?;
         let grouped = kernel.in_groups(&config.settings.numbers.link_groups())?;
         Ok(Self { observed, grouped: grouped.into_iter().map(|(device, _)| device).collect() })
     }
@@ -117,9 +119,7 @@ fn steps(
         changes.push(Change::DeviceGroup { device: device.clone(), group: 0 });
     }
     // Last: what else is ours goes even where iptables fails.
-    for batch in batches(&[], &observed.firewall) {
-        changes.push(Change::Firewall(batch));
-    }
+    changes.extend(removal(&observed.firewall));
     let changes = changes.into_iter().map(|change| Step { change, protocol: ours });
     Ok(plain.into_iter().chain(changes).collect())
 }
@@ -127,8 +127,7 @@ fn steps(
 /// What hosts of a LAN lose with our rules; `None`: others translate their addresses, or nobody ever did. Pure.
 fn lost(live: &[LiveLink<'_>], observed: &Observed, mhctl: &str) -> Option<String> {
     let lan = observed.private_lan.filter(|_| !observed.firewall.foreign_nat)?;
-    let chains = observed.firewall.tables.get(&Table::Nat)?;
-    let translates = chains.keys().any(|chain| firewall::is_ours(chain));
+    let translates = observed.firewall.masquerades();
     let uplinks = live.iter().filter(|l| l.link.is_uplink() && l.link.masquerade);
     let LiveLink { link, next_hop, .. } = uplinks.clone().next().filter(|_| translates)?;
     let device = next_hop.device.name.quoted();

@@ -12,6 +12,7 @@ use crate::config::{self, Config, Link};
 use crate::event::{Addresses, Event, EventKind, Family};
 use crate::hook;
 use crate::kernel::{Kernel, Linux};
+use crate::model::firewall::Firewall;
 use crate::model::names::{HostAddr, IfName, LinkName};
 use crate::model::observed::{Interface, Scope};
 use crate::reconcile::link_state::LinkStates;
@@ -194,7 +195,7 @@ fn doubt(link: &Link, args: &UpArgs, found: &Interface) {
 /// Whether the link carries traffic now.
 fn is_live(link: &Link, config: &Config, store: &Store) -> Result<bool, Error> {
     let (records, _) = store.load(config);
-    let scope = Scope { firewall: false, ..Scope::new(config, &records) };
+    let scope = Scope { firewall: Firewall::None, ..Scope::new(config, &records) };
     let observed = Linux::open()?.observe(&scope)?;
     Ok(LinkStates::new(config, &records, &observed).of(link).live().is_some())
 }

@@ -33,6 +33,7 @@ mod init;
 mod link;
 mod plan;
 mod sessions;
+pub mod set;
 pub mod setup;
 mod show;
 mod status;
@@ -66,6 +67,8 @@ pub enum Command {
     Flush(flush::Args),
     /// Tell that a link is up or down, where no hook does
     Link(link::Args),
+    /// Show and change the sets that policies name (to-set, from-set)
+    Set(set::Args),
     /// Print the names of the links, one a line: for shell completions
     #[command(hide = true)]
     LinkNames,
@@ -90,6 +93,8 @@ pub enum Error {
     Init(#[from] init::Error),
     #[error(transparent)]
     Why(#[from] why::Error),
+    #[error(transparent)]
+    Set(#[from] set::Error),
     #[error(transparent)]
     Hook(#[from] hook::Error),
     #[error(transparent)]
@@ -158,7 +163,11 @@ impl Command {
     /// Whether the log is to know of what happens: other programs run these, and they change something. The rest is
     /// between mhctl and who has typed it.
     pub fn is_logged(&self) -> bool {
-        matches!(self, Self::Apply(_) | Self::Setup(_) | Self::Link(_) | Self::Flush(_) | Self::Drill(_))
+        match self {
+            Self::Apply(_) | Self::Setup(_) | Self::Link(_) | Self::Flush(_) | Self::Drill(_) => true,
+            Self::Set(args) => args.is_change(),
+            _ => false,
+        }
     }
 
     /// Carries the command out. The exit status is not 0 where the command has found what it was
@@ -176,6 +185,7 @@ impl Command {
             Self::Why(args) => why::run(args, common),
             Self::Flush(args) => flush::run(args, common),
             Self::Link(args) => link::run(args, common),
+            Self::Set(args) => set::run(args, common),
             Self::LinkNames => link::names(common),
             Self::Drill(args) => drill::run(args, common),
             Self::Demo(args) => demo::run(args),

@@ -12,7 +12,7 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePor
 
 use super::netlink::nexthop::NexthopMessage;
 use super::netlink::socket::{self, Socket};
-use super::{Error, conntrack, interface, sysctl};
+use super::{Error, conntrack, interface, nftables, sysctl};
 use crate::kernel::iptables;
 use crate::kernel::netlink::constants::{
     FRA_DSCP, FRA_IP_PROTO, RTM_DELNEXTHOP, RTM_DELROUTE, RTM_DELRULE, RTM_NEWNEXTHOP, RTM_NEWROUTE, RTM_NEWRULE,
@@ -34,6 +34,7 @@ pub(crate) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
         Change::OwnArp(device, key) => ignore_missing(interface::set_arp(socket, device.index, *key)),
         Change::HashPolicy(policy) => return sysctl::set_hash_policy(*policy),
         Change::Firewall(batch) => return Ok(iptables::restore(batch)?),
+        Change::Nftables(transaction) => return nftables::commit(transaction),
         Change::FlushConnections(mark) => conntrack::flush(*mark),
         Change::MarkConnections(unmarked) => conntrack::mark(unmarked, socket),
         Change::DeviceGroup { device, group } => ignore_missing(interface::set_group(socket, device.index, *group)),

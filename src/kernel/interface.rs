@@ -71,8 +71,8 @@ pub(crate) struct InterfaceInfo {
     pub(crate) lax_arp: Vec<ArpKey>,
     /// `net.ipv4.conf.NAME.ignore_routes_with_linkdown`; `None` likewise, and before Linux 4.2.
     pub(crate) ignores_linkdown: Option<bool>,
-    /// Received and sent bytes.
-    pub(crate) bytes: Option<(u64, u64)>,
+    /// Packets received and sent, then bytes.
+    pub(crate) counters: Option<[u64; 4]>,
 }
 
 /// The interface of that name.
@@ -153,7 +153,8 @@ pub(crate) fn parse(body: &[u8]) -> Option<InterfaceInfo> {
     let attribute = |kind| nla::attribute(&body[IFINFO_LEN..], kind);
     let name = attribute(IFLA_IFNAME)?;
     // `struct rtnl_link_stats64` begins with rx_packets, tx_packets, rx_bytes, tx_bytes.
-    let bytes = attribute(IFLA_STATS64).and_then(|stats| Some((counter(stats, 2)?, counter(stats, 3)?)));
+    let first = |stats| Some([counter(stats, 0)?, counter(stats, 1)?, counter(stats, 2)?, counter(stats, 3)?]);
+    let counters = attribute(IFLA_STATS64).and_then(first);
     let inet = attribute(IFLA_AF_SPEC).and_then(|families| nla::attribute(families, AF_INET.into()));
     let conf = inet.and_then(|inet| nla::attribute(inet, IFLA_INET_CONF));
     let sysctl = |number| sysctl(conf?, number);
@@ -176,7 +177,7 @@ pub(crate) fn parse(body: &[u8]) -> Option<InterfaceInfo> {
         rp_filter: sysctl(IPV4_DEVCONF_RP_FILTER),
         ignores_linkdown: sysctl(IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN).map(|value| value != 0),
         lax_arp,
-        bytes,
+        counters,
     })
 }
 

@@ -78,19 +78,24 @@ fn is_foreign_nat(line: &str) -> bool {
     line.starts_with("-A POSTROUTING ") && !line.contains(firewall::PREFIX)
 }
 
-/// Managed chains of `ip_tables` on a machine whose iptables is the other variant. The caller has seen that `ip_tables`
-/// has tables.
-pub(crate) fn leftover_of_legacy() -> Result<Option<Leftover>, Error> {
+/// Adds what `ip_tables` has to what was found elsewhere: managed chains, and whether foreign rules may rewrite sources.
+/// The caller has seen that `ip_tables` has tables.
+pub(crate) fn add_legacy(found: &mut FoundFirewall) -> Result<(), Error> {
+    // Before iptables 1.8 there was no other variant, and no name for this one.
+    let has_name = find(Variant::Legacy.save()).is_some() || usual_variant() == Some(Variant::Nft);
+    let variant = if has_name { Variant::Legacy } else { Variant::Usual };
     // All existing tables: asking for one by name would create it.
-    let text = saved(Variant::Legacy, &[])?;
+    let text = saved(variant, &[])?;
     let mut tables = BTreeMap::new();
     for table in Table::ALL {
         let head = format!("*{}\n", table.name());
         let Some((_, rest)) = text.split_once(&head) else { continue };
-        tables.insert(table, read(rest.split("COMMIT\n").next().unwrap_or_default()));
+        let rules = rest.split("COMMIT\n").next().unwrap_or_default();
+        found.foreign_nat |= table == Table::Nat && rules.lines().any(is_foreign_nat);
+        tables.insert(table, read(rules));
     }
-    let leftover = Leftover { variant: Variant::Legacy, tables };
-    Ok(Some(leftover).filter(Leftover::any))
+    found.leftovers.extend(Some(Leftover { variant, tables }).filter(Leftover::any));
+    Ok(())
 }
 
 /// The variant of the machine's iptables, by the target of its symbolic link.
@@ -166,7 +171,7 @@ fn read(text: &str) -> FoundChains {
         } else if let Some(rule) = line.strip_prefix("-A ") {
             let Some((chain, rule)) = rule.split_once(' ') else { continue };
             let found = if let Some(to) = rule.strip_prefix("-j ").filter(|to| is_ours(to)) {
-                FoundChainRule::Jump(to.to_owned())
+                FoundChainRule::Jump { to: to.to_owned(), handle: None }
             } else {
                 Fingerprint::find(rule.as_bytes()).map_or(FoundChainRule::Other, FoundChainRule::Fingerprint)
             };
@@ -174,6 +179,6 @@ fn read(text: &str) -> FoundChains {
         }
     }
     // Foreign and built-in chains count only if they jump to managed ones.
-    chains.retain(|name, rules| is_ours(name) || rules.iter().any(|rule| matches!(rule, FoundChainRule::Jump(_))));
+    chains.retain(|name, rules| is_ours(name) || rules.iter().any(|rule| matches!(rule, FoundChainRule::Jump { .. })));
     chains
 }

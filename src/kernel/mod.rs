@@ -8,7 +8,7 @@ use netlink_packet_core::Parseable;
 use thiserror::Error;
 
 use crate::model::change::Change;
-use crate::model::firewall::FoundFirewall;
+use crate::model::firewall::{Firewall, FoundFirewall};
 use crate::model::names::IfName;
 use crate::model::observed::{InterfaceState, Observed, Scope};
 use crate::model::routing::{Device, FwMark};
@@ -52,6 +52,11 @@ pub enum Error {
     Read { what: &'static str, source: socket::Error },
     #[error("`{command}` was refused: {source}{}", if self.is_permission() { "; this needs root, or CAP_NET_ADMIN" } else { "" })]
     Change { command: String, source: socket::Error },
+    /// Only the netlink socket that has made such a table may change it (`NFT_TABLE_F_OWNER`).
+    #[error(
+        "`{command}` was refused: a process that still runs owns this table, which `nft list table inet multihome` names"
+    )]
+    Owned { command: String },
     #[error("cannot {action} {}: {source}", path.display())]
     Sysctl { action: &'static str, path: PathBuf, source: io::Error },
     #[error("firewall: {0}")]
@@ -65,8 +70,13 @@ impl Error {
     pub(crate) fn is_permission(&self) -> bool {
         match self {
             Self::Change { source, .. } | Self::Read { source, .. } => source.is_permission(),
-            Self::Sysctl { .. } | Self::Firewall(_) | Self::Open(_) => false,
+            Self::Owned { .. } | Self::Sysctl { .. } | Self::Firewall(_) | Self::Open(_) => false,
         }
+    }
+
+    /// Whether the kernel may take the same change later.
+    pub(crate) fn is_temporary(&self) -> bool {
+        matches!(self, Self::Change { source, .. } if source.is_retryable())
     }
 }
 
@@ -121,9 +131,9 @@ pub fn index(name: &IfName) -> Result<Option<u32>, Error> {
     Linux::open()?.index(name)
 }
 
-/// The observed packet filter.
-pub(crate) fn packet_filter() -> Result<FoundFirewall, Error> {
-    observe::firewall()
+/// The observed packet filter, with all that is left of ours anywhere.
+pub(crate) fn packet_filter(wanted: Firewall) -> Result<FoundFirewall, Error> {
+    observe::firewall(wanted, true)
 }
 
 /// Makes the error of a failed request.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::model::firewall::Batch;
+use crate::model::firewall::nft::Transaction;
 use crate::model::names::{Family, HostAddr, IfName};
 use crate::model::numbering::KERNEL;
 use crate::model::routing::{ArpKey, DefaultRoute, Device, FoundRoute, FwMark, Member, NextHop, Rule};
@@ -43,8 +44,10 @@ pub enum Change {
     KernelRule(Rule),
     /// Delete a managed rule.
     DeleteRule(Rule),
-    /// Load our chains of a table of the packet filter.
+    /// Load our chains of a table of iptables.
     Firewall(Batch),
+    /// Load our table of `nf_tables`, or delete it.
+    Nftables(Transaction),
     /// Delete the connection-tracking entries that bear a link's mark under the mask of all links' marks.
     FlushConnections(FwMark),
     /// Give an uplink's mark to the tracked connections that leave by it and bear no link's.
@@ -66,7 +69,12 @@ impl Change {
     /// Whether packets may take another route after it.
     pub(crate) fn is_route(&self) -> bool {
         let is_other = matches!(self, Self::LooseRpFilter(_) | Self::OwnArp(..) | Self::DeviceGroup { .. });
-        !is_other && !matches!(self, Self::Firewall(_) | Self::FlushConnections(_) | Self::MarkConnections(_))
+        !is_other && !self.is_firewall() && !matches!(self, Self::FlushConnections(_) | Self::MarkConnections(_))
+    }
+
+    /// Whether it is one of the packet filter.
+    pub(crate) fn is_firewall(&self) -> bool {
+        matches!(self, Self::Firewall(_) | Self::Nftables(_))
     }
 
     /// The change as a command that can be pasted; `protocol` marks what multihome manages.
@@ -98,6 +106,7 @@ impl fmt::Display for Command<'_> {
                 write!(f, "ip link set dev {} group {group}", device.name.quoted())
             }
             Change::Firewall(batch) => write!(f, "{batch}"),
+            Change::Nftables(transaction) => write!(f, "{transaction}"),
             Change::FlushConnections(FwMark { value, mask }) => {
                 write!(f, "conntrack -D -f ipv4 --mark {value:#x}/{mask:#x}")
             }

@@ -52,10 +52,7 @@ impl FromStr for LinkName {
 
     fn from_str(s: &str) -> Result<Self, InvalidValue> {
         let invalid = |expected| InvalidValue::new("link name", s, expected);
-        let shaped = s.len() <= Self::MAX
-            && s.starts_with(|c: char| c.is_ascii_lowercase())
-            && s.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-');
-        if !shaped {
+        if !is_plain_name(s, Self::MAX) {
             return Err(invalid(
                 "write a lowercase letter, then lowercase letters, digits, '_' or '-', at most 15 characters",
             ));
@@ -66,6 +63,43 @@ impl FromStr for LinkName {
         }
         Ok(Self(s.to_owned()))
     }
+}
+
+/// Name of a named set: that of `nf_tables` with a `4` or a `6` behind it, for each family.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SetName(String);
+
+impl SetName {
+    /// Maximum length in bytes. Before Linux 4.14 the kernel takes 31 for the name of a set (`NFT_SET_MAXNAMELEN`).
+    pub const MAX: usize = 30;
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SetName {
+    type Err = InvalidValue;
+
+    fn from_str(s: &str) -> Result<Self, InvalidValue> {
+        if !is_plain_name(s, Self::MAX) {
+            let expected =
+                "write a lowercase letter, then lowercase letters, digits, '_' or '-', at most 30 characters";
+            return Err(InvalidValue::new("set name", s, expected));
+        }
+        // `ip6` and `icmpv6`.
+        if ["ip", "icmpv"].contains(&s) {
+            return Err(InvalidValue::new("set name", s, "with a 6 behind it nft(8) reserves it; choose another"));
+        }
+        Ok(Self(s.to_owned()))
+    }
+}
+
+/// Whether it has a lowercase letter first, and nothing but lowercase letters, digits, `_` and `-`.
+fn is_plain_name(s: &str, longest: usize) -> bool {
+    s.len() <= longest
+        && s.starts_with(|c: char| c.is_ascii_lowercase())
+        && s.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
 }
 
 /// Name of a network interface, as `dev_valid_name()` of the kernel accepts it.
@@ -254,7 +288,7 @@ macro_rules! display_inner {
         }
     )*};
 }
-display_inner!(LinkName => "{}", IfName => "{}", TableId => "{}", Mark => "{:#x}", Weight => "{}", Tier => "{}", HostAddr => "{}");
+display_inner!(LinkName => "{}", SetName => "{}", IfName => "{}", TableId => "{}", Mark => "{:#x}", Weight => "{}", Tier => "{}", HostAddr => "{}");
 
 #[cfg(test)]
 mod tests {
@@ -267,6 +301,17 @@ mod tests {
         }
         for bad in ["", "Isp", "1isp", "-x", "a/b", "..", "a b", "abcdefghijklmnop", "main", "local", "default", "é"] {
             assert!(bad.parse::<LinkName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn set_names_are_names_for_nft() {
+        for good in ["streaming", "a", "v-o_2", "abcdefghijklmnopqrstuvwxyz0123"] {
+            assert_eq!(good.parse::<SetName>().unwrap().as_str(), good);
+        }
+        let too_long = "abcdefghijklmnopqrstuvwxyz01234";
+        for bad in ["", "Tv", "1a", "-x", "a b", "a;b", "a{", "a#b", "a/b", "a\nb", "ip", "icmpv", too_long, "é"] {
+            assert!(bad.parse::<SetName>().is_err(), "{bad:?}");
         }
     }
 

@@ -67,6 +67,12 @@ pub fn mark(position: u8) -> u32 {
     1 << position
 }
 
+/// The bits of the mark that sets of policies get, in order: the highest first of those that nobody has taken, so that a
+/// link more changes none of them.
+pub(crate) fn set_marks(taken: u32) -> impl Iterator<Item = u32> {
+    (0..u32::BITS).rev().map(|n| 1 << n).filter(move |bit| taken & bit == 0)
+}
+
 /// Priorities of the `count` rules of a policy, from `first` on.
 pub(crate) fn policy_rules(first: u32, count: usize) -> Range<u32> {
     // Validation has already refused more rules than there is room for.

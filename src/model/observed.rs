@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::Ipv4Net;
 
-use crate::model::firewall;
+use crate::model::firewall::{self, Firewall};
 use crate::model::names::{Family, HostAddr, IfName, TableId};
 use crate::model::routing::{ArpKey, Device, FoundRoute, FoundRule, NexthopObject};
 
@@ -20,8 +20,10 @@ pub struct Scope {
     /// Protocol number of managed rules. The tables that these look up are observed, too: an older configuration may
     /// have used them.
     pub protocol: u8,
-    /// Whether to observe the packet filter.
-    pub firewall: bool,
+    /// The packet filter to observe.
+    pub firewall: Firewall,
+    /// Whether to look for managed chains everywhere, even where that takes a run of a program.
+    pub leftovers: bool,
     /// Whether `net.ipv4.fib_multipath_hash_policy` matters.
     pub hash_policy: bool,
 }

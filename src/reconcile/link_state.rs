@@ -1,6 +1,6 @@
 //! The state of each link, from configuration, records and observed interfaces. Pure.
 
-use crate::config::{Config, Firewall, Link};
+use crate::config::{Config, Link};
 use crate::model::names::HostAddr;
 use crate::model::observed::{Address, Interface, InterfaceState, Observed, Scope};
 use crate::model::routing::{ArpKey, Device, NextHop};
@@ -123,7 +123,8 @@ impl Scope {
             indices: records.values().map(|record| record.index).collect(),
             tables: config.links.iter().map(|link| link.table).collect(),
             protocol: config.settings.protocol,
-            firewall: config.settings.firewall == Firewall::Iptables,
+            firewall: config.settings.firewall,
+            leftovers: false,
             hash_policy: config.settings.hash_policy.is_some(),
         }
     }

@@ -13,7 +13,7 @@ use std::time::Instant;
 pub(crate) use outcome::summary;
 pub use outcome::{Failure, Outcome, Warning};
 
-use crate::config::Config;
+use crate::config::{Config, Firewall};
 use crate::kernel::{self, Kernel};
 use crate::model::change::Change;
 use crate::model::names::LinkName;
@@ -49,9 +49,12 @@ pub fn reconcile(
     kernel: &mut impl Kernel,
 ) -> Result<Outcome, kernel::Error> {
     let start = Instant::now();
-    let scope = Scope::new(config, records);
+    let mut scope = Scope { leftovers: *flush_scope == FlushScope::All, ..Scope::new(config, records) };
     let mut run = Run::new(config, records, kernel);
     for round in 0..=ROUNDS {
+        if run.refused.without.nftables && config.settings.firewall == Firewall::Auto {
+            scope.firewall = Firewall::Iptables;
+        }
         let observed = run.kernel.observe(&scope)?;
         let states = LinkStates::new(config, records, &observed);
         let plan = run.plan(&states, &observed);
@@ -72,7 +75,7 @@ pub fn reconcile(
 /// # Errors
 /// The kernel cannot be read.
 pub fn preview(config: &Config, records: &LinkRecords, kernel: &mut impl Kernel) -> Result<Plan, kernel::Error> {
-    let observed = kernel.observe(&Scope::new(config, records))?;
+    let observed = kernel.observe(&Scope { leftovers: true, ..Scope::new(config, records) })?;
     let states = LinkStates::new(config, records, &observed);
     let routed = states.routed();
     let mut plan = Plan::new(config, &routed, &observed);
@@ -103,7 +106,8 @@ impl<'a, K: Kernel> Run<'a, K> {
     fn plan(&mut self, states: &LinkStates<'_>, observed: &Observed) -> Plan {
         let routed = self.refused.usable(states);
         self.outcome.live = carrying(&routed);
-        self.outcome.warnings = outcome::warnings(states, observed);
+        self.outcome.warnings.retain(|warning| matches!(warning, Warning::WithoutNftables(_)));
+        self.outcome.warnings.extend(outcome::warnings(states, observed));
         let dead = states.iter().filter(|(_, state)| state.is_dead());
         self.outcome.dead = dead.map(|(link, _)| link.name.clone()).collect();
 
@@ -178,10 +182,12 @@ impl<'a, K: Kernel> Run<'a, K> {
 
     /// Handles a refusal: the change is tried once more, or left out together with its link.
     fn refuse(&mut self, change: Change, error: kernel::Error, states: &LinkStates<'_>) {
-        if let Change::Firewall(batch) = &change {
+        if matches!(change, Change::Nftables(_)) {
+            self.refuse_nftables(change, error);
+        } else if let Change::Firewall(batch) = &change {
             // Try interface names instead of device groups, if these may be the reason.
             if batch.by_group && matches!(&error, kernel::Error::Firewall(e) if e.is_about_rules()) {
-                self.refused.device_groups = true;
+                self.refused.without.device_groups = true;
             } else {
                 self.refused.firewall = true;
                 self.outcome.failures.push(Failure::Refused { error, link: None });
@@ -195,6 +201,24 @@ impl<'a, K: Kernel> Run<'a, K> {
             self.outcome.failures.push(Failure::Refused { error, link });
         } else {
             self.failed_once.push(change);
+        }
+    }
+
+    /// Handles a refusal of a transaction: it is tried once more, since what it deletes may have gone meanwhile. Then
+    /// iptables gets the rules of our table, unless the configuration asks for nftables.
+    fn refuse_nftables(&mut self, change: Change, error: kernel::Error) {
+        let makes_table = matches!(&change, Change::Nftables(transaction) if transaction.makes_table());
+        if !self.failed_once.contains(&change) {
+            self.failed_once.push(change);
+            return;
+        }
+        let is_for_good = makes_table && !error.is_temporary();
+        self.refused.without.nftables |= is_for_good;
+        if is_for_good && self.config.settings.firewall == Firewall::Auto {
+            self.outcome.warnings.push(Warning::WithoutNftables(error.to_string()));
+        } else {
+            self.refused.firewall = true;
+            self.outcome.failures.push(Failure::Refused { error, link: None });
         }
     }
 
@@ -219,7 +243,7 @@ fn is_rule(change: &Change) -> bool {
     matches!(change, Change::Rule(_) | Change::KernelRule(_) | Change::DeleteRule(_))
 }
 
-/// The only link of a change. Without the change the link's other routes and rules are useless, too.
+/// The only link of a change. Lacking the change the link's other routes and rules are useless, too.
 fn link_of(change: &Change, states: &LinkStates<'_>) -> Option<LinkName> {
     let device = match change {
         Change::Nexthop { next_hop, .. } => &next_hop.device,

@@ -52,6 +52,9 @@ pub enum Warning {
          its provider will drop them; write masquerade = true there, or add rules of your own"
     )]
     Unmasqueraded(LinkName, Ipv4Net),
+    /// nftables was to hold the rules, and iptables does.
+    #[error("iptables holds the rules: {0}; write firewall = \"iptables\" in [settings] to have it so")]
+    WithoutNftables(String),
     /// An Ethernet link has no gateway.
     #[error(
         "{0} has no gateway, and {1} is an Ethernet: each host of the Internet is looked for on it by ARP; \

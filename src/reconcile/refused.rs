@@ -6,6 +6,7 @@ use super::plan::{Avoid, Plan};
 use crate::config::Config;
 use crate::kernel::{self, Kernel};
 use crate::model::change::Change;
+use crate::model::firewall::Lacking;
 use crate::model::names::{LinkName, TableId};
 use crate::model::observed::Observed;
 use crate::model::routing::Device;
@@ -16,8 +17,8 @@ use crate::state::records::LinkRecords;
 pub(super) struct Refused {
     pub(super) links: Vec<LinkName>,
     pub(super) changes: Vec<Change>,
-    /// This iptables or kernel lacks device groups.
-    pub(super) device_groups: bool,
+    /// What this kernel or iptables lacks.
+    pub(super) without: Lacking,
     pub(super) firewall: bool,
     /// The devices in managed groups cannot be read.
     pub(super) group_members: bool,
@@ -34,9 +35,9 @@ impl Refused {
     /// The plan for `routed`, without refused changes.
     pub(super) fn plan(&self, config: &Config, routed: &[LiveLink<'_>], observed: &Observed) -> Plan {
         let avoid = Avoid {
-            // Without the group no default route can use nexthop objects.
+            // Lacking the group no default route can use nexthop objects.
             nexthop_groups: self.changes.iter().any(|change| matches!(change, Change::Group { .. })),
-            device_groups: self.device_groups,
+            firewall: self.without,
         };
         let mut plan = Plan::avoiding(config, routed, observed, avoid);
         plan.changes.retain(|change| self.allows(change));
@@ -45,7 +46,7 @@ impl Refused {
 
     fn allows(&self, change: &Change) -> bool {
         let is_allowed = match change {
-            Change::Firewall(_) | Change::MarkConnections(_) => !self.firewall,
+            Change::Firewall(_) | Change::Nftables(_) | Change::MarkConnections(_) => !self.firewall,
             Change::DeleteRoute(route) if route.table == TableId::MAIN => !self.keeps_old_default(),
             Change::DeleteNexthop(_) => !self.keeps_old_default(),
             _ => true,
@@ -87,7 +88,7 @@ impl Refused {
 }
 
 fn concerns_groups(change: &Change) -> bool {
-    matches!(change, Change::DeviceGroup { .. } | Change::Firewall(_))
+    change.is_firewall() || matches!(change, Change::DeviceGroup { .. })
 }
 
 /// Whether a change puts the device into another group.

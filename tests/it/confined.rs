@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::support::filter::{managed, table};
 use crate::support::strace::log;
 use crate::support::*;
 use nix::mount::{MsFlags, mount};
@@ -52,24 +53,19 @@ fn state_of(server: &Server, owner: u32) {
     chown(server.state(), Some(owner), None).unwrap();
 }
 
-/// Rules of ours in the packet filter.
-fn chains() -> usize {
-    let saved = ok(&mut Command::new("iptables-save")).stdout;
-    String::from_utf8(saved).unwrap().lines().filter(|line| line.starts_with("-A MULTIHOME")).count()
-}
-
 #[test]
 fn a_hook_needs_no_other_power_than_cap_net_admin() {
     let server = open_to_others();
     server.up(ISP1);
     server.up(ISP2);
-    let (both, rules) = (held(), chains());
+    let (both, rules) = (held(), managed());
+    assert!(rules.len() > 20, "{rules:?}");
     server.lose(ISP2);
     let only1 = held();
     server.lose(ISP1);
     ok(server.bare(CTL).arg("flush"));
     fs::remove_dir_all(server.state()).unwrap();
-    assert_eq!((ours(), chains()), (vec![], 0));
+    assert_eq!((ours(), managed()), (vec![], vec![]));
 
     state_of(&server, NOBODY);
     for line in [ISP1, ISP2] {
@@ -77,7 +73,7 @@ fn a_hook_needs_no_other_power_than_cap_net_admin() {
         fs::write(format!("/proc/sys/net/ipv4/conf/{}/rp_filter", line.device), "1").unwrap();
         ok(&mut as_nobody(&server, UP, line, ",+net_admin"));
     }
-    assert_eq!((held(), chains()), (both, rules));
+    assert_eq!((held(), managed()), (both, rules));
     assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/conf/ppp0/rp_filter").unwrap(), "2\n");
     ISP2.hang_up();
     ok(&mut as_nobody(&server, DOWN, ISP2, ",+net_admin"));
@@ -91,8 +87,8 @@ fn a_hook_needs_no_other_power_than_cap_net_admin() {
 #[test]
 fn a_hook_that_has_its_power_from_its_file_knows_its_own_directory() {
     let server = open_to_others();
-    // A program that it runs would have no power.
-    server.configure(&with_settings(ARTICLE, "firewall = \"none\""));
+    // A program that it runs would have no power: it makes the rules itself.
+    server.configure(&with_settings(ARTICLE, "firewall = \"nftables\""));
     state_of(&server, NOBODY);
     // Where temporary files are, files may give nobody power: Debian 13 mounts /tmp nosuid.
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
@@ -110,6 +106,7 @@ fn a_hook_that_has_its_power_from_its_file_knows_its_own_directory() {
     hook = Command::new("setpriv");
     ok(hook.args(["--reuid=65534", "--regid=65534", "--clear-groups", "/bin/sh"]).args(args));
     assert_eq!(defaults("main").len(), 1);
+    assert!(table().len() > 20, "{:?}", managed());
 }
 
 #[test]
@@ -271,9 +268,9 @@ fn no_variable_of_the_environment_changes_what_is_read_or_run() {
                  RUNTIME_DIRECTORY NOTIFY_SOCKET CLICOLOR_FORCE NO_COLOR TERM COLUMNS TOKIO_WORKER_THREADS IFS ENV \
                  BASH_ENV CDPATH";
     let hostile: Vec<_> = names.split_whitespace().map(|name| (name, EVIL)).collect();
-    let server = Server::new(&with_settings(ARTICLE, "settle-timeout = \"0s\""));
+    let server = Server::new("");
     ISP1.create();
-    // The first event of all, so that iptables-restore is run.
+    // The first event of all, so that iptables-restore is run where iptables holds the rules.
     let life = |hostile: &[_]| {
         let up = named(&server, UP, ISP1, hostile);
         let down = named(&server, DOWN, ISP1, hostile);
@@ -281,10 +278,15 @@ fn no_variable_of_the_environment_changes_what_is_read_or_run() {
         fs::remove_dir_all(server.state()).unwrap();
         [up, down]
     };
-    let calm = life(&[]);
-    assert!(calm[0].iter().any(|call| call.starts_with("execve ") && call.ends_with("/iptables-restore")), "{calm:#?}");
-    assert!(calm[0].iter().any(|call| call.ends_with("/ppp0.ipv4")), "{calm:#?}");
-    let found = life(&hostile);
-    assert_eq!(found, calm);
-    assert!(!found.iter().flatten().any(|call| call.contains("evil")));
+    for filter in ["iptables", "nftables"] {
+        server.configure(&with_settings(ARTICLE, &format!("firewall = \"{filter}\"\nsettle-timeout = \"0s\"")));
+        let calm = life(&[]);
+        let programs: Vec<_> = calm.iter().flatten().filter(|call| call.starts_with("execve ")).collect();
+        let restores = programs.iter().any(|call| call.ends_with("/iptables-restore"));
+        assert!(if filter == "iptables" { restores } else { programs.is_empty() }, "{calm:#?}");
+        assert!(calm[0].iter().any(|call| call.ends_with("/ppp0.ipv4")), "{calm:#?}");
+        let found = life(&hostile);
+        assert_eq!(found, calm);
+        assert!(!found.iter().flatten().any(|call| call.contains("evil")));
+    }
 }

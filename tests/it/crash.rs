@@ -8,14 +8,17 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
+use crate::support::filter::{managed, rules};
 use crate::support::strace::{CALLS, Call, calls};
 use crate::support::*;
 
 const MODES: [&str; 2] = ["objects", "multipath"];
 
-/// Nobody is waited for: the device of a line that was lost stays in these tests.
+/// Each mode has another packet filter, too. Nobody is waited for: the device of a line that was lost stays in these
+/// tests.
 fn in_mode(mode: &str) -> String {
-    with_settings(ARTICLE, &format!("nexthops = {mode:?}\nsettle-timeout = \"0s\""))
+    let filter = if mode == "objects" { "nftables" } else { "iptables" };
+    with_settings(ARTICLE, &format!("nexthops = {mode:?}\nfirewall = {filter:?}\nsettle-timeout = \"0s\""))
 }
 
 /// Everything of ours in the kernel and in the state directory.
@@ -28,16 +31,10 @@ struct State {
 
 impl State {
     fn now(server: &Server) -> Self {
-        let saved = ok(&mut Command::new("iptables-save")).stdout;
-        let rule = |line: &&str| line.starts_with("-A ");
         let entries = fs::read_dir(server.state()).into_iter().flatten();
         let mut files: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         files.sort();
-        Self {
-            held: held(),
-            firewall: String::from_utf8(saved).unwrap().lines().filter(rule).map(str::to_owned).collect(),
-            files,
-        }
+        Self { held: held(), firewall: rules(), files }
     }
 }
 
@@ -229,8 +226,7 @@ fn a_tunnel_comes_up() {
 fn another_configuration_is_applied() {
     in_both_modes(|mode, server| {
         let other = MODES.into_iter().find(|other| *other != mode).unwrap();
-        let numbers = "nexthop-id = 7099\nmetric = 5\nrule-priority = 1000\nsettle-timeout = \"0s\"";
-        let config = with_settings(ARTICLE, &format!("nexthops = {other:?}\n{numbers}"));
+        let config = in_mode(other) + "nexthop-id = 7099\nmetric = 5\nrule-priority = 1000\n";
         server.up(ISP1);
         server.up(ISP2);
         let old = State::now(server);
@@ -253,6 +249,7 @@ fn another_configuration_is_applied() {
             },
             |n, at| {
                 assert!(has_default(), "{at}: {:#?}", held());
+                assert!(managed().len() > 20, "the rules are in one packet filter or in the other: {at}");
                 next_event(server, n + 1, ISP1);
                 assert_eq!(State::now(server), new, "{at}");
             },

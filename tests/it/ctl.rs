@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::ctl::*;
+use crate::support::filter::{iptables, nft};
 use crate::support::*;
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
@@ -61,7 +62,9 @@ fn counters_are_the_kernels() {
     let counted = || {
         let status = json(&server, "status --json");
         let link = &status["links"][0];
-        (link["received_bytes"].as_u64().unwrap(), link["sent_bytes"].as_u64().unwrap())
+        let count = |key: &str| link[key].as_u64().unwrap();
+        assert!(count("sent_packets") > 0 && count("sent_packets") <= count("sent_bytes"), "{status}");
+        (count("received_bytes"), count("sent_bytes"))
     };
     let kernel = |which: &str| {
         // ip(8)'s: /sys shows the namespace that it was mounted in.
@@ -325,7 +328,12 @@ fn an_apply_logs_what_it_mended_and_is_silent_when_there_is_nothing_to_do() {
         log[0].contains("made: ip rule add priority 101 fwmark 0x1/0x1 lookup 1 protocol 77; links up: isp1;"),
         "{log:?}"
     );
-    ok(Command::new("iptables").args(["-t", "mangle", "-F", "MULTIHOME-OUTPUT"]));
+    nft("flush chain inet multihome output");
+    let log = logged(&server, "apply");
+    assert!(log.len() == 1 && log[0].contains("made: our table in nftables; "), "{log:?}");
+    server.configure(&with_settings(ARTICLE, "firewall = \"iptables\""));
+    server.apply();
+    iptables("-t mangle -F MULTIHOME-OUTPUT");
     let log = logged(&server, "apply");
     assert!(log.len() == 1 && log[0].contains("made: our chains in iptables' table mangle; "), "{log:?}");
     ip("rule flush");

@@ -231,6 +231,12 @@ fn forwarding_that_is_off_or_untranslated_is_found() {
     others.append("nat", "POSTROUTING", "-o ppp+ -j MASQUERADE").unwrap();
     assert_eq!(host.findings(), []);
     others.append("mangle", "OUTPUT", "-j MARK --set-mark 1").unwrap();
+    host.finds("trouble", "iptables: -A OUTPUT -j MARK --set-xmark 0x1/0xffffffff");
+    // Where iptables holds ours, they are to be the last.
+    others.delete("mangle", "OUTPUT", "-j MARK --set-mark 1").unwrap();
+    host.server.configure(&with_settings(&lan, "firewall = \"iptables\""));
+    host.server.apply();
+    others.append("mangle", "OUTPUT", "-j MARK --set-mark 1").unwrap();
     let all = host.findings();
     assert!(all[0].1.starts_with("1 change is pending: our chains in iptables' table mangle"), "{all:?}");
     host.server.apply();

@@ -129,8 +129,7 @@ fn who_is_not_root_sees_a_drill_and_cannot_pretend_one() {
     assert_eq!(std::os::unix::fs::MetadataExt::mode(&lock) & 0o7777, 0o600);
     let mut command = std::process::Command::new("unshare");
     command.arg("--user").args(server.for_others(&server.bare(CTL))).args(["status", "--json"]);
-    let output = command.output().unwrap();
-    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let status: Value = serde_json::from_slice(&ok(&mut command).stdout).unwrap();
     assert_eq!(status["links"][0]["state"], "held", "{status:#}");
     send(&child, Signal::SIGINT);
     assert!(child.wait_with_output().unwrap().status.success());

@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Command;
 
+use crate::support::filter::rules;
 use crate::support::*;
 
 /// Every selector but `dscp`, which ip(8) knows since 6.12 only, and whatever a plan can hold besides.
@@ -105,8 +106,7 @@ fn everything() -> Vec<String> {
         let value = fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap_or_default();
         all.push(format!("{name} = {}", value.trim()));
     }
-    let saved = String::from_utf8(ok(&mut Command::new("iptables-save")).stdout).unwrap();
-    all.extend(saved.lines().filter(|line| line.starts_with('-')).map(str::to_owned));
+    all.extend(rules());
     all.extend(ip("-d link").split(" group ").skip(1).filter_map(|l| Some(l.split(' ').next()?.to_owned())));
     all
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
+use crate::support::filter::{flush_marks, managed};
 use crate::support::strace::{Call, calls};
 use crate::support::*;
 
@@ -37,15 +38,17 @@ fn ends(command: &mut Command, what: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// Has each of these calls of the second line's ip-up fail once with each of the errors, and the next event mend it.
-fn spoil(names: &str, errors: &[&str], is_meant: fn(&Call) -> bool) -> Vec<Tried> {
+/// Has each of these calls of the second line's ip-up, before which others do `harm`, fail once with each of the errors, and the next event mend it.
+fn spoil(names: &str, errors: &[&str], harm: fn(), is_meant: fn(&Call) -> bool) -> Vec<Tried> {
     let server = Server::new(&with_settings(ARTICLE, "settle-timeout = \"0s\""));
     server.up(ISP1);
     ISP2.create();
     let without = held();
     let hook = || server.hook(UP, ISP2);
+    harm();
     let calls = calls(&hook(), names, &server.state().with_file_name("calls"));
-    let done = held();
+    let now = || (held(), managed());
+    let done = now();
     let mut all = Vec::new();
     for (n, call) in calls.iter().filter(|call| is_meant(call)).enumerate() {
         // In `make test` one of them.
@@ -53,6 +56,7 @@ fn spoil(names: &str, errors: &[&str], is_meant: fn(&Call) -> bool) -> Vec<Tried
         for error in errors.iter().skip(skip).take(take) {
             ok(&mut server.hook(DOWN, ISP2));
             assert_eq!(held(), without);
+            harm();
             let what = format!("{error} of {}", call.text);
             let output = ends(&mut call.spoilt(&hook(), &format!("error={error}")), &what);
             let said = String::from_utf8(output.stderr).unwrap();
@@ -61,9 +65,9 @@ fn spoil(names: &str, errors: &[&str], is_meant: fn(&Call) -> bool) -> Vec<Tried
             assert!(said.lines().count() <= 1, "{what}: {said}");
             assert_eq!(said.is_empty(), status == Some(0), "{what}: {said}");
             assert_eq!(defaults("main").len(), 1, "{what}: {:#?}", held());
-            all.push(Tried { what: what.clone(), well: status == Some(0), right: held() == done, said });
+            all.push(Tried { what: what.clone(), well: status == Some(0), right: now() == done, said });
             ok(&mut hook());
-            assert_eq!(held(), done, "{what}");
+            assert_eq!(now(), done, "{what}");
         }
     }
     assert!(!all.is_empty());
@@ -72,7 +76,15 @@ fn spoil(names: &str, errors: &[&str], is_meant: fn(&Call) -> bool) -> Vec<Tried
 
 #[test]
 fn a_request_that_fails_for_the_moment_is_made_again() {
-    for tried in spoil("sendto,recvfrom", &["ENOBUFS", "EINTR"], |_| true) {
+    for tried in spoil("sendto,recvfrom", &["ENOBUFS", "EINTR"], || {}, |_| true) {
+        assert!(tried.well && tried.right, "{}: {}", tried.what, tried.said);
+    }
+}
+
+/// Rules are read and loaded: by netlink where nftables holds them.
+#[test]
+fn a_packet_filter_that_fails_for_the_moment_is_asked_again_and_loads_the_rules() {
+    for tried in spoil("sendto,recvfrom", &["ENOBUFS", "EINTR"], flush_marks, |call| call.text.contains("NFNL_")) {
         assert!(tried.well && tried.right, "{}: {}", tried.what, tried.said);
     }
 }
@@ -80,7 +92,7 @@ fn a_request_that_fails_for_the_moment_is_made_again() {
 #[test]
 fn a_file_that_cannot_be_written_is_told_of_and_the_routes_are_right_where_it_can_be() {
     let names = "openat,?mkdir,mkdirat,?rename,renameat,renameat2,?unlink,unlinkat,write,fchmod,ftruncate,flock";
-    let all = spoil(names, &["ENOSPC", "EROFS", "EIO"], |call| !call.text.contains("O_RDONLY"));
+    let all = spoil(names, &["ENOSPC", "EROFS", "EIO"], || {}, |call| !call.text.contains("O_RDONLY"));
     for tried in &all {
         assert!(tried.right || !tried.well, "{}: {}", tried.what, tried.said);
         // Without a lock nothing is done; a record that cannot be written counts for this hook.

@@ -1,15 +1,18 @@
-//! Our chains beside everybody else's: what is loaded when, by which iptables, and what is left alone.
+//! Our chains in iptables beside everybody else's: what is loaded when, by which iptables, and what is left alone.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::support::alternatives::{alternatives, instead_of, use_legacy, variant};
+use crate::support::filter::{feed, iptables};
 use crate::support::internet::{ECHO, Internet, ask_udp};
+use crate::support::strace::programs;
 use crate::support::*;
 
 const LINKS: &str = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\nmasquerade = true\n\
-                     [[uplink]]\nname = \"isp2\"\ninterface = \"ppp1\"\n[settings]\nsettle-timeout = \"0s\"\n";
+                     [[uplink]]\nname = \"isp2\"\ninterface = \"ppp1\"\n[settings]\nsettle-timeout = \"0s\"\n\
+                     firewall = \"iptables\"\n";
 
 /// What docker and tailscale leave, with their own marks, and rules of an administrator.
 const FOREIGN: &str = "\
@@ -54,12 +57,6 @@ COMMIT
 COMMIT
 ";
 
-fn feed(program: &str, input: &str) {
-    let mut child = Command::new(program).stdin(Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success(), "{program}");
-}
-
 /// The rules of all tables, without comments and the counts of packets behind a chain's policy.
 fn saved() -> Vec<String> {
     let text = String::from_utf8(ok(&mut Command::new("iptables-save")).stdout).unwrap();
@@ -78,31 +75,9 @@ fn foreign() -> Vec<String> {
     saved().into_iter().filter(|line| !line.contains("MULTIHOME")).collect()
 }
 
-fn iptables(args: &str) {
-    ok(Command::new("iptables").args(args.split_whitespace()));
-}
-
 fn up(server: &Server, line: Line) {
     line.create();
     ok(&mut server.hook(UP, line));
-}
-
-/// Programs that an event of `line` runs, by strace(1).
-fn programs_run(server: &Server, line: Line) -> Vec<String> {
-    let log = server.config().with_extension("strace");
-    let hook = server.hook(UP, line);
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-e", "trace=execve", "-e", "status=successful", "-o"]).arg(&log);
-    command.arg(hook.get_program()).args(hook.get_args()).env_clear();
-    command.envs(hook.get_envs().filter_map(|(k, v)| Some((k, v?))));
-    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    ok(&mut command);
-    let log = fs::read_to_string(log).unwrap();
-    // The shell that sets the umask, and the hook, come first.
-    let all: Vec<_> =
-        log.lines().filter_map(|l| Some(l.split_once("execve(\"")?.1.split_once('"')?.0.to_owned())).collect();
-    assert!(all.len() >= 2 && all[1] == UP, "{all:?}");
-    all[2..].to_vec()
 }
 
 #[test]
@@ -122,6 +97,7 @@ fn the_chains_of_two_links() {
     assert_eq!(
         lines,
         [
+            ":MULTIHOME-ARRIVED - [0:0]",
             ":MULTIHOME-FORWARD - [0:0]",
             ":MULTIHOME-INPUT - [0:0]",
             ":MULTIHOME-OUTPUT - [0:0]",
@@ -134,18 +110,19 @@ fn the_chains_of_two_links() {
             "-A FORWARD -j MULTIHOME-FORWARD",
             "-A OUTPUT -j MULTIHOME-OUTPUT",
             "-A POSTROUTING -j MULTIHOME-POSTROUTING",
+            "-A MULTIHOME-ARRIVED -d 224.0.0.0/3 -j RETURN",
+            "-A MULTIHOME-ARRIVED -m devgroup --src-group 0x1b58 -j CONNMARK --set-xmark 0x1/0x3",
+            "-A MULTIHOME-ARRIVED -m devgroup --src-group 0x1b59 -j CONNMARK --set-xmark 0x2/0x3",
             "-A MULTIHOME-FORWARD -m connmark ! --mark 0x0/0x3 -j RETURN",
             "-A MULTIHOME-FORWARD -m conntrack --ctdir REPLY -j RETURN",
-            "-A MULTIHOME-FORWARD -m devgroup --src-group 0x1b58 -m conntrack --ctstate DNAT -g MULTIHOME-INPUT",
-            "-A MULTIHOME-FORWARD -m devgroup --src-group 0x1b59 -m conntrack --ctstate DNAT -g MULTIHOME-INPUT",
+            "-A MULTIHOME-FORWARD -m devgroup --src-group 0x1b58 -m conntrack --ctstate DNAT -g MULTIHOME-ARRIVED",
+            "-A MULTIHOME-FORWARD -m devgroup --src-group 0x1b59 -m conntrack --ctstate DNAT -g MULTIHOME-ARRIVED",
             "-A MULTIHOME-FORWARD -m devgroup --dst-group 0x1b58 -j RETURN",
             "-A MULTIHOME-FORWARD -m devgroup --dst-group 0x1b59 -j RETURN",
-            "-A MULTIHOME-FORWARD -g MULTIHOME-INPUT",
+            "-A MULTIHOME-FORWARD -g MULTIHOME-ARRIVED",
             "-A MULTIHOME-INPUT -m connmark ! --mark 0x0/0x3 -j RETURN",
             "-A MULTIHOME-INPUT -m conntrack --ctdir REPLY -j RETURN",
-            "-A MULTIHOME-INPUT -d 224.0.0.0/3 -j RETURN",
-            "-A MULTIHOME-INPUT -m devgroup --src-group 0x1b58 -j CONNMARK --set-xmark 0x1/0x3",
-            "-A MULTIHOME-INPUT -m devgroup --src-group 0x1b59 -j CONNMARK --set-xmark 0x2/0x3",
+            "-A MULTIHOME-INPUT -g MULTIHOME-ARRIVED",
             "-A MULTIHOME-OUTPUT -m connmark --mark 0x0/0x3 -j RETURN",
             "-A MULTIHOME-OUTPUT -p icmp -m conntrack --ctstate RELATED -j RETURN",
             "-A MULTIHOME-OUTPUT -j CONNMARK --restore-mark --nfmask 0x3 --ctmask 0x3",
@@ -176,17 +153,17 @@ fn the_chains_of_two_links() {
 fn an_event_that_changes_nothing_in_them_runs_no_program_and_a_second_line_changes_nothing() {
     let server = Server::new(LINKS);
     ISP1.create();
-    let first = programs_run(&server, ISP1);
+    let first = programs(&server, &server.hook(UP, ISP1));
     assert!(first.iter().any(|p| p.ends_with("iptables-restore")), "this test would see it: {first:?}");
-    assert_eq!(programs_run(&server, ISP1), [""; 0]);
+    assert_eq!(programs(&server, &server.hook(UP, ISP1)), [""; 0]);
     // Other people's rules come and go.
-    feed("iptables-restore", FOREIGN);
+    feed("iptables-restore", &[], FOREIGN);
     // That flushed ours.
     ok(&mut server.hook(UP, ISP1));
     iptables("-t nat -A DOCKER -p tcp --dport 80 -j DNAT --to 172.17.0.2");
     iptables("-A FORWARD -j ACCEPT");
     ISP2.create();
-    assert_eq!(programs_run(&server, ISP2), [""; 0]);
+    assert_eq!(programs(&server, &server.hook(UP, ISP2)), [""; 0]);
     assert!(String::from_utf8(ok(&mut server.with_args(CTL, &["plan"])).stdout).unwrap().contains("nothing to change"));
 }
 
@@ -254,7 +231,7 @@ fn rules_come_back_and_go_with_the_legacy_variant() {
 fn not_one_line_of_others_changes() {
     let server = Server::new(LINKS);
     let internet = Internet::new();
-    feed("iptables-restore", &FOREIGN.replace(":FORWARD DROP", ":FORWARD ACCEPT"));
+    feed("iptables-restore", &[], &FOREIGN.replace(":FORWARD DROP", ":FORWARD ACCEPT"));
     let before = foreign();
     assert!(before.len() > 30);
     for line in [ISP1, ISP2] {
@@ -288,9 +265,9 @@ fn not_one_line_of_others_changes_with_the_legacy_variant() {
 
 #[test]
 fn with_firewall_none_nothing_is_looked_at_or_touched() {
-    let server = Server::new(&format!("{LINKS}firewall = \"none\"\n"));
+    let server = Server::new(&LINKS.replace("\"iptables\"", "\"none\""));
     ISP1.create();
-    assert_eq!(programs_run(&server, ISP1), [""; 0]);
+    assert_eq!(programs(&server, &server.hook(UP, ISP1)), [""; 0]);
     assert_eq!(saved(), [""; 0]);
     assert!(!ip("-d link show ppp0").contains("group 7000"));
 }
@@ -380,7 +357,7 @@ fn without_device_groups_the_rules_name_interfaces_and_that_is_not_tried_at_ever
         rules.contains("-A MULTIHOME-PREROUTING -i ppp0 -g MULTIHOME-isp1") && !rules.contains("devgroup"),
         "{rules}"
     );
-    assert_eq!(programs_run(&server, ISP1), [""; 0]);
+    assert_eq!(programs(&server, &server.hook(UP, ISP1)), [""; 0]);
     // The link comes back by another name.
     let renamed = Line { device: "ppp7", pid: 1007, ..ISP1 };
     renamed.create();

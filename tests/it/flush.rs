@@ -1,8 +1,8 @@
 //! `mhctl flush` against the kernel.
 
-use std::process::Command;
-
 use crate::support::ctl::*;
+use crate::support::filter::*;
+use crate::support::internet::sysctl;
 use crate::support::*;
 
 /// A flush for every way the default is made, every set of lines that is up and the tiers, with things of others around.
@@ -83,37 +83,50 @@ fn a_flush_leaves_what_was_there_before_and_one_default() {
     }
 }
 
+/// Runs `what` with each packet filter: its name, and the article's set-up with a masqueraded line.
+fn with_each_filter(what: fn(&str, &str)) {
+    let config = ARTICLE.replacen("weight    = 8", "weight    = 8\nmasquerade = true", 1);
+    for filter in ["nftables", "iptables"] {
+        let config = with_settings(&config, &format!("firewall = \"{filter}\""));
+        apart(move || what(filter, &config));
+    }
+}
+
 #[test]
 fn a_flush_takes_our_chains_and_groups_and_no_others() {
-    let iptables_save = || {
-        let text = String::from_utf8(ok(&mut Command::new("iptables-save")).stdout).unwrap();
-        text.lines()
-            .filter(|l| l.starts_with("-A ") || l.starts_with(":MULTIHOME"))
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
-    let groups = || [ISP1, ISP2].map(|line| ip(&format!("link show dev {}", line.device)).contains(" group default "));
-    let server = Server::new(&ARTICLE.replacen("weight    = 8", "weight    = 8\nmasquerade = true", 1));
-    for rule in ["mangle -A OUTPUT -p tcp", "nat -A POSTROUTING -o eth9 -j MASQUERADE", "filter -A INPUT -i ppp0"] {
-        ok(Command::new("iptables").arg("-t").args(rule.split(' ')));
-    }
-    let before = iptables_save();
-    assert_eq!(before.len(), 3);
-    server.up(ISP1);
-    server.up(ISP2);
-    assert!(iptables_save().len() > before.len() + 5);
-    assert_eq!(groups(), [false, false]);
-    // One that some earlier configuration has left, and one of the administrator's.
-    ip("link add eth8 type veth peer eth9");
-    ip("link set eth8 group 7005");
-    ip("link set eth9 group 42");
-    let shown = said(&server, "flush --dry-run");
-    assert!(shown.contains("\nip link set dev eth8 group 0\n") && !shown.contains("eth9 group"), "{shown}");
-    ok(&mut ctl(&server, "flush"));
-    assert_eq!(iptables_save(), before);
-    assert_eq!(groups(), [true, true]);
-    assert!(ip("link show dev eth8").contains(" group default ") && ip("link show dev eth9").contains(" group 42 "));
-    assert_eq!(said(&server, "flush --dry-run"), "# nothing to take away\n");
+    with_each_filter(|filter, config| {
+        let groups =
+            || [ISP1, ISP2].map(|line| ip(&format!("link show dev {}", line.device)).contains(" group default "));
+        let server = Server::new(config);
+        for rule in ["mangle -A OUTPUT -p tcp", "nat -A POSTROUTING -o eth9 -j MASQUERADE", "filter -A INPUT -i ppp0"] {
+            iptables(&format!("-t {rule}"));
+        }
+        let foreign = "table inet foreign {\n\tchain output {\n\t\ttype route hook output priority mangle; policy accept;\n\
+                       \t\ttcp dport 25 meta mark set 0x00080000\n\t}\n}\n";
+        feed("nft", &["-f", "-"], foreign);
+        let before = rules();
+        assert_eq!(before.len(), 3);
+        server.up(ISP1);
+        server.up(ISP2);
+        assert!(managed().len() > before.len() + 5, "{filter}");
+        assert_eq!(table().is_empty(), filter == "iptables");
+        assert_eq!(groups(), [false, false]);
+        // One that some earlier configuration has left, and one of the administrator's.
+        ip("link add eth8 type veth peer eth9");
+        ip("link set eth8 group 7005");
+        ip("link set eth9 group 42");
+        let shown = said(&server, "flush --dry-run");
+        assert!(shown.contains("\nip link set dev eth8 group 0\n") && !shown.contains("eth9 group"), "{shown}");
+        assert_eq!(shown.contains("\ndelete table inet multihome\n"), filter == "nftables", "{shown}");
+        ok(&mut ctl(&server, "flush"));
+        assert_eq!(rules(), before, "{filter}");
+        assert_eq!(nft("-s list table inet foreign"), foreign);
+        assert!(!nft("list tables").contains("multihome"), "{filter}");
+        assert_eq!(groups(), [true, true]);
+        let group = |device| ip(&format!("link show dev {device}"));
+        assert!(group("eth8").contains(" group default ") && group("eth9").contains(" group 42 "));
+        assert_eq!(said(&server, "flush --dry-run"), "# nothing to take away\n");
+    });
 }
 
 #[test]
@@ -163,33 +176,33 @@ fn a_flush_takes_the_next_best_line_or_nothing_at_all() {
 
 #[test]
 fn a_flush_says_that_a_lan_loses_its_translation_and_how_it_comes_back() {
-    let lan = || {
+    with_each_filter(|filter, config| {
+        let server = Server::new(config);
         ip("link add eth2 type veth peer name eth2-far");
         ip("addr add 192.168.2.1/24 dev eth2");
         ip("link set eth2 up");
-    };
-    let server = Server::new(&ARTICLE.replacen("weight    = 8", "weight    = 8\nmasquerade = true", 1));
-    lan();
-    server.up(ISP1);
-    // Nothing is forwarded: no host can miss it.
-    assert!(!said(&server, "flush --dry-run").contains("192.168.2.0/24"));
-    crate::support::internet::sysctl("ipv4/ip_forward", "1");
-    let shown = said(&server, "flush --dry-run");
-    let last = shown.lines().last().unwrap();
-    assert!(last.starts_with("# without our rules nothing translates the addresses of 192.168.2.0/24"), "{shown}");
-    let told = String::from_utf8(ok(&mut ctl(&server, "flush -v")).stderr).unwrap();
-    let back = "link up isp1 --interface ppp0";
-    assert!(told.contains("192.168.2.0/24") && told.contains(&format!("{} {back}", server.mhctl())), "{told}");
-    let masquerades = || {
-        let saved = String::from_utf8(ok(Command::new("iptables-save").args(["-t", "nat"])).stdout).unwrap();
-        saved.contains("--dst-group 0x1b58 -j MASQUERADE")
-    };
-    assert!(!masquerades());
-    ok(&mut ctl(&server, back));
-    assert!(masquerades() && ip("link show dev ppp0").contains(" group 7000 "));
+        server.up(ISP1);
+        // Nothing is forwarded: no host can miss it.
+        assert!(!said(&server, "flush --dry-run").contains("192.168.2.0/24"));
+        sysctl("ipv4/ip_forward", "1");
+        let shown = said(&server, "flush --dry-run");
+        let last = shown.lines().last().unwrap();
+        assert!(last.starts_with("# without our rules nothing translates the addresses of 192.168.2.0/24"), "{shown}");
+        let told = String::from_utf8(ok(&mut ctl(&server, "flush -v")).stderr).unwrap();
+        let back = "link up isp1 --interface ppp0";
+        assert!(told.contains("192.168.2.0/24") && told.contains(&format!("{} {back}", server.mhctl())), "{told}");
+        let masquerade = match filter {
+            "nftables" => "oifgroup 7000 masquerade",
+            _ => "--dst-group 0x1b58 -j MASQUERADE",
+        };
+        let masquerades = || managed().iter().any(|rule| rule.contains(masquerade));
+        assert!(!masquerades());
+        ok(&mut ctl(&server, back));
+        assert!(masquerades() && ip("link show dev ppp0").contains(" group 7000 "), "{:#?}", managed());
 
-    // Somebody else does it as well.
-    ok(Command::new("iptables").args(["-t", "nat", "-A", "POSTROUTING", "-o", "ppp0", "-j", "MASQUERADE"]));
-    let told = String::from_utf8(ok(&mut ctl(&server, "flush -v")).stderr).unwrap();
-    assert!(!told.contains("192.168.2.0/24"), "{told}");
+        // Somebody else does it as well.
+        iptables("-t nat -A POSTROUTING -o ppp0 -j MASQUERADE");
+        let told = String::from_utf8(ok(&mut ctl(&server, "flush -v")).stderr).unwrap();
+        assert!(!told.contains("192.168.2.0/24"), "{told}");
+    });
 }

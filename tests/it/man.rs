@@ -12,7 +12,7 @@ mod example;
 
 const BY_HAND: &str = "man/multihome.toml.5";
 /// Pages of others that ours name.
-const OTHERS: [&str; 5] = ["ip-nexthop(8)", "ip-route(8)", "ip-rule(8)", "openvpn(8)", "pppd(8)"];
+const OTHERS: [&str; 6] = ["ip-nexthop(8)", "ip-route(8)", "ip-rule(8)", "nft(8)", "openvpn(8)", "pppd(8)"];
 
 fn groff(page: &Path) -> (String, String) {
     let output =

@@ -6,11 +6,13 @@ use std::collections::BTreeSet;
 use multihome::config::{Config, LinkKind};
 use multihome::kernel::Kernel;
 use multihome::model::change::Change;
+use multihome::model::firewall::Lacking;
 use multihome::model::names::{Family, IfName, TableId, Weight};
 use multihome::model::numbering::KERNEL;
 use multihome::model::observed::Scope;
 use multihome::model::routing::{Action, DefaultRoute, FoundRule, Selector, Target, WeightedNextHop};
 use multihome::reconcile::desired::{DefaultRouteMode, Desired};
+use multihome::reconcile::firewall::sets;
 use multihome::reconcile::link_state::{LinkStates, LiveLink};
 use multihome::reconcile::{Failure, FlushScope, Outcome, preview, reconcile};
 use multihome::state::records::LinkRecords;
@@ -42,7 +44,9 @@ fn assert_settled(config: &Config, records: &LinkRecords, fake: &mut Fake, outco
         assert_default_is_shared_out(&live, fake);
     }
     assert_spares(config, &routed, fake);
-    let wanted = Desired::new(config, &routed, DefaultRouteMode::Objects).rules;
+    // Where our table was refused, a kill switch by sets holds for all that its other selectors select.
+    let carried_out = sets::carried_out(config, &observed.firewall, Lacking::default());
+    let wanted = Desired::new(&carried_out, &routed, DefaultRouteMode::Objects).rules;
     for rule in &wanted {
         assert!(fake.rules.iter().any(|r| r.is_complete() && r.rule == *rule), "no {rule}\n{fake}");
     }

@@ -70,6 +70,31 @@ fn a_group_that_is_refused_becomes_a_multipath_route() {
     assert_eq!(fake.nexthops, Some(std::collections::BTreeMap::new()));
 }
 
+/// A refusal that will be the same at the next event is remembered; a lack of memory is over by then.
+#[test]
+fn rules_that_nftables_refuses_go_to_iptables_unless_the_kernel_lacks_memory() {
+    const ENOMEM: i32 = 12;
+    for (errno, falls_back) in [(EINVAL, true), (ENOMEM, false)] {
+        let config = config::parse(UPLINK, Path::new("test.toml")).unwrap();
+        let mut fake = Fake::parse(LINE);
+        let refuse = |_, change: &Change, _: &mut Fake| match change {
+            Change::Nftables(_) => Err(errno),
+            _ => Ok(()),
+        };
+        let outcome = reconcile(&config, &records(), &FlushScope::All, &mut Watched::new(&mut fake, refuse)).unwrap();
+        let told = (outcome.warnings.len(), outcome.failures.len());
+        assert_eq!(told, if falls_back { (1, 0) } else { (0, 1) }, "{outcome:?}");
+        assert_eq!(fake.firewall.any_of_iptables(), falls_back);
+        assert!(fake.has_default());
+
+        let outcome = reconcile(&config, &records(), &FlushScope::All, &mut fake).unwrap();
+        assert!(outcome.warnings.is_empty() && outcome.failures.is_empty(), "{outcome:?}");
+        let makes_table = outcome.made.iter().any(|change| matches!(change, Change::Nftables(_)));
+        assert_eq!((makes_table, outcome.made.is_empty()), (!falls_back, falls_back), "{outcome:?}");
+        assert_eq!(fake.firewall.any_of_iptables(), falls_back);
+    }
+}
+
 /// Linux before 6.12 refuses a weight of 256 in a nexthop group (`nh_check_attr_group()`), which is 255 there.
 #[test]
 fn the_largest_weight_is_one_that_every_kernel_takes() {

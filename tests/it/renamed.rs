@@ -29,7 +29,10 @@ fn files(server: &Server) -> Vec<String> {
 /// Only the packet filter has the name, in that of a chain.
 fn assert_no_route_moves(server: &Server) {
     let plan = said(server, "plan");
-    assert!(plan.contains(":MULTIHOME-wan1 ") && !plan.lines().any(|line| line.starts_with("ip ")), "{plan}");
+    assert!(
+        plan.contains("add chain inet multihome from-wan1\n") && !plan.lines().any(|line| line.starts_with("ip ")),
+        "{plan}"
+    );
 }
 
 #[test]

@@ -1,18 +1,14 @@
 //! Connections stay on the link that they leave by, whatever they came in by, and what main reaches by a link's own
 //! Ethernet is reached there.
 
-use std::io::Write;
 use std::net::{Ipv4Addr, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
+use crate::support::filter::*;
 use crate::support::internet::*;
 use crate::support::segment::*;
 use crate::support::*;
-
-fn iptables(args: &str) {
-    ok(Command::new("iptables").args(args.split_whitespace()));
-}
 
 fn tracked(mark: &str) -> usize {
     let output = ok(Command::new("conntrack").args(["-L", "-p", "tcp", "--mark", mark]));
@@ -273,8 +269,7 @@ fn connections_that_began_while_our_rules_were_away_are_sticky_from_their_next_p
     server.configure(MASQUERADED);
     ok(&mut server.hook(UP, ISP1));
     // A firewall that is loaded anew flushes what others have in it.
-    iptables("-t mangle -F");
-    iptables("-t mangle -X");
+    flush_marks();
     streams.extend(connect_all(&internet.lan, 2, 20));
     ok(&mut server.hook(UP, ISP1));
     assert_eq!(talking(&mut streams), 40);
@@ -292,8 +287,7 @@ fn connections_that_began_while_our_rules_were_away_stay_where_they_are_though_t
     internet.lan.serve_echo(ECHO);
     Namespace::here().serve_echo(9);
     iptables(&format!("-t nat -A PREROUTING -d {} -p tcp --dport 8080 -j DNAT --to {LAN_HOST}:7", ISP1.local));
-    iptables("-t mangle -F");
-    iptables("-t mangle -X");
+    flush_marks();
     let mut streams = connect_all(&internet.lan, 1, 30);
     streams.extend(connect_all(&internet.server, 2, 10));
     let client = || connect_tcp((ISP1.local, 8080)).expect("a port forward");
@@ -312,7 +306,7 @@ fn due_without_chains(config: &str) -> Vec<String> {
     let (server, internet) = scene(&[ISP1]);
     server.configure(config);
     server.apply();
-    iptables("-t mangle -F");
+    flush_marks();
     internet.connect(ISP2);
     let mut hook = server.bare(UP);
     hook.args(["--dry-run", ISP2.device, "/dev/pts/7", "115200", ISP2.local, ISP2.remote, ISP2.link]);
@@ -350,11 +344,8 @@ COMMIT
 #[test]
 fn connections_that_an_earlier_release_has_pinned_stay_where_they_are() {
     let (server, internet) = scene(&[ISP1]);
-    iptables("-t mangle -F");
-    iptables("-t mangle -X");
-    let mut old = Command::new("iptables-restore").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
-    old.stdin.take().unwrap().write_all(EARLIER.as_bytes()).unwrap();
-    assert!(old.wait().unwrap().success());
+    flush_marks();
+    feed("iptables-restore", &["-n"], EARLIER);
     internet.lan.serve_echo(ECHO);
     iptables(&format!("-t nat -A PREROUTING -d {} -p tcp --dport 8080 -j DNAT --to {LAN_HOST}:7", ISP1.local));
 
@@ -380,13 +371,14 @@ fn rules_are_loaded_before_another_line_can_take_a_connection_and_after_the_firs
         let said = String::from_utf8(ok(&mut hook).stdout).unwrap();
         let at =
             |what: &str| said.lines().position(|l| l.starts_with(what)).unwrap_or_else(|| panic!("{what}: {said}"));
-        (at("iptables-restore"), at("ip nexthop replace"))
+        let loads = if firewall() == "auto" { "nft -f" } else { "iptables-restore" };
+        (at(loads), at("ip nexthop replace"))
     };
     // Nobody is kept waiting by a packet filter that is locked.
     let (rules, routes) = order(&server, ISP1);
     assert!(rules > routes);
     ok(&mut server.hook(UP, ISP1));
-    iptables("-t mangle -F");
+    flush_marks();
     let (rules, routes) = order(&server, ISP2);
     assert!(rules < routes);
 }

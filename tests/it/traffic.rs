@@ -3,9 +3,9 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::process::Command;
 use std::time::Duration;
 
+use crate::support::filter::iptables;
 use crate::support::internet::*;
 use crate::support::*;
 
@@ -35,11 +35,6 @@ pub fn addr(text: &str) -> Ipv4Addr {
 #[allow(clippy::unnecessary_wraps)]
 pub fn by(line: Line) -> Option<Ipv4Addr> {
     Some(addr(line.local))
-}
-
-pub fn iptables(args: &str) -> String {
-    let output = ok(Command::new("iptables").args(args.split_whitespace()));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// The address that the server itself would use towards `to`, before any packet and any NAT.

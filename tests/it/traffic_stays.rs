@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::support::filter::iptables;
 use crate::support::flow::*;
 use crate::support::internet::*;
 use crate::support::*;

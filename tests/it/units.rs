@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
 use crate::support::files::own_files;
+use crate::support::filter::{flush_marks, managed};
 use crate::support::openvpn::*;
 use crate::support::openvpn_traffic::*;
 use crate::support::strace::log;
@@ -140,23 +141,26 @@ fn world(config: &str) -> World {
     world
 }
 
-/// An iptables command.
-fn iptables(args: &str) -> String {
-    String::from_utf8(ok(Command::new("iptables").args(args.split(' '))).stdout).unwrap()
+/// Runs `what` with each packet filter, which the configuration names.
+fn with_each_filter(what: fn(&str)) {
+    for filter in ["nftables", "iptables"] {
+        apart(move || what(&with_settings(ARTICLE, &format!("firewall = \"{filter}\""))));
+    }
 }
 
 /// Under the unit a tunnel comes and goes, and the hook does all that an event may need.
 fn assert_works(world: &World, options: &str) {
-    let without = held();
+    let (without, rules) = (held(), managed());
     // All of it is there to be done: chains are missing, and the tunnel's filter for return paths is strict.
-    iptables("-w -t mangle -F");
+    flush_marks();
+    assert_ne!(managed(), rules);
     fs::write("/proc/sys/net/ipv4/conf/default/rp_filter", "1").unwrap();
     let _server = world.openvpn_server("subnet", "10.8.0.0", PORT);
     let client = world.client_under(&words(&under(OPENVPN, "", &[])), "company", options);
     client.says(DONE);
     assert_eq!(defaults("3"), [BY_DEVICE]);
     assert_eq!(ask().unwrap().to_string(), "10.8.0.2");
-    assert!(iptables("-w -t mangle -S").contains("-j MULTIHOME-PREROUTING"), "{options}");
+    assert_eq!(managed(), rules, "{options}");
     assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/conf/tun0/rp_filter").unwrap(), "2\n");
     let log = client.stop();
     // sudo may not write to the audit log, and says so.
@@ -181,20 +185,22 @@ fn the_confinement_is_there() {
 
 #[test]
 fn as_root() {
-    assert_works(&world(ARTICLE), "");
+    with_each_filter(|config| assert_works(&world(config), ""));
 }
 
 /// As an own user: those of nobody's processes on the whole machine would count.
 #[test]
 fn with_a_child_that_is_root() {
-    assert_works(&world(ARTICLE), "config down-root.inc\nuser daemon\ngroup daemon");
+    with_each_filter(|config| assert_works(&world(config), "config down-root.inc\nuser daemon\ngroup daemon"));
 }
 
 #[test]
 fn by_sudo() {
-    let world = world(ARTICLE);
-    world.allow_sudo("daemon");
-    assert_works(&world, "config user-nobody.inc\nuser daemon\ngroup daemon");
+    with_each_filter(|config| {
+        let world = world(config);
+        world.allow_sudo("daemon");
+        assert_works(&world, "config user-nobody.inc\nuser daemon\ngroup daemon");
+    });
 }
 
 #[test]
@@ -222,18 +228,20 @@ fn static_lines() -> String {
 
 #[test]
 fn our_own_unit_mends_what_others_have_deleted() {
-    let world = world(ARTICLE);
-    let before = held();
-    let rules = iptables("-w -t mangle -S");
-    iptables("-w -t mangle -F");
-    ip("rule del priority 101");
-    ip("route del default");
-    fs::write("/proc/sys/net/ipv4/conf/ppp0/rp_filter", "1").unwrap();
-    assert_ne!(held(), before);
-    ok(&mut world.viewed(&words(&under(OWN, "", &["/usr/sbin/mhctl", "apply"]))));
-    assert_eq!(held(), before);
-    assert_eq!(iptables("-w -t mangle -S"), rules);
-    assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/conf/ppp0/rp_filter").unwrap(), "2\n");
+    with_each_filter(|config| {
+        let world = world(config);
+        let (before, rules) = (held(), managed());
+        flush_marks();
+        ip("rule del priority 101");
+        ip("route del default");
+        fs::write("/proc/sys/net/ipv4/conf/ppp0/rp_filter", "1").unwrap();
+        assert_ne!(held(), before);
+        assert_ne!(managed(), rules);
+        ok(&mut world.viewed(&words(&under(OWN, "", &["/usr/sbin/mhctl", "apply"]))));
+        assert_eq!(held(), before);
+        assert_eq!(managed(), rules);
+        assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/conf/ppp0/rp_filter").unwrap(), "2\n");
+    });
 }
 
 #[test]
@@ -267,7 +275,7 @@ fn calls(set: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn our_own_unit_may_make_each_call_that_an_apply_makes_by_either_iptables() {
+fn our_own_unit_may_make_each_call_that_an_apply_makes_with_any_packet_filter() {
     let unit = fs::read_to_string(OWN).unwrap();
     let mut allowed = BTreeSet::new();
     for filter in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
@@ -281,9 +289,9 @@ fn our_own_unit_may_make_each_call_that_an_apply_makes_by_either_iptables() {
         }
     }
     assert!(allowed.contains("sendto") && !allowed.contains("chown"), "{allowed:?}");
-    for legacy in [false, true] {
-        let server = Server::new(ARTICLE);
-        if legacy {
+    for (filter, is_legacy) in [("nftables", false), ("iptables", false), ("iptables", true)] {
+        let server = Server::new(&with_settings(ARTICLE, &format!("firewall = \"{filter}\"")));
+        if is_legacy {
             own_files();
             for name in ["iptables-restore", "iptables-save", "iptables"] {
                 let _ = fs::remove_file(format!("/usr/sbin/{name}"));
@@ -292,20 +300,22 @@ fn our_own_unit_may_make_each_call_that_an_apply_makes_by_either_iptables() {
         }
         server.up(ISP1);
         server.up(ISP2);
+        let rules = managed();
         // All of it is to be done once more.
         ok(server.bare(CTL).arg("flush"));
         for line in [ISP1, ISP2] {
             ok(server.bare(CTL).args(["link", "up", line.link, "--local", line.local, "--gateway", line.remote]));
             fs::write(format!("/proc/sys/net/ipv4/conf/{}/rp_filter", line.device), "1").unwrap();
         }
-        iptables("-w -t mangle -F");
+        flush_marks();
+        assert_ne!(managed(), rules);
         ip("rule del priority 101");
         let made = log(server.bare(CTL).arg("apply"), "-f", &server.config().with_file_name("calls"));
-        assert!(iptables("-w -t mangle -S").contains("-j MULTIHOME-PREROUTING"), "{made}");
+        assert_eq!(managed(), rules, "{made}");
         let name = |line: &str| line.split_whitespace().nth(1)?.split_once('(').map(|(call, _)| call.to_owned());
         // The first is strace's own, before the filter would be there.
         let made: BTreeSet<_> = made.lines().filter_map(name).collect();
-        assert!(made.contains("sendto") && (!legacy || made.contains("setsockopt")), "{made:?}");
-        assert_eq!(made.difference(&allowed).collect::<Vec<_>>(), [""; 0], "legacy: {legacy}");
+        assert!(made.contains("sendto") && (!is_legacy || made.contains("setsockopt")), "{made:?}");
+        assert_eq!(made.difference(&allowed).collect::<Vec<_>>(), [""; 0], "{filter}, legacy: {is_legacy}");
     }
 }

@@ -1,19 +1,26 @@
 //! What a hook warns of although all is as configured.
 
-use std::process::Command;
-
+use crate::support::alternatives::use_legacy;
+use crate::support::filter::iptables;
 use crate::support::internet::sysctl;
 use crate::support::*;
 
 const LINKS: &str = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\n\
                      [[uplink]]\nname = \"isp2\"\ninterface = \"ppp1\"\n";
 
-fn iptables(args: &str) {
-    ok(Command::new("iptables").args(args.split_whitespace()));
-}
-
 #[test]
 fn a_private_network_whose_source_nobody_rewrites_is_warned_of_and_no_other() {
+    warned_of(true);
+}
+
+/// An event reads the rules of `nf_tables`, and not these. Apply does.
+#[test]
+fn a_private_network_whose_source_legacy_iptables_rewrites_is_not_warned_of() {
+    use_legacy();
+    warned_of(false);
+}
+
+fn warned_of(is_read: bool) {
     let server = Server::new(LINKS);
     let warned = |line: Line| {
         let output = ok(server.hook(UP, line).option("-v"));
@@ -34,7 +41,10 @@ fn a_private_network_whose_source_nobody_rewrites_is_warned_of_and_no_other() {
     iptables("-t nat -A POSTROUTING -s 192.168.2.0/24 -j SNAT --to-source 198.51.100.10");
     assert!(!renew(), "the administrator rewrites it");
     iptables("-t nat -F POSTROUTING");
-    assert!(renew());
+    assert_eq!(renew(), is_read);
+    ip("rule del priority 190");
+    let applied = ok(server.bare(CTL).args(["apply", "-v"])).stderr;
+    assert!(String::from_utf8(applied).unwrap().contains("192.168.2.0/24 is private"));
     server.configure(&LINKS.replace("ppp0\"", "ppp0\"\nmasquerade = true"));
     assert!(!renew(), "we rewrite it");
 }

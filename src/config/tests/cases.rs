@@ -44,7 +44,7 @@ const FILE: Cases<'_> = &[
     ("[[uplinks]]\n", "f:1: unknown key `uplinks`, expected one of `uplink`, `tunnel`, `policy`, `settings`"),
     (
         "[[policy]]\nport = 1\n",
-        "f:2: unknown key `port`, expected one of `name`, `from`, `to`, `iif`, `proto`, `sport`, `dport`, `uid`, `dscp`, `fwmark`, `via`, `otherwise`",
+        "f:2: unknown key `port`, expected one of `name`, `from`, `to`, `from-set`, `to-set`, `iif`, `proto`, `sport`, `dport`, `uid`, `dscp`, `fwmark`, `via`, `otherwise`",
     ),
     (
         "[settings]\ntimeout = 1\n",
@@ -256,6 +256,20 @@ const POLICIES: Cases<'_> = &[
         "fwmark = '0x102/0xfff'\n",
         "f:5: fwmark: \"0x102/0xfff\" is not valid: it has the bit 0x2 of b, whose own rule comes first: write other bits",
     ),
+    (
+        "to-set = 'Tele Vision'\n",
+        "f:5: to-set: \"Tele Vision\" is not valid: write a lowercase letter, then lowercase letters, digits, '_' or '-', at most 30 characters",
+    ),
+    ("from-set = 'ip'\n", "f:5: from-set: \"ip\" is not valid: with a 6 behind it nft(8) reserves it; choose another"),
+    ("to-set = ['tv', 'music']\n", "f:5: to-set: a list is not valid: write text in quotes"),
+    (
+        "to-set = 'tv'\n[settings]\nfirewall = 'iptables'\n",
+        "f:5: to-set: a set needs nftables, and firewall is \"iptables\": write firewall = \"auto\" or \"nftables\" in [settings], or select by addresses",
+    ),
+    (
+        "from-set = 'tv'\n[settings]\nfirewall = 'none'\n",
+        "f:5: from-set: a set needs nftables, and firewall is \"none\": write firewall = \"auto\" or \"nftables\" in [settings], or select by addresses",
+    ),
     ("uid = 1\notherwise = 'drop'\n", "f:6: otherwise: \"drop\" is not valid: write \"default\" or \"unreachable\""),
 ];
 
@@ -280,7 +294,10 @@ const SETTINGS_CASES: Cases<'_> = &[
     ),
     ("lock-timeout = '0s'\n", "f:5: lock-timeout: \"0s\" is not valid: write a time such as \"10s\", from 1ms to 10m"),
     ("device-group = 0\n", "f:5: device-group: 0 is not valid: write a number from 1 to 4294967263"),
-    ("firewall = 'nftables'\n", "f:5: firewall: \"nftables\" is not valid: write \"iptables\" or \"none\""),
+    (
+        "firewall = 'ipfw'\n",
+        "f:5: firewall: \"ipfw\" is not valid: write \"auto\" or \"nftables\" or \"iptables\" or \"none\"",
+    ),
     ("hash-policy = 4\n", "f:5: hash-policy: 4 is not valid: write a number from 0 to 3"),
     (
         "rule-priority = 32640\n[[policy]]\nname = 'p'\nvia = 'a'\nproto = 'tcp'\nsport = [1, 2, 3, 4, 5, 6]\ndport = [1, 2, 3, 4, 5]\n",

@@ -129,6 +129,11 @@ fn every_key_is_read() {
         name: "alles für \"den\" Gast".to_owned(),
         from: vec![net("192.168.2.0/24")],
         to: vec![net("192.0.2.1/32"), net("198.51.100.0/24")],
+        sets: Some(Sets {
+            from: Some("kids".parse().unwrap()),
+            to: Some("streaming".parse().unwrap()),
+            mark: Mark::new(0x8000_0000).unwrap(),
+        }),
         iif: vec!["eth0".parse().unwrap(), "lo".parse().unwrap()],
         proto: Some(132),
         sport: vec![PortRange { start: 1, end: 65534 }],
@@ -141,7 +146,11 @@ fn every_key_is_read() {
     };
     assert_eq!(config.policies[0], policy);
     let fwmarks: Vec<_> = config.policies.iter().filter_map(|p| p.fwmark).map(|m| (m.value, m.mask)).collect();
-    assert_eq!(fwmarks, [(0x100, 0xff00), (0x200, u32::MAX), (0x200, u32::MAX), (0x200, u32::MAX)]);
+    let all_but_the_sets = 0x7fff_ffff;
+    assert_eq!(
+        fwmarks,
+        [(0x100, 0xff00), (0x200, all_but_the_sets), (0x200, all_but_the_sets), (0x200, all_but_the_sets)]
+    );
     assert_eq!(
         config.settings,
         Settings {
@@ -150,10 +159,45 @@ fn every_key_is_read() {
             nexthops: NexthopMode::Multipath,
             settle_timeout: Duration::ZERO,
             lock_timeout: Duration::from_mins(10),
-            firewall: Firewall::None,
+            firewall: Firewall::Nftables,
             hash_policy: Some(3),
         }
     );
+}
+
+#[test]
+fn each_pair_of_sets_gets_a_bit_of_its_own_that_is_nobody_elses() {
+    let marks = |policies: &str| {
+        let config = good(&format!("{}mark = 0x80000000\n{policies}", uplinks_of(2)));
+        let marks = config.policies.iter().map(|policy| policy.mark().map(|mark| (mark.value, mark.mask)));
+        (marks.collect::<Vec<_>>(), config.set_marks())
+    };
+    let policy = |name: &str, keys: &str| format!("[[policy]]\nname = '{name}'\nvia = 'l1'\n{keys}\n");
+    let all = [
+        policy("a", "to-set = 'tv'"),
+        policy("b", "to-set = 'tv'\nfrom-set = 'kids'\nproto = 6"),
+        policy("c", "to-set = 'tv'\ndscp = 1"),
+        policy("d", "fwmark = '0x20000000/0x30000000'\nfrom-set = 'tv'"),
+        policy("e", "fwmark = 0x40000000"),
+    ];
+    // 0x80000000 is a link's, 0x40000000 and 0x30000000 are the administrator's.
+    let ours = 0x0e00_0000;
+    let expected = [
+        Some((0x0800_0000, 0x0800_0000)),
+        Some((0x0400_0000, 0x0400_0000)),
+        Some((0x0800_0000, 0x0800_0000)),
+        Some((0x2200_0000, 0x3200_0000)),
+        Some((0x4000_0000, !ours)),
+    ];
+    assert_eq!(marks(&all.concat()), (expected.to_vec(), ours));
+    // As many as there are bits.
+    let policies: Vec<_> = (0..31).map(|n| policy(&format!("p{n}"), &format!("to-set = 's{n}'"))).collect();
+    let config = good(&format!("{}{}", uplinks_of(1), policies.concat()));
+    assert_eq!((config.sets().len(), config.set_marks()), (31, !1));
+    let error = error(&format!("{}{}", uplinks_of(2), policies.concat())).to_string();
+    let expected = "f:130: to-set: there is no bit of the mark left for it: each pair of sets has one, each link has one, \
+                    and those of fwmark are taken; use one of the 30 pairs above, or write narrower masks";
+    assert_eq!(error, expected);
 }
 
 #[test]

@@ -34,10 +34,15 @@ pub fn advice(config: &Config) -> Vec<Advice> {
         // What never matches needs no word about where it would lead.
         let all = match never(policy).or_else(|| Some(shadowed(policy, above?))) {
             Some(message) => vec![message],
-            None => [everyones_uid(policy), backup_first(policy, config), idle_otherwise(policy, config)]
-                .into_iter()
-                .flatten()
-                .collect(),
+            None => [
+                everyones_uid(policy),
+                own_source(policy, config),
+                backup_first(policy, config),
+                idle_otherwise(policy, config),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
         };
         all.into_iter().map(move |message| Advice { about: About::Policy(at), message })
     });
@@ -98,6 +103,23 @@ fn everyones_uid(policy: &Policy) -> Option<String> {
             "policy {:?} also takes what is forwarded for the LAN: the kernel counts that as uid 0; \
              leave 0 out, or add iif = \"lo\"",
             policy.name
+        )
+    })
+}
+
+/// A packet of this host's own gets its source at its first routing, before a set is asked and its mark has it routed
+/// anew.
+fn own_source(policy: &Policy, config: &Config) -> Option<String> {
+    let is_others = is_forwarded(policy) || !policy.from.is_empty();
+    policy.sets.as_ref().filter(|_| !is_others)?;
+    let links = policy.via.iter().filter_map(|name| config.link(name));
+    let plain: Vec<_> = links.filter(|link| !link.masquerade).map(|link| link.name.clone()).collect();
+    (!plain.is_empty()).then(|| {
+        format!(
+            "policy {:?} is by a set: what this machine itself sends has the address of another link by then, and no \
+             answer comes back by {}; write masquerade = true there, unless your own rules do it",
+            policy.name,
+            names(&plain, " or ")
         )
     })
 }

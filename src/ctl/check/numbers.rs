@@ -23,6 +23,7 @@ pub(super) struct Numbers {
     /// First and last of the rules that lead what is a kill switch's past the rules of addresses.
     guard_rules: Option<(u32, u32)>,
     policies: Vec<PolicyNumbers>,
+    sets: Vec<SetNumbers>,
     defaults: Vec<DefaultNumbers>,
     protocol: u8,
 }
@@ -44,6 +45,15 @@ struct PolicyNumbers {
     policy: String,
     first_rule: u32,
     last_rule: u32,
+}
+
+/// What packets are marked with whose addresses are in sets.
+#[derive(Debug, Serialize)]
+struct SetNumbers {
+    from_set: Option<String>,
+    to_set: Option<String>,
+    /// One bit.
+    mark: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -88,6 +98,14 @@ impl Numbers {
             let (first_rule, last_rule) = (rules.start, rules.end - 1);
             policies.push(PolicyNumbers { policy: policy.name.clone(), first_rule, last_rule });
         }
+        let mut sets = Vec::new();
+        for pair in config.sets() {
+            sets.push(SetNumbers {
+                from_set: pair.from.as_ref().map(ToString::to_string),
+                to_set: pair.to.as_ref().map(ToString::to_string),
+                mark: pair.mark.get(),
+            });
+        }
         let tiers: BTreeSet<_> = config.links.iter().filter_map(Link::tier).collect();
         let mut defaults = Vec::with_capacity(tiers.len());
         for tier in tiers {
@@ -97,7 +115,8 @@ impl Numbers {
             let group = if let Some(Target::Group(id)) = route.map(|route| &route.target) { Some(*id) } else { None };
             defaults.push(DefaultNumbers { tier: tier.get(), metric, group });
         }
-        Self { links: links.collect(), main_rule, guard_rules, policies, defaults, protocol: config.settings.protocol }
+        let links = links.collect();
+        Self { links, main_rule, guard_rules, policies, sets, defaults, protocol: config.settings.protocol }
     }
 
     /// The numbers as people read them.
@@ -134,6 +153,11 @@ impl Numbers {
         let rules = table(&rows, &[Align::Left, Align::Left], screen).join("\n");
         // Writing to a String cannot fail.
         let _ = writeln!(out, "\n{rules}\n");
+        for SetNumbers { from_set, to_set, mark } in &self.sets {
+            let from = from_set.as_ref().map(|name| format!(" from set {name}")).unwrap_or_default();
+            let to = to_set.as_ref().map(|name| format!(" to set {name}")).unwrap_or_default();
+            let _ = writeln!(out, "mark {mark:#x}: what goes{from}{to}");
+        }
         for DefaultNumbers { tier, metric, group } in &self.defaults {
             let group = group.map(|id| format!(", nexthop group {id}")).unwrap_or_default();
             let _ = writeln!(out, "default route of tier {tier}: metric {metric}{group}, protocol {}", self.protocol);

@@ -65,3 +65,26 @@ fn colour_is_only_added_to_the_text() {
     }
     assert_eq!(plain, checked(text));
 }
+
+#[test]
+fn what_sets_need_and_what_they_do_not_cover_is_said() {
+    let links = "[[uplink]]\nname = 'a'\ninterface = 'ppp0'\nmasquerade = true\n\
+                 [[tunnel]]\nname = 'b'\ninterface = 'tun0'\n";
+    let policy = |name: &str, keys: &str| format!("[[policy]]\nname = '{name}'\n{keys}\n");
+    let text = checked(&format!(
+        "{links}{}{}{}",
+        policy("films", "to-set = 'tv'\nvia = 'a'"),
+        policy("secret", "to-set = 'secret'\nvia = 'b'\notherwise = 'unreachable'\nuid = 7"),
+        policy("of the LAN", "to-set = 'secret'\nfrom-set = 'kids'\nvia = 'b'\niif = 'eth1'"),
+    ));
+    let warning = "m.toml:12:1: warning: policy \"secret\" is by a set: what this machine itself sends has the address of \
+                   another link by then, and no answer comes back by b; write masquerade = true there, unless your own \
+                   rules do it\n\nm.toml: no errors, 1 warning\n";
+    let marks = "mark 0x80000000: what goes to set tv\nmark 0x40000000: what goes to set secret\n\
+                 mark 0x20000000: what goes from set kids to set secret\n";
+    assert!(text.contains(warning), "{text}");
+    assert!(text.contains(marks), "{text}");
+    let kill_switch = checked(&format!("{links}{}", policy("s", "to-set = 's'\nvia = 'b'\notherwise = 'unreachable'")));
+    let gap = "- policy \"s\" is about what is in the set: at boot, and after `nft flush ruleset`, nothing is;";
+    assert!(kill_switch.contains(gap), "{kill_switch}");
+}

@@ -16,6 +16,8 @@ use crate::model::names::LinkName;
 pub enum Gap {
     /// A policy above it takes part of its traffic.
     Above,
+    /// A set holds what somebody has put into it.
+    Sets,
     /// It names addresses of IPv4.
     Ipv6,
     /// Others send for a user.
@@ -84,6 +86,7 @@ pub fn uncovered(config: &Config, addresses: Addresses<'_>) -> Vec<Uncovered> {
     }
     [
         first_above,
+        sets(&those(&all, |policy| policy.sets.is_some())),
         ipv6(&those(&all, |policy| !policy.from.is_empty() || !policy.to.is_empty())),
         users(&those(&all, |policy| !policy.uid.is_empty())),
         marks(&all, config),
@@ -125,6 +128,21 @@ fn above(policy: &Policy, earlier: &[Policy]) -> Option<Uncovered> {
         });
     }
     None
+}
+
+fn sets(policies: &[&Policy]) -> Option<Uncovered> {
+    let verb = if policies.len() == 1 { "is" } else { "are" };
+    Some(Uncovered {
+        gap: Gap::Sets,
+        what: format!(
+            "{} {verb} about what is in the set: at boot, and after `nft flush ruleset`, nothing is; names that are \
+             resolved by HTTPS (DoH), or elsewhere, fill none",
+            named(policies)?
+        ),
+        mend: "select by from, iif or uid what must never leave otherwise; put networks into the set at boot \
+               (mhctl set add)"
+            .to_owned(),
+    })
 }
 
 fn ipv6(policies: &[&Policy]) -> Option<Uncovered> {
@@ -262,7 +280,7 @@ fn meets(a: &Policy, b: &Policy) -> bool {
         && (of_a || !is_forwarded(b))
         && a.proto.meets(&b.proto)
         && a.dscp.meets(&b.dscp)
-        && a.fwmark.meets(&b.fwmark)
+        && a.mark().meets(&b.mark())
         && a.from.meets(&b.from)
         && a.to.meets(&b.to)
         && a.iif.meets(&b.iif)

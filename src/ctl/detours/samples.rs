@@ -79,7 +79,7 @@ pub(super) fn of_policy(policy: &Policy, fib: &mut Fib) -> Result<Option<Sample>
         from: from.map(IpNet::V4),
         to: to.map(IpNet::V4),
         iif: iif.cloned(),
-        fwmark: policy.fwmark,
+        fwmark: policy.mark(),
         uid: policy.uid.first().copied(),
         proto: policy.proto,
         sport: sport.copied(),
@@ -93,7 +93,7 @@ pub(super) fn of_policy(policy: &Policy, fib: &mut Fib) -> Result<Option<Sample>
     }
     packet.sport = sport.map_or(0, |ports| ports.start);
     packet.dport = dport.map_or(packet.dport, |ports| ports.start);
-    packet.mark = policy.fwmark.map_or(0, |mark| mark.value);
+    packet.mark = policy.mark().map_or(0, |mark| mark.value);
     packet.dscp = policy.dscp.unwrap_or_default();
     packet.uid = policy.uid.first().map_or(0, |range| range.start);
     let mut foreign = None;

@@ -16,15 +16,14 @@ use crate::model::sh::quoted;
 /// Looks for chains of ours where they should not be, and through what others have.
 pub(super) fn look(config: &Config, forwards: bool, mhctl: &str) -> Result<Vec<Finding>, kernel::Error> {
     let mut findings = others(config, forwards, mhctl)?;
-    if config.settings.firewall != Firewall::None
-        && let Some(leftover) = kernel::packet_filter()?.leftover
-    {
-        let filter = if leftover.variant == Variant::Nft { "iptables-nft" } else { "legacy iptables" };
-        findings.push(Finding::trouble(
-            format!("chains of ours are in {filter} too, which is not what this machine's `iptables` is"),
-            "they are in force beside the present ones, and mark connections as they did when they were made",
-            format!("{mhctl} apply"),
-        ));
+    if config.settings.firewall != Firewall::None {
+        for place in kernel::packet_filter(config.settings.firewall)?.elsewhere(config.settings.firewall) {
+            findings.push(Finding::trouble(
+                format!("chains of ours are in {place} too, which does not hold our rules any more"),
+                "they are in force beside the present ones, and mark connections as they did when they were made",
+                format!("{mhctl} apply"),
+            ));
+        }
     }
     Ok(findings)
 }
@@ -80,7 +79,7 @@ fn judge(config: &Config, lans: Option<&[Ipv4Net]>, saved: &str, nft: &[OtherRul
     let shown = shown(saved);
     let is_shown = |r: &OtherRule| r.family == "ip" && shown.contains(&(r.table.as_str(), r.chain.as_str()));
     let nft: Vec<_> = nft.iter().filter(|r| !is_shown(r) && !is_ours(&r.chain)).collect();
-    let union = config.marks();
+    let union = config.all_marks();
     let mut table = "";
     for line in saved.lines() {
         if let Some(name) = line.strip_prefix('*') {

@@ -14,6 +14,7 @@ use crate::ctl::tree::Tree;
 use crate::kernel::netlink::constants::{RTPROT_BOOT, RTPROT_STATIC, RTPROT_UNSPEC};
 use crate::kernel::{self, Kernel, Linux, sysctl};
 use crate::model::change::Change;
+use crate::model::firewall::Lacking;
 use crate::model::names::{IfName, TableId};
 use crate::model::observed::{Observed, Scope};
 use crate::model::routing::{FoundRule, FwMark, RouteKind, Rule};
@@ -151,6 +152,10 @@ fn problem(problem: &Problem) -> Finding {
             "the default route is a plain multipath route: when a line dies, one of the others carries all until the hook has run",
             "set nexthop-id in [settings]".into(),
         ),
+        Problem::NoSets { .. } => (
+            "their traffic goes by any line, as if there were no policy",
+            "modprobe nf_tables && mhctl apply".to_owned(),
+        ),
         Problem::NoNexthopObjects => ("", "write nexthops = \"auto\" in [settings]".to_owned()),
     };
     let text = problem.to_string();
@@ -178,11 +183,12 @@ fn features(config: &Config, observed: &Observed) -> Result<Vec<Finding>, kernel
     }
     let dirs = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin"];
     let there = dirs.iter().any(|dir| std::path::Path::new(dir).join("iptables-restore").exists());
-    if config.settings.firewall == Firewall::Iptables && !there {
+    let wanted = config.settings.firewall;
+    if wanted != Firewall::None && !observed.firewall.uses_nftables(wanted, Lacking::default()) && !there {
         found.push(Finding::trouble(
             "iptables-restore is not installed",
             "replies to what came in by one line may leave by another",
-            "apt install iptables, or write firewall = \"none\" in [settings]",
+            "apt install iptables, or write firewall = \"nftables\" in [settings] where the kernel has it",
         ));
     }
     Ok(found)
@@ -271,17 +277,17 @@ fn leftover(found: &FoundRule, config: &Config, wanted: &[Rule], mhctl: &str) ->
 
 /// A rule that compares bits of our marks.
 fn mark_of_ours(found: &FoundRule, config: &Config, text: &str) -> Option<Finding> {
-    let FwMark { value, mask } = found.rule.selector.fwmark.filter(|m| m.mask & config.marks() != 0)?;
+    let FwMark { value, mask } = found.rule.selector.fwmark.filter(|m| m.mask & config.all_marks() != 0)?;
     let mend = if mask == u32::MAX && value == 51820 {
         "write Table = off into wg-quick's file, and make it a [[tunnel]]".to_owned()
     } else if mask.count_zeros() as usize >= config.links.len() {
         format!("give each link a `mark` outside of {mask:#x}")
-    } else if value & config.marks() == 0 {
-        format!("have that rule leave our bits out: fwmark {value:#x}/{:#x}", !config.marks())
+    } else if value & config.all_marks() == 0 {
+        format!("have that rule leave our bits out: fwmark {value:#x}/{:#x}", !config.all_marks())
     } else {
-        format!("have that rule compare another mark, without our bits: under the mask {:#x}", !config.marks())
+        format!("have that rule compare another mark, without our bits: under the mask {:#x}", !config.all_marks())
     };
-    let what = format!("{text} compares bits of our marks ({:#x})", mask & config.marks());
+    let what = format!("{text} compares bits of our marks ({:#x})", mask & config.all_marks());
     Some(Finding::trouble(what, "the mark of a sticky connection changes what it matches, and the reverse", mend))
 }
 

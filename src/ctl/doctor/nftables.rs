@@ -20,6 +20,7 @@ use crate::kernel::netlink::nla::{attribute, string};
 use crate::kernel::netlink::socket::Socket;
 use crate::kernel::{Error, iptables, read};
 use crate::model::firewall::is_ours;
+use crate::model::firewall::nft::TABLE;
 
 /// A rule, as far as it is about marks or sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +77,7 @@ impl Leaving {
     }
 }
 
-/// The rules of all tables that are about marks or sources; `None`: nft(8) is not there, or cannot tell.
+/// The rules of others' tables that are about marks or sources; `None`: nft(8) is not there, or cannot tell.
 pub(super) fn rules() -> Option<Vec<OtherRule>> {
     // Numbers instead of names, and no elements of sets, which may be a hundred thousand.
     let text = iptables::output("nft", &["-j", "-n", "-t", "list", "ruleset"]).ok()?;
@@ -108,7 +109,7 @@ fn is_beside(shown: &BTreeSet<(&str, &str)>, rule: &[u8]) -> bool {
     let chain = attribute(attributes, NFTA_RULE_CHAIN).map(string).unwrap_or_default();
     match rule.first() {
         Some(&NFPROTO_IPV4) => !shown.contains(&(table.as_str(), chain.as_str())) && !is_ours(&chain),
-        Some(&NFPROTO_INET) => true,
+        Some(&NFPROTO_INET) => table != TABLE,
         _ => false,
     }
 }
@@ -116,6 +117,7 @@ fn is_beside(shown: &BTreeSet<(&str, &str)>, rule: &[u8]) -> bool {
 impl OtherRule {
     fn read(rule: &Value) -> Option<Self> {
         let family = rule["family"].as_str().filter(|family| ["ip", "inet"].contains(family))?;
+        let table = rule["table"].as_str().filter(|table| family != "inet" || *table != TABLE)?;
         let mut mark_bits = 0;
         let mut leaving = Leaving::default();
         let mut to_some = false;
@@ -140,7 +142,7 @@ impl OtherRule {
         }
         Some(Self {
             family: family.to_owned(),
-            table: rule["table"].as_str()?.to_owned(),
+            table: table.to_owned(),
             chain: rule["chain"].as_str()?.to_owned(),
             handle: rule["handle"].as_u64()?,
             mark_bits,

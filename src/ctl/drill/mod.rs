@@ -29,6 +29,7 @@ use crate::ctl::monitor::{Monitor, Wakeup};
 use crate::ctl::probe::Sampler;
 use crate::hook::pass::{self, Pass};
 use crate::kernel::{Kernel, Linux};
+use crate::model::firewall::Firewall;
 use crate::model::names::{IfName, LinkName};
 use crate::model::observed::Scope;
 use crate::reconcile::link_state::{LinkState, LinkStates};
@@ -224,7 +225,7 @@ impl Drill<'_> {
     fn is_alone(&self, kernel: &mut Linux) -> Result<bool, CtlError> {
         // What cannot be read is told of by the passes.
         let (records, _) = self.pass.store.load(self.pass.config);
-        let scope = Scope { firewall: false, ..Scope::new(self.pass.config, &records) };
+        let scope = Scope { firewall: Firewall::None, ..Scope::new(self.pass.config, &records) };
         let states = LinkStates::new(self.pass.config, &records, &kernel.observe(&scope)?);
         Ok(states.of(self.link).live().is_some() && records.drained.contains_key(&self.link.name))
     }
@@ -248,7 +249,7 @@ impl Drill<'_> {
 
     /// This host's addresses on its links.
     fn addresses(&self) -> Result<BTreeSet<Ipv4Addr>, CtlError> {
-        let scope = Scope { firewall: false, ..Scope::new(self.pass.config, &self.pass.link_records()) };
+        let scope = Scope { firewall: Firewall::None, ..Scope::new(self.pass.config, &self.pass.link_records()) };
         let observed = Linux::open()?.observe(&scope)?;
         let addresses = observed.interfaces.values().flat_map(|interface| &interface.addresses);
         Ok(addresses.map(|address| address.local.get()).collect())

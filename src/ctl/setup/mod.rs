@@ -14,6 +14,7 @@ use crate::config::{self, Config};
 use crate::ctl::tree::Tree;
 
 pub mod distribution;
+mod dnsmasq;
 mod lines;
 pub mod manifest;
 mod networkd;
@@ -35,6 +36,7 @@ Examples:
   mhctl setup --dry-run  # what it would make
   mhctl setup            # make it; again when the configuration has changed
   mhctl unsetup          # take it back
+  mhctl setup --dnsmasq  # lines for dnsmasq, which fill sets of policies
 Links that are up already, and that nobody has told of, are taken up: those
 whose next hop pppd's interface or a default route says. Not for another --root.")]
 pub struct Args {
@@ -47,6 +49,9 @@ pub struct Args {
     /// Directory of the executables; where mhctl itself is if not given
     #[arg(long, value_name = "DIR")]
     pub bin_dir: Option<PathBuf>,
+    /// Only print lines for dnsmasq, which fill the sets of policies (to-set)
+    #[arg(long, conflicts_with_all = ["distribution", "bin_dir"])]
+    pub dnsmasq: bool,
 }
 
 /// Options of unsetup.
@@ -83,6 +88,11 @@ impl Error {
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
+    if args.dnsmasq {
+        let config = config::load(&config_path(&args.root, common))?;
+        io::stdout().lock().write_all(dnsmasq::lines(&config).as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let bin = bin_dir(args)?;
     let config = load_config(&args.root, common)?;
     let tree = Tree::new(&args.root);

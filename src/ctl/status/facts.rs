@@ -5,10 +5,11 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
-use crate::config::{Config, Link, LinkKind, Otherwise, Policy};
+use crate::config::{Config, Firewall, Link, LinkKind, Otherwise, Policy};
 use crate::ctl::counters::Counters;
 use crate::ctl::detours::{self, Detour, Elsewhere};
 use crate::ctl::lookup::{observed_next_hops, pass_over};
+use crate::model::firewall::Lacking;
 use crate::model::names::{HostAddr, IfName, TableId};
 use crate::model::observed::{InterfaceState, Observed};
 use crate::model::routing::{FoundRoute, FoundTarget, NextHop};
@@ -90,6 +91,8 @@ pub(super) struct LinkFacts {
     pub(super) tier: Option<u8>,
     pub(super) received_bytes: Option<u64>,
     pub(super) sent_bytes: Option<u64>,
+    pub(super) received_packets: Option<u64>,
+    pub(super) sent_packets: Option<u64>,
     /// While watching.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) received_bytes_per_second: Option<f64>,
@@ -136,6 +139,8 @@ pub(super) struct PolicyFacts {
 #[derive(Debug, Serialize)]
 pub(super) struct KernelFacts {
     pub(super) as_wanted: bool,
+    /// The packet filter that holds our rules; `None` with `firewall = "none"`.
+    pub(super) firewall: Option<&'static str>,
     /// The packet filter is not part of that, since only root may look at it.
     pub(super) firewall_hidden: bool,
     /// What an apply would do.
@@ -166,6 +171,7 @@ impl Facts {
                 .map(|((at, rules), p)| seen.policy(at, p, rules))
                 .collect(),
             kernel: KernelFacts {
+                firewall: packet_filter(config, observed),
                 firewall_hidden: observed.firewall.hidden,
                 as_wanted: plan.changes.is_empty() && plan.problems.is_empty() && seen.ways.detours.is_empty(),
                 changes: plan.changes.iter().map(|c| c.command(config.settings.protocol).to_string()).collect(),
@@ -176,6 +182,12 @@ impl Facts {
             warnings,
         }
     }
+}
+
+fn packet_filter(config: &Config, observed: &Observed) -> Option<&'static str> {
+    let wanted = config.settings.firewall;
+    let is_nft = observed.firewall.uses_nftables(wanted, Lacking::default());
+    (wanted != Firewall::None).then_some(if is_nft { "nftables" } else { "iptables" })
 }
 
 impl Seen<'_> {
@@ -234,6 +246,8 @@ impl Seen<'_> {
             tier,
             received_bytes: counters.map(|counters| counters.received),
             sent_bytes: counters.map(|counters| counters.sent),
+            received_packets: counters.map(|counters| counters.received_packets),
+            sent_packets: counters.map(|counters| counters.sent_packets),
             received_bytes_per_second: None,
             sent_bytes_per_second: None,
         }

@@ -14,6 +14,7 @@ use crate::ctl::lookup::FibRoute;
 use crate::ctl::lookup::read::Fib;
 use crate::event::{Addresses, Event, EventKind};
 use crate::kernel::{Kernel, Linux};
+use crate::model::firewall::Firewall;
 use crate::model::names::{HostAddr, IfName, TableId};
 use crate::model::observed::{Interface, InterfaceState, Observed, Scope};
 use crate::model::routing::RouteKind;
@@ -43,7 +44,7 @@ enum NextHop {
 /// All of them, in the order of the configuration.
 pub(super) fn untold<'a>(config: &'a Config, records: &LinkRecords) -> Result<Vec<Untold<'a>>, Error> {
     let sessions = sessions(&Tree::new("/".as_ref()));
-    let mut scope = Scope { firewall: false, ..Scope::new(config, records) };
+    let mut scope = Scope { firewall: Firewall::None, ..Scope::new(config, records) };
     scope.interfaces.extend(sessions.keys().cloned());
     let observed = Linux::open()?.observe(&scope)?;
     Ok(find(config, records, &observed, &defaults()?, &sessions))

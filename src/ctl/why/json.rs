@@ -21,6 +21,7 @@ pub(super) fn report(report: &Report<'_>) -> Value {
             "uid": packet.uid,
             "dscp": packet.dscp,
         },
+        "sets": report.memberships,
         "if_down": report.without.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "steps": report.walk.steps.iter().map(|s| step(s, report)).collect::<Vec<_>>(),
         "end": end(&report.walk, report),

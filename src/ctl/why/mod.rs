@@ -25,10 +25,12 @@ use crate::reconcile::link_state::LinkStates;
 use crate::state::records::Store;
 
 mod json;
+mod sets;
 mod silence;
 mod text;
 mod without;
 
+use sets::Membership;
 use silence::Silence;
 use without::Without;
 
@@ -39,7 +41,8 @@ Examples:
   mhctl why 203.0.113.99 --proto udp --dport 1130  # from this host
   mhctl why 8.8.8.8 --from 192.168.2.30            # from a machine behind it
   mhctl why 8.8.8.8 --if-down isp1                 # were isp1 down
-Firewall rules are not gone through: say the mark that they give with --mark.")]
+Sets of policies (to-set, from-set) are asked. Other firewall rules are not gone
+through: say the mark that they give with --mark.")]
 pub struct Args {
     /// Address that the connection goes to
     #[arg(value_parser = host)]
@@ -114,6 +117,8 @@ fn mark(text: &str) -> Result<u32, String> {
 /// Everything that was found out.
 struct Report<'a> {
     packet: &'a Packet,
+    /// The sets that were asked about it.
+    memberships: Vec<Membership>,
     walk: Walk<'a>,
     /// The kernel's own answer, or why it was not asked.
     kernel: Result<Answer, &'a str>,
@@ -164,7 +169,11 @@ impl Naming<'_> {
 pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     let config = configuration(args, common)?;
     let mut fib = Fib::open()?;
-    let packet = packet(args, &mut fib)?;
+    let mut packet = packet(args, &mut fib)?;
+    let mut memberships = Vec::new();
+    if let Some(config) = &config {
+        memberships = sets::mark(&mut packet, config, &mut fib)?;
+    }
     let mut rules = fib.rules()?;
     let known = config.as_ref().map(|config| Known::new(args, common, config)).transpose()?;
     let Known { links, without, down_already } = known.unwrap_or_default();
@@ -192,6 +201,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     };
     let report = Report {
         packet: &packet,
+        memberships,
         walk,
         kernel,
         difference,
@@ -208,7 +218,8 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
         text::print(&report, &mut out)?;
     }
     let agreed = report.difference.is_none() || report.is_explained();
-    let fine = agreed && !matches!(report.walk.end, End::Unknown(_));
+    let told = !report.memberships.iter().any(Membership::is_hidden);
+    let fine = agreed && told && !matches!(report.walk.end, End::Unknown(_));
     Ok(if fine { ExitCode::SUCCESS } else { crate::cli::FAILED.into() })
 }
 

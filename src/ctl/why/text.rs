@@ -20,6 +20,9 @@ pub(super) fn print(report: &Report<'_>, out: &mut impl Write) -> io::Result<()>
     for link in &report.down_already {
         writeln!(out, "({link} is down already)")?;
     }
+    for membership in &report.memberships {
+        writeln!(out, "({membership})")?;
+    }
     writeln!(out)?;
     let rules: Vec<_> = walk.steps.iter().map(|step| rule_text(step.found, &naming.tables)).collect();
     let width = rules.iter().map(String::len).filter(|len| *len <= RULE_WIDTH).max().unwrap_or(0);

@@ -88,6 +88,7 @@ pub(crate) const NHA_OP_FLAG_RESP_GRP_RESVD_0: u32 = 1 << 31;
 // linux/netfilter.h.
 pub(crate) const NFPROTO_INET: u8 = libc::NFPROTO_INET as u8;
 pub(crate) const NFPROTO_IPV4: u8 = libc::NFPROTO_IPV4 as u8;
+pub(crate) const NFPROTO_IPV6: u8 = libc::NFPROTO_IPV6 as u8;
 
 // linux/netfilter/nfnetlink_conntrack.h; a message's type is its subsystem and its number.
 pub(crate) const IPCTNL_MSG_CT_NEW: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8;
@@ -115,21 +116,114 @@ pub(crate) const CTA_PROTOINFO_TCP_STATE: u16 = 1;
 // linux/netfilter/nf_conntrack_common.h and nf_conntrack_tcp.h.
 pub(crate) const IPS_SEEN_REPLY: u32 = 1 << 1;
 pub(crate) const IPS_ASSURED: u32 = 1 << 2;
+pub(crate) const IPS_DST_NAT: u32 = 1 << 5;
 pub(crate) const TCP_CONNTRACK_LAST_ACK: u8 = 6;
 pub(crate) const TCP_CONNTRACK_CLOSE: u8 = 8;
 
-// linux/netfilter/nf_tables.h.
-pub(crate) const NFT_MSG_GETCHAIN: u16 = (libc::NFNL_SUBSYS_NFTABLES << 8 | libc::NFT_MSG_GETCHAIN) as u16;
-pub(crate) const NFT_MSG_GETRULE: u16 = (libc::NFNL_SUBSYS_NFTABLES << 8 | libc::NFT_MSG_GETRULE) as u16;
+// linux/netfilter/nfnetlink.h.
+pub(crate) const NFNL_MSG_BATCH_BEGIN: u16 = 16;
+pub(crate) const NFNL_MSG_BATCH_END: u16 = 17;
+pub(crate) const NFNL_SUBSYS_NFTABLES: u16 = libc::NFNL_SUBSYS_NFTABLES as u16;
+
+// linux/netfilter/nf_tables.h; all but names come in network byte order.
+pub(crate) const NFT_MSG_NEWTABLE: u16 = nf_tables(libc::NFT_MSG_NEWTABLE);
+pub(crate) const NFT_MSG_DELTABLE: u16 = nf_tables(libc::NFT_MSG_DELTABLE);
+pub(crate) const NFT_MSG_NEWCHAIN: u16 = nf_tables(libc::NFT_MSG_NEWCHAIN);
+pub(crate) const NFT_MSG_GETCHAIN: u16 = nf_tables(libc::NFT_MSG_GETCHAIN);
+pub(crate) const NFT_MSG_DELCHAIN: u16 = nf_tables(libc::NFT_MSG_DELCHAIN);
+pub(crate) const NFT_MSG_NEWRULE: u16 = nf_tables(libc::NFT_MSG_NEWRULE);
+pub(crate) const NFT_MSG_GETRULE: u16 = nf_tables(libc::NFT_MSG_GETRULE);
+pub(crate) const NFT_MSG_DELRULE: u16 = nf_tables(libc::NFT_MSG_DELRULE);
+pub(crate) const NFT_MSG_NEWSET: u16 = nf_tables(libc::NFT_MSG_NEWSET);
+pub(crate) const NFT_MSG_GETSET: u16 = nf_tables(libc::NFT_MSG_GETSET);
+pub(crate) const NFT_MSG_NEWSETELEM: u16 = nf_tables(libc::NFT_MSG_NEWSETELEM);
+pub(crate) const NFT_MSG_GETSETELEM: u16 = nf_tables(libc::NFT_MSG_GETSETELEM);
+pub(crate) const NFT_MSG_DELSETELEM: u16 = nf_tables(libc::NFT_MSG_DELSETELEM);
+
+const fn nf_tables(message: i32) -> u16 {
+    (libc::NFNL_SUBSYS_NFTABLES << 8 | message) as u16
+}
+
 pub(crate) const NFTA_LIST_ELEM: u16 = 1;
+pub(crate) const NFTA_TABLE_NAME: u16 = 1;
+pub(crate) const NFTA_TABLE_FLAGS: u16 = 2;
 pub(crate) const NFTA_CHAIN_TABLE: u16 = 1;
 pub(crate) const NFTA_CHAIN_NAME: u16 = 3;
+pub(crate) const NFTA_CHAIN_HOOK: u16 = 4;
+pub(crate) const NFTA_CHAIN_POLICY: u16 = 5;
 pub(crate) const NFTA_CHAIN_TYPE: u16 = 7;
+pub(crate) const NFTA_HOOK_HOOKNUM: u16 = 1;
+pub(crate) const NFTA_HOOK_PRIORITY: u16 = 2;
 pub(crate) const NFTA_RULE_TABLE: u16 = 1;
 pub(crate) const NFTA_RULE_CHAIN: u16 = 2;
+pub(crate) const NFTA_RULE_HANDLE: u16 = 3;
 pub(crate) const NFTA_RULE_EXPRESSIONS: u16 = 4;
+pub(crate) const NFTA_RULE_USERDATA: u16 = 7;
 pub(crate) const NFTA_EXPR_NAME: u16 = 1;
 pub(crate) const NFTA_EXPR_DATA: u16 = 2;
+pub(crate) const NFTA_DATA_VALUE: u16 = 1;
 pub(crate) const NFTA_DATA_VERDICT: u16 = 2;
+pub(crate) const NFTA_VERDICT_CODE: u16 = 1;
 pub(crate) const NFTA_VERDICT_CHAIN: u16 = 2;
+pub(crate) const NFTA_IMMEDIATE_DREG: u16 = 1;
 pub(crate) const NFTA_IMMEDIATE_DATA: u16 = 2;
+pub(crate) const NFTA_META_DREG: u16 = 1;
+pub(crate) const NFTA_META_KEY: u16 = 2;
+pub(crate) const NFTA_META_SREG: u16 = 3;
+pub(crate) const NFTA_CT_DREG: u16 = 1;
+pub(crate) const NFTA_CT_KEY: u16 = 2;
+pub(crate) const NFTA_CT_SREG: u16 = 4;
+pub(crate) const NFTA_CMP_SREG: u16 = 1;
+pub(crate) const NFTA_CMP_OP: u16 = 2;
+pub(crate) const NFTA_CMP_DATA: u16 = 3;
+pub(crate) const NFTA_BITWISE_SREG: u16 = 1;
+pub(crate) const NFTA_BITWISE_DREG: u16 = 2;
+pub(crate) const NFTA_BITWISE_LEN: u16 = 3;
+pub(crate) const NFTA_BITWISE_MASK: u16 = 4;
+pub(crate) const NFTA_BITWISE_XOR: u16 = 5;
+pub(crate) const NFTA_BITWISE_OP: u16 = 6;
+pub(crate) const NFT_BITWISE_BOOL: u32 = 0;
+pub(crate) const NFTA_PAYLOAD_DREG: u16 = 1;
+pub(crate) const NFTA_PAYLOAD_BASE: u16 = 2;
+pub(crate) const NFTA_PAYLOAD_OFFSET: u16 = 3;
+pub(crate) const NFTA_PAYLOAD_LEN: u16 = 4;
+pub(crate) const NFTA_LOOKUP_SET: u16 = 1;
+pub(crate) const NFTA_LOOKUP_SREG: u16 = 2;
+pub(crate) const NFTA_LOOKUP_SET_ID: u16 = 4;
+pub(crate) const NFTA_SET_TABLE: u16 = 1;
+pub(crate) const NFTA_SET_NAME: u16 = 2;
+pub(crate) const NFTA_SET_FLAGS: u16 = 3;
+pub(crate) const NFTA_SET_KEY_TYPE: u16 = 4;
+pub(crate) const NFTA_SET_KEY_LEN: u16 = 5;
+pub(crate) const NFTA_SET_ID: u16 = 10;
+pub(crate) const NFTA_SET_USERDATA: u16 = 13;
+pub(crate) const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
+pub(crate) const NFTA_SET_ELEM_LIST_SET: u16 = 2;
+pub(crate) const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+pub(crate) const NFTA_SET_ELEM_LIST_SET_ID: u16 = 4;
+pub(crate) const NFTA_SET_ELEM_KEY: u16 = 1;
+pub(crate) const NFTA_SET_ELEM_FLAGS: u16 = 3;
+pub(crate) const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
+pub(crate) const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
+pub(crate) const NFTA_SET_ELEM_USERDATA: u16 = 6;
+pub(crate) const NFT_SET_INTERVAL: u32 = libc::NFT_SET_INTERVAL as u32;
+pub(crate) const NFT_SET_TIMEOUT: u32 = libc::NFT_SET_TIMEOUT as u32;
+pub(crate) const NFT_SET_ELEM_INTERVAL_END: u32 = libc::NFT_SET_ELEM_INTERVAL_END as u32;
+pub(crate) const NFT_RETURN: i32 = libc::NFT_RETURN;
+pub(crate) const NFT_GOTO: i32 = libc::NFT_GOTO;
+pub(crate) const NFT_CMP_EQ: u32 = libc::NFT_CMP_EQ as u32;
+pub(crate) const NFT_CMP_NEQ: u32 = libc::NFT_CMP_NEQ as u32;
+pub(crate) const NFT_PAYLOAD_NETWORK_HEADER: u32 = libc::NFT_PAYLOAD_NETWORK_HEADER as u32;
+pub(crate) const NFT_META_MARK: u32 = libc::NFT_META_MARK as u32;
+pub(crate) const NFT_META_IIFNAME: u32 = libc::NFT_META_IIFNAME as u32;
+pub(crate) const NFT_META_OIFNAME: u32 = libc::NFT_META_OIFNAME as u32;
+pub(crate) const NFT_META_NFPROTO: u32 = libc::NFT_META_NFPROTO as u32;
+pub(crate) const NFT_META_L4PROTO: u32 = libc::NFT_META_L4PROTO as u32;
+pub(crate) const NFT_META_IIFGROUP: u32 = libc::NFT_META_IIFGROUP as u32;
+pub(crate) const NFT_META_OIFGROUP: u32 = libc::NFT_META_OIFGROUP as u32;
+pub(crate) const NFT_CT_STATE: u32 = libc::NFT_CT_STATE as u32;
+pub(crate) const NFT_CT_DIRECTION: u32 = libc::NFT_CT_DIRECTION as u32;
+pub(crate) const NFT_CT_STATUS: u32 = libc::NFT_CT_STATUS as u32;
+pub(crate) const NFT_CT_MARK: u32 = libc::NFT_CT_MARK as u32;
+/// `NF_CT_STATE_BIT(IP_CT_RELATED)`.
+pub(crate) const NF_CT_STATE_RELATED: u32 = 1 << 2;

@@ -3,7 +3,7 @@
 
 use netlink_packet_core::{DefaultNla, Emitable};
 
-use crate::kernel::netlink::constants::AF_INET;
+use crate::kernel::netlink::constants::{AF_INET, NFNL_SUBSYS_NFTABLES};
 
 /// `struct nfgenmsg`.
 pub(crate) const HEADER_LEN: usize = 4;
@@ -14,13 +14,15 @@ pub(crate) struct Message {
     pub(crate) version: u8,
     /// 0: any.
     pub(crate) family: u8,
+    /// The subsystem that a batch is for; otherwise 0.
+    pub(crate) resource: u16,
     pub(crate) attributes: Vec<DefaultNla>,
 }
 
 impl Message {
     /// A request about IPv4.
     pub(crate) fn new(attributes: Vec<DefaultNla>) -> Self {
-        Self { version: 0, family: AF_INET, attributes }
+        Self { version: 0, family: AF_INET, resource: 0, attributes }
     }
 }
 
@@ -30,9 +32,15 @@ impl Emitable for Message {
     }
 
     fn emit(&self, buffer: &mut [u8]) {
-        buffer[..HEADER_LEN].copy_from_slice(&[self.family, self.version, 0, 0]);
+        let [high, low] = self.resource.to_be_bytes();
+        buffer[..HEADER_LEN].copy_from_slice(&[self.family, self.version, high, low]);
         self.attributes.as_slice().emit(&mut buffer[HEADER_LEN..]);
     }
+}
+
+/// The beginning and the end of a batch of `nf_tables`.
+pub(crate) fn batch() -> Message {
+    Message { family: 0, resource: NFNL_SUBSYS_NFTABLES, ..Message::new(Vec::new()) }
 }
 
 /// An attribute with a number.

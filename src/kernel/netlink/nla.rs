@@ -1,6 +1,6 @@
 //! Netlink attributes (`struct nlattr`, netlink(7)).
 
-use netlink_packet_core::{DecodeError, DefaultNla, Emitable};
+use netlink_packet_core::{DecodeError, DefaultNla, Emitable, NLA_F_NESTED};
 
 /// The bytes of a message body.
 pub(crate) fn bytes(body: &impl Emitable) -> Vec<u8> {
@@ -11,7 +11,7 @@ pub(crate) fn bytes(body: &impl Emitable) -> Vec<u8> {
 
 /// A nested attribute.
 pub(crate) fn nested(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
-    DefaultNla::new(kind, bytes(&attributes))
+    DefaultNla::new(kind | NLA_F_NESTED, bytes(&attributes))
 }
 
 /// An attribute with a NUL-terminated string.

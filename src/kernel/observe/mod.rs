@@ -12,7 +12,7 @@ use super::interface::{self, InterfaceInfo};
 use super::netlink::socket::Socket;
 use super::{Error, iptables, nftables, parse, read, sysctl};
 use crate::kernel::netlink::constants::RTM_GETADDR;
-use crate::model::firewall::{FoundFirewall, Leftover, Table, Variant};
+use crate::model::firewall::{Firewall, FoundFirewall, Leftover, Table, Variant};
 use crate::model::names::{HostAddr, IfName, TableId};
 use crate::model::observed::{Address, Interface, Observed, Scope};
 use crate::model::routing::{Action, Device};
@@ -55,39 +55,64 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
     }
     ethernets::add_routes(socket, &mut interfaces)?;
     let nexthops = nexthops::nexthops(socket, &devices)?;
-    let firewall = if scope.firewall { firewall()? } else { FoundFirewall::default() };
-    let forwards = scope.firewall && !firewall.foreign_nat && sysctl::forwards()?;
+    let firewall = firewall(scope.firewall, scope.leftovers)?;
+    let forwards = scope.firewall != Firewall::None && !firewall.foreign_nat && sysctl::forwards()?;
     let private_lan = if forwards { private_lan(socket, &interfaces)? } else { None };
     let hash_policy = if scope.hash_policy { sysctl::hash_policy()? } else { None };
     Ok(Observed { interfaces, routes, rules, nexthops, hash_policy, firewall, private_lan })
 }
 
-/// The packet filter, over netlink. iptables-save(8) is run only if `nf_tables` has no managed chain, or if the
-/// machine's iptables is the legacy variant.
-pub(crate) fn firewall() -> Result<FoundFirewall, Error> {
-    let nft = nftables::found()?;
-    if nft.hidden {
-        return Ok(nft);
+/// The packet filter, over netlink as far as it is of `nf_tables`. Programs are run where it is iptables' (`wanted`, or
+/// because the kernel lacks `nf_tables` or has refused our table), and to look for managed chains in legacy iptables: as
+/// long as our table is not there, or if asked for (`leftovers`).
+pub(crate) fn firewall(wanted: Firewall, leftovers: bool) -> Result<FoundFirewall, Error> {
+    if wanted == Firewall::None {
+        return Ok(FoundFirewall::default());
     }
-    let usual = iptables::usual_variant();
-    let mut found = nft.clone();
-    if !nft.any() || usual == Some(Variant::Legacy) {
-        // Without iptables there are no managed chains. A change reports that it is missing.
-        found = iptables::save().unwrap_or_default();
-        found.foreign_nat |= nft.foreign_nat;
+    let mut found = nftables::found()?;
+    if found.hidden {
+        return Ok(found);
     }
-    found.leftover = match usual {
-        Some(Variant::Legacy) if nft.any() => Some(Leftover { variant: Variant::Nft, tables: nft.tables }),
-        Some(Variant::Nft) if has_legacy_tables() => iptables::leftover_of_legacy().ok().flatten(),
-        _ => None,
+    let Some(table) = found.nft.as_ref().filter(|_| wanted != Firewall::Iptables) else {
+        return Ok(of_iptables(found));
     };
-    Ok(found)
+    let is_looked_at = table.chains.is_empty() || leftovers;
+    let legacy = legacy_tables();
+    let is_known = legacy.is_empty() || is_looked_at && iptables::add_legacy(&mut found).is_ok();
+    found.foreign_nat |= !is_known && legacy.contains(&Table::Nat);
+    let stays_with_iptables = found.without().nftables && wanted == Firewall::Auto;
+    Ok(if stays_with_iptables { of_iptables(found) } else { found })
 }
 
-/// Whether `ip_tables` has tables that can hold managed chains, without running a program.
-fn has_legacy_tables() -> bool {
+/// The packet filter where it is iptables', of which `nft` is what `nf_tables` has. iptables-save(8) is run only if
+/// `nf_tables` has no managed chain, or if the machine's iptables is the legacy variant.
+fn of_iptables(nft: FoundFirewall) -> FoundFirewall {
+    let usual = iptables::usual_variant();
+    let has_chains = nft.any_of_iptables();
+    let mut found = nft.clone();
+    if !has_chains || usual == Some(Variant::Legacy) {
+        // Without iptables there are no managed chains. A change reports that it is missing.
+        found = FoundFirewall { nft: nft.nft.clone(), ..iptables::save().unwrap_or_default() };
+        found.foreign_nat |= nft.foreign_nat;
+    }
+    found.leftovers = Vec::new();
+    match usual {
+        Some(Variant::Legacy) if has_chains => {
+            found.leftovers.push(Leftover { variant: Variant::Nft, tables: nft.tables });
+        }
+        Some(Variant::Nft) if !legacy_tables().is_empty() => {
+            // What cannot be read cannot be mended either.
+            let _ = iptables::add_legacy(&mut found);
+        }
+        _ => {}
+    }
+    found
+}
+
+/// Tables of `ip_tables` that can hold managed chains, without running a program.
+fn legacy_tables() -> Vec<Table> {
     let names = fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
-    Table::ALL.iter().any(|table| names.lines().any(|name| name == table.name()))
+    Table::ALL.into_iter().filter(|table| names.lines().any(|name| name == table.name())).collect()
 }
 
 /// `all`: the reverse path filter of `conf.all`.

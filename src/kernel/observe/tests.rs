@@ -95,7 +95,7 @@ fn real() -> Vec<Vec<Vec<u8>>> {
     let addresses = dump(&mut socket, RTM_GETADDR, &request);
     let nexthops = dump(&mut socket, RTM_GETNEXTHOP, &NexthopMessage::dump());
     let links = dump(&mut socket, RTM_GETLINK, &AnyLink);
-    let chain = nftables::rules_of(Socket::open_netfilter().unwrap(), "MULTIHOME-OUTPUT");
+    let chain = nftables::found::rules_of(Socket::open_netfilter().unwrap(), "MULTIHOME-OUTPUT");
     vec![routes, rules, addresses, nexthops, links, chain]
 }
 
@@ -185,7 +185,7 @@ fn read_as_all(body: &[u8], devices: &routes::Devices) -> usize {
     size += by_ethernet.values().map(Vec::len).sum::<usize>();
     let _ = parse::<AddressMessage>(body);
     size += interface::parse(body).map_or(0, |found| found.name.len());
-    size += nftables::jump(body.get(4..).unwrap_or_default()).map_or(0, |to| to.len());
+    size += usize::from(nftables::found::jump(body.get(4..).unwrap_or_default()).is_some());
     let _ = Fingerprint::find(body);
     size
 }

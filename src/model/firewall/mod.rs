@@ -8,7 +8,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use crate::model::names::LinkName;
+
+pub mod nft;
 mod rule;
+pub mod set;
 
 pub use rule::{ChainRule, LinkMatch, Match, Verdict};
 
@@ -17,6 +21,18 @@ pub(crate) const RESTORE_OPTIONS: [&str; 3] = ["--noflush", "-w", "5"];
 
 /// Prefix of all managed chains. In other chains only the jumps to these are changed.
 pub(crate) const PREFIX: &str = "MULTIHOME";
+
+/// Which packet filter holds the managed rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Firewall {
+    /// nftables where the kernel has it, otherwise iptables.
+    #[default]
+    Auto,
+    Nftables,
+    Iptables,
+    /// There are none.
+    None,
+}
 
 /// A table of iptables(8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,12 +55,52 @@ impl Table {
     }
 }
 
+/// A managed chain, whatever the packet filter calls it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ChainName {
+    Prerouting,
+    Input,
+    Forward,
+    Output,
+    Postrouting,
+    /// Source NAT.
+    Masquerade,
+    /// Marks a connection by the link that its packet arrived by.
+    Arrived,
+    /// Restores the mark of a connection to its packet.
+    Restore,
+    /// Packets of marked connections that come in by this link.
+    From(LinkName),
+}
+
+impl ChainName {
+    /// The built-in chain of iptables(8) that jumps to it; `None`: only other managed chains do.
+    pub(crate) fn hook(&self) -> Option<&'static str> {
+        match self {
+            Self::Prerouting => Some("PREROUTING"),
+            Self::Input => Some("INPUT"),
+            Self::Forward => Some("FORWARD"),
+            Self::Output => Some("OUTPUT"),
+            Self::Postrouting | Self::Masquerade => Some("POSTROUTING"),
+            Self::Arrived | Self::Restore | Self::From(_) => None,
+        }
+    }
+
+    /// Its name in iptables(8). Names of links have no capitals, as those of the other chains have.
+    pub(crate) fn iptables(&self) -> String {
+        match (self, self.hook()) {
+            (_, Some(hook)) => format!("{PREFIX}-{hook}"),
+            (Self::From(link), _) => format!("{PREFIX}-{link}"),
+            (Self::Arrived, _) => format!("{PREFIX}-ARRIVED"),
+            _ => format!("{PREFIX}-RESTORE"),
+        }
+    }
+}
+
 /// A managed chain.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Chain {
-    pub name: String,
-    /// The built-in chain that jumps to it; `None`: only other managed chains do.
-    pub hook: Option<&'static str>,
+    pub name: ChainName,
     /// The jump must be the last rule: the connection mark overrides marks that were set before.
     pub last: bool,
     /// At least one.
@@ -57,53 +113,77 @@ pub(crate) struct Ruleset {
     pub table: Table,
     /// Empty: the table should have no managed chain.
     pub chains: Vec<Chain>,
-    /// Rules match interface names only, because the kernel or iptables lacks device groups.
-    pub by_name: bool,
+    pub without: Lacking,
+}
+
+/// What the managed rules do without, because the kernel or iptables has refused it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Lacking {
+    /// They match interface names only.
+    pub device_groups: bool,
+    /// They are iptables', although the configuration leaves the choice.
+    pub nftables: bool,
+}
+
+impl Lacking {
+    /// What either does without.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self { device_groups: self.device_groups || other.device_groups, nftables: self.nftables || other.nftables }
+    }
 }
 
 impl Ruleset {
     /// The comment of the first rule of each chain.
     pub fn fingerprint(&self) -> Fingerprint {
-        // Stable within a build; another build loads the rules once more at its first event.
-        let mut hasher = DefaultHasher::new();
-        self.hash(&mut hasher);
-        Fingerprint { hash: hasher.finish(), by_name: self.by_name }
+        Fingerprint::of(self, self.without)
     }
 }
 
-/// The hash of a table's managed rules, as the comment of each chain's first rule.
+/// The hash of a table's managed rules, in the comment of each chain's first rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
     hash: u64,
-    by_name: bool,
+    without: Lacking,
 }
 
 impl Fingerprint {
-    const GROUPS: &str = "multihome:";
-    const NAMES: &str = "multihome, by name:";
     const DIGITS: usize = 16;
+    const LABELS: [(&str, Lacking); 4] = [
+        ("multihome:", Lacking { device_groups: false, nftables: false }),
+        ("multihome, by name:", Lacking { device_groups: true, nftables: false }),
+        ("multihome, without nftables:", Lacking { device_groups: false, nftables: true }),
+        ("multihome, without nftables, by name:", Lacking { device_groups: true, nftables: true }),
+    ];
+
+    /// The fingerprint of these rules.
+    pub(crate) fn of(rules: &impl Hash, without: Lacking) -> Self {
+        // Stable within a build; another build loads the rules once more at its first event.
+        let mut hasher = DefaultHasher::new();
+        rules.hash(&mut hasher);
+        Self { hash: hasher.finish(), without }
+    }
 
     /// Finds a fingerprint anywhere in `rule`, which is a line of iptables-save(8) or a netlink message.
     pub fn find(rule: &[u8]) -> Option<Self> {
-        if let Some(hash) = Self::hash_after(Self::GROUPS, rule) {
-            return Some(Self { hash, by_name: false });
-        }
-        Self::hash_after(Self::NAMES, rule).map(|hash| Self { hash, by_name: true })
+        // The first byte by itself: comparing each place with the labels was a fifth of an event.
+        let mut places = rule.iter().enumerate().filter(|(_, byte)| **byte == b'm').map(|(at, _)| &rule[at..]);
+        places.find_map(Self::at_start)
     }
 
-    /// The digits behind the first `label` in `rule`.
-    fn hash_after(label: &str, rule: &[u8]) -> Option<u64> {
-        let (label, first) = (label.as_bytes(), label.as_bytes().first()?);
-        // The first byte by itself: comparing each place with the whole label was a fifth of an event.
-        let at = rule.windows(label.len()).position(|w| w[0] == *first && w == label)? + label.len();
-        let digits = std::str::from_utf8(rule.get(at..at + Self::DIGITS)?).ok()?;
-        u64::from_str_radix(digits, 16).ok()
+    fn at_start(text: &[u8]) -> Option<Self> {
+        for (label, without) in Self::LABELS {
+            let digits = text.strip_prefix(label.as_bytes()).and_then(|rest| rest.get(..Self::DIGITS));
+            if let Some(hash) = digits.and_then(|d| u64::from_str_radix(std::str::from_utf8(d).ok()?, 16).ok()) {
+                return Some(Self { hash, without });
+            }
+        }
+        None
     }
 }
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let label = if self.by_name { Self::NAMES } else { Self::GROUPS };
+        let label = Self::LABELS.iter().find(|(_, without)| *without == self.without).map_or("", |(label, _)| label);
         write!(f, "{label}{:0width$x}", self.hash, width = Self::DIGITS)
     }
 }
@@ -112,7 +192,11 @@ impl fmt::Display for Fingerprint {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FoundChainRule {
     /// A jump to a chain, without conditions.
-    Jump(String),
+    Jump {
+        to: String,
+        /// The kernel's number of the rule in its table; only where it is read over netlink.
+        handle: Option<u64>,
+    },
     /// A rule with a fingerprint.
     Fingerprint(Fingerprint),
     /// Any other.
@@ -125,9 +209,14 @@ pub(crate) type FoundChains = BTreeMap<String, Vec<FoundChainRule>>;
 /// The observed packet filter: managed chains, and the built-in chains that may jump to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FoundFirewall {
+    /// Our table of `nf_tables`; `None`: the kernel has no `nf_tables`.
+    pub nft: Option<nft::FoundTable>,
+    /// Of iptables.
     pub tables: BTreeMap<Table, FoundChains>,
-    /// Managed chains in the variant that the machine's iptables does not use.
-    pub leftover: Option<Leftover>,
+    /// They were read over netlink, so that they are iptables-nft's, whatever the machine's iptables is.
+    pub over_netlink: bool,
+    /// Managed chains in variants of iptables that are not in use.
+    pub leftovers: Vec<Leftover>,
     /// The packet filter could not be read without privileges; nothing is known.
     pub hidden: bool,
     /// Foreign rules may rewrite source addresses.
@@ -135,21 +224,65 @@ pub struct FoundFirewall {
 }
 
 impl FoundFirewall {
-    /// Whether a managed rule matches interface names because device groups are lacking.
-    pub(crate) fn by_name(&self) -> bool {
-        let mut rules = self.tables.values().flat_map(BTreeMap::values).flatten();
-        rules.any(|rule| matches!(rule, FoundChainRule::Fingerprint(fingerprint) if fingerprint.by_name))
+    /// What the managed rules do without.
+    pub(crate) fn without(&self) -> Lacking {
+        let mut without = Lacking::default();
+        for rule in self.of_any_iptables().flat_map(BTreeMap::values).flat_map(BTreeMap::values).flatten() {
+            if let FoundChainRule::Fingerprint(fingerprint) = rule {
+                without = without.or(fingerprint.without);
+            }
+        }
+        without
     }
 
-    /// Whether connections get the marks of their links: the kernel's chains lead to ours.
+    /// Whether connections get the marks of their links: the kernel's chains lead to ours, or are ours.
     pub(crate) fn marks_connections(&self) -> bool {
+        if self.nft.as_ref().is_some_and(nft::FoundTable::marks_connections) {
+            return true;
+        }
         let mangle = self.tables.get(&Table::Mangle).into_iter().flatten();
         let mut rules = mangle.filter(|(chain, _)| !is_ours(chain)).flat_map(|(_, rules)| rules);
-        rules.any(|rule| matches!(rule, FoundChainRule::Jump(to) if is_ours(to)))
+        rules.any(|rule| matches!(rule, FoundChainRule::Jump { to, .. } if is_ours(to)))
     }
 
-    /// Whether there is any managed chain.
-    pub fn any(&self) -> bool {
+    /// What holds managed chains besides what should.
+    pub(crate) fn elsewhere(&self, wanted: Firewall) -> Vec<&'static str> {
+        let mut places: Vec<_> = self.leftovers.iter().filter(|l| l.any()).map(|l| l.variant.what()).collect();
+        let is_nft = self.uses_nftables(wanted, Lacking::default());
+        if is_nft && self.any_of_iptables() {
+            places.push(Variant::Nft.what());
+        }
+        if !is_nft && self.nft.as_ref().is_some_and(|table| !table.chains.is_empty()) {
+            places.push("nftables");
+        }
+        places
+    }
+
+    /// Whether nftables is to hold the managed chains, where not `firewall = "none"`.
+    pub(crate) fn uses_nftables(&self, wanted: Firewall, refused: Lacking) -> bool {
+        match wanted {
+            Firewall::Auto => self.nft.is_some() && !refused.or(self.without()).nftables,
+            Firewall::Nftables => true,
+            Firewall::Iptables | Firewall::None => false,
+        }
+    }
+
+    /// Whether a managed rule rewrites source addresses.
+    pub(crate) fn masquerades(&self) -> bool {
+        let chains = self.nft.as_ref().map(|table| &table.chains);
+        let nat = self.of_any_iptables().filter_map(|tables| tables.get(&Table::Nat));
+        let mut names = nat.flat_map(BTreeMap::keys);
+        chains.is_some_and(|chains| chains.contains_key(&ChainName::Masquerade.nft()))
+            || names.any(|name| is_ours(name))
+    }
+
+    /// The tables of each variant of iptables.
+    fn of_any_iptables(&self) -> impl Iterator<Item = &BTreeMap<Table, FoundChains>> {
+        self.leftovers.iter().map(|leftover| &leftover.tables).chain([&self.tables])
+    }
+
+    /// Whether iptables has any managed chain.
+    pub fn any_of_iptables(&self) -> bool {
         any(&self.tables)
     }
 }
@@ -170,6 +303,15 @@ pub enum Variant {
 }
 
 impl Variant {
+    /// For messages.
+    fn what(self) -> &'static str {
+        match self {
+            Self::Usual => "iptables",
+            Self::Legacy => "legacy iptables",
+            Self::Nft => "iptables-nft",
+        }
+    }
+
     /// Name of the program that loads rules.
     pub fn restore(self) -> &'static str {
         match self {
@@ -189,7 +331,7 @@ impl Variant {
     }
 }
 
-/// Managed chains in the variant that the machine's iptables does not use (any more). The kernel still obeys them.
+/// Managed chains in a variant of iptables that is not in use (any more). The kernel still obeys them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
     pub variant: Variant,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use ipnet::Ipv4Net;
 
+use super::ChainName;
 use crate::model::names::IfName;
 
 /// How a rule matches a link's packets.
@@ -46,7 +47,7 @@ pub enum Verdict {
     /// Return to the calling chain.
     Return,
     /// Go on in another managed chain, and do not return here.
-    Goto(String),
+    Goto(ChainName),
     /// Copy the connection mark to the packet, under the mask.
     Restore(u32),
     /// Set the connection mark to this value under the mask.
@@ -109,7 +110,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Return => f.write_str("-j RETURN"),
-            Self::Goto(chain) => write!(f, "-g {chain}"),
+            Self::Goto(chain) => write!(f, "-g {}", chain.iptables()),
             Self::Restore(mask) => write!(f, "-j CONNMARK --restore-mark --nfmask {mask:#x} --ctmask {mask:#x}"),
             Self::MarkConnection(value, mask) => write!(f, "-j CONNMARK --set-xmark {value:#x}/{mask:#x}"),
             Self::Unmark(mask) => write!(f, "-j MARK --set-xmark 0x0/{mask:#x}"),

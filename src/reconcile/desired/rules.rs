@@ -34,7 +34,7 @@ pub(super) fn rules(config: &Config, live: &[LiveLink<'_>]) -> (Vec<Rule>, BTree
                 rules.push(lookup(priority, selector.clone(), link.table));
             }
             if is_kill_switch && let Some(priority) = priorities.next() {
-                if can_be_bound(&selector, &sources) {
+                if can_be_bound(config, &selector, &sources) {
                     guards.push(guard(config, &selector));
                 }
                 if let Some(selector) = in_ipv6(&selector) {
@@ -96,7 +96,7 @@ fn sources(config: &Config, live: &[LiveLink<'_>]) -> Vec<Rule> {
     // If the default route has chosen the address of a socket, and the administrator's firewall then marks its packets
     // for a policy, the socket is not bound to that address. Without this selector the source rule would match before
     // the policy (`ip_route_me_harder()` looks up with the source).
-    let own_marks = config.policies.iter().filter_map(|p| p.fwmark).fold(0, |all, mark| all | mark.value);
+    let own_marks = config.policies.iter().filter_map(Policy::mark).fold(0, |all, mark| all | mark.value);
     let fwmark = (own_marks != 0).then_some(FwMark { value: 0, mask: own_marks });
     let mut rules = Vec::new();
     for uplink in config.uplinks() {
@@ -117,10 +117,12 @@ fn is_shared(local: HostAddr, live: &[LiveLink<'_>]) -> bool {
 }
 
 /// Whether packets of a kill switch can match a source rule, which comes before the policies.
-fn can_be_bound(selector: &Selector, sources: &[Rule]) -> bool {
-    // Source rules do not match marks of policies. A packet that comes in with a source address of this host is a
+fn can_be_bound(config: &Config, selector: &Selector, sources: &[Rule]) -> bool {
+    // Source rules do not match marks of policies. But those of sets have every packet of this host routed anew with its
+    // source, while an earlier source rule is not yet gone that matches them. A packet that comes in with a source address of this host is a
     // martian (`fib_validate_source()`).
-    let is_own = selector.fwmark.is_none() && selector.iif.as_ref().is_none_or(|iif| iif.as_str() == "lo");
+    let is_marked = selector.fwmark.is_some_and(|mark| mark.value & config.set_marks() == 0);
+    let is_own = !is_marked && selector.iif.as_ref().is_none_or(|iif| iif.as_str() == "lo");
     let mut locals = sources.iter().filter_map(|rule| rule.selector.from);
     is_own && selector.from.is_none_or(|net| locals.any(|local| net.contains(&local)))
 }
@@ -143,7 +145,7 @@ fn in_ipv6(selector: &Selector) -> Option<Selector> {
 
 /// A selector for each combination of a policy's lists.
 pub fn selectors(policy: &Policy) -> Vec<Selector> {
-    let fixed = Selector { proto: policy.proto, dscp: policy.dscp, fwmark: policy.fwmark, ..Selector::default() };
+    let fixed = Selector { proto: policy.proto, dscp: policy.dscp, fwmark: policy.mark(), ..Selector::default() };
     let mut all = vec![fixed];
     multiply(&mut all, &policy.from, |s, net| s.from = prefix(*net));
     multiply(&mut all, &policy.to, |s, net| s.to = prefix(*net));

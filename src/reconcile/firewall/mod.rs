@@ -1,109 +1,56 @@
-//! The input of iptables-restore(8) that leads from the observed to the desired managed chains. Pure.
+//! The changes of the packet filter: whether nftables or iptables holds the managed chains, and what leads from the
+//! observed to the desired ones. Pure.
 
-use std::fmt::Write;
+use crate::config::{Config, Firewall};
+use crate::model::change::Change;
+use crate::model::firewall::{FoundFirewall, Lacking};
+use crate::model::observed::Observed;
+use crate::reconcile::link_state::LiveLink;
 
-use crate::model::firewall::{
-    Batch, Chain, ChainRule, Fingerprint, FoundChainRule, FoundChains, FoundFirewall, Ruleset, Table, Variant, is_ours,
-};
-
+mod iptables;
+mod nft;
 mod render;
+pub mod sets;
 mod sticky;
 
-pub(crate) use render::{device_groups, misgrouped, rulesets, unmasqueraded};
+pub(crate) use render::{device_groups, misgrouped, unmasqueraded};
 
-/// The batches that lead from `found` to `wanted`. Tables that are not in `wanted` lose their managed chains.
-pub(crate) fn batches(wanted: &[Ruleset], found: &FoundFirewall) -> Vec<Batch> {
-    let nothing = FoundChains::new();
-    let mut batches = Vec::new();
-    for table in Table::ALL {
-        let ruleset = wanted.iter().find(|ruleset| ruleset.table == table);
-        batches.extend(batch(Variant::Usual, table, ruleset, found.tables.get(&table).unwrap_or(&nothing)));
-    }
-    // Last, so that one of the variants always has the rules.
-    if let Some(leftover) = &found.leftover {
-        batches
-            .extend(leftover.tables.iter().filter_map(|(table, found)| batch(leftover.variant, *table, None, found)));
-    }
-    batches
+/// What the managed rules have to do without, of which `refused` is known of this call.
+pub(crate) fn without(config: &Config, observed: &Observed, refused: Lacking) -> Lacking {
+    let found = &observed.firewall;
+    let is_nft = found.uses_nftables(config.settings.firewall, refused);
+    if is_nft { Lacking::default() } else { refused.or(found.without()) }
 }
 
-fn batch(variant: Variant, table: Table, wanted: Option<&Ruleset>, found: &FoundChains) -> Option<Batch> {
-    let fingerprint = wanted.map(Ruleset::fingerprint);
-    let chains = wanted.map(|w| &w.chains[..]).unwrap_or_default();
-    let unwanted: Vec<_> =
-        found.keys().filter(|name| is_ours(name) && !chains.iter().any(|c| c.name == **name)).collect();
-    if unwanted.is_empty()
-        && chains.iter().all(|chain| is_complete(chain, fingerprint, found) && is_hooked(chain, found))
-    {
-        return None;
+/// The changes that lead to the desired chains, and then take ours out of what does not hold them any more.
+pub(crate) fn changes(config: &Config, live: &[LiveLink<'_>], observed: &Observed, without: Lacking) -> Vec<Change> {
+    let found = &observed.firewall;
+    if config.settings.firewall == Firewall::None {
+        return Vec::new();
     }
-    let mut text = format!("*{}\n", table.name());
-    // Writing to a String cannot fail. With --noflush, naming a chain creates or empties it.
-    for chain in chains {
-        let _ = writeln!(text, ":{} - [0:0]", chain.name);
+    let wanted = render::rulesets(config, live, observed, without);
+    let mut changes = Vec::new();
+    let is_nft = found.uses_nftables(config.settings.firewall, without);
+    if is_nft {
+        changes.extend(nft::transaction(config, &wanted, found).map(Change::Nftables));
+    } else {
+        changes.extend(iptables::batches(&wanted, found).into_iter().map(Change::Firewall));
     }
-    for chain in chains {
-        let mut fingerprint =
-            fingerprint.map(|fingerprint| format!(" -m comment --comment \"{fingerprint}\"")).unwrap_or_default();
-        for rule in &chain.rules {
-            let _ = writeln!(text, "-A {}{fingerprint} {rule}", chain.name);
-            fingerprint.clear();
-        }
+    changes.extend(iptables::leftovers(found).into_iter().map(Change::Firewall));
+    if !is_nft {
+        changes.extend(nft::removal(found).map(Change::Nftables));
     }
-    for chain in chains.iter().filter(|chain| !is_hooked(chain, found)) {
-        unhook(&mut text, &chain.name, found);
-        if let Some(hook) = chain.hook {
-            let _ = writeln!(text, "-A {hook} -j {}", chain.name);
-        }
-    }
-    // They may jump to one another, so all are emptied first.
-    for name in &unwanted {
-        unhook(&mut text, name, found);
-        let _ = writeln!(text, "-F {name}");
-    }
-    for name in unwanted {
-        let _ = writeln!(text, "-X {name}");
-    }
-    text.push_str("COMMIT\n");
-    let by_group = chains.iter().flat_map(|c| &c.rules).any(ChainRule::by_group);
-    Some(Batch { variant, table, text, by_group })
+    changes
 }
 
-/// Whether the observed chain has all its desired rules.
-fn is_complete(chain: &Chain, fingerprint: Option<Fingerprint>, found: &FoundChains) -> bool {
-    let rules = found.get(&chain.name).map(Vec::as_slice).unwrap_or_default();
-    let found_fingerprint =
-        if let Some(FoundChainRule::Fingerprint(found)) = rules.first() { Some(*found) } else { None };
-    rules.len() == chain.rules.len() && fingerprint.is_some() && found_fingerprint == fingerprint
-}
-
-/// Adds the lines that delete the jumps to a chain.
-fn unhook(text: &mut String, name: &str, found: &FoundChains) {
-    for (base, _) in hooks(name, found) {
-        let _ = writeln!(text, "-D {base} -j {name}");
+/// The changes that take all managed chains away.
+pub(crate) fn removal(found: &FoundFirewall) -> Vec<Change> {
+    let mut changes: Vec<_> = nft::removal(found).map(Change::Nftables).into_iter().collect();
+    if found.over_netlink {
+        changes.extend(nft::removal_of_iptables(found).map(Change::Nftables));
+    } else {
+        changes.extend(iptables::batches(&[], found).into_iter().map(Change::Firewall));
     }
-}
-
-/// The jumps to a chain: built-in chain, and index in it.
-fn hooks<'a>(name: &str, found: &'a FoundChains) -> Vec<(&'a str, usize)> {
-    let mut hooks = Vec::new();
-    for (base, rules) in found.iter().filter(|(base, _)| !is_ours(base)) {
-        for (index, rule) in rules.iter().enumerate() {
-            if matches!(rule, FoundChainRule::Jump(to) if to == name) {
-                hooks.push((base.as_str(), index));
-            }
-        }
-    }
-    hooks
-}
-
-/// Whether exactly the desired jump to the chain exists, in the right place.
-fn is_hooked(chain: &Chain, found: &FoundChains) -> bool {
-    match (chain.hook, &hooks(&chain.name, found)[..]) {
-        (None, []) => true,
-        (Some(hook), [(base, index)]) => {
-            *base == hook && (!chain.last || found.get(hook).map(Vec::len) == Some(index + 1))
-        }
-        _ => false,
-    }
+    changes.extend(iptables::leftovers(found).into_iter().map(Change::Firewall));
+    changes
 }

@@ -6,8 +6,7 @@ use ipnet::Ipv4Net;
 
 use super::sticky;
 use crate::config::{Config, Firewall, Link};
-use crate::model::firewall::{Chain, Ruleset, Table};
-use crate::model::firewall::{ChainRule, LinkMatch, Match, Verdict};
+use crate::model::firewall::{Chain, ChainName, ChainRule, Lacking, LinkMatch, Match, Ruleset, Table, Verdict};
 use crate::model::names::{HostAddr, IfName};
 use crate::model::observed::{Interface, Observed};
 use crate::model::routing::Device;
@@ -74,16 +73,15 @@ pub(crate) fn unmasqueraded<'a>(live: &[LiveLink<'a>], observed: &Observed) -> V
     live.iter().map(|l| l.link).filter(|link| link.is_uplink() && !link.masquerade).collect()
 }
 
-/// The interfaces of live links whose device group must change, with the new group; none if rules match links
-/// `by_name`.
+/// The interfaces of live links whose device group must change, with the new group; none if rules do `without` groups.
 pub(crate) fn device_groups(
     config: &Config,
     live: &[LiveLink<'_>],
     observed: &Observed,
-    by_name: bool,
+    without: Lacking,
 ) -> BTreeMap<IfName, u32> {
     let mut groups = BTreeMap::new();
-    if config.settings.firewall == Firewall::None || by_name {
+    if config.settings.firewall == Firewall::None || without.device_groups {
         return groups;
     }
     for l in live {
@@ -97,29 +95,24 @@ pub(crate) fn device_groups(
     groups
 }
 
-/// The desired chains of both tables, which match links `by_name` or by device group; `None` with `firewall = "none"`.
-pub(crate) fn rulesets(
-    config: &Config,
-    live: &[LiveLink<'_>],
-    observed: &Observed,
-    by_name: bool,
-) -> Option<Vec<Ruleset>> {
-    if config.settings.firewall == Firewall::None {
-        return None;
-    }
-    let links: Vec<_> =
-        config.links.iter().filter_map(|link| matched_link(config, link, live, observed, by_name)).collect();
-    let mut rulesets = vec![sticky::mangle(config, &links, by_name)];
+/// The desired chains of both tables.
+pub(super) fn rulesets(config: &Config, live: &[LiveLink<'_>], observed: &Observed, without: Lacking) -> Vec<Ruleset> {
+    let links: Vec<_> = config
+        .links
+        .iter()
+        .filter_map(|link| matched_link(config, link, live, observed, without.device_groups))
+        .collect();
+    let mut rulesets = vec![sticky::mangle(config, &links, without)];
     let mut rules = Vec::new();
     for link in links.iter().filter(|link| link.configured.masquerade) {
         rules.push(ChainRule::new([Match::To(link.known_by.clone())], Verdict::Masquerade));
     }
     if !rules.is_empty() {
         // The position of the jump does not matter: rules of the administrator that come before it match first.
-        let chain = Chain { name: "MULTIHOME-POSTROUTING".to_owned(), hook: Some("POSTROUTING"), last: false, rules };
-        rulesets.push(Ruleset { table: Table::Nat, chains: vec![chain], by_name });
+        let chain = Chain { name: ChainName::Masquerade, last: false, rules };
+        rulesets.push(Ruleset { table: Table::Nat, chains: vec![chain], without });
     }
-    Some(rulesets)
+    rulesets
 }
 
 fn matched_link<'a>(

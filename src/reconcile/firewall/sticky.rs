@@ -10,15 +10,7 @@ use ipnet::Ipv4Net;
 
 use super::render::MatchedLink;
 use crate::config::{Config, LinkKind};
-use crate::model::firewall::{Chain, PREFIX, Ruleset, Table};
-use crate::model::firewall::{ChainRule, Match, Verdict};
-
-const PREROUTING: &str = "MULTIHOME-PREROUTING";
-const INPUT: &str = "MULTIHOME-INPUT";
-const FORWARD: &str = "MULTIHOME-FORWARD";
-const OUTPUT: &str = "MULTIHOME-OUTPUT";
-const POSTROUTING: &str = "MULTIHOME-POSTROUTING";
-const RESTORE: &str = "MULTIHOME-RESTORE";
+use crate::model::firewall::{Chain, ChainName, ChainRule, Lacking, Match, Ruleset, Table, Verdict};
 
 /// Makes the chains.
 struct Marks<'a> {
@@ -29,35 +21,35 @@ struct Marks<'a> {
     uplinks: u32,
 }
 
-pub(super) fn mangle(config: &Config, links: &[MatchedLink<'_>], by_name: bool) -> Ruleset {
+pub(super) fn mangle(config: &Config, links: &[MatchedLink<'_>], without: Lacking) -> Ruleset {
     let uplinks = config.uplinks().fold(0, |all, link| all | link.mark.get());
     let marks = Marks { links, mask: config.marks(), uplinks };
     let mut chains = vec![
         // Connection marks are restored after the administrator's rules have set marks, which decide about the first
         // packet of a connection only.
-        Chain { last: true, ..chain(PREROUTING, Some("PREROUTING"), marks.prerouting()) },
-        Chain { last: true, ..chain(OUTPUT, Some("OUTPUT"), marks.output()) },
+        Chain { last: true, ..chain(ChainName::Prerouting, marks.prerouting()) },
+        Chain { last: true, ..chain(ChainName::Output, marks.output()) },
     ];
     if !links.is_empty() {
-        chains.push(chain(INPUT, Some("INPUT"), marks.input()));
-        chains.push(chain(FORWARD, Some("FORWARD"), marks.forward()));
-        chains.push(chain(POSTROUTING, Some("POSTROUTING"), marks.postrouting()));
+        chains.push(chain(ChainName::Input, marks.input()));
+        chains.push(chain(ChainName::Forward, marks.forward()));
+        chains.push(chain(ChainName::Postrouting, marks.postrouting()));
+        chains.push(chain(ChainName::Arrived, marks.arrived()));
     }
-    chains.extend(links.iter().map(|link| chain(&arriving(link), None, marks.arriving_by(link))));
+    chains.extend(links.iter().map(|link| chain(arriving(link), marks.arriving_by(link))));
     if marks.has_segment_networks() {
-        chains.push(chain(RESTORE, None, marks.restoring()));
+        chains.push(chain(ChainName::Restore, marks.restoring()));
     }
-    Ruleset { table: Table::Mangle, chains, by_name }
+    Ruleset { table: Table::Mangle, chains, without }
 }
 
-fn chain(name: &str, hook: Option<&'static str>, rules: Vec<ChainRule>) -> Chain {
-    Chain { name: name.to_owned(), hook, last: false, rules }
+fn chain(name: ChainName, rules: Vec<ChainRule>) -> Chain {
+    Chain { name, last: false, rules }
 }
 
-/// Name of the chain for packets that come in by a link. Names of links have no capitals, as those of the other chains
-/// have.
-fn arriving(link: &MatchedLink<'_>) -> String {
-    format!("{PREFIX}-{}", link.configured.name)
+/// The chain for packets that come in by a link.
+fn arriving(link: &MatchedLink<'_>) -> ChainName {
+    ChainName::From(link.configured.name.clone())
 }
 
 impl Marks<'_> {
@@ -79,7 +71,7 @@ impl Marks<'_> {
 
     /// Restores the connection mark to the packet.
     fn restore(&self) -> Verdict {
-        if self.has_segment_networks() { Verdict::Goto(RESTORE.to_owned()) } else { Verdict::Restore(self.mask) }
+        if self.has_segment_networks() { Verdict::Goto(ChainName::Restore) } else { Verdict::Restore(self.mask) }
     }
 
     fn prerouting(&self) -> Vec<ChainRule> {
@@ -154,7 +146,12 @@ impl Marks<'_> {
 
     fn input(&self) -> Vec<ChainRule> {
         let mut rules = self.decided();
-        rules.push(to_many());
+        rules.push(ChainRule::new([], Verdict::Goto(ChainName::Arrived)));
+        rules
+    }
+
+    fn arrived(&self) -> Vec<ChainRule> {
+        let mut rules = vec![to_many()];
         for link in self.links {
             for net in &link.segment_networks {
                 rules.push(ChainRule::new([from(link), Match::Source(*net)], Verdict::Return));
@@ -165,7 +162,7 @@ impl Marks<'_> {
     }
 
     fn forward(&self) -> Vec<ChainRule> {
-        let arrived = Verdict::Goto(INPUT.to_owned());
+        let arrived = Verdict::Goto(ChainName::Arrived);
         let mut rules = self.decided();
         for link in self.links {
             for net in &link.segment_networks {

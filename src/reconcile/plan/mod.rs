@@ -3,6 +3,7 @@
 
 use crate::config::Config;
 use crate::model::change::Change;
+use crate::model::firewall::Lacking;
 use crate::model::observed::Observed;
 use crate::reconcile::desired::Desired;
 use crate::reconcile::firewall;
@@ -34,8 +35,8 @@ pub struct Plan {
 pub(super) struct Avoid {
     /// Groups of nexthop objects.
     pub(super) nexthop_groups: bool,
-    /// Device groups in the packet filter.
-    pub(super) device_groups: bool,
+    /// Of the packet filter.
+    pub(super) firewall: Lacking,
 }
 
 impl Plan {
@@ -48,8 +49,10 @@ impl Plan {
     /// The same without what `avoid` names.
     pub(super) fn avoiding(config: &Config, live: &[LiveLink<'_>], observed: &Observed, avoid: Avoid) -> Self {
         let managed = config.settings.protocol;
-        let by_name = avoid.device_groups || observed.firewall.by_name();
+        let without = firewall::without(config, observed, avoid.firewall);
         let mut plan = Self::default();
+        plan.problems.extend(lost_sets(config, observed, avoid.firewall));
+        let config = &*firewall::sets::carried_out(config, &observed.firewall, avoid.firewall);
         let mode = plan.default_route_mode(config, observed, avoid);
         let desired = Desired::new(config, live, mode).for_kernel(observed);
         let missing = Missing::new(&desired, observed);
@@ -58,12 +61,12 @@ impl Plan {
 
         plan.set_interfaces(&desired, live, observed);
         // Before the first packet leaves by the link, so that it is marked and masqueraded.
-        plan.set_device_groups(config, live, observed, by_name);
+        plan.set_device_groups(config, live, observed, without);
         // A connection that began without managed rules is sticky only if these exist before another link can carry it.
         let firewall_first =
             tables.stale.is_empty() && missing.are_source_rules(config) && packet_filter::nobody_waits(live, observed);
         if firewall_first {
-            plan.load_firewall(config, live, observed, by_name);
+            plan.load_firewall(config, live, observed, without);
             plan.mark_connections(config, live, observed);
         }
         plan.flush_moved_marks(config, live, observed, &tables.stale);
@@ -71,6 +74,11 @@ impl Plan {
         plan.problems.extend(routes.problems);
         plan.changes.extend(routes.early.into_iter().map(Change::DeleteRoute));
         plan.make_rules(&missing.kill_switches);
+        // One by sets holds when its packets are marked. Its rule comes first, since the bit may have been another's.
+        let firewall_before_routes = !firewall_first && config.has_kill_switch_by_sets();
+        if firewall_before_routes {
+            plan.load_firewall(config, live, observed, without);
+        }
         plan.delete_rules(&obsolete.guards);
         plan.make_nexthops(&desired, observed);
         plan.changes.extend(routes.made);
@@ -82,8 +90,8 @@ impl Plan {
         plan.changes.extend(routes.deferred.into_iter().map(Change::Route));
         plan.delete_nexthops(&desired, observed, managed);
         // Last: routes must not wait for a packet filter that is locked or cannot be changed.
-        if !firewall_first {
-            plan.load_firewall(config, live, observed, by_name);
+        if !firewall_first && !firewall_before_routes {
+            plan.load_firewall(config, live, observed, without);
         }
         plan
     }
@@ -106,11 +114,21 @@ impl Plan {
         }
     }
 
-    fn set_device_groups(&mut self, config: &Config, live: &[LiveLink<'_>], observed: &Observed, by_name: bool) {
-        for (name, group) in firewall::device_groups(config, live, observed, by_name) {
+    fn set_device_groups(&mut self, config: &Config, live: &[LiveLink<'_>], observed: &Observed, without: Lacking) {
+        for (name, group) in firewall::device_groups(config, live, observed, without) {
             if let Some(interface) = observed.interfaces.get(&name) {
                 self.changes.push(Change::DeviceGroup { device: interface.device.clone(), group });
             }
         }
     }
+}
+
+/// That policies by sets do not hold.
+fn lost_sets(config: &Config, observed: &Observed, refused: Lacking) -> Option<Problem> {
+    let lost = firewall::sets::lost(config, &observed.firewall, refused);
+    let is_refused = observed.firewall.nft.is_some();
+    (!lost.is_empty()).then(|| {
+        let policies = lost.into_iter().map(str::to_owned).collect();
+        Problem::NoSets { policies, is_refused }
+    })
 }

@@ -3,7 +3,7 @@
 use super::{Change, Plan};
 use crate::config::{Config, Otherwise};
 use crate::model::change::Unmarked;
-use crate::model::firewall::Table;
+use crate::model::firewall::{Lacking, Table};
 use crate::model::names::TableId;
 use crate::model::observed::Observed;
 use crate::model::routing::FwMark;
@@ -11,20 +11,22 @@ use crate::reconcile::firewall;
 use crate::reconcile::link_state::LiveLink;
 
 impl Plan {
-    pub(super) fn load_firewall(&mut self, config: &Config, live: &[LiveLink<'_>], observed: &Observed, by_name: bool) {
-        if observed.firewall.hidden {
-            return;
-        }
-        if let Some(wanted) = firewall::rulesets(config, live, observed, by_name) {
-            self.changes.extend(firewall::batches(&wanted, &observed.firewall).into_iter().map(Change::Firewall));
+    pub(super) fn load_firewall(
+        &mut self,
+        config: &Config,
+        live: &[LiveLink<'_>],
+        observed: &Observed,
+        without: Lacking,
+    ) {
+        if !observed.firewall.hidden {
+            self.changes.extend(firewall::changes(config, live, observed, without));
         }
     }
 
     /// Connections that began while our rules were away get a mark with their next packet, which another uplink may
     /// take by then: if just one carries, they are given its mark.
     pub(super) fn mark_connections(&mut self, config: &Config, live: &[LiveLink<'_>], observed: &Observed) {
-        let loads = |change: &Change| matches!(change, Change::Firewall(batch) if batch.table == Table::Mangle);
-        let were_away = !observed.firewall.marks_connections() && self.changes.iter().any(loads);
+        let were_away = !observed.firewall.marks_connections() && self.changes.iter().any(marks_connections);
         // Marks go before policies: what began before a kill switch would leave in spite of it.
         let refuses = config.policies.iter().any(|policy| policy.otherwise == Otherwise::Unreachable);
         let [device] = used_devices(observed)[..] else { return };
@@ -34,6 +36,15 @@ impl Plan {
             let mark = FwMark { value: only.link.mark.get(), mask: config.marks() };
             self.changes.push(Change::MarkConnections(Unmarked { device: only.next_hop.device.clone(), local, mark }));
         }
+    }
+}
+
+/// Whether a change loads the chains that mark connections.
+fn marks_connections(change: &Change) -> bool {
+    match change {
+        Change::Firewall(batch) => batch.table == Table::Mangle,
+        Change::Nftables(transaction) => transaction.makes_table(),
+        _ => false,
     }
 }
 

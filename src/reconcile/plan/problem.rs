@@ -27,10 +27,30 @@ pub enum Problem {
          instead of a nexthop group. Set `nexthop-id` in [settings] to a range that is free"
     )]
     ForeignNexthop { id: u32, protocol: u8 },
+    /// Nothing marks the packets whose addresses are in sets.
+    #[error(
+        "{} not hold: a set needs nftables, and {}; a kill switch holds for all that its other selectors select, if it has \
+         any. Load the module nf_tables (modprobe nf_tables), or select by addresses",
+        named(policies),
+        if *is_refused { "the kernel has refused our table" } else { "this kernel has no nf_tables" }
+    )]
+    NoSets { policies: Vec<String>, is_refused: bool },
     /// The kernel lacks nexthop objects, which the configuration demands.
     #[error(
         "this kernel has no nexthop objects (Linux 5.3 has); the default route is a multipath route. \
          Write nexthops = \"auto\" in [settings]"
     )]
     NoNexthopObjects,
+}
+
+/// The policies as the subject of a sentence.
+fn named(policies: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let shown: Vec<_> = policies.iter().take(SHOWN).map(|name| format!("{name:?}")).collect();
+    let more = policies.len().saturating_sub(SHOWN);
+    match (policies.len(), more) {
+        (1, _) => format!("policy {} does", shown.concat()),
+        (_, 0) => format!("policies {} do", shown.join(", ")),
+        _ => format!("policies {} and {more} more do", shown.join(", ")),
+    }
 }

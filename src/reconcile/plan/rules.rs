@@ -8,10 +8,12 @@ use std::collections::BTreeSet;
 
 use super::{Change, Plan};
 use crate::config::{Config, Firewall};
+use crate::model::firewall::Lacking;
 use crate::model::names::TableId;
 use crate::model::observed::Observed;
 use crate::model::routing::{Action, FwMark, Rule, Selector};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
+use crate::reconcile::firewall;
 use crate::reconcile::link_state::LiveLink;
 
 /// Missing rules, in the order in which they are added.
@@ -130,6 +132,7 @@ impl Plan {
             }
         }
         // Rules do not depend on the mode.
+        let config = &*firewall::sets::carried_out(config, &observed.firewall, Lacking::default());
         let desired = Desired::new(config, live, DefaultRouteMode::Multipath).for_kernel(observed);
         let mut all = Vec::with_capacity(config.policies.len());
         for rules in desired.policy_rules(config) {

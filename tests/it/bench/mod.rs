@@ -4,6 +4,7 @@
 //! All that is compared runs in turn within the same minutes, so that a busy machine is busy for
 //! all of it alike; that is why the figures are ratios.
 
+mod filters;
 mod house;
 mod measure;
 mod scale;
@@ -42,7 +43,7 @@ fn bench() {
     }
 
     let mut report = String::new();
-    for part in [machine, events, traffic::losses, scale::scale, scale::crowd, sizes] {
+    for part in [machine, events, filters::filters, traffic::losses, scale::scale, scale::crowd, sizes] {
         let text = part(dir.path());
         println!("{text}");
         report.push_str(&text);

@@ -13,7 +13,8 @@ use crate::support::{ARTICLE, ISP1, ISP2, ok};
 
 const ROUNDS: usize = 20;
 
-fn policies(count: usize) -> String {
+/// The article's configuration with so many policies more.
+pub fn policies(count: usize) -> String {
     let mut config = ARTICLE.to_owned();
     for n in 0..count {
         let _ = write!(

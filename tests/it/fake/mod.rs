@@ -12,7 +12,8 @@ use std::ops::Range;
 use multihome::kernel::netlink::socket;
 use multihome::kernel::{self, Kernel};
 use multihome::model::change::Change;
-use multihome::model::firewall::FoundFirewall;
+use multihome::model::firewall::nft::FoundTable;
+use multihome::model::firewall::{Firewall, FoundFirewall};
 use multihome::model::names::{Family, HostAddr, IfName, TableId, Weight};
 use multihome::model::observed::{Address, Interface, InterfaceState, Observed, Scope};
 use multihome::model::routing::FwMark;
@@ -68,7 +69,7 @@ pub struct Fake {
     pub rules: Vec<FoundRule>,
     pub nexthops: Option<BTreeMap<u32, NexthopObject>>,
     pub hash_policy: u8,
-    /// Our chains, as iptables-restore has left them.
+    /// Our chains, as nftables or iptables-restore has left them.
     pub firewall: FoundFirewall,
     /// Marks of tracked connections.
     pub tracked: BTreeSet<u32>,
@@ -100,7 +101,7 @@ impl Default for Fake {
             ],
             nexthops: Some(BTreeMap::new()),
             hash_policy: 0,
-            firewall: FoundFirewall::default(),
+            firewall: FoundFirewall { nft: Some(FoundTable::default()), ..FoundFirewall::default() },
             tracked: BTreeSet::new(),
             forgets_ports: false,
         }
@@ -331,7 +332,8 @@ impl Kernel for Fake {
             };
             objects.iter().map(|(id, object)| (*id, seen(object))).collect()
         });
-        let firewall = if scope.firewall { self.firewall.clone() } else { FoundFirewall::default() };
+        let is_seen = scope.firewall != Firewall::None;
+        let firewall = if is_seen { self.firewall.clone() } else { FoundFirewall::default() };
         Ok(Observed {
             interfaces,
             routes,

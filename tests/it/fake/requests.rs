@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use multihome::model::change::Change;
-use multihome::model::firewall::{self, Batch, Fingerprint};
+use multihome::model::firewall::nft::{Command, FoundTable, Transaction};
+use multihome::model::firewall::{self, Batch, Fingerprint, FoundChainRule};
 use multihome::model::names::{HostAddr, TableId, Weight};
 use multihome::model::numbering::KERNEL;
 use multihome::model::routing::{
@@ -39,6 +40,7 @@ impl Fake {
                 self.nics.values_mut().find(|nic| nic.index == device.index).ok_or(ENODEV)?.group = *group;
             }
             Change::Firewall(batch) => self.restore(batch)?,
+            Change::Nftables(transaction) => self.commit(transaction)?,
             Change::FlushConnections(pin) => self.tracked.retain(|mark| mark & pin.mask != pin.value),
             // Which connections leave by which link the fake does not know.
             Change::MarkConnections(_) => {}
@@ -75,16 +77,19 @@ impl Fake {
         for line in batch.text.lines() {
             let (what, rest) = line.split_once(' ').unwrap_or((line, ""));
             let (chain, rule) = rest.split_once(' ').unwrap_or((rest, ""));
-            let jump = |rule: &str| rule.strip_prefix("-j ").filter(|to| firewall::is_ours(to)).map(str::to_owned);
+            let jump = |rule: &str| {
+                let to = rule.strip_prefix("-j ").filter(|to| firewall::is_ours(to))?.to_owned();
+                Some(FoundChainRule::Jump { to, handle: None })
+            };
             match what {
                 "-A" => {
-                    let fingerprint = Fingerprint::find(rule.as_bytes()).map(firewall::FoundChainRule::Fingerprint);
-                    let rule = fingerprint.or_else(|| jump(rule).map(firewall::FoundChainRule::Jump));
-                    chains.entry(chain.to_owned()).or_default().push(rule.unwrap_or(firewall::FoundChainRule::Other));
+                    let fingerprint = Fingerprint::find(rule.as_bytes()).map(FoundChainRule::Fingerprint);
+                    let rule = fingerprint.or_else(|| jump(rule));
+                    chains.entry(chain.to_owned()).or_default().push(rule.unwrap_or(FoundChainRule::Other));
                 }
                 "-D" => {
                     let rules = chains.get_mut(chain).ok_or(ENOENT)?;
-                    let gone = jump(rule).map(firewall::FoundChainRule::Jump);
+                    let gone = jump(rule);
                     let at = rules.iter().position(|r| Some(r) == gone.as_ref()).ok_or(ENOENT)?;
                     rules.remove(at);
                 }
@@ -98,6 +103,41 @@ impl Fake {
             }
         }
         self.firewall.tables.insert(batch.table, chains);
+        Ok(())
+    }
+
+    /// A batch of `nf_tables`: all of it or nothing.
+    fn commit(&mut self, transaction: &Transaction) -> Result<(), i32> {
+        let mut table = self.firewall.nft.clone().ok_or(EINVAL)?;
+        for command in &transaction.0 {
+            match command {
+                // Rules of sets are there as long as their sets are.
+                Command::AddTable | Command::AddSet(_) => {}
+                Command::DeleteTable => table = FoundTable::default(),
+                Command::AddChain(name) => {
+                    table.chains.entry(name.nft()).or_default();
+                    table.bases.extend(name.base().map(|base| (name.nft(), (base.hook as u32, base.priority))));
+                }
+                Command::Flush(chain) => table.chains.get_mut(chain).ok_or(ENOENT)?.clear(),
+                Command::AddRule(chain, rule) => {
+                    let found = Fingerprint::find(rule.comment.as_bytes()).map(FoundChainRule::Fingerprint);
+                    let rules = table.chains.get_mut(&chain.nft()).ok_or(ENOENT)?;
+                    rules.push(found.unwrap_or(FoundChainRule::Other));
+                }
+                Command::DeleteChain(chain) => {
+                    table.bases.remove(chain);
+                    table.chains.remove(chain).ok_or(ENOENT)?;
+                }
+                // The fake's iptables is not nf_tables, and only `mhctl set` has elements.
+                Command::Unhook { .. }
+                | Command::FlushOld(..)
+                | Command::DeleteOld(..)
+                | Command::AddElements { .. }
+                | Command::DeleteElements(..)
+                | Command::FlushSet(_) => return Err(ENOENT),
+            }
+        }
+        self.firewall.nft = Some(table);
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 //! rule6 priority 190 lookup 254 suppress_prefixlength 0 protocol 77    # IPv6; `ipv6 none`: a kernel without it
 //! nexthop id 7100 group 7001,8/7002,2 protocol 77            # `nexthops none`: before Linux 5.3
 //! hash-policy 1
+//! nftables none                                              # a kernel without nf_tables
 //! rules none                                                 # not even those that every kernel starts with
 //! ```
 //!
@@ -82,6 +83,10 @@ impl Fake {
                 "nexthops" => {
                     words.has("none");
                     fake.nexthops = None;
+                }
+                "nftables" => {
+                    words.has("none");
+                    fake.firewall.nft = None;
                 }
                 "nexthop" => fake.read_nexthop(&mut words),
                 "hash-policy" => fake.hash_policy = words.value(),
@@ -250,6 +255,9 @@ impl fmt::Display for Fake {
         }
         if self.rules.iter().all(|held| held.rule.family == Family::V4) {
             writeln!(f, "ipv6 none")?;
+        }
+        if self.firewall.nft.is_none() {
+            writeln!(f, "nftables none")?;
         }
         if self.nexthops.is_none() {
             writeln!(f, "nexthops none")?;

@@ -143,6 +143,8 @@ fn configs(uplinks: usize, tunnels: usize) -> impl Strategy<Value = (String, Con
         "dscp = 46",
         "uid = 1000\niif = \"eth0\"",
         "fwmark = \"0x10000/0x30000\"",
+        "to-set = \"streaming\"",
+        "from-set = \"kids\"\nto-set = \"streaming\"\nproto = \"udp\"",
     ]);
     let links = uplinks + tunnels;
     let via = proptest::sample::subsequence((0..links).collect::<Vec<_>>(), 1..=links);

@@ -6,8 +6,9 @@ use std::fmt::Write;
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
+use crate::support::filter::of_iptables;
 use crate::support::random::Random;
-use crate::support::{Server, held, ip, ok};
+use crate::support::{Server, held, ip};
 
 /// What others have: each object as it is added and deleted, and as it is then shown.
 pub struct Foreign {
@@ -64,10 +65,10 @@ fn object(n: usize) -> (String, String, String) {
     }
 }
 
-/// Runs ip(8) or iptables(8); whether it did what it should.
+/// Runs ip(8), iptables(8) or nft(8); whether it did what it should.
 fn run(command: &str) -> bool {
     let (program, args) = match command.split_once(' ').unwrap() {
-        ("iptables", args) => ("iptables", args),
+        (program @ ("iptables" | "nft"), args) => (program, args),
         _ => ("ip", command),
     };
     let mut command = Command::new(program);
@@ -144,7 +145,7 @@ impl Foreign {
         if found != routing {
             return Err(format!("of others there is\n{found:#?}\ninstead of\n{routing:#?}"));
         }
-        let found: BTreeSet<_> = rules().into_iter().filter(|rule| !rule.contains("MULTIHOME")).collect();
+        let found: BTreeSet<_> = of_iptables().into_iter().filter(|rule| !rule.contains("MULTIHOME")).collect();
         if found == filter { Ok(()) } else { Err(format!("of others there is\n{found:#?}\ninstead of\n{filter:#?}")) }
     }
 }
@@ -152,7 +153,7 @@ impl Foreign {
 /// Another program, or a hand that slipped, takes away what is ours, or puts something in its way.
 pub fn harm(random: &mut Random, device: Option<&str>) -> String {
     let device = device.unwrap_or("lo");
-    let command = match random.below(12) {
+    let command = match random.below(15) {
         0 => "rule flush protocol 77".to_owned(),
         1 => "rule del priority 190 protocol 77".to_owned(),
         2 => format!("route flush table {} proto 77", 1 + random.below(4)),
@@ -163,21 +164,13 @@ pub fn harm(random: &mut Random, device: Option<&str>) -> String {
         7 => "rule add priority 101 fwmark 0x1/0x1 lookup 2 protocol 77".to_owned(),
         8 => "iptables -w -t mangle -F MULTIHOME-PREROUTING".to_owned(),
         9 => "iptables -w -t mangle -D PREROUTING -j MULTIHOME-PREROUTING".to_owned(),
+        12 => "nft flush chain inet multihome prerouting".to_owned(),
+        13 => "nft delete table inet multihome".to_owned(),
+        14 => "nft add rule inet multihome output meta mark set 0x1".to_owned(),
         // pppd with `defaultroute`.
         10 if device != "lo" => format!("route prepend default dev {device} scope link"),
         11 if device != "lo" => format!("link set {device} group 0"),
         _ => format!("rule add priority 4000 from 192.0.2.9 lookup {} protocol 77", 90 + random.below(3)),
     };
     format!("{command}: {}", run(&command))
-}
-
-/// The rules of the packet filter.
-fn rules() -> Vec<String> {
-    let saved = String::from_utf8(ok(&mut Command::new("iptables-save")).stdout).unwrap();
-    saved.lines().filter(|line| line.starts_with("-A ")).map(str::to_owned).collect()
-}
-
-/// Those that are ours or jump to ours.
-pub fn our_rules() -> Vec<String> {
-    rules().into_iter().filter(|rule| rule.contains("MULTIHOME")).collect()
 }

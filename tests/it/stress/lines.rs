@@ -26,7 +26,8 @@ pub fn config(mode: &str) -> String {
     }
     text += "[[policy]]\nname = \"mail\"\nproto = \"tcp\"\ndport = 25\nvia = [\"cable\", \"dsl\"]\n\
              [[policy]]\nname = \"never in the clear\"\nfrom = \"192.168.2.30\"\nvia = \"vpn\"\notherwise = \"unreachable\"\n";
-    text + &format!("[settings]\nnexthops = {mode:?}\nsettle-timeout = \"50ms\"\n")
+    let filter = if mode == "objects" { "nftables" } else { "iptables" };
+    text + &format!("[settings]\nnexthops = {mode:?}\nfirewall = {filter:?}\nsettle-timeout = \"50ms\"\n")
 }
 
 /// Whether the link is a tunnel.

@@ -27,6 +27,7 @@ use nix::sys::signal::Signal;
 use self::disturb::Disturbance;
 use self::foreign::Foreign;
 use self::lines::{LINKS, Lines, Session, config, is_tunnel, normalised, wanted};
+use crate::support::filter::managed;
 use crate::support::random::{Random, given};
 use crate::support::*;
 
@@ -81,7 +82,7 @@ impl Stress {
             running: Vec::new(),
             unheard: [false; LINKS.len()],
             stale: Vec::new(),
-            firewall: foreign::our_rules(),
+            firewall: managed(),
             history: Vec::new(),
             events: 0,
             failed: 0,
@@ -352,7 +353,7 @@ impl Stress {
         if found != wanted {
             return Err(format!("the kernel holds\n{found:#?}\ninstead of\n{wanted:#?}"));
         }
-        let firewall = foreign::our_rules();
+        let firewall = managed();
         if firewall != self.firewall {
             return Err(format!("the packet filter holds\n{firewall:#?}\ninstead of\n{:#?}", self.firewall));
         }

@@ -23,8 +23,8 @@ pub fn alternatives(target: impl Fn(&str) -> PathBuf) {
     let dir = tempfile::tempdir().unwrap().keep();
     for entry in fs::read_dir("/etc/alternatives").unwrap().map(Result::unwrap) {
         let name = entry.file_name().into_string().unwrap();
-        let target =
-            if name.starts_with("iptables") { target(&name) } else { entry.path().canonicalize().unwrap_or_default() };
+        let is_iptables = name.starts_with("iptables") || name.starts_with("ip6tables");
+        let target = if is_iptables { target(&name) } else { entry.path().canonicalize().unwrap_or_default() };
         if target.exists() {
             symlink(target, dir.join(name)).unwrap();
         }
@@ -33,7 +33,7 @@ pub fn alternatives(target: impl Fn(&str) -> PathBuf) {
 }
 
 pub fn variant(variant: &str, name: &str) -> PathBuf {
-    PathBuf::from("/usr/sbin").join(name.replacen("iptables", &format!("iptables-{variant}"), 1))
+    PathBuf::from("/usr/sbin").join(name.replacen("tables", &format!("tables-{variant}"), 1))
 }
 
 pub fn use_legacy() {

@@ -1,6 +1,7 @@
 //! Files of a test's own in the machine's places.
 
 use std::fs;
+use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -8,17 +9,28 @@ use nix::sched::{CloneFlags, unshare};
 /// From here on the thread may write to /etc and /usr, and has a /run, a /mnt and a /var/lib of its own: nothing reaches
 /// the machine's.
 pub fn own_files() {
+    own_files_over(None);
+}
+
+/// The same, with the files of a directory that has a /etc and a /usr over the machine's.
+pub fn own_files_over(more: Option<&Path>) {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS).unwrap();
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
     for fresh in ["/mnt", "/run", "/var/lib"] {
         mount(Some("tmpfs"), fresh, Some("tmpfs"), MsFlags::empty(), none).unwrap();
     }
+    if let Some(more) = more {
+        // A path of its own, without the signs that mean something among the options of a mount.
+        fs::create_dir("/mnt/more").unwrap();
+        mount(Some(more), "/mnt/more", none, MsFlags::MS_BIND, none).unwrap();
+    }
     for dir in ["etc", "usr"] {
         let [upper, work] = ["upper", "work"].map(|part| format!("/mnt/{dir}/{part}"));
         fs::create_dir_all(&upper).unwrap();
         fs::create_dir_all(&work).unwrap();
-        let options = format!("lowerdir=/{dir},upperdir={upper},workdir={work}");
+        let lower = if more.is_some() { format!("/mnt/more/{dir}:/{dir}") } else { format!("/{dir}") };
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
         mount(Some("overlay"), &*format!("/{dir}"), Some("overlay"), MsFlags::empty(), Some(&*options))
             .expect("the kernel lets root of a namespace mount overlayfs (Linux 5.11)");
     }

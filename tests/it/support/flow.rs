@@ -9,19 +9,26 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::internet::ECHO;
 
-/// A flow of UDP packets, 10,000 a second, that an echo service sends back.
+/// A flow of UDP packets that an echo service sends back.
 pub struct Flow {
     pub socket: UdpSocket,
+    per_second: u64,
 }
 
+/// Packets a second, if not said otherwise.
 pub const PER_SECOND: u64 = 10_000;
 
 impl Flow {
     pub fn new() -> Self {
+        Self::of(PER_SECOND)
+    }
+
+    /// One of so many packets a second.
+    pub fn of(per_second: u64) -> Self {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         // Some ten seconds of packets: a busy machine may not let the reader run, and what it drops is no loss of ours.
         setsockopt(&socket, sockopt::RcvBufForce, &(256 << 20)).unwrap();
-        Self { socket }
+        Self { socket, per_second }
     }
 
     /// Sends until `work` is done; how many were sent, how many came back, and who was seen.
@@ -34,7 +41,7 @@ impl Flow {
                 let start = Instant::now();
                 let mut n = 0_u64;
                 while !over.load(Ordering::Relaxed) {
-                    let due = u64::try_from(start.elapsed().as_micros()).unwrap() * PER_SECOND / 1_000_000;
+                    let due = u64::try_from(start.elapsed().as_micros()).unwrap() * self.per_second / 1_000_000;
                     while n < due {
                         // An error of the socket is a packet lost, and found missing below.
                         let _ = self.socket.send(&n.to_be_bytes());

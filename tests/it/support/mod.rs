@@ -8,6 +8,8 @@ pub mod alternatives;
 pub mod ctl;
 mod device;
 pub mod files;
+pub mod filter;
+pub mod firewalls;
 pub mod flow;
 pub mod host;
 pub mod internet;
@@ -31,6 +33,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
+
+use alternatives::use_legacy;
 
 pub const UP: &str = env!("CARGO_BIN_EXE_mh-ip-up");
 pub const DOWN: &str = env!("CARGO_BIN_EXE_mh-ip-down");
@@ -66,13 +70,20 @@ impl Server {
         unshare(CloneFlags::CLONE_NEWNET)
             .expect("a network namespace needs root: run the tests through tests/run-as-root");
         let server = Self { dir: TempDir::new().unwrap() };
+        if firewall() == "legacy" {
+            use_legacy();
+        }
         server.configure(config);
         ip("link set lo up");
         server
     }
 
+    /// Writes the configuration, with the firewall that the tests run with where it names none.
     pub fn configure(&self, config: &str) {
-        fs::write(self.config(), config).unwrap();
+        let is_said = firewall() == "auto" || config.contains("firewall = ");
+        let (before, settings) = config.split_once("[settings]\n").unwrap_or((config, ""));
+        let with = || format!("{before}\n[settings]\nfirewall = \"iptables\"\n{settings}");
+        fs::write(self.config(), if is_said { config.to_owned() } else { with() }).unwrap();
     }
 
     pub fn config(&self) -> PathBuf {
@@ -115,7 +126,9 @@ impl Server {
                 return word.to_owned();
             }
             let copy = self.config().with_file_name(Path::new(word).file_name().unwrap());
-            fs::copy(word, &copy).unwrap();
+            // Not by this process: a child that another thread starts meanwhile would hold the copy open for writing, and
+            // whoever runs it would hear "text file busy".
+            ok(Command::new("cp").arg(word).arg(&copy));
             copy.into_os_string()
         });
         open.collect()
@@ -281,6 +294,11 @@ pub fn has_default() -> bool {
 /// A configuration with these settings.
 pub fn with_settings(config: &str, settings: &str) -> String {
     format!("{config}\n[settings]\n{settings}\n")
+}
+
+/// The packet filter that the tests run with: `auto`, `iptables` or `legacy` (iptables, of that variant).
+pub fn firewall() -> String {
+    std::env::var("FIREWALL").unwrap_or_else(|_| "auto".to_owned())
 }
 
 /// Whether this is `make stress`, which takes its time.

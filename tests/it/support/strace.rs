@@ -77,3 +77,14 @@ pub fn calls(command: &Command, names: &str, file: &Path) -> Vec<Call> {
     };
     text.lines().map(call).collect()
 }
+
+/// The programs that `command` runs.
+pub fn programs(server: &super::Server, command: &Command) -> Vec<String> {
+    let text = log(command, "-f -e trace=execve -e status=successful", &server.config().with_file_name("programs"));
+    let program = |line: &str| Some(line.split_once("execve(\"")?.1.split_once('"')?.0.to_owned());
+    let all: Vec<_> = text.lines().filter_map(program).collect();
+    // It comes first itself.
+    let own = command.get_args().nth(2).unwrap();
+    assert!(all.first().is_some_and(|first| first.as_str() == own), "{all:?}");
+    all[1..].to_vec()
+}

@@ -138,7 +138,7 @@ impl List {
 pub(super) fn covers(a: &Policy, b: &Policy) -> bool {
     a.proto.covers(&b.proto)
         && a.dscp.covers(&b.dscp)
-        && a.fwmark.covers(&b.fwmark)
+        && a.mark().covers(&b.mark())
         && a.from.covers(&b.from)
         && a.to.covers(&b.to)
         && a.iif.covers(&b.iif)

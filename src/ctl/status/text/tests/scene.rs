@@ -95,7 +95,10 @@ impl Server {
                 group: 0,
             };
             server.observed.interfaces.insert(name.clone(), interface);
-            server.counters.insert(name, Counters { index, received: bytes, sent: bytes / 10 });
+            server.counters.insert(
+                name,
+                Counters { index, received_packets: 0, sent_packets: 0, received: bytes, sent: bytes / 10 },
+            );
         }
         for (index, link, interface, local, gateway, age) in [
             (1, "fibre", "ppp0", "198.51.100.10", Some("198.51.100.1"), 2 * 86400 + 4 * 3600 + 60),

@@ -1,0 +1,73 @@
+//! The named sets of policies: each pair of them gets a bit of the mark.
+
+use toml::Spanned;
+
+use super::error::SpannedError;
+use super::field::{Field, optional, refused};
+use super::raw::{RawConfig, RawPolicy};
+use super::{Config, Firewall, FwMark, Link, Policy, Sets};
+use crate::model::names::{Mark, SetName};
+use crate::model::numbering;
+
+/// Gives the policies their sets.
+pub(super) fn add(raw: &[Spanned<RawPolicy<'_>>], links: &[Link], policies: &mut [Policy]) -> Result<(), SpannedError> {
+    let mut free = numbering::set_marks(taken(links, policies));
+    let mut known: Vec<Sets> = Vec::new();
+    for (raw, policy) in raw.iter().map(Spanned::get_ref).zip(&mut *policies) {
+        let from: Option<SetName> = optional("from-set", &raw.from_set, Field::word)?;
+        let to = optional("to-set", &raw.to_set, Field::word)?;
+        if from.is_none() && to.is_none() {
+            continue;
+        }
+        if !known.iter().any(|sets| sets.from == from && sets.to == to) {
+            let Some(mark) = free.next().and_then(|bit| Mark::new(bit).ok()) else {
+                return no_bit_left(raw, known.len());
+            };
+            known.push(Sets { from: from.clone(), to: to.clone(), mark });
+        }
+        policy.sets = known.iter().find(|sets| sets.from == from && sets.to == to).cloned();
+    }
+    // What an administrator's rules compare the whole mark with has no bit of ours.
+    let ours = known.iter().fold(0, |all, sets| all | sets.mark.get());
+    for fwmark in policies.iter_mut().filter_map(|policy| policy.fwmark.as_mut()) {
+        fwmark.mask &= !ours;
+    }
+    Ok(())
+}
+
+/// The bits of links' marks and of administrators'. A mark without a mask is one of all bits, of which only those that it
+/// has are in use.
+fn taken(links: &[Link], policies: &[Policy]) -> u32 {
+    let links = links.iter().fold(0, |all, link| all | link.mark.get());
+    policies
+        .iter()
+        .filter_map(|policy| policy.fwmark)
+        .fold(links, |all, FwMark { value, mask }| all | if mask == u32::MAX { value } else { mask })
+}
+
+fn no_bit_left(raw: &RawPolicy<'_>, pairs: usize) -> Result<(), SpannedError> {
+    let message = format!(
+        "there is no bit of the mark left for it: each pair of sets has one, each link has one, and those of fwmark are \
+         taken; use one of the {pairs} pairs above, or write narrower masks"
+    );
+    refused("to-set", &raw.to_set, &message)?;
+    refused("from-set", &raw.from_set, &message)
+}
+
+/// Fails if there are sets, and the packet filter that is asked for has none.
+pub(super) fn need_nftables(raw: &RawConfig<'_>, config: &Config) -> Result<(), SpannedError> {
+    let wanted = match config.settings.firewall {
+        Firewall::Auto | Firewall::Nftables => return Ok(()),
+        Firewall::Iptables => "iptables",
+        Firewall::None => "none",
+    };
+    let message = format!(
+        "a set needs nftables, and firewall is {wanted:?}: write firewall = \"auto\" or \"nftables\" in [settings], \
+         or select by addresses"
+    );
+    for raw in raw.policy.iter().map(Spanned::get_ref) {
+        refused("to-set", &raw.to_set, &message)?;
+        refused("from-set", &raw.from_set, &message)?;
+    }
+    Ok(())
+}

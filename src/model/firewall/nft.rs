@@ -1,0 +1,333 @@
+//! The table `inet multihome` of `nf_tables`, and the transaction that makes it, in the syntax of nft(8).
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ipnet::Ipv4Net;
+
+use super::rule::{LinkMatch, Match};
+use super::set::{AddressSet, Element, End};
+use super::{ChainName, Fingerprint, FoundChainRule, FoundChains, Table};
+use crate::model::names::Family;
+
+/// Name of our table, in the family `inet`.
+pub const TABLE: &str = "multihome";
+
+/// Where the kernel calls a base chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Base {
+    pub kind: Kind,
+    pub hook: Hook,
+    pub priority: i32,
+}
+
+/// Type of a base chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Filter,
+    /// Packets of this host are routed again where the chain has changed their mark.
+    Route,
+    Nat,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Filter => "filter",
+            Self::Route => "route",
+            Self::Nat => "nat",
+        }
+    }
+}
+
+/// A hook of the kernel, with its number (`enum nf_inet_hooks`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hook {
+    Prerouting = 0,
+    Input = 1,
+    Forward = 2,
+    Output = 3,
+    Postrouting = 4,
+}
+
+impl Hook {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Prerouting => "prerouting",
+            Self::Input => "input",
+            Self::Forward => "forward",
+            Self::Output => "output",
+            Self::Postrouting => "postrouting",
+        }
+    }
+}
+
+impl ChainName {
+    /// Where the kernel calls it; `None`: only other chains of ours lead to it. Marks of others come before ours, at
+    /// `mangle` (-150) or behind it (firewalld's: -140), and so does their source NAT, at `srcnat` (100).
+    pub fn base(&self) -> Option<Base> {
+        const BEFORE_DSTNAT: i32 = -101;
+        const BEHIND_SRCNAT: i32 = 101;
+        let (kind, hook, priority) = match self {
+            Self::Prerouting => (Kind::Filter, Hook::Prerouting, BEFORE_DSTNAT),
+            Self::Input => (Kind::Filter, Hook::Input, BEFORE_DSTNAT),
+            Self::Forward => (Kind::Filter, Hook::Forward, BEFORE_DSTNAT),
+            Self::Output => (Kind::Route, Hook::Output, BEFORE_DSTNAT),
+            Self::Postrouting => (Kind::Filter, Hook::Postrouting, BEFORE_DSTNAT),
+            Self::Masquerade => (Kind::Nat, Hook::Postrouting, BEHIND_SRCNAT),
+            Self::Arrived | Self::Restore | Self::From(_) => return None,
+        };
+        Some(Base { kind, hook, priority })
+    }
+
+    /// Its name in our table.
+    pub fn nft(&self) -> String {
+        match self {
+            Self::Masquerade => "nat-postrouting".to_owned(),
+            Self::Arrived => "arrived".to_owned(),
+            Self::Restore => "restore".to_owned(),
+            Self::From(link) => format!("from-{link}"),
+            base => base.base().map(|base| base.hook.name().to_owned()).unwrap_or_default(),
+        }
+    }
+}
+
+/// What a rule does with a packet that matches.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Statement {
+    /// Return to where the chain was called.
+    Return,
+    /// Go on in another chain, and do not return here.
+    Goto(ChainName),
+    /// Set the bits of the mask in the packet's mark to this value.
+    Mark { value: u32, mask: u32 },
+    /// Set the bits of the mask in the connection mark to this value.
+    MarkConnection { value: u32, mask: u32 },
+    /// Give the packet the address of its outgoing interface.
+    Masquerade,
+}
+
+/// A condition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Condition {
+    /// One that iptables(8) has, too.
+    Match(Match),
+    /// The packet is of IPv6.
+    Ipv6,
+    /// The address at this end of it is in a set.
+    InSet(End, AddressSet),
+}
+
+/// A rule.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Rule {
+    pub conditions: Vec<Condition>,
+    pub statement: Statement,
+    /// For people who list the rules, and for [`Fingerprint`]; may be empty.
+    pub comment: String,
+}
+
+/// A chain of our table.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Chain {
+    pub name: ChainName,
+    /// At least one.
+    pub rules: Vec<Rule>,
+}
+
+/// The observed table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FoundTable {
+    pub chains: FoundChains,
+    /// Hook and priority of the base chains.
+    pub bases: BTreeMap<String, (u32, i32)>,
+}
+
+impl FoundTable {
+    /// Whether it holds just these chains, with this fingerprint.
+    pub(crate) fn is(&self, chains: &[Chain], fingerprint: Fingerprint) -> bool {
+        let is_found = |chain: &Chain| {
+            let rules = self.chains.get(&chain.name.nft()).map(Vec::as_slice).unwrap_or_default();
+            rules.len() == chain.rules.len() && rules.first() == Some(&FoundChainRule::Fingerprint(fingerprint))
+        };
+        self.chains.len() == chains.len() && chains.iter().all(|chain| is_found(chain) && self.is_based(&chain.name))
+    }
+
+    /// Whether connections get the marks of their links.
+    pub(crate) fn marks_connections(&self) -> bool {
+        self.chains.get(&ChainName::Postrouting.nft()).is_some_and(|rules| !rules.is_empty())
+    }
+
+    /// Whether the kernel calls the chain where it should.
+    pub(crate) fn is_based(&self, name: &ChainName) -> bool {
+        let wanted = name.base().map(|base| (base.hook as u32, base.priority));
+        self.bases.get(&name.nft()).copied() == wanted
+    }
+}
+
+/// A command of nft(8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    AddTable,
+    AddChain(ChainName),
+    /// Empties a chain of our table.
+    Flush(String),
+    AddRule(ChainName, Rule),
+    DeleteChain(String),
+    DeleteTable,
+    /// Makes a set, unless it is there.
+    AddSet(AddressSet),
+    /// Adds elements to a set, in the order of their addresses.
+    AddElements {
+        set: AddressSet,
+        elements: Vec<Element>,
+        /// Whether there is none in it yet.
+        is_empty: bool,
+    },
+    DeleteElements(AddressSet, Vec<Element>),
+    FlushSet(AddressSet),
+    /// Deletes a jump of iptables-nft's built-in chain.
+    Unhook {
+        table: Table,
+        chain: String,
+        handle: u64,
+    },
+    /// Empties a chain of ours in a table of iptables-nft.
+    FlushOld(Table, String),
+    DeleteOld(Table, String),
+}
+
+/// Commands that take effect at once, or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Transaction(pub Vec<Command>);
+
+impl Transaction {
+    /// Whether it makes our table.
+    pub(crate) fn makes_table(&self) -> bool {
+        self.0.contains(&Command::AddTable)
+    }
+
+    /// In a few words.
+    pub(crate) fn headline(&self) -> String {
+        let what = if self.makes_table() { "our table" } else { "what is left of ours" };
+        format!("{what} in nftables")
+    }
+}
+
+impl fmt::Display for Transaction {
+    /// As a command for a shell.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nft -f - <<'END'\n")?;
+        for command in &self.0 {
+            writeln!(f, "{command}")?;
+        }
+        f.write_str("END")
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddTable => write!(f, "add table inet {TABLE}"),
+            Self::AddChain(name) => {
+                write!(f, "add chain inet {TABLE} {}", name.nft())?;
+                let Some(Base { kind, hook, priority }) = name.base() else { return Ok(()) };
+                let (kind, hook) = (kind.name(), hook.name());
+                write!(f, " {{ type {kind} hook {hook} priority {priority}; policy accept; }}")
+            }
+            Self::Flush(chain) => write!(f, "flush chain inet {TABLE} {chain}"),
+            Self::AddRule(chain, rule) => write!(f, "add rule inet {TABLE} {} {rule}", chain.nft()),
+            Self::DeleteChain(chain) => write!(f, "delete chain inet {TABLE} {chain}"),
+            Self::DeleteTable => write!(f, "delete table inet {TABLE}"),
+            Self::AddSet(set) => {
+                write!(f, "add set inet {TABLE} {} {{ type {}; flags interval,timeout; }}", set.nft(), set.kind())
+            }
+            Self::AddElements { set, elements, .. } => {
+                write!(f, "add element inet {TABLE} {} {{ {} }}", set.nft(), listed(elements))
+            }
+            Self::DeleteElements(set, elements) => {
+                write!(f, "delete element inet {TABLE} {} {{ {} }}", set.nft(), listed(elements))
+            }
+            Self::FlushSet(set) => write!(f, "flush set inet {TABLE} {}", set.nft()),
+            Self::Unhook { table, chain, handle } => {
+                write!(f, "delete rule ip {} {chain} handle {handle}", table.name())
+            }
+            Self::FlushOld(table, chain) => write!(f, "flush chain ip {} {chain}", table.name()),
+            Self::DeleteOld(table, chain) => write!(f, "delete chain ip {} {chain}", table.name()),
+        }
+    }
+}
+
+fn listed(elements: &[Element]) -> String {
+    elements.iter().map(Element::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for condition in &self.conditions {
+            write!(f, "{condition} ")?;
+        }
+        self.statement.fmt(f)?;
+        if self.comment.is_empty() { Ok(()) } else { write!(f, " comment \"{}\"", self.comment) }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let condition = match self {
+            Self::Ipv6 => return f.write_str("meta nfproto ipv6"),
+            Self::InSet(end, set) => {
+                let header = if set.family == Family::V4 { "ip" } else { "ip6" };
+                let field = if *end == End::Source { "saddr" } else { "daddr" };
+                return write!(f, "{header} {field} @{}", set.nft());
+            }
+            Self::Match(condition) => condition,
+        };
+        match condition {
+            Match::From(LinkMatch::Group(group)) => write!(f, "iifgroup {group}"),
+            Match::From(LinkMatch::Name(name)) => write!(f, "iifname \"{name}\""),
+            Match::To(LinkMatch::Group(group)) => write!(f, "oifgroup {group}"),
+            Match::To(LinkMatch::Name(name)) => write!(f, "oifname \"{name}\""),
+            Match::Source(net) => write!(f, "ip saddr {}", network(*net)),
+            Match::Destination(net) => write!(f, "ip daddr {}", network(*net)),
+            Match::Marked(value, mask) => write!(f, "ct mark & {mask:#x} == {value:#x}"),
+            Match::NotMarked(value, mask) => write!(f, "ct mark & {mask:#x} != {value:#x}"),
+            Match::Reply => f.write_str("ct direction reply"),
+            Match::Forwarded => f.write_str("ct status dnat"),
+            Match::NotForwarded => f.write_str("ct status ! dnat"),
+            Match::IcmpError => f.write_str("meta l4proto icmp ct state related"),
+        }
+    }
+}
+
+/// A network, without the length of a single address.
+fn network(net: Ipv4Net) -> String {
+    if net.prefix_len() == 32 { net.addr().to_string() } else { net.to_string() }
+}
+
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Return => f.write_str("return"),
+            Self::Goto(chain) => write!(f, "goto {}", chain.nft()),
+            Self::Mark { value, mask } => write!(f, "meta mark set {}", Masked { of: "meta mark", value, mask }),
+            Self::MarkConnection { value, mask } => write!(f, "ct mark set {}", Masked { of: "ct mark", value, mask }),
+            Self::Masquerade => f.write_str("masquerade"),
+        }
+    }
+}
+
+/// A mark with new bits under a mask.
+struct Masked<'a> {
+    of: &'static str,
+    value: &'a u32,
+    mask: &'a u32,
+}
+
+impl fmt::Display for Masked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { of, value, mask } = *self;
+        write!(f, "{of} & {:#x}", !mask)?;
+        if *value == 0 { Ok(()) } else { write!(f, " | {value:#x}") }
+    }
+}

@@ -1,0 +1,177 @@
+//! The transaction of `nf_tables` that leads from the observed to the desired managed chains. Pure.
+
+use super::sets;
+use crate::config::Config;
+use crate::model::firewall::nft::{Chain, Command, Condition, Rule, Statement, Transaction};
+use crate::model::firewall::{
+    Chain as Chained, ChainName, ChainRule, Fingerprint, FoundChainRule, FoundFirewall, Lacking, LinkMatch, Match,
+    Ruleset, Verdict, is_ours,
+};
+
+/// The transaction that makes our table as `wanted`, and takes our chains out of the tables of iptables-nft; `None`:
+/// nothing is to be done.
+pub(super) fn transaction(config: &Config, wanted: &[Ruleset], found: &FoundFirewall) -> Option<Transaction> {
+    let table = found.nft.clone().unwrap_or_default();
+    let chains = chains(config, wanted);
+    let fingerprint = Fingerprint::of(&chains, Lacking::default());
+    let mut commands = Vec::new();
+    if !table.is(&chains, fingerprint) {
+        commands.push(Command::AddTable);
+        // A chain that the kernel calls elsewhere cannot be moved.
+        let moved = chains.iter().filter(|c| table.chains.contains_key(&c.name.nft()) && !table.is_based(&c.name));
+        commands.extend(moved.map(|chain| Command::DeleteChain(chain.name.nft())));
+        commands.extend(sets::made(config));
+        commands.extend(chains.iter().map(|chain| Command::AddChain(chain.name.clone())));
+        commands.extend(chains.iter().map(|chain| Command::Flush(chain.name.nft())));
+        let mut unwanted: Vec<_> = table.chains.keys().cloned().collect();
+        unwanted.retain(|name| !chains.iter().any(|chain| chain.name.nft() == *name));
+        commands.extend(unwanted.iter().cloned().map(Command::Flush));
+        for Chain { name, mut rules } in chains {
+            sign(&mut rules, fingerprint);
+            commands.extend(rules.into_iter().map(|rule| Command::AddRule(name.clone(), rule)));
+        }
+        commands.extend(unwanted.into_iter().map(Command::DeleteChain));
+    }
+    commands.extend(removal_from_iptables(found));
+    (!commands.is_empty()).then_some(Transaction(commands))
+}
+
+/// Puts the fingerprint before the comment of the first rule.
+fn sign(rules: &mut [Rule], fingerprint: Fingerprint) {
+    if let Some(first) = rules.first_mut() {
+        let blank = if first.comment.is_empty() { "" } else { " " };
+        first.comment = format!("{fingerprint}{blank}{}", first.comment);
+    }
+}
+
+/// The transaction that deletes our table.
+pub(super) fn removal(found: &FoundFirewall) -> Option<Transaction> {
+    let is_there = found.nft.as_ref().is_some_and(|table| !table.chains.is_empty());
+    is_there.then(|| Transaction(vec![Command::DeleteTable]))
+}
+
+/// The transaction that takes our chains out of the tables of iptables-nft.
+pub(super) fn removal_of_iptables(found: &FoundFirewall) -> Option<Transaction> {
+    let commands = removal_from_iptables(found);
+    (!commands.is_empty()).then_some(Transaction(commands))
+}
+
+/// The commands that take our chains out of the tables of iptables-nft.
+fn removal_from_iptables(found: &FoundFirewall) -> Vec<Command> {
+    let (mut unhooks, mut flushes, mut deletions) = (Vec::new(), Vec::new(), Vec::new());
+    for (table, chains) in &found.tables {
+        for (chain, rules) in chains {
+            if is_ours(chain) {
+                flushes.push(Command::FlushOld(*table, chain.clone()));
+                deletions.push(Command::DeleteOld(*table, chain.clone()));
+                continue;
+            }
+            for rule in rules {
+                if let FoundChainRule::Jump { to, handle: Some(handle) } = rule
+                    && is_ours(to)
+                {
+                    unhooks.push(Command::Unhook { table: *table, chain: chain.clone(), handle: *handle });
+                }
+            }
+        }
+    }
+    // They may lead to one another, so all are emptied first.
+    [unhooks, flushes, deletions].concat()
+}
+
+/// The chains of both rulesets as those of our table.
+fn chains(config: &Config, wanted: &[Ruleset]) -> Vec<Chain> {
+    let mut chains = Vec::new();
+    for chain in wanted.iter().flat_map(|ruleset| &ruleset.chains) {
+        let mut rules = before_ipv6_leaves(config, chain);
+        // IPv6 is not routed by us. Chains that only others lead to see none.
+        if chain.name.base().is_some() {
+            let (conditions, statement) = (vec![Condition::Ipv6], Statement::Return);
+            rules.push(Rule { conditions, statement, comment: String::new() });
+        }
+        for rule in &chain.rules {
+            match rule.verdict {
+                Verdict::Restore(mask) if chain.name == ChainName::Restore => rules.extend(restore(config, rule, mask)),
+                _ => rules.push(nft_rule(config, &chain.name, rule)),
+            }
+        }
+        chains.push(Chain { name: chain.name.clone(), rules });
+    }
+    if !chains.iter().any(|chain| chain.name == ChainName::Restore) {
+        let rule = ChainRule::new([], Verdict::Restore(config.marks()));
+        chains.push(Chain { name: ChainName::Restore, rules: restore(config, &rule, config.marks()) });
+    }
+    chains
+}
+
+/// The rules of a chain that hold for both families: those about sets.
+fn before_ipv6_leaves(config: &Config, chain: &Chained) -> Vec<Rule> {
+    match chain.name {
+        ChainName::Prerouting | ChainName::Output => sets::marking(config),
+        // What goes into a tunnel, whose own packets would inherit the mark.
+        ChainName::Postrouting if config.set_marks() != 0 => {
+            let mut rules = Vec::new();
+            for rule in chain.rules.iter().filter(|rule| matches!(rule.verdict, Verdict::Unmark(_))) {
+                let verdict = Verdict::Unmark(config.set_marks());
+                rules.push(nft_rule(config, &chain.name, &ChainRule { verdict, ..rule.clone() }));
+            }
+            rules
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn nft_rule(config: &Config, chain: &ChainName, rule: &ChainRule) -> Rule {
+    let statement = match &rule.verdict {
+        Verdict::Return => Statement::Return,
+        Verdict::Goto(chain) => Statement::Goto(chain.clone()),
+        Verdict::Restore(_) => Statement::Goto(ChainName::Restore),
+        Verdict::Unmark(mask) => Statement::Mark { value: 0, mask: *mask },
+        Verdict::MarkConnection(value, mask) => Statement::MarkConnection { value: *value, mask: *mask },
+        Verdict::Masquerade => Statement::Masquerade,
+    };
+    Rule { conditions: conditions(rule), statement, comment: comment(config, chain, rule) }
+}
+
+fn conditions(rule: &ChainRule) -> Vec<Condition> {
+    rule.matches.iter().cloned().map(Condition::Match).collect()
+}
+
+/// Rules that restore the mark under the mask, one for each link: the kernel copies marks under a mask since 6.13 only
+/// (`NFTA_BITWISE_SREG2`).
+fn restore(config: &Config, rule: &ChainRule, mask: u32) -> Vec<Rule> {
+    let known = rule.matches.iter().find(|condition| matches!(condition, Match::Marked(..)));
+    let mut rules = Vec::new();
+    for link in &config.links {
+        let value = link.mark.get();
+        let marked = Match::Marked(value, mask);
+        let mut conditions = conditions(rule);
+        match known {
+            Some(known) if *known == marked => {}
+            Some(_) => continue,
+            None => conditions.push(Condition::Match(marked)),
+        }
+        let statement = Statement::Mark { value, mask };
+        rules.push(Rule { conditions, statement, comment: link.name.to_string() });
+    }
+    rules
+}
+
+/// The name of the link that a rule is for; empty: of none, or of all.
+fn comment(config: &Config, chain: &ChainName, rule: &ChainRule) -> String {
+    let numbers = config.settings.numbers;
+    for condition in &rule.matches {
+        let link = match condition {
+            Match::From(LinkMatch::Group(group)) | Match::To(LinkMatch::Group(group)) => {
+                config.links.iter().find(|link| numbers.link_group(link.position) == *group)
+            }
+            Match::From(LinkMatch::Name(name)) | Match::To(LinkMatch::Name(name)) => config.link_on(name),
+            Match::Marked(value, _) => config.links.iter().find(|link| link.mark.get() == *value),
+            _ => None,
+        };
+        if let Some(link) = link {
+            return link.name.to_string();
+        }
+    }
+    if let ChainName::From(link) = chain { link.to_string() } else { String::new() }
+}

@@ -1,0 +1,426 @@
+//! Our table of `nf_tables`: what is sent for it, what the kernel then holds, and what others do to it.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use multihome::config;
+use multihome::kernel::nftables::requests;
+use multihome::model::change::Change;
+use multihome::model::firewall::Fingerprint;
+use multihome::model::firewall::nft::{self, Transaction};
+use multihome::model::firewall::set::{AddressSet, Element};
+use multihome::model::names::Family;
+use multihome::reconcile::preview;
+use multihome::state::records::LinkRecords;
+use proptest::prelude::*;
+
+use crate::fake::Fake;
+use crate::scene::{Scene, scenes};
+use crate::support::ctl::{ctl, json, said};
+use crate::support::files::own_files;
+use crate::support::filter::{feed, listed, nft, of_iptables, table};
+use crate::support::host::Host;
+use crate::support::internet::Namespace;
+use crate::support::*;
+
+/// The type of a message of `nf_tables`, and its body.
+type Message = (u16, Vec<u8>);
+
+/// What nft(8) sends for these commands, which it only checks.
+fn sent_by_nft(commands: &str) -> Vec<Message> {
+    let mut nft = Command::new(program());
+    nft.args(["--check", "--debug=mnl", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = nft.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{commands}\n{}", String::from_utf8_lossy(&output.stderr));
+    // Both are used, as the versions have it.
+    let text = [output.stdout, output.stderr].concat();
+    dumped(&String::from_utf8(text).unwrap())
+}
+
+/// nft(8), or another version of it.
+fn program() -> String {
+    std::env::var("NFT").unwrap_or_else(|_| "nft".to_owned())
+}
+
+/// The messages of the batch in a dump of libmnl: cells of four bytes, and of the heads of attributes.
+fn dumped(text: &str) -> Vec<Message> {
+    let mut messages: Vec<Message> = Vec::new();
+    for line in text.lines() {
+        let line = without_colours(line);
+        let Some((cells, meaning)) = line.strip_prefix('|').and_then(|line| line.split_once("|\t|")) else { continue };
+        let is_nested = cells.contains("N-");
+        let cells: Vec<_> = cells.split(['|', ' ', '-', 'N']).filter(|cell| !cell.is_empty()).collect();
+        match meaning.split('|').next().unwrap().trim() {
+            "message length" => messages.push((0, Vec::new())),
+            "type" => messages.last_mut().unwrap().0 = cells[0].parse().unwrap(),
+            "extra header" | "data" => {
+                messages.last_mut().unwrap().1.extend(cells.iter().map(|byte| u8::from_str_radix(byte, 16).unwrap()));
+            }
+            "len" => {
+                let (length, kind): (u16, u16) = (cells[0].parse().unwrap(), cells[1].parse().unwrap());
+                let head = [length.to_ne_bytes(), (kind | u16::from(is_nested) << 15).to_ne_bytes()].concat();
+                messages.last_mut().unwrap().1.extend(head);
+            }
+            _ => {}
+        }
+    }
+    let begin = messages.iter().rposition(|(kind, _)| *kind == 16).expect("nft sends a batch");
+    messages.retain(|(kind, _)| *kind != 17);
+    messages.split_off(begin + 1)
+}
+
+/// A line without the escape sequences of colours.
+fn without_colours(line: &str) -> String {
+    let mut parts = line.split('\x1b');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once('m').map_or("", |(_, rest)| rest))
+}
+
+/// A message whatever the version of nft(8): its attributes by their kinds, and of the user data of a set what all write.
+fn plain((kind, body): &Message) -> (u16, Vec<Vec<u8>>) {
+    const NEW_SET: u16 = 2569;
+    const USER_DATA: u16 = 13;
+    const BYTE_ORDER: usize = 4 + 6;
+    let (mut attributes, mut rest) = (Vec::new(), &body[4..]);
+    while !rest.is_empty() {
+        let length = usize::from(u16::from_ne_bytes([rest[0], rest[1]]));
+        let (attribute, others) = rest.split_at(length.next_multiple_of(4).min(rest.len()));
+        let of_set = *kind == NEW_SET && u16::from_ne_bytes([rest[2], rest[3]]) == USER_DATA;
+        attributes.push(if of_set { [&[0, 0], &attribute[2..BYTE_ORDER]].concat() } else { attribute.to_vec() });
+        rest = others;
+    }
+    attributes.sort_by_key(|attribute| u16::from_ne_bytes([attribute[2], attribute[3]]));
+    attributes.insert(0, body[..4].to_vec());
+    (*kind, attributes)
+}
+
+fn ours(transaction: &Transaction) -> Vec<Message> {
+    requests(transaction).into_iter().map(|(kind, _, body)| (kind, body)).collect()
+}
+
+/// Elements of one family, in order and apart from one another; those at both ends of all addresses among them.
+fn elements(family: Family) -> impl Strategy<Value = Vec<Element>> {
+    let place = move |n: u8, length: u8| match family {
+        Family::V4 => IpNet::V4(Ipv4Net::new([n, 0, 2, 0].into(), 8 + length % 25).unwrap().trunc()),
+        Family::V6 => {
+            let address = u128::from(n) << 120 | 7;
+            IpNet::V6(Ipv6Net::new(address.into(), 8 + length % 121).unwrap().trunc())
+        }
+    };
+    let times = proptest::option::of(1..400_000_u64);
+    // 1 is of what is in the set already.
+    let first = any::<u8>().prop_filter("another", |n| *n != 1);
+    let all = proptest::collection::btree_map(first, (any::<u8>(), times), 1..6);
+    all.prop_map(move |all| {
+        let element = |(n, (length, seconds)): (u8, (u8, Option<u64>))| {
+            Element::new(place(n, length), seconds.map(Duration::from_secs))
+        };
+        all.into_iter().map(element).collect()
+    })
+}
+
+/// The transactions of the plan for a scene.
+fn transactions(scene: &Scene) -> Vec<Transaction> {
+    let plan = preview(&scene.config, &scene.records, &mut scene.fake.clone()).unwrap();
+    let all = plan.changes.into_iter();
+    all.filter_map(|change| if let Change::Nftables(transaction) = change { Some(transaction) } else { None }).collect()
+}
+
+fn assert_sent_as_printed(transaction: &Transaction) {
+    let commands: Vec<_> = transaction.0.iter().map(ToString::to_string).collect();
+    let theirs = sent_by_nft(&(commands.join("\n") + "\n"));
+    let ours = ours(transaction);
+    assert_eq!(ours.len(), theirs.len(), "{commands:#?}");
+    for ((ours, theirs), command) in ours.iter().zip(&theirs).zip(&commands) {
+        assert_eq!(plain(ours), plain(theirs), "{command}");
+    }
+}
+
+/// Two lines, of which one is an Ethernet with a LAN of its own, and in a group of the administrator's; and a tunnel.
+fn recorded_scene() -> Transaction {
+    let config = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\nmasquerade = true\n\
+                  [[uplink]]\nname = \"isp2\"\ninterface = \"eth1\"\ngateway = \"192.0.2.1\"\nmasquerade = true\n\
+                  [[tunnel]]\nname = \"vpn\"\ninterface = \"tun0\"\n\
+                  [[policy]]\nname = \"tv\"\nto-set = \"tv\"\nvia = [\"isp2\"]\n";
+    let config = config::parse(config, Path::new("recorded.toml")).unwrap();
+    let kernel = "link 3 eth1 up ethernet group 5 address 192.0.2.10/23\n";
+    let plan = preview(&config, &LinkRecords::default(), &mut Fake::parse(kernel)).unwrap();
+    let mut all = plan.changes.into_iter();
+    let found = all.find_map(|change| if let Change::Nftables(found) = change { Some(found) } else { None });
+    let mut transaction = found.unwrap();
+    for command in &mut transaction.0 {
+        // The hash is another with each version of Rust.
+        if let nft::Command::AddRule(_, rule) = command
+            && Fingerprint::find(rule.comment.as_bytes()).is_some()
+        {
+            rule.comment.replace_range(10..26, "0123456789abcdef");
+        }
+    }
+    transaction
+}
+
+/// Each line of these files is a command, and what nft(8) of that version sent for it. `UPDATE_GOLDEN=1` writes that of
+/// the version at hand, or of the program that `NFT` names.
+#[test]
+fn what_is_sent_is_what_nft_of_debian_12_and_13_sent() {
+    let transaction = recorded_scene();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/nft");
+    let commands: Vec<_> = transaction.0.iter().map(ToString::to_string).collect();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let sent = Namespace::new().run(|| sent_by_nft(&(commands.join("\n") + "\n")));
+        let lines = commands.iter().zip(&sent).map(|(command, message)| format!("{command}\t{}\n", hex(message)));
+        fs::write(dir.join(version() + ".txt"), lines.collect::<String>()).unwrap();
+    }
+    for version in ["1.0.6", "1.1.3"] {
+        let recorded = fs::read_to_string(dir.join(format!("{version}.txt"))).unwrap();
+        let recorded: Vec<_> = recorded.lines().map(|line| line.split_once('\t').unwrap()).collect();
+        assert_eq!(recorded.iter().map(|(command, _)| *command).collect::<Vec<_>>(), commands, "{version}");
+        for ((command, theirs), ours) in recorded.iter().zip(ours(&transaction)) {
+            assert_eq!(plain(&ours), plain(&unhex(theirs)), "{version}: {command}");
+        }
+    }
+}
+
+fn version() -> String {
+    let output = ok(Command::new(program()).arg("--version")).stdout;
+    String::from_utf8(output).unwrap().split(' ').nth(1).unwrap().trim_start_matches('v').to_owned()
+}
+
+fn hex((kind, body): &Message) -> String {
+    let bytes: Vec<_> = body.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{kind} {}", bytes.concat())
+}
+
+fn unhex(text: &str) -> Message {
+    let (kind, bytes) = text.split_once(' ').unwrap();
+    let byte = |at| u8::from_str_radix(&bytes[at..at + 2], 16).unwrap();
+    (kind.parse().unwrap(), (0..bytes.len()).step_by(2).map(byte).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// So that a command of `mhctl plan` makes what an event makes.
+    #[test]
+    fn each_request_is_byte_by_byte_what_nft_sends_for_the_printed_command(scene in scenes()) {
+        Namespace::new().run(|| transactions(&scene).iter().for_each(assert_sent_as_printed));
+    }
+
+    /// The same for what is put into a set and taken out of it.
+    #[test]
+    fn each_element_is_byte_by_byte_what_nft_sends(
+        v4 in elements(Family::V4), v6 in elements(Family::V6), is_empty in any::<bool>()
+    ) {
+        let sets = [(Family::V4, 1), (Family::V6, 2)];
+        let [four, six] = sets.map(|(family, id)| AddressSet { name: "streaming".parse().unwrap(), family, id });
+        Namespace::new().run(|| {
+            let mut commands = vec![nft::Command::AddTable, nft::Command::AddSet(four.clone()), nft::Command::AddSet(six.clone())];
+            if !is_empty {
+                // What is in none of the elements that are added.
+                let present = |net: &str| vec![Element::new(net.parse().unwrap(), None)];
+                commands.extend([(&four, present("1.1.1.1/32")), (&six, present("100::1/128"))].map(add(true)));
+            }
+            run_by_nft(&Transaction(commands));
+            let all = [(&four, &v4), (&six, &v6)];
+            let added = all.map(|(set, elements)| add(is_empty)((set, elements.clone())));
+            assert_sent_as_printed(&Transaction(added.to_vec()));
+            // Of what has a time nft(8) sends that when it is deleted, too, and nobody heeds it.
+            let forever = |elements: &[Element]| elements.iter().map(|e| Element { timeout: None, ..e.clone() }).collect();
+            let kept: [Vec<Element>; 2] = [forever(&v4), forever(&v6)];
+            let whole = [(&four, &kept[0]), (&six, &kept[1])];
+            run_by_nft(&Transaction(whole.map(|(set, elements)| add(is_empty)((set, elements.clone()))).to_vec()));
+            assert_sent_as_printed(&Transaction(
+                whole.map(|(set, elements)| nft::Command::DeleteElements(set.clone(), elements.clone())).to_vec(),
+            ));
+            assert_sent_as_printed(&Transaction(vec![nft::Command::FlushSet(four.clone()), nft::Command::FlushSet(six.clone())]));
+        });
+    }
+}
+
+/// The command that adds elements to a set.
+fn add(is_empty: bool) -> impl Fn((&AddressSet, Vec<Element>)) -> nft::Command {
+    move |(set, elements)| nft::Command::AddElements { set: set.clone(), elements, is_empty }
+}
+
+/// Has nft(8) carry out the commands.
+fn run_by_nft(transaction: &Transaction) {
+    ok(Command::new("sh").args(["-c", &transaction.to_string()]));
+}
+
+const LINKS: &str = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\nmasquerade = true\n\
+                     [[uplink]]\nname = \"isp2\"\ninterface = \"ppp1\"\n\
+                     [[tunnel]]\nname = \"vpn\"\ninterface = \"tun0\"\n[settings]\nsettle-timeout = \"0s\"\n\
+                     firewall = \"nftables\"\n";
+
+/// What a person sees who lists the table.
+const LISTED: &str = include_str!("../golden/nft/listed.txt");
+
+#[test]
+fn what_the_kernel_lists_after_the_events_of_two_lines_and_a_tunnel_is_readable() {
+    let server = Server::new(LINKS);
+    server.up(ISP1);
+    let first = listed();
+    server.up(ISP2);
+    VPN0.create();
+    ok(server.openvpn(VPN0, "up").option("--strict"));
+    // An event changes device groups only.
+    assert_eq!(listed(), first);
+    let fingerprint = Fingerprint::find(first.as_bytes()).unwrap().to_string();
+    // It is one, and of no two tables the same.
+    assert_eq!(first.matches("multihome:").count(), first.matches(&fingerprint).count());
+    assert_eq!(first.replace(&fingerprint, "multihome:0123456789abcdef"), LISTED);
+    assert_eq!(of_iptables(), [""; 0]);
+}
+
+#[test]
+fn an_event_that_changes_nothing_in_it_runs_no_program_and_sends_nothing() {
+    let server = Server::new(LINKS);
+    ISP1.create();
+    let file = server.config().with_file_name("sent");
+    let batches = |line: Line| {
+        let sent = strace::log(&server.hook(UP, line), "-f -e trace=sendto,sendmsg", &file);
+        sent.matches("NFNL_MSG_BATCH_BEGIN").count()
+    };
+    assert_eq!(strace::programs(&server, &server.hook(UP, ISP1)), [""; 0]);
+    assert_eq!(batches(ISP1), 0);
+    nft("flush table inet multihome");
+    assert_eq!(batches(ISP1), 1, "this test would see it");
+    ISP2.create();
+    assert_eq!(batches(ISP2), 0);
+    assert_eq!(strace::programs(&server, &server.hook(UP, ISP2)), [""; 0]);
+    // Another line's end, others' rules.
+    feed("nft", &["-f", "-"], FOREIGN);
+    assert_eq!(batches(ISP2), 0);
+    assert!(said(&server, "plan").contains("nothing to change"));
+}
+
+/// Others' tables: one with the names of our chains, one of another family with the name of our table.
+const FOREIGN: &str = "\
+table inet fw4 {
+	chain prerouting {
+		type filter hook prerouting priority mangle; policy accept;
+		iifname \"eth9\" meta mark set meta mark & 0xff08ffff | 0x00080000
+	}
+
+	chain restore {
+		ct mark 0x00080000 return
+	}
+}
+table ip multihome {
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		oifname \"eth9\" masquerade
+	}
+}
+";
+
+/// The handle of the last rule in a chain of our table.
+fn last_handle(chain: &str) -> String {
+    let chain = nft(&format!("-a list chain inet multihome {chain}"));
+    let mut handles =
+        chain.lines().filter(|line| line.starts_with("\t\t")).filter_map(|line| line.split("# handle ").nth(1));
+    handles.next_back().unwrap().to_owned()
+}
+
+/// What others can do to our table.
+fn harms() -> Vec<String> {
+    let [postrouting, prerouting] = ["postrouting", "prerouting"].map(last_handle);
+    let ours = "inet multihome";
+    [
+        "flush ruleset".to_owned(),
+        format!("flush table {ours}"),
+        format!("delete table {ours}"),
+        format!("flush chain {ours} output"),
+        format!("flush chain {ours} restore"),
+        format!("delete rule {ours} postrouting handle {postrouting}"),
+        format!("add rule {ours} output meta mark set 0x2"),
+        format!("insert rule {ours} from-isp1 accept"),
+        format!("delete rule {ours} prerouting handle {prerouting}; insert rule {ours} prerouting accept"),
+        format!("flush chain {ours} prerouting; delete chain {ours} prerouting"),
+        format!(
+            "flush chain {ours} output; delete chain {ours} output; \
+             add chain {ours} output {{ type route hook output priority 0; }}"
+        ),
+        format!("flush chain {ours} input; delete chain {ours} input; add chain {ours} input"),
+        format!("add chain {ours} theirs; add rule {ours} theirs accept; add rule {ours} forward jump theirs"),
+        format!("add chain {ours} theirs {{ type filter hook forward priority 0; policy drop; }}"),
+    ]
+    .into()
+}
+
+#[test]
+fn whatever_others_do_to_it_the_next_event_and_apply_make_it_whole() {
+    let server = Server::new(LINKS);
+    server.up(ISP1);
+    server.up(ISP2);
+    let whole = table();
+    for mend in ["event", "apply"] {
+        for n in 0..harms().len() {
+            // Handles are others by now.
+            let harm = &harms()[n];
+            if !nft("list tables").contains("fw4") {
+                feed("nft", &["-f", "-"], FOREIGN);
+            }
+            let foreign = ["inet fw4", "ip multihome"].map(|table| nft(&format!("-a list table {table}")));
+            feed("nft", &["-f", "-"], &format!("{harm}\n"));
+            assert_ne!(table(), whole, "{harm}");
+            match mend {
+                "event" => drop(ok(&mut server.hook(UP, ISP1))),
+                _ => server.apply(),
+            }
+            assert_eq!(table(), whole, "{harm}, {mend}");
+            assert!(said(&server, "plan").contains("nothing to change"), "{harm}, {mend}");
+            if harm != "flush ruleset" {
+                let now = ["inet fw4", "ip multihome"].map(|table| nft(&format!("-a list table {table}")));
+                assert_eq!(now, foreign, "{harm}, {mend}");
+            }
+        }
+    }
+    // Nor does a flush of ours take theirs.
+    feed("nft", &["-f", "-"], &format!("flush ruleset\n{FOREIGN}"));
+    server.apply();
+    ok(&mut ctl(&server, "flush"));
+    assert_eq!(nft("-s list ruleset"), FOREIGN);
+}
+
+/// Routers have no iptables, and hooks need none.
+#[test]
+fn no_iptables_program_is_needed() {
+    let host = Host::new(&LINKS.replace("firewall = \"nftables\"\n", ""));
+    own_files();
+    for directory in ["/usr/sbin", "/usr/bin", "/usr/local/sbin"] {
+        for entry in fs::read_dir(directory).into_iter().flatten().map(Result::unwrap) {
+            let name = entry.file_name().into_string().unwrap();
+            if name.contains("tables") || name == "nft" {
+                fs::remove_file(entry.path()).unwrap();
+            }
+        }
+    }
+    assert!(Command::new("iptables").status().is_err() && Command::new("nft").status().is_err());
+    let server = &host.server;
+    let status = json(server, "status --json");
+    assert_eq!(status["kernel"]["firewall"], "nftables", "{status:#}");
+    assert_eq!(status["links"][0]["state"], "up", "{status:#}");
+    assert_eq!(said(server, "plan"), "# nothing to change\n");
+    server.lose(ISP2);
+    ISP2.create();
+    for hook in [server.hook(UP, ISP2).option("-v"), server.bare(CTL).args(["apply", "-v"])] {
+        let output = ok(hook);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!told.contains("WARN") && !told.contains("tables"), "{told}");
+    }
+    for finding in host.findings() {
+        assert!(finding.1.starts_with("rules of nf_tables were not looked at: nft(8) is not there"), "{finding:?}");
+    }
+    assert!(said(server, "flush --dry-run").contains("\ndelete table inet multihome\n"));
+    ok(&mut ctl(server, "flush"));
+    assert!(said(server, "plan").contains("add table inet multihome"));
+    server.apply();
+    assert_eq!(said(server, "plan"), "# nothing to change\n");
+}
