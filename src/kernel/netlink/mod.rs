@@ -6,3 +6,4 @@ pub mod nexthop;
 pub mod nla;
 pub(crate) mod route;
 pub mod socket;
+pub(crate) mod transaction;

@@ -16,12 +16,9 @@ use netlink_packet_core::{
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket as Netlink, SocketAddr};
 use nix::libc;
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::SndBufForce;
 use thiserror::Error;
 
-use crate::kernel::netlink::constants::{NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NLMSGERR_ATTR_MSG};
-use crate::kernel::netlink::netfilter::{self, Message};
+use crate::kernel::netlink::constants::NLMSGERR_ATTR_MSG;
 
 /// `struct nlmsghdr`.
 const HEADER_LEN: usize = 16;
@@ -99,24 +96,17 @@ impl Error {
 /// A socket for requests.
 #[derive(Debug)]
 pub struct Socket {
-    netlink: Netlink,
+    pub(super) netlink: Netlink,
     protocol: isize,
     sequence: u32,
-    buffer: Vec<u8>,
-}
-
-/// A request of a transaction.
-pub(crate) struct Request {
-    pub(crate) kind: u16,
-    pub(crate) flags: u16,
-    pub(crate) message: Message,
+    pub(super) buffer: Vec<u8>,
 }
 
 /// One message of an answer.
 pub(crate) struct Answer<'a> {
     pub(crate) kind: u16,
     flags: u16,
-    sequence: u32,
+    pub(super) sequence: u32,
     pub(crate) body: &'a [u8],
 }
 
@@ -221,43 +211,6 @@ impl Socket {
         question(self)
     }
 
-    /// Sends the requests as one batch of `nf_tables`, all of which take effect or none. The error comes with the
-    /// index of the refused request, if it is about a single one.
-    ///
-    /// The kernel answers what it refuses and what asks for it (`nfnetlink_rcv_batch()`): only the last request does.
-    pub(crate) fn transaction(&mut self, requests: &[Request]) -> Result<(), (Option<usize>, Error)> {
-        let whole = |error: io::Error| (None, error.into());
-        let mut batch = Vec::new();
-        let begin = self.add(&mut batch, NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, &netfilter::batch());
-        let mut last = begin;
-        for (index, request) in requests.iter().enumerate() {
-            let acknowledged = if index + 1 == requests.len() { NLM_F_ACK } else { 0 };
-            last = self.add(&mut batch, request.kind, NLM_F_REQUEST | request.flags | acknowledged, &request.message);
-        }
-        self.add(&mut batch, NFNL_MSG_BATCH_END, NLM_F_REQUEST, &netfilter::batch());
-        // The kernel refuses what exceeds the send buffer (`netlink_sendmsg()`).
-        setsockopt(&self.netlink, SndBufForce, &(2 * batch.len())).map_err(|e| whole(e.into()))?;
-        self.netlink.send(&batch, 0).map_err(whole)?;
-        loop {
-            self.buffer.clear();
-            let (length, from) = self.netlink.recv_from(&mut self.buffer, 0).map_err(whole)?;
-            if from.port_number() != 0 {
-                continue;
-            }
-            let mut rest = self.buffer.get(..length).unwrap_or_default();
-            while let Some((answer, after)) = split(rest).map_err(|e| (None, e))? {
-                rest = after;
-                let index = answer.sequence.wrapping_sub(begin);
-                match verdict(&answer) {
-                    // 0 is the beginning of the batch: the kernel could not make all of it take effect.
-                    Err(error) => return Err((usize::try_from(index).ok().and_then(|i| i.checked_sub(1)), error)),
-                    Ok(()) if answer.sequence == last => return Ok(()),
-                    Ok(()) => {}
-                }
-            }
-        }
-    }
-
     fn send(&mut self, kind: u16, flags: u16, body: &impl Emitable) -> Result<(), Error> {
         let mut message = Vec::new();
         self.add(&mut message, kind, flags, body);
@@ -266,7 +219,7 @@ impl Socket {
     }
 
     /// Adds a request to a datagram; its sequence number.
-    fn add(&mut self, datagram: &mut Vec<u8>, kind: u16, flags: u16, body: &impl Emitable) -> u32 {
+    pub(super) fn add(&mut self, datagram: &mut Vec<u8>, kind: u16, flags: u16, body: &impl Emitable) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);
         let (start, length) = (datagram.len(), HEADER_LEN + body.buffer_len());
         datagram.resize(start + length.next_multiple_of(4), 0);
@@ -396,7 +349,7 @@ pub(crate) fn split(datagram: &[u8]) -> Result<Option<(Answer<'_>, &[u8])>, Erro
 }
 
 /// The result in an `NLMSG_ERROR` or `NLMSG_DONE`: both begin with a negative error number or 0.
-fn verdict(answer: &Answer<'_>) -> Result<(), Error> {
+pub(super) fn verdict(answer: &Answer<'_>) -> Result<(), Error> {
     let code = match answer.body.get(..4) {
         Some(code) => parse_i32(code).map_err(|e| Error::Decode(e.to_string()))?,
         None if answer.kind == NLMSG_DONE => 0,

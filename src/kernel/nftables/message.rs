@@ -13,7 +13,7 @@ use crate::kernel::netlink::constants::{
 };
 use crate::kernel::netlink::netfilter::{Message, number};
 use crate::kernel::netlink::nla::{nested, text};
-use crate::kernel::netlink::socket::Request;
+use crate::kernel::netlink::transaction::Request;
 use crate::model::firewall::ChainName;
 use crate::model::firewall::nft::{Base, Command, Rule, TABLE};
 

@@ -10,7 +10,8 @@ pub(crate) use found::found;
 
 use super::Error;
 use super::netlink::nla::bytes;
-use super::netlink::socket::{Request, Socket};
+use super::netlink::socket::Socket;
+use super::netlink::transaction::Request;
 use crate::model::firewall::nft::Transaction;
 
 /// The type, the flags and the body of each request of a transaction.
