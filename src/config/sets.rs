@@ -27,10 +27,26 @@ pub(super) fn add(raw: &[Spanned<RawPolicy<'_>>], links: &[Link], policies: &mut
         }
         policy.sets = known.iter().find(|sets| sets.from == from && sets.to == to).cloned();
     }
+    if !known.is_empty() {
+        have_no_owners(raw)?;
+    }
     // What an administrator's rules compare the whole mark with has no bit of ours.
     let ours = known.iter().fold(0, |all, sets| all | sets.mark.get());
     for fwmark in policies.iter_mut().filter_map(|policy| policy.fwmark.as_mut()) {
         fwmark.mask &= !ours;
+    }
+    Ok(())
+}
+
+/// Fails if a policy selects by the owner of a socket. A packet of this server that is in a set gets its mark after it was
+/// routed, and `ip_route_me_harder()` routes it anew as one of root's: no rule would know its owner, a kill switch's
+/// neither, whichever policy names the set.
+fn have_no_owners(raw: &[Spanned<RawPolicy<'_>>]) -> Result<(), SpannedError> {
+    let message = "it does not hold beside sets: for what is in a set the kernel forgets whose socket it was; have a \
+                   rule of nftables mark what the user sends (`meta skuid 1000 meta mark set meta mark | 0x100`), and \
+                   select by fwmark";
+    for raw in raw.iter().map(Spanned::get_ref) {
+        refused("uid", &raw.uid, message)?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteScope, RouteType,
@@ -25,6 +25,10 @@ use crate::model::routing::{
 };
 
 const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
+/// Without EXCL: with it the kernel takes a rule that has no source, destination or DSCP for any at its priority that has
+/// one and is like it otherwise, and two guards with different targets for the same (`rule_exists()`,
+/// `fib4_rule_compare()`). Both must exist for a moment when one takes the place of the other.
+const NEW_RULE: u16 = NLM_F_CREATE;
 
 /// Makes one change.
 pub(crate) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Result<(), Error> {
@@ -50,8 +54,8 @@ pub(crate) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
         Change::DeleteNexthop(id) => ignore_missing(socket.change(RTM_DELNEXTHOP, 0, &NexthopMessage::delete(*id))),
         Change::Route(route) => socket.change(RTM_NEWROUTE, REPLACE, &new_route(route, protocol)),
         Change::DeleteRoute(route) => ignore_missing(socket.change(RTM_DELROUTE, 0, &found_route(route))),
-        Change::Rule(new) => ignore_existing(socket.change(RTM_NEWRULE, new_rule_flags(new), &rule(new, protocol))),
-        Change::KernelRule(new) => ignore_existing(socket.change(RTM_NEWRULE, new_rule_flags(new), &rule(new, KERNEL))),
+        Change::Rule(new) => socket.change(RTM_NEWRULE, NEW_RULE, &rule(new, protocol)),
+        Change::KernelRule(new) => socket.change(RTM_NEWRULE, NEW_RULE, &rule(new, KERNEL)),
         Change::DeleteRule(old) => ignore_missing(socket.change(RTM_DELRULE, 0, &rule(old, protocol))),
     };
     done.map_err(|source| Error::Change { command: change.command(protocol).to_string(), source })
@@ -60,20 +64,6 @@ pub(crate) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
 /// Deleting an object that does not exist is a success.
 fn ignore_missing(done: Result<(), socket::Error>) -> Result<(), socket::Error> {
     done.or_else(|e| if e.is_gone() { Ok(()) } else { Err(e) })
-}
-
-/// The kernel takes two guards with different targets for the same rule (`rule_exists()` compares no target), and both
-/// must exist for a moment.
-fn new_rule_flags(rule: &Rule) -> u16 {
-    match rule.action {
-        Action::Goto(_) => NLM_F_CREATE,
-        _ => NLM_F_CREATE | NLM_F_EXCL,
-    }
-}
-
-/// Adding a rule that exists is a success.
-fn ignore_existing(done: Result<(), socket::Error>) -> Result<(), socket::Error> {
-    done.or_else(|e| if e.already_exists() { Ok(()) } else { Err(e) })
 }
 
 /// A default route without next hops.

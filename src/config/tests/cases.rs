@@ -270,6 +270,14 @@ const POLICIES: Cases<'_> = &[
         "from-set = 'tv'\n[settings]\nfirewall = 'none'\n",
         "f:5: from-set: a set needs nftables, and firewall is \"none\": write firewall = \"auto\" or \"nftables\" in [settings], or select by addresses",
     ),
+    (
+        "uid = 1\nto-set = 'tv'\n",
+        "f:5: uid: it does not hold beside sets: for what is in a set the kernel forgets whose socket it was; have a rule of nftables mark what the user sends (`meta skuid 1000 meta mark set meta mark | 0x100`), and select by fwmark",
+    ),
+    (
+        "uid = 1\n[[policy]]\nname = 'q'\nvia = 'a'\nfrom-set = 'tv'\n",
+        "f:5: uid: it does not hold beside sets: for what is in a set the kernel forgets whose socket it was; have a rule of nftables mark what the user sends (`meta skuid 1000 meta mark set meta mark | 0x100`), and select by fwmark",
+    ),
     ("uid = 1\notherwise = 'drop'\n", "f:6: otherwise: \"drop\" is not valid: write \"default\" or \"unreachable\""),
 ];
 

@@ -138,13 +138,17 @@ fn every_key_is_read() {
         proto: Some(132),
         sport: vec![PortRange { start: 1, end: 65534 }],
         dport: vec![PortRange { start: 25, end: 25 }, PortRange { start: 6000, end: 6010 }],
-        uid: vec![UidRange { start: 0, end: 0 }, UidRange { start: 1000, end: 4_294_967_294 }],
+        uid: Vec::new(),
         dscp: Some(0),
         fwmark: Some(FwMark { value: 0x100, mask: 0xff00 }),
         via: vec!["vpn".parse().unwrap(), "isp1".parse().unwrap()],
         otherwise: Otherwise::Unreachable,
     };
     assert_eq!(config.policies[0], policy);
+    // Which goes with no set.
+    let owners = good(&format!("{POLICY}uid = [0, '1000-4294967294']\n"));
+    let all = [UidRange { start: 0, end: 0 }, UidRange { start: 1000, end: 4_294_967_294 }];
+    assert_eq!(owners.policies[0].uid, all);
     let fwmarks: Vec<_> = config.policies.iter().filter_map(|p| p.fwmark).map(|m| (m.value, m.mask)).collect();
     let all_but_the_sets = 0x7fff_ffff;
     assert_eq!(

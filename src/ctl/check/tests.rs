@@ -74,7 +74,7 @@ fn what_sets_need_and_what_they_do_not_cover_is_said() {
     let text = checked(&format!(
         "{links}{}{}{}",
         policy("films", "to-set = 'tv'\nvia = 'a'"),
-        policy("secret", "to-set = 'secret'\nvia = 'b'\notherwise = 'unreachable'\nuid = 7"),
+        policy("secret", "to-set = 'secret'\nvia = 'b'\notherwise = 'unreachable'\nproto = 6"),
         policy("of the LAN", "to-set = 'secret'\nfrom-set = 'kids'\nvia = 'b'\niif = 'eth1'"),
     ));
     let warning = "m.toml:12:1: warning: policy \"secret\" is by a set: what this machine itself sends has the address of \

@@ -139,7 +139,7 @@ fn sets(policies: &[&Policy]) -> Option<Uncovered> {
              resolved by HTTPS (DoH), or elsewhere, fill none",
             named(policies)?
         ),
-        mend: "select by from, iif or uid what must never leave otherwise; put networks into the set at boot \
+        mend: "select by from or iif what must never leave otherwise; put networks into the set at boot \
                (mhctl set add)"
             .to_owned(),
     })

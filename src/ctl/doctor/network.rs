@@ -152,9 +152,13 @@ fn problem(problem: &Problem) -> Finding {
             "the default route is a plain multipath route: when a line dies, one of the others carries all until the hook has run",
             "set nexthop-id in [settings]".into(),
         ),
-        Problem::NoSets { .. } => (
+        Problem::NoSets { is_refused, .. } => (
             "their traffic goes by any line, as if there were no policy",
-            "modprobe nf_tables && mhctl apply".to_owned(),
+            if *is_refused {
+                "nft list table inet multihome shows what is in the way: delete that, then mhctl apply".to_owned()
+            } else {
+                "modprobe nf_tables && mhctl apply".to_owned()
+            },
         ),
         Problem::NoNexthopObjects => ("", "write nexthops = \"auto\" in [settings]".to_owned()),
     };

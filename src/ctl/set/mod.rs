@@ -144,7 +144,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
             let elements: Vec<_> = networks.iter().map(|net| Element::new(*net, None)).collect();
             change(&config, name, common, |set, found| Edit::deleting(name, set, &elements, found))?;
         }
-        Action::Flush(FlushArgs { name }) => change(&config, name, common, |set, _| Ok(Edit::flushing(set)))?,
+        Action::Flush(FlushArgs { name }) => flush(&config, name, common)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -177,6 +177,28 @@ fn change(
     for note in &whole.notes {
         info!("{note}");
     }
+    make(whole, common)
+}
+
+/// Empties the sets of that name, without a look at what is in them.
+fn flush(config: &Config, name: &SetName, common: &Common) -> Result<(), CtlError> {
+    let mut whole = Edit::default();
+    for set in sets_of(config, name)? {
+        let is_there = match nftables::set::exists(&set) {
+            // Who may not look may see the command.
+            Err(error) if error.is_permission() && common.dry_run => true,
+            found => found?,
+        };
+        if !is_there {
+            return Err(Error::Missing(set.nft()).into());
+        }
+        whole.extend(Edit::flushing(&set));
+    }
+    make(whole, common)
+}
+
+/// Makes the changes, or prints them.
+fn make(whole: Edit, common: &Common) -> Result<(), CtlError> {
     if whole.commands.is_empty() {
         return Ok(());
     }

@@ -77,11 +77,6 @@ impl Error {
         matches!(self.refused(), Some(libc::ENOENT | libc::ESRCH | libc::ENODEV))
     }
 
-    /// Whether the object exists already.
-    pub(crate) fn already_exists(&self) -> bool {
-        self.refused() == Some(libc::EEXIST)
-    }
-
     /// Whether the process lacks privileges.
     pub(crate) fn is_permission(&self) -> bool {
         self.refused() == Some(libc::EPERM)
@@ -147,6 +142,13 @@ impl Socket {
             Err(e) if matches!(e.refused(), Some(libc::ENODEV | libc::ENOENT)) => Ok(None),
             found => found,
         }
+    }
+
+    /// For a dump of very many objects that is read to its end: for each part of a set the kernel begins anew at the set's
+    /// first element (`nft_rbtree_walk()`).
+    pub(crate) fn with_large_parts(mut self) -> Self {
+        self.buffer = Vec::with_capacity(LARGE_RECEIVE_BUFFER);
+        self
     }
 
     /// Dumps all objects that `body` selects and calls `each` for each of them, until that breaks off. If changes

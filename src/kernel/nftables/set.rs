@@ -149,7 +149,7 @@ pub(crate) fn names() -> Result<Vec<String>, Error> {
 
 /// What is in a set, in the order of the addresses; `None`: there is no such set.
 pub(crate) fn elements(set: &AddressSet) -> Result<Option<Vec<Element>>, Error> {
-    let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
+    let mut socket = Socket::open_netfilter().map_err(Error::Open)?.with_large_parts();
     let parts = socket.dump(NFT_MSG_GETSETELEM, &request(list(set)), Vec::new, |parts, body| {
         let elements = attribute(payload(body), NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default();
         for element in NlasIterator::new(elements).flatten() {
@@ -163,15 +163,22 @@ pub(crate) fn elements(set: &AddressSet) -> Result<Option<Vec<Element>>, Error> 
     }
 }
 
-/// Whether an address is in the set; `None`: there is no such set.
-pub(crate) fn holds(set: &AddressSet, address: IpAddr) -> Result<Option<bool>, Error> {
+/// Whether there is such a set.
+pub(crate) fn exists(set: &AddressSet) -> Result<bool, Error> {
     let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
     let of_set = vec![text(NFTA_SET_TABLE, TABLE), text(NFTA_SET_NAME, &set.nft())];
     match socket.get(NFT_MSG_GETSET, &request(of_set)) {
-        Ok(None) => return Ok(None),
-        Err(e) if is_missing(&e) => return Ok(None),
-        found => drop(found.map_err(read("sets of nf_tables"))?),
+        Err(e) if is_missing(&e) => Ok(false),
+        found => Ok(found.map_err(read("sets of nf_tables"))?.is_some()),
     }
+}
+
+/// Whether an address is in the set; `None`: there is no such set.
+pub(crate) fn holds(set: &AddressSet, address: IpAddr) -> Result<Option<bool>, Error> {
+    if !exists(set)? {
+        return Ok(None);
+    }
+    let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
     let mut of_element = list(set);
     of_element.push(numbered(vec![vec![key(octets(address))]]));
     let found = socket.get(NFT_MSG_GETSETELEM, &request(of_element)).map_err(read("elements of a set"))?;

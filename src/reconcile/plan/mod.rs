@@ -73,9 +73,15 @@ impl Plan {
         let routes = Routes::new(config, &desired, observed, &tables);
         plan.problems.extend(routes.problems);
         plan.changes.extend(routes.early.into_iter().map(Change::DeleteRoute));
-        plan.make_rules(&missing.kill_switches);
         // One by sets holds when its packets are marked. Its rule comes first, since the bit may have been another's.
         let firewall_before_routes = !firewall_first && config.has_kill_switch_by_sets();
+        let refusals = if firewall_before_routes {
+            obsolete.refusals(config, &firewall::changes(config, live, observed, without))
+        } else {
+            Vec::new()
+        };
+        plan.make_rules(&refusals.iter().collect::<Vec<_>>());
+        plan.make_rules(&missing.kill_switches);
         if firewall_before_routes {
             plan.load_firewall(config, live, observed, without);
         }
@@ -87,6 +93,7 @@ impl Plan {
         plan.changes.extend(kernel_rules::lost(&observed.rules, managed).into_iter().map(Change::KernelRule));
         plan.changes.extend(routes.obsolete.into_iter().map(Change::DeleteRoute));
         plan.delete_rules(&obsolete.others);
+        plan.delete_rules(&refusals.iter().collect::<Vec<_>>());
         plan.changes.extend(routes.deferred.into_iter().map(Change::Route));
         plan.delete_nexthops(&desired, observed, managed);
         // Last: routes must not wait for a packet filter that is locked or cannot be changed.

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use super::{Change, Plan};
 use crate::config::{Config, Firewall};
 use crate::model::firewall::Lacking;
-use crate::model::names::TableId;
+use crate::model::names::{Family, TableId};
+use crate::model::numbering;
 use crate::model::observed::Observed;
 use crate::model::routing::{Action, FwMark, Rule, Selector};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
@@ -87,6 +88,27 @@ impl<'a> Obsolete<'a> {
         // and before those in front of it.
         others.sort_by_key(|rule| Reverse(rule.priority));
         Self { guards, others }
+    }
+
+    /// Rules that refuse, while our table changes, what bears the mark of a set whose bit had another meaning: old rules of
+    /// that bit are there with the new ones, and would lead packets of a kill switch to links of another policy.
+    pub(super) fn refusals(&self, config: &Config, firewall: &[Change]) -> Vec<Rule> {
+        let mut bits = 0;
+        if firewall.iter().any(|change| matches!(change, Change::Nftables(_))) {
+            let marks = self.iter().filter(|rule| !is_guard(rule)).filter_map(|rule| rule.selector.fwmark);
+            bits = marks.fold(0, |all, mark| all | mark.value) & config.set_marks();
+        }
+        let mut refusals = Vec::new();
+        for bit in numbering::set_marks(!bits) {
+            let selector = Selector { fwmark: Some(FwMark { value: bit, mask: bit }), ..Selector::default() };
+            // Before any guard.
+            let priority = config.settings.numbers.guarded_main_rule();
+            for family in [Family::V4, Family::V6] {
+                let (selector, action) = (selector.clone(), Action::Unreachable);
+                refusals.push(Rule { priority, family, selector, action });
+            }
+        }
+        refusals
     }
 
     fn iter(&self) -> impl Iterator<Item = &'a Rule> {

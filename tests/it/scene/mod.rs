@@ -163,7 +163,10 @@ fn configs(uplinks: usize, tunnels: usize) -> impl Strategy<Value = (String, Con
                     writeln!(text, "weight = {weight}\ntier = {tier}").unwrap();
                 }
             }
+            let has_sets = policies.iter().any(|(selector, ..)| selector.contains("-set"));
             for (i, (selector, via, unreachable)) in policies.iter().enumerate() {
+                // Owners go with no set.
+                let selector = if has_sets { selector.trim_start_matches("uid = 1000\n") } else { selector };
                 let via: Vec<_> = via.iter().map(|i| format!("l{i}")).collect();
                 let otherwise = if *unreachable { "unreachable" } else { "default" };
                 writeln!(text, "[[policy]]\nname = \"p{i}\"\n{selector}\nvia = {via:?}\notherwise = \"{otherwise}\"")

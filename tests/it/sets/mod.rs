@@ -9,6 +9,7 @@ use crate::support::internet::*;
 use crate::support::*;
 
 mod dnsmasq;
+mod hostile;
 
 /// All that no policy is about goes by isp1, as good as always.
 const LINKS: &str = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\nweight = 256\nmasquerade = true\n\
