@@ -102,7 +102,7 @@ fn commands(plan: &str) -> Vec<String> {
     let mut is_open = false;
     for line in plan.lines().filter(|line| !line.starts_with('#')) {
         match commands.last_mut().filter(|_| is_open) {
-            Some(command) => *command += &format!("{line}\n"),
+            Some(command) => command.extend([line, "\n"]),
             None => commands.push(format!("{line}\n")),
         }
         is_open = line.ends_with("<<'END'") || is_open && line != "END";
