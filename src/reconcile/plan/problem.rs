@@ -30,9 +30,14 @@ pub enum Problem {
     /// Nothing marks the packets whose addresses are in sets.
     #[error(
         "{} not hold: a set needs nftables, and {}; a kill switch holds for all that its other selectors select, if it has \
-         any. Load the module nf_tables (modprobe nf_tables), or select by addresses",
+         any. {}, or select by addresses",
         named(policies),
-        if *is_refused { "the kernel has refused our table" } else { "this kernel has no nf_tables" }
+        if *is_refused { "the kernel has refused our table" } else { "this kernel has no nf_tables" },
+        if *is_refused {
+            "Write firewall = \"nftables\" in [settings]: then each event tries again, and says why if it is refused"
+        } else {
+            "Load the module nf_tables (modprobe nf_tables)"
+        }
     )]
     NoSets { policies: Vec<String>, is_refused: bool },
     /// The kernel lacks nexthop objects, which the configuration demands.
