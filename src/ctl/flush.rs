@@ -227,6 +227,9 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
         let seen = Seen::by(&mut Linux::open()?, &config, &records)?;
         let live = LinkStates::new(&config, &records, &seen.observed).routed();
         let steps = steps(&config, &live, &seen, &[]).map_err(|CutOff| Error::CutOff)?;
+        if seen.observed.firewall.hidden {
+            writeln!(io::stdout(), "# {}", pass::FILTER_HIDDEN)?;
+        }
         print(&steps, &pass.store.records().0, &pass.store)?;
         for told in [opened(&config, &live, &seen.observed, &steps), lost(&live, &seen.observed, &common.mhctl())]
             .iter()

@@ -132,6 +132,7 @@ pub(super) fn json(value: &impl Serialize) -> io::Result<()> {
 pub(super) struct PlanJson {
     changes: Vec<ChangeJson>,
     problems: Vec<String>,
+    firewall_hidden: bool,
 }
 
 /// A change as JSON.
@@ -150,6 +151,7 @@ impl PlanJson {
         Self {
             changes: changes(&plan.changes, protocol),
             problems: plan.problems.iter().map(ToString::to_string).collect(),
+            firewall_hidden: plan.is_filter_hidden,
         }
     }
 }

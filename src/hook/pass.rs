@@ -129,9 +129,16 @@ pub fn changes(n: usize) -> String {
     if n == 1 { "1 change".to_owned() } else { format!("{n} changes") }
 }
 
+/// What nobody else can see, a plan of his does not have.
+pub(crate) const FILTER_HIDDEN: &str =
+    "the packet filter shows itself to root only: what is to change there is not known";
+
 /// Prints a plan as commands, one a line.
 pub fn print(plan: &Plan, protocol: u8) -> io::Result<()> {
     let mut out = io::stdout().lock();
+    if plan.is_filter_hidden {
+        writeln!(out, "# {FILTER_HIDDEN}")?;
+    }
     if plan.changes.is_empty() {
         return writeln!(out, "# nothing to change");
     }

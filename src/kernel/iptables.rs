@@ -30,8 +30,8 @@ const DIRECTORIES: [&str; 5] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/
 #[derive(Debug, Error)]
 pub enum Error {
     #[error(
-        "{program} is in none of {}: install iptables, or write firewall = \"none\" in [settings] and mark connections \
-         by other means", DIRECTORIES.join(", ")
+        "{program} is in none of {}: install iptables, or write firewall = \"nftables\" in [settings] where the \
+         kernel has it", DIRECTORIES.join(", ")
     )]
     Missing { program: &'static str },
     #[error("cannot run {}: {source}", path.display())]

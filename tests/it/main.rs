@@ -47,6 +47,7 @@ mod names;
 mod never_both;
 mod newcomer;
 mod nexthop_kernel;
+mod nft_trials;
 mod nftables;
 mod no_gateway;
 mod one_segment;

@@ -328,6 +328,13 @@ fn last_handle(chain: &str) -> String {
     handles.next_back().unwrap().to_owned()
 }
 
+/// The same chain, after which the kernel routes nothing again.
+fn of_type_filter(chain: &str) -> String {
+    let listed = nft(&format!("list chain inet multihome {chain}")).replace("type route", "type filter");
+    let (_, from) = listed.split_once('\n').unwrap();
+    from.trim_end().trim_end_matches('}').to_owned()
+}
+
 /// What others can do to our table.
 fn harms() -> Vec<String> {
     let [postrouting, prerouting] = ["postrouting", "prerouting"].map(last_handle);
@@ -350,6 +357,11 @@ fn harms() -> Vec<String> {
         format!("flush chain {ours} input; delete chain {ours} input; add chain {ours} input"),
         format!("add chain {ours} theirs; add rule {ours} theirs accept; add rule {ours} forward jump theirs"),
         format!("add chain {ours} theirs {{ type filter hook forward priority 0; policy drop; }}"),
+        format!("add chain {ours} forward {{ policy drop; }}"),
+        format!("delete chain {ours} output; table {ours} {{ {} }}", of_type_filter("output")),
+        format!("delete rule {ours} postrouting handle {postrouting}; add rule {ours} postrouting accept"),
+        format!("add table {ours} {{ flags dormant; }}"),
+        format!("delete table {ours}; add table {ours} {{ flags dormant; }}"),
     ]
     .into()
 }
@@ -423,4 +435,7 @@ fn no_iptables_program_is_needed() {
     assert!(said(server, "plan").contains("add table inet multihome"));
     server.apply();
     assert_eq!(said(server, "plan"), "# nothing to change\n");
+    // Who asks for it is told of the other way.
+    server.configure(&LINKS.replace("\"nftables\"", "\"iptables\""));
+    assert!(fails(1, &mut server.hook(UP, ISP2)).contains("or write firewall = \"nftables\" in [settings]"));
 }

@@ -10,14 +10,23 @@ use crate::ctl::doctor::nftables::{self, Leaving, OtherRule};
 use crate::ctl::lookup::read::Fib;
 use crate::kernel;
 use crate::kernel::iptables;
-use crate::model::firewall::{Variant, is_ours};
+use crate::model::firewall::{Lacking, Variant, is_ours};
 use crate::model::sh::quoted;
 
 /// Looks for chains of ours where they should not be, and through what others have.
 pub(super) fn look(config: &Config, forwards: bool, mhctl: &str) -> Result<Vec<Finding>, kernel::Error> {
-    let mut findings = others(config, forwards, mhctl)?;
+    let filter = kernel::packet_filter(config.settings.firewall)?;
+    let is_nft = filter.uses_nftables(config.settings.firewall, Lacking::default());
+    let mut findings = others(config, forwards, is_nft, mhctl)?;
     if config.settings.firewall != Firewall::None {
-        for place in kernel::packet_filter(config.settings.firewall)?.elsewhere(config.settings.firewall) {
+        if config.settings.firewall == Firewall::Auto && filter.without().nftables {
+            findings.push(Finding::note(
+                "iptables holds our rules: the kernel has refused our table of nftables at an earlier event",
+                "it is not tried again by itself; policies by sets need it",
+                nftables::try_again(mhctl) + "; firewall = \"iptables\" leaves it at that",
+            ));
+        }
+        for place in filter.elsewhere(config.settings.firewall) {
             findings.push(Finding::trouble(
                 format!("chains of ours are in {place} too, which does not hold our rules any more"),
                 "they are in force beside the present ones, and mark connections as they did when they were made",
@@ -28,14 +37,14 @@ pub(super) fn look(config: &Config, forwards: bool, mhctl: &str) -> Result<Vec<F
     Ok(findings)
 }
 
-/// Looks through iptables-save(8), where that runs, and through what nft(8) has made.
-fn others(config: &Config, forwards: bool, mhctl: &str) -> Result<Vec<Finding>, kernel::Error> {
+/// Looks through iptables-save(8), where that runs, and through what nft(8) has made; whether that has our chains.
+fn others(config: &Config, forwards: bool, is_nft: bool, mhctl: &str) -> Result<Vec<Finding>, kernel::Error> {
     let links: Vec<_> = config.links.iter().map(|link| &link.interface).collect();
     let lans = if forwards { Some(Fib::open()?.lans(&links)?) } else { None };
     let lans = lans.as_deref();
     let output = iptables::saved(Variant::Usual, &[]);
     let saved = output.as_deref().unwrap_or_default();
-    if let Some(rules) = nftables::rules() {
+    if let Some(rules) = nftables::rules(is_nft) {
         return Ok(judge(config, lans, saved, &rules, mhctl));
     }
     match nftables::any_beside(&shown(saved))? {
@@ -88,8 +97,9 @@ fn judge(config: &Config, lans: Option<&[Ipv4Net]>, saved: &str, nft: &[OtherRul
             found.extend(marks::judge(table, line, union));
         }
     }
-    for OtherRule { family, table, chain, handle, mark_bits, .. } in &nft {
-        if mark_bits & union != 0 {
+    for OtherRule { family, table, chain, handle, mark_bits, chooses, .. } in &nft {
+        let is_own_mark = *chooses && mark_bits & !config.marks() == 0;
+        if mark_bits & union != 0 && !is_own_mark {
             found.push(Finding::trouble(
                 format!("nft: rule {handle} of chain {chain} in table {family} {table}"),
                 format!("it uses bits of our marks ({:#x}), and steers connections by them", mark_bits & union),

@@ -38,7 +38,7 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
     let states = LinkStates::new(config, &records, &observed);
     let routed = states.routed();
     let plan = Plan::new(config, &routed, &observed);
-    found.extend(plan.problems.iter().map(problem));
+    found.extend(plan.problems.iter().map(|found| problem(found, mhctl)));
     found.extend(pending(&plan, config, mhctl));
     let ways = detours::look(config, &states, &observed, mhctl)?;
     found.extend(ways.detours.into_iter().chain(ways.doubts).map(detour));
@@ -102,6 +102,7 @@ fn pending(plan: &Plan, config: &Config, mhctl: &str) -> Option<Finding> {
     };
     let first = match first {
         Change::Firewall(batch) => format!("our chains in iptables' table {}", batch.table.name()),
+        Change::Nftables(transaction) => transaction.headline(),
         first => first.command(config.settings.protocol).to_string(),
     };
     Some(Finding::trouble(
@@ -138,7 +139,7 @@ fn is_about_others(policy: &Policy, fib: &mut Fib) -> Result<bool, kernel::Error
     Ok(false)
 }
 
-fn problem(problem: &Problem) -> Finding {
+fn problem(problem: &Problem, mhctl: &str) -> Finding {
     let (why, mend) = match problem {
         Problem::ForeignDefault(route) => (
             "ours cannot stand there, so traffic is not shared and does not fail over",
@@ -155,9 +156,9 @@ fn problem(problem: &Problem) -> Finding {
         Problem::NoSets { is_refused, .. } => (
             "their traffic goes by any line, as if there were no policy",
             if *is_refused {
-                "nft list table inet multihome shows what is in the way: delete that, then mhctl apply".to_owned()
+                format!("nft list table inet multihome shows what is in the way: delete that, then {mhctl} apply")
             } else {
-                "modprobe nf_tables && mhctl apply".to_owned()
+                format!("modprobe nf_tables && {mhctl} apply")
             },
         ),
         Problem::NoNexthopObjects => ("", "write nexthops = \"auto\" in [settings]".to_owned()),

@@ -19,8 +19,8 @@ use crate::kernel::netlink::netfilter::{Message, payload};
 use crate::kernel::netlink::nla::{attribute, string};
 use crate::kernel::netlink::socket::Socket;
 use crate::kernel::{Error, iptables, read};
-use crate::model::firewall::is_ours;
 use crate::model::firewall::nft::TABLE;
+use crate::model::firewall::{ChainName, is_ours};
 
 /// A rule, as far as it is about marks or sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,9 @@ pub(super) struct OtherRule {
     pub(super) handle: u64,
     /// The bits of packets' and connections' marks that it compares or sets.
     pub(super) mark_bits: u32,
+    /// All that it does with marks is to set those of packets, before our chains and before they are routed: it chooses
+    /// a link, where it sets bits of links only.
+    pub(super) chooses: bool,
     /// Where what leaves gets another source, if it does.
     pub(super) translates: Option<Leaving>,
 }
@@ -77,12 +80,40 @@ impl Leaving {
     }
 }
 
-/// The rules of others' tables that are about marks or sources; `None`: nft(8) is not there, or cannot tell.
-pub(super) fn rules() -> Option<Vec<OtherRule>> {
+/// What to do where the kernel has refused our table.
+pub(super) fn try_again(mhctl: &str) -> String {
+    format!("write firewall = \"nftables\" in [settings], then {mhctl} apply: it says why, if it is refused again")
+}
+
+/// The rules of others' tables that are about marks or sources; `None`: nft(8) is not there, or cannot tell. `is_nft`: it
+/// holds our chains.
+pub(super) fn rules(is_nft: bool) -> Option<Vec<OtherRule>> {
     // Numbers instead of names, and no elements of sets, which may be a hundred thousand.
     let text = iptables::output("nft", &["-j", "-n", "-t", "list", "ruleset"]).ok()?;
     let ruleset: Value = serde_json::from_str(&text).ok()?;
-    Some(ruleset["nftables"].as_array()?.iter().filter_map(|object| OtherRule::read(&object["rule"])).collect())
+    let objects = ruleset["nftables"].as_array()?;
+    let mut rules: Vec<_> = objects.iter().filter_map(|object| OtherRule::read(&object["rule"])).collect();
+    let chains: Vec<_> =
+        objects.iter().map(|object| &object["chain"]).filter(|chain| is_for_own_marks(chain, is_nft)).collect();
+    for rule in &mut rules {
+        rule.chooses &= chains.iter().any(|chain| rule.is_in(chain));
+    }
+    Some(rules)
+}
+
+/// Whether a mark that a chain sets leads a packet by a link, as an administrator's own may: packets of this host are
+/// routed again behind a chain of type route only.
+fn is_for_own_marks(chain: &Value, is_nft: bool) -> bool {
+    /// Of iptables' table mangle.
+    const MANGLE: i32 = -150;
+    let is_early = [ChainName::Prerouting, ChainName::Output].iter().filter_map(ChainName::base).any(|ours| {
+        chain["type"] == ours.kind.name()
+            && chain["hook"] == ours.hook.name()
+            && chain["prio"]
+                .as_i64()
+                .is_some_and(|priority| priority < if is_nft { ours.priority } else { MANGLE }.into())
+    });
+    is_early && chain["family"].as_str().is_some_and(|family| ["ip", "inet"].contains(&family))
 }
 
 /// Whether others have rules in chains that are not among `shown`, pairs of table and chain that iptables-save(8)
@@ -119,16 +150,19 @@ impl OtherRule {
         let family = rule["family"].as_str().filter(|family| ["ip", "inet"].contains(family))?;
         let table = rule["table"].as_str().filter(|table| family != "inet" || *table != TABLE)?;
         let mut mark_bits = 0;
+        let mut chooses = true;
         let mut leaving = Leaving::default();
         let mut to_some = false;
         let mut translates = false;
         for (name, statement) in rule["expr"].as_array()?.iter().filter_map(Value::as_object).flatten() {
-            mark_bits |= match name.as_str() {
+            let bits = match name.as_str() {
                 // To remember a mark steers nothing.
                 "set" => 0,
                 "mangle" if is_mark(&statement["key"]) => set_bits(&statement["value"], &statement["key"]),
                 _ => read_bits(statement),
             };
+            mark_bits |= bits;
+            chooses &= bits == 0 || statement["key"]["meta"]["key"] == "mark";
             match name.as_str() {
                 "match" => to_some |= leaving.narrow(statement),
                 "masquerade" | "snat" => translates = true,
@@ -146,8 +180,13 @@ impl OtherRule {
             chain: rule["chain"].as_str()?.to_owned(),
             handle: rule["handle"].as_u64()?,
             mark_bits,
+            chooses,
             translates,
         })
+    }
+
+    fn is_in(&self, chain: &Value) -> bool {
+        chain["family"] == *self.family && chain["table"] == *self.table && chain["name"] == *self.chain
     }
 }
 
@@ -258,6 +297,26 @@ mod tests {
         ] {
             assert_eq!(bits(statement), expected, "{statement}");
         }
+    }
+
+    #[test]
+    fn a_rule_chooses_a_link_where_it_only_sets_the_mark_of_a_packet() {
+        let chooses = |statements: &str| rule(&statements.replace("PACKET", MARK)).unwrap().chooses;
+        let port = r#"{"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":22}}"#;
+        let set = r#"{"mangle":{"key":PACKET,"value":{"|":[{"&":[PACKET,4294967288]},2]}}}"#;
+        assert!(chooses(&format!("{port},{set}")));
+        assert!(!chooses(&format!(r#"{{"match":{{"op":"==","left":PACKET,"right":0}}}},{set}"#)));
+        assert!(!chooses(&set.replace("PACKET", CT_MARK)));
+        let is_for = |kind: &str, hook: &str, priority: i32| {
+            let chain = format!(r#"{{"family":"inet","type":"{kind}","hook":"{hook}","prio":{priority}}}"#);
+            [true, false].map(|is_nft| is_for_own_marks(&serde_json::from_str(&chain).unwrap(), is_nft))
+        };
+        assert_eq!(is_for("route", "output", -151), [true, true]);
+        // With iptables it may come behind ours.
+        assert_eq!(is_for("filter", "prerouting", -150), [true, false]);
+        assert_eq!(is_for("filter", "prerouting", -100), [false, false]);
+        assert_eq!(is_for("filter", "output", -151), [false, false]);
+        assert_eq!(is_for("filter", "forward", -151), [false, false]);
     }
 
     #[test]

@@ -127,6 +127,7 @@ pub(crate) const NFNL_SUBSYS_NFTABLES: u16 = libc::NFNL_SUBSYS_NFTABLES as u16;
 
 // linux/netfilter/nf_tables.h; all but names come in network byte order.
 pub(crate) const NFT_MSG_NEWTABLE: u16 = nf_tables(libc::NFT_MSG_NEWTABLE);
+pub(crate) const NFT_MSG_GETTABLE: u16 = nf_tables(libc::NFT_MSG_GETTABLE);
 pub(crate) const NFT_MSG_DELTABLE: u16 = nf_tables(libc::NFT_MSG_DELTABLE);
 pub(crate) const NFT_MSG_NEWCHAIN: u16 = nf_tables(libc::NFT_MSG_NEWCHAIN);
 pub(crate) const NFT_MSG_GETCHAIN: u16 = nf_tables(libc::NFT_MSG_GETCHAIN);
@@ -147,11 +148,15 @@ const fn nf_tables(message: i32) -> u16 {
 pub(crate) const NFTA_LIST_ELEM: u16 = 1;
 pub(crate) const NFTA_TABLE_NAME: u16 = 1;
 pub(crate) const NFTA_TABLE_FLAGS: u16 = 2;
+pub(crate) const NFT_TABLE_F_DORMANT: u32 = 1;
+pub(crate) const NFT_TABLE_F_OWNER: u32 = 2;
 pub(crate) const NFTA_CHAIN_TABLE: u16 = 1;
 pub(crate) const NFTA_CHAIN_NAME: u16 = 3;
 pub(crate) const NFTA_CHAIN_HOOK: u16 = 4;
 pub(crate) const NFTA_CHAIN_POLICY: u16 = 5;
 pub(crate) const NFTA_CHAIN_TYPE: u16 = 7;
+/// Verdict of a base chain about what its rules do not decide.
+pub(crate) const NF_ACCEPT: u32 = 1;
 pub(crate) const NFTA_HOOK_HOOKNUM: u16 = 1;
 pub(crate) const NFTA_HOOK_PRIORITY: u16 = 2;
 pub(crate) const NFTA_RULE_TABLE: u16 = 1;

@@ -4,7 +4,7 @@ use std::io;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::SndBufForce;
+use nix::sys::socket::sockopt::{SndBuf, SndBufForce};
 
 use super::netfilter::{self, Message};
 use super::socket::{Error, Socket, split, verdict};
@@ -32,8 +32,12 @@ impl Socket {
             last = self.add(&mut batch, request.kind, NLM_F_REQUEST | request.flags | acknowledged, &request.message);
         }
         self.add(&mut batch, NFNL_MSG_BATCH_END, NLM_F_REQUEST, &netfilter::batch());
-        // The kernel refuses what exceeds the send buffer (`netlink_sendmsg()`).
-        setsockopt(&self.netlink, SndBufForce, &(2 * batch.len())).map_err(|e| whole(e.into()))?;
+        // The kernel refuses what exceeds the send buffer (`netlink_sendmsg()`). Root of a user namespace may make it as
+        // large as `net.core.wmem_max` says, which is enough for some thousand rules.
+        let size = 2 * batch.len();
+        if setsockopt(&self.netlink, SndBufForce, &size).is_err() {
+            setsockopt(&self.netlink, SndBuf, &size).map_err(|e| whole(e.into()))?;
+        }
         self.netlink.send(&batch, 0).map_err(whole)?;
         loop {
             self.buffer.clear();

@@ -3,19 +3,22 @@
 //! iptables-nft keeps its tables under their own names in the family `ip`. A jump without conditions is a counter and
 //! an `immediate` with the verdict. A comment is plain text in an expression or in the user data of the rule.
 
+use std::collections::BTreeMap;
+
 use netlink_packet_core::NlasIterator;
 
 use crate::kernel::netlink::constants::{
-    NFPROTO_INET, NFPROTO_IPV4, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE,
-    NFTA_CHAIN_TYPE, NFTA_DATA_VERDICT, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY,
-    NFTA_IMMEDIATE_DATA, NFTA_LIST_ELEM, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_TABLE,
-    NFTA_VERDICT_CHAIN,
+    NF_ACCEPT, NFPROTO_INET, NFPROTO_IPV4, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETTABLE, NFT_TABLE_F_DORMANT,
+    NFT_TABLE_F_OWNER, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE, NFTA_CHAIN_TYPE,
+    NFTA_DATA_VERDICT, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY, NFTA_IMMEDIATE_DATA,
+    NFTA_LIST_ELEM, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_TABLE, NFTA_TABLE_FLAGS,
+    NFTA_TABLE_NAME, NFTA_VERDICT_CHAIN,
 };
 use crate::kernel::netlink::netfilter::{Message, payload};
 use crate::kernel::netlink::nla::{attribute, string, text};
 use crate::kernel::netlink::socket::Socket;
 use crate::kernel::{Error, read};
-use crate::model::firewall::nft::{FoundTable, TABLE};
+use crate::model::firewall::nft::{FoundBase, FoundTable, TABLE};
 use crate::model::firewall::{Fingerprint, FoundChainRule, FoundFirewall, Table, is_ours};
 
 /// Built-in chains that can jump to managed ones.
@@ -46,7 +49,7 @@ pub(crate) fn found() -> Result<FoundFirewall, Error> {
             continue;
         }
         let of_chain = Place { family: NFPROTO_IPV4, table: table.name(), chain: Some(&name) };
-        let rules: Vec<_> = rules(&mut socket, of_chain)?.into_iter().map(|(_, rule)| rule).collect();
+        let rules: Vec<_> = rules(&mut socket, of_chain)?.into_iter().map(|found| found.rule).collect();
         let are_ours = rules.iter().all(|rule| matches!(rule, FoundChainRule::Jump { to, .. } if is_ours(to)));
         found.foreign_nat |= is_source_nat && !are_ours;
         if any_ours {
@@ -58,17 +61,36 @@ pub(crate) fn found() -> Result<FoundFirewall, Error> {
 
 /// Our table, of which `chains` are known.
 fn our_table(socket: &mut Socket, chains: &[FoundChain]) -> Result<FoundTable, Error> {
-    let mut table = FoundTable::default();
+    let request = Message { family: NFPROTO_INET, ..Message::new(vec![text(NFTA_TABLE_NAME, TABLE)]) };
+    let found = socket.get(NFT_MSG_GETTABLE, &request).map_err(read("our table of nf_tables"))?;
+    let Some(flags) = found.map(|body| attribute(payload(&body), NFTA_TABLE_FLAGS).map_or(0, number_of)) else {
+        return Ok(FoundTable::default());
+    };
+    let mut table = FoundTable {
+        is_there: flags & NFT_TABLE_F_OWNER == 0,
+        is_dormant: flags & NFT_TABLE_F_DORMANT != 0,
+        ..FoundTable::default()
+    };
     for chain in chains.iter().filter(|chain| chain.is_in_our_table()) {
         table.chains.insert(chain.name.clone(), Vec::new());
-        table.bases.extend(chain.base.map(|base| (chain.name.clone(), base)));
+        table.bases.extend(chain.base.clone().map(|base| (chain.name.clone(), base)));
     }
     if !table.chains.is_empty() {
-        for (chain, rule) in rules(socket, Place { family: NFPROTO_INET, table: TABLE, chain: None })? {
-            table.chains.entry(chain).or_default().push(rule);
-        }
+        add_rules(&mut table, rules(socket, Place { family: NFPROTO_INET, table: TABLE, chain: None })?);
     }
     Ok(table)
+}
+
+/// Adds the rules of our table. The kernel numbers what a table gets, one after the other (`nf_tables_alloc_handle()`),
+/// so that the numbers of rules that one transaction has made for a chain have no gaps.
+fn add_rules(table: &mut FoundTable, rules: Vec<FoundRule>) {
+    let mut last = BTreeMap::new();
+    for FoundRule { chain, handle, rule } in rules {
+        if last.insert(chain.clone(), handle).is_some_and(|before| before.wrapping_add(1) != handle) {
+            table.patched.insert(chain.clone());
+        }
+        table.chains.entry(chain).or_default().push(rule);
+    }
 }
 
 /// A chain as the kernel lists it.
@@ -76,10 +98,8 @@ struct FoundChain {
     family: u8,
     table: String,
     name: String,
-    /// Of the type `nat`.
-    is_nat: bool,
-    /// Hook and priority of a base chain.
-    base: Option<(u32, i32)>,
+    /// Of a base chain.
+    base: Option<FoundBase>,
 }
 
 impl FoundChain {
@@ -89,8 +109,7 @@ impl FoundChain {
             family: body.first().copied().unwrap_or_default(),
             table: attribute(attributes, NFTA_CHAIN_TABLE).map(string).unwrap_or_default(),
             name: attribute(attributes, NFTA_CHAIN_NAME).map(string).unwrap_or_default(),
-            is_nat: attribute(attributes, NFTA_CHAIN_TYPE).is_some_and(|kind| string(kind) == "nat"),
-            base: attribute(attributes, NFTA_CHAIN_HOOK).and_then(base),
+            base: base(attributes),
         }
     }
 
@@ -110,15 +129,25 @@ impl FoundChain {
         let is_iptables =
             self.family == NFPROTO_IPV4 && self.table == Table::Nat.name() && NAT_CHAINS.contains(&self.name.as_str());
         let is_known = is_iptables || self.is_in_our_table();
-        self.is_nat && [NFPROTO_INET, NFPROTO_IPV4].contains(&self.family) && !is_known
+        let is_nat = self.base.as_ref().is_some_and(|base| base.kind == "nat");
+        is_nat && [NFPROTO_INET, NFPROTO_IPV4].contains(&self.family) && !is_known
     }
 }
 
-/// The hook and the priority in a chain's hook attribute.
-fn base(hook: &[u8]) -> Option<(u32, i32)> {
-    let number = attribute(hook, NFTA_HOOK_HOOKNUM)?.try_into().ok()?;
+/// What makes a chain a base chain.
+fn base(chain: &[u8]) -> Option<FoundBase> {
+    let hook = attribute(chain, NFTA_CHAIN_HOOK)?;
     let priority = attribute(hook, NFTA_HOOK_PRIORITY)?.try_into().ok()?;
-    Some((u32::from_be_bytes(number), i32::from_be_bytes(priority)))
+    Some(FoundBase {
+        kind: attribute(chain, NFTA_CHAIN_TYPE).map(string).unwrap_or_default(),
+        hook: attribute(hook, NFTA_HOOK_HOOKNUM).map(number_of)?,
+        priority: i32::from_be_bytes(priority),
+        accepts: attribute(chain, NFTA_CHAIN_POLICY).is_none_or(|policy| number_of(policy) == NF_ACCEPT),
+    })
+}
+
+fn number_of(value: &[u8]) -> u32 {
+    value.try_into().map(u32::from_be_bytes).unwrap_or_default()
 }
 
 /// Whose rules are asked for.
@@ -138,14 +167,22 @@ impl Place<'_> {
     }
 }
 
+/// A rule, and where it is.
+struct FoundRule {
+    chain: String,
+    /// Its number in the table.
+    handle: u64,
+    rule: FoundChainRule,
+}
+
 /// Rules with their chains, in the kernel's order.
-fn rules(socket: &mut Socket, place: Place<'_>) -> Result<Vec<(String, FoundChainRule)>, Error> {
+fn rules(socket: &mut Socket, place: Place<'_>) -> Result<Vec<FoundRule>, Error> {
     let rules = socket.list(NFT_MSG_GETRULE, &place.request(), |body| Ok(rule(payload(body), place)));
     rules.map_err(read("rules of nf_tables"))
 }
 
 /// A rule and its chain, if it is there: kernels before 4.20 send all rules.
-fn rule(attributes: &[u8], place: Place<'_>) -> Option<(String, FoundChainRule)> {
+fn rule(attributes: &[u8], place: Place<'_>) -> Option<FoundRule> {
     let chain = string(attribute(attributes, NFTA_RULE_CHAIN)?);
     let table = string(attribute(attributes, NFTA_RULE_TABLE)?);
     if table != place.table || place.chain.is_some_and(|wanted| wanted != chain) {
@@ -153,11 +190,15 @@ fn rule(attributes: &[u8], place: Place<'_>) -> Option<(String, FoundChainRule)>
     }
     // Built-in chains can hold hundreds of foreign rules, and never a fingerprint.
     let may_be_signed = table == TABLE || is_ours(&chain);
-    let found = match Fingerprint::find(attributes).filter(|_| may_be_signed) {
+    let rule = match Fingerprint::find(attributes).filter(|_| may_be_signed) {
         Some(fingerprint) => FoundChainRule::Fingerprint(fingerprint),
         None => jump(attributes).unwrap_or(FoundChainRule::Other),
     };
-    Some((chain, found))
+    Some(FoundRule { chain, handle: handle(attributes)?, rule })
+}
+
+fn handle(rule: &[u8]) -> Option<u64> {
+    attribute(rule, NFTA_RULE_HANDLE)?.try_into().ok().map(u64::from_be_bytes)
 }
 
 /// The raw rules of a chain.
@@ -169,7 +210,7 @@ pub(crate) fn rules_of(mut socket: Socket, chain: &str) -> Vec<Vec<u8>> {
 
 /// A rule that is only a jump.
 pub(crate) fn jump(rule: &[u8]) -> Option<FoundChainRule> {
-    let handle = attribute(rule, NFTA_RULE_HANDLE).and_then(|handle| handle.try_into().ok()).map(u64::from_be_bytes);
+    let handle = handle(rule);
     let mut to = None;
     for element in NlasIterator::new(attribute(rule, NFTA_RULE_EXPRESSIONS)?).flatten() {
         if element.kind() != NFTA_LIST_ELEM {

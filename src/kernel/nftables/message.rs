@@ -5,7 +5,7 @@ use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE};
 use super::expression::expressions;
 use super::set;
 use crate::kernel::netlink::constants::{
-    NFPROTO_INET, NFPROTO_IPV4, NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, NFT_MSG_DELSETELEM, NFT_MSG_DELTABLE,
+    NF_ACCEPT, NFPROTO_INET, NFPROTO_IPV4, NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, NFT_MSG_DELSETELEM, NFT_MSG_DELTABLE,
     NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, NFT_MSG_NEWSET, NFT_MSG_NEWSETELEM, NFT_MSG_NEWTABLE, NFTA_CHAIN_HOOK,
     NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE, NFTA_CHAIN_TYPE, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY,
     NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_TABLE, NFTA_RULE_USERDATA, NFTA_TABLE_FLAGS,
@@ -16,9 +16,6 @@ use crate::kernel::netlink::nla::{nested, text};
 use crate::kernel::netlink::transaction::Request;
 use crate::model::firewall::ChainName;
 use crate::model::firewall::nft::{Base, Command, Rule, TABLE};
-
-/// Verdict of a base chain about what its rules do not decide (`NF_ACCEPT`).
-const ACCEPT: u32 = 1;
 
 pub(super) fn request(command: &Command) -> Request {
     match command {
@@ -68,7 +65,7 @@ fn new_chain(name: &ChainName) -> Vec<DefaultNla> {
     let mut attributes = chain_of(TABLE, &name.nft());
     if let Some(Base { kind, hook, priority }) = name.base() {
         attributes.push(text(NFTA_CHAIN_TYPE, kind.name()));
-        attributes.push(number(NFTA_CHAIN_POLICY, ACCEPT));
+        attributes.push(number(NFTA_CHAIN_POLICY, NF_ACCEPT));
         let priority = DefaultNla::new(NFTA_HOOK_PRIORITY, priority.to_be_bytes().to_vec());
         attributes.push(nested(NFTA_CHAIN_HOOK, &[number(NFTA_HOOK_HOOKNUM, hook as u32), priority]));
     }

@@ -1,6 +1,6 @@
 //! The table `inet multihome` of `nf_tables`, and the transaction that makes it, in the syntax of nft(8).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use ipnet::Ipv4Net;
@@ -31,7 +31,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub(crate) fn name(self) -> &'static str {
+    /// As nft(8) and the kernel call it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Filter => "filter",
             Self::Route => "route",
@@ -51,7 +52,7 @@ pub enum Hook {
 }
 
 impl Hook {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Prerouting => "prerouting",
             Self::Input => "input",
@@ -138,30 +139,57 @@ pub struct Chain {
 /// The observed table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FoundTable {
+    /// It exists, maybe without chains, and no process owns it.
+    pub is_there: bool,
+    /// The kernel does not call its chains (`NFT_TABLE_F_DORMANT`).
+    pub is_dormant: bool,
     pub chains: FoundChains,
-    /// Hook and priority of the base chains.
-    pub bases: BTreeMap<String, (u32, i32)>,
+    /// The base chains.
+    pub bases: BTreeMap<String, FoundBase>,
+    /// Chains whose rules were not made by one transaction: somebody has moved one, or put another in its place.
+    pub patched: BTreeSet<String>,
+}
+
+/// Where the kernel calls a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundBase {
+    pub kind: String,
+    pub hook: u32,
+    pub priority: i32,
+    /// Its policy accepts what no rule decides.
+    pub accepts: bool,
 }
 
 impl FoundTable {
-    /// Whether it holds just these chains, with this fingerprint.
+    /// Whether it holds just these chains, with this fingerprint, and they are in force.
     pub(crate) fn is(&self, chains: &[Chain], fingerprint: Fingerprint) -> bool {
         let is_found = |chain: &Chain| {
-            let rules = self.chains.get(&chain.name.nft()).map(Vec::as_slice).unwrap_or_default();
-            rules.len() == chain.rules.len() && rules.first() == Some(&FoundChainRule::Fingerprint(fingerprint))
+            let name = chain.name.nft();
+            let rules = self.chains.get(&name).map(Vec::as_slice).unwrap_or_default();
+            let is_whole =
+                rules.len() == chain.rules.len() && rules.first() == Some(&FoundChainRule::Fingerprint(fingerprint));
+            is_whole && !self.patched.contains(&name) && self.bases.get(&name).is_none_or(|base| base.accepts)
         };
-        self.chains.len() == chains.len() && chains.iter().all(|chain| is_found(chain) && self.is_based(&chain.name))
+        let is_complete = chains.iter().all(|chain| is_found(chain) && self.is_based(&chain.name));
+        !self.is_dormant && is_complete && self.chains.len() == chains.len()
     }
 
     /// Whether connections get the marks of their links.
     pub(crate) fn marks_connections(&self) -> bool {
-        self.chains.get(&ChainName::Postrouting.nft()).is_some_and(|rules| !rules.is_empty())
+        let rules = self.chains.get(&ChainName::Postrouting.nft());
+        !self.is_dormant && rules.is_some_and(|rules| !rules.is_empty())
     }
 
     /// Whether the kernel calls the chain where it should.
     pub(crate) fn is_based(&self, name: &ChainName) -> bool {
-        let wanted = name.base().map(|base| (base.hook as u32, base.priority));
-        self.bases.get(&name.nft()).copied() == wanted
+        match (name.base(), self.bases.get(&name.nft())) {
+            (None, None) => true,
+            (Some(wanted), Some(found)) => {
+                (found.kind.as_str(), found.hook, found.priority)
+                    == (wanted.kind.name(), wanted.hook as u32, wanted.priority)
+            }
+            _ => false,
+        }
     }
 }
 

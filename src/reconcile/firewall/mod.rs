@@ -37,15 +37,19 @@ pub(crate) fn changes(config: &Config, live: &[LiveLink<'_>], observed: &Observe
         changes.extend(iptables::batches(&wanted, found).into_iter().map(Change::Firewall));
     }
     changes.extend(iptables::leftovers(found).into_iter().map(Change::Firewall));
-    if !is_nft {
-        changes.extend(nft::removal(found).map(Change::Nftables));
+    // One without chains does nothing, and may hold sets.
+    if !is_nft && found.nft.as_ref().is_some_and(|table| !table.chains.is_empty()) {
+        changes.push(Change::Nftables(nft::removal()));
     }
     changes
 }
 
 /// The changes that take all managed chains away.
 pub(crate) fn removal(found: &FoundFirewall) -> Vec<Change> {
-    let mut changes: Vec<_> = nft::removal(found).map(Change::Nftables).into_iter().collect();
+    let mut changes = Vec::new();
+    if found.nft.as_ref().is_some_and(|table| table.is_there || !table.chains.is_empty()) {
+        changes.push(Change::Nftables(nft::removal()));
+    }
     if found.over_netlink {
         changes.extend(nft::removal_of_iptables(found).map(Change::Nftables));
     } else {

@@ -15,6 +15,10 @@ pub(super) fn transaction(config: &Config, wanted: &[Ruleset], found: &FoundFire
     let chains = chains(config, wanted);
     let fingerprint = Fingerprint::of(&chains, Lacking::default());
     let mut commands = Vec::new();
+    if table.is_dormant {
+        // This wakes it. The kernel takes no new base chain in the same transaction (`nf_tables_addchain()`).
+        return Some(Transaction(vec![Command::AddTable]));
+    }
     if !table.is(&chains, fingerprint) {
         commands.push(Command::AddTable);
         // A chain that the kernel calls elsewhere cannot be moved.
@@ -45,9 +49,8 @@ fn sign(rules: &mut [Rule], fingerprint: Fingerprint) {
 }
 
 /// The transaction that deletes our table.
-pub(super) fn removal(found: &FoundFirewall) -> Option<Transaction> {
-    let is_there = found.nft.as_ref().is_some_and(|table| !table.chains.is_empty());
-    is_there.then(|| Transaction(vec![Command::DeleteTable]))
+pub(super) fn removal() -> Transaction {
+    Transaction(vec![Command::DeleteTable])
 }
 
 /// The transaction that takes our chains out of the tables of iptables-nft.

@@ -28,6 +28,8 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// Problems that no change solves.
     pub problems: Vec<Problem>,
+    /// The packet filter could not be read, so that there may be changes of it.
+    pub is_filter_hidden: bool,
 }
 
 /// What the kernel has refused, and a plan must avoid.

@@ -18,7 +18,8 @@ impl Plan {
         observed: &Observed,
         without: Lacking,
     ) {
-        if !observed.firewall.hidden {
+        self.is_filter_hidden = observed.firewall.hidden;
+        if !self.is_filter_hidden {
             self.changes.extend(firewall::changes(config, live, observed, without));
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use multihome::model::change::Change;
-use multihome::model::firewall::nft::{Command, FoundTable, Transaction};
+use multihome::model::firewall::nft::{Base, Command, FoundBase, FoundTable, Transaction};
 use multihome::model::firewall::{self, Batch, Fingerprint, FoundChainRule};
 use multihome::model::names::{HostAddr, TableId, Weight};
 use multihome::model::numbering::KERNEL;
@@ -21,6 +21,11 @@ const EEXIST: i32 = 17;
 const ENODEV: i32 = 19;
 const ENETDOWN: i32 = 100;
 const ENETUNREACH: i32 = 101;
+
+/// A base chain as it is asked for.
+fn found_base(Base { kind, hook, priority }: Base) -> FoundBase {
+    FoundBase { kind: kind.name().to_owned(), hook: hook as u32, priority, accepts: true }
+}
 
 /// What requests do.
 impl Fake {
@@ -112,11 +117,12 @@ impl Fake {
         for command in &transaction.0 {
             match command {
                 // Rules of sets are there as long as their sets are.
-                Command::AddTable | Command::AddSet(_) => {}
+                Command::AddSet(_) => {}
+                Command::AddTable => table.is_there = true,
                 Command::DeleteTable => table = FoundTable::default(),
                 Command::AddChain(name) => {
                     table.chains.entry(name.nft()).or_default();
-                    table.bases.extend(name.base().map(|base| (name.nft(), (base.hook as u32, base.priority))));
+                    table.bases.extend(name.base().map(|base| (name.nft(), found_base(base))));
                 }
                 Command::Flush(chain) => table.chains.get_mut(chain).ok_or(ENOENT)?.clear(),
                 Command::AddRule(chain, rule) => {
