@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 
-use super::{Finding, kill_switch};
+use super::{Finding, kill_switch, nftables};
 use crate::cli::Common;
 use crate::config::{Config, Firewall, Link, NexthopMode, Policy};
 use crate::ctl::detours::{self, Detour};
@@ -155,11 +155,7 @@ fn problem(problem: &Problem, mhctl: &str) -> Finding {
         ),
         Problem::NoSets { is_refused, .. } => (
             "their traffic goes by any line, as if there were no policy",
-            if *is_refused {
-                format!("nft list table inet multihome shows what is in the way: delete that, then {mhctl} apply")
-            } else {
-                format!("modprobe nf_tables && {mhctl} apply")
-            },
+            if *is_refused { nftables::try_again(mhctl) } else { format!("modprobe nf_tables && {mhctl} apply") },
         ),
         Problem::NoNexthopObjects => ("", "write nexthops = \"auto\" in [settings]".to_owned()),
     };

@@ -34,7 +34,7 @@ pub enum Problem {
         named(policies),
         if *is_refused { "the kernel has refused our table" } else { "this kernel has no nf_tables" },
         if *is_refused {
-            "Delete what another program has made there (nft list table inet multihome)"
+            "Write firewall = \"nftables\" in [settings]: then each event tries again, and says why if it is refused"
         } else {
             "Load the module nf_tables (modprobe nf_tables)"
         }

@@ -149,16 +149,19 @@ fn a_kill_switch_by_a_set_holds_at_every_step_while_its_bit_becomes_anothers() {
 }
 
 #[test]
-fn a_set_of_another_kind_in_our_table_is_named_as_what_is_in_the_way() {
+fn a_set_of_another_kind_in_our_table_is_a_refusal_that_ends_when_nftables_is_asked_for() {
     let (server, _internet) = scene(STREAMING);
     server.configure(&with_settings(&format!("{LINKS}{STREAMING}"), "firewall = \"auto\""));
     let other = "flush ruleset; add table inet multihome; add set inet multihome streaming4 { type inet_service; }";
     ok(Command::new("nft").arg(other));
     let (status, text) = refused(&server, "apply");
-    let told = "Delete what another program has made there (nft list table inet multihome)";
+    let told = "Write firewall = \"nftables\" in [settings]";
     assert!(status == Some(1) && text.contains(told) && !text.contains("modprobe"), "{status:?} {text}");
     let found = String::from_utf8(ctl(&server, "doctor").output().unwrap().stdout).unwrap();
-    assert!(found.contains("nft list table inet multihome shows what is in the way"), "{found}");
+    assert!(found.contains("write firewall = \"nftables\" in [settings]") && !found.contains("modprobe"), "{found}");
+    server.configure(&with_settings(&format!("{LINKS}{STREAMING}"), "firewall = \"nftables\""));
+    let (status, text) = refused(&server, "apply");
+    assert!(status == Some(1) && text.contains("add set inet multihome streaming4"), "{status:?} {text}");
     ok(Command::new("nft").arg("delete table inet multihome"));
     server.apply();
     assert_eq!(said(&server, "set list"), "streaming  empty\n");

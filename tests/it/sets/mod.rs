@@ -305,9 +305,10 @@ fn where_our_table_is_refused_it_is_said_and_a_kill_switch_refuses_what_else_it_
     let server = Server::new(&with_settings(&policies, "firewall = \"auto\""));
     let internet = Internet::new();
     internet.connect(ISP1);
-    // Of another type than ours, where ours belongs.
-    let foreign = "add table inet multihome; add chain inet multihome prerouting \
-                   { type nat hook prerouting priority -101; }";
+    // A chain that we cannot take away, since it is in use.
+    let foreign = "add table inet multihome; add chain inet multihome theirs; \
+                   add map inet multihome m { type ipv4_addr : verdict; }; \
+                   add element inet multihome m { 192.0.2.1 : goto theirs }";
     ok(Command::new("nft").arg(foreign));
     let told =
         "policies \"films\", \"this host's\" do not hold: a set needs nftables, and the kernel has refused our table";
