@@ -286,7 +286,7 @@ proptest! {
         write("ppp0.ipv4", &entry("ppp0", "isp1"));
         write("isp1.hold", hold);
         write("office.toml", old);
-        fs::write(dir.path().join("ppp1.ipv4"), entry("ppp1", "isp2")).unwrap();
+        fs::write(dir.path().join("ppp1.ipv4"), entry("ppp1", "isp2").replace("index = 7", "index = 4242")).unwrap();
         let (records, errors) = store.load(&config);
         for error in &errors {
             assert_loggable(&error.to_string());
