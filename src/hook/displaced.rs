@@ -37,8 +37,8 @@ pub(super) enum Displaced {
 /// The event may come from a client on a modem that got the link's interface by chance.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "the caller of {interface} says no name, and {link} is up on {} by its name{}: nothing is done; if it is {link}, have it say so \
-     (pppd: ipparam)", by.interface, Process(by.session)
+    "the caller of {interface} says no name, and {link} is up on {} by its name{}: nothing is done; if it is {link}, \
+     have it say so (pppd: ipparam)", by.interface, Process(by.session)
 )]
 pub(super) struct Occupied {
     interface: IfName,

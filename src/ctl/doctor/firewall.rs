@@ -37,7 +37,7 @@ pub(super) fn look(config: &Config, forwards: bool, mhctl: &str) -> Result<Vec<F
     Ok(findings)
 }
 
-/// Looks through iptables-save(8), where that runs, and through what nft(8) has made; whether that has our chains.
+/// Looks through iptables-save(8), where that runs, and through what nft(8) has made. `is_nft`: nftables holds our chains.
 fn others(config: &Config, forwards: bool, is_nft: bool, mhctl: &str) -> Result<Vec<Finding>, kernel::Error> {
     let links: Vec<_> = config.links.iter().map(|link| &link.interface).collect();
     let lans = if forwards { Some(Fib::open()?.lans(&links)?) } else { None };

@@ -190,7 +190,8 @@ fn rule(attributes: &[u8], place: Place<'_>) -> Option<FoundRule> {
     }
     // Built-in chains can hold hundreds of foreign rules, and never a fingerprint.
     let may_be_signed = table == TABLE || is_ours(&chain);
-    let rule = match Fingerprint::find(attributes).filter(|_| may_be_signed) {
+    let fingerprint = if may_be_signed { Fingerprint::find(attributes) } else { None };
+    let rule = match fingerprint {
         Some(fingerprint) => FoundChainRule::Fingerprint(fingerprint),
         None => jump(attributes).unwrap_or(FoundChainRule::Other),
     };

@@ -73,10 +73,10 @@ pub(crate) fn firewall(wanted: Firewall, leftovers: bool) -> Result<FoundFirewal
     if found.hidden {
         return Ok(found);
     }
-    let Some(table) = found.nft.as_ref().filter(|_| wanted != Firewall::Iptables) else {
+    if found.nft.is_none() || wanted == Firewall::Iptables {
         return Ok(of_iptables(found));
-    };
-    let is_looked_at = table.chains.is_empty() || leftovers;
+    }
+    let is_looked_at = !found.any_of_nftables() || leftovers;
     let legacy = legacy_tables();
     let is_known = legacy.is_empty() || is_looked_at && iptables::add_legacy(&mut found).is_ok();
     found.foreign_nat |= !is_known && legacy.contains(&Table::Nat);

@@ -252,7 +252,7 @@ impl FoundFirewall {
         if is_nft && self.any_of_iptables() {
             places.push(Variant::Nft.what());
         }
-        if !is_nft && self.nft.as_ref().is_some_and(|table| !table.chains.is_empty()) {
+        if !is_nft && self.any_of_nftables() {
             places.push("nftables");
         }
         places
@@ -279,6 +279,11 @@ impl FoundFirewall {
     /// The tables of each variant of iptables.
     fn of_any_iptables(&self) -> impl Iterator<Item = &BTreeMap<Table, FoundChains>> {
         self.leftovers.iter().map(|leftover| &leftover.tables).chain([&self.tables])
+    }
+
+    /// Whether our table has any chain.
+    pub(crate) fn any_of_nftables(&self) -> bool {
+        self.nft.as_ref().is_some_and(|table| !table.chains.is_empty())
     }
 
     /// Whether iptables has any managed chain.

@@ -119,8 +119,8 @@ fn is_shared(local: HostAddr, live: &[LiveLink<'_>]) -> bool {
 /// Whether packets of a kill switch can match a source rule, which comes before the policies.
 fn can_be_bound(config: &Config, selector: &Selector, sources: &[Rule]) -> bool {
     // Source rules do not match marks of policies. But those of sets have every packet of this host routed anew with its
-    // source, while an earlier source rule is not yet gone that matches them. A packet that comes in with a source address of this host is a
-    // martian (`fib_validate_source()`).
+    // source, while an earlier source rule is not yet gone that matches them. A packet that comes in with a source
+    // address of this host is a martian (`fib_validate_source()`).
     let is_marked = selector.fwmark.is_some_and(|mark| mark.value & config.set_marks() == 0);
     let is_own = !is_marked && selector.iif.as_ref().is_none_or(|iif| iif.as_str() == "lo");
     let mut locals = sources.iter().filter_map(|rule| rule.selector.from);

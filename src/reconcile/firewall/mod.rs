@@ -38,7 +38,7 @@ pub(crate) fn changes(config: &Config, live: &[LiveLink<'_>], observed: &Observe
     }
     changes.extend(iptables::leftovers(found).into_iter().map(Change::Firewall));
     // One without chains does nothing, and may hold sets.
-    if !is_nft && found.nft.as_ref().is_some_and(|table| !table.chains.is_empty()) {
+    if !is_nft && found.any_of_nftables() {
         changes.push(Change::Nftables(nft::removal()));
     }
     changes
@@ -47,7 +47,7 @@ pub(crate) fn changes(config: &Config, live: &[LiveLink<'_>], observed: &Observe
 /// The changes that take all managed chains away.
 pub(crate) fn removal(found: &FoundFirewall) -> Vec<Change> {
     let mut changes = Vec::new();
-    if found.nft.as_ref().is_some_and(|table| table.is_there || !table.chains.is_empty()) {
+    if found.any_of_nftables() || found.nft.as_ref().is_some_and(|table| table.is_there) {
         changes.push(Change::Nftables(nft::removal()));
     }
     if found.over_netlink {

@@ -12,13 +12,13 @@ use crate::model::firewall::{
 /// nothing is to be done.
 pub(super) fn transaction(config: &Config, wanted: &[Ruleset], found: &FoundFirewall) -> Option<Transaction> {
     let table = found.nft.clone().unwrap_or_default();
-    let chains = chains(config, wanted);
-    let fingerprint = Fingerprint::of(&chains, Lacking::default());
-    let mut commands = Vec::new();
     if table.is_dormant {
         // This wakes it. The kernel takes no new base chain in the same transaction (`nf_tables_addchain()`).
         return Some(Transaction(vec![Command::AddTable]));
     }
+    let chains = chains(config, wanted);
+    let fingerprint = Fingerprint::of(&chains, Lacking::default());
+    let mut commands = Vec::new();
     if !table.is(&chains, fingerprint) {
         commands.push(Command::AddTable);
         // A chain that the kernel calls elsewhere cannot be moved.

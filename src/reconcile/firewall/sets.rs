@@ -71,8 +71,10 @@ fn are_lost(config: &Config, found: &FoundFirewall, refused: Lacking) -> bool {
 
 /// The names of the policies that do not hold, since nothing can tell which packets are in their sets.
 pub(crate) fn lost<'a>(config: &'a Config, found: &FoundFirewall, refused: Lacking) -> Vec<&'a str> {
-    let policies = config.policies.iter().filter(|policy| policy.sets.is_some()).map(|policy| policy.name.as_str());
-    policies.filter(|_| are_lost(config, found, refused)).collect()
+    if !are_lost(config, found, refused) {
+        return Vec::new();
+    }
+    config.policies.iter().filter(|policy| policy.sets.is_some()).map(|policy| policy.name.as_str()).collect()
 }
 
 /// The configuration as far as it can be carried out. Where nothing can tell which packets are in sets, a kill switch holds
