@@ -17,10 +17,10 @@ const LINKS: &str = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\nmasquera
 #[test]
 fn root_of_a_user_namespace_has_the_table_made() {
     let server = Server::new(LINKS);
-    let apply = server.bare(CTL);
+    // A new user's home is closed to others, and in the namespace its files are another's.
+    let apply = server.for_others(&ctl(&server, "apply"));
     let mut command = Command::new("unshare");
-    command.args(["--map-root-user", "--net", "sh", "-ec", "\"$@\" >&2; exec nft list tables", "sh"]);
-    command.arg(apply.get_program()).args(apply.get_args()).arg("apply");
+    command.args(["--map-root-user", "--net", "sh", "-ec", "\"$@\" >&2; exec nft list tables", "sh"]).args(apply);
     assert_eq!(String::from_utf8(ok(&mut command).stdout).unwrap(), "table inet multihome\n");
 }
 
