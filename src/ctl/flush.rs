@@ -21,7 +21,7 @@ use crate::kernel::netlink::constants::RTPROT_STATIC;
 use crate::kernel::{self, Kernel, Linux};
 use crate::model::change::Change;
 use crate::model::firewall::Firewall;
-use crate::model::names::{TableId, Weight};
+use crate::model::names::{Family, TableId, Weight};
 use crate::model::observed::{Observed, Scope};
 use crate::model::routing::{Action, DefaultRoute, Device, FoundRoute, NextHop, NexthopKind, Target, WeightedNextHop};
 use crate::model::sh::quoted;
@@ -164,7 +164,8 @@ fn remaining_default(config: &Config, live: &[LiveLink<'_>], before: &Observed, 
         }
         _ => None,
     });
-    let others = before.routes.iter().filter(|f| f.table == TableId::MAIN && f.protocol != config.settings.protocol);
+    let main = before.routes.iter().filter(|f| f.family == Family::V4 && f.table == TableId::MAIN);
+    let others = main.filter(|f| f.protocol != config.settings.protocol);
     let devices: Vec<u32> = match (new, others.min_by_key(|f| f.metric)) {
         (Some(new), _) => new.collect(),
         (None, Some(other)) => other.target.devices(),
@@ -181,7 +182,7 @@ fn remaining_default(config: &Config, live: &[LiveLink<'_>], before: &Observed, 
 
 /// The default route of that metric that is in use.
 fn first(observed: &Observed, metric: u32) -> Option<&FoundRoute> {
-    observed.routes.iter().find(|f| f.table == TableId::MAIN && f.metric == metric)
+    observed.routes.iter().find(|f| f.family == Family::V4 && f.table == TableId::MAIN && f.metric == metric)
 }
 
 /// The default route that stays, if there has to be a new one: somebody else's at its place is left
@@ -207,12 +208,13 @@ fn plain_default(
         .collect();
     ranked.sort_by_key(|(rank, _)| *rank);
     // Where our own default leads by something that is no live link any more, that is better than nothing.
-    let standing = observed.routes.iter().filter(|f| f.table == TableId::MAIN && f.protocol == ours);
+    let standing = 
+        observed.routes.iter().filter(|f| f.family == Family::V4 && f.table == TableId::MAIN && f.protocol == ours);
     let old = standing.clone().flat_map(|f| observed_next_hops(&f.target, observed)).map(|(leg, _)| leg);
     match ranked.into_iter().map(|(_, leg)| leg).chain(old).find(|leg| !refused.contains(leg)) {
         Some(leg) => {
             let leg = WeightedNextHop { next_hop: leg.clone(), weight: Weight::default() };
-            Ok(Some(DefaultRoute { table: TableId::MAIN, metric, target: Target::NextHops(vec![leg]) }))
+            Ok(Some(DefaultRoute { family: Family::V4, table: TableId::MAIN, metric, target: Target::NextHops(vec![leg]) }))
         }
         None if standing.count() > 0 => Err(CutOff),
         None => Ok(None),
@@ -225,7 +227,7 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     if common.dry_run {
         let records = undrilled(&pass)?;
         let seen = Seen::by(&mut Linux::open()?, &config, &records)?;
-        let live = LinkStates::new(&config, &records, &seen.observed).routed();
+        let live = LinkStates::new(&config, &records, &seen.observed).routed().v4;
         let steps = steps(&config, &live, &seen, &[]).map_err(|CutOff| Error::CutOff)?;
         if seen.observed.firewall.hidden {
             writeln!(io::stdout(), "# {}", pass::FILTER_HIDDEN)?;
@@ -244,7 +246,7 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     let records = undrilled(&pass)?;
     let mut kernel = Linux::open()?;
     let before = Seen::by(&mut kernel, &config, &records)?;
-    let live = LinkStates::new(&config, &records, &before.observed).routed();
+    let live = LinkStates::new(&config, &records, &before.observed).routed().v4;
     let steps = steps(&config, &live, &before, &[]).map_err(|CutOff| Error::CutOff)?;
     let (opened, lost) =
         (opened(&config, &live, &before.observed, &steps), lost(&live, &before.observed, &common.mhctl()));
@@ -280,7 +282,7 @@ fn flush(config: &Config, records: &LinkRecords, kernel: &mut impl Kernel) -> Re
     let mut made = 0;
     for _ in 0..ROUNDS {
         let seen = Seen::by(kernel, config, records)?;
-        let live = LinkStates::new(config, records, &seen.observed).routed();
+        let live = LinkStates::new(config, records, &seen.observed).routed().v4;
         let steps = match steps(config, &live, &seen, &refused) {
             Ok(steps) if steps.is_empty() => return Ok(made),
             Ok(steps) => steps,

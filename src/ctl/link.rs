@@ -117,7 +117,7 @@ fn without_configuration(change: &LinkChange, source: config::Error, common: &Co
     let kind = match change {
         LinkChange::Up(args) => {
             let local = local(args, interface, look(interface)?.as_ref())?;
-            EventKind::Up(Addresses::V4 { local, gateway: args.gateway })
+            EventKind::Up(Addresses { local, gateway: args.gateway, ..Addresses::none(Family::V4) })
         }
         LinkChange::Down(_) => EventKind::Down(Family::V4),
     };
@@ -154,7 +154,7 @@ fn up(link: &Link, args: &UpArgs) -> Result<Event, Error> {
         doubt(link, args, found);
     }
     let local = local(args, name, found.as_ref())?;
-    Ok(event(link, name.clone(), EventKind::Up(Addresses::V4 { local, gateway: args.gateway })))
+    Ok(event(link, name.clone(), EventKind::Up(Addresses { local, gateway: args.gateway, ..Addresses::none(Family::V4) })))
 }
 
 /// Our address, as it was given or as the interface has it; not the router's.

@@ -1,9 +1,9 @@
 //! Events of OpenVPN's up, down and route-pre-down scripts, from the environment above all.
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Addresses, Env, Error, Event, EventKind, Family, arg_or_var, host4, host6, session, var};
+use super::{Addresses, Env, Error, Event, EventKind, Family, arg_or_var, host, session, var};
 use crate::model::names::{HostAddr, InvalidValue};
 
 /// The arguments that OpenVPN adds to the administrator's. Any may be empty, and by hand the later ones may be missing.
@@ -41,13 +41,15 @@ pub fn event(args: &Args, env: Env) -> Result<Event, Error> {
     // IPv6 counts only if the tunnel has no IPv4, at down as at up.
     let local6 = if local.is_none() { var(env, "ifconfig_ipv6_local") } else { None };
     let kind = match (up, local6) {
-        (true, None) => EventKind::Up(Addresses::V4 {
+        (true, None) => EventKind::Up(Addresses {
             local: address4("local address", local)?,
             gateway: gateway(args, env, &dev)?,
+            ..Addresses::none(Family::V4)
         }),
-        (true, Some(local)) => EventKind::Up(Addresses::V6 {
+        (true, Some(local)) => EventKind::Up(Addresses {
             local: address6("local address", &local)?,
-            remote: address6("remote address", var(env, "ifconfig_ipv6_remote").as_deref().unwrap_or("::"))?,
+            gateway: address6("remote address", var(env, "ifconfig_ipv6_remote").as_deref().unwrap_or("::"))?,
+            ..Addresses::none(Family::V6)
         }),
         (false, None) => EventKind::Down(Family::V4),
         (false, Some(_)) => EventKind::Down(Family::V6),
@@ -84,13 +86,15 @@ fn is_netmask(text: &str) -> bool {
 
 fn address4(what: &'static str, text: Option<String>) -> Result<Option<HostAddr>, InvalidValue> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    let addr = text.parse().map_err(|_| InvalidValue::new(what, &text, "write an IPv4 address such as 192.0.2.1"))?;
-    host4(what, addr)
+    let expected = "write an IPv4 address such as 192.0.2.1";
+    let addr: Ipv4Addr = text.parse().map_err(|_| InvalidValue::new(what, &text, expected))?;
+    host(what, IpAddr::V4(addr))
 }
 
-fn address6(what: &'static str, text: &str) -> Result<Ipv6Addr, InvalidValue> {
-    let addr = text.parse().map_err(|_| InvalidValue::new(what, text, "write an IPv6 address such as 2001:db8::1"))?;
-    host6(what, addr)
+fn address6(what: &'static str, text: &str) -> Result<Option<HostAddr>, InvalidValue> {
+    let expected = "write an IPv6 address such as 2001:db8::1";
+    let addr: Ipv6Addr = text.parse().map_err(|_| InvalidValue::new(what, text, expected))?;
+    host(what, IpAddr::V6(addr))
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Addresses, Env, Error, Event, EventKind, arg_or_var, host4, host6, session, var};
-use crate::model::names::InvalidValue;
+use super::{Addresses, Env, Error, Event, EventKind, arg_or_var, host, session, var};
+use crate::model::names::{Family, InvalidValue};
 
 /// What pppd passes. Any but the first may be empty. What is not used, and a name that names no link, may be any bytes.
 // IFNAME is text here and checked by `event`: clap would copy an invalid value to the log unescaped.
@@ -32,7 +32,7 @@ pub fn event(args: &Args, up: bool, env: Env) -> Result<Event, Error> {
     let ipparam = args.ipparam.as_deref().map(OsStr::to_string_lossy);
     let ipparam = arg_or_var(ipparam.as_deref(), env, "PPP_IPPARAM");
     Ok(Event {
-        kind: if up { EventKind::Up(addresses) } else { EventKind::Down(addresses.family()) },
+        kind: if up { EventKind::Up(addresses) } else { EventKind::Down(addresses.family) },
         interface,
         names: ipparam.into_iter().chain(var(env, "LINKNAME")).collect(),
         session: session(env, "PPPD_PID"),
@@ -45,17 +45,15 @@ fn addresses(args: &Args, env: Env) -> Result<Addresses, Error> {
     let local = address(LOCAL, arg_or_var(Some(&args.local), env, "IPLOCAL"))?;
     let remote = address(REMOTE, arg_or_var(Some(&args.remote), env, "IPREMOTE"))?;
     // A missing address has the family of the other one; IPv4 if both are missing.
-    match (local.unwrap_or_else(|| unspecified_like(remote)), remote.unwrap_or_else(|| unspecified_like(local))) {
-        // pppd passes 0.0.0.0 with noremoteip. It also does at an ip-down that it delayed until an ip-up had ended, if
-        // a new negotiation has reset the addresses meanwhile.
-        (IpAddr::V4(local), IpAddr::V4(remote)) => {
-            Ok(Addresses::V4 { local: host4(LOCAL, local)?, gateway: host4(REMOTE, remote)? })
-        }
-        (IpAddr::V6(local), IpAddr::V6(remote)) => {
-            Ok(Addresses::V6 { local: host6(LOCAL, local)?, remote: host6(REMOTE, remote)? })
-        }
-        (local, remote) => Err(Error::MixedFamilies { local, remote }),
+    let (local, remote) =
+        (local.unwrap_or_else(|| unspecified_like(remote)), remote.unwrap_or_else(|| unspecified_like(local)));
+    let family = Family::of(local);
+    if Family::of(remote) != family {
+        return Err(Error::MixedFamilies { local, remote });
     }
+    // pppd passes 0.0.0.0 with noremoteip. It also does at an ip-down that it delayed until an ip-up had ended, if a new
+    // negotiation has reset the addresses meanwhile.
+    Ok(Addresses { local: host(LOCAL, local)?, gateway: host(REMOTE, remote)?, ..Addresses::none(family) })
 }
 
 fn address(what: &'static str, value: Option<String>) -> Result<Option<IpAddr>, InvalidValue> {
@@ -76,7 +74,6 @@ mod tests {
     use clap::Parser;
     use proptest::prelude::*;
 
-    use super::super::Family;
     use super::super::tests::{assert_loggable, env_of, v4, v6};
     use super::*;
 
@@ -128,8 +125,8 @@ mod tests {
             ("203.0.113.2", "0.0.0.0", &iplocal, v4("203.0.113.2", "")),
             ("fe80::2", "fe80::1", &[], v6("fe80::2", "fe80::1")),
             ("fe80::2", "fe80::1", &iplocal, v6("fe80::2", "fe80::1")),
-            ("fe80::2", "", &[], v6("fe80::2", "::")),
-            ("", "fe80::1", &[], v6("::", "fe80::1")),
+            ("fe80::2", "", &[], v6("fe80::2", "")),
+            ("", "fe80::1", &[], v6("", "fe80::1")),
         ] {
             let args = args(&["ppp0", "tty", "0", local, remote]);
             let event = event(&args, true, &env_of(vars)).unwrap();

@@ -48,13 +48,12 @@ pub(super) struct Occupied {
 
 /// Checks whether the link of an event without a name is up by its name on another interface.
 pub(super) fn by_name_elsewhere(pass: &Pass<'_>, event: &Event, link: &Link, kernel: &mut Linux) -> Option<Occupied> {
-    let EventKind::Up(addresses) = event.kind else { return None };
+    let EventKind::Up(addresses) = &event.kind else { return None };
     if !event.names.is_empty() {
         return None;
     }
     let (records, _) = pass.store.records();
-    for by in
-        records.iter().filter(|record| record.family() == addresses.family() && record.interface != event.interface)
+    for by in records.iter().filter(|record| record.family() == addresses.family && record.interface != event.interface)
     {
         let is_its_own = !by.names.is_empty() && by.link(pass.config) == Some(link);
         // If the kernel cannot be asked, the event still counts.

@@ -30,7 +30,7 @@ impl Recorded<'_> {
         match (&self.effect, family) {
             (Effect::Remove(_), Family::V4) => format!("{name} down on {interface}"),
             (Effect::Remove(_), Family::V6) => format!("{name} has no IPv6 any more on {interface}"),
-            (_, Family::V4) if self.link.gateway.is_some() => format!(
+            (_, family) if self.link.gateway_of(family).is_some() => format!(
                 "{name} was not recorded as up on {interface}: with its gateway configured it is up while {interface} is"
             ),
             (_, family) => {
@@ -48,20 +48,20 @@ impl Recorded<'_> {
 
     fn came_up(&self, addresses: &Addresses) -> String {
         let (name, interface) = (&self.link.name, &self.event.interface);
-        match addresses {
-            Addresses::V4 { local, gateway } => {
-                let mut line = format!("{name} up on {interface}");
-                // Writing to a String cannot fail.
-                let _ = local.map(|a| write!(line, ", {a}"));
-                let _ = gateway.map(|a| write!(line, " via {a}"));
-                let drained = self.before.drained.get(name);
-                let _ = drained.map(|drain| write!(line, ", drained by a drill (process {})", drain.pid));
-                line
-            }
-            Addresses::V6 { local, remote } => {
-                format!("{name} has IPv6 on {interface} ({local} to {remote}): recorded, IPv6 is not routed yet")
-            }
+        let Addresses { family, local, gateway, prefixes } = addresses;
+        let mut line = match family {
+            Family::V4 => format!("{name} up on {interface}"),
+            Family::V6 => format!("{name} up with IPv6 on {interface}"),
+        };
+        // Writing to a String cannot fail.
+        let _ = local.map(|a| write!(line, ", {a}"));
+        let _ = gateway.map(|a| write!(line, " via {a}"));
+        for prefix in prefixes {
+            let _ = write!(line, ", {prefix}");
         }
+        let drained = self.before.drained.get(name);
+        let _ = drained.map(|drain| write!(line, ", drained by a drill (process {})", drain.pid));
+        line
     }
 }
 
@@ -79,7 +79,7 @@ pub(super) fn unknown(event: &Event, config: &Path) -> String {
 /// The event may be a link's all the same, whose name is misspelt where its caller has it from: it comes up on that link's
 /// interface.
 pub(super) fn misnamed(event: &Event, config: &Config) -> Option<String> {
-    let is_named_up = matches!(event.kind, EventKind::Up(Addresses::V4 { .. })) && !event.names.is_empty();
+    let is_named_up = matches!(event.kind, EventKind::Up(_)) && !event.names.is_empty();
     let link = config.link_on(&event.interface).filter(|_| is_named_up)?;
     let Link { name, interface, ipparam, .. } = link;
     Some(format!(
@@ -111,11 +111,11 @@ pub(super) fn not_recorded(event: &Event, error: &impl Display) -> String {
 
 /// What an event says, in a word or three.
 fn what(event: &Event) -> &'static str {
-    match event.kind {
-        EventKind::Up(Addresses::V4 { .. }) => "up",
-        EventKind::Up(Addresses::V6 { .. }) => "up with IPv6",
-        EventKind::Down(Family::V4) => "down",
-        EventKind::Down(Family::V6) => "down with IPv6",
+    match (&event.kind, event.kind.family()) {
+        (EventKind::Up(_), Family::V4) => "up",
+        (EventKind::Up(_), Family::V6) => "up with IPv6",
+        (EventKind::Down(_), Family::V4) => "down",
+        (EventKind::Down(_), Family::V6) => "down with IPv6",
     }
 }
 

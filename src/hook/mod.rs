@@ -212,7 +212,7 @@ fn reconcile(
         if outcome.made.is_empty() && outcome.warnings.contains(&unused) {
             warn!("{unused}");
         }
-        if outcome.dead.contains(&link) {
+        if outcome.dead.contains(&(recorded.event.kind.family(), link.clone())) {
             failures.push(Failure::Dead(link, interface));
         }
     }

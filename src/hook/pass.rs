@@ -12,7 +12,7 @@ use crate::kernel::{self, Kernel, Linux};
 use crate::model::change::Change;
 use crate::model::names::LinkName;
 use crate::reconcile::plan::Plan;
-use crate::reconcile::{FlushScope, Outcome, reconcile};
+use crate::reconcile::{Carrying, FlushScope, Outcome, reconcile};
 use crate::state::lock::{self, Lock};
 use crate::state::records::{self, Effect, LinkRecords, Store};
 
@@ -104,10 +104,8 @@ impl Pass<'_> {
 
     /// Logs the line of a pass, which begins with `headline`.
     pub fn report(&self, headline: &str, outcome: &Outcome) {
-        let names: Vec<_> = outcome.live.iter().map(LinkName::as_str).collect();
-        let live = if names.is_empty() { "none".to_owned() } else { names.join(" ") };
         let ms = outcome.elapsed.as_secs_f64() * 1e3;
-        info!("{headline}; links up: {live}; {} in {ms:.1} ms", changes(outcome.made.len()));
+        info!("{headline}; {}; {} in {ms:.1} ms", links_up(&outcome.carrying), changes(outcome.made.len()));
         for change in &outcome.made {
             debug!("{}", change.command(self.config.settings.protocol));
         }
@@ -116,6 +114,16 @@ impl Pass<'_> {
             warn!("{warning}");
         }
     }
+}
+
+/// The links that carry traffic, in words. IPv6 is named where any does.
+fn links_up(carrying: &Carrying) -> String {
+    let names = |links: &[LinkName]| match links {
+        [] => "none".to_owned(),
+        links => links.iter().map(LinkName::as_str).collect::<Vec<_>>().join(" "),
+    };
+    let v4 = format!("links up: {}", names(&carrying.v4));
+    if carrying.v6.is_empty() { v4 } else { format!("{v4}, with IPv6: {}", names(&carrying.v6)) }
 }
 
 /// Waits for the lock with this name in the state directory for at most `timeout`.

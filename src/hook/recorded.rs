@@ -4,7 +4,7 @@ use tracing::{error, warn};
 
 use super::pass::{self, Pass};
 use crate::config::{Config, Link};
-use crate::event::{Addresses, Event, EventKind};
+use crate::event::{Event, EventKind};
 use crate::kernel::Linux;
 use crate::state::clock::Moment;
 use crate::state::records::{self, Effect, LinkRecord, LinkRecords, Records, Store};
@@ -70,9 +70,9 @@ impl<'a> Recorded<'a> {
         if self.unwritten.is_some() { &self.effect } else { &Effect::NotUp }
     }
 
-    /// Whether it is an up event with IPv4.
+    /// Whether it is an up event.
     pub(super) fn is_up(&self) -> bool {
-        matches!(self.event.kind, EventKind::Up(Addresses::V4 { .. }))
+        matches!(self.event.kind, EventKind::Up(_))
     }
 
     /// Where the link is still up after a down event: in another session, on another interface perhaps.

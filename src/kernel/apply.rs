@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteScope, RouteType,
     RouteVia,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange, RuleUidRange};
+
+use nix::libc;
 
 use super::netlink::nexthop::NexthopMessage;
 use super::netlink::socket::{self, Socket};
@@ -25,6 +27,7 @@ use crate::model::routing::{
 };
 
 const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
+const APPEND: u16 = NLM_F_CREATE | NLM_F_APPEND;
 /// Without EXCL: with it the kernel takes a rule that has no source, destination or DSCP for any at its priority that has
 /// one and is like it otherwise, and two guards with different targets for the same (`rule_exists()`,
 /// `fib4_rule_compare()`). Both must exist for a moment when one takes the place of the other.
@@ -34,16 +37,18 @@ const NEW_RULE: u16 = NLM_F_CREATE;
 pub(crate) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Result<(), Error> {
     let done = match change {
         Change::LooseRpFilter(name) => return sysctl::loosen_rp_filter(name),
-        Change::IgnoreLinkdown(device) => ignore_missing(interface::ignore_linkdown(socket, device.index)),
+        Change::IgnoreLinkdown(device, Family::V6) => return sysctl::ignore_linkdown6(&device.name),
+        Change::IgnoreLinkdown(device, Family::V4) => ignore_missing(interface::ignore_linkdown(socket, device.index)),
         Change::OwnArp(device, key) => ignore_missing(interface::set_arp(socket, device.index, *key)),
         Change::HashPolicy(policy) => return sysctl::set_hash_policy(*policy),
         Change::Firewall(batch) => return Ok(iptables::restore(batch)?),
         Change::Nftables(transaction) => return nftables::commit(transaction),
-        Change::FlushConnections(mark) => conntrack::flush(*mark),
+        Change::FlushConnections(family, mark) => conntrack::flush(*family, *mark),
+        Change::ForgetPrefix(mark, prefix) => conntrack::forget(*mark, *prefix),
         Change::MarkConnections(unmarked) => conntrack::mark(unmarked, socket),
         Change::DeviceGroup { device, group } => ignore_missing(interface::set_group(socket, device.index, *group)),
         Change::Nexthop { id, next_hop } => {
-            let gateway = next_hop.gateway.map(HostAddr::get);
+            let gateway = next_hop.gateway.and_then(HostAddr::v4);
             let message = NexthopMessage::device(*id, protocol, next_hop.device.index, gateway, next_hop.onlink);
             socket.change(RTM_NEWNEXTHOP, REPLACE, &message)
         }
@@ -52,6 +57,9 @@ pub(crate) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
             socket.change(RTM_NEWNEXTHOP, REPLACE, &NexthopMessage::group(*id, protocol, &members))
         }
         Change::DeleteNexthop(id) => ignore_missing(socket.change(RTM_DELNEXTHOP, 0, &NexthopMessage::delete(*id))),
+        Change::Route(route) if route.family == Family::V6 => {
+            ignore_present(socket.change(RTM_NEWROUTE, APPEND, &new_leg(route, protocol)))
+        }
         Change::Route(route) => socket.change(RTM_NEWROUTE, REPLACE, &new_route(route, protocol)),
         Change::DeleteRoute(route) => ignore_missing(socket.change(RTM_DELROUTE, 0, &found_route(route))),
         Change::Rule(new) => socket.change(RTM_NEWRULE, NEW_RULE, &rule(new, protocol)),
@@ -66,10 +74,22 @@ fn ignore_missing(done: Result<(), socket::Error>) -> Result<(), socket::Error> 
     done.or_else(|e| if e.is_gone() { Ok(()) } else { Err(e) })
 }
 
+/// Adding a next hop that is there is a success.
+fn ignore_present(done: Result<(), socket::Error>) -> Result<(), socket::Error> {
+    done.or_else(|e| if e.refused() == Some(libc::EEXIST) { Ok(()) } else { Err(e) })
+}
+
+fn address_family(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
+}
+
 /// A default route without next hops.
-fn default_route(table: TableId, metric: u32, protocol: u8) -> RouteMessage {
+fn default_route(family: Family, table: TableId, metric: u32, protocol: u8) -> RouteMessage {
     let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
+    message.header.address_family = address_family(family);
     message.header.protocol = protocol.into();
     message.attributes.push(RouteAttribute::Table(table.get()));
     if metric != 0 {
@@ -79,7 +99,7 @@ fn default_route(table: TableId, metric: u32, protocol: u8) -> RouteMessage {
 }
 
 fn new_route(route: &DefaultRoute, protocol: u8) -> RouteMessage {
-    let mut message = default_route(route.table, route.metric, protocol);
+    let mut message = default_route(route.family, route.table, route.metric, protocol);
     message.header.kind = RouteType::Unicast;
     message.header.scope = RouteScope::Universe;
     match &route.target {
@@ -97,9 +117,22 @@ fn new_route(route: &DefaultRoute, protocol: u8) -> RouteMessage {
     message
 }
 
+/// A request that adds the next hop of an IPv6 route to those of its table and metric. One with a gateway is a multipath
+/// route of one next hop, so that it keeps its weight when others join it.
+fn new_leg(route: &DefaultRoute, protocol: u8) -> RouteMessage {
+    let mut message = default_route(route.family, route.table, route.metric, protocol);
+    message.header.kind = RouteType::Unicast;
+    message.header.scope = RouteScope::Universe;
+    if let Target::NextHops(next_hops) = &route.target {
+        let has_gateways = next_hops.iter().all(|hop| hop.next_hop.gateway.is_some());
+        if has_gateways { add_multipath(&mut message, next_hops) } else { add_next_hops(&mut message, next_hops) }
+    }
+    message
+}
+
 /// A request that deletes only this route (`fib_table_delete()`, `fib_nh_match()`).
 fn found_route(route: &FoundRoute) -> RouteMessage {
-    let mut message = default_route(route.table, route.metric, route.protocol);
+    let mut message = default_route(route.family, route.table, route.metric, route.protocol);
     message.header.scope = RouteScope::NoWhere;
     match &route.target {
         FoundTarget::Nexthop { id, .. } => message.attributes.push(RouteAttribute::NhId(*id)),
@@ -108,13 +141,13 @@ fn found_route(route: &FoundRoute) -> RouteMessage {
             // A deletion without next hops matches any, so it must give the type.
             message.header.kind = kind.number().into();
             if let [hop] = hops[..] {
-                message.attributes.extend(hop.gateway.map(found_gateway));
+                message.attributes.extend(hop.gateway.map(|gateway| found_gateway(route.family, gateway)));
                 message.attributes.push(RouteAttribute::Oif(hop.device));
             } else if !hops.is_empty() {
                 let hops = hops.iter().map(|hop| {
                     let mut message = RouteNextHop::default();
                     message.interface_index = hop.device;
-                    message.attributes.extend(hop.gateway.map(found_gateway));
+                    message.attributes.extend(hop.gateway.map(|gateway| found_gateway(route.family, gateway)));
                     message
                 });
                 message.attributes.push(RouteAttribute::MultiPath(hops.collect()));
@@ -124,10 +157,18 @@ fn found_route(route: &FoundRoute) -> RouteMessage {
     message
 }
 
-fn found_gateway(gateway: IpAddr) -> RouteAttribute {
+/// The gateway of a route of `family`, which may be of the other one.
+fn found_gateway(family: Family, gateway: IpAddr) -> RouteAttribute {
     match gateway {
-        IpAddr::V4(gateway) => RouteAttribute::Gateway(RouteAddress::Inet(gateway)),
-        IpAddr::V6(gateway) => RouteAttribute::Via(RouteVia::Inet6(gateway)),
+        IpAddr::V6(gateway) if family == Family::V4 => RouteAttribute::Via(RouteVia::Inet6(gateway)),
+        gateway => RouteAttribute::Gateway(route_address(gateway)),
+    }
+}
+
+fn route_address(address: IpAddr) -> RouteAddress {
+    match address {
+        IpAddr::V4(address) => RouteAddress::Inet(address),
+        IpAddr::V6(address) => RouteAddress::Inet6(address),
     }
 }
 
@@ -138,8 +179,12 @@ fn add_next_hops(message: &mut RouteMessage, next_hops: &[WeightedNextHop]) {
         }
         message.attributes.extend(gateway(next_hop));
         message.attributes.push(RouteAttribute::Oif(next_hop.device.index));
-        return;
+    } else {
+        add_multipath(message, next_hops);
     }
+}
+
+fn add_multipath(message: &mut RouteMessage, next_hops: &[WeightedNextHop]) {
     let hops = next_hops.iter().map(|WeightedNextHop { next_hop, weight }| {
         let mut hop = RouteNextHop::default();
         hop.interface_index = next_hop.device.index;
@@ -153,15 +198,12 @@ fn add_next_hops(message: &mut RouteMessage, next_hops: &[WeightedNextHop]) {
 }
 
 fn gateway(next_hop: &NextHop) -> Option<RouteAttribute> {
-    next_hop.gateway.map(|g| RouteAttribute::Gateway(RouteAddress::Inet(g.get())))
+    next_hop.gateway.map(|gateway| RouteAttribute::Gateway(route_address(gateway.get())))
 }
 
 fn rule(rule: &Rule, protocol: u8) -> RuleMessage {
     let mut message = RuleMessage::default();
-    message.header.family = match rule.family {
-        Family::V4 => AddressFamily::Inet,
-        Family::V6 => AddressFamily::Inet6,
-    };
+    message.header.family = address_family(rule.family);
     let attributes = &mut message.attributes;
     attributes.push(RuleAttribute::Priority(rule.priority));
     attributes.push(RuleAttribute::Protocol(protocol.into()));

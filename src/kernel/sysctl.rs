@@ -9,6 +9,7 @@ use super::Error;
 use crate::model::names::IfName;
 
 const IPV4: &str = "/proc/sys/net/ipv4";
+const IPV6: &str = "/proc/sys/net/ipv6";
 
 fn read<T: FromStr>(path: PathBuf) -> Result<Option<T>, Error> {
     // One number and a line end, read in one call.
@@ -37,6 +38,12 @@ pub(crate) fn rp_filter_of_all() -> Result<Option<u32>, Error> {
 /// Makes the reverse path filter of `interface` loose.
 pub(crate) fn loosen_rp_filter(interface: &IfName) -> Result<(), Error> {
     write(rp_filter_path(interface.as_str()), "2")
+}
+
+/// Makes IPv6 lookups skip the routes by `interface` while it has no carrier. The kernel sets no sysctl of IPv6 over
+/// netlink (`inet6_set_link_af()`).
+pub(crate) fn ignore_linkdown6(interface: &IfName) -> Result<(), Error> {
+    write(PathBuf::from(format!("{IPV6}/conf/{interface}/ignore_routes_with_linkdown")), "1")
 }
 
 /// Whether this host forwards packets.

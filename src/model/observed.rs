@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::model::firewall::{self, Firewall};
 use crate::model::names::{Family, HostAddr, IfName, TableId};
@@ -26,6 +26,8 @@ pub struct Scope {
     pub leftovers: bool,
     /// Whether `net.ipv4.fib_multipath_hash_policy` matters.
     pub hash_policy: bool,
+    /// Whether any link may have IPv6.
+    pub ipv6: bool,
 }
 
 /// The observed state.
@@ -44,6 +46,8 @@ pub struct Observed {
     pub hash_policy: Option<u8>,
     /// The packet filter; empty where the scope does not ask for it.
     pub firewall: firewall::FoundFirewall,
+    /// IPv6 prefixes that main refuses: what DHCPv6 clients write for a delegation (RFC 8415, 6.3).
+    pub delegated: Vec<Ipv6Net>,
     /// A private network on an interface of no link, if this host forwards packets.
     pub private_lan: Option<Ipv4Net>,
 }
@@ -52,6 +56,12 @@ impl Observed {
     /// Whether this kernel routes IPv6: then it has at least the rule that looks up `local`.
     pub(crate) fn has_ipv6(&self) -> bool {
         self.rules.iter().any(|found| found.rule.family == Family::V6)
+    }
+
+    /// Whether there are managed rules that lead IPv6 packets to the table of a link.
+    pub(crate) fn leads_ipv6(&self, managed: u8) -> bool {
+        let mut managed = self.rules.iter().filter(|found| found.protocol == managed);
+        managed.any(|found| found.rule.family == Family::V6 && found.rule.action.table().is_some())
     }
 }
 
@@ -65,6 +75,8 @@ pub struct Interface {
     pub arp: bool,
     /// IPv4, in the kernel's order.
     pub addresses: Vec<Address>,
+    /// IPv6, in the kernel's order, without those that another host has, too (`IFA_F_DADFAILED`).
+    pub addresses6: Vec<Address>,
     /// Routes of the main table by it, without defaults; only for an Ethernet, and only among the first of the table.
     pub routes: Vec<RouteBy>,
     /// Device group (`IFLA_GROUP`); 0 is the default.
@@ -76,6 +88,8 @@ pub struct Interface {
     /// `ignore_routes_with_linkdown`: lookups skip its routes while it has no carrier. `None`: the kernel lacks it
     /// (before Linux 4.2).
     pub ignores_linkdown: Option<bool>,
+    /// The same of IPv6 (since Linux 4.3).
+    pub ignores_linkdown6: Option<bool>,
 }
 
 /// Whether packets can leave by an interface.
@@ -89,12 +103,12 @@ pub enum InterfaceState {
     Up,
 }
 
-/// An IPv4 address of an interface.
+/// An address of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Address {
     pub local: HostAddr,
     /// The peer, or the subnet.
-    pub reaches: Ipv4Net,
+    pub reaches: IpNet,
 }
 
 /// A route by an interface.

@@ -6,11 +6,11 @@ use ipnet::Ipv4Net;
 use thiserror::Error;
 
 use super::firewall;
-use super::link_state::{LinkState, LinkStates};
+use super::link_state::{LinkState, LinkStates, Live};
 use super::plan::Problem;
 use crate::kernel;
 use crate::model::change::Change;
-use crate::model::names::{IfName, LinkName};
+use crate::model::names::{Family, IfName, LinkName};
 use crate::model::observed::Observed;
 
 /// A part of the desired state that reconciling could not reach.
@@ -69,6 +69,30 @@ pub enum Warning {
     Unused(LinkName, IfName),
 }
 
+/// The links that carry traffic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Carrying {
+    pub v4: Vec<LinkName>,
+    pub v6: Vec<LinkName>,
+}
+
+impl Carrying {
+    pub(super) fn of(routed: &Live<'_>) -> Self {
+        let carrying = |family| {
+            let links = routed.of(family).iter().filter(|l| l.carrier);
+            links.map(|l| l.link.name.clone()).collect()
+        };
+        Self { v4: carrying(Family::V4), v6: carrying(Family::V6) }
+    }
+
+    pub fn of_family(&self, family: Family) -> &[LinkName] {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// In order.
@@ -76,9 +100,9 @@ pub struct Outcome {
     pub failures: Vec<Failure>,
     pub warnings: Vec<Warning>,
     /// Links that carry traffic now.
-    pub live: Vec<LinkName>,
-    /// Links that are recorded as up and cannot carry traffic: down, or without carrier or address.
-    pub dead: Vec<LinkName>,
+    pub carrying: Carrying,
+    /// Links that are recorded as up in a family and cannot carry its traffic: down, or without carrier or address.
+    pub dead: Vec<(Family, LinkName)>,
     pub elapsed: Duration,
 }
 
@@ -92,11 +116,21 @@ pub(crate) fn summary(failures: &[Failure]) -> String {
     all.join("; ")
 }
 
+/// The links that are recorded as up, and by which no packet can leave.
+pub(super) fn dead(states: &LinkStates<'_>) -> Vec<(Family, LinkName)> {
+    let mut dead = Vec::new();
+    for family in Family::BOTH {
+        let links = states.iter_of(family).filter(|(_, state)| state.is_dead());
+        dead.extend(links.map(|(link, _)| (family, link.name.clone())));
+    }
+    dead
+}
+
 /// Warnings about links that are up.
 pub(super) fn warnings(states: &LinkStates<'_>, observed: &Observed) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if let Some(lan) = observed.private_lan {
-        for link in firewall::unmasqueraded(&states.live(), observed) {
+        for link in firewall::unmasqueraded(&states.live().v4, observed) {
             warnings.push(Warning::Unmasqueraded(link.name.clone(), lan));
         }
     }

@@ -9,9 +9,11 @@ use serde::Serialize;
 
 use crate::config::{Config, Link, NexthopMode};
 use crate::ctl::show::{Align, Screen, Tone, table};
+use crate::model::names::Family;
 use crate::model::names::{HostAddr, TableId};
 use crate::model::routing::{Action, Device, NextHop, Rule, Target};
 use crate::reconcile::desired::{DefaultRouteMode, Desired, spares};
+use crate::reconcile::link_state::Live;
 use crate::reconcile::link_state::LiveLink;
 
 /// The numbers.
@@ -68,7 +70,8 @@ fn pretended(place: u32, link: &Link) -> LiveLink<'_> {
     let device = Device { index: place + 1, name: link.interface.clone() };
     // 198.18.0.0/15 is for tests (RFC 2544); only that each has another matters.
     let local = HostAddr::new(Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + place)).ok();
-    LiveLink { link, next_hop: NextHop { device, gateway: None, onlink: false }, local, carrier: true }
+    let next_hop = NextHop { device, gateway: None, onlink: false };
+    LiveLink { link, family: Family::V4, next_hop, local, prefixes: Vec::new(), carrier: true }
 }
 
 impl Numbers {
@@ -78,8 +81,9 @@ impl Numbers {
             NexthopMode::Multipath => DefaultRouteMode::Multipath,
             NexthopMode::Auto | NexthopMode::Objects => DefaultRouteMode::Objects,
         };
+        let live = Live { v4: live, v6: Vec::new() };
         let desired = Desired::new(config, &live, mode);
-        let links = live.iter().map(|live| LinkNumbers {
+        let links = live.v4.iter().map(|live| LinkNumbers {
             link: live.link.name.to_string(),
             table: live.link.table.get(),
             mark: live.link.mark.get(),
@@ -109,7 +113,7 @@ impl Numbers {
         let tiers: BTreeSet<_> = config.links.iter().filter_map(Link::tier).collect();
         let mut defaults = Vec::with_capacity(tiers.len());
         for tier in tiers {
-            let metric = config.settings.numbers.tier_metric(tier);
+            let metric = config.settings.numbers.tier_metric(Family::V4, tier);
             let mut routes = desired.routes.iter();
             let route = routes.find(|route| route.table == TableId::MAIN && route.metric == metric);
             let group = if let Some(Target::Group(id)) = route.map(|route| &route.target) { Some(*id) } else { None };

@@ -1,15 +1,15 @@
 //! What a kill switch does not cover, as far as the configuration tells. Pure.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::advice::{is_forwarded, is_idle, names};
 use super::covering::covers;
 use crate::config::{Config, Firewall, Otherwise, Policy};
 use crate::ctl::overlap::Overlap as _;
 use crate::ctl::show;
-use crate::model::names::LinkName;
+use crate::model::names::{Family, LinkName};
 
 /// Why something of a kill switch can leave by another link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,12 +40,12 @@ pub enum Addresses<'a> {
     /// As far as the configuration tells: any that is public, or is in a network with a gateway.
     Guessed,
     /// Those of the links that are up, by the links' names.
-    Known(&'a [(&'a LinkName, Ipv4Addr)]),
+    Known(&'a [(&'a LinkName, IpAddr)]),
 }
 
 impl Addresses<'_> {
     /// Those in a network of a policy's sources; none are of a link that the policy may use. `None`: there are none.
-    fn selected_by(self, policy: &Policy, config: &Config) -> Option<Vec<Ipv4Addr>> {
+    fn selected_by(self, policy: &Policy, config: &Config) -> Option<Vec<IpAddr>> {
         let Self::Known(all) = self else {
             return policy.from.iter().any(|net| may_hold_a_links(*net, config)).then(Vec::new);
         };
@@ -58,10 +58,13 @@ impl Addresses<'_> {
 }
 
 /// Whether a link's address may be in a network.
-fn may_hold_a_links(net: Ipv4Net, config: &Config) -> bool {
-    let first = net.network();
-    let is_public = !first.is_private() && !first.is_loopback() && !first.is_link_local();
-    is_public || config.links.iter().any(|link| link.gateway.is_some_and(|gateway| net.contains(&gateway.get())))
+fn may_hold_a_links(net: IpNet, config: &Config) -> bool {
+    let is_public = match net {
+        IpNet::V4(net) => !net.addr().is_private() && !net.addr().is_loopback() && !net.addr().is_link_local(),
+        IpNet::V6(net) => !net.addr().is_unique_local() && !net.addr().is_unicast_link_local(),
+    };
+    let mut gateways = config.links.iter().flat_map(|link| [link.gateway, link.gateway6]).flatten();
+    is_public || gateways.any(|gateway| net.contains(&gateway.get()))
 }
 
 /// One thing that kill switches do not cover.
@@ -87,7 +90,7 @@ pub fn uncovered(config: &Config, addresses: Addresses<'_>) -> Vec<Uncovered> {
     [
         first_above,
         sets(&those(&all, |policy| policy.sets.is_some())),
-        ipv6(&those(&all, |policy| !policy.from.is_empty() || !policy.to.is_empty())),
+        ipv6(&those(&all, |policy| policy.families().all(|family| family == Family::V4))),
         users(&those(&all, |policy| !policy.uid.is_empty())),
         marks(&all, config),
         interfaces(&those(&all, |policy| policy.from.is_empty() && !is_forwarded(policy))),

@@ -2,7 +2,6 @@
 //! policy; these are compared selector by selector.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -181,7 +180,7 @@ impl<'a> Comparison<'a> {
 
     /// Whether a network is a single address of a link's.
     fn is_own(&self, net: IpNet) -> bool {
-        self.live.iter().any(|l| l.local.is_some_and(|own| net == IpNet::from(IpAddr::V4(own.get()))))
+        self.live.iter().any(|l| l.local.is_some_and(|own| net == IpNet::from(own.get())))
     }
 
     fn takes(&self, leads: &Leads, refusal: &Refusal<'_>) -> Takes {

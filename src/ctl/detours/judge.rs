@@ -11,6 +11,7 @@ use crate::ctl::lookup::{End, FibNextHop, FibRoute, Packet, Tables, Walk, walk};
 use crate::model::names::{Family, TableId};
 use crate::model::routing::{Action, FoundNextHop, FoundRule, RouteKind, Rule, Selector};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
+use crate::reconcile::link_state::Live;
 use crate::reconcile::link_state::LiveLink;
 
 const TO_MAIN: Action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: None };
@@ -30,7 +31,8 @@ pub(super) struct Judge<'a> {
 impl<'a> Judge<'a> {
     pub(super) fn new(config: &'a Config, live: &[LiveLink<'_>], owners: &'a Owners<'a>) -> Self {
         let protocol = config.settings.protocol;
-        let desired = Desired::new(config, live, DefaultRouteMode::Multipath);
+        let pretended = Live { v4: live.to_vec(), v6: Vec::new() };
+        let desired = Desired::new(config, &pretended, DefaultRouteMode::Multipath);
         let wanted = desired.rules.into_iter().filter(|rule| rule.family == Family::V4);
         let mut rules: Vec<_> = wanted.map(|rule| FoundRule { rule, protocol, more: None }).collect();
         let mut tables = Tables::from([(TableId::MAIN, Vec::new())]);
@@ -41,7 +43,7 @@ impl<'a> Judge<'a> {
         let best = live.iter().filter_map(|l| l.link.tier()).min();
         let carrying = live.iter().filter(|l| best.is_some() && l.link.tier() == best);
         let devices = carrying.map(|l| l.next_hop.device.name.to_string()).collect();
-        let metric = config.settings.numbers.tier_metric(best.unwrap_or_default());
+        let metric = config.settings.numbers.tier_metric(Family::V4, best.unwrap_or_default());
         // Main without its default stands among ours; with it behind them.
         if best.is_some() {
             tables.insert(TableId::MAIN, vec![default(TableId::MAIN)]);

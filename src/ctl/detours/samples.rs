@@ -74,7 +74,7 @@ fn own(to: Ipv4Addr) -> Packet {
 pub(super) fn of_policy(policy: &Policy, fib: &mut Fib) -> Result<Option<Sample>, kernel::Error> {
     let iif = policy.iif.first();
     let (sport, dport) = (policy.sport.first(), policy.dport.first());
-    let (from, to) = (first_net(&policy.from), first_net(&policy.to));
+    let (from, to) = (first_net(&ipv4(&policy.from)), first_net(&ipv4(&policy.to)));
     let selector = Selector {
         from: from.map(IpNet::V4),
         to: to.map(IpNet::V4),
@@ -166,6 +166,10 @@ fn neighbour(index: u32, fib: &mut Fib) -> Result<Option<Ipv4Addr>, kernel::Erro
 }
 
 /// The first network of a list, unless that is any.
+fn ipv4(nets: &[IpNet]) -> Vec<Ipv4Net> {
+    nets.iter().filter_map(|net| if let IpNet::V4(net) = net { Some(*net) } else { None }).collect()
+}
+
 fn first_net(nets: &[Ipv4Net]) -> Option<Ipv4Net> {
     nets.first().filter(|net| net.prefix_len() > 0).copied()
 }

@@ -19,7 +19,7 @@ use crate::model::names::{IfName, TableId};
 use crate::model::observed::{Observed, Scope};
 use crate::model::routing::{FoundRule, FwMark, RouteKind, Rule};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
-use crate::reconcile::link_state::{LinkState, LinkStates, LiveLink};
+use crate::reconcile::link_state::{LinkState, LinkStates, Live};
 use crate::reconcile::plan::{Plan, Problem};
 use crate::state::records::Store;
 
@@ -130,8 +130,12 @@ fn is_about_others(policy: &Policy, fib: &mut Fib) -> Result<bool, kernel::Error
     if policy.iif.iter().any(|iif| iif.as_str() != "lo") {
         return Ok(true);
     }
-    for net in policy.from.iter().filter(|net| net.addr().is_private()) {
-        let is_ours = |route: &FibRoute| route.kind == RouteKind::Local && route.prefix == IpNet::V4(*net);
+    for from in &policy.from {
+        let IpNet::V4(net) = from else { continue };
+        if !net.addr().is_private() {
+            continue;
+        }
+        let is_ours = |route: &FibRoute| route.kind == RouteKind::Local && route.prefix == *from;
         if !fib.routes(TableId::LOCAL, net.addr())?.iter().any(is_ours) {
             return Ok(true);
         }
@@ -196,7 +200,7 @@ fn features(config: &Config, observed: &Observed) -> Result<Vec<Finding>, kernel
 }
 
 /// Marks, tables and priorities that somebody else's rules use as well.
-fn rules_of_others(config: &Config, live: &[LiveLink<'_>], rules: &[FoundRule], mhctl: &str) -> Vec<Finding> {
+fn rules_of_others(config: &Config, live: &Live<'_>, rules: &[FoundRule], mhctl: &str) -> Vec<Finding> {
     let settings = &config.settings;
     let mut found = Vec::new();
     let wanted = Desired::new(config, live, DefaultRouteMode::Multipath).rules;

@@ -243,7 +243,7 @@ impl Drill<'_> {
     fn reconcile(&self, what: &str) -> Result<bool, CtlError> {
         let outcome = self.pass.run()?;
         self.pass.report(&format!("{} {what}", self.link.name), &outcome);
-        let live = outcome.live.contains(&self.link.name);
+        let live = outcome.carrying.v4.contains(&self.link.name);
         complete(outcome.failures).map(|_| live)
     }
 
@@ -252,7 +252,7 @@ impl Drill<'_> {
         let scope = Scope { firewall: Firewall::None, ..Scope::new(self.pass.config, &self.pass.link_records()) };
         let observed = Linux::open()?.observe(&scope)?;
         let addresses = observed.interfaces.values().flat_map(|interface| &interface.addresses);
-        Ok(addresses.map(|address| address.local.get()).collect())
+        Ok(addresses.filter_map(|address| address.local.v4()).collect())
     }
 
     /// Counters of the links' interfaces.

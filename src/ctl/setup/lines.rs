@@ -47,7 +47,7 @@ pub(super) fn bring_up(config: &Config, common: &Common, out: &mut impl Write) -
     }
     let outcome = pass.run()?;
     pass.report(&apply::headline(&outcome, config.settings.protocol), &outcome);
-    let live: Vec<_> = outcome.live.iter().map(LinkName::as_str).collect();
+    let live: Vec<_> = outcome.carrying.v4.iter().map(LinkName::as_str).collect();
     if !live.is_empty() {
         writeln!(out, "{:<12} {}", "links up", live.join(" "))?;
     }

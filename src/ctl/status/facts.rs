@@ -222,7 +222,7 @@ impl Seen<'_> {
             }
         };
         // A table of routes is only consulted for a link that has one.
-        let v4 = record.and_then(|record| record.v4);
+        let v4 = record.and_then(|record| record.v4.as_ref());
         let first = found.and_then(|found| found.addresses.first()).map(|address| address.local);
         let local = v4.and_then(|v4| v4.local).or(if record.is_none() { first } else { None });
         let counters = self.counters.get(interface);
@@ -238,8 +238,8 @@ impl Seen<'_> {
             reason,
             interface: interface.to_string(),
             index: counters.map(|counters| counters.index),
-            local: local.map(HostAddr::get),
-            gateway: v4.and_then(|v4| v4.gateway).or(link.gateway).map(HostAddr::get),
+            local: local.and_then(HostAddr::v4),
+            gateway: v4.and_then(|v4| v4.gateway).or(link.gateway).and_then(HostAddr::v4),
             age: record.and_then(|record| age(record.since, clock)),
             share_percent: tier.filter(|_| state == State::Up).map(|_| share.unwrap_or_default()),
             weight,

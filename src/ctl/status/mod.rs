@@ -74,7 +74,7 @@ fn look(common: &Common, meter: &mut Meter) -> Result<Facts, Error> {
         }
     }
     let states = LinkStates::new(&config, &records, &observed);
-    let live = states.live();
+    let live = states.live().v4;
     let mhctl = common.mhctl();
     let ways = detours::look(&config, &states, &observed, &mhctl)?;
     let silent = silent(&live)?;
@@ -99,7 +99,8 @@ fn silent(live: &[LiveLink<'_>]) -> Result<BTreeSet<IfName>, Error> {
     let mut silent = BTreeSet::new();
     for LiveLink { next_hop, .. } in live {
         if let Some(gateway) = next_hop.gateway
-            && fib.neighbour(next_hop.device.index, gateway.get())? == Neighbour::Silent
+            && let Some(gateway) = gateway.v4()
+            && fib.neighbour(next_hop.device.index, gateway)? == Neighbour::Silent
         {
             silent.insert(next_hop.device.name.clone());
         }

@@ -15,7 +15,7 @@ use crate::ctl::lookup::read::Fib;
 use crate::event::{Addresses, Event, EventKind};
 use crate::kernel::{Kernel, Linux};
 use crate::model::firewall::Firewall;
-use crate::model::names::{HostAddr, IfName, TableId};
+use crate::model::names::{Family, HostAddr, IfName, TableId};
 use crate::model::observed::{Interface, InterfaceState, Observed, Scope};
 use crate::model::routing::RouteKind;
 use crate::reconcile::link_state::{LinkState, LinkStates};
@@ -114,7 +114,7 @@ fn way(interface: &Interface, defaults: &[FibRoute]) -> Option<(HostAddr, NextHo
 
 fn up(interface: &IfName, names: Vec<String>, local: HostAddr, next_hop: NextHop) -> Event {
     let gateway = if let NextHop::Address(gateway) = next_hop { Some(gateway) } else { None };
-    let kind = EventKind::Up(Addresses::V4 { local: Some(local), gateway });
+    let kind = EventKind::Up(Addresses { local: Some(local), gateway, ..Addresses::none(Family::V4) });
     Event { kind, interface: interface.clone(), names, session: None }
 }
 

@@ -62,6 +62,9 @@ pub(crate) const IPV4_DEVCONF_RP_FILTER: u16 = 8;
 pub(crate) const IPV4_DEVCONF_ARP_ANNOUNCE: u16 = 18;
 pub(crate) const IPV4_DEVCONF_ARP_IGNORE: u16 = 19;
 pub(crate) const IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN: u16 = 29;
+pub(crate) const IFLA_INET6_CONF: u16 = 2;
+/// Counted from 0, as all in `IFLA_INET6_CONF` are (linux/ipv6.h).
+pub(crate) const IPV6_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN: usize = 39;
 
 // linux/fib_rules.h.
 /// netlink-packet-route has the attribute, but does not export the type of its value.
@@ -107,6 +110,8 @@ pub(crate) const CTA_TUPLE_IP: u16 = 1;
 pub(crate) const CTA_TUPLE_PROTO: u16 = 2;
 pub(crate) const CTA_IP_V4_SRC: u16 = 1;
 pub(crate) const CTA_IP_V4_DST: u16 = 2;
+pub(crate) const CTA_IP_V6_SRC: u16 = 3;
+pub(crate) const CTA_IP_V6_DST: u16 = 4;
 pub(crate) const CTA_PROTO_NUM: u16 = 1;
 pub(crate) const CTA_PROTO_SRC_PORT: u16 = 2;
 pub(crate) const CTA_PROTO_DST_PORT: u16 = 3;

@@ -4,20 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 
 use super::interface::{self, InterfaceInfo};
 use super::netlink::socket::Socket;
 use super::{Error, iptables, nftables, parse, read, sysctl};
 use crate::kernel::netlink::constants::RTM_GETADDR;
 use crate::model::firewall::{Firewall, FoundFirewall, Leftover, Table, Variant};
-use crate::model::names::{HostAddr, IfName, TableId};
+use crate::model::names::{Family, HostAddr, IfName, TableId};
 use crate::model::observed::{Address, Interface, Observed, Scope};
-use crate::model::routing::{Action, Device};
+use crate::model::routing::{Action, Device, FoundRule};
 
 mod ethernets;
+mod ipv6;
 mod nexthops;
 pub(crate) mod routes;
 pub(crate) mod rules;
@@ -53,13 +54,19 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
     for table in tables {
         routes::defaults(socket, table, &mut devices, &mut routes)?;
     }
+    let is_ipv6 = |found: &FoundRule| found.rule.family == Family::V6;
+    let delegated = if scope.ipv6 && rules.iter().any(is_ipv6) {
+        ipv6::add_routes(socket, scope.protocol, &mut devices, &mut routes)?
+    } else {
+        Vec::new()
+    };
     ethernets::add_routes(socket, &mut interfaces)?;
     let nexthops = nexthops::nexthops(socket, &devices)?;
     let firewall = firewall(scope.firewall, scope.leftovers)?;
     let forwards = scope.firewall != Firewall::None && !firewall.foreign_nat && sysctl::forwards()?;
     let private_lan = if forwards { private_lan(socket, &interfaces)? } else { None };
     let hash_policy = if scope.hash_policy { sysctl::hash_policy()? } else { None };
-    Ok(Observed { interfaces, routes, rules, nexthops, hash_policy, firewall, private_lan })
+    Ok(Observed { interfaces, routes, rules, nexthops, hash_policy, firewall, delegated, private_lan })
 }
 
 /// The packet filter, over netlink as far as it is of `nf_tables`. Programs are run where it is iptables' (`wanted`, or
@@ -117,17 +124,27 @@ fn legacy_tables() -> Vec<Table> {
 
 /// `all`: the reverse path filter of `conf.all`.
 fn interface(socket: &mut Socket, name: &IfName, all: Option<u32>) -> Result<Option<Interface>, Error> {
-    let Some(InterfaceInfo { index, group, state, arp, rp_filter, ignores_linkdown, lax_arp, .. }) =
-        interface::by_name(socket, name)?
-    else {
-        return Ok(None);
-    };
-    let addresses = addresses(socket, index)?;
-    let device = Device { index, name: name.clone() };
-    // The kernel takes the larger of the two (`IN_DEV_RPFILTER`); 1 is strict.
-    let strict_rp_filter = rp_filter.max(all) == Some(1);
-    let routes = Vec::new();
-    Ok(Some(Interface { device, state, arp, addresses, routes, group, strict_rp_filter, lax_arp, ignores_linkdown }))
+    let Some(found) = interface::by_name(socket, name)? else { return Ok(None) };
+    let InterfaceInfo { index, group, state, arp, rp_filter, ignores_linkdown, ignores_linkdown6, lax_arp, .. } = found;
+    let (mut addresses, mut addresses6) = (Vec::new(), Vec::new());
+    for address in addresses_of(socket, index)? {
+        let is_v4 = address.local.family() == Family::V4;
+        if is_v4 { &mut addresses } else { &mut addresses6 }.push(address);
+    }
+    Ok(Some(Interface {
+        device: Device { index, name: name.clone() },
+        state,
+        arp,
+        addresses,
+        addresses6,
+        routes: Vec::new(),
+        group,
+        // The kernel takes the larger of the two (`IN_DEV_RPFILTER`); 1 is strict.
+        strict_rp_filter: rp_filter.max(all) == Some(1),
+        lax_arp,
+        ignores_linkdown,
+        ignores_linkdown6,
+    }))
 }
 
 /// A private network on an interface that is none of `links`.
@@ -157,9 +174,10 @@ fn subnet(message: &AddressMessage) -> Option<(u32, Ipv4Net)> {
     (net.prefix_len() < 31).then_some((message.header.index, net))
 }
 
-fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<Address>, Error> {
+/// The addresses of both families.
+fn addresses_of(socket: &mut Socket, index: u32) -> Result<Vec<Address>, Error> {
     let mut request = AddressMessage::default();
-    request.header.family = AddressFamily::Inet;
+    request.header.family = AddressFamily::Unspec;
     request.header.index = index;
     match socket.list(RTM_GETADDR, &request, |body| Ok(address(&parse(body)?, index))) {
         // The interface has gone meanwhile: ENODEV.
@@ -168,21 +186,22 @@ fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<Address>, Error> {
     }
 }
 
-/// The address in a message, if it is of the interface with this index.
+/// The address in a message, if it is of the interface with this index, and can be used.
 fn address(message: &AddressMessage, index: u32) -> Option<Address> {
-    let (mut local, mut peer) = (None, None);
+    let (mut local, mut peer, mut flags) = (None, None, AddressFlags::empty());
     for attribute in &message.attributes {
         match attribute {
-            AddressAttribute::Local(IpAddr::V4(addr)) => local = Some(*addr),
-            AddressAttribute::Address(IpAddr::V4(addr)) => peer = Some(*addr),
+            AddressAttribute::Local(addr) => local = Some(*addr),
+            AddressAttribute::Address(addr) => peer = Some(*addr),
+            AddressAttribute::Flags(found) => flags = *found,
             _ => {}
         }
     }
-    if message.header.index != index {
+    if message.header.index != index || flags.intersects(AddressFlags::Dadfailed) {
         return None;
     }
     // IFA_ADDRESS is the peer, and the address itself where there is none (if_addr.h).
-    let reaches = Ipv4Net::new(peer.or(local)?, message.header.prefix_len).ok()?;
+    let reaches = IpNet::new(peer.or(local)?, message.header.prefix_len).ok()?;
     Some(Address { local: HostAddr::new(local.or(peer)?).ok()?, reaches: reaches.trunc() })
 }
 

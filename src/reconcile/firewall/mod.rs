@@ -5,7 +5,7 @@ use crate::config::{Config, Firewall};
 use crate::model::change::Change;
 use crate::model::firewall::{FoundFirewall, Lacking};
 use crate::model::observed::Observed;
-use crate::reconcile::link_state::LiveLink;
+use crate::reconcile::link_state::Live;
 
 mod iptables;
 mod nft;
@@ -23,7 +23,7 @@ pub(crate) fn without(config: &Config, observed: &Observed, refused: Lacking) ->
 }
 
 /// The changes that lead to the desired chains, and then take ours out of what does not hold them any more.
-pub(crate) fn changes(config: &Config, live: &[LiveLink<'_>], observed: &Observed, without: Lacking) -> Vec<Change> {
+pub(crate) fn changes(config: &Config, live: &Live<'_>, observed: &Observed, without: Lacking) -> Vec<Change> {
     let found = &observed.firewall;
     if config.settings.firewall == Firewall::None {
         return Vec::new();

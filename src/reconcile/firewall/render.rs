@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::sticky;
 use crate::config::{Config, Firewall, Link};
@@ -10,7 +10,7 @@ use crate::model::firewall::{Chain, ChainName, ChainRule, Lacking, LinkMatch, Ma
 use crate::model::names::{HostAddr, IfName};
 use crate::model::observed::{Interface, Observed};
 use crate::model::routing::Device;
-use crate::reconcile::link_state::LiveLink;
+use crate::reconcile::link_state::{Live, LiveLink};
 use crate::state::records::LinkRecords;
 
 /// Maximum number of networks behind a link's Ethernet that get rules of their own. A router with more routes than that
@@ -43,7 +43,7 @@ fn is_free(config: &Config, found: u32) -> bool {
 pub(crate) fn misgrouped(
     config: &Config,
     records: &LinkRecords,
-    routed: &[LiveLink<'_>],
+    routed: &Live<'_>,
     grouped: Vec<(Device, u32)>,
 ) -> Vec<Device> {
     let mut misgrouped = Vec::new();
@@ -57,7 +57,7 @@ pub(crate) fn misgrouped(
 }
 
 /// Whether a link is on the device: by its next hop if it is up, otherwise by record or by name.
-fn is_on(link: &Link, device: &Device, records: &LinkRecords, routed: &[LiveLink<'_>]) -> bool {
+fn is_on(link: &Link, device: &Device, records: &LinkRecords, routed: &Live<'_>) -> bool {
     if let Some(l) = routed.iter().find(|l| l.link.name == link.name) {
         return l.next_hop.device.index == device.index;
     }
@@ -76,7 +76,7 @@ pub(crate) fn unmasqueraded<'a>(live: &[LiveLink<'a>], observed: &Observed) -> V
 /// The interfaces of live links whose device group must change, with the new group; none if rules do `without` groups.
 pub(crate) fn device_groups(
     config: &Config,
-    live: &[LiveLink<'_>],
+    live: &Live<'_>,
     observed: &Observed,
     without: Lacking,
 ) -> BTreeMap<IfName, u32> {
@@ -84,7 +84,7 @@ pub(crate) fn device_groups(
     if config.settings.firewall == Firewall::None || without.device_groups {
         return groups;
     }
-    for l in live {
+    for l in live.iter() {
         let name = &l.next_hop.device.name;
         let Some(found) = observed.interfaces.get(name).map(|i| i.group) else { continue };
         let wanted = group(config, l.link);
@@ -96,7 +96,7 @@ pub(crate) fn device_groups(
 }
 
 /// The desired chains of both tables.
-pub(super) fn rulesets(config: &Config, live: &[LiveLink<'_>], observed: &Observed, without: Lacking) -> Vec<Ruleset> {
+pub(super) fn rulesets(config: &Config, live: &Live<'_>, observed: &Observed, without: Lacking) -> Vec<Ruleset> {
     let links: Vec<_> = config
         .links
         .iter()
@@ -118,12 +118,13 @@ pub(super) fn rulesets(config: &Config, live: &[LiveLink<'_>], observed: &Observ
 fn matched_link<'a>(
     config: &Config,
     link: &'a Link,
-    live: &[LiveLink<'_>],
+    live: &Live<'_>,
     observed: &Observed,
     by_name: bool,
 ) -> Option<MatchedLink<'a>> {
-    let routed = live.iter().find(|l| l.link.name == link.name);
-    let name = routed.map_or(&link.interface, |l| &l.next_hop.device.name);
+    let routed = live.v4.iter().find(|l| l.link.name == link.name);
+    let in_either = routed.or_else(|| live.v6.iter().find(|l| l.link.name == link.name));
+    let name = in_either.map_or(&link.interface, |l| &l.next_hop.device.name);
     let found = observed.interfaces.get(name);
     // A group that the administrator has set stays, and rules match the name instead.
     let named = by_name || found.is_some_and(|i| !is_free(config, i.group));
@@ -135,7 +136,7 @@ fn matched_link<'a>(
     let gateway = routed.and_then(|l| l.next_hop.gateway);
     let segment_networks = routed.and(found).map(|interface| segment_networks(interface, gateway)).unwrap_or_default();
     let mut own: Vec<_> = found.into_iter().flat_map(|interface| &interface.addresses).map(|a| a.local).collect();
-    own.retain(|local| segment_networks.iter().any(|net| net.contains(&local.get())));
+    own.retain(|local| local.v4().is_some_and(|local| segment_networks.iter().any(|net| net.contains(&local))));
     Some(MatchedLink { configured: link, known_by, gateway, segment_networks, own })
 }
 
@@ -147,16 +148,23 @@ fn segment_networks(interface: &Interface, gateway: Option<HostAddr>) -> Vec<Ipv
     }
     let mut networks = Vec::new();
     if gateway.is_some() {
-        networks.extend(interface.addresses.iter().map(|a| a.reaches));
+        networks.extend(interface.addresses.iter().filter_map(|a| ipv4(a.reaches)));
     }
-    let routes = interface.routes.iter().filter(|route| route.gateway != gateway.map(|gateway| gateway.get().into()));
+    let routes = interface.routes.iter().filter(|route| route.gateway != gateway.map(HostAddr::get));
     networks.extend(routes.map(|route| route.to));
     // Both tables reach the gateway itself.
-    networks.retain(|net| net.prefix_len() < 31 || gateway.is_none_or(|gateway| !net.contains(&gateway.get())));
+    networks.retain(|net| {
+        net.prefix_len() < 31
+            || gateway.is_none_or(|gateway| !gateway.v4().is_some_and(|gateway| net.contains(&gateway)))
+    });
     let mut aggregated = Ipv4Net::aggregate(&networks);
     aggregated.sort();
     aggregated.truncate(SEGMENT_NETWORK_LIMIT);
     aggregated
+}
+
+fn ipv4(net: IpNet) -> Option<Ipv4Net> {
+    if let IpNet::V4(net) = net { Some(net) } else { None }
 }
 
 /// Whether iptables takes the name literally: a trailing `+` would be a wildcard.

@@ -11,6 +11,7 @@ use ipnet::Ipv4Net;
 use super::render::MatchedLink;
 use crate::config::{Config, LinkKind};
 use crate::model::firewall::{Chain, ChainName, ChainRule, Lacking, Match, Ruleset, Table, Verdict};
+use crate::model::names::HostAddr;
 
 /// Makes the chains.
 struct Marks<'a> {
@@ -87,8 +88,8 @@ impl Marks<'_> {
     fn arriving_by(&self, link: &MatchedLink<'_>) -> Vec<ChainRule> {
         let mut rules = Vec::new();
         // An ICMP error of the gateway is about a packet that this host sent there.
-        if let Some(gateway) = link.gateway.filter(|_| !link.segment_networks.is_empty()) {
-            let source = Match::Source(Ipv4Net::from(gateway.get()));
+        if let Some(gateway) = link.gateway.and_then(HostAddr::v4).filter(|_| !link.segment_networks.is_empty()) {
+            let source = Match::Source(Ipv4Net::from(gateway));
             rules.push(ChainRule::new([source, self.marked_by(link)], Verdict::Return));
         }
         // A LAN on the link's own Ethernet.
@@ -124,8 +125,8 @@ impl Marks<'_> {
         for link in self.links {
             // Before NAT the destination may still be the masquerading address. A mark does not harm packets to this
             // host.
-            for own in &link.own {
-                let destination = Match::Destination(own.get().into());
+            for own in link.own.iter().filter_map(|own| own.v4()) {
+                let destination = Match::Destination(own.into());
                 rules.push(ChainRule::new([self.marked_by(link), destination], Verdict::Restore(self.mask)));
             }
             for net in &link.segment_networks {

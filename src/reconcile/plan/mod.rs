@@ -4,12 +4,14 @@
 use crate::config::Config;
 use crate::model::change::Change;
 use crate::model::firewall::Lacking;
+use crate::model::names::Family;
 use crate::model::observed::Observed;
 use crate::reconcile::desired::Desired;
 use crate::reconcile::firewall;
-use crate::reconcile::link_state::{self, LiveLink};
+use crate::reconcile::link_state::{self, Live};
 
 mod kernel_rules;
+mod legs;
 mod nexthops;
 mod packet_filter;
 mod problem;
@@ -44,19 +46,19 @@ pub(super) struct Avoid {
 impl Plan {
     /// The changes from `observed` to what `config` wants for `live`, the links that have routes
     /// ([`link_state::LinkStates::routed`]).
-    pub fn new(config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Self {
+    pub fn new(config: &Config, live: &Live<'_>, observed: &Observed) -> Self {
         Self::avoiding(config, live, observed, Avoid::default())
     }
 
     /// The same without what `avoid` names.
-    pub(super) fn avoiding(config: &Config, live: &[LiveLink<'_>], observed: &Observed, avoid: Avoid) -> Self {
+    pub(super) fn avoiding(config: &Config, live: &Live<'_>, observed: &Observed, avoid: Avoid) -> Self {
         let managed = config.settings.protocol;
         let without = firewall::without(config, observed, avoid.firewall);
         let mut plan = Self::default();
         plan.problems.extend(lost_sets(config, observed, avoid.firewall));
         let config = &*firewall::sets::carried_out(config, &observed.firewall, avoid.firewall);
         let mode = plan.default_route_mode(config, observed, avoid);
-        let desired = Desired::new(config, live, mode).for_kernel(observed);
+        let desired = Desired::new(config, live, mode).for_kernel(observed, managed);
         let missing = Missing::new(&desired, observed);
         let obsolete = Obsolete::new(&desired, observed, managed);
         let tables = Tables::new(config, &missing, &obsolete);
@@ -72,6 +74,7 @@ impl Plan {
             plan.mark_connections(config, live, observed);
         }
         plan.flush_moved_marks(config, live, observed, &tables.stale);
+        plan.forget_prefixes(config, live, &obsolete);
         let routes = Routes::new(config, &desired, observed, &tables);
         plan.problems.extend(routes.problems);
         plan.changes.extend(routes.early.into_iter().map(Change::DeleteRoute));
@@ -92,7 +95,7 @@ impl Plan {
         plan.changes.extend(routes.made);
         plan.make_rules(&missing.others);
         // After the managed rules, or packets that these refuse would pass meanwhile.
-        plan.changes.extend(kernel_rules::lost(&observed.rules, managed).into_iter().map(Change::KernelRule));
+        plan.changes.extend(kernel_rules::lost(&observed.rules, &desired, managed).into_iter().map(Change::KernelRule));
         plan.changes.extend(routes.obsolete.into_iter().map(Change::DeleteRoute));
         plan.delete_rules(&obsolete.others);
         plan.delete_rules(&refusals.iter().collect::<Vec<_>>());
@@ -106,16 +109,19 @@ impl Plan {
     }
 
     /// Sysctls of the links' interfaces.
-    fn set_interfaces(&mut self, desired: &Desired, live: &[LiveLink<'_>], observed: &Observed) {
-        for interface in desired.interfaces.iter().filter_map(|name| observed.interfaces.get(name)) {
-            if interface.strict_rp_filter {
+    fn set_interfaces(&mut self, desired: &Desired, live: &Live<'_>, observed: &Observed) {
+        for (name, family) in &desired.interfaces {
+            let Some(interface) = observed.interfaces.get(name) else { continue };
+            let is_v4 = *family == Family::V4;
+            if interface.strict_rp_filter && is_v4 {
                 self.changes.push(Change::LooseRpFilter(interface.device.name.clone()));
             }
-            if interface.ignores_linkdown == Some(false) {
-                self.changes.push(Change::IgnoreLinkdown(interface.device.clone()));
+            let ignores_linkdown = if is_v4 { interface.ignores_linkdown } else { interface.ignores_linkdown6 };
+            if ignores_linkdown == Some(false) {
+                self.changes.push(Change::IgnoreLinkdown(interface.device.clone(), *family));
             }
         }
-        for (device, key) in link_state::lax_arp(live, observed) {
+        for (device, key) in link_state::lax_arp(&live.v4, observed) {
             self.changes.push(Change::OwnArp(device.clone(), key));
         }
         if let Some(policy) = desired.hash_policy.filter(|policy| observed.hash_policy != Some(*policy)) {
@@ -123,7 +129,7 @@ impl Plan {
         }
     }
 
-    fn set_device_groups(&mut self, config: &Config, live: &[LiveLink<'_>], observed: &Observed, without: Lacking) {
+    fn set_device_groups(&mut self, config: &Config, live: &Live<'_>, observed: &Observed, without: Lacking) {
         for (name, group) in firewall::device_groups(config, live, observed, without) {
             if let Some(interface) = observed.interfaces.get(&name) {
                 self.changes.push(Change::DeviceGroup { device: interface.device.clone(), group });

@@ -15,7 +15,7 @@ use crate::model::observed::Observed;
 use crate::model::routing::{Action, FwMark, Rule, Selector};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::firewall;
-use crate::reconcile::link_state::LiveLink;
+use crate::reconcile::link_state::{Live, LiveLink};
 
 /// Missing rules, in the order in which they are added.
 #[derive(Default)]
@@ -146,16 +146,17 @@ pub(crate) struct PolicyRules {
 
 impl Plan {
     /// The rules of each policy, according to this plan, which was made for the same arguments.
-    pub(crate) fn policy_rules(&self, config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Vec<PolicyRules> {
+    pub(crate) fn policy_rules(&self, config: &Config, live: &Live<'_>, observed: &Observed) -> Vec<PolicyRules> {
         let mut to_add = BTreeSet::new();
         for change in &self.changes {
             if let Change::Rule(rule) = change {
                 to_add.insert(rule);
             }
         }
+        let managed = config.settings.protocol;
         // Rules do not depend on the mode.
         let config = &*firewall::sets::carried_out(config, &observed.firewall, Lacking::default());
-        let desired = Desired::new(config, live, DefaultRouteMode::Multipath).for_kernel(observed);
+        let desired = Desired::new(config, live, DefaultRouteMode::Multipath).for_kernel(observed, managed);
         let mut all = Vec::with_capacity(config.policies.len());
         for rules in desired.policy_rules(config) {
             let missing = rules.iter().filter(|rule| to_add.contains(*rule)).count();
@@ -177,7 +178,7 @@ impl Plan {
     pub(super) fn flush_moved_marks(
         &mut self,
         config: &Config,
-        live: &[LiveLink<'_>],
+        live: &Live<'_>,
         observed: &Observed,
         stale_tables: &BTreeSet<TableId>,
     ) {
@@ -186,14 +187,38 @@ impl Plan {
         }
         for found in observed.rules.iter().filter(|found| found.protocol == config.settings.protocol) {
             let Some((bit, table)) = link_mark(&found.rule) else { continue };
+            let family = found.rule.family;
+            let live = live.of(family);
             let mut links = live.iter().filter(|l| l.link.mark.get() == bit && l.link.table == table);
             let Some(now) = links.next().map(|l| l.next_hop.device.index) else { continue };
-            let routes =
-                observed.routes.iter().filter(|route| route.table == table && route.protocol == found.protocol);
+            let routes = observed
+                .routes
+                .iter()
+                .filter(|route| route.family == family && route.table == table && route.protocol == found.protocol);
             let before: Vec<_> = routes.flat_map(|route| route.target.devices()).collect();
             let is_elsewhere = live.iter().any(|l| before.contains(&l.next_hop.device.index));
             if !before.contains(&now) && (is_elsewhere || stale_tables.contains(&table)) {
-                self.changes.push(Change::FlushConnections(FwMark { value: bit, mask: config.marks() | bit }));
+                self.changes.push(Change::FlushConnections(family, FwMark { value: bit, mask: config.marks() | bit }));
+            }
+        }
+    }
+}
+
+impl Plan {
+    /// Connections of an IPv6 prefix that a live link has lost must not stay on it: nobody answers to their addresses
+    /// there any more.
+    pub(super) fn forget_prefixes(&mut self, config: &Config, live: &Live<'_>, obsolete: &Obsolete<'_>) {
+        if config.settings.firewall == Firewall::None {
+            return;
+        }
+        for rule in obsolete.iter().filter(|rule| rule.family == Family::V6) {
+            let Some(prefix) = rule.selector.from else { continue };
+            let priority = |l: &LiveLink<'_>| config.settings.numbers.source_rule(l.link.position);
+            let link = live.v6.iter().find(|l| priority(l) == rule.priority);
+            // It may only have become a part of another one.
+            if let Some(l) = link.filter(|l| !l.prefixes.iter().any(|now| now.contains(&prefix))) {
+                let mark = FwMark { value: l.link.mark.get(), mask: config.marks() };
+                self.changes.push(Change::ForgetPrefix(mark, prefix));
             }
         }
     }

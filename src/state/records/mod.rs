@@ -11,7 +11,6 @@ mod text;
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::net::Ipv6Addr;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -21,8 +20,8 @@ use nix::unistd::geteuid;
 use thiserror::Error;
 
 use crate::config::Config;
-use crate::event::Family;
-use crate::model::names::{HostAddr, IfName, LinkName};
+use crate::event::{Addresses, Family};
+use crate::model::names::{IfName, LinkName};
 use crate::model::observed::Observed;
 use crate::state::clock::boot_id;
 use crate::state::drain::{Drain, DrainLock};
@@ -43,34 +42,24 @@ pub struct LinkRecord {
     /// When it came up, in seconds since 1970.
     pub since: u64,
     /// `None`: not up with IPv4.
-    pub v4: Option<V4>,
-    /// `None`: not up with IPv6. It is recorded, and not routed yet.
-    pub v6: Option<V6>,
+    pub v4: Option<Addresses>,
+    /// `None`: not up with IPv6.
+    pub v6: Option<Addresses>,
 }
 
 impl LinkRecord {
     /// Whether the link is up with the address family.
     pub(crate) fn has(&self, family: Family) -> bool {
+        self.said(family).is_some()
+    }
+
+    /// What its caller has said of the address family.
+    pub(crate) fn said(&self, family: Family) -> Option<&Addresses> {
         match family {
-            Family::V4 => self.v4.is_some(),
-            Family::V6 => self.v6.is_some(),
+            Family::V4 => self.v4.as_ref(),
+            Family::V6 => self.v6.as_ref(),
         }
     }
-}
-
-/// IPv4 addresses of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct V4 {
-    pub local: Option<HostAddr>,
-    /// `None`: the device leads to one peer.
-    pub gateway: Option<HostAddr>,
-}
-
-/// IPv6 addresses of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct V6 {
-    pub local: Ipv6Addr,
-    pub remote: Ipv6Addr,
 }
 
 /// Link records by link, and the drains.

@@ -1,0 +1,150 @@
+//! The IPv6 state of a link. Pure.
+//!
+//! Callers say less than in IPv4: pppd knows link-local addresses only, and of a line with router advertisements nobody
+//! tells. So the interface's addresses and the kernel's own default route by it count, too.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv6Net};
+
+use super::{LinkState, LiveLink, interface_of};
+use crate::config::{Config, Link};
+use crate::model::names::{Family, HostAddr, TableId};
+use crate::model::observed::{Address, Interface, InterfaceState, Observed};
+use crate::model::routing::{FoundRoute, FoundTarget, NextHop};
+use crate::state::records::{LinkRecord, LinkRecords};
+
+/// Peers of a point-to-point interface, which asks nobody who has the address (`ndisc_constructor()`): any does. The
+/// multipath routes of IPv6 want a gateway for each next hop (`ip6_route_multipath_add()`). The second is for a host that
+/// has the first itself.
+const PEERS: [Ipv6Addr; 2] = [Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2)];
+
+/// The only uplink whose prefixes nobody has said although it may have IPv6: a delegation that the kernel refuses the
+/// rest of can be its only.
+pub(super) fn lone_taker<'a>(config: &'a Config, records: &LinkRecords, observed: &Observed) -> Option<&'a Link> {
+    if observed.delegated.is_empty() {
+        return None;
+    }
+    let mut takers = config.uplinks().filter(|link| {
+        let is_used = interface(link, records.get(&link.name), observed).is_some_and(|i| !i.addresses6.is_empty());
+        link.ipv6 && is_used
+    });
+    takers.next().filter(|link| takers.next().is_none() && link.prefixes.is_empty())
+}
+
+/// The state of a link as if it were not drained and the only one. `v4`: its IPv4 state; `is_sole`: delegated prefixes
+/// are its; `protocol`: that of managed routes.
+pub(super) fn ability<'a>(
+    link: &'a Link,
+    records: &LinkRecords,
+    observed: &Observed,
+    v4: &LinkState<'_>,
+    is_sole: bool,
+    protocol: u8,
+) -> LinkState<'a> {
+    if !link.ipv6 || !observed.has_ipv6() {
+        return LinkState::Down;
+    }
+    let record = records.get(&link.name);
+    let said = record.and_then(|record| record.v6.as_ref());
+    let Some(found) = interface(link, record, observed) else {
+        return if said.is_some() { LinkState::Stale } else { LinkState::Down };
+    };
+    if found.state == InterfaceState::Down || found.addresses6.is_empty() {
+        return if said.is_some() { LinkState::Dead } else { LinkState::Down };
+    }
+    let advertised = advertised_router(found, observed, protocol);
+    let is_up = said.is_some() || link.gateway6.is_some() || v4.routed().is_some() && advertised.is_some();
+    if !is_up {
+        return LinkState::Down;
+    }
+    let gateway = said.and_then(|said| said.gateway).or(link.gateway6).or(advertised);
+    let told = said.map(|said| &said.prefixes[..]).unwrap_or_default();
+    let delegated = if is_sole { &observed.delegated[..] } else { &[] };
+    let live = LiveLink {
+        link,
+        family: Family::V6,
+        next_hop: next_hop(link, gateway, found),
+        local: local(said.and_then(|said| said.local), found),
+        prefixes: prefixes(found, [told, &link.prefixes, delegated].concat()),
+        carrier: found.state == InterfaceState::Up,
+    };
+    if live.carrier { LinkState::Up(live) } else { LinkState::NoCarrier(live) }
+}
+
+/// The interface that a link is on: as recorded, in the other family perhaps, else the configured one of a static link.
+fn interface<'a>(link: &Link, record: Option<&LinkRecord>, observed: &'a Observed) -> Option<&'a Interface> {
+    match record {
+        Some(record) => interface_of(record, observed),
+        None if link.is_static() => observed.interfaces.get(&link.interface),
+        None => None,
+    }
+}
+
+/// The router of the default route that somebody else has made by the interface: the kernel for a router's
+/// advertisement, or a program that reads these itself.
+fn advertised_router(interface: &Interface, observed: &Observed, managed: u8) -> Option<HostAddr> {
+    let mut foreign: Vec<&FoundRoute> = observed.routes.iter().filter(|route| is_foreign(route, managed)).collect();
+    foreign.sort_by_key(|route| route.metric);
+    foreign.into_iter().find_map(|route| router_by(route, interface.device.index))
+}
+
+fn is_foreign(route: &FoundRoute, managed: u8) -> bool {
+    route.family == Family::V6 && route.table == TableId::MAIN && route.protocol != managed
+}
+
+fn router_by(route: &FoundRoute, device: u32) -> Option<HostAddr> {
+    match &route.target {
+        FoundTarget::NextHops(hops) => {
+            hops.iter().find(|hop| hop.next_hop.device.index == device).and_then(|hop| hop.next_hop.gateway)
+        }
+        FoundTarget::Other { hops, .. } => hops
+            .iter()
+            .find(|hop| hop.device == device)
+            .and_then(|hop| hop.gateway)
+            .and_then(|gateway| HostAddr::new(gateway).ok()),
+        FoundTarget::Nexthop { .. } => None,
+    }
+}
+
+fn next_hop(link: &Link, gateway: Option<HostAddr>, interface: &Interface) -> NextHop {
+    let is_own = |peer: &Ipv6Addr| interface.addresses6.iter().any(|a| a.local.get() == IpAddr::V6(*peer));
+    let peer = if link.is_uplink() && !interface.arp { PEERS.into_iter().find(|peer| !is_own(peer)) } else { None };
+    let gateway = gateway.or(peer.and_then(|peer| HostAddr::new(peer).ok()));
+    // A link-local gateway is on the link by itself (`ip6_route_check_nh_onlink()`).
+    let onlink = gateway.is_some_and(|gateway| {
+        !gateway.is_link_local() && !interface.addresses6.iter().any(|a| a.reaches.contains(&gateway.get()))
+    });
+    NextHop { device: interface.device.clone(), gateway, onlink }
+}
+
+/// A global address of the interface: the one that the caller said if it is there, else the first.
+fn local(said: Option<HostAddr>, interface: &Interface) -> Option<HostAddr> {
+    let mut global = global_addresses(interface).map(|address| address.local);
+    let first = global.clone().next();
+    global.find(|local| Some(*local) == said).or(first)
+}
+
+/// Addresses that packets to the Internet can have.
+fn global_addresses(interface: &Interface) -> impl Iterator<Item = &Address> + Clone {
+    interface.addresses6.iter().filter(|address| is_global(address.local))
+}
+
+/// Neither link-local nor unique local (fc00::/7).
+fn is_global(addr: HostAddr) -> bool {
+    addr.v6().is_some_and(|addr| !addr.is_unicast_link_local() && !addr.is_unique_local())
+}
+
+/// The prefixes of the link: `said`, and those of its interface. A prefix of a point-to-point interface or an Ethernet
+/// is shared with neighbours behind the same line.
+fn prefixes(interface: &Interface, said: Vec<Ipv6Net>) -> Vec<IpNet> {
+    let mut all: Vec<IpNet> = said.into_iter().map(IpNet::V6).collect();
+    for Address { local, reaches } in global_addresses(interface) {
+        all.extend([reaches.trunc(), IpNet::from(local.get())]);
+    }
+    all.sort();
+    all.dedup();
+    let covering = all.clone();
+    all.retain(|net| !covering.iter().any(|other| other != net && other.contains(net)));
+    all
+}
