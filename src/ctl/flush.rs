@@ -208,13 +208,18 @@ fn plain_default(
         .collect();
     ranked.sort_by_key(|(rank, _)| *rank);
     // Where our own default leads by something that is no live link any more, that is better than nothing.
-    let standing = 
+    let standing =
         observed.routes.iter().filter(|f| f.family == Family::V4 && f.table == TableId::MAIN && f.protocol == ours);
     let old = standing.clone().flat_map(|f| observed_next_hops(&f.target, observed)).map(|(leg, _)| leg);
     match ranked.into_iter().map(|(_, leg)| leg).chain(old).find(|leg| !refused.contains(leg)) {
         Some(leg) => {
             let leg = WeightedNextHop { next_hop: leg.clone(), weight: Weight::default() };
-            Ok(Some(DefaultRoute { family: Family::V4, table: TableId::MAIN, metric, target: Target::NextHops(vec![leg]) }))
+            Ok(Some(DefaultRoute {
+                family: Family::V4,
+                table: TableId::MAIN,
+                metric,
+                target: Target::NextHops(vec![leg]),
+            }))
         }
         None if standing.count() > 0 => Err(CutOff),
         None => Ok(None),

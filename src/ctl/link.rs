@@ -154,7 +154,11 @@ fn up(link: &Link, args: &UpArgs) -> Result<Event, Error> {
         doubt(link, args, found);
     }
     let local = local(args, name, found.as_ref())?;
-    Ok(event(link, name.clone(), EventKind::Up(Addresses { local, gateway: args.gateway, ..Addresses::none(Family::V4) })))
+    Ok(event(
+        link,
+        name.clone(),
+        EventKind::Up(Addresses { local, gateway: args.gateway, ..Addresses::none(Family::V4) }),
+    ))
 }
 
 /// Our address, as it was given or as the interface has it; not the router's.

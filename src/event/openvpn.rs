@@ -148,23 +148,23 @@ mod tests {
         const PLUGIN: [(&str, &str); 3] = [("dev", "tun0"), ("script_context", "init"), ("ifconfig_local", "10.8.0.6")];
         let up = EventKind::Up(v4("10.8.0.6", "10.8.0.5"));
         for (argv, vars, expected) in [
-            (&NET30[..], &[][..], up),
-            (&NET30, &[("script_type", "")], up),
-            (&NET30, &[("script_type", "up")], up),
-            (&NET30, &[("script_type", "up"), ("script_context", "restart")], up),
+            (&NET30[..], &[][..], up.clone()),
+            (&NET30, &[("script_type", "")], up.clone()),
+            (&NET30, &[("script_type", "up")], up.clone()),
+            (&NET30, &[("script_type", "up"), ("script_context", "restart")], up.clone()),
             (&NET30, &[("script_type", "down")], EventKind::Down(Family::V4)),
             (&NET30, &[("script_type", "route-pre-down")], EventKind::Down(Family::V4)),
             (&["tun0"], &[("script_type", "route-pre-down")], EventKind::Down(Family::V4)),
             // What is gone has no addresses that could be wrong.
             (&["tun0", "", "", "garbage", "garbage"], &[("script_type", "down")], EventKind::Down(Family::V4)),
             (&NET30, &DOWN6, EventKind::Down(Family::V4)),
-            (&NET30, &UP6, up),
+            (&NET30, &UP6, up.clone()),
             (&EMPTY, &DOWN6, EventKind::Down(Family::V6)),
             (&EMPTY, &UP6, EventKind::Up(v6("2001:db8::2", "::"))),
             // openvpn-plugin-down-root, as it is and with the interface written out.
             (&[], &PLUGIN, EventKind::Down(Family::V4)),
             (&["tun0"], &PLUGIN, EventKind::Down(Family::V4)),
-            (&NET30, &PLUGIN, up),
+            (&NET30, &PLUGIN, up.clone()),
         ] {
             assert_eq!(event(&args(argv), &env_of(vars)).unwrap().kind, expected, "{argv:?} {vars:?}");
         }

@@ -294,7 +294,8 @@ impl Watch {
 }
 
 fn kill_selectors(config: &Config) -> Vec<Selector> {
-    multihome::reconcile::desired::selectors(config.policies.iter().find(|policy| policy.name == "kill").unwrap())
+    let kill = config.policies.iter().find(|policy| policy.name == "kill").unwrap();
+    multihome::reconcile::desired::selectors(kill, Family::V4)
 }
 
 proptest! {

@@ -32,7 +32,7 @@ fn assert_settled(config: &Config, records: &LinkRecords, fake: &mut Fake, outco
 
     let observed = fake.observe(&Scope::new(config, records)).unwrap();
     let routed = LinkStates::new(config, records, &observed).routed();
-    let live: Vec<_> = routed.iter().filter(|l| l.carrier).cloned().collect();
+    let live: Vec<_> = routed.v4.iter().filter(|l| l.carrier).cloned().collect();
     for link in &config.links {
         let up = live.iter().find(|l| l.link.name == link.name).map(|l| l.next_hop.device.index);
         let foreign = fake.routes.iter().any(|r| r.table == link.table && r.protocol != OURS);
@@ -43,10 +43,10 @@ fn assert_settled(config: &Config, records: &LinkRecords, fake: &mut Fake, outco
     if fake.in_use(TableId::MAIN).is_none_or(|r| r.protocol == OURS) {
         assert_default_is_shared_out(&live, fake);
     }
-    assert_spares(config, &routed, fake);
+    assert_spares(config, &routed.v4, fake);
     // Where our table was refused, a kill switch by sets holds for all that its other selectors select.
     let carried_out = sets::carried_out(config, &observed.firewall, Lacking::default());
-    let wanted = Desired::new(&carried_out, &routed, DefaultRouteMode::Objects).rules;
+    let wanted = Desired::new(&carried_out, &routed, DefaultRouteMode::Objects).for_kernel(&observed, OURS).rules;
     for rule in &wanted {
         assert!(fake.rules.iter().any(|r| r.is_complete() && r.rule == *rule), "no {rule}\n{fake}");
     }
@@ -76,7 +76,7 @@ fn assert_spares(config: &Config, routed: &[LiveLink<'_>], fake: &Fake) {
 
 /// When a tier's multipath default is about to be made, whatever becomes of one of its devices does no harm any more.
 fn assert_spares_come_first(config: &Config, change: &Change, fake: &Fake) {
-    let Change::Route(DefaultRoute { table: TableId::MAIN, metric, target: Target::NextHops(next_hops) }) = change
+    let Change::Route(DefaultRoute { table: TableId::MAIN, metric, target: Target::NextHops(next_hops), .. }) = change
     else {
         return;
     };
@@ -264,7 +264,7 @@ proptest! {
         reconcile(&config, &records, &FlushScope::All, &mut fake).unwrap();
         let link = &config.links[which % config.links.len()];
         let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
-        let live = LinkStates::new(&config, &records, &observed).live();
+        let live = LinkStates::new(&config, &records, &observed).live().v4;
         let others = live.iter().any(|l| l.carries_default() && l.link.name != link.name);
         loss.befall(&link.interface, &mut fake);
         // Somebody's own default is theirs to have, and to lose.
@@ -286,7 +286,7 @@ proptest! {
         let Scene { config, records, mut fake, .. } = scene;
         reconcile(&config, &records, &FlushScope::All, &mut fake).unwrap();
         let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
-        let live = LinkStates::new(&config, &records, &observed).live();
+        let live = LinkStates::new(&config, &records, &observed).live().v4;
         prop_assume!(!live.is_empty());
         let back = &live[which % live.len()];
         for link in &config.links {

@@ -6,6 +6,7 @@ use std::path::Path;
 use multihome::config;
 use multihome::kernel::{self, Kernel};
 use multihome::model::change::Change;
+use multihome::model::names::Family;
 use multihome::model::observed::{Observed, Scope};
 use multihome::model::routing::Device;
 use multihome::model::routing::FwMark;
@@ -157,8 +158,8 @@ impl Kernel for Asked {
         if self.silent { Err(refusal(&Change::HashPolicy(0), 77, EINVAL)) } else { self.fake.in_groups(groups) }
     }
 
-    fn has_connections(&mut self, pin: FwMark) -> Result<bool, kernel::Error> {
-        self.fake.has_connections(pin)
+    fn has_connections(&mut self, family: Family, pin: FwMark) -> Result<bool, kernel::Error> {
+        self.fake.has_connections(family, pin)
     }
 
     fn flush_route_cache(&mut self) -> Result<(), kernel::Error> {
@@ -218,7 +219,7 @@ fn pins_are_forgotten_once() {
     ));
     let mut forgotten = 0;
     let stubborn = |_, change: &Change, _: &mut Fake| {
-        forgotten += usize::from(matches!(change, Change::FlushConnections(_)));
+        forgotten += usize::from(matches!(change, Change::FlushConnections(..)));
         if matches!(change, Change::DeleteRule(_)) { Err(EINVAL) } else { Ok(()) }
     };
     let outcome = reconcile(&config, &records(), &FlushScope::All, &mut Watched::new(&mut fake, stubborn)).unwrap();

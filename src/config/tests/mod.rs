@@ -122,9 +122,13 @@ fn every_key_is_read() {
             mark: Mark::new(0x10).unwrap(),
             masquerade: true,
             gateway: Some("192.0.2.1".parse().unwrap()),
+            gateway6: Some("fe80::1".parse().unwrap()),
+            prefixes: vec!["2001:db8:1::/56".parse().unwrap(), "2001:db8:ff::/64".parse().unwrap()],
+            ipv6: false,
+            nat6: Nat6::All,
         }
     );
-    let net = |s: &str| s.parse::<Ipv4Net>().unwrap();
+    let net = |s: &str| s.parse::<IpNet>().unwrap();
     let policy = Policy {
         name: "alles für \"den\" Gast".to_owned(),
         from: vec![net("192.168.2.0/24")],

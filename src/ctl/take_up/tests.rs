@@ -3,7 +3,7 @@ use crate::config;
 use crate::ctl::lookup::FibNextHop;
 use crate::model::observed::Address;
 use crate::model::routing::{Device, FoundNextHop};
-use crate::state::records::{LinkRecord, V4};
+use crate::state::records::LinkRecord;
 
 const CONFIG: &str = "
 [[uplink]]
@@ -34,11 +34,13 @@ fn interface(index: u32, name: &str, arp: bool, address: &str) -> Interface {
         state: InterfaceState::Up,
         arp,
         addresses: addresses.into_iter().collect(),
+        addresses6: vec![],
         routes: vec![],
         group: 0,
         strict_rp_filter: false,
         lax_arp: vec![],
         ignores_linkdown: Some(true),
+        ignores_linkdown6: Some(true),
     }
 }
 
@@ -121,7 +123,7 @@ fn what_is_down_or_told_or_needs_no_word_is_left_as_it_is() {
         index,
         session: None,
         since: 0,
-        v4: Some(V4 { local: None, gateway: None }),
+        v4: Some(Addresses::none(Family::V4)),
         v6: None,
     };
     assert_eq!(commands(&[&ppp], &[], &[("isp1", record(3))], &[]), [""; 0]);

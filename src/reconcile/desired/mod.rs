@@ -94,7 +94,7 @@ impl Desired {
     /// Without IPv6 rules, if the observed kernel has no IPv6. Without those that only lead IPv6 somewhere, if no link has
     /// had any yet: then there is nowhere to lead it, and a machine without IPv6 has half as many rules to read.
     #[must_use]
-    pub(crate) fn for_kernel(mut self, observed: &Observed, managed: u8) -> Self {
+    pub fn for_kernel(mut self, observed: &Observed, managed: u8) -> Self {
         let is_led = self.routes.iter().any(|route| route.family == Family::V6) || observed.leads_ipv6(managed);
         if !observed.has_ipv6() {
             self.rules.retain(|rule| rule.family == Family::V4);

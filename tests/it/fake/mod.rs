@@ -275,10 +275,12 @@ impl Kernel for Fake {
             },
             arp: nic.arp,
             addresses: nic.addresses.clone(),
+            addresses6: vec![],
             routes: Vec::new(),
             strict_rp_filter: nic.strict_rp_filter,
             lax_arp: vec![],
             ignores_linkdown: Some(nic.ignores_linkdown),
+            ignores_linkdown6: None,
             group: nic.group,
         };
         let interfaces: BTreeMap<_, _> = self
@@ -304,7 +306,7 @@ impl Kernel for Fake {
             }
             Via::NextHops(next_hops) => {
                 let hop = |l: &WeightedNextHop| {
-                    FoundNextHop::new(l.next_hop.device.index, l.next_hop.gateway.map(|gateway| gateway.get().into()))
+                    FoundNextHop::new(l.next_hop.device.index, l.next_hop.gateway.map(HostAddr::get))
                 };
                 FoundTarget::Other {
                     kind: RouteKind::Unicast,
@@ -317,6 +319,7 @@ impl Kernel for Fake {
             }
         };
         let routes = self.routes.iter().filter(|r| tables.contains(&r.table)).map(|r| FoundRoute {
+            family: Family::V4,
             table: r.table,
             metric: r.metric,
             protocol: r.protocol,
@@ -341,6 +344,7 @@ impl Kernel for Fake {
             nexthops,
             hash_policy: Some(self.hash_policy),
             firewall,
+            delegated: vec![],
             private_lan: None,
         })
     }
@@ -354,7 +358,7 @@ impl Kernel for Fake {
         Ok(all.map(|(name, nic)| (Device { index: nic.index, name: name.clone() }, nic.group)).collect())
     }
 
-    fn has_connections(&mut self, pin: FwMark) -> Result<bool, kernel::Error> {
+    fn has_connections(&mut self, _: Family, pin: FwMark) -> Result<bool, kernel::Error> {
         Ok(self.tracked.iter().any(|mark| mark & pin.mask == pin.value))
     }
 

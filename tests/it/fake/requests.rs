@@ -37,7 +37,7 @@ impl Fake {
             },
             // Devices of the fake do no ARP.
             Change::OwnArp(..) => return Err(ENOENT),
-            Change::IgnoreLinkdown(device) => {
+            Change::IgnoreLinkdown(device, _) => {
                 let nic = self.nics.values_mut().find(|nic| nic.index == device.index);
                 nic.ok_or(ENODEV)?.ignores_linkdown = true;
             }
@@ -46,7 +46,9 @@ impl Fake {
             }
             Change::Firewall(batch) => self.restore(batch)?,
             Change::Nftables(transaction) => self.commit(transaction)?,
-            Change::FlushConnections(pin) => self.tracked.retain(|mark| mark & pin.mask != pin.value),
+            Change::FlushConnections(_, pin) | Change::ForgetPrefix(pin, _) => {
+                self.tracked.retain(|mark| mark & pin.mask != pin.value)
+            }
             // Which connections leave by which link the fake does not know.
             Change::MarkConnections(_) => {}
             Change::HashPolicy(policy) => self.hash_policy = *policy,
@@ -290,7 +292,7 @@ fn is_deleted_by(held: &Held, wanted: &FoundRoute) -> bool {
             *kind == RouteKind::Unicast && !matches!(via, Via::Unreachable)
         }
         (FoundTarget::Other { hops, .. }, Via::NextHops(held)) => {
-            let gateway = |next_hop: &NextHop| next_hop.gateway.map(|gateway| gateway.get().into());
+            let gateway = |next_hop: &NextHop| next_hop.gateway.map(HostAddr::get);
             let same = |next_hop: &NextHop, w: &FoundNextHop| {
                 next_hop.device.index == w.device && (w.gateway.is_none() || w.gateway == gateway(next_hop))
             };

@@ -16,10 +16,10 @@
 
 use std::fmt;
 use std::iter::Peekable;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::str::{FromStr, SplitWhitespace};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use multihome::model::names::{Family, HostAddr, TableId, Weight};
 use multihome::model::observed::Address;
 use multihome::model::routing::{
@@ -108,8 +108,8 @@ impl Fake {
         let group = words.after("group").unwrap_or_default();
         let mut addresses = Vec::new();
         while let Some(net) = words.after::<String>("address") {
-            let net: Ipv4Net = net.parse().unwrap_or_else(|_| Ipv4Net::from(net.parse::<Ipv4Addr>().unwrap()));
-            let reaches = words.after::<Ipv4Addr>("peer").map_or(net.trunc(), Ipv4Net::from);
+            let net: IpNet = net.parse().unwrap_or_else(|_| IpNet::from(net.parse::<IpAddr>().unwrap()));
+            let reaches = words.after::<IpAddr>("peer").map_or(net.trunc(), IpNet::from);
             addresses.push(Address { local: HostAddr::new(net.addr()).unwrap(), reaches });
         }
         let (up, carrier) = (state != "down", state == "up");

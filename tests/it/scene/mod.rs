@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::path::Path;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use multihome::config::{self, Config};
 use multihome::event::{Addresses, Event, EventKind, Family};
 use multihome::model::names::{HostAddr, IfName, TableId, Weight};
@@ -222,7 +222,7 @@ pub fn scenes_on(kernel: Fake) -> impl Strategy<Value = Scene> {
 }
 
 fn address(local: HostAddr, len: u8) -> Address {
-    Address { local, reaches: Ipv4Net::new(local.get(), len).unwrap().trunc() }
+    Address { local, reaches: IpNet::new(local.get(), len).unwrap().trunc() }
 }
 
 struct World {
@@ -325,9 +325,9 @@ impl World {
     fn up(&mut self, link: usize, shared_gateway: bool) {
         let name = self.interface(link);
         let number = u8::try_from(link % self.new.links.len()).unwrap();
-        let local = HostAddr::new([198, 18, number, 10].into()).unwrap();
-        let gateway = HostAddr::new([198, 18, if shared_gateway { 99 } else { number }, 1].into()).unwrap();
-        let addresses = vec![Address { local, reaches: Ipv4Net::from(gateway.get()) }];
+        let local = HostAddr::new([198, 18, number, 10]).unwrap();
+        let gateway = HostAddr::new([198, 18, if shared_gateway { 99 } else { number }, 1]).unwrap();
+        let addresses = vec![Address { local, reaches: IpNet::from(gateway.get()) }];
         let next = &mut self.next;
         let new = || {
             *next += 1;
@@ -346,7 +346,11 @@ impl World {
         (nic.carrier, nic.addresses) = (true, addresses);
         let session = Some(nic.index);
         self.fake.up(&name);
-        self.note(link, EventKind::Up(Addresses::V4 { local: Some(local), gateway: Some(gateway) }), session);
+        self.note(
+            link,
+            EventKind::Up(Addresses { local: Some(local), gateway: Some(gateway), ..Addresses::none(Family::V4) }),
+            session,
+        );
     }
 
     fn nexthop(&mut self, id: u32, protocol: u8, group: bool) {

@@ -33,7 +33,7 @@ struct Block {
 pub(super) struct Covering<'a> {
     /// By each block of one list of theirs, in their order.
     listed: HashMap<(List, Block), Vec<(usize, &'a Policy)>>,
-    /// For each list, a bit for each length of a block that is in use, from 1: none has all values.
+    /// For each list, a bit for each length of a block that is in use; 0 and 1 have one in common.
     lengths: [u128; LISTS.len()],
     /// Those that select by none of the lists.
     others: Vec<(usize, &'a Policy)>,
@@ -59,7 +59,7 @@ impl<'a> Covering<'a> {
         let mut found = vec![self.others.as_slice()];
         for (list, lengths) in LISTS.into_iter().zip(self.lengths) {
             let Some(Block { first, bits }) = list.blocks(policy).first().copied() else { continue };
-            for bits in (1..=bits).filter(|bits| lengths & 1 << (bits - 1) != 0) {
+            for bits in (0..=bits).filter(|bits| lengths & length(*bits) != 0) {
                 found.extend(self.listed.get(&(list, list.block(first, bits))).map(Vec::as_slice));
             }
         }
@@ -74,7 +74,7 @@ impl<'a> Covering<'a> {
             return;
         };
         for block in blocks {
-            self.lengths[list as usize] |= 1 << (block.bits - 1);
+            self.lengths[list as usize] |= length(block.bits);
             self.listed.entry((list, block)).or_default().push((at, policy));
         }
     }
@@ -85,13 +85,16 @@ impl<'a> Covering<'a> {
     }
 }
 
+/// The bit of a length.
+fn length(bits: u8) -> u128 {
+    1 << bits.saturating_sub(1)
+}
+
 /// IPv4 stands among IPv6 as ::ffff:0:0/96 (RFC 4291, 2.5.5.2).
 impl From<IpNet> for Block {
     fn from(net: IpNet) -> Self {
         match net {
-            IpNet::V4(net) => {
-                Self { first: net.network().to_ipv6_mapped().to_bits(), bits: 96 + net.prefix_len() }
-            }
+            IpNet::V4(net) => Self { first: net.network().to_ipv6_mapped().to_bits(), bits: 96 + net.prefix_len() },
             IpNet::V6(net) => Self { first: net.network().to_bits(), bits: net.prefix_len() },
         }
     }

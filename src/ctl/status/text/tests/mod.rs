@@ -181,7 +181,7 @@ fn a_policy_does_not_lead_by_another_interface_in_its_links_table() {
     let hop = |index| vec![FoundNextHop::new(index, None)];
     for (kind, hops) in [(RouteKind::Unicast, hop(1)), (RouteKind::Unreachable, vec![])] {
         let target = FoundTarget::Other { kind, text: String::new(), hops };
-        server.observed.routes.push(FoundRoute { table, metric: 5, protocol: 3, target });
+        server.observed.routes.push(FoundRoute { family: Family::V4, table, metric: 5, protocol: 3, target });
         assert_eq!(said_of(&server, "work"), "refused: office is not up");
     }
 }
@@ -195,7 +195,7 @@ fn a_foreign_default_is_shown_with_what_to_do() {
         hops: vec![FoundNextHop::new(9, "192.168.1.1".parse().ok())],
     };
     server.observed.routes.retain(|route| route.table != TableId::MAIN || route.metric >= 4_000_000);
-    let foreign = FoundRoute { table: TableId::MAIN, metric: 0, protocol: 16, target };
+    let foreign = FoundRoute { family: Family::V4, table: TableId::MAIN, metric: 0, protocol: 16, target };
     server.observed.routes.push(foreign);
     assert_eq!(server.wide(80), include_str!("foreign.txt"));
 }

@@ -9,6 +9,7 @@ use crate::config::{self, Config};
 use crate::ctl::counters::Counters;
 use crate::ctl::detours;
 use crate::ctl::show::Screen;
+use crate::event::Addresses;
 use crate::model::names::{Family, HostAddr, IfName, TableId};
 use crate::model::observed::{Address, Interface, InterfaceState, Observed};
 use crate::model::routing::{
@@ -16,7 +17,7 @@ use crate::model::routing::{
 };
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LinkStates;
-use crate::state::records::{LinkRecord, LinkRecords, V4};
+use crate::state::records::{LinkRecord, LinkRecords};
 
 pub(super) const CONFIG: &str = r#"
 [settings]
@@ -82,15 +83,17 @@ impl Server {
             let local: HostAddr = address.parse().unwrap();
             let device = Device { index, name: name.clone() };
             let addresses =
-                vec![Address { local, reaches: format!("{address}/24").parse::<ipnet::Ipv4Net>().unwrap().trunc() }];
+                vec![Address { local, reaches: format!("{address}/24").parse::<ipnet::IpNet>().unwrap().trunc() }];
             let interface = Interface {
                 device,
                 state: InterfaceState::Up,
                 arp: false,
                 addresses,
+                addresses6: vec![],
                 routes: vec![],
                 strict_rp_filter: false,
                 ignores_linkdown: Some(true),
+                ignores_linkdown6: Some(true),
                 lax_arp: vec![],
                 group: 0,
             };
@@ -105,7 +108,8 @@ impl Server {
             (3, "lte", "wwan0", "192.0.2.77", Some("192.0.2.1"), 3 * 3600 + 61),
             (4, "office", "wg0", "10.9.0.2", None, 42),
         ] {
-            let v4 = V4 { local: local.parse().ok(), gateway: gateway.map(|g| g.parse().unwrap()) };
+            let (local, gateway) = (local.parse().ok(), gateway.map(|g| g.parse().unwrap()));
+            let v4 = Addresses { local, gateway, ..Addresses::none(Family::V4) };
             let interface = interface.parse().unwrap();
             let record = LinkRecord { interface, index, session: None, since: NOW - age, v4: Some(v4), v6: None };
             server.records.insert(link.parse().unwrap(), record);
@@ -124,6 +128,7 @@ impl Server {
         let groups = desired.groups.iter().map(|(id, all)| (*id, nexthop(NexthopKind::Group(all.clone()))));
         let nexthops: BTreeMap<_, _> = singles.chain(groups).collect();
         let routes = desired.routes.iter().map(|route| FoundRoute {
+            family: route.family,
             table: route.table,
             metric: route.metric,
             protocol,
