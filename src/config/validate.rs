@@ -1,5 +1,6 @@
 //! Validation: links with their numbers, settings, and uniqueness.
 
+use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -85,11 +86,12 @@ fn link(raw: &Spanned<RawLink<'_>>, position: u8, is_uplink: bool) -> Result<Lin
 const NAT6: [(&str, Nat6); 3] = [("foreign", Nat6::Foreign), ("all", Nat6::All), ("none", Nat6::None)];
 
 fn gateway(field: Field<'_>, family: Family) -> Result<HostAddr, SpannedError> {
-    let gateway: HostAddr = field.word()?;
-    match (family, gateway.family() == family) {
-        (_, true) => Ok(gateway),
-        (Family::V4, _) => Err(field.invalid("write an IPv4 address such as 192.0.2.1, or the key gateway6")),
-        (Family::V6, _) => Err(field.invalid("write an IPv6 address such as fe80::1, or the key gateway")),
+    let address = field.text()?.parse::<IpAddr>().ok();
+    match (address.filter(|address| Family::of(*address) == family), family) {
+        (Some(address), _) => HostAddr::new(address).map_err(|e| field.invalid(e.expected())),
+        (None, Family::V4) if address.is_some() => Err(field.invalid("it is an IPv6 address: write gateway6")),
+        (None, Family::V4) => Err(field.invalid("write an IPv4 address such as 192.0.2.1")),
+        (None, Family::V6) => Err(field.invalid("write an IPv6 address such as fe80::1")),
     }
 }
 

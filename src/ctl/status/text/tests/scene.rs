@@ -63,12 +63,23 @@ pub(super) struct Server {
     pub(super) silent: BTreeSet<IfName>,
 }
 
+/// As every kernel starts with it.
+fn main_rule(family: Family) -> FoundRule {
+    let action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: None };
+    let rule = Rule { family, priority: 32766, selector: Selector::default(), action };
+    FoundRule { rule, protocol: 2, more: None }
+}
+
 impl Server {
     pub(super) fn new() -> Self {
         let mut server = Self {
             config: config::parse(CONFIG, Path::new("f")).unwrap(),
             records: LinkRecords::new(),
-            observed: Observed { nexthops: Some(BTreeMap::new()), ..Observed::default() },
+            observed: Observed {
+                nexthops: Some(BTreeMap::new()),
+                rules: Family::BOTH.map(main_rule).to_vec(),
+                ..Observed::default()
+            },
             counters: BTreeMap::new(),
             ways: detours::Found::default(),
             silent: BTreeSet::new(),
@@ -121,8 +132,9 @@ impl Server {
     /// The kernel becomes what is wanted.
     pub(super) fn apply(&mut self) {
         let states = LinkStates::new(&self.config, &self.records, &self.observed);
-        let desired = Desired::new(&self.config, &states.routed(), DefaultRouteMode::Objects);
         let protocol = self.config.settings.protocol;
+        let desired = Desired::new(&self.config, &states.routed(), DefaultRouteMode::Objects);
+        let desired = desired.for_kernel(&self.observed, protocol);
         let nexthop = |kind| NexthopObject { protocol, kind };
         let singles = desired.nexthops.iter().map(|(id, leg)| (*id, nexthop(NexthopKind::Single(leg.clone()))));
         let groups = desired.groups.iter().map(|(id, all)| (*id, nexthop(NexthopKind::Group(all.clone()))));
@@ -140,9 +152,7 @@ impl Server {
         self.observed.routes = routes.collect();
         let found = |rule| FoundRule { rule, protocol, more: None };
         self.observed.rules = desired.rules.into_iter().map(found).collect();
-        let action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: None };
-        let main = Rule { family: Family::V4, priority: 32766, selector: Selector::default(), action };
-        self.observed.rules.push(FoundRule { rule: main, protocol: 2, more: None });
+        self.observed.rules.extend(Family::BOTH.map(main_rule));
         self.observed.nexthops = Some(nexthops);
     }
 
