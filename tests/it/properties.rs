@@ -46,7 +46,8 @@ fn assert_settled(config: &Config, records: &LinkRecords, fake: &mut Fake, outco
     assert_spares(config, &routed.v4, fake);
     // Where our table was refused, a kill switch by sets holds for all that its other selectors select.
     let carried_out = sets::carried_out(config, &observed.firewall, Lacking::default());
-    let wanted = Desired::new(&carried_out, &routed, DefaultRouteMode::Objects).for_kernel(&observed, OURS).rules;
+    let wanted =
+        Desired::new(&carried_out, &routed, DefaultRouteMode::Objects).for_kernel(&observed, &config.settings).rules;
     for rule in &wanted {
         assert!(fake.rules.iter().any(|r| r.is_complete() && r.rule == *rule), "no {rule}\n{fake}");
     }

@@ -6,7 +6,7 @@ mod rules;
 
 pub use rules::selectors;
 
-use crate::config::{Config, Link, LinkKind, Otherwise};
+use crate::config::{Config, Link, LinkKind, Otherwise, Settings};
 use crate::model::names::{Family, IfName, TableId, Tier, Weight};
 use crate::model::numbering::Numbering;
 use crate::model::observed::Observed;
@@ -94,13 +94,17 @@ impl Desired {
     /// Without IPv6 rules, if the observed kernel has no IPv6. Without those that only lead IPv6 somewhere, if no link has
     /// had any yet: then there is nowhere to lead it, and a machine without IPv6 has half as many rules to read.
     #[must_use]
-    pub fn for_kernel(mut self, observed: &Observed, managed: u8) -> Self {
-        let is_led = self.routes.iter().any(|route| route.family == Family::V6) || observed.leads_ipv6(managed);
+    pub fn for_kernel(mut self, observed: &Observed, settings: &Settings) -> Self {
+        let is_led =
+            self.routes.iter().any(|route| route.family == Family::V6) || observed.leads_ipv6(settings.protocol);
         if !observed.has_ipv6() {
             self.rules.retain(|rule| rule.family == Family::V4);
         } else if !is_led {
             let refuses = self.rules.iter().any(|rule| rule.family == Family::V6 && rule.action == Action::Unreachable);
-            self.rules.retain(|rule| rule.family == Family::V4 || refuses && rule.action.table().is_none());
+            let main = settings.numbers.main_rule();
+            self.rules.retain(|rule| {
+                rule.family == Family::V4 || rule.action == Action::Unreachable || refuses && rule.priority == main
+            });
         }
         self
     }
