@@ -13,6 +13,7 @@ use crate::model::change::Change;
 use crate::model::names::LinkName;
 use crate::reconcile::plan::Plan;
 use crate::reconcile::{Carrying, FlushScope, Outcome, reconcile};
+use crate::state::deprecated::Deprecated;
 use crate::state::lock::{self, Lock};
 use crate::state::records::{self, Effect, LinkRecords, Store};
 
@@ -94,12 +95,25 @@ impl Pass<'_> {
         let lock = self.lock("lock")?;
         let records = self.link_records_after(unwritten);
         let outcome = reconcile(self.config, &records, flush_scope, kernel);
+        if let Ok(outcome) = &outcome {
+            self.write_deprecated(&records.deprecated, &outcome.made);
+        }
         drop(lock);
         let outcome = outcome?;
         if outcome.made.iter().any(Change::is_route) {
             kernel.flush_route_cache()?;
         }
         Ok(outcome)
+    }
+
+    /// Writes down which addresses the changes have deprecated.
+    fn write_deprecated(&self, before: &Deprecated, made: &[Change]) {
+        let after = before.after(made);
+        if after != *before
+            && let Err(error) = self.store.write_deprecated(&after)
+        {
+            warn!("{error}: the addresses that are deprecated now stay so when their uplink is back");
+        }
     }
 
     /// Logs the line of a pass, which begins with `headline`.

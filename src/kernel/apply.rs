@@ -14,6 +14,7 @@ use nix::libc;
 
 use super::netlink::nexthop::NexthopMessage;
 use super::netlink::socket::{self, Socket};
+use super::observe::lan;
 use super::{Error, conntrack, interface, nftables, sysctl};
 use crate::kernel::iptables;
 use crate::kernel::netlink::constants::{
@@ -40,6 +41,7 @@ pub(crate) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
         Change::IgnoreLinkdown(device, Family::V6) => return sysctl::ignore_linkdown6(&device.name),
         Change::IgnoreLinkdown(device, Family::V4) => ignore_missing(interface::ignore_linkdown(socket, device.index)),
         Change::OwnArp(device, key) => ignore_missing(interface::set_arp(socket, device.index, *key)),
+        Change::Prefer { address, is_preferred } => lan::prefer(socket, address, *is_preferred),
         Change::HashPolicy(policy) => return sysctl::set_hash_policy(*policy),
         Change::Firewall(batch) => return Ok(iptables::restore(batch)?),
         Change::Nftables(transaction) => return nftables::commit(transaction),

@@ -8,6 +8,7 @@ use crate::model::firewall::Batch;
 use crate::model::firewall::nft::Transaction;
 use crate::model::names::{Family, HostAddr, IfName};
 use crate::model::numbering::KERNEL;
+use crate::model::observed::LanAddress;
 use crate::model::routing::{ArpKey, DefaultRoute, Device, FoundRoute, FwMark, Member, NextHop, Rule};
 
 /// One change of the kernel.
@@ -51,6 +52,11 @@ pub enum Change {
     Firewall(Batch),
     /// Load our table of `nf_tables`, or delete it.
     Nftables(Transaction),
+    /// Deprecate an IPv6 address of the LAN, or take that back.
+    Prefer {
+        address: LanAddress,
+        is_preferred: bool,
+    },
     /// Delete the connection-tracking entries of a family that bear a link's mark under the mask of all links' marks.
     FlushConnections(Family, FwMark),
     /// The same, of those that have an address in an IPv6 prefix which is the link's no more.
@@ -73,7 +79,8 @@ pub struct Unmarked {
 impl Change {
     /// Whether packets may take another route after it.
     pub(crate) fn is_route(&self) -> bool {
-        let is_other = matches!(self, Self::LooseRpFilter(_) | Self::OwnArp(..) | Self::DeviceGroup { .. });
+        let is_other =
+            matches!(self, Self::LooseRpFilter(_) | Self::OwnArp(..) | Self::DeviceGroup { .. } | Self::Prefer { .. });
         !is_other && !self.is_firewall() && !!self.is_about_connections()
     }
 
@@ -111,6 +118,11 @@ impl fmt::Display for Command<'_> {
             Change::OwnArp(device, key) => {
                 let (value, name, key) = (key.value(), device.name.quoted(), key.name());
                 write!(f, "echo {value} > /proc/sys/net/ipv4/conf/{name}/{key}")
+            }
+            // Its valid lifetime stays, which ip-address(8) has no word for.
+            Change::Prefer { address: LanAddress { device, address, .. }, is_preferred } => {
+                let lifetime = if *is_preferred { "forever" } else { "0" };
+                write!(f, "ip -6 address change {address} dev {} preferred_lft {lifetime}", device.name.quoted())
             }
             Change::HashPolicy(n) => write!(f, "sysctl -w net.ipv4.fib_multipath_hash_policy={n}"),
             Change::DeviceGroup { device, group } => {

@@ -1,7 +1,7 @@
 //! The observed state of the kernel, the second input of a plan.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -28,6 +28,10 @@ pub struct Scope {
     pub hash_policy: bool,
     /// Whether any link may have IPv6.
     pub ipv6: bool,
+    /// Whether IPv6 addresses of other interfaces matter, even if no managed rule is about a prefix.
+    pub lan6: bool,
+    /// Addresses that we have deprecated, with the index of their interface.
+    pub deprecated: BTreeSet<(u32, Ipv6Addr)>,
 }
 
 /// The observed state.
@@ -48,6 +52,8 @@ pub struct Observed {
     pub firewall: firewall::FoundFirewall,
     /// IPv6 prefixes that main refuses: what DHCPv6 clients write for a delegation (RFC 8415, 6.3).
     pub delegated: Vec<Ipv6Net>,
+    /// IPv6 addresses of interfaces of no link, if the scope asks for them.
+    pub lan6: Vec<LanAddress>,
     /// A private network on an interface of no link, if this host forwards packets.
     pub private_lan: Option<Ipv4Net>,
 }
@@ -109,6 +115,25 @@ pub struct Address {
     pub local: HostAddr,
     /// The peer, or the subnet.
     pub reaches: IpNet,
+}
+
+/// A global IPv6 address of an interface of no link.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LanAddress {
+    pub device: Device,
+    /// With the length of its subnet's prefix.
+    pub address: Ipv6Net,
+    pub preference: Preference,
+}
+
+/// Whether an address serves new connections (RFC 4862, 5.5.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Preference {
+    Preferred,
+    /// Only those that it has: we have deprecated it.
+    DeprecatedByUs,
+    /// The same, by somebody else.
+    Deprecated,
 }
 
 /// A route by an interface.

@@ -29,10 +29,11 @@ struct Found {
     delegated: Vec<Ipv6Net>,
 }
 
-/// Adds the default routes of main and all of ours in other tables; returns the prefixes that main refuses.
+/// Adds the default routes of main and, if asked for, all of ours in other tables; returns the prefixes that main refuses.
 pub(super) fn add_routes(
     socket: &mut Socket,
     managed: u8,
+    of_tables: bool,
     devices: &mut Devices,
     routes: &mut Vec<FoundRoute>,
 ) -> Result<Vec<Ipv6Net>, Error> {
@@ -40,7 +41,7 @@ pub(super) fn add_routes(
         found.add_of_main(body)?;
         Ok(ControlFlow::Continue(()))
     })?;
-    let ours = of_other_tables(socket, managed)?;
+    let ours = if of_tables { of_other_tables(socket, managed)? } else { Vec::new() };
     for body in main.defaults.iter().chain(&ours) {
         let found = Route::parse(body).map_err(read("routes"))?;
         learn_names(socket, &found, devices)?;

@@ -19,6 +19,7 @@ use crate::model::routing::{Action, Device, FoundRule};
 
 mod ethernets;
 mod ipv6;
+pub(crate) mod lan;
 mod nexthops;
 pub(crate) mod routes;
 pub(crate) mod rules;
@@ -49,6 +50,8 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
             tables.insert(table);
         }
     }
+    let has_sources = rules.iter().any(|found| found.protocol == scope.protocol && is_ipv6_source(found));
+    let lan6 = if scope.lan6 || has_sources { lan::addresses(socket, scope, &interfaces)? } else { Vec::new() };
     let mut devices = routes::Devices::new(&interfaces);
     let mut routes = Vec::new();
     for table in tables {
@@ -56,7 +59,9 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
     }
     let is_ipv6 = |found: &FoundRule| found.rule.family == Family::V6;
     let delegated = if scope.ipv6 && rules.iter().any(is_ipv6) {
-        ipv6::add_routes(socket, scope.protocol, &mut devices, &mut routes)?
+        // Without a rule of ours nothing asks the tables of links.
+        let of_tables = rules.iter().any(|found| is_ipv6(found) && found.protocol == scope.protocol);
+        ipv6::add_routes(socket, scope.protocol, of_tables, &mut devices, &mut routes)?
     } else {
         Vec::new()
     };
@@ -66,7 +71,11 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
     let forwards = scope.firewall != Firewall::None && !firewall.foreign_nat && sysctl::forwards()?;
     let private_lan = if forwards { private_lan(socket, &interfaces)? } else { None };
     let hash_policy = if scope.hash_policy { sysctl::hash_policy()? } else { None };
-    Ok(Observed { interfaces, routes, rules, nexthops, hash_policy, firewall, delegated, private_lan })
+    Ok(Observed { interfaces, routes, rules, nexthops, hash_policy, firewall, delegated, lan6, private_lan })
+}
+
+fn is_ipv6_source(found: &FoundRule) -> bool {
+    found.rule.family == Family::V6 && found.rule.selector.from.is_some()
 }
 
 /// The packet filter, over netlink as far as it is of `nf_tables`. Programs are run where it is iptables' (`wanted`, or

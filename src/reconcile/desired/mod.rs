@@ -33,6 +33,9 @@ pub struct Desired {
     pub rules: Vec<Rule>,
     /// Priorities of the rules of kill switches, which must be added before any route.
     pub kill_switches: BTreeSet<u32>,
+    /// Priorities of the source rules of uplinks that have no IPv6 now and translate nothing. What comes from their last
+    /// prefixes is refused, so that hosts turn to another source at once (RFC 7084, L-14).
+    pub lost_sources: BTreeSet<u32>,
 }
 
 /// How main's default routes are made.
@@ -48,6 +51,7 @@ impl Desired {
         let interfaces = live.iter().map(|l| (l.next_hop.device.name.clone(), l.family)).collect();
         let mut desired = Self { interfaces, hash_policy: config.settings.hash_policy, ..Self::default() };
         (desired.rules, desired.kill_switches) = rules::rules(config, live);
+        desired.lost_sources = rules::lost_sources(config, live);
         for family in Family::BOTH {
             if live.of(family).iter().any(LiveLink::carries_default) {
                 desired.carried.push(family);
@@ -91,12 +95,23 @@ impl Desired {
         }
     }
 
-    /// Without IPv6 rules, if the observed kernel has no IPv6. Without those that only lead IPv6 somewhere, if no link has
+    /// With the rules that refuse what comes from a prefix of an uplink that is down: the kernel's own rules tell its last
+    /// ones. Without IPv6 rules, if the observed kernel has no IPv6. Without those that only lead IPv6 somewhere, if no link has
     /// had any yet: then there is nowhere to lead it, and a machine without IPv6 has half as many rules to read.
     #[must_use]
     pub fn for_kernel(mut self, observed: &Observed, settings: &Settings) -> Self {
         let is_led =
             self.routes.iter().any(|route| route.family == Family::V6) || observed.leads_ipv6(settings.protocol);
+        let of_lost = observed
+            .rules
+            .iter()
+            .filter(|found| found.protocol == settings.protocol && self.lost_sources.contains(&found.rule.priority));
+        let refusing: Vec<_> = of_lost.filter_map(|found| rules::refusing(&found.rule)).collect();
+        if !refusing.is_empty() {
+            self.rules.extend(refusing);
+            self.rules.sort();
+            self.rules.dedup();
+        }
         if !observed.has_ipv6() {
             self.rules.retain(|rule| rule.family == Family::V4);
         } else if !is_led {

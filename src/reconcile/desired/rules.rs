@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use crate::config::{Config, Otherwise, Policy};
+use crate::config::{Config, Link, Nat6, Otherwise, Policy};
 use crate::model::names::{Family, TableId};
 use crate::model::routing::FwMark;
 use crate::model::routing::{Action, Rule, Selector};
@@ -66,6 +66,9 @@ fn add(
         kill_switches.extend(guards.iter().map(|guard: &Rule| guard.priority));
         kill_switches.extend([numbers.guarded_main_rule(), config.first_policy()]);
     }
+    if family == Family::V6 {
+        policies.extend(of_configured_prefixes(config, live));
+    }
     rules.push(main(family, numbers.main_rule()));
     rules.extend(marks(config, family));
     rules.extend(sources.into_iter().chain(guards).chain(policies));
@@ -115,6 +118,34 @@ fn sources(config: &Config, family: Family, live: &[LiveLink<'_>]) -> Vec<Rule> 
         }
     }
     rules
+}
+
+/// Priorities of the source rules of uplinks that have no IPv6 and translate nothing.
+pub(super) fn lost_sources(config: &Config, live: &Live<'_>) -> BTreeSet<u32> {
+    lost(config, &live.v6).map(|link| config.settings.numbers.source_rule(link.position)).collect()
+}
+
+fn lost<'a>(config: &'a Config, live: &[LiveLink<'_>]) -> impl Iterator<Item = &'a Link> {
+    let is_lost = |link: &&Link| link.nat6 == Nat6::None && !live.iter().any(|l| l.link.name == link.name);
+    config.uplinks().filter(is_lost)
+}
+
+/// The rules that refuse what comes from the configured prefixes of such uplinks.
+fn of_configured_prefixes(config: &Config, live: &[LiveLink<'_>]) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for link in lost(config, live) {
+        for prefix in &link.prefixes {
+            let selector = Selector { from: Some(IpNet::V6(*prefix)), ..Selector::default() };
+            rules.push(unreachable(Family::V6, config.settings.numbers.source_rule(link.position), selector));
+        }
+    }
+    rules
+}
+
+/// The rule that refuses what an IPv6 source rule has selected.
+pub(super) fn refusing(source: &Rule) -> Option<Rule> {
+    let from = source.selector.from.filter(|_| source.family == Family::V6)?;
+    Some(unreachable(Family::V6, source.priority, Selector { from: Some(from), ..Selector::default() }))
 }
 
 /// Whether another uplink has the address or prefix, as behind two modems of the same kind. With a source rule the first

@@ -197,6 +197,8 @@ impl Scope {
             leftovers: false,
             hash_policy: config.settings.hash_policy.is_some(),
             ipv6: config.links.iter().any(|link| link.ipv6),
+            lan6: !records.deprecated.0.is_empty() || config.links.iter().any(|link| !link.prefixes.is_empty()),
+            deprecated: records.deprecated.0.clone(),
         }
     }
 }

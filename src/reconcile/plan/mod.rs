@@ -11,6 +11,7 @@ use crate::reconcile::firewall;
 use crate::reconcile::link_state::{self, Live};
 
 mod kernel_rules;
+mod lan;
 mod legs;
 mod nexthops;
 mod packet_filter;
@@ -97,6 +98,7 @@ impl Plan {
         // After the managed rules, or packets that these refuse would pass meanwhile.
         plan.changes.extend(kernel_rules::lost(&observed.rules, &desired, managed).into_iter().map(Change::KernelRule));
         plan.changes.extend(routes.obsolete.into_iter().map(Change::DeleteRoute));
+        plan.changes.extend(lan::preferred(config, live, observed));
         plan.delete_rules(&obsolete.others);
         plan.delete_rules(&refusals.iter().collect::<Vec<_>>());
         plan.changes.extend(routes.deferred.into_iter().map(Change::Route));

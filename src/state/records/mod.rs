@@ -24,6 +24,7 @@ use crate::event::{Addresses, Family};
 use crate::model::names::{IfName, LinkName};
 use crate::model::observed::Observed;
 use crate::state::clock::boot_id;
+use crate::state::deprecated::Deprecated;
 use crate::state::drain::{Drain, DrainLock};
 pub use record::{Effect, Record, Records};
 use text::{Readable, Stored};
@@ -68,6 +69,8 @@ pub struct LinkRecords {
     records: BTreeMap<LinkName, LinkRecord>,
     /// Links that are drained now.
     pub drained: BTreeMap<LinkName, Drain>,
+    /// Addresses of the LAN that we have deprecated.
+    pub deprecated: Deprecated,
 }
 
 impl LinkRecords {
@@ -89,7 +92,7 @@ impl LinkRecords {
 
 impl FromIterator<(LinkName, LinkRecord)> for LinkRecords {
     fn from_iter<I: IntoIterator<Item = (LinkName, LinkRecord)>>(iter: I) -> Self {
-        Self { records: iter.into_iter().collect(), drained: BTreeMap::new() }
+        Self { records: iter.into_iter().collect(), ..Self::default() }
     }
 }
 
@@ -237,6 +240,10 @@ impl Store {
         records.carry_out(effect);
         let mut link_records = records.by_link(config);
         errors.extend(self.add_drained(config, &mut link_records));
+        match read(self.deprecated_path()) {
+            Ok(found) => link_records.deprecated = found.unwrap_or_default(),
+            Err(error) => errors.push(error),
+        }
         (link_records, errors)
     }
 
@@ -280,6 +287,15 @@ impl Store {
         remove(&self.drain_lock_path(link))?;
         drop(lock);
         Ok(())
+    }
+
+    fn deprecated_path(&self) -> PathBuf {
+        self.dir.join("deprecated")
+    }
+
+    /// Writes down which addresses we have deprecated. The caller holds the lock of passes.
+    pub(crate) fn write_deprecated(&self, deprecated: &Deprecated) -> Result<(), Error> {
+        self.replace("deprecated", &self.deprecated_path(), deprecated)
     }
 
     fn replace(&self, name: &str, path: &Path, value: &impl Stored) -> Result<(), Error> {

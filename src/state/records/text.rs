@@ -1,5 +1,6 @@
 //! The file format of records and drains: flat TOML, read and written key by key.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -13,6 +14,7 @@ use super::{LinkRecord, Record};
 use crate::event::{Addresses, Family};
 use crate::model::names::HostAddr;
 use crate::state::clock::Moment;
+use crate::state::deprecated::Deprecated;
 use crate::state::drain::Drain;
 
 /// The content of a file in the state directory.
@@ -151,6 +153,24 @@ impl Readable for Drain {
     }
 }
 
+impl Stored for Deprecated {
+    fn to_text(&self) -> String {
+        let addresses = self.0.iter().map(|(index, address)| format!("{{ index = {index}, address = \"{address}\" }}"));
+        line("addresses", format_args!("[{}]", addresses.collect::<Vec<_>>().join(", ")))
+    }
+}
+
+impl Readable for Deprecated {
+    fn from_table(table: &DeTable<'_>) -> Result<Self, FieldError> {
+        let mut all = BTreeSet::new();
+        for entry in required(table, "addresses", DeValue::as_array)? {
+            let entry = entry.get_ref().as_table().ok_or(FieldError("addresses"))?;
+            all.insert((required(entry, "index", number)?, required(entry, "address", word)?));
+        }
+        Ok(Self(all))
+    }
+}
+
 fn line(key: &str, value: impl Display) -> String {
     format!("{key} = {value}\n")
 }
@@ -216,6 +236,9 @@ mod tests {
         }
         let drain = "pid = 7\nuntil = 100\nforce = true\n";
         assert_eq!(read::<Drain>(drain).unwrap().to_text(), drain);
+        let deprecated =
+            "addresses = [{ index = 7, address = \"2001:db8::1\" }, { index = 9, address = \"2001:db8::2\" }]\n";
+        assert_eq!(read::<Deprecated>(deprecated).unwrap().to_text(), deprecated);
         let older = read::<Drain>("pid = 7\nstarted = 500\nuntil = 100\n");
         assert_eq!(older, Ok(Drain { pid: 7, until: 100, force: false }));
     }

@@ -345,6 +345,7 @@ impl Kernel for Fake {
             hash_policy: Some(self.hash_policy),
             firewall,
             delegated: vec![],
+            lan6: vec![],
             private_lan: None,
         })
     }

@@ -36,7 +36,7 @@ impl Fake {
                 None => return Err(ENOENT),
             },
             // Devices of the fake do no ARP.
-            Change::OwnArp(..) => return Err(ENOENT),
+            Change::OwnArp(..) | Change::Prefer { .. } => return Err(ENOENT),
             Change::IgnoreLinkdown(device, _) => {
                 let nic = self.nics.values_mut().find(|nic| nic.index == device.index);
                 nic.ok_or(ENODEV)?.ignores_linkdown = true;
