@@ -84,7 +84,8 @@ impl Recorded<'_> {
         }
         let session = Process(self.event.session);
         let mut displaced = Vec::new();
-        let elsewhere = self.before.get(&self.link.name).filter(|record| record.interface != new.interface);
+        let elsewhere =
+            self.before.record(&self.link.name, new.family()).filter(|record| record.interface != new.interface);
         // If the kernel cannot be asked, there is no warning.
         if let Some(from) = elsewhere.filter(|record| kernel.is_up(&record.interface, record.index).unwrap_or(false)) {
             let (link, to) = (self.link.name.clone(), new.interface.clone());

@@ -78,7 +78,7 @@ impl<'a> Recorded<'a> {
     /// Where the link is still up after a down event: in another session, on another interface perhaps.
     pub(super) fn still_up(&self) -> Option<&LinkRecord> {
         let EventKind::Down(family) = self.event.kind else { return None };
-        self.after.get(&self.link.name).filter(|record| record.has(family))
+        self.after.record(&self.link.name, family)
     }
 
     /// Whether the event is about a session that is over.

@@ -48,7 +48,7 @@ fn gone<'a>(
             FlushScope::All => true,
             FlushScope::Link(name) => {
                 let is_first = matches!(takers[..], [only] if only.name == *name);
-                is_first || link.name == *name || records.get(&link.name).is_some_and(|record| record.has(family))
+                is_first || link.name == *name || records.record(&link.name, family).is_some()
             }
             FlushScope::None => false,
         };

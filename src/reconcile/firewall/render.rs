@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 use super::sticky;
 use crate::config::{Config, Firewall, Link};
 use crate::model::firewall::{Chain, ChainName, ChainRule, Lacking, LinkMatch, Match, Ruleset, Table, Verdict};
-use crate::model::names::{HostAddr, IfName};
+use crate::model::names::{Family, HostAddr, IfName};
 use crate::model::observed::{Interface, Observed};
 use crate::model::routing::Device;
 use crate::reconcile::link_state::{Live, LiveLink};
@@ -61,7 +61,10 @@ fn is_on(link: &Link, device: &Device, records: &LinkRecords, routed: &Live<'_>)
     if let Some(l) = routed.iter().find(|l| l.link.name == link.name) {
         return l.next_hop.device.index == device.index;
     }
-    link.interface == device.name || records.get(&link.name).is_some_and(|record| record.index == device.index)
+    link.interface == device.name
+        || Family::BOTH
+            .iter()
+            .any(|family| records.record(&link.name, *family).is_some_and(|record| record.index == device.index))
 }
 
 /// Live uplinks by which packets of a private network would leave with a private source address, which providers drop:

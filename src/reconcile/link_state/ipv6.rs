@@ -12,55 +12,50 @@ use crate::config::{Config, Link};
 use crate::model::names::{Family, HostAddr, TableId};
 use crate::model::observed::{Address, Interface, InterfaceState, Observed};
 use crate::model::routing::{FoundRoute, FoundTarget, NextHop};
-use crate::state::records::{LinkRecord, LinkRecords};
+use crate::state::records::LinkRecords;
 
 /// Peers of a point-to-point interface, which asks nobody who has the address (`ndisc_constructor()`): any does. The
 /// multipath routes of IPv6 want a gateway for each next hop (`ip6_route_multipath_add()`). The second is for a host that
 /// has the first itself.
 const PEERS: [Ipv6Addr; 2] = [Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2)];
 
-/// The only uplink whose prefixes nobody has said although it may have IPv6: a delegation that the kernel refuses the
-/// rest of can be its only.
-pub(super) fn lone_taker<'a>(config: &'a Config, records: &LinkRecords, observed: &Observed) -> Option<&'a Link> {
-    if observed.delegated.is_empty() {
-        return None;
-    }
-    let mut takers = config.uplinks().filter(|link| {
-        let is_used = interface(link, records.get(&link.name), observed).is_some_and(|i| !i.addresses6.is_empty());
-        link.ipv6 && is_used
-    });
-    takers.next().filter(|link| takers.next().is_none() && link.prefixes.is_empty())
+/// The only uplink that may have IPv6. A delegation is its then, whoever of its DHCP clients has it: the route by which
+/// the kernel refuses what is not in use of it does not say by which line it came.
+pub(super) fn only_uplink(config: &Config) -> Option<&Link> {
+    let mut uplinks = config.uplinks().filter(|link| link.ipv6);
+    uplinks.next().filter(|_| uplinks.next().is_none())
 }
 
-/// The state of a link as if it were not drained and the only one. `v4`: its IPv4 state; `is_sole`: delegated prefixes
+/// The state of a link as if it were not drained and the only one. `v4`: its IPv4 state; `is_only`: delegated prefixes
 /// are its; `protocol`: that of managed routes.
 pub(super) fn ability<'a>(
     link: &'a Link,
     records: &LinkRecords,
     observed: &Observed,
     v4: &LinkState<'_>,
-    is_sole: bool,
+    is_only: bool,
     protocol: u8,
 ) -> LinkState<'a> {
     if !link.ipv6 || !observed.has_ipv6() {
         return LinkState::Down;
     }
-    let record = records.get(&link.name);
-    let said = record.and_then(|record| record.v6.as_ref());
-    let Some(found) = interface(link, record, observed) else {
-        return if said.is_some() { LinkState::Stale } else { LinkState::Down };
-    };
+    let record = records.record(&link.name, Family::V6);
+    let reported = record.and_then(|record| interface_of(record, observed));
+    let said = record.filter(|_| reported.is_some()).and_then(|record| record.v6.as_ref());
+    // A record of an interface that is gone does not affect what the link has by itself.
+    let nothing = if record.is_some() && said.is_none() { LinkState::Stale } else { LinkState::Down };
+    let Some(found) = reported.or_else(|| own_interface(link, records, observed)) else { return nothing };
     if found.state == InterfaceState::Down || found.addresses6.is_empty() {
-        return if said.is_some() { LinkState::Dead } else { LinkState::Down };
+        return if said.is_some() { LinkState::Dead } else { nothing };
     }
     let advertised = advertised_router(found, observed, protocol);
     let is_up = said.is_some() || link.gateway6.is_some() || v4.routed().is_some() && advertised.is_some();
     if !is_up {
-        return LinkState::Down;
+        return nothing;
     }
     let gateway = said.and_then(|said| said.gateway).or(link.gateway6).or(advertised);
     let told = said.map(|said| &said.prefixes[..]).unwrap_or_default();
-    let delegated = if is_sole { &observed.delegated[..] } else { &[] };
+    let delegated = if is_only { &observed.delegated[..] } else { &[] };
     let live = LiveLink {
         link,
         family: Family::V6,
@@ -72,12 +67,11 @@ pub(super) fn ability<'a>(
     if live.carrier { LinkState::Up(live) } else { LinkState::NoCarrier(live) }
 }
 
-/// The interface that a link is on: as recorded, in the other family perhaps, else the configured one of a static link.
-fn interface<'a>(link: &Link, record: Option<&LinkRecord>, observed: &'a Observed) -> Option<&'a Interface> {
-    match record {
-        Some(record) => interface_of(record, observed),
+/// The interface that a link is on without a report of IPv6: that of IPv4, else the configured one of a static link.
+fn own_interface<'a>(link: &Link, records: &LinkRecords, observed: &'a Observed) -> Option<&'a Interface> {
+    match records.record(&link.name, Family::V4).and_then(|record| interface_of(record, observed)) {
         None if link.is_static() => observed.interfaces.get(&link.interface),
-        None => None,
+        found => found,
     }
 }
 

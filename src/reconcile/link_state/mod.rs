@@ -121,11 +121,11 @@ impl<'a> LinkStates<'a> {
     pub fn new(config: &'a Config, records: &LinkRecords, observed: &Observed) -> Self {
         let mut v4: Vec<_> = config.links.iter().map(|link| (link, ability(link, records, observed))).collect();
         take_out_of_use(&mut v4, records, observed);
-        let lone = ipv6::lone_taker(config, records, observed);
+        let only = ipv6::only_uplink(config);
         let mut v6 = Vec::with_capacity(v4.len());
         for (link, state) in &v4 {
-            let is_sole = lone.is_some_and(|lone| lone.name == link.name);
-            v6.push((*link, ipv6::ability(link, records, observed, state, is_sole, config.settings.protocol)));
+            let is_only = only.is_some_and(|only| only.name == link.name);
+            v6.push((*link, ipv6::ability(link, records, observed, state, is_only, config.settings.protocol)));
         }
         take_out_of_use(&mut v6, records, observed);
         Self { v4, v6 }
@@ -187,10 +187,10 @@ impl Scope {
     /// What must be observed for `config` and `records`.
     pub fn new(config: &Config, records: &LinkRecords) -> Self {
         let configured = config.links.iter().map(|link| &link.interface);
-        let recorded = records.values().map(|record| &record.interface);
+        let recorded = records.all().map(|record| &record.interface);
         Self {
             interfaces: configured.chain(recorded).cloned().collect(),
-            indices: records.values().map(|record| record.index).collect(),
+            indices: records.all().map(|record| record.index).collect(),
             tables: config.links.iter().map(|link| link.table).collect(),
             protocol: config.settings.protocol,
             firewall: config.settings.firewall,

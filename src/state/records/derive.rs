@@ -47,7 +47,7 @@ impl Records {
 
     /// The newest record of each link.
     pub fn by_link(&self, config: &Config) -> LinkRecords {
-        // IPv4 first: the IPv6 record of another interface belongs to another connection.
+        // IPv4 first: the IPv6 record of another interface is one of another connection.
         let mut newest: Vec<_> = self.all.iter().filter(|record| self.is_newest(record)).collect();
         newest.sort_by_key(|record| (record.family(), std::cmp::Reverse((record.since.since_boot, record.index))));
         let mut link_records = LinkRecords::new();
@@ -56,14 +56,12 @@ impl Records {
                 continue;
             };
             let so_far = link_records.entry(link.name.clone()).or_insert_with(|| LinkRecord::of(record));
-            if so_far.interface != record.interface || so_far.index != record.index {
-                continue;
+            if so_far.interface == record.interface && so_far.index == record.index {
+                so_far.add(record);
+            } else if record.family() == Family::V6 && so_far.v6.is_none() {
+                let elsewhere = link_records.v6_elsewhere.entry(link.name.clone());
+                elsewhere.or_insert_with(|| LinkRecord::of(record)).add(record);
             }
-            let said = match record.family() {
-                Family::V4 => &mut so_far.v4,
-                Family::V6 => &mut so_far.v6,
-            };
-            said.get_or_insert_with(|| record.addresses.clone());
         }
         link_records
     }
@@ -80,6 +78,15 @@ impl Records {
 }
 
 impl LinkRecord {
+    /// Adds what the record says of its family, unless a newer one has said something.
+    fn add(&mut self, record: &Record) {
+        let said = match record.family() {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        };
+        said.get_or_insert_with(|| record.addresses.clone());
+    }
+
     /// Without addresses yet.
     fn of(record: &Record) -> Self {
         Self {

@@ -67,6 +67,9 @@ impl LinkRecord {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LinkRecords {
     records: BTreeMap<LinkName, LinkRecord>,
+    /// IPv6 of links that are up with IPv4 on another interface: one of the two is gone, or the link has a connection of
+    /// its own for each.
+    pub(super) v6_elsewhere: BTreeMap<LinkName, LinkRecord>,
     /// Links that are drained now.
     pub drained: BTreeMap<LinkName, Drain>,
     /// Addresses of the LAN that we have deprecated.
@@ -79,9 +82,20 @@ impl LinkRecords {
         Self::default()
     }
 
+    /// The record of a link that says something of the family.
+    pub(crate) fn record(&self, link: &LinkName, family: Family) -> Option<&LinkRecord> {
+        let elsewhere = || self.v6_elsewhere.get(link).filter(|_| family == Family::V6);
+        self.records.get(link).filter(|record| record.has(family)).or_else(elsewhere)
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &LinkRecord> {
+        self.records.values().chain(self.v6_elsewhere.values())
+    }
+
     /// Calls each interface by its present name, for people: it may have been renamed since the event.
     pub(crate) fn follow_names(&mut self, observed: &Observed) {
-        for record in self.records.values_mut() {
+        for record in self.records.values_mut().chain(self.v6_elsewhere.values_mut()) {
             let mut interfaces = observed.interfaces.values();
             if let Some(found) = interfaces.find(|interface| interface.device.index == record.index) {
                 record.interface = found.device.name.clone();
