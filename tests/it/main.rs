@@ -35,6 +35,7 @@ mod hooks_cli;
 mod hooks_state;
 mod house;
 mod init;
+mod ipv6;
 mod kill_switch;
 mod kill_switch_guards;
 mod kill_switch_inbound;

@@ -18,6 +18,7 @@ pub mod openvpn;
 pub mod openvpn_traffic;
 pub mod random;
 pub mod segment;
+pub mod six;
 pub mod strace;
 
 use std::ffi::OsString;
