@@ -38,7 +38,18 @@ const fn group(number: u32) -> u32 {
     1 << (number - 1)
 }
 
+// linux/if_addr.h and linux/rtnetlink.h.
+pub(crate) const IFA_ADDRESS: u16 = libc::IFA_ADDRESS;
+pub(crate) const IFA_LOCAL: u16 = libc::IFA_LOCAL;
+pub(crate) const IFA_CACHEINFO: u16 = libc::IFA_CACHEINFO;
+/// musl's half of libc lacks it.
+pub(crate) const IFA_FLAGS: u16 = 8;
+pub(crate) const IFA_F_DADFAILED: u32 = libc::IFA_F_DADFAILED;
+pub(crate) const IFA_F_DEPRECATED: u32 = libc::IFA_F_DEPRECATED;
+pub(crate) const RT_SCOPE_UNIVERSE: u8 = libc::RT_SCOPE_UNIVERSE;
+
 // sys/socket.h and netinet/in.h.
+pub(crate) const AF_UNSPEC: u8 = libc::AF_UNSPEC as u8;
 pub(crate) const AF_INET: u8 = libc::AF_INET as u8;
 pub(crate) const AF_INET6: u8 = libc::AF_INET6 as u8;
 pub(crate) const IPPROTO_ICMP: u8 = libc::IPPROTO_ICMP as u8;

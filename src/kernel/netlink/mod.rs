@@ -1,5 +1,6 @@
 //! Netlink: the socket, and messages in both directions.
 
+pub(crate) mod address;
 pub(crate) mod constants;
 pub mod netfilter;
 pub mod nexthop;

@@ -1,16 +1,15 @@
 //! Global IPv6 addresses of interfaces of no link, and how one becomes deprecated or preferred.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::Ipv6Net;
 use netlink_packet_core::NLM_F_REPLACE;
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo};
 
-use super::{name_of, parse, read};
+use super::{name_of, read};
 use crate::kernel::Error;
-use crate::kernel::netlink::constants::{RTM_GETADDR, RTM_NEWADDR};
+use crate::kernel::netlink::address::{AddressMessage, FoundAddress};
+use crate::kernel::netlink::constants::{AF_INET6, RTM_GETADDR, RTM_NEWADDR};
 use crate::kernel::netlink::socket::{self, Socket};
 use crate::model::names::IfName;
 use crate::model::observed::{Interface, LanAddress, Preference, Scope};
@@ -22,70 +21,41 @@ pub(super) fn addresses(
     scope: &Scope,
     links: &BTreeMap<IfName, Interface>,
 ) -> Result<Vec<LanAddress>, Error> {
-    let mut found = Vec::new();
-    let is_links = |index| links.values().any(|link| link.device.index == index);
-    for message in all(socket, 0).map_err(read("addresses"))? {
-        let index = message.header.index;
-        let Some(address) = global(&message).filter(|_| !is_links(index)) else { continue };
-        let preference = match flags(&message).contains(AddressFlags::Deprecated) {
+    let request = AddressMessage::request(AF_INET6, 0);
+    let all = socket.list(RTM_GETADDR, &request, FoundAddress::parse).map_err(read("addresses"))?;
+    let mut of_lan = Vec::new();
+    for found in all {
+        let FoundAddress { index, local: IpAddr::V6(local), reaches, is_global, is_deprecated, .. } = found else {
+            continue;
+        };
+        let is_links = links.values().any(|link| link.device.index == index);
+        let Ok(address) = Ipv6Net::new(local, reaches.prefix_len()) else { continue };
+        if is_links || !is_global {
+            continue;
+        }
+        let preference = match is_deprecated {
             false => Preference::Preferred,
-            true if scope.deprecated.contains(&(index, address.addr())) => Preference::DeprecatedByUs,
+            true if scope.deprecated.contains(&(index, local)) => Preference::DeprecatedByUs,
             true => Preference::Deprecated,
         };
         if let Some(name) = name_of(socket, index)? {
-            found.push(LanAddress { device: Device { index, name }, address, preference });
+            of_lan.push(LanAddress { device: Device { index, name }, address, preference });
         }
     }
-    Ok(found)
-}
-
-/// The messages of all IPv6 addresses of the interface with this index; 0: of all.
-fn all(socket: &mut Socket, index: u32) -> Result<Vec<AddressMessage>, socket::Error> {
-    let mut request = AddressMessage::default();
-    request.header.family = AddressFamily::Inet6;
-    request.header.index = index;
-    socket.list(RTM_GETADDR, &request, |body| Ok(Some(parse(body)?)))
-}
-
-/// The address, if it is of global scope.
-fn global(message: &AddressMessage) -> Option<Ipv6Net> {
-    if message.header.scope != AddressScope::Universe {
-        return None;
-    }
-    own(message).and_then(|address| Ipv6Net::new(address, message.header.prefix_len).ok())
-}
-
-/// The interface's own address, which stands before that of a peer.
-fn own(message: &AddressMessage) -> Option<Ipv6Addr> {
-    let mut own = None;
-    for attribute in &message.attributes {
-        match attribute {
-            AddressAttribute::Local(IpAddr::V6(address)) => return Some(*address),
-            AddressAttribute::Address(IpAddr::V6(address)) => own = Some(*address),
-            _ => {}
-        }
-    }
-    own
-}
-
-fn flags(message: &AddressMessage) -> AddressFlags {
-    let flags = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Flags(flags) => Some(*flags),
-        _ => None,
-    });
-    flags.unwrap_or_else(AddressFlags::empty)
+    Ok(of_lan)
 }
 
 /// Makes an address preferred for as long as it is valid, or deprecated. All else of it stays. One that is gone is left
 /// alone.
 pub(crate) fn prefer(socket: &mut Socket, address: &LanAddress, is_preferred: bool) -> Result<(), socket::Error> {
-    let found = all(socket, address.device.index)?.into_iter().find(|m| own(m) == Some(address.address.addr()));
-    let Some(mut message) = found else { return Ok(()) };
-    for attribute in &mut message.attributes {
-        if let AddressAttribute::CacheInfo(lifetimes) = attribute {
-            let CacheInfo { ifa_valid, .. } = *lifetimes;
-            lifetimes.ifa_preferred = if is_preferred { ifa_valid } else { 0 };
-        }
+    let own = IpAddr::V6(address.address.addr());
+    let request = AddressMessage::request(AF_INET6, address.device.index);
+    let bodies = socket.list(RTM_GETADDR, &request, |body| {
+        let found = FoundAddress::parse(body)?;
+        Ok(found.filter(|a| a.local == own && a.index == address.device.index).map(|_| body.to_vec()))
+    })?;
+    match bodies.first() {
+        Some(body) => socket.change(RTM_NEWADDR, NLM_F_REPLACE, &AddressMessage::prefer(body, is_preferred)?),
+        None => Ok(()),
     }
-    socket.change(RTM_NEWADDR, NLM_F_REPLACE, &message)
 }

@@ -1,17 +1,15 @@
 //! Observes the kernel over netlink, /proc/sys and iptables.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::net::IpAddr;
-
 use ipnet::{IpNet, Ipv4Net};
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
 use super::interface::{self, InterfaceInfo};
+use super::netlink::address::{AddressMessage, FoundAddress};
 use super::netlink::socket::Socket;
 use super::{Error, iptables, nftables, parse, read, sysctl};
-use crate::kernel::netlink::constants::RTM_GETADDR;
+use crate::kernel::netlink::constants::{AF_INET, AF_UNSPEC, RTM_GETADDR};
 use crate::model::firewall::{Firewall, FoundFirewall, Leftover, Table, Variant};
 use crate::model::names::{Family, HostAddr, IfName, TableId};
 use crate::model::observed::{Address, Interface, Observed, Scope};
@@ -168,50 +166,32 @@ fn private_lan(socket: &mut Socket, links: &BTreeMap<IfName, Interface>) -> Resu
 
 /// Subnets of interfaces with more than one neighbour, by interface index.
 pub(crate) fn subnets(socket: &mut Socket) -> Result<Vec<(u32, Ipv4Net)>, Error> {
-    let mut request = AddressMessage::default();
-    request.header.family = AddressFamily::Inet;
-    socket.list(RTM_GETADDR, &request, |body| Ok(subnet(&parse(body)?))).map_err(read("addresses"))
+    let request = AddressMessage::request(AF_INET, 0);
+    let found = socket.list(RTM_GETADDR, &request, |body| Ok(FoundAddress::parse(body)?.and_then(|a| subnet(&a))));
+    found.map_err(read("addresses"))
 }
 
 /// Index of an address's interface, and its subnet if that has room for more than one neighbour.
-fn subnet(message: &AddressMessage) -> Option<(u32, Ipv4Net)> {
-    let address = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Address(IpAddr::V4(addr)) => Some(*addr),
-        _ => None,
-    });
-    let net = Ipv4Net::new(address?, message.header.prefix_len).ok()?;
-    (net.prefix_len() < 31).then_some((message.header.index, net))
+fn subnet(found: &FoundAddress) -> Option<(u32, Ipv4Net)> {
+    let IpNet::V4(net) = found.reaches else { return None };
+    (net.prefix_len() < 31).then_some((found.index, net))
 }
 
 /// The addresses of both families.
 fn addresses_of(socket: &mut Socket, index: u32) -> Result<Vec<Address>, Error> {
-    let mut request = AddressMessage::default();
-    request.header.family = AddressFamily::Unspec;
-    request.header.index = index;
-    match socket.list(RTM_GETADDR, &request, |body| Ok(address(&parse(body)?, index))) {
+    let request = AddressMessage::request(AF_UNSPEC, index);
+    match socket.list(RTM_GETADDR, &request, |body| Ok(FoundAddress::parse(body)?.and_then(|a| address(&a, index)))) {
         // The interface has gone meanwhile: ENODEV.
         Err(e) if e.is_gone() => Ok(Vec::new()),
         done => done.map_err(read("addresses")),
     }
 }
 
-/// The address in a message, if it is of the interface with this index, and can be used.
-fn address(message: &AddressMessage, index: u32) -> Option<Address> {
-    let (mut local, mut peer, mut flags) = (None, None, AddressFlags::empty());
-    for attribute in &message.attributes {
-        match attribute {
-            AddressAttribute::Local(addr) => local = Some(*addr),
-            AddressAttribute::Address(addr) => peer = Some(*addr),
-            AddressAttribute::Flags(found) => flags = *found,
-            _ => {}
-        }
-    }
-    if message.header.index != index || flags.intersects(AddressFlags::Dadfailed) {
-        return None;
-    }
-    // IFA_ADDRESS is the peer, and the address itself where there is none (if_addr.h).
-    let reaches = IpNet::new(peer.or(local)?, message.header.prefix_len).ok()?;
-    Some(Address { local: HostAddr::new(local.or(peer)?).ok()?, reaches: reaches.trunc() })
+/// The address, if it is of the interface with this index, and can be used.
+fn address(found: &FoundAddress, index: u32) -> Option<Address> {
+    let local = HostAddr::new(found.local).ok()?;
+    let is_usable = found.index == index && !found.is_duplicate;
+    is_usable.then_some(Address { local, reaches: found.reaches })
 }
 
 /// The current name of the interface with this index.
