@@ -60,7 +60,7 @@ pub(crate) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
         }
         Change::DeleteNexthop(id) => ignore_missing(socket.change(RTM_DELNEXTHOP, 0, &NexthopMessage::delete(*id))),
         Change::Route(route) if route.family == Family::V6 => {
-            ignore_present(socket.change(RTM_NEWROUTE, APPEND, &new_leg(route, protocol)))
+            ignore_present(socket.change(RTM_NEWROUTE, APPEND, &new_next_hop(route, protocol)))
         }
         Change::Route(route) => socket.change(RTM_NEWROUTE, REPLACE, &new_route(route, protocol)),
         Change::DeleteRoute(route) => ignore_missing(socket.change(RTM_DELROUTE, 0, &found_route(route))),
@@ -121,7 +121,7 @@ fn new_route(route: &DefaultRoute, protocol: u8) -> RouteMessage {
 
 /// A request that adds the next hop of an IPv6 route to those of its table and metric. One with a gateway is a multipath
 /// route of one next hop, so that it keeps its weight when others join it.
-fn new_leg(route: &DefaultRoute, protocol: u8) -> RouteMessage {
+fn new_next_hop(route: &DefaultRoute, protocol: u8) -> RouteMessage {
     let mut message = default_route(route.family, route.table, route.metric, protocol);
     message.header.kind = RouteType::Unicast;
     message.header.scope = RouteScope::Universe;

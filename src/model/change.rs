@@ -155,7 +155,7 @@ impl fmt::Display for Command<'_> {
             }
             Change::Route(DefaultRoute { family: Family::V6, table, metric, target }) => {
                 write!(f, "ip -6 route append table {table} default metric {metric} protocol {protocol} ")?;
-                target.fmt_leg(f)
+                target.fmt_added(f)
             }
             Change::DeleteRoute(route) => write!(f, "ip{} route del {}", option(route.family), route.selection()),
             Change::KernelRule(rule) => write!(f, "ip{} rule add {rule} protocol {KERNEL}", option(rule.family)),

@@ -281,7 +281,7 @@ fn fmt_next_hops(next_hops: &[WeightedNextHop], f: &mut fmt::Formatter<'_>) -> f
 
 impl Target {
     /// The arguments of ip-route(8) that add it to a multipath route: with its weight, where it has a gateway.
-    pub(crate) fn fmt_leg(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(crate) fn fmt_added(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Self::NextHops(next_hops) = self
             && let [WeightedNextHop { next_hop, weight }] = &next_hops[..]
             && next_hop.gateway.is_some()

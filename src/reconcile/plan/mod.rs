@@ -10,9 +10,9 @@ use crate::reconcile::desired::Desired;
 use crate::reconcile::firewall;
 use crate::reconcile::link_state::{self, Live};
 
+mod ipv6;
 mod kernel_rules;
 mod lan;
-mod legs;
 mod nexthops;
 mod packet_filter;
 mod problem;

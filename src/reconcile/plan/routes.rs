@@ -89,7 +89,7 @@ impl<'a> Routes<'a> {
             aliases.retain(|found| !self.is_foreign(found));
         }
         if route.family == Family::V6 {
-            self.make_legs(route, &aliases);
+            self.make_next_hops(route, &aliases);
         } else if let Some(index) =
             aliases.iter().position(|found| self.is_ours(found) && found.target.is(&route.target))
         {
