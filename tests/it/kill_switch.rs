@@ -182,7 +182,7 @@ impl Packet {
                 Action::Lookup { table, .. } if table == TableId::observed(255) => {}
                 Action::Lookup { table, .. } => {
                     let devices: Vec<_> = match self.family {
-                        Family::V4 => fake.carriers(table).iter().map(|(index, _)| *index).collect(),
+                        Family::V4 => fake.carriers(Family::V4, table).iter().map(|(index, _)| *index).collect(),
                         Family::V6 if table == TableId::MAIN => UPLINKS.to_vec(),
                         Family::V6 => vec![],
                     };
@@ -356,7 +356,7 @@ fn what_waits_for_a_rule_waits_for_its_second_try() {
             };
             let outcome = reconcile(&config, &records, &FlushScope::All, &mut Watched::new(&mut fake, each)).unwrap();
             assert!(outcome.failures.is_empty(), "{selector}: {:?}", outcome.failures);
-            assert!(fake.has_default());
+            assert!(fake.has_default(Family::V4));
         }
     }
 }

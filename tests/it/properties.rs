@@ -36,11 +36,11 @@ fn assert_settled(config: &Config, records: &LinkRecords, fake: &mut Fake, outco
     for link in &config.links {
         let up = live.iter().find(|l| l.link.name == link.name).map(|l| l.next_hop.device.index);
         let foreign = fake.routes.iter().any(|r| r.table == link.table && r.protocol != OURS);
-        let carriers: Vec<_> = fake.carriers(link.table).iter().map(|(index, _)| *index).collect();
+        let carriers: Vec<_> = fake.carriers(Family::V4, link.table).iter().map(|(index, _)| *index).collect();
         assert!(foreign || carriers == up.into_iter().collect::<Vec<_>>(), "{link:?}\n{fake}");
     }
     // Somebody's default at a better metric, or at ours, is theirs to have.
-    if fake.in_use(TableId::MAIN).is_none_or(|r| r.protocol == OURS) {
+    if fake.in_use(Family::V4, TableId::MAIN).is_none_or(|r| r.protocol == OURS) {
         assert_default_is_shared_out(&live, fake);
     }
     assert_spares(config, &routed.v4, fake);
@@ -100,9 +100,9 @@ fn assert_default_is_shared_out(live: &[LiveLink<'_>], fake: &Fake) {
     });
     let first = uplinks.clone().map(|(tier, _)| tier).min();
     let mut wanted: Vec<_> = uplinks.filter(|(tier, _)| Some(*tier) == first).map(|(_, share)| share).collect();
-    let mut carriers = fake.carriers(TableId::MAIN);
+    let mut carriers = fake.carriers(Family::V4, TableId::MAIN);
     // No group takes more than this before Linux 6.12.
-    let group = fake.in_use(TableId::MAIN).is_some_and(|r| matches!(r.via, Via::Nexthop(_)));
+    let group = fake.in_use(Family::V4, TableId::MAIN).is_some_and(|r| matches!(r.via, Via::Nexthop(_)));
     for (_, weight) in wanted.iter_mut().filter(|_| group) {
         *weight = (*weight).min(Weight::HEAVIEST_MEMBER);
     }
@@ -206,13 +206,13 @@ proptest! {
         let mut made = vec![];
         let outcome = reconcile(&config, &records, &FlushScope::All, &mut Watched::new(&mut fake, |_, change, fake| {
             made.push(change.command(OURS).to_string());
-            defaults.push(fake.has_default());
+            defaults.push(fake.has_default(Family::V4));
             assert_eq!(foreign(&config, fake), others, "{change:?}\n{fake}");
             assert_spares_come_first(&config, change, fake);
             Ok(())
         })).unwrap();
         assert_eq!(foreign(&config, &fake), others, "{before}");
-        if fake.has_default() && defaults.first() == Some(&true) {
+        if fake.has_default(Family::V4) && defaults.first() == Some(&true) {
             assert!(!defaults.contains(&false), "{before}{made:#?}{defaults:?}");
         }
         assert_settled(&config, &records, &mut fake, &outcome);
@@ -245,15 +245,15 @@ proptest! {
         let goes = |made, _: &Change, fake: &mut Fake| {
             if made == at && defaults.is_empty() {
                 loss.befall(&link.interface, fake);
-                defaults.push(fake.has_default());
+                defaults.push(fake.has_default(Family::V4));
             } else if !defaults.is_empty() {
-                defaults.push(fake.has_default());
+                defaults.push(fake.has_default(Family::V4));
             }
             Ok(())
         };
         let outcome = reconcile(&config, &records, &FlushScope::All, &mut Watched::new(&mut fake, goes)).unwrap();
         let carried = defaults.first() == Some(&true);
-        prop_assert!(!carried || !fake.has_default() || !defaults.contains(&false), "{defaults:?}\n{fake}");
+        prop_assert!(!carried || !fake.has_default(Family::V4) || !defaults.contains(&false), "{defaults:?}\n{fake}");
         assert_settled(&config, &records, &mut fake, &outcome);
     }
 
@@ -270,9 +270,9 @@ proptest! {
         loss.befall(&link.interface, &mut fake);
         // Somebody's own default is theirs to have, and to lose.
         let ours = fake.routes.iter().filter(|r| r.table == TableId::MAIN).all(|r| r.protocol == OURS);
-        prop_assert!(!ours || fake.has_default() == others, "{loss:?} of {}\n{fake}", link.name);
+        prop_assert!(!ours || fake.has_default(Family::V4) == others, "{loss:?} of {}\n{fake}", link.name);
         let look = |_, _: &Change, fake: &mut Fake| {
-            assert!(!ours || !others || fake.has_default(), "{fake}");
+            assert!(!ours || !others || fake.has_default(Family::V4), "{fake}");
             Ok(())
         };
         let about = FlushScope::Link(link.name.clone());
@@ -302,10 +302,10 @@ proptest! {
         let ours = fake.routes.iter().filter(others).all(|r| r.protocol == OURS);
         fake.carrier(&back.link.interface, true);
         let index = back.next_hop.device.index;
-        prop_assert!(!ours || fake.carriers(back.link.table).iter().any(|(by, _)| *by == index), "{fake}");
-        prop_assert!(!ours || fake.has_default() == back.carries_default(), "{fake}");
+        prop_assert!(!ours || fake.carriers(Family::V4, back.link.table).iter().any(|(by, _)| *by == index), "{fake}");
+        prop_assert!(!ours || fake.has_default(Family::V4) == back.carries_default(), "{fake}");
         let look = |_, _: &Change, fake: &mut Fake| {
-            assert!(!ours || fake.has_default() == back.carries_default(), "{fake}");
+            assert!(!ours || fake.has_default(Family::V4) == back.carries_default(), "{fake}");
             Ok(())
         };
         let outcome = reconcile(&config, &records, &FlushScope::All, &mut Watched::new(&mut fake, look)).unwrap();
@@ -352,7 +352,7 @@ proptest! {
         let refused = which.get(&plan.changes).clone();
         let mut whole = fake.clone();
         reconcile(&config, &records, &FlushScope::All, &mut whole).unwrap();
-        let has_default = fake.has_default() && whole.has_default();
+        let has_default = fake.has_default(Family::V4) && whole.has_default(Family::V4);
         let refuse = |_, change: &Change, _: &mut Fake| if *change == refused { Err(EINVAL) } else { Ok(()) };
         let outcome = reconcile(&config, &records, &FlushScope::All, &mut Watched::new(&mut fake, refuse)).unwrap();
         if !outcome.failures.iter().any(|f| matches!(f, Failure::Refused { .. })) {
@@ -361,7 +361,7 @@ proptest! {
         }
         prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::NotConverging)));
         let link = outcome.failures.iter().any(|f| matches!(f, Failure::Refused { link: Some(_), .. }));
-        prop_assert!(link || !has_default || fake.has_default(), "{refused:?}\n{fake}");
+        prop_assert!(link || !has_default || fake.has_default(Family::V4), "{refused:?}\n{fake}");
     }
 
     /// Linux before 4.17 takes rules without the selectors that it does not know.

@@ -54,7 +54,7 @@ fn any_number_of_rules_may_be_refused() {
     let outcome = reconcile(&config, &records(), &FlushScope::All, &mut Watched::new(&mut fake, refuse)).unwrap();
     let refused = outcome.failures.iter().filter(|f| matches!(f, Failure::Refused { link: None, .. })).count();
     assert_eq!((refused, outcome.failures.len()), (103, 103), "{:?}", outcome.failures.last());
-    assert!(fake.has_default());
+    assert!(fake.has_default(Family::V4));
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_group_that_is_refused_becomes_a_multipath_route() {
     };
     let outcome = reconcile(&config, &records(), &FlushScope::All, &mut Watched::new(&mut fake, refuse)).unwrap();
     assert!(matches!(&outcome.failures[..], [Failure::Refused { link: None, .. }]), "{:?}", outcome.failures);
-    assert!(fake.has_default(), "{fake}");
+    assert!(fake.has_default(Family::V4), "{fake}");
     assert_eq!(fake.nexthops, Some(std::collections::BTreeMap::new()));
 }
 
@@ -86,7 +86,7 @@ fn rules_that_nftables_refuses_go_to_iptables_unless_the_kernel_lacks_memory() {
         let told = (outcome.warnings.len(), outcome.failures.len());
         assert_eq!(told, if falls_back { (1, 0) } else { (0, 1) }, "{outcome:?}");
         assert_eq!(fake.firewall.any_of_iptables(), falls_back);
-        assert!(fake.has_default());
+        assert!(fake.has_default(Family::V4));
 
         let outcome = reconcile(&config, &records(), &FlushScope::All, &mut fake).unwrap();
         assert!(outcome.warnings.is_empty() && outcome.failures.is_empty(), "{outcome:?}");
@@ -119,7 +119,7 @@ fn the_old_default_stays_where_the_new_one_is_refused() {
     };
     let outcome = reconcile(&config(50), &records(), &FlushScope::All, &mut Watched::new(&mut fake, refuse)).unwrap();
     assert!(matches!(&outcome.failures[..], [Failure::Refused { link: None, .. }]), "{:?}", outcome.failures);
-    assert!(fake.has_default(), "{fake}");
+    assert!(fake.has_default(Family::V4), "{fake}");
 }
 
 /// Somebody has made a `blackhole` rule with our protocol number: the door cannot say it, so the
@@ -190,7 +190,7 @@ fn that_devices_are_not_told_keeps_nothing_back() {
     let mut kernel = Asked { fake: Fake::parse(LINE), questions: 0, silent: true };
     let outcome = reconcile(&config, &records(), &FlushScope::All, &mut kernel).unwrap();
     assert!(matches!(&outcome.failures[..], [Failure::Refused { link: None, .. }]), "{:?}", outcome.failures);
-    assert!(kernel.fake.has_default());
+    assert!(kernel.fake.has_default(Family::V4));
     assert!(kernel.fake.nics.values().all(|nic| nic.group == 7000));
 }
 

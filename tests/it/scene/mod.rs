@@ -209,9 +209,11 @@ pub fn scenes_on(kernel: Fake) -> impl Strategy<Value = Scene> {
                 carrier: true,
                 strict_rp_filter: true,
                 ignores_linkdown: false,
+                ignores_linkdown6: false,
                 arp: false,
                 group: 0,
                 addresses: vec![address],
+                addresses6: vec![],
             };
             world.fake.nics.insert(LAN.parse().unwrap(), nic);
             for step in &steps {
@@ -265,12 +267,12 @@ impl World {
             Step::HangUp(link) => {
                 let name = self.interface(link);
                 self.fake.down(&name);
-                self.fake.strip(&name);
+                self.fake.strip(&name, Family::V4);
                 self.note(link, EventKind::Down(Family::V4), None);
             }
             Step::Unregister(link) => self.fake.unregister(&self.interface(link)),
             Step::Carrier(link, on) => self.fake.carrier(&self.interface(link), on),
-            Step::Strip(link) => self.fake.strip(&self.interface(link)),
+            Step::Strip(link) => self.fake.strip(&self.interface(link), Family::V4),
             Step::Down(link) => self.fake.down(&self.interface(link)),
             Step::PppdDefault(link) => {
                 if let Some(next_hop) = self.next_hop(&self.interface(link)) {
@@ -337,9 +339,11 @@ impl World {
                 carrier: true,
                 strict_rp_filter: false,
                 ignores_linkdown: false,
+                ignores_linkdown6: false,
                 arp: false,
                 group: 0,
                 addresses: vec![],
+                addresses6: vec![],
             }
         };
         let nic = self.fake.nics.entry(name.clone()).or_insert_with(new);
