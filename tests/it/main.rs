@@ -65,6 +65,7 @@ mod sets;
 mod setup;
 mod setup_found;
 mod silent;
+mod six;
 mod spares;
 mod sticky;
 mod strays;

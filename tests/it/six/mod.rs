@@ -1,0 +1,4 @@
+//! Traffic in IPv6 beside IPv4.
+
+pub mod internet;
+mod sticky;
