@@ -21,6 +21,7 @@ use ipnet::{IpNet, Ipv6Net};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 pub use error::{Error, Place};
+pub(crate) use validate::is_customers;
 
 pub use crate::model::firewall::Firewall;
 use crate::model::names::{Family, HostAddr, IfName, LinkName, Mark, SetName, TableId, Tier, Weight};

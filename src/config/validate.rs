@@ -103,10 +103,15 @@ fn prefix(field: Field<'_>) -> Result<Ipv6Net, SpannedError> {
     if net.trunc() != net {
         return Err(field.invalid(format_args!("it has bits behind its prefix: write \"{}\"", net.trunc())));
     }
-    if net.prefix_len() < 16 || HostAddr::new(net.addr()).is_err() || net.addr().is_unicast_link_local() {
+    if !is_customers(net) {
         return Err(field.invalid("no provider routes it to one customer: write the prefix that yours has given you"));
     }
     Ok(net)
+}
+
+/// Whether a provider can route the prefix to one of its customers.
+pub(crate) fn is_customers(net: Ipv6Net) -> bool {
+    net.prefix_len() >= 16 && HostAddr::new(net.addr()).is_ok() && !net.addr().is_unicast_link_local()
 }
 
 fn interface(field: Field<'_>) -> Result<IfName, SpannedError> {

@@ -75,14 +75,16 @@ impl fmt::Display for Process {
 }
 
 impl Recorded<'_> {
-    /// The links that the event displaces. The kernel is asked only if the link changes its interface.
+    /// The links that the events displace. The kernel is asked only if the link changes its interface.
     pub(super) fn displaced(&self, config: &Config, index: Option<u32>, kernel: &mut Linux) -> Vec<Displaced> {
-        let Effect::Put(new) = &self.effect else { return Vec::new() };
+        // What is new in one family is so in the other: they have the interface in common.
+        let new = self.told().find_map(|(_, effect)| if let Effect::Put(new) = effect { Some(new) } else { None });
+        let Some(new) = new else { return Vec::new() };
         if let Some(owner) = new.static_owner(self.link, config) {
             let (owner, link) = (owner.name.clone(), self.link.name.clone());
             return vec![Displaced::Kept { interface: new.interface.clone(), owner, link }];
         }
-        let session = Process(self.event.session);
+        let session = Process(new.session);
         let mut displaced = Vec::new();
         let elsewhere =
             self.before.record(&self.link.name, new.family()).filter(|record| record.interface != new.interface);

@@ -56,12 +56,12 @@ impl Pass<'_> {
 
     /// The link records. An unreadable record is logged and skipped.
     pub(crate) fn link_records(&self) -> LinkRecords {
-        self.link_records_after(&Effect::NotUp)
+        self.link_records_after(&[])
     }
 
-    /// The link records as if `effect` were carried out.
-    pub(crate) fn link_records_after(&self, effect: &Effect) -> LinkRecords {
-        let (link_records, errors) = self.store.load_after(effect, self.config);
+    /// The link records as if `effects` were carried out.
+    pub(crate) fn link_records_after(&self, effects: &[Effect]) -> LinkRecords {
+        let (link_records, errors) = self.store.load_after(effects, self.config);
         for error in errors {
             warn!("{error}");
         }
@@ -75,7 +75,7 @@ impl Pass<'_> {
         {
             warn!("{error}");
         }
-        self.run_for(&FlushScope::All, &Effect::NotUp, &mut Linux::open()?)
+        self.run_for(&FlushScope::All, &[], &mut Linux::open()?)
     }
 
     /// Converts records of version 0.1. They are read again under the lock: an event may have ended one of these links
@@ -85,11 +85,11 @@ impl Pass<'_> {
         Ok(self.store.convert_old(&self.store.records().0)?)
     }
 
-    /// Runs a pass for an event. `unwritten` is the effect that could not be written to the state directory.
+    /// Runs a pass for events. `unwritten` are the effects that could not be written to the state directory.
     pub(crate) fn run_for(
         &self,
         flush_scope: &FlushScope,
-        unwritten: &Effect,
+        unwritten: &[Effect],
         kernel: &mut Linux,
     ) -> Result<Outcome, Error> {
         let lock = self.lock("lock")?;

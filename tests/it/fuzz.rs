@@ -189,7 +189,7 @@ fn argument() -> impl Strategy<Value = OsString> {
 }
 
 /// Variables by which callers say something.
-const VARIABLES: [&str; 16] = [
+const VARIABLES: [&str; 19] = [
     "PPPD_PID",
     "LINKNAME",
     "PPP_IPPARAM",
@@ -204,6 +204,9 @@ const VARIABLES: [&str; 16] = [
     "ifconfig_netmask",
     "ifconfig_ipv6_local",
     "ifconfig_ipv6_remote",
+    "route_ipv6_gateway_1",
+    "LLLOCAL",
+    "LLREMOTE",
     "route_vpn_gateway",
     "daemon_pid",
 ];
@@ -252,7 +255,13 @@ proptest! {
             events.push(pppd::event(&cli.args, false, &env));
         }
         if let Ok(cli) = VpnUp::try_parse_from(arguments()) {
-            events.push(openvpn::event(&cli.args, &env));
+            match openvpn::events(&cli.args, &env) {
+                Ok((told, left_out)) => {
+                    events.extend(told.into_iter().map(Ok));
+                    events.extend(left_out.map(Err));
+                }
+                Err(error) => events.push(Err(error)),
+            }
         }
         for event in events {
             match event {

@@ -36,7 +36,7 @@ pub(super) fn bring_up(config: &Config, common: &Common, out: &mut impl Write) -
         let events = untold.event().into_iter().filter(|_| !common.dry_run);
         for event in events {
             // What is wrong is still so in the pass below, which fails for it.
-            if let Err(error) = hook::run("mhctl setup", &event, common, false) {
+            if let Err(error) = hook::run("mhctl setup", &[event], common, false) {
                 warn!("{error}");
             }
         }

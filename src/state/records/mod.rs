@@ -245,13 +245,15 @@ impl Store {
 
     /// The link records, with the drains.
     pub fn load(&self, config: &Config) -> (LinkRecords, Vec<Error>) {
-        self.load_after(&Effect::NotUp, config)
+        self.load_after(&[], config)
     }
 
-    /// The same as if `effect` were carried out.
-    pub(crate) fn load_after(&self, effect: &Effect, config: &Config) -> (LinkRecords, Vec<Error>) {
+    /// The same as if `effects` were carried out.
+    pub(crate) fn load_after(&self, effects: &[Effect], config: &Config) -> (LinkRecords, Vec<Error>) {
         let (mut records, mut errors) = self.records();
-        records.carry_out(effect);
+        for effect in effects {
+            records.carry_out(effect);
+        }
         let mut link_records = records.by_link(config);
         errors.extend(self.add_drained(config, &mut link_records));
         match read(self.deprecated_path()) {

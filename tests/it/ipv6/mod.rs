@@ -1,5 +1,6 @@
 //! IPv6 as the real kernel holds it.
 
+mod callers;
 mod lan;
 mod layout;
 mod lines;
