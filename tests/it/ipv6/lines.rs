@@ -95,7 +95,7 @@ fn ipv6_goes_alone_and_its_line_stays() {
 }
 
 #[test]
-fn the_end_of_a_device_takes_its_legs_only_and_the_hooks_clean_up() {
+fn the_end_of_a_device_takes_its_next_hops_only_and_the_hooks_clean_up() {
     let server = Server::new(ARTICLE);
     for (line, six) in [(ISP1, SIX1), (ISP2, SIX2)] {
         server.up(line);
@@ -114,7 +114,7 @@ fn the_end_of_a_device_takes_its_legs_only_and_the_hooks_clean_up() {
 }
 
 #[test]
-fn a_weight_that_changes_changes_its_leg() {
+fn a_weight_that_changes_changes_its_next_hop() {
     let server = Server::new(ARTICLE);
     for (line, six) in [(ISP1, SIX1), (ISP2, SIX2)] {
         server.up(line);
@@ -156,6 +156,39 @@ fn one_line_may_have_ipv6_only_and_the_other_ipv4_only() {
         ["default via fe80::2 dev ppp1 proto 77 metric 512", "default via fe80::2 dev ppp1 proto 77 metric 4000001"]
     );
     assert_eq!(defaults("main"), ["default nhid 7100 via 198.51.100.1 dev ppp0 proto 77"]);
+}
+
+/// Lines come and go, one of the two always being there, and so does each family.
+#[test]
+fn there_is_always_a_way_in_ipv6_while_one_line_is_up() {
+    let server = Server::new(ARTICLE);
+    for (line, six) in [(ISP1, SIX1), (ISP2, SIX2)] {
+        server.up(line);
+        six.up(&server);
+    }
+    let prober = Prober::start6();
+    for _ in 0..5 {
+        for (line, six) in [(ISP1, SIX1), (ISP2, SIX2)] {
+            six.lose(&server);
+            server.lose(line);
+            server.up(line);
+            six.up(&server);
+            // The device goes first, and its hooks come late.
+            line.unregister();
+            finish(start(&mut six.hook(&server, DOWN)));
+            finish(server.down(line));
+            line.create();
+            six.up(&server);
+            ok(&mut server.hook(UP, line));
+        }
+        server.configure(&ARTICLE.replace("weight    = 2", "weight    = 7\ntier = 2"));
+        server.apply();
+        server.configure(ARTICLE);
+        server.apply();
+    }
+    let samples = prober.stop();
+    assert!(samples.asked > 100, "{samples:?}");
+    assert_eq!(samples.unreachable, 0, "{samples:?}");
 }
 
 /// Nobody tells of IPv6 on an Ethernet with router advertisements; the kernel knows.

@@ -180,8 +180,7 @@ fn echo_udp(port: u16, ready: &Sender<()>) {
         let (length, from, to) = {
             let mut parts = [IoSliceMut::new(&mut buffer[16..])];
             let mut space = nix::cmsg_space!(nix::libc::in6_pktinfo);
-            let Ok(got) =
-                recvmsg::<SockaddrIn6>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty())
+            let Ok(got) = recvmsg::<SockaddrIn6>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty())
             else {
                 continue;
             };

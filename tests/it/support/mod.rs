@@ -356,6 +356,11 @@ impl Prober {
         Self(Sampler::start())
     }
 
+    /// The same in IPv6.
+    pub fn start6() -> Self {
+        Self(Sampler::start6())
+    }
+
     /// Stops and tells.
     pub fn stop(self) -> Samples {
         self.0.stop().unwrap()
