@@ -1,6 +1,6 @@
 //! Changes as netlink requests.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::AddressFamily;
@@ -24,7 +24,7 @@ use crate::model::change::Change;
 use crate::model::names::{Family, HostAddr, TableId};
 use crate::model::numbering::KERNEL;
 use crate::model::routing::{
-    Action, DefaultRoute, FoundRoute, FoundTarget, NextHop, Rule, Selector, Target, WeightedNextHop,
+    Action, DefaultRoute, FoundNextHop, FoundRoute, FoundTarget, NextHop, Rule, Selector, Target, WeightedNextHop,
 };
 
 const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
@@ -138,25 +138,43 @@ fn found_route(route: &FoundRoute) -> RouteMessage {
     message.header.scope = RouteScope::NoWhere;
     match &route.target {
         FoundTarget::Nexthop { id, .. } => message.attributes.push(RouteAttribute::NhId(*id)),
-        FoundTarget::NextHops(next_hops) => add_next_hops(&mut message, next_hops),
+        FoundTarget::NextHops(next_hops) if route.family == Family::V4 => add_next_hops(&mut message, next_hops),
+        FoundTarget::NextHops(next_hops) => {
+            let hops = next_hops.iter().map(|WeightedNextHop { next_hop, .. }| {
+                FoundNextHop::new(next_hop.device.index, next_hop.gateway.map(HostAddr::get))
+            });
+            add_found(&mut message, route.family, &hops.collect::<Vec<_>>());
+        }
         FoundTarget::Other { kind, hops, .. } => {
             // A deletion without next hops matches any, so it must give the type.
             message.header.kind = kind.number().into();
-            if let [hop] = hops[..] {
-                message.attributes.extend(hop.gateway.map(|gateway| found_gateway(route.family, gateway)));
-                message.attributes.push(RouteAttribute::Oif(hop.device));
-            } else if !hops.is_empty() {
-                let hops = hops.iter().map(|hop| {
-                    let mut message = RouteNextHop::default();
-                    message.interface_index = hop.device;
-                    message.attributes.extend(hop.gateway.map(|gateway| found_gateway(route.family, gateway)));
-                    message
-                });
-                message.attributes.push(RouteAttribute::MultiPath(hops.collect()));
-            }
+            add_found(&mut message, route.family, hops);
         }
     }
     message
+}
+
+/// Adds next hops that a deletion must give to the kernel.
+fn add_found(message: &mut RouteMessage, family: Family, hops: &[FoundNextHop]) {
+    if let [hop] = hops {
+        message.attributes.extend(selected_gateway(family, hop));
+        message.attributes.push(RouteAttribute::Oif(hop.device));
+    } else if !hops.is_empty() {
+        let hops = hops.iter().map(|hop| {
+            let mut message = RouteNextHop::default();
+            message.interface_index = hop.device;
+            message.attributes.extend(selected_gateway(family, hop));
+            message
+        });
+        message.attributes.push(RouteAttribute::MultiPath(hops.collect()));
+    }
+}
+
+/// The gateway that a deletion gives. In IPv6 a deletion without one takes all next hops of a metric with it
+/// (`ip6_route_del()`); `::` selects the one that has none.
+fn selected_gateway(family: Family, hop: &FoundNextHop) -> Option<RouteAttribute> {
+    let none = (family == Family::V6).then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    hop.gateway.or(none).map(|gateway| found_gateway(family, gateway))
 }
 
 /// The gateway of a route of `family`, which may be of the other one.

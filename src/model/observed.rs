@@ -66,9 +66,15 @@ impl Observed {
 
     /// Whether there are managed rules that lead IPv6 packets to the table of a link.
     pub(crate) fn leads_ipv6(&self, managed: u8) -> bool {
-        let mut managed = self.rules.iter().filter(|found| found.protocol == managed);
-        managed.any(|found| found.rule.family == Family::V6 && found.rule.action.table().is_some())
+        leads_ipv6(&self.rules, managed)
     }
+}
+
+/// Whether managed rules lead IPv6 packets to the table of a link: then there may be managed IPv6 routes, even if the
+/// configuration wants none.
+pub(crate) fn leads_ipv6(rules: &[FoundRule], managed: u8) -> bool {
+    let mut managed = rules.iter().filter(|found| found.protocol == managed);
+    managed.any(|found| found.rule.family == Family::V6 && found.rule.action.table().is_some())
 }
 
 /// A network interface.

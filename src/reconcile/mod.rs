@@ -18,7 +18,7 @@ use crate::kernel::{self, Kernel};
 use crate::model::change::Change;
 use crate::model::names::{Family, LinkName};
 use crate::model::observed::{Observed, Scope};
-use crate::model::routing::{DefaultRoute, Target};
+use crate::model::routing::{DefaultRoute, FoundRoute, Target};
 use crate::state::records::LinkRecords;
 use link_state::LinkStates;
 use plan::Plan;
@@ -166,6 +166,10 @@ impl<'a, K: Kernel> Run<'a, K> {
             // The kernel deletes the first rule that matches the request, which can be another one or one of several.
             // The next plan adds a desired rule again, behind the others.
             Change::DeleteRule(_) => times >= 4 && round >= 4,
+            // A foreign route of the same table and metric hides managed IPv6 next hops, or its own next hop is shown as
+            // managed.
+            Change::Route(DefaultRoute { family: Family::V6, .. }) => times >= 2,
+            Change::DeleteRoute(FoundRoute { family: Family::V6, .. }) => times >= 2,
             _ => false,
         }
     }

@@ -29,7 +29,7 @@ pub enum Failure {
     /// The kernel accepted the change, and does not hold it.
     #[error(
         "`{0}` had no effect: this kernel is too old for it (ports and protocols in rules need Linux 4.17, \
-         dscp needs 6.12), or another program undoes it at once"
+         dscp needs 6.12), or another program undoes it at once, or has a route of its own there"
     )]
     NoEffect(String),
     /// A link is recorded as up, and no packet can leave by it.

@@ -12,7 +12,7 @@ use super::{Error, iptables, nftables, parse, read, sysctl};
 use crate::kernel::netlink::constants::{AF_INET, AF_UNSPEC, RTM_GETADDR};
 use crate::model::firewall::{Firewall, FoundFirewall, Leftover, Table, Variant};
 use crate::model::names::{Family, HostAddr, IfName, TableId};
-use crate::model::observed::{Address, Interface, Observed, Scope};
+use crate::model::observed::{Address, Interface, Observed, Scope, leads_ipv6};
 use crate::model::routing::{Action, Device, FoundRule};
 
 mod ethernets;
@@ -56,7 +56,8 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
         routes::defaults(socket, table, &mut devices, &mut routes)?;
     }
     let is_ipv6 = |found: &FoundRule| found.rule.family == Family::V6;
-    let delegated = if scope.ipv6 && rules.iter().any(is_ipv6) {
+    let may_be_routed = scope.ipv6 || leads_ipv6(&rules, scope.protocol);
+    let delegated = if may_be_routed && rules.iter().any(is_ipv6) {
         // Without a rule of ours nothing asks the tables of links.
         let of_tables = rules.iter().any(|found| is_ipv6(found) && found.protocol == scope.protocol);
         ipv6::add_routes(socket, scope.protocol, of_tables, &mut devices, &mut routes)?

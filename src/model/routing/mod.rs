@@ -322,12 +322,18 @@ struct Selection<'a>(&'a FoundRoute);
 
 impl fmt::Display for Selection<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let FoundRoute { table, metric, protocol, target, .. } = self.0;
+        let FoundRoute { family, table, metric, protocol, target } = self.0;
         let (kind, next_hops) = match target {
             FoundTarget::Other { kind, text, .. } => (kind.before_prefix(), text.clone()),
             target => ("", target.to_string()),
         };
-        let text = format!("table {table} {kind}default metric {metric} protocol {protocol} {next_hops}");
-        f.write_str(text.trim_end())
+        write!(f, "table {table} {kind}default metric {metric}")?;
+        // In IPv6, the protocol of a single next hop among several is not known.
+        if *protocol != 0 {
+            write!(f, " protocol {protocol}")?;
+        }
+        // Without a gateway an IPv6 selection would be of all next hops of the metric.
+        let gateway = if *family == Family::V6 && next_hops.starts_with("dev ") { " via ::" } else { "" };
+        f.write_str(format!("{gateway} {next_hops}").trim_end())
     }
 }

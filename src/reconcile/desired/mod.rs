@@ -131,12 +131,14 @@ impl Desired {
 
     /// The rules that each policy needs: its own, in both families, and its guards.
     pub(crate) fn policy_rules<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = Vec<&'a Rule>> {
-        config.policies.iter().zip(config.policy_priorities()).map(|(policy, priorities)| {
+        let first = Family::BOTH.map(|family| rules::first_policy(config, family));
+        config.policies.iter().zip(config.policy_priorities()).map(move |(policy, priorities)| {
             let mut all: Vec<_> =
                 self.rules[self.rules_before(priorities.start)..self.rules_before(priorities.end)].iter().collect();
             if policy.otherwise == Otherwise::Unreachable {
                 for (family, selector) in rules::selectors_of_both(policy) {
-                    let guard = self.rules.binary_search(&rules::guard(config, family, &selector));
+                    let to = first[usize::from(family == Family::V6)];
+                    let guard = self.rules.binary_search(&rules::guard(config, family, &selector, to));
                     all.extend(guard.ok().map(|index| &self.rules[index]));
                 }
             }

@@ -40,6 +40,7 @@ fn add(
 ) {
     let numbers = config.settings.numbers;
     let sources = sources(config, family, live);
+    let to = first_policy(config, family);
     let mut policies = Vec::new();
     let mut guards = Vec::new();
     for (policy, first) in config.policies.iter().zip(config.policy_priorities()) {
@@ -55,7 +56,7 @@ fn add(
             }
             if is_kill_switch && let Some(priority) = priorities.next() {
                 if can_be_bound(config, &selector, &sources) {
-                    guards.push(guard(config, family, &selector));
+                    guards.push(guard(config, family, &selector, to));
                 }
                 policies.push(unreachable(family, priority, selector));
             }
@@ -64,7 +65,7 @@ fn add(
     if !guards.is_empty() {
         rules.push(main(family, numbers.guarded_main_rule()));
         kill_switches.extend(guards.iter().map(|guard: &Rule| guard.priority));
-        kill_switches.extend([numbers.guarded_main_rule(), config.first_policy()]);
+        kill_switches.extend([numbers.guarded_main_rule(), to]);
     }
     if family == Family::V6 {
         policies.extend(of_configured_prefixes(config, live));
@@ -158,21 +159,29 @@ fn is_shared(source: &IpNet, own: &LiveLink<'_>, live: &[LiveLink<'_>]) -> bool 
 /// Whether packets of a kill switch can match a source rule, which comes before the policies.
 fn can_be_bound(config: &Config, selector: &Selector, sources: &[Rule]) -> bool {
     // Source rules do not match marks of policies. But those of sets have every packet of this host routed anew with its
-    // source, while an earlier source rule is not yet gone that matches them. A packet that comes in with a source
-    // address of this host is a martian (`fib_validate_source()`).
+    // source, while an earlier source rule is not yet gone that matches them. An IPv4 packet that comes in with a source
+    // address of this host is a martian (`fib_validate_source()`); an IPv6 prefix is of hosts behind this one, too.
     let is_marked = selector.fwmark.is_some_and(|mark| mark.value & config.set_marks() == 0);
-    let is_own = !is_marked && selector.iif.as_ref().is_none_or(|iif| iif.as_str() == "lo");
+    let are_hosts = sources.iter().any(|rule| rule.family == Family::V6);
+    let is_own = !is_marked && selector.iif.as_ref().is_none_or(|iif| are_hosts || iif.as_str() == "lo");
     let mut locals = sources.iter().filter_map(|rule| rule.selector.from);
-    is_own && selector.from.is_none_or(|net| locals.any(|local| net.contains(&local)))
+    is_own && selector.from.is_none_or(|net| locals.any(|local| net.contains(&local) || local.contains(&net)))
 }
 
-/// The rule that leads a kill switch's packets past the source rules, to the first policy.
-pub(super) fn guard(config: &Config, family: Family, selector: &Selector) -> Rule {
+/// Priority of the first rule of a policy in a family. Without a rule there the kernel would pass over a guard.
+pub(super) fn first_policy(config: &Config, family: Family) -> u32 {
+    let mut policies = config.policies.iter().zip(config.policy_priorities());
+    let first = policies.find(|(policy, _)| !selectors(policy, family).is_empty());
+    first.map_or(config.first_policy(), |(_, priorities)| priorities.start)
+}
+
+/// The rule that leads a kill switch's packets past the source rules, to the first policy of the family.
+pub(super) fn guard(config: &Config, family: Family, selector: &Selector, to: u32) -> Rule {
     Rule {
         priority: config.settings.numbers.guard_rule(selector),
         family,
         selector: selector.clone(),
-        action: Action::Goto(config.first_policy()),
+        action: Action::Goto(to),
     }
 }
 

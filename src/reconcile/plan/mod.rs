@@ -6,6 +6,7 @@ use crate::model::change::Change;
 use crate::model::firewall::Lacking;
 use crate::model::names::Family;
 use crate::model::observed::Observed;
+use crate::model::routing::Rule;
 use crate::reconcile::desired::Desired;
 use crate::reconcile::firewall;
 use crate::reconcile::link_state::{self, Live};
@@ -61,7 +62,7 @@ impl Plan {
         let mode = plan.default_route_mode(config, observed, avoid);
         let desired = Desired::new(config, live, mode).for_kernel(observed, &config.settings);
         let missing = Missing::new(&desired, observed);
-        let obsolete = Obsolete::new(&desired, observed, managed);
+        let mut obsolete = Obsolete::new(&desired, observed, managed);
         let tables = Tables::new(config, &missing, &obsolete);
 
         plan.set_interfaces(&desired, live, observed);
@@ -86,7 +87,9 @@ impl Plan {
         } else {
             Vec::new()
         };
-        plan.make_rules(&refusals.iter().collect::<Vec<_>>());
+        let (standing, new): (Vec<&Rule>, Vec<&Rule>) =
+            refusals.iter().partition(|rule| obsolete.others.contains(rule));
+        plan.make_rules(&new);
         plan.make_rules(&missing.kill_switches);
         if firewall_before_routes {
             plan.load_firewall(config, live, observed, without);
@@ -99,6 +102,7 @@ impl Plan {
         plan.changes.extend(kernel_rules::lost(&observed.rules, &desired, managed).into_iter().map(Change::KernelRule));
         plan.changes.extend(routes.obsolete.into_iter().map(Change::DeleteRoute));
         plan.changes.extend(lan::preferred(config, live, observed));
+        obsolete.others.retain(|rule| !standing.contains(rule));
         plan.delete_rules(&obsolete.others);
         plan.delete_rules(&refusals.iter().collect::<Vec<_>>());
         plan.changes.extend(routes.deferred.into_iter().map(Change::Route));

@@ -166,7 +166,7 @@ impl<'a> Routes<'a> {
         !self.is_ours(route) && !self.is_on_links(route)
     }
 
-    fn is_on_links(&self, route: &FoundRoute) -> bool {
+    pub(super) fn is_on_links(&self, route: &FoundRoute) -> bool {
         let devices = route.target.devices();
         !devices.is_empty() && devices.iter().all(|device| self.link_devices.contains(device))
     }

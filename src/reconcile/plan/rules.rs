@@ -184,16 +184,15 @@ impl Plan {
         if config.settings.firewall == Firewall::None {
             return;
         }
-        for found in observed.rules.iter().filter(|found| found.protocol == config.settings.protocol) {
-            let Some((bit, table)) = link_mark(&found.rule) else { continue };
-            let family = found.rule.family;
+        for (family, bit, table) in marked_tables(config, observed) {
             let live = live.of(family);
             let mut links = live.iter().filter(|l| l.link.mark.get() == bit && l.link.table == table);
             let Some(now) = links.next().map(|l| l.next_hop.device.index) else { continue };
             let routes = observed
                 .routes
                 .iter()
-                .filter(|route| route.family == family && route.table == table && route.protocol == found.protocol);
+                .filter(|route| route.family == family && route.table == table)
+                .filter(|route| route.protocol == config.settings.protocol);
             let before: Vec<_> = routes.flat_map(|route| route.target.devices()).collect();
             let is_elsewhere = live.iter().any(|l| before.contains(&l.next_hop.device.index));
             if !before.contains(&now) && (is_elsewhere || stale_tables.contains(&table)) {
@@ -221,6 +220,18 @@ impl Plan {
             }
         }
     }
+}
+
+/// Marks and the tables to which they lead now. As long as no link has had IPv6, only IPv4 has rules to tell.
+fn marked_tables(config: &Config, observed: &Observed) -> Vec<(Family, u32, TableId)> {
+    let managed = observed.rules.iter().filter(|found| found.protocol == config.settings.protocol);
+    let mut marked: Vec<_> = managed
+        .filter_map(|found| link_mark(&found.rule).map(|(bit, table)| (found.rule.family, bit, table)))
+        .collect();
+    if !observed.leads_ipv6(config.settings.protocol) {
+        marked.extend(marked.clone().into_iter().map(|(_, bit, table)| (Family::V6, bit, table)));
+    }
+    marked
 }
 
 /// Mark and table of a mark rule; `None`: another rule.

@@ -31,10 +31,11 @@ impl Held {
         }
     }
 
-    /// Whether it can be one of several: it has a gateway, and no router has advertised it.
+    /// Whether it can be one of several: it has a gateway, and the kernel has not made it for an advertisement.
     pub fn is_leg(&self) -> bool {
         let has_gateway = matches!(&self.via, Via::NextHops(hops) if hops[0].next_hop.gateway.is_some());
-        self.family == Family::V6 && self.protocol != RA && has_gateway
+        let is_advertised = self.protocol == RA && self.metric == METRIC;
+        self.family == Family::V6 && !is_advertised && has_gateway
     }
 
     /// Whether a request asks for it: what is not given is not compared. That a next hop has no gateway can be said

@@ -86,8 +86,8 @@ pub struct Fake {
     pub hash_policy: u8,
     /// Our chains, as nftables or iptables-restore has left them.
     pub firewall: FoundFirewall,
-    /// Marks of tracked connections.
-    pub tracked: BTreeSet<u32>,
+    /// Families and marks of tracked connections.
+    pub tracked: BTreeSet<(Family, u32)>,
     /// Linux before 4.17: skips selectors that it does not know.
     pub forgets_ports: bool,
 }

@@ -49,7 +49,10 @@ impl Kernel for Fake {
         }
         let v4 = self.routes.iter().filter(|r| r.family == Family::V4 && tables.contains(&r.table));
         let mut routes: Vec<_> = v4.map(|held| self.found(held, held.via.clone(), &known)).collect();
-        let sees_ipv6 = scope.ipv6 && self.rules.iter().any(|found| found.rule.family == Family::V6);
+        let mut rules6 = self.rules.iter().filter(|found| found.rule.family == Family::V6).peekable();
+        let has_ipv6 = rules6.peek().is_some();
+        let is_led = rules6.any(|found| found.protocol == scope.protocol && found.rule.action.table().is_some());
+        let sees_ipv6 = has_ipv6 && (scope.ipv6 || is_led);
         for legs in self.dumped6().into_iter().filter(|_| sees_ipv6) {
             let first = legs[0];
             if first.table == TableId::MAIN || first.protocol == scope.protocol {
@@ -89,8 +92,8 @@ impl Kernel for Fake {
         Ok(all.map(|(name, nic)| (Device { index: nic.index, name: name.clone() }, nic.group)).collect())
     }
 
-    fn has_connections(&mut self, _: Family, pin: FwMark) -> Result<bool, kernel::Error> {
-        Ok(self.tracked.iter().any(|mark| mark & pin.mask == pin.value))
+    fn has_connections(&mut self, family: Family, pin: FwMark) -> Result<bool, kernel::Error> {
+        Ok(self.tracked.iter().any(|(of, mark)| *of == family && mark & pin.mask == pin.value))
     }
 
     fn flush_route_cache(&mut self) -> Result<(), kernel::Error> {
@@ -120,7 +123,8 @@ impl Fake {
             }
             Via::NextHops(next_hops) => {
                 let hop = |l: &WeightedNextHop| {
-                    FoundNextHop::new(l.next_hop.device.index, l.next_hop.gateway.map(HostAddr::get))
+                    let gateway = l.next_hop.gateway.map(HostAddr::get);
+                    FoundNextHop { weight: l.weight.get(), ..FoundNextHop::new(l.next_hop.device.index, gateway) }
                 };
                 let hops = next_hops.iter().map(hop).collect();
                 FoundTarget::Other {

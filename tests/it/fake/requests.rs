@@ -43,10 +43,12 @@ impl Fake {
             }
             Change::Firewall(batch) => self.restore(batch)?,
             Change::Nftables(transaction) => self.commit(transaction)?,
-            Change::FlushConnections(_, pin) | Change::ForgetPrefix(pin, _) => {
-                self.tracked.retain(|mark| mark & pin.mask != pin.value)
+            Change::FlushConnections(family, pin) => {
+                self.tracked.retain(|(of, mark)| of != family || mark & pin.mask != pin.value);
             }
-            // Which connections leave by which link the fake does not know.
+            // The fake knows no addresses of connections.
+            Change::ForgetPrefix(..) => {}
+            // Nor which of them leave by which link.
             Change::MarkConnections(_) => {}
             Change::HashPolicy(policy) => self.hash_policy = *policy,
             Change::Nexthop { id, next_hop } => {
