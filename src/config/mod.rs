@@ -147,6 +147,11 @@ impl Config {
         self.links.iter().find(|link| link.interface == *interface)
     }
 
+    /// Whether any link is used for IPv6 when it has any.
+    pub(crate) fn uses_ipv6(&self) -> bool {
+        self.links.iter().any(|link| link.ipv6)
+    }
+
     /// The uplinks, which come first among the links.
     pub fn uplinks(&self) -> impl DoubleEndedIterator<Item = &Link> {
         self.links.iter().filter(|link| link.is_uplink())

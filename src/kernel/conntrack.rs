@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ use crate::kernel::netlink::constants::{
     IPCTNL_MSG_CT_NEW,
 };
 use crate::model::change::Unmarked;
-use crate::model::names::{Family, HostAddr};
+use crate::model::names::Family;
 use crate::model::routing::FwMark;
 
 /// Exists if the kernel tracks connections.
@@ -102,13 +102,9 @@ pub(crate) fn forget(mark: FwMark, prefix: IpNet) -> Result<(), socket::Error> {
     Ok(())
 }
 
-/// Our possible ends of an IPv6 connection, from its attributes.
+/// Our possible ends of a connection, from its attributes.
 fn ends(nlas: &[u8]) -> [Option<IpAddr>; 2] {
-    let end = |tuple, kind| {
-        let address = attribute(attribute(attribute(nlas, tuple)?, CTA_TUPLE_IP)?, kind)?;
-        Some(IpAddr::from(<[u8; 16]>::try_from(address).ok()?))
-    };
-    [end(CTA_TUPLE_ORIG, CTA_IP_V6_SRC), end(CTA_TUPLE_REPLY, CTA_IP_V6_DST)]
+    [attribute(nlas, CTA_TUPLE_ORIG).and_then(source), attribute(nlas, CTA_TUPLE_REPLY).and_then(destination)]
 }
 
 /// What names an entry: the tuple of its first packet, and its zone, if it has one.
@@ -127,14 +123,14 @@ pub(crate) fn mark(unmarked: &Unmarked, routes: &mut Socket) -> Result<(), socke
     if !Path::new(COUNT).exists() {
         return Ok(());
     }
-    let Unmarked { device, local, mark } = unmarked;
+    let Unmarked { device, ours, mark } = unmarked;
     let mut socket = Socket::open_netfilter()?;
     let each = |found: &mut Vec<Connection>, body: &[u8]| {
-        found.extend(Connection::of(*local, payload(body)));
+        found.extend(Connection::of(*ours, payload(body)));
         Ok(ControlFlow::Continue(()))
     };
-    let connections =
-        socket.dump(IPCTNL_MSG_CT_GET, &marked(Family::V4, FwMark { value: 0, ..*mark }), Vec::new, each)?;
+    let family = Family::of(ours.addr());
+    let connections = socket.dump(IPCTNL_MSG_CT_GET, &marked(family, FwMark { value: 0, ..*mark }), Vec::new, each)?;
     let until = Instant::now() + LONGEST;
     let mut devices = BTreeMap::new();
     for connection in connections {
@@ -155,40 +151,57 @@ pub(crate) fn mark(unmarked: &Unmarked, routes: &mut Socket) -> Result<(), socke
     Ok(())
 }
 
-/// A tracked connection of an uplink's address.
+/// A tracked connection of an uplink.
 struct Connection {
     /// What names it: the tuple of its first packet, and its zone, if it has one.
     name: Vec<DefaultNla>,
-    remote: Ipv4Addr,
+    remote: IpAddr,
 }
 
 impl Connection {
-    /// Reads the attributes of one that has `local` at one end as the Internet sees it; `None`: it has not.
-    fn of(local: HostAddr, nlas: &[u8]) -> Option<Self> {
+    /// Reads the attributes of one that has an address of `ours` at one end as the Internet sees it; `None`: it has not.
+    fn of(ours: IpNet, nlas: &[u8]) -> Option<Self> {
         let original = attribute(nlas, CTA_TUPLE_ORIG)?;
         let reply = attribute(nlas, CTA_TUPLE_REPLY)?;
-        let remote = if Some(address(reply, CTA_IP_V4_DST)?) == local.v4() {
-            address(reply, CTA_IP_V4_SRC)?
-        } else if Some(address(original, CTA_IP_V4_DST)?) == local.v4() {
-            address(original, CTA_IP_V4_SRC)?
+        let remote = if ours.contains(&destination(reply)?) {
+            source(reply)?
+        } else if ours.contains(&destination(original)?) {
+            source(original)?
         } else {
             return None;
         };
         let name = name(nlas)?;
-        // The socket says which interface multicast leaves by.
-        (!remote.is_multicast() && !remote.is_broadcast()).then_some(Self { name, remote })
+        // The socket says which interface they leave by.
+        let is_beyond = match remote {
+            IpAddr::V4(remote) => !remote.is_multicast() && !remote.is_broadcast(),
+            IpAddr::V6(remote) => !remote.is_multicast() && !remote.is_unicast_link_local(),
+        };
+        is_beyond.then_some(Self { name, remote })
     }
 
     /// The request that gives it a mark.
     fn marked(self, mark: FwMark) -> Message {
         let mut attributes = self.name;
         attributes.extend([number(CTA_MARK, mark.value), number(CTA_MARK_MASK, mark.mask)]);
-        Message::new(attributes)
+        Message { family: if self.remote.is_ipv4() { AF_INET } else { AF_INET6 }, ..Message::new(attributes) }
     }
 }
 
-/// An address of a tuple.
-fn address(tuple: &[u8], kind: u16) -> Option<Ipv4Addr> {
-    let address = attribute(attribute(tuple, CTA_TUPLE_IP)?, kind)?;
-    Some(Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?))
+/// The source of a tuple.
+fn source(tuple: &[u8]) -> Option<IpAddr> {
+    address(tuple, CTA_IP_V4_SRC, CTA_IP_V6_SRC)
+}
+
+/// The destination of a tuple.
+fn destination(tuple: &[u8]) -> Option<IpAddr> {
+    address(tuple, CTA_IP_V4_DST, CTA_IP_V6_DST)
+}
+
+/// An address of a tuple, in the attribute of either family.
+fn address(tuple: &[u8], v4: u16, v6: u16) -> Option<IpAddr> {
+    let addresses = attribute(tuple, CTA_TUPLE_IP)?;
+    if let Some(found) = attribute(addresses, v4) {
+        return Some(<[u8; 4]>::try_from(found).ok()?.into());
+    }
+    Some(<[u8; 16]>::try_from(attribute(addresses, v6)?).ok()?.into())
 }

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::model::firewall::Batch;
 use crate::model::firewall::nft::Transaction;
-use crate::model::names::{Family, HostAddr, IfName};
+use crate::model::names::{Family, IfName};
 use crate::model::numbering::KERNEL;
 use crate::model::observed::LanAddress;
 use crate::model::routing::{ArpKey, DefaultRoute, Device, FoundRoute, FwMark, Member, NextHop, Rule};
@@ -70,8 +70,8 @@ pub enum Change {
 pub struct Unmarked {
     /// The uplink's interface.
     pub device: Device,
-    /// Its address there, from which they leave or to which they came.
-    pub local: HostAddr,
+    /// Its address there, or a prefix of it, from which they leave or to which they came.
+    pub ours: IpNet,
     /// Its mark, under the mask of all.
     pub mark: FwMark,
 }
@@ -81,7 +81,7 @@ impl Change {
     pub(crate) fn is_route(&self) -> bool {
         let is_other =
             matches!(self, Self::LooseRpFilter(_) | Self::OwnArp(..) | Self::DeviceGroup { .. } | Self::Prefer { .. });
-        !is_other && !self.is_firewall() && !!self.is_about_connections()
+        !is_other && !self.is_firewall() && !self.is_about_connections()
     }
 
     /// Whether it is one of connection tracking, which the kernel does not show.
@@ -138,8 +138,12 @@ impl fmt::Display for Command<'_> {
             Change::ForgetPrefix(FwMark { value, mask }, prefix) => {
                 write!(f, "conntrack -D -f ipv6 --reply-dst {prefix} --mark {value:#x}/{mask:#x}")
             }
-            Change::MarkConnections(Unmarked { local, mark: FwMark { value, mask }, .. }) => {
-                write!(f, "conntrack -U -f ipv4 --reply-dst {local} --mark {value:#x}/{mask:#x}")
+            Change::MarkConnections(Unmarked { ours, mark: FwMark { value, mask }, .. }) => {
+                let (ip, ours) = match ours {
+                    IpNet::V4(ours) => ("ipv4", ours.addr().to_string()),
+                    IpNet::V6(ours) => ("ipv6", ours.to_string()),
+                };
+                write!(f, "conntrack -U -f {ip} --reply-dst {ours} --mark {value:#x}/{mask:#x}")
             }
             Change::Nexthop { id, next_hop } => write!(f, "ip nexthop replace id {id} {next_hop} protocol {protocol}"),
             Change::Group { id, members } => {

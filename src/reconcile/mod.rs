@@ -107,7 +107,7 @@ impl<'a, K: Kernel> Run<'a, K> {
         let routed = self.refused.usable(states);
         self.outcome.carrying = Carrying::of(&routed);
         self.outcome.warnings.retain(|warning| matches!(warning, Warning::WithoutNftables(_)));
-        self.outcome.warnings.extend(outcome::warnings(states, observed));
+        self.outcome.warnings.extend(outcome::warnings(self.config, states, observed, self.refused.without));
         self.outcome.dead = outcome::dead(states);
 
         let mut plan = self.refused.plan(self.config, &routed, observed);

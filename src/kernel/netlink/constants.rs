@@ -53,6 +53,7 @@ pub(crate) const AF_UNSPEC: u8 = libc::AF_UNSPEC as u8;
 pub(crate) const AF_INET: u8 = libc::AF_INET as u8;
 pub(crate) const AF_INET6: u8 = libc::AF_INET6 as u8;
 pub(crate) const IPPROTO_ICMP: u8 = libc::IPPROTO_ICMP as u8;
+pub(crate) const IPPROTO_ICMPV6: u8 = libc::IPPROTO_ICMPV6 as u8;
 pub(crate) const IPPROTO_TCP: u8 = libc::IPPROTO_TCP as u8;
 pub(crate) const IPPROTO_UDP: u8 = libc::IPPROTO_UDP as u8;
 
@@ -153,6 +154,7 @@ pub(crate) const NFT_MSG_GETRULE: u16 = nf_tables(libc::NFT_MSG_GETRULE);
 pub(crate) const NFT_MSG_DELRULE: u16 = nf_tables(libc::NFT_MSG_DELRULE);
 pub(crate) const NFT_MSG_NEWSET: u16 = nf_tables(libc::NFT_MSG_NEWSET);
 pub(crate) const NFT_MSG_GETSET: u16 = nf_tables(libc::NFT_MSG_GETSET);
+pub(crate) const NFT_MSG_DELSET: u16 = nf_tables(libc::NFT_MSG_DELSET);
 pub(crate) const NFT_MSG_NEWSETELEM: u16 = nf_tables(libc::NFT_MSG_NEWSETELEM);
 pub(crate) const NFT_MSG_GETSETELEM: u16 = nf_tables(libc::NFT_MSG_GETSETELEM);
 pub(crate) const NFT_MSG_DELSETELEM: u16 = nf_tables(libc::NFT_MSG_DELSETELEM);

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::sticky;
+use super::{nat, sticky};
 use crate::config::{Config, Firewall, Link};
-use crate::model::firewall::{Chain, ChainName, ChainRule, Lacking, LinkMatch, Match, Ruleset, Table, Verdict};
+use crate::model::firewall::{Lacking, LinkMatch, Ruleset, Table};
 use crate::model::names::{Family, HostAddr, IfName};
 use crate::model::observed::{Interface, Observed};
 use crate::model::routing::Device;
@@ -23,7 +23,7 @@ pub(super) struct MatchedLink<'a> {
     pub(super) known_by: LinkMatch,
     pub(super) gateway: Option<HostAddr>,
     /// Networks that main reaches by its interface without its gateway.
-    pub(super) segment_networks: Vec<Ipv4Net>,
+    pub(super) segment_networks: Vec<IpNet>,
     /// Addresses of its interface in these networks.
     pub(super) own: Vec<HostAddr>,
 }
@@ -106,14 +106,9 @@ pub(super) fn rulesets(config: &Config, live: &Live<'_>, observed: &Observed, wi
         .filter_map(|link| matched_link(config, link, live, observed, without.device_groups))
         .collect();
     let mut rulesets = vec![sticky::mangle(config, &links, without)];
-    let mut rules = Vec::new();
-    for link in links.iter().filter(|link| link.configured.masquerade) {
-        rules.push(ChainRule::new([Match::To(link.known_by.clone())], Verdict::Masquerade));
-    }
-    if !rules.is_empty() {
-        // The position of the jump does not matter: rules of the administrator that come before it match first.
-        let chain = Chain { name: ChainName::Masquerade, last: false, rules };
-        rulesets.push(Ruleset { table: Table::Nat, chains: vec![chain], without });
+    let chains = nat::chains(config, &links, live, &observed.firewall);
+    if !chains.is_empty() {
+        rulesets.push(Ruleset { table: Table::Nat, chains, without });
     }
     rulesets
 }
@@ -126,8 +121,8 @@ fn matched_link<'a>(
     by_name: bool,
 ) -> Option<MatchedLink<'a>> {
     let routed = live.v4.iter().find(|l| l.link.name == link.name);
-    let in_either = routed.or_else(|| live.v6.iter().find(|l| l.link.name == link.name));
-    let name = in_either.map_or(&link.interface, |l| &l.next_hop.device.name);
+    let routed6 = live.v6.iter().find(|l| l.link.name == link.name);
+    let name = routed.or(routed6).map_or(&link.interface, |l| &l.next_hop.device.name);
     let found = observed.interfaces.get(name);
     // A group that the administrator has set stays, and rules match the name instead.
     let named = by_name || found.is_some_and(|i| !is_free(config, i.group));
@@ -137,9 +132,12 @@ fn matched_link<'a>(
         false => LinkMatch::Group(group(config, link)),
     };
     let gateway = routed.and_then(|l| l.next_hop.gateway);
-    let segment_networks = routed.and(found).map(|interface| segment_networks(interface, gateway)).unwrap_or_default();
-    let mut own: Vec<_> = found.into_iter().flat_map(|interface| &interface.addresses).map(|a| a.local).collect();
-    own.retain(|local| local.v4().is_some_and(|local| segment_networks.iter().any(|net| net.contains(&local))));
+    let v4 = routed.and(found).map(|interface| segment_networks(interface, gateway)).unwrap_or_default();
+    let v6 = routed6.and(found).map(segment_networks6).unwrap_or_default();
+    let segment_networks: Vec<_> = v4.into_iter().map(IpNet::V4).chain(v6.into_iter().map(IpNet::V6)).collect();
+    let addresses = found.into_iter().flat_map(|interface| interface.addresses.iter().chain(&interface.addresses6));
+    let mut own: Vec<_> = addresses.map(|address| address.local).collect();
+    own.retain(|local| segment_networks.iter().any(|net| net.contains(&local.get())));
     Some(MatchedLink { configured: link, known_by, gateway, segment_networks, own })
 }
 
@@ -164,6 +162,24 @@ fn segment_networks(interface: &Interface, gateway: Option<HostAddr>) -> Vec<Ipv
     aggregated.sort();
     aggregated.truncate(SEGMENT_NETWORK_LIMIT);
     aggregated
+}
+
+/// The same in IPv6: the prefixes of the interface's addresses but for link-local ones, which no route leads elsewhere.
+fn segment_networks6(interface: &Interface) -> Vec<Ipv6Net> {
+    if !interface.arp {
+        return Vec::new();
+    }
+    let global = interface.addresses6.iter().filter(|address| !address.local.is_link_local());
+    let networks: Vec<_> =
+        global.filter_map(|address| ipv6(address.reaches)).filter(|net| net.prefix_len() < 127).collect();
+    let mut aggregated = Ipv6Net::aggregate(&networks);
+    aggregated.sort();
+    aggregated.truncate(SEGMENT_NETWORK_LIMIT);
+    aggregated
+}
+
+fn ipv6(net: IpNet) -> Option<Ipv6Net> {
+    if let IpNet::V6(net) = net { Some(net) } else { None }
 }
 
 fn ipv4(net: IpNet) -> Option<Ipv4Net> {

@@ -196,7 +196,7 @@ impl Scope {
             firewall: config.settings.firewall,
             leftovers: false,
             hash_policy: config.settings.hash_policy.is_some(),
-            ipv6: config.links.iter().any(|link| link.ipv6),
+            ipv6: config.uses_ipv6(),
             lan6: !records.deprecated.0.is_empty() || config.links.iter().any(|link| !link.prefixes.is_empty()),
             deprecated: records.deprecated.0.clone(),
         }

@@ -68,6 +68,9 @@ impl Plan {
         plan.set_interfaces(&desired, live, observed);
         // Before the first packet leaves by the link, so that it is marked and masqueraded.
         plan.set_device_groups(config, live, observed, without);
+        if !observed.firewall.hidden {
+            plan.changes.extend(firewall::refilled_sets(config, live, observed, without));
+        }
         // A connection that began without managed rules is sticky only if these exist before another link can carry it.
         let firewall_first =
             tables.stale.is_empty() && missing.are_source_rules(config) && packet_filter::nobody_waits(live, observed);
@@ -81,7 +84,10 @@ impl Plan {
         plan.problems.extend(routes.problems);
         plan.changes.extend(routes.early.into_iter().map(Change::DeleteRoute));
         // One by sets holds when its packets are marked. Its rule comes first, since the bit may have been another's.
-        let firewall_before_routes = !firewall_first && config.has_kill_switch_by_sets();
+        // And what leaves by a new uplink in IPv6 has a source that its provider knows.
+        let is_awaited = config.has_kill_switch_by_sets()
+            || tables.stale.is_empty() && firewall::begins_nat6(config, live, observed, without);
+        let firewall_before_routes = !firewall_first && is_awaited;
         let refusals = if firewall_before_routes {
             obsolete.refusals(config, &firewall::changes(config, live, observed, without))
         } else {

@@ -24,13 +24,25 @@ impl Plan {
         let were_away = !observed.firewall.marks_connections() && self.changes.iter().any(marks_connections);
         // Marks go before policies: what began before a kill switch would leave in spite of it.
         let refuses = config.policies.iter().any(|policy| policy.otherwise == Otherwise::Unreachable);
-        let [device] = used_devices(observed, Family::V4)[..] else { return };
-        let mut uplinks = live.v4.iter().filter(|l| l.carries_default() && l.next_hop.device.index == device);
-        let Some(only) = uplinks.next().filter(|_| were_away && !refuses) else { return };
-        if let Some(local) = only.local {
-            let mark = FwMark { value: only.link.mark.get(), mask: config.marks() };
-            self.changes.push(Change::MarkConnections(Unmarked { device: only.next_hop.device.clone(), local, mark }));
+        if !were_away || refuses {
+            return;
         }
+        for family in Family::BOTH {
+            let [device] = used_devices(observed, family)[..] else { continue };
+            let mut uplinks =
+                live.of(family).iter().filter(|l| l.carries_default() && l.next_hop.device.index == device);
+            let Some(only) = uplinks.next().filter(|_| family == Family::V4 || self.marks_ipv6()) else { continue };
+            let mark = FwMark { value: only.link.mark.get(), mask: config.marks() };
+            for ours in only.sources() {
+                let device = only.next_hop.device.clone();
+                self.changes.push(Change::MarkConnections(Unmarked { device, ours, mark }));
+            }
+        }
+    }
+
+    /// Whether the chains that it loads mark connections of IPv6, which those of iptables do not.
+    fn marks_ipv6(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change, Change::Nftables(_)) && marks_connections(change))
     }
 }
 

@@ -142,13 +142,15 @@ impl Fake {
                     table.bases.remove(chain);
                     table.chains.remove(chain).ok_or(ENOENT)?;
                 }
-                // The fake's iptables is not nf_tables, and only `mhctl set` has elements.
+                Command::FlushSet(set) | Command::DeleteSet(set) => drop(table.prefixes.remove(&set.name)),
+                Command::AddElements { set, elements, .. } => {
+                    table.prefixes.insert(set.name.clone(), elements.clone());
+                }
+                // The fake's iptables is not nf_tables, and only `mhctl set` deletes elements.
                 Command::Unhook { .. }
                 | Command::FlushOld(..)
                 | Command::DeleteOld(..)
-                | Command::AddElements { .. }
-                | Command::DeleteElements(..)
-                | Command::FlushSet(_) => return Err(ENOENT),
+                | Command::DeleteElements(..) => return Err(ENOENT),
             }
         }
         self.firewall.nft = Some(table);

@@ -276,3 +276,16 @@ fn bound_stream(local: &str) -> std::os::fd::OwnedFd {
 fn seen(answer: &[u8]) -> Ipv6Addr {
     <[u8; 16]>::try_from(&answer[..16]).unwrap().into()
 }
+
+/// Whether the echo service at a link-local address on this interface answers.
+pub fn ask_scoped(socket: &UdpSocket, to: &str, device: &str, port: u16) -> bool {
+    send_scoped(socket, to, device, port);
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    matches!(socket.recv(&mut [0; 64]), Ok(19))
+}
+
+/// Sends a packet to an address that is one of this interface only.
+pub fn send_scoped(socket: &UdpSocket, to: &str, device: &str, port: u16) {
+    let index = nix::net::if_::if_nametoindex(device).unwrap();
+    socket.send_to(b"who", SocketAddrV6::new(to.parse().unwrap(), port, 0, index)).unwrap();
+}

@@ -1,4 +1,5 @@
 //! Traffic in IPv6 beside IPv4.
 
 pub mod internet;
+mod nat;
 mod sticky;

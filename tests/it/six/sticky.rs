@@ -1,9 +1,17 @@
-//! Sticky connections in IPv6.
+//! Sticky connections in IPv6: answers leave by the line that the question came by, and what has begun stays where it is.
+
+use std::net::{Ipv6Addr, TcpStream};
+use std::process::Command;
 
 use super::internet::*;
+use crate::support::filter::{flush_marks, nft};
+use crate::support::internet::{ECHO, Namespace, talks};
 use crate::support::*;
 
-/// The server and the first line, then both.
+/// Port of the server that is forwarded to the LAN's host.
+const FORWARDED: u16 = 8080;
+
+/// The server with both lines up.
 fn scene(config: &str) -> (Server, Six) {
     let server = Server::new(config);
     let six = Six::new();
@@ -13,11 +21,132 @@ fn scene(config: &str) -> (Server, Six) {
     (server, six)
 }
 
+/// A TCP connection from this address to each of some hosts of the Internet.
+fn connect_all(at: &Namespace, local: &str, net: u8) -> Vec<(TcpStream, Ipv6Addr)> {
+    let to: Vec<_> = (0..12).map(|n| format!("2001:db8:f:{net}::{n:x}")).collect();
+    at.run(|| to.iter().map(|host| connect_from(local, (host, ECHO)).expect("a new connection")).collect())
+}
+
+fn talking(streams: &mut [(TcpStream, Ipv6Addr)]) -> usize {
+    streams.iter_mut().filter_map(|(stream, _)| talks(stream).then_some(())).count()
+}
+
+/// How many of these are seen with an address of each line.
+pub(super) fn by_line(seen: &[Ipv6Addr]) -> [usize; 2] {
+    [SIX1, SIX2].map(|line| seen.iter().filter(|addr| line.has(**addr)).count())
+}
+
+/// IPv6 connections with this mark under the mask of both links.
+fn tracked(mark: &str) -> usize {
+    let output = ok(Command::new("conntrack").args(["-L", "-f", "ipv6", "--mark", mark]));
+    String::from_utf8(output.stdout).unwrap().lines().count()
+}
+
 #[test]
 fn unbound_sockets_of_the_server_have_a_source_of_the_line_that_they_leave_by() {
     let (_server, _six) = scene(LINKS);
     let seen: Vec<_> = (0..36).map(|n| ask_from("::", &format!("2001:db8:f::{n:x}")).expect("an answer")).collect();
-    let by = [SIX1, SIX2].map(|line| seen.iter().filter(|addr| line.has(**addr)).count());
+    let by = by_line(&seen);
     assert_eq!(by[0] + by[1], 36, "{seen:?}");
     assert!(by.iter().all(|n| *n > 5), "{by:?}");
+}
+
+/// Each of 12 clients of the Internet asks this address of ours: how many got an answer from it.
+fn answered(six: &Six, to: &str, port: u16) -> usize {
+    let asked = |n: &u8| ask_by(&bound(&format!("2001:db8:f:3::{n:x}")), (to, port)).is_some();
+    six.internet.world.run(|| (1..13).filter(asked).count())
+}
+
+#[test]
+fn answers_of_the_server_and_of_port_forwards_leave_by_the_line_that_the_question_came_by() {
+    let (_server, six) = scene(LINKS);
+    serve_echo(&Namespace::here(), ECHO);
+    serve_echo(&six.internet.lan, ECHO);
+    nft("add table ip6 forwards");
+    nft("add chain ip6 forwards in { type nat hook prerouting priority dstnat; }");
+    for line in [SIX1, SIX2] {
+        assert_eq!(answered(&six, line.local, ECHO), 12, "the server, {}", line.local);
+        nft(&format!("add rule ip6 forwards in ip6 daddr {} udp dport {FORWARDED} dnat to [{LAN_ULA}]:7", line.local));
+        assert_eq!(answered(&six, line.local, FORWARDED), 12, "a port forward, {}", line.local);
+    }
+    // A host of the LAN itself, by its address of either provider.
+    for host in [LAN_1, LAN_2] {
+        assert_eq!(answered(&six, host, ECHO), 12, "{host}");
+    }
+    assert!(tracked("0x1/0x3") >= 36 && tracked("0x2/0x3") >= 36);
+}
+
+#[test]
+fn connections_stay_where_they_are_when_weights_change_and_when_the_other_line_goes() {
+    let (server, six) = scene(LINKS);
+    let lan = &six.internet.lan;
+    let mut streams = connect_all(lan, LAN_ULA, 1);
+    streams.extend(connect_all(&six.internet.server, "::", 2));
+    let seen: Vec<_> = streams.iter().map(|(_, seen)| *seen).collect();
+    let by = by_line(&seen);
+    assert!(by[0] + by[1] == 24 && by.iter().all(|n| *n > 2), "{by:?}");
+    // Nearly everything new goes by the second line.
+    server.configure(&LINKS.replace("name = \"isp2\"\n", "name = \"isp2\"\nweight = 250\n"));
+    server.apply();
+    assert_eq!(talking(&mut streams), 24);
+    six.lose(&server, SIX1);
+    streams.retain(|(_, seen)| SIX2.has(*seen));
+    let left = streams.len();
+    assert_eq!(talking(&mut streams), left);
+    assert_eq!((tracked("0x1/0x3"), left), (0, by[1]));
+}
+
+/// Those of the other line, those of IPv4, and those of no line are none of its business.
+#[test]
+fn a_lines_end_frees_its_connections_in_its_family_only() {
+    let (server, six) = scene(LINKS);
+    let streams = connect_all(&six.internet.lan, LAN_1, 1);
+    assert_eq!((streams.len(), tracked("0x1/0x3")), (12, 12));
+    let v4 = crate::support::internet::connect_tcp(("100.64.1.1", ECHO)).unwrap();
+    let all =
+        || String::from_utf8(ok(Command::new("conntrack").args(["-L", "-p", "tcp"])).stdout).unwrap().lines().count();
+    assert_eq!(all(), 13);
+    ok(&mut hook6(&server, DOWN, SIX1));
+    assert_eq!((all(), tracked("0x1/0x3")), (1, 0));
+    drop(v4);
+}
+
+/// Somebody has flushed our rules, and nobody sends anything until the event that restores them brings a second uplink.
+#[test]
+fn silent_connections_that_began_while_our_rules_were_away_stay_where_they_are() {
+    let server = Server::new(LINKS);
+    let six = Six::new();
+    six.begin(&server, SIX1);
+    flush_marks();
+    let mut streams = connect_all(&six.internet.lan, LAN_1, 1);
+    streams.extend(connect_all(&six.internet.server, "::", 2));
+    assert_eq!(tracked("0x1/0x3"), 0);
+    six.connect(SIX2);
+    ok(&mut hook6(&server, UP, SIX2));
+    assert_eq!(tracked("0x1/0x3"), 24);
+    server.configure(&LINKS.replace("name = \"isp2\"\n", "name = \"isp2\"\nweight = 250\n"));
+    server.apply();
+    assert_eq!(talking(&mut streams), 24);
+}
+
+/// What goes to a neighbour goes there, whatever the mark of the connection says.
+#[test]
+fn link_local_addresses_and_multicast_are_never_marked() {
+    let (_server, six) = scene(LINKS);
+    for provider in &six.internet.providers {
+        serve_echo(provider, ECHO);
+    }
+    for device in [ISP1.device, ISP2.device] {
+        let socket = bound("::");
+        for _ in 0..3 {
+            assert!(ask_scoped(&socket, "fe80::1", device, ECHO), "{device}");
+        }
+        // Nobody answers.
+        send_scoped(&socket, "ff02::1", device, ECHO);
+    }
+    serve_echo(&six.internet.server, 9);
+    for provider in &six.internet.providers {
+        assert!(provider.run(|| ask_scoped(&bound("::"), "fe80::2", "customer", 9)));
+    }
+    assert_eq!((tracked("0x1/0x3"), tracked("0x2/0x3")), (0, 0));
 }

@@ -1,0 +1,113 @@
+//! What is translated in IPv6 where it leaves by an uplink.
+
+use std::net::Ipv6Addr;
+
+use super::internet::*;
+use super::sticky::by_line;
+use crate::support::filter::{listed, nft};
+use crate::support::internet::{ECHO, Namespace};
+use crate::support::*;
+
+/// An address of the server in the prefix of the first line, on its LAN.
+const SERVER_1: &str = "2001:db8:1:2::1";
+
+fn scene(config: &str) -> (Server, Six) {
+    let server = Server::new(config);
+    let six = Six::new();
+    for line in [SIX1, SIX2] {
+        six.begin(&server, line);
+    }
+    (server, six)
+}
+
+/// As whom the Internet sees each of 24 sockets of this address; `None`: no answer.
+fn seen_at(at: &Namespace, local: &str, net: u8) -> Vec<Option<Ipv6Addr>> {
+    at.run(|| (0..24).map(|n| ask_from(local, &format!("2001:db8:f:{net}::{n:x}"))).collect())
+}
+
+fn seen(at: &Namespace, local: &str, net: u8) -> Vec<Ipv6Addr> {
+    seen_at(at, local, net).into_iter().map(|seen| seen.expect("an answer")).collect()
+}
+
+/// What `seen` says where all are seen as this address.
+fn all_as(address: &str) -> Vec<Ipv6Addr> {
+    vec![address.parse().unwrap(); 24]
+}
+
+#[test]
+fn a_foreign_source_is_balanced_and_translated_and_a_prefix_of_a_line_is_not() {
+    let (_server, six) = scene(LINKS);
+    let lan = &six.internet.lan;
+    let by = by_line(&seen(lan, LAN_ULA, 1));
+    assert!(by[0] + by[1] == 24 && by.iter().all(|n| *n > 2), "{by:?}");
+    for host in [LAN_1, LAN_2] {
+        assert_eq!(seen(lan, host, 2), all_as(host), "{host}");
+    }
+}
+
+#[test]
+fn what_has_a_source_of_a_dead_line_goes_on_by_the_other_at_once() {
+    let (server, six) = scene(LINKS);
+    let lan = &six.internet.lan;
+    let socket = lan.run(|| bound(LAN_1));
+    let to = ("2001:db8:f::1", ECHO);
+    assert_eq!(ask_by(&socket, to), LAN_1.parse().ok());
+    let own = bound(SERVER_1);
+    assert_eq!(ask_by(&own, to), SERVER_1.parse().ok());
+    six.lose(&server, SIX1);
+    let local = SIX2.local.parse().ok();
+    assert_eq!((ask_by(&socket, to), ask_by(&own, to)), (local, local));
+    assert_eq!(seen(lan, LAN_1, 3), all_as(SIX2.local));
+    // And by its own when it is back.
+    six.begin(&server, SIX1);
+    assert_eq!(seen(lan, LAN_1, 4), all_as(LAN_1));
+}
+
+#[test]
+fn all_is_everything_and_none_is_nothing() {
+    let all = LINKS.replace("[[uplink]]\n", "[[uplink]]\nnat6 = \"all\"\n");
+    let (server, six) = scene(&all);
+    let lan = &six.internet.lan;
+    assert_eq!(seen(lan, LAN_1, 1), all_as(SIX1.local));
+    assert_eq!(seen(lan, LAN_2, 1), all_as(SIX2.local));
+    server.configure(&all.replace("\"all\"", "\"none\""));
+    server.apply();
+    assert_eq!(seen_at(lan, LAN_ULA, 2), [None; 24]);
+    assert_eq!(seen(lan, LAN_1, 2), all_as(LAN_1));
+    assert!(!listed().contains("masquerade"));
+}
+
+/// The elements of the set of isp1's prefixes, and our table without them.
+fn set_and_rest() -> (String, String) {
+    let listed = listed();
+    let set = nft("list set inet multihome isp1-prefixes");
+    let elements = set.split_once("elements = ").map_or("", |(_, rest)| rest.split('}').next().unwrap());
+    (elements.trim_matches(['{', ' ']).to_owned(), listed.replace(elements, ""))
+}
+
+#[test]
+fn a_new_prefix_is_in_the_set_and_the_rules_stay_as_they_are() {
+    let (server, six) = scene(&LINKS.replace("prefixes = [\"2001:db8:1::/48\"]\n", ""));
+    let (set, rules) = set_and_rest();
+    assert_eq!(set, "2001:db8:1::/64");
+    assert!(!seen(&six.internet.lan, LAN_1, 1).contains(&LAN_1.parse().unwrap()));
+    server.configure(LINKS);
+    ok(&mut hook6(&server, UP, SIX1));
+    assert_eq!(set_and_rest(), ("2001:db8:1::/48".to_owned(), rules.clone()));
+    assert_eq!(seen(&six.internet.lan, LAN_1, 1), all_as(LAN_1));
+    // Somebody empties it.
+    nft("flush set inet multihome isp1-prefixes");
+    server.apply();
+    let whole = set_and_rest();
+    assert_eq!(whole, ("2001:db8:1::/48".to_owned(), rules));
+    // While the line is down it stays as it is.
+    six.lose(&server, SIX1);
+    assert_eq!(set_and_rest().0, whole.0);
+}
+
+#[test]
+fn an_uplink_without_ipv6_prefixes_gets_no_rule_of_its_own() {
+    let server = Server::new(LINKS);
+    server.up(ISP1);
+    assert!(!listed().contains("prefixes") && !listed().contains("nat6"));
+}
