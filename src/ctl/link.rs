@@ -9,17 +9,19 @@ use std::slice;
 use ipnet::Ipv6Net;
 use tracing::warn;
 
-use super::Error;
+use super::{Error, apply, complete};
 use crate::cli::Common;
 use crate::config::{self, Config, Link};
 use crate::event::{Addresses, Event, EventKind, Family};
 use crate::hook;
+use crate::hook::pass::Pass;
 use crate::kernel::{Kernel, Linux};
 use crate::model::firewall::Firewall;
 use crate::model::names::{HostAddr, IfName, InvalidValue, LinkName};
 use crate::model::observed::{Interface, Scope};
+use crate::reconcile::FlushScope;
 use crate::reconcile::link_state::LinkStates;
-use crate::state::records::{LinkRecords, Store};
+use crate::state::records::{LinkRecords, Records, Store};
 
 /// More than any provider delegates to a customer.
 const MOST_PREFIXES: usize = 64;
@@ -44,10 +46,11 @@ enum LinkChange {
 #[command(after_help = "\
 Options of one family leave the other as it is. Without any, both are as the
 interface has them: its IPv4, and the IPv6 of a point-to-point interface.
+--ipv6 is for a program that says a part at a time, such as a DHCPv6 client.
 
 A DHCP client's hook:
   mhctl link up --interface=eth1 --local=\"$ip\" --gateway=\"$router\"
-  mhctl link up --interface=eth1 --local6=\"$ip6\" --prefix=\"$delegated\"
+  mhctl link up --interface=eth1 --ipv6 --prefix=\"$delegated\"
 wg0.conf of wg-quick:
   PostUp = mhctl link up office --interface=%i
   PreDown = mhctl link down office")]
@@ -69,6 +72,9 @@ struct UpArgs {
     /// IPv6 prefix that the provider routes to us, any number of them
     #[arg(long = "prefix", value_name = "PREFIX", value_parser = prefix)]
     prefixes: Vec<Ipv6Net>,
+    /// It has IPv6: what was said of that stays, but for what is said now
+    #[arg(long)]
+    ipv6: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -76,7 +82,8 @@ struct UpArgs {
 Examples:
   mhctl link down cable
   mhctl link down --interface eth1  # from a script for all interfaces
-  mhctl link down --interface eth1 --ipv6  # its IPv4 stays")]
+  mhctl link down --interface eth1 --ipv6  # its IPv4 stays
+  mhctl link down --interface eth1 --prefixes  # a delegation has ended")]
 struct DownArgs {
     #[command(flatten)]
     which: Which,
@@ -86,6 +93,9 @@ struct DownArgs {
     /// Only its IPv6
     #[arg(long)]
     ipv6: bool,
+    /// Only what was said of IPv6 prefixes: it stays up
+    #[arg(long, conflicts_with_all = ["ipv4", "ipv6"])]
+    prefixes: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -117,7 +127,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     };
     match &args.change {
         LinkChange::Up(args) => match args.which.link(&config, None)? {
-            Some(link) => tell(&up(link, args)?, common),
+            Some(link) => up(link, args, &config, common),
             None => Ok(ExitCode::SUCCESS),
         },
         LinkChange::Down(args) => {
@@ -129,6 +139,10 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
                 });
             let recorded = said.and_then(|record| record.link(&config));
             let Some(link) = args.which.link(&config, recorded)? else { return Ok(ExitCode::SUCCESS) };
+            if args.prefixes {
+                let interface = args.which.interface.as_ref().unwrap_or(&link.interface);
+                return tell(&without_prefixes(interface, slice::from_ref(&link.ipparam), &records), common);
+            }
             for events in down(link, args, &records.by_link(&config)) {
                 tell(&events, common)?;
             }
@@ -146,14 +160,19 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
 fn without_configuration(change: &LinkChange, source: config::Error, common: &Common) -> Result<ExitCode, Error> {
     let (LinkChange::Up(UpArgs { which, .. }) | LinkChange::Down(DownArgs { which, .. })) = change;
     let Some(interface) = &which.interface else { return Err(Error::NoInterface(source.into())) };
+    let names = Vec::from_iter(which.name.clone());
     let kinds: Vec<_> = match change {
+        LinkChange::Down(DownArgs { prefixes: true, .. }) => {
+            let (records, _) = Store::new(&common.state_dir).records();
+            return tell(&without_prefixes(interface, &names, &records), common);
+        }
         LinkChange::Up(args) => {
-            let told = args.told(interface, look(interface)?.as_ref())?;
+            let told = args.told(interface, look(interface)?.as_ref(), common)?;
             told.into_iter().map(EventKind::Up).collect()
         }
         LinkChange::Down(args) => args.families().iter().copied().map(EventKind::Down).collect(),
     };
-    tell(&events(kinds, interface, &Vec::from_iter(which.name.clone())), common)
+    tell(&events(kinds, interface, &names), common)
 }
 
 /// Prints the names of all links.
@@ -179,22 +198,37 @@ pub(super) fn find<'a>(name: &str, config: &'a Config) -> Result<&'a Link, Error
     })
 }
 
-fn up(link: &Link, args: &UpArgs) -> Result<Vec<Event>, Error> {
+fn up(link: &Link, args: &UpArgs, config: &Config, common: &Common) -> Result<ExitCode, Error> {
     let name = args.which.interface.as_ref().unwrap_or(&link.interface);
     let found = look(name)?;
-    let told = args.told(name, found.as_ref())?;
+    let told = args.told(name, found.as_ref(), common)?;
     if let Some(found) = &found {
         doubt(link, args, &told, found);
     }
-    Ok(events(told.into_iter().map(EventKind::Up).collect(), name, slice::from_ref(&link.ipparam)))
+    let recorded = args.recorded(name, found.as_ref(), common);
+    if recorded.is_some() && told.first() == recorded.as_ref() && !common.dry_run {
+        return refresh(link, config, common);
+    }
+    tell(&events(told.into_iter().map(EventKind::Up).collect(), name, slice::from_ref(&link.ipparam)), common)
+}
+
+/// A pass for a link of which nothing new is said: its router may be another. A router advertises itself every few
+/// seconds, so the log is told only of what has changed.
+fn refresh(link: &Link, config: &Config, common: &Common) -> Result<ExitCode, Error> {
+    let pass = Pass { config, store: Store::new(&common.state_dir), who: "mhctl link".to_owned() };
+    let outcome = pass.run_for(&FlushScope::Link(link.name.clone()), &[], &mut Linux::open()?)?;
+    if !outcome.made.is_empty() {
+        pass.report(&apply::headline(&outcome, config.settings.protocol), &outcome);
+    }
+    complete(outcome.failures)
 }
 
 impl UpArgs {
     /// What is told of the interface, by family.
-    fn told(&self, interface: &IfName, found: Option<&Interface>) -> Result<Vec<Addresses>, Error> {
+    fn told(&self, interface: &IfName, found: Option<&Interface>, common: &Common) -> Result<Vec<Addresses>, Error> {
         self.check(interface, found)?;
         let is_said = self.local.or(self.gateway).is_some();
-        let is_said6 = self.local6.or(self.gateway6).is_some() || !self.prefixes.is_empty();
+        let is_said6 = self.ipv6 || self.local6.or(self.gateway6).is_some() || !self.prefixes.is_empty();
         let has = found.is_some_and(|found| !found.addresses.is_empty());
         let has6 = found.is_some_and(leads_ipv6);
         let mut told = Vec::new();
@@ -203,10 +237,20 @@ impl UpArgs {
             told.push(Addresses { local, gateway: self.gateway, ..Addresses::none(Family::V4) });
         }
         if is_said6 || !is_said && has6 {
-            let Self { local6: local, gateway6: gateway, .. } = *self;
-            told.push(Addresses { family: Family::V6, local, gateway, prefixes: self.prefixes.clone() });
+            let before = self.recorded(interface, found, common).unwrap_or(Addresses::none(Family::V6));
+            let prefixes = if self.prefixes.is_empty() { before.prefixes } else { self.prefixes.clone() };
+            let (local, gateway) = (self.local6.or(before.local), self.gateway6.or(before.gateway));
+            told.push(Addresses { family: Family::V6, local, gateway, prefixes });
         }
         Ok(told)
+    }
+
+    /// What was said of the interface's IPv6 and stays, if anything is to stay.
+    fn recorded(&self, interface: &IfName, found: Option<&Interface>, common: &Common) -> Option<Addresses> {
+        let index = found.filter(|_| self.ipv6)?.device.index;
+        let (records, _) = Store::new(&common.state_dir).records();
+        let record = records.on(interface, Family::V6).filter(|record| record.index == index)?;
+        Some(record.addresses.clone())
     }
 
     /// A router is not ourselves, and prefixes are no flood: each becomes a rule.
@@ -303,6 +347,14 @@ fn down(link: &Link, args: &DownArgs, records: &LinkRecords) -> Vec<Vec<Event>> 
     }
     let names = slice::from_ref(&link.ipparam);
     by_interface.into_iter().map(|(interface, kinds)| events(kinds, interface, names)).collect()
+}
+
+/// What the record of an interface's IPv6 says, without the prefixes; none if it says none.
+fn without_prefixes(interface: &IfName, names: &[String], records: &Records) -> Vec<Event> {
+    let record = records.on(interface, Family::V6).filter(|record| !record.addresses.prefixes.is_empty());
+    let Some(record) = record else { return Vec::new() };
+    let addresses = Addresses { prefixes: Vec::new(), ..record.addresses.clone() };
+    events(vec![EventKind::Up(addresses)], interface, names)
 }
 
 /// Events of an interface; `names`: what the link is called by its callers, so that it is recognised.

@@ -15,6 +15,7 @@ mod ctl;
 mod demo;
 mod detours;
 mod dhcp;
+mod dhcp6;
 mod dial_in;
 mod doctor;
 mod doctor_nft;

@@ -56,12 +56,13 @@ pub(super) fn ability<'a>(
     let gateway = said.and_then(|said| said.gateway).or(link.gateway6).or(advertised);
     let told = said.map(|said| &said.prefixes[..]).unwrap_or_default();
     let delegated = if is_only { &observed.delegated[..] } else { &[] };
+    let local = local(link, said.and_then(|said| said.local), found);
     let live = LiveLink {
         link,
         family: Family::V6,
         next_hop: next_hop(link, gateway, found),
-        local: local(said.and_then(|said| said.local), found),
-        prefixes: prefixes(found, [told, &link.prefixes, delegated].concat()),
+        local,
+        prefixes: prefixes(found, local, [told, &link.prefixes, delegated].concat()),
         carrier: found.state == InterfaceState::Up,
     };
     if live.carrier { LinkState::Up(live) } else { LinkState::NoCarrier(live) }
@@ -112,11 +113,16 @@ fn next_hop(link: &Link, gateway: Option<HostAddr>, interface: &Interface) -> Ne
     NextHop { device: interface.device.clone(), gateway, onlink }
 }
 
-/// A global address of the interface: the one that the caller said if it is there, else the first.
-fn local(said: Option<HostAddr>, interface: &Interface) -> Option<HostAddr> {
-    let mut global = global_addresses(interface).map(|address| address.local);
-    let first = global.clone().next();
-    global.find(|local| Some(*local) == said).or(first)
+/// The address that the caller said, if the interface has it, else the first global one of the interface. In a tunnel it
+/// may be unique local.
+fn local(link: &Link, said: Option<HostAddr>, interface: &Interface) -> Option<HostAddr> {
+    let mut all = interface.addresses6.iter().map(|address| address.local);
+    let said = all.find(|local| Some(*local) == said && (is_global(*local) || is_tunnels(link, *local)));
+    said.or(global_addresses(interface).next().map(|address| address.local))
+}
+
+fn is_tunnels(link: &Link, address: HostAddr) -> bool {
+    !link.is_uplink() && !address.is_link_local()
 }
 
 /// Addresses that packets to the Internet can have.
@@ -129,10 +135,11 @@ fn is_global(addr: HostAddr) -> bool {
     addr.v6().is_some_and(|addr| !addr.is_unicast_link_local() && !addr.is_unique_local())
 }
 
-/// The prefixes of the link: `said`, and those of its interface. A prefix of a point-to-point interface or an Ethernet
+/// The prefixes of the link: `said`, its address, and those of its interface. A prefix of a point-to-point interface or an Ethernet
 /// is shared with neighbours behind the same line.
-fn prefixes(interface: &Interface, said: Vec<Ipv6Net>) -> Vec<IpNet> {
+fn prefixes(interface: &Interface, local: Option<HostAddr>, said: Vec<Ipv6Net>) -> Vec<IpNet> {
     let mut all: Vec<IpNet> = said.into_iter().map(IpNet::V6).collect();
+    all.extend(local.map(|local| IpNet::from(local.get())));
     for Address { local, reaches } in global_addresses(interface) {
         all.extend([reaches.trunc(), IpNet::from(local.get())]);
     }

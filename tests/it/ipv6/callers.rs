@@ -195,3 +195,61 @@ fn a_link_with_a_connection_for_each_family_goes_down_with_both() {
     said(&server, "link down isp1");
     assert!(defaults("main").is_empty() && defaults6().is_empty(), "{:?}", defaults6());
 }
+
+#[test]
+fn what_is_said_at_different_times_comes_together() {
+    let server = Server::new(ARTICLE);
+    ISP1.create();
+    SIX1.create();
+    let record = || record(&server, "ipv6").unwrap().split_once("[v6]\n").unwrap().1.to_owned();
+    let up = |words: &str| said(&server, &format!("link up --interface=ppp0 --ipv6 {words}"));
+    up("--gateway6=fe80::1");
+    up("--local6=2001:db8:1::10");
+    up("--prefix=2001:db8:100::/56 --prefix=2001:db8:200::/56");
+    let (head, two) =
+        ("local = \"2001:db8:1::10\"\ngateway = \"fe80::1\"\n", "[\"2001:db8:100::/56\", \"2001:db8:200::/56\"]");
+    assert_eq!(record(), format!("{head}prefixes = {two}\n"));
+    // A word that was said before takes the place of what it said, and no other.
+    up("--prefix=2001:db8:300::/56");
+    assert_eq!(record(), format!("{head}prefixes = [\"2001:db8:300::/56\"]\n"));
+    assert!(held6().iter().any(|line| line.contains("from 2001:db8:300::/56 lookup 1")), "{:#?}", held6());
+    assert!(!held6().iter().any(|line| line.contains("2001:db8:100::")), "{:#?}", held6());
+    assert_eq!(recorded(&server), (false, true));
+
+    // The same again is nothing for the log, and repairs what is missing.
+    assert!(log_of(&mut ctl(&server, "link up --interface=ppp0 --ipv6 --gateway6=fe80::1")).is_empty());
+    ip("-6 rule del priority 101");
+    let log = log_of(&mut ctl(&server, "link up --interface=ppp0 --ipv6 --gateway6=fe80::1"));
+    assert!(log.len() == 1 && log[0].contains("made: ip -6 rule add priority 101 "), "{log:?}");
+
+    said(&server, "link down --interface=ppp0 --prefixes");
+    assert_eq!(record(), head);
+    assert!(!held6().iter().any(|line| line.contains("2001:db8:300::")), "{:#?}", held6());
+    assert!(defaults6().contains(&VIA6.to_owned()), "{:?}", defaults6());
+    // Without a prefix, or without a record, there is nothing to do.
+    assert!(log_of(&mut ctl(&server, "link down --interface=ppp0 --prefixes")).is_empty());
+    said(&server, "link down --interface=ppp0");
+    assert!(log_of(&mut ctl(&server, "link down --interface=ppp0 --prefixes")).is_empty());
+    assert_eq!(recorded(&server), (false, false));
+    assert_eq!(refused(&server, "link down isp1 --prefixes --ipv4").0, Some(2));
+
+    // What was said of an interface that is gone is not said of the next one of its name.
+    up("--prefix=2001:db8:100::/56");
+    ISP1.unregister();
+    ISP1.create();
+    SIX1.create();
+    up("--gateway6=fe80::1");
+    assert_eq!(record(), "gateway = \"fe80::1\"\n");
+}
+
+#[test]
+fn a_broken_configuration_keeps_a_line_whose_prefix_ends() {
+    let server = Server::new(ARTICLE);
+    ISP1.create();
+    SIX1.create();
+    said(&server, BOTH_FAMILIES);
+    server.configure("nonsense");
+    let (_, error) = refused(&server, "link down --interface ppp0 --prefixes");
+    assert!(error.contains("ppp0 is recorded as up with IPv6, and no more is done"), "{error}");
+    assert!(recorded(&server) == (true, true) && !record(&server, "ipv6").unwrap().contains("prefixes"));
+}
