@@ -51,6 +51,11 @@ pub(crate) fn forwards() -> Result<bool, Error> {
     Ok(read::<u8>(PathBuf::from(format!("{IPV4}/ip_forward")))? == Some(1))
 }
 
+/// Whether this host forwards IPv6 packets.
+pub(crate) fn forwards6() -> Result<bool, Error> {
+    Ok(read::<u8>(PathBuf::from(format!("{IPV6}/conf/all/forwarding")))? == Some(1))
+}
+
 fn hash_policy_path() -> PathBuf {
     PathBuf::from(format!("{IPV4}/fib_multipath_hash_policy"))
 }

@@ -1,7 +1,5 @@
 //! Whether somebody takes traffic who should not, and who. Pure.
 
-use std::net::IpAddr;
-
 use super::meet::{NARROW, takes_all};
 use super::samples::Sample;
 use super::strays::Owners;
@@ -108,9 +106,7 @@ impl<'a> Judge<'a> {
 fn found<'a>(routes: &'a [FibRoute], packet: &Packet) -> Option<&'a FibRoute> {
     let carries = |r: &&FibRoute| {
         let refuses = matches!(r.kind, RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit);
-        r.tos == 0
-            && r.prefix.contains(&IpAddr::V4(packet.to))
-            && (refuses || r.next_hops.iter().any(|leg| !leg.hop.dead))
+        r.tos == 0 && r.prefix.contains(&packet.to) && (refuses || r.next_hops.iter().any(|leg| !leg.hop.dead))
     };
     let longest = routes.iter().filter(carries).map(|r| r.prefix.prefix_len()).max();
     routes.iter().filter(carries).find(|r| Some(r.prefix.prefix_len()) == longest)
@@ -126,5 +122,9 @@ fn leads_to_main(found: &FoundRule) -> bool {
 
 /// A default route that carries.
 fn default(table: TableId) -> FibRoute {
-    FibRoute::default_by(table, vec![FibNextHop { hop: FoundNextHop::new(0, None), name: String::new(), group: 0 }])
+    FibRoute::default_by(
+        Family::V4,
+        table,
+        vec![FibNextHop { hop: FoundNextHop::new(0, None), name: String::new(), group: 0 }],
+    )
 }

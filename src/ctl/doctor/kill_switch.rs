@@ -87,7 +87,7 @@ fn has_ipv6_addresses(addresses: &str) -> bool {
 /// Whether main has a route for a large part of the Internet besides its default, such as 0.0.0.0/1.
 fn has_halves(fib: &mut Fib) -> Result<bool, kernel::Error> {
     for to in ANYWHERE {
-        let routes = fib.routes(TableId::MAIN, to)?;
+        let routes = fib.routes(TableId::MAIN, to.into())?;
         if routes.iter().any(|route| route.kind == RouteKind::Unicast && (1..8).contains(&route.prefix.prefix_len())) {
             return Ok(true);
         }

@@ -15,7 +15,7 @@ use crate::kernel::netlink::constants::{RTPROT_BOOT, RTPROT_STATIC, RTPROT_UNSPE
 use crate::kernel::{self, Kernel, Linux, sysctl};
 use crate::model::change::Change;
 use crate::model::firewall::Lacking;
-use crate::model::names::{IfName, TableId};
+use crate::model::names::{Family, IfName, TableId};
 use crate::model::observed::{Observed, Scope};
 use crate::model::routing::{FoundRule, FwMark, RouteKind, Rule};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
@@ -30,7 +30,7 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
     let observed = Linux::open()?.observe(&Scope::new(config, &records))?;
     records.follow_names(&observed);
     let mut fib = Fib::open()?;
-    let rules = fib.rules()?;
+    let rules = fib.rules(Family::V4)?;
     let mut found: Vec<_> = errors
         .iter()
         .map(|e| Finding::trouble(e.to_string(), "the link counts as down", "bring the line up again"))
@@ -136,7 +136,7 @@ fn is_about_others(policy: &Policy, fib: &mut Fib) -> Result<bool, kernel::Error
             continue;
         }
         let is_ours = |route: &FibRoute| route.kind == RouteKind::Local && route.prefix == *from;
-        if !fib.routes(TableId::LOCAL, net.addr())?.iter().any(is_ours) {
+        if !fib.routes(TableId::LOCAL, net.addr().into())?.iter().any(is_ours) {
             return Ok(true);
         }
     }

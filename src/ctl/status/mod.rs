@@ -99,8 +99,7 @@ fn silent(live: &[LiveLink<'_>]) -> Result<BTreeSet<IfName>, Error> {
     let mut silent = BTreeSet::new();
     for LiveLink { next_hop, .. } in live {
         if let Some(gateway) = next_hop.gateway
-            && let Some(gateway) = gateway.v4()
-            && fib.neighbour(next_hop.device.index, gateway)? == Neighbour::Silent
+            && fib.neighbour(next_hop.device.index, gateway.get())? == Neighbour::Silent
         {
             silent.insert(next_hop.device.name.clone());
         }

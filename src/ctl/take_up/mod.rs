@@ -52,7 +52,7 @@ pub(super) fn untold<'a>(config: &'a Config, records: &LinkRecords) -> Result<Ve
 
 /// Main's default routes, of whatever metric.
 pub(super) fn defaults() -> Result<Vec<FibRoute>, Error> {
-    let mut routes = Fib::open()?.routes(TableId::MAIN, std::net::Ipv4Addr::UNSPECIFIED)?;
+    let mut routes = Fib::open()?.routes(TableId::MAIN, std::net::Ipv4Addr::UNSPECIFIED.into())?;
     routes.retain(|route| route.prefix.prefix_len() == 0 && route.kind == RouteKind::Unicast);
     Ok(routes)
 }

@@ -48,7 +48,7 @@ fn default(device: u32, gateway: Option<&str>, dead: bool) -> FibRoute {
     let gateway = gateway.map(|gateway| gateway.parse().unwrap());
     let hop = FoundNextHop { dead, ..FoundNextHop::new(device, gateway) };
     let next_hop = FibNextHop { hop, name: "any".to_owned(), group: 0 };
-    FibRoute { metric: 100, protocol: 16, ..FibRoute::default_by(TableId::MAIN, vec![next_hop]) }
+    FibRoute { metric: 100, protocol: 16, ..FibRoute::default_by(Family::V4, TableId::MAIN, vec![next_hop]) }
 }
 
 fn observed(interfaces: &[&Interface]) -> Observed {

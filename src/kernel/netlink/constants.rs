@@ -8,7 +8,7 @@ use nix::libc;
 // linux/rtnetlink.h and linux/if_link.h.
 pub(crate) use nix::libc::{
     IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_GROUP, IFLA_IFNAME, IFLA_STATS64, RTA_DST, RTA_GATEWAY, RTA_MULTIPATH, RTA_OIF,
-    RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTM_DELLINK, RTM_DELROUTE, RTM_DELRULE, RTM_GETADDR, RTM_GETLINK,
+    RTA_PREFSRC, RTA_PRIORITY, RTA_SRC, RTA_TABLE, RTM_DELLINK, RTM_DELROUTE, RTM_DELRULE, RTM_GETADDR, RTM_GETLINK,
     RTM_GETNEIGH, RTM_GETROUTE, RTM_GETRULE, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWRULE, RTM_SETLINK, RTPROT_BOOT,
     RTPROT_STATIC, RTPROT_UNSPEC,
 };
@@ -19,6 +19,7 @@ pub(crate) const RTM_DELNEXTHOP: u16 = 105;
 pub(crate) const RTM_GETNEXTHOP: u16 = 106;
 /// musl's half of libc lacks it.
 pub(crate) const RTA_VIA: u16 = 18;
+pub(crate) const RTA_PREF: u16 = 20;
 pub(crate) const RTA_IP_PROTO: u16 = 27;
 pub(crate) const RTA_SPORT: u16 = 28;
 pub(crate) const RTA_DPORT: u16 = 29;

@@ -4,3 +4,4 @@ mod callers;
 mod lan;
 mod layout;
 mod lines;
+mod why;
