@@ -148,11 +148,8 @@ pub enum Error {
 impl Error {
     /// Whether what was asked makes no sense, which showed only when the kernel was looked at.
     pub fn is_usage(&self) -> bool {
-<<<<<<< ours
-        matches!(self, Self::Why(why::Error::ForeignUser(_)) | Self::OwnGateway { .. } | Self::Prefixes(_))
-=======
-        matches!(self, Self::Why(why::Error::ForeignUser(_) | why::Error::TwoFamilies { .. }) | Self::OwnGateway { .. })
->>>>>>> theirs
+        let is_in_words = matches!(self, Self::Why(why::Error::ForeignUser(_) | why::Error::TwoFamilies { .. }));
+        is_in_words || matches!(self, Self::OwnGateway { .. } | Self::Prefixes(_))
     }
 
     /// Whether a lack of privileges is the reason.

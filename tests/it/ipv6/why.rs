@@ -166,7 +166,7 @@ fn if_down_foretells_what_is_so_then() {
         let downs = [server.down(six.line), start(&mut six.hook(&server, DOWN))];
         six.line.hang_up();
         six.line.unregister();
-        downs.map(finish);
+        downs.into_iter().for_each(finish);
         for (now, foretold) in ends(&server, "").into_iter().zip(foretold) {
             assert_eq!(now, foretold, "{} down", six.line.link);
         }
