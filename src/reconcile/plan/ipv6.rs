@@ -69,8 +69,9 @@ impl Routes<'_> {
         mut unwanted: Vec<HeldHop>,
         mut others: Vec<FoundRoute>,
     ) {
-        let is_stale = self.tables.stale.contains(&route.table);
-        if is_stale || self.tables.guarded.contains(&route.table) {
+        let table = (route.family, route.table);
+        let is_stale = self.tables.stale.contains(&table);
+        if is_stale || self.tables.guarded.contains(&table) {
             others.extend(unwanted.drain(..).map(|held| held.route));
             self.clear(&others.iter().collect::<Vec<_>>());
             others.clear();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rules::{Missing, Obsolete, stale_tables};
+use super::rules::{Missing, Obsolete, TableOf, stale_tables, table_of};
 use super::{Change, Problem};
 use crate::config::{Config, Link};
 use crate::model::names::{Family, TableId};
@@ -15,11 +15,11 @@ use crate::reconcile::desired::Desired;
 /// route of another link.
 pub(super) struct Tables {
     /// Obsolete rules look them up: new routes wait until these are deleted.
-    pub(super) stale: BTreeSet<TableId>,
+    pub(super) stale: BTreeSet<TableOf>,
     /// Missing rules will look them up: old routes are deleted before these are added.
-    pending: BTreeSet<TableId>,
+    pending: BTreeSet<TableOf>,
     /// Missing rules of kill switches will look them up, which are added before routes are replaced.
-    pub(super) guarded: BTreeSet<TableId>,
+    pub(super) guarded: BTreeSet<TableOf>,
 }
 
 impl Tables {
@@ -27,7 +27,7 @@ impl Tables {
         Self {
             stale: stale_tables(config, obsolete),
             pending: missing.tables().collect(),
-            guarded: missing.kill_switches.iter().filter_map(|rule| rule.action.table()).collect(),
+            guarded: missing.kill_switches.iter().filter_map(|rule| table_of(rule)).collect(),
         }
     }
 }
@@ -96,10 +96,10 @@ impl<'a> Routes<'a> {
             // Aliases before it, such as one of pppd's `defaultroute`. After their deletion the managed route carries.
             self.clear(&aliases[..index]);
             self.obsolete.extend(aliases[index + 1..].iter().map(|found| (*found).clone()));
-        } else if self.tables.stale.contains(&route.table) {
+        } else if self.tables.stale.contains(&(route.family, route.table)) {
             self.clear(&aliases);
             self.deferred.push(route.clone());
-        } else if self.tables.guarded.contains(&route.table) {
+        } else if self.tables.guarded.contains(&(route.family, route.table)) {
             self.clear(&aliases);
             self.made.push(Change::Route(route.clone()));
         } else {
@@ -138,7 +138,7 @@ impl<'a> Routes<'a> {
             if !self.is_ours(route) && !is_in_the_way {
                 continue;
             }
-            if self.tables.pending.contains(&route.table) {
+            if self.tables.pending.contains(&(route.family, route.table)) {
                 self.clear(&[route]);
             } else {
                 self.obsolete.push(route.clone());
@@ -149,7 +149,7 @@ impl<'a> Routes<'a> {
     /// Deletes routes before the rules are added that look up their tables.
     pub(super) fn clear(&mut self, found: &[&FoundRoute]) {
         for route in found {
-            if self.tables.guarded.contains(&route.table) {
+            if self.tables.guarded.contains(&(route.family, route.table)) {
                 self.early.push((*route).clone());
             } else {
                 self.made.push(Change::DeleteRoute((*route).clone()));

@@ -41,12 +41,14 @@ impl<'a> Missing<'a> {
                 missing.others.push(rule);
             }
         }
+        // Guards last: they jump over the rules of an older numbering, which refuse until the new ones do.
+        missing.kill_switches.sort_by_key(|rule| is_guard(rule));
         missing
     }
 
     /// Tables that they look up.
-    pub(super) fn tables(&self) -> impl Iterator<Item = TableId> {
-        self.kill_switches.iter().chain(&self.others).filter_map(|rule| rule.action.table())
+    pub(super) fn tables(&self) -> impl Iterator<Item = TableOf> {
+        self.kill_switches.iter().chain(&self.others).filter_map(|rule| table_of(rule))
     }
 
     /// Whether all of them are source rules.
@@ -125,15 +127,23 @@ fn is_jumped(rule: &Rule, jumps: &BTreeSet<(u32, u32)>) -> bool {
     rule.action.table().is_some() && jumps.iter().any(|(from, to)| (*from..*to).contains(&rule.priority))
 }
 
+/// A table in one family: the other has one of its own under the same number.
+pub(super) type TableOf = (Family, TableId);
+
+/// The table that a rule looks up, if it is not main.
+pub(super) fn table_of(rule: &Rule) -> Option<TableOf> {
+    rule.action.table().map(|table| (rule.family, table))
+}
+
 /// Tables that obsolete rules look up.
-pub(super) fn stale_tables(config: &Config, obsolete: &Obsolete<'_>) -> BTreeSet<TableId> {
+pub(super) fn stale_tables(config: &Config, obsolete: &Obsolete<'_>) -> BTreeSet<TableOf> {
     let numbers = config.settings.numbers;
     // An obsolete source rule cannot match packets of a policy: no policy has these priorities for any number of
     // uplinks, unless all priorities have moved.
     let have_moved = obsolete.iter().any(|rule| rule.priority < numbers.rule_priority);
     let sources = numbers.source_rules(0);
     let misleading = obsolete.iter().filter(|rule| have_moved || !sources.contains(&rule.priority));
-    misleading.filter_map(|rule| rule.action.table()).collect()
+    misleading.filter_map(table_of).collect()
 }
 
 /// The rules of a policy.
@@ -179,7 +189,7 @@ impl Plan {
         config: &Config,
         live: &Live<'_>,
         observed: &Observed,
-        stale_tables: &BTreeSet<TableId>,
+        stale_tables: &BTreeSet<TableOf>,
     ) {
         if config.settings.firewall == Firewall::None {
             return;
@@ -195,7 +205,7 @@ impl Plan {
                 .filter(|route| route.protocol == config.settings.protocol);
             let before: Vec<_> = routes.flat_map(|route| route.target.devices()).collect();
             let is_elsewhere = live.iter().any(|l| before.contains(&l.next_hop.device.index));
-            if !before.contains(&now) && (is_elsewhere || stale_tables.contains(&table)) {
+            if !before.contains(&now) && (is_elsewhere || stale_tables.iter().any(|(_, stale)| *stale == table)) {
                 self.changes.push(Change::FlushConnections(family, FwMark { value: bit, mask: config.marks() | bit }));
             }
         }
