@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_core::{DecodeError, DefaultNla, Emitable, parse_ip, parse_u32};
+use netlink_packet_core::{DecodeError, parse_ip, parse_u32};
 
-use super::nla::{Attributes, attribute, bytes};
+use super::nla::{Attributes, Body, attribute};
 use super::socket;
 use crate::kernel::netlink::constants::{
     IFA_ADDRESS, IFA_CACHEINFO, IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_FLAGS, IFA_LOCAL, RT_SCOPE_UNIVERSE,
@@ -14,45 +14,26 @@ use crate::kernel::netlink::constants::{
 /// `struct ifaddrmsg`: family, prefix length, flags, scope, index.
 const HEADER_LEN: usize = 8;
 
-/// A request, or a change of an address.
-pub(crate) struct AddressMessage {
-    header: [u8; HEADER_LEN],
-    attributes: Vec<DefaultNla>,
+/// Asks for the addresses of a family (0: both) of the interface with this index (0: all).
+pub(crate) fn request(family: u8, index: u32) -> Body<HEADER_LEN> {
+    let [a, b, c, d] = index.to_ne_bytes();
+    Body::new([family, 0, 0, 0, a, b, c, d])
 }
 
-impl AddressMessage {
-    /// Asks for the addresses of a family (0: both) of the interface with this index (0: all).
-    pub(crate) fn request(family: u8, index: u32) -> Self {
-        let [a, b, c, d] = index.to_ne_bytes();
-        Self { header: [family, 0, 0, 0, a, b, c, d], attributes: Vec::new() }
-    }
-
-    /// The address of this body with another preferred lifetime: as long as it is valid, or none.
-    pub(crate) fn prefer(body: &[u8], is_preferred: bool) -> Result<Self, socket::Error> {
-        let (header, nlas) = split(body)?;
-        let mut attributes = Vec::new();
-        for attribute in Attributes::new(nlas) {
-            let (kind, value) = attribute.map_err(decode)?;
-            let mut value = value.to_vec();
-            // `struct ifa_cacheinfo` begins with the preferred and the valid lifetime.
-            if let (IFA_CACHEINFO, [preferred, valid, ..]) = (kind, value.as_chunks_mut::<4>().0) {
-                *preferred = if is_preferred { *valid } else { [0; 4] };
-            }
-            attributes.push(DefaultNla::new(kind, value));
+/// The address of this body with another preferred lifetime: as long as it is valid, or none.
+pub(crate) fn with_preferred(body: &[u8], is_preferred: bool) -> Result<Body<HEADER_LEN>, socket::Error> {
+    let (header, nlas) = split(body)?;
+    let mut changed = Body::new(*header);
+    for attribute in Attributes::new(nlas) {
+        let (kind, value) = attribute.map_err(decode)?;
+        let mut value = value.to_vec();
+        // `struct ifa_cacheinfo` begins with the preferred and the valid lifetime.
+        if let (IFA_CACHEINFO, [preferred, valid, ..]) = (kind, value.as_chunks_mut::<4>().0) {
+            *preferred = if is_preferred { *valid } else { [0; 4] };
         }
-        Ok(Self { header: *header, attributes })
+        changed.push(kind, &value);
     }
-}
-
-impl Emitable for AddressMessage {
-    fn buffer_len(&self) -> usize {
-        HEADER_LEN + self.attributes.as_slice().buffer_len()
-    }
-
-    fn emit(&self, buffer: &mut [u8]) {
-        buffer[..HEADER_LEN].copy_from_slice(&self.header);
-        buffer[HEADER_LEN..].copy_from_slice(&bytes(&self.attributes.as_slice()));
-    }
+    Ok(changed)
 }
 
 /// An address as the kernel holds it.

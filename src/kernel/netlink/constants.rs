@@ -48,6 +48,9 @@ pub(crate) const IFA_FLAGS: u16 = 8;
 pub(crate) const IFA_F_DADFAILED: u32 = libc::IFA_F_DADFAILED;
 pub(crate) const IFA_F_DEPRECATED: u32 = libc::IFA_F_DEPRECATED;
 pub(crate) const RT_SCOPE_UNIVERSE: u8 = libc::RT_SCOPE_UNIVERSE;
+pub(crate) const RT_SCOPE_LINK: u8 = libc::RT_SCOPE_LINK;
+pub(crate) const RT_SCOPE_NOWHERE: u8 = libc::RT_SCOPE_NOWHERE;
+pub(crate) const RTN_UNICAST: u8 = libc::RTN_UNICAST;
 
 // sys/socket.h and netinet/in.h.
 pub(crate) const AF_UNSPEC: u8 = libc::AF_UNSPEC as u8;

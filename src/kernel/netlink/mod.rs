@@ -6,5 +6,6 @@ pub mod netfilter;
 pub mod nexthop;
 pub mod nla;
 pub(crate) mod route;
+pub(crate) mod route_request;
 pub mod socket;
 pub(crate) mod transaction;

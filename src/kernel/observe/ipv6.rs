@@ -6,16 +6,15 @@
 use std::ops::ControlFlow;
 
 use ipnet::{IpNet, Ipv6Net};
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::RouteMessage;
 
 use super::read;
 use super::routes::{Devices, dump_of, learn_names, route};
 use crate::kernel::Error;
 use crate::kernel::netlink::constants::RTM_GETROUTE;
 use crate::kernel::netlink::route::Route;
+use crate::kernel::netlink::route_request;
 use crate::kernel::netlink::socket::{self, Socket};
-use crate::model::names::{HostAddr, TableId};
+use crate::model::names::{Family, HostAddr, TableId};
 use crate::model::routing::{FoundRoute, RouteKind};
 
 /// Longest prefix that is a delegation (RFC 6177 gives a site more than one subnet, and some providers just that).
@@ -37,7 +36,7 @@ pub(super) fn add_routes(
     devices: &mut Devices,
     routes: &mut Vec<FoundRoute>,
 ) -> Result<Vec<Ipv6Net>, Error> {
-    let main = dump_of(AddressFamily::Inet6, socket, TableId::MAIN, Found::default, |found, body| {
+    let main = dump_of(Family::V6, socket, TableId::MAIN, Found::default, |found, body| {
         found.add_of_main(body)?;
         Ok(ControlFlow::Continue(()))
     })?;
@@ -71,9 +70,7 @@ impl Found {
 
 /// The bodies of our default routes in all tables but main, in one dump.
 fn of_other_tables(socket: &mut Socket, managed: u8) -> Result<Vec<Vec<u8>>, Error> {
-    let mut request = RouteMessage::default();
-    request.header.address_family = AddressFamily::Inet6;
-    request.header.protocol = managed.into();
+    let request = route_request::of_protocol(Family::V6, managed);
     let found = socket.list(RTM_GETROUTE, &request, |body| {
         let found = Route::parse(body)?;
         // Before Linux 4.20 the kernel does not filter.

@@ -8,7 +8,7 @@ use netlink_packet_core::NLM_F_REPLACE;
 
 use super::{name_of, read};
 use crate::kernel::Error;
-use crate::kernel::netlink::address::{AddressMessage, FoundAddress};
+use crate::kernel::netlink::address::{self, FoundAddress};
 use crate::kernel::netlink::constants::{AF_INET6, RTM_GETADDR, RTM_NEWADDR};
 use crate::kernel::netlink::socket::{self, Socket};
 use crate::model::names::IfName;
@@ -21,7 +21,7 @@ pub(super) fn addresses(
     scope: &Scope,
     links: &BTreeMap<IfName, Interface>,
 ) -> Result<Vec<LanAddress>, Error> {
-    let request = AddressMessage::request(AF_INET6, 0);
+    let request = address::request(AF_INET6, 0);
     let all = socket.list(RTM_GETADDR, &request, FoundAddress::parse).map_err(read("addresses"))?;
     let mut of_lan = Vec::new();
     for found in all {
@@ -49,13 +49,13 @@ pub(super) fn addresses(
 /// alone.
 pub(crate) fn prefer(socket: &mut Socket, address: &LanAddress, is_preferred: bool) -> Result<(), socket::Error> {
     let own = IpAddr::V6(address.address.addr());
-    let request = AddressMessage::request(AF_INET6, address.device.index);
+    let request = address::request(AF_INET6, address.device.index);
     let bodies = socket.list(RTM_GETADDR, &request, |body| {
         let found = FoundAddress::parse(body)?;
         Ok(found.filter(|a| a.local == own && a.index == address.device.index).map(|_| body.to_vec()))
     })?;
     match bodies.first() {
-        Some(body) => socket.change(RTM_NEWADDR, NLM_F_REPLACE, &AddressMessage::prefer(body, is_preferred)?),
+        Some(body) => socket.change(RTM_NEWADDR, NLM_F_REPLACE, &address::with_preferred(body, is_preferred)?),
         None => Ok(()),
     }
 }

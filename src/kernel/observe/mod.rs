@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use super::interface::{self, InterfaceInfo};
-use super::netlink::address::{AddressMessage, FoundAddress};
+use super::netlink::address::{self, FoundAddress};
 use super::netlink::socket::Socket;
 use super::{Error, iptables, nftables, parse, read, sysctl};
 use crate::kernel::netlink::constants::{AF_INET, AF_UNSPEC, RTM_GETADDR};
@@ -167,7 +167,7 @@ fn private_lan(socket: &mut Socket, links: &BTreeMap<IfName, Interface>) -> Resu
 
 /// Subnets of interfaces with more than one neighbour, by interface index.
 pub(crate) fn subnets(socket: &mut Socket) -> Result<Vec<(u32, Ipv4Net)>, Error> {
-    let request = AddressMessage::request(AF_INET, 0);
+    let request = address::request(AF_INET, 0);
     let found = socket.list(RTM_GETADDR, &request, |body| Ok(FoundAddress::parse(body)?.and_then(|a| subnet(&a))));
     found.map_err(read("addresses"))
 }
@@ -180,8 +180,8 @@ fn subnet(found: &FoundAddress) -> Option<(u32, Ipv4Net)> {
 
 /// The addresses of both families.
 fn addresses_of(socket: &mut Socket, index: u32) -> Result<Vec<Address>, Error> {
-    let request = AddressMessage::request(AF_UNSPEC, index);
-    match socket.list(RTM_GETADDR, &request, |body| Ok(FoundAddress::parse(body)?.and_then(|a| address(&a, index)))) {
+    let request = address::request(AF_UNSPEC, index);
+    match socket.list(RTM_GETADDR, &request, |body| Ok(FoundAddress::parse(body)?.and_then(|a| usable(&a, index)))) {
         // The interface has gone meanwhile: ENODEV.
         Err(e) if e.is_gone() => Ok(Vec::new()),
         done => done.map_err(read("addresses")),
@@ -189,7 +189,7 @@ fn addresses_of(socket: &mut Socket, index: u32) -> Result<Vec<Address>, Error> 
 }
 
 /// The address, if it is of the interface with this index, and can be used.
-fn address(found: &FoundAddress, index: u32) -> Option<Address> {
+fn usable(found: &FoundAddress, index: u32) -> Option<Address> {
     let local = HostAddr::new(found.local).ok()?;
     let is_usable = found.index == index && !found.is_duplicate;
     is_usable.then_some(Address { local, reaches: found.reaches })

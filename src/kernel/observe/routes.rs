@@ -5,12 +5,10 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::{RouteAttribute, RouteMessage};
-
 use super::read;
 use crate::kernel::netlink::constants::RTM_GETROUTE;
 use crate::kernel::netlink::route::Route;
+use crate::kernel::netlink::route_request;
 use crate::kernel::netlink::socket::{self, Socket};
 use crate::kernel::{Error, interface};
 use crate::model::names::{Family, HostAddr, IfName, TableId, Weight};
@@ -78,20 +76,18 @@ pub(crate) fn dump<S: Default>(
     restart: impl FnMut() -> S,
     each: impl FnMut(&mut S, &[u8]) -> Result<ControlFlow<()>, socket::Error>,
 ) -> Result<S, Error> {
-    dump_of(AddressFamily::Inet, socket, table, restart, each)
+    dump_of(Family::V4, socket, table, restart, each)
 }
 
 /// The same of a family.
 pub(crate) fn dump_of<S: Default>(
-    family: AddressFamily,
+    family: Family,
     socket: &mut Socket,
     table: TableId,
     restart: impl FnMut() -> S,
     each: impl FnMut(&mut S, &[u8]) -> Result<ControlFlow<()>, socket::Error>,
 ) -> Result<S, Error> {
-    let mut request = RouteMessage::default();
-    request.header.address_family = family;
-    request.attributes.push(RouteAttribute::Table(table.get()));
+    let request = route_request::of_table(family, table);
     match socket.dump(RTM_GETROUTE, &request, restart, each) {
         // There has never been a route in this table: ENOENT.
         Err(e) if e.is_gone() => Ok(S::default()),

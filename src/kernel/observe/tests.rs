@@ -90,7 +90,7 @@ fn real() -> Vec<Vec<Vec<u8>>> {
     let mut request = RuleMessage::default();
     request.header.family = AddressFamily::Unspec;
     let rules = dump(&mut socket, RTM_GETRULE, &request);
-    let addresses = dump(&mut socket, RTM_GETADDR, &AddressMessage::request(AF_UNSPEC, 0));
+    let addresses = dump(&mut socket, RTM_GETADDR, &address::request(AF_UNSPEC, 0));
     let nexthops = dump(&mut socket, RTM_GETNEXTHOP, &NexthopMessage::dump());
     let links = dump(&mut socket, RTM_GETLINK, &AnyLink);
     let chain = nftables::found::rules_of(Socket::open_netfilter().unwrap(), "MULTIHOME-OUTPUT");
@@ -181,7 +181,7 @@ fn read_as_all(body: &[u8], devices: &routes::Devices) -> usize {
     let mut by_ethernet = BTreeMap::from([(2, Vec::new()), (3, Vec::new())]);
     let _ = ethernets::add(&mut by_ethernet, body);
     size += by_ethernet.values().map(Vec::len).sum::<usize>();
-    let _ = AddressMessage::prefer(body, true);
+    let _ = address::with_preferred(body, true);
     size += usize::from(FoundAddress::parse(body).is_ok());
     size += interface::parse(body).map_or(0, |found| found.name.len());
     size += usize::from(nftables::found::jump(body.get(4..).unwrap_or_default()).is_some());

@@ -110,7 +110,11 @@ fn held_hops(route: &FoundRoute) -> Vec<HeldHop> {
             for hop in hops {
                 let text = texts.next().unwrap_or_default().trim_end().to_owned();
                 let target = FoundTarget::Other { kind: RouteKind::Unicast, text, hops: vec![*hop] };
-                held.push(HeldHop { route: FoundRoute { target, ..route.clone() }, hop: *hop, is_alone: hops.len() == 1 });
+                held.push(HeldHop {
+                    route: FoundRoute { target, ..route.clone() },
+                    hop: *hop,
+                    is_alone: hops.len() == 1,
+                });
             }
         }
         FoundTarget::Nexthop { .. } | FoundTarget::Other { .. } => {}

@@ -69,7 +69,7 @@ impl Fib {
     pub fn routes(&mut self, table: TableId, to: IpAddr) -> Result<Vec<FibRoute>, Error> {
         let family = Family::of(to);
         let restart = Vec::<Vec<u8>>::new;
-        let bodies = routes::dump_of(address_family(family), &mut self.socket, table, restart, |all, body| {
+        let bodies = routes::dump_of(family, &mut self.socket, table, restart, |all, body| {
             let route = Route::parse(body)?;
             if family == Family::V4 && route.prefix.network() > to {
                 return Ok(ControlFlow::Break(()));
@@ -94,15 +94,14 @@ impl Fib {
     /// read.
     pub fn first_routes(&mut self, family: Family, table: TableId, most: usize) -> Result<Vec<FibRoute>, Error> {
         let restart = <(usize, Vec<Vec<u8>>)>::default;
-        let (_, bodies) =
-            routes::dump_of(address_family(family), &mut self.socket, table, restart, |(read, all), body| {
-                *read += 1;
-                // Before Linux 4.20 other tables' are read as well.
-                if Route::parse(body)?.table == table {
-                    all.push(body.to_vec());
-                }
-                Ok(if *read < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-            })?;
+        let (_, bodies) = routes::dump_of(family, &mut self.socket, table, restart, |(read, all), body| {
+            *read += 1;
+            // Before Linux 4.20 other tables' are read as well.
+            if Route::parse(body)?.table == table {
+                all.push(body.to_vec());
+            }
+            Ok(if *read < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
         let mut found = Vec::with_capacity(bodies.len());
         for body in &bodies {
             found.push(self.route(&Route::parse(body).map_err(read("routes"))?)?);
