@@ -1,24 +1,21 @@
 //! Changes as netlink requests.
 
-use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange, RuleUidRange};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
 
 use nix::libc;
 
 use super::netlink::nexthop::NexthopMessage;
-use super::netlink::route_request;
 use super::netlink::socket::{self, Socket};
+use super::netlink::{route_request, rule};
 use super::observe::lan;
 use super::{Error, conntrack, interface, nftables, sysctl};
 use crate::kernel::iptables;
 use crate::kernel::netlink::constants::{
-    FRA_DSCP, FRA_IP_PROTO, RTM_DELNEXTHOP, RTM_DELROUTE, RTM_DELRULE, RTM_NEWNEXTHOP, RTM_NEWROUTE, RTM_NEWRULE,
+    RTM_DELNEXTHOP, RTM_DELROUTE, RTM_DELRULE, RTM_NEWNEXTHOP, RTM_NEWROUTE, RTM_NEWRULE,
 };
 use crate::model::change::Change;
 use crate::model::names::{Family, HostAddr};
 use crate::model::numbering::KERNEL;
-use crate::model::routing::{Action, Rule, Selector};
 
 const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
 const APPEND: u16 = NLM_F_CREATE | NLM_F_APPEND;
@@ -59,9 +56,9 @@ pub(crate) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
         Change::DeleteRoute(route) => {
             ignore_missing(socket.change(RTM_DELROUTE, 0, &route_request::found_route(route)))
         }
-        Change::Rule(new) => socket.change(RTM_NEWRULE, NEW_RULE, &rule(new, protocol)),
-        Change::KernelRule(new) => socket.change(RTM_NEWRULE, NEW_RULE, &rule(new, KERNEL)),
-        Change::DeleteRule(old) => ignore_missing(socket.change(RTM_DELRULE, 0, &rule(old, protocol))),
+        Change::Rule(new) => socket.change(RTM_NEWRULE, NEW_RULE, &rule::change(new, protocol)),
+        Change::KernelRule(new) => socket.change(RTM_NEWRULE, NEW_RULE, &rule::change(new, KERNEL)),
+        Change::DeleteRule(old) => ignore_missing(socket.change(RTM_DELRULE, 0, &rule::change(old, protocol))),
     };
     done.map_err(|source| Error::Change { command: change.command(protocol).to_string(), source })
 }
@@ -74,55 +71,4 @@ fn ignore_missing(done: Result<(), socket::Error>) -> Result<(), socket::Error> 
 /// Adding a next hop that is there is a success.
 fn ignore_present(done: Result<(), socket::Error>) -> Result<(), socket::Error> {
     done.or_else(|e| if e.refused() == Some(libc::EEXIST) { Ok(()) } else { Err(e) })
-}
-
-fn address_family(family: Family) -> AddressFamily {
-    match family {
-        Family::V4 => AddressFamily::Inet,
-        Family::V6 => AddressFamily::Inet6,
-    }
-}
-
-fn rule(rule: &Rule, protocol: u8) -> RuleMessage {
-    let mut message = RuleMessage::default();
-    message.header.family = address_family(rule.family);
-    let attributes = &mut message.attributes;
-    attributes.push(RuleAttribute::Priority(rule.priority));
-    attributes.push(RuleAttribute::Protocol(protocol.into()));
-    match rule.action {
-        Action::Lookup { table, suppress_prefixlength } => {
-            message.header.action = RuleAction::ToTable;
-            attributes.push(RuleAttribute::Table(table.get()));
-            attributes.extend(suppress_prefixlength.map(RuleAttribute::SuppressPrefixLen));
-        }
-        Action::Unreachable => message.header.action = RuleAction::Unreachable,
-        Action::Blackhole => message.header.action = RuleAction::Blackhole,
-        Action::Prohibit => message.header.action = RuleAction::Prohibit,
-        Action::Nop => message.header.action = RuleAction::Nop,
-        Action::Other(number) => message.header.action = number.into(),
-        Action::Goto(priority) => {
-            message.header.action = RuleAction::Goto;
-            attributes.push(RuleAttribute::Goto(priority));
-        }
-    }
-    let Selector { from, to, iif, fwmark, uid, proto, sport, dport, dscp } = &rule.selector;
-    if let Some(net) = from {
-        message.header.src_len = net.prefix_len();
-        attributes.push(RuleAttribute::Source(net.addr()));
-    }
-    if let Some(net) = to {
-        message.header.dst_len = net.prefix_len();
-        attributes.push(RuleAttribute::Destination(net.addr()));
-    }
-    attributes.extend(iif.iter().map(|name| RuleAttribute::Iifname(name.as_str().to_owned())));
-    if let Some(mark) = fwmark {
-        attributes.push(RuleAttribute::FwMark(mark.value));
-        attributes.push(RuleAttribute::FwMask(mark.mask));
-    }
-    attributes.extend(uid.map(|u| RuleAttribute::UidRange(RuleUidRange { start: u.start, end: u.end })));
-    attributes.extend(proto.map(|p| RuleAttribute::Other(DefaultNla::new(FRA_IP_PROTO, vec![p]))));
-    attributes.extend(sport.map(|p| RuleAttribute::SourcePortRange(RulePortRange { start: p.start, end: p.end })));
-    attributes.extend(dport.map(|p| RuleAttribute::DestinationPortRange(RulePortRange { start: p.start, end: p.end })));
-    attributes.extend(dscp.map(|d| RuleAttribute::Other(DefaultNla::new(FRA_DSCP, vec![d]))));
-    message
 }

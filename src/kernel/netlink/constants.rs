@@ -39,6 +39,44 @@ const fn group(number: u32) -> u32 {
     1 << (number - 1)
 }
 
+// linux/fib_rules.h.
+pub(crate) const FRA_DST: u16 = 1;
+pub(crate) const FRA_SRC: u16 = 2;
+pub(crate) const FRA_IIFNAME: u16 = 3;
+pub(crate) const FRA_GOTO: u16 = 4;
+pub(crate) const FRA_PRIORITY: u16 = 6;
+pub(crate) const FRA_FWMARK: u16 = 10;
+pub(crate) const FRA_FLOW: u16 = 11;
+pub(crate) const FRA_TUN_ID: u16 = 12;
+pub(crate) const FRA_SUPPRESS_IFGROUP: u16 = 13;
+pub(crate) const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
+pub(crate) const FRA_TABLE: u16 = 15;
+pub(crate) const FRA_FWMASK: u16 = 16;
+pub(crate) const FRA_OIFNAME: u16 = 17;
+pub(crate) const FRA_PAD: u16 = 18;
+pub(crate) const FRA_L3MDEV: u16 = 19;
+pub(crate) const FRA_UID_RANGE: u16 = 20;
+pub(crate) const FRA_PROTOCOL: u16 = 21;
+pub(crate) const FRA_IP_PROTO: u16 = 22;
+pub(crate) const FRA_SPORT_RANGE: u16 = 23;
+pub(crate) const FRA_DPORT_RANGE: u16 = 24;
+/// The whole DSCP (Linux 6.12), where the older header field `tos` is compared in three bits only
+/// (`INET_DSCP_MASK` against `IPTOS_RT_MASK`).
+pub(crate) const FRA_DSCP: u16 = 25;
+pub(crate) const FRA_SPORT_MASK: u16 = 28;
+pub(crate) const FRA_DPORT_MASK: u16 = 29;
+pub(crate) const FRA_DSCP_MASK: u16 = 30;
+pub(crate) const FR_ACT_TO_TBL: u8 = 1;
+pub(crate) const FR_ACT_GOTO: u8 = 2;
+pub(crate) const FR_ACT_NOP: u8 = 3;
+pub(crate) const FR_ACT_BLACKHOLE: u8 = 6;
+pub(crate) const FR_ACT_UNREACHABLE: u8 = 7;
+pub(crate) const FR_ACT_PROHIBIT: u8 = 8;
+pub(crate) const FIB_RULE_INVERT: u32 = 0x2;
+pub(crate) const FIB_RULE_UNRESOLVED: u32 = 0x4;
+pub(crate) const FIB_RULE_IIF_DETACHED: u32 = 0x8;
+pub(crate) const FIB_RULE_OIF_DETACHED: u32 = 0x10;
+
 // linux/if_addr.h and linux/rtnetlink.h.
 pub(crate) const IFA_ADDRESS: u16 = libc::IFA_ADDRESS;
 pub(crate) const IFA_LOCAL: u16 = libc::IFA_LOCAL;
@@ -81,16 +119,6 @@ pub(crate) const IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN: u16 = 29;
 pub(crate) const IFLA_INET6_CONF: u16 = 2;
 /// Counted from 0, as all in `IFLA_INET6_CONF` are (linux/ipv6.h).
 pub(crate) const IPV6_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN: usize = 39;
-
-// linux/fib_rules.h.
-/// netlink-packet-route has the attribute, but does not export the type of its value.
-pub(crate) const FRA_IP_PROTO: u16 = 22;
-/// The whole DSCP (Linux 6.12), where the older header field `tos` is compared in three bits only
-/// (`INET_DSCP_MASK` against `IPTOS_RT_MASK`).
-pub(crate) const FRA_DSCP: u16 = 25;
-pub(crate) const FRA_SPORT_MASK: u16 = 28;
-pub(crate) const FRA_DPORT_MASK: u16 = 29;
-pub(crate) const FRA_DSCP_MASK: u16 = 30;
 
 // linux/nexthop.h.
 pub(crate) const NHA_ID: u16 = 1;

@@ -7,5 +7,6 @@ pub mod nexthop;
 pub mod nla;
 pub(crate) mod route;
 pub(crate) mod route_request;
+pub(crate) mod rule;
 pub mod socket;
 pub(crate) mod transaction;

@@ -1,7 +1,6 @@
 //! Observes the kernel over netlink, /proc/sys and iptables.
 
 use ipnet::{IpNet, Ipv4Net};
-use netlink_packet_route::AddressFamily;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
@@ -41,7 +40,7 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
             interfaces.insert(name, found);
         }
     }
-    let rules = rules::rules(socket, AddressFamily::Unspec)?;
+    let rules = rules::rules(socket, None)?;
     let mut tables: BTreeSet<_> = scope.tables.iter().copied().chain([TableId::MAIN]).collect();
     for found in rules.iter().filter(|found| found.protocol == scope.protocol) {
         if let Action::Lookup { table, .. } = found.rule.action {

@@ -61,7 +61,7 @@ impl Fib {
 
     /// All rules of a family, in the kernel's order.
     pub fn rules(&mut self, family: Family) -> Result<Vec<FoundRule>, Error> {
-        rules::rules(&mut self.socket, address_family(family))
+        rules::rules(&mut self.socket, Some(family))
     }
 
     /// The routes of a table that cover `to`, in the kernel's order. A dump cannot be asked for a destination. In IPv4 it
