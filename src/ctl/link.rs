@@ -50,7 +50,7 @@ interface has them: its IPv4, and the IPv6 of a point-to-point interface.
 
 A DHCP client's hook:
   mhctl link up --interface=eth1 --local=\"$ip\" --gateway=\"$router\"
-  mhctl link up --interface=eth1 --ipv6 --prefix=\"$delegated\"
+  mhctl link up --interface=eth1 --ipv6 --prefix=2001:db8:100::/56
 wg0.conf of wg-quick:
   PostUp = mhctl link up office --interface=%i
   PreDown = mhctl link down office")]
@@ -66,10 +66,10 @@ struct UpArgs {
     /// Our IPv6 address [default: the interface's first global one]
     #[arg(long, value_name = "ADDRESS", value_parser = ipv6)]
     local6: Option<HostAddr>,
-    /// IPv6 router [default: as configured, else the one that advertises itself]
+    /// IPv6 router [default: as configured, else as advertised]
     #[arg(long, value_name = "ADDRESS", value_parser = ipv6)]
     gateway6: Option<HostAddr>,
-    /// IPv6 prefix that the provider routes to us, any number of them
+    /// IPv6 prefix that is routed to us, any number of them
     #[arg(long = "prefix", value_name = "PREFIX", value_parser = prefix)]
     prefixes: Vec<Ipv6Net>,
     /// It has IPv6: what was said of that stays, but for what is said now

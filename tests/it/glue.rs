@@ -150,7 +150,7 @@ fn dhcpv6_clients_pass_each_word_as_one() {
         // What is no prefix and no address at all is nothing.
         let down = ["link", "down", &interface, "--prefixes"];
         let variables = ["new_dhcp6_ia_na1_ia_addr1", "new_dhcp6_ia_pd1_prefix1", "new_dhcp6_ia_pd1_prefix1_length"];
-        assert_eq!(told("hooks/dhcpcd", "RENEW6", &variables), [&down[..], &up, &[&local]].concat());
+        assert_eq!(told("hooks/dhcpcd", "RENEW6", &variables), [&down[..], &up].concat());
         let router = told("hooks/dhcpcd", "ROUTERADVERT", &["nd1_from", "nd1_lifetime"]);
         assert_eq!(router, ["link", "down", &interface, "--ipv6"]);
 
@@ -183,8 +183,18 @@ fn each_event_of_a_dhcpv6_client_is_about_ipv6_only() {
         ("new_dhcp6_ia_pd1_prefix1_pltime", "900"),
         ("new_dhcp6_ia_pd2_prefix1", "2001:db8:2000::"),
         ("new_dhcp6_ia_pd2_prefix1_length", "60"),
+        // Taken back.
+        ("new_dhcp6_ia_pd2_prefix2", "2001:db8:3000::"),
+        ("new_dhcp6_ia_pd2_prefix2_length", "60"),
+        ("new_dhcp6_ia_pd2_prefix2_vltime", "0"),
         ("old_dhcp6_ia_pd1_prefix1", "2001:db8:900::"),
         ("old_dhcp6_ia_pd1_prefix1_length", "56"),
+    ];
+    let renumbered = [
+        ("new_dhcp6_ia_na1_ia_addr1", "2001:db8::6"),
+        ("new_dhcp6_ia_na1_ia_addr1_vltime", "0"),
+        ("new_dhcp6_ia_na1_ia_addr2", "2001:db8::7"),
+        ("new_dhcp6_ia_na1_ia_addr2_vltime", "7200"),
     ];
     let delegated = "--prefix=2001:db8:100::/56 --prefix=2001:db8:2000::/60";
     let routers = [
@@ -202,6 +212,7 @@ fn each_event_of_a_dhcpv6_client_is_about_ipv6_only() {
         ("BOUND6 RENEW6 REBIND6 REBOOT6", &both[..], format!("up IF --ipv6 --local6=2001:db8::7 {delegated}")),
         ("BOUND6", &prefixes, format!("up IF --ipv6 {delegated}")),
         ("RENEW6", &lease, "down IF --prefixes link up IF --ipv6 --local6=2001:db8::7".to_owned()),
+        ("RENEW6", &renumbered, "down IF --prefixes link up IF --ipv6 --local6=2001:db8::7".to_owned()),
         ("DELEGATED6 STATIC6", &[("new_delegated_dhcp6_prefix", "2001:db8:100::1/64")], "up IF --ipv6".to_owned()),
         ("EXPIRE6 STOP6 RELEASE6", &ended, "down IF --ipv6".to_owned()),
         ("EXPIRE6 STOP6 RELEASE6", &only_prefix, "down IF --prefixes".to_owned()),
