@@ -89,7 +89,9 @@ pub(super) fn unknown(event: &Event, config: &Path) -> String {
 /// The event may be a link's all the same, whose name is misspelt where its caller has it from: it comes up on that link's
 /// interface.
 pub(super) fn misnamed(event: &Event, config: &Config) -> Option<String> {
-    let is_named_up = matches!(event.kind, EventKind::Up(_)) && !event.names.is_empty();
+    // Once a session: the same one brings IPv6.
+    let is_up = matches!(event.kind, EventKind::Up(Addresses { family: Family::V4, .. }));
+    let is_named_up = is_up && !event.names.is_empty();
     let link = config.link_on(&event.interface).filter(|_| is_named_up)?;
     let Link { name, interface, ipparam, .. } = link;
     Some(format!(

@@ -48,8 +48,9 @@ pub fn configs(uplinks: usize, tunnels: usize) -> impl Strategy<Value = (String,
                 let kind = if i < uplinks { "uplink" } else { "tunnel" };
                 let table = tables + i + 1;
                 writeln!(text, "[[{kind}]]\nname = \"l{i}\"\ninterface = \"ppp{i}\"\ntable = {table}").unwrap();
-                let is_uplink = i < uplinks;
-                text.push_str(if is_uplink { ipv6[i] } else { ipv6[i].trim_start_matches("nat6 = \"none\"\n") });
+                let own = if i < uplinks { ipv6[i] } else { ipv6[i].trim_start_matches("nat6 = \"none\"\n") };
+                // Without any link that may have IPv6 nobody looks for what a killed hook has left without rules.
+                text.push_str(if i == 0 { own.trim_start_matches("ipv6 = \"off\"\n") } else { own });
                 if let Some((weight, tier)) = ranks.get(i) {
                     writeln!(text, "weight = {weight}\ntier = {tier}").unwrap();
                 }
