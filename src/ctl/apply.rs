@@ -32,7 +32,9 @@ pub struct Args {
 struct OutcomeJson<'a> {
     changes: Vec<ChangeJson>,
     failures: Vec<String>,
+    /// With IPv4.
     links_up: Vec<&'a str>,
+    links_up_ipv6: Vec<&'a str>,
     seconds: f64,
 }
 
@@ -42,6 +44,7 @@ impl<'a> OutcomeJson<'a> {
             changes: show::changes(&outcome.made, protocol),
             failures: outcome.failures.iter().map(ToString::to_string).collect(),
             links_up: outcome.carrying.v4.iter().map(LinkName::as_str).collect(),
+            links_up_ipv6: outcome.carrying.v6.iter().map(LinkName::as_str).collect(),
             seconds: outcome.elapsed.as_secs_f64(),
         }
     }

@@ -108,7 +108,7 @@ pub(super) fn look(
     }
     let wanted = Desired::new(config, &live, DefaultRouteMode::Multipath).for_kernel(observed, &config.settings).rules;
     for family in [Family::V4, Family::V6] {
-        let comparison = Comparison::new(config, &live.v4, observed, &wanted, family);
+        let comparison = Comparison::new(config, live.of(family), observed, &wanted, family);
         for threat in comparison.threats(&mut asker.fib)? {
             let way = if family == Family::V4 { asker.proof(&threat, &comparison, &rules)? } else { None };
             let traffic = threat.policies.iter().map(|policy| Traffic::Policy(policy.name.clone())).collect::<Vec<_>>();
@@ -134,7 +134,8 @@ fn suspects<'a>(config: &'a Config, asker: &mut Asker<'a>) -> Result<Vec<Suspect
     for sample in samples::internet() {
         suspects.extend(asker.suspect(sample, None)?);
     }
-    for (at, policy) in config.policies.iter().enumerate().take(MOST_POLICIES) {
+    let all = config.policies.iter().enumerate().take(MOST_POLICIES);
+    for (at, policy) in all.filter(|(_, policy)| policy.families().any(|family| family == Family::V4)) {
         let Some(sample) = samples::of_policy(policy, &mut asker.fib)? else { continue };
         let others = sample.to_others();
         let mut suspect = asker.suspect(sample, Some((at, policy)))?;

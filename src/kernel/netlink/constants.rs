@@ -33,6 +33,9 @@ pub(crate) const RTMGRP_LINK: u32 = group(libc::RTNLGRP_LINK);
 pub(crate) const RTMGRP_IPV4_IFADDR: u32 = group(libc::RTNLGRP_IPV4_IFADDR);
 pub(crate) const RTMGRP_IPV4_ROUTE: u32 = group(libc::RTNLGRP_IPV4_ROUTE);
 pub(crate) const RTMGRP_IPV4_RULE: u32 = group(libc::RTNLGRP_IPV4_RULE);
+pub(crate) const RTMGRP_IPV6_IFADDR: u32 = group(libc::RTNLGRP_IPV6_IFADDR);
+pub(crate) const RTMGRP_IPV6_ROUTE: u32 = group(libc::RTNLGRP_IPV6_ROUTE);
+pub(crate) const RTMGRP_IPV6_RULE: u32 = group(libc::RTNLGRP_IPV6_RULE);
 pub(crate) const RTMGRP_NEXTHOP: u32 = group(32);
 
 const fn group(number: u32) -> u32 {

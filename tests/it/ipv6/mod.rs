@@ -1,6 +1,7 @@
 //! IPv6 as the real kernel holds it.
 
 mod callers;
+mod ctl;
 mod lan;
 mod layout;
 mod lines;

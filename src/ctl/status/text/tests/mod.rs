@@ -22,6 +22,38 @@ fn all_is_well() {
 }
 
 #[test]
+fn links_with_ipv6_have_a_table_of_their_own() {
+    let mut server = Server::new();
+    server.add_ipv6();
+    assert_eq!(server.wide(120), include_str!("ipv6.txt"));
+    // IPv6 of fibre ends, and its policies go another way in that family.
+    let fibre = server.records.get_mut(&"fibre".parse().unwrap()).unwrap();
+    fibre.v6 = None;
+    server.apply();
+    let shown = server.wide(120);
+    assert!(!shown.contains("2001:db8:1::"), "{shown}");
+    assert!(shown.contains("\nIPv6 default   cable\n"), "{shown}");
+    assert!(said_of(&server, "mail").starts_with("by fibre; IPv6 by the default route, "));
+    assert_eq!(server.facts().policies[0].link_ipv6, Some(None));
+}
+
+#[test]
+fn a_link_with_ipv6_only_is_down_and_why_is_said() {
+    let mut server = Server::new();
+    server.add_ipv6();
+    server.records.get_mut(&"fibre".parse().unwrap()).unwrap().v4 = None;
+    server.apply();
+    let shown = server.wide(120);
+    assert!(shown.contains("\n  fibre: ppp0 has IPv6 only\n"), "{shown}");
+    assert!(shown.contains("\nfibre  up    ppp0"), "{shown}");
+    server.observed.interfaces.get_mut(&"ppp0".parse().unwrap()).unwrap().addresses6.clear();
+    server.apply();
+    let shown = server.wide(120);
+    assert!(shown.contains("\n  fibre: IPv6 only has been reported, on ppp0\n"), "{shown}");
+    assert!(shown.contains("\n  fibre, IPv6: ppp0 has lost its IPv6 addresses\n"), "{shown}");
+}
+
+#[test]
 fn each_trouble_has_its_words() {
     let mut server = Server::new();
     let name = |name: &str| name.parse().unwrap();
@@ -128,11 +160,11 @@ fn a_share_is_what_the_link_carries_now() {
     let weights = server.facts().links.iter().map(|l| l.weight).collect::<Vec<_>>();
     assert_eq!(weights, [Some(2), Some(1), Some(1), None]);
     // A group passes over a member whose gateway is silent; if all are, it takes the first.
-    server.silent.insert("eth1".parse().unwrap());
+    server.silent.insert((Family::V4, "eth1".parse().unwrap()));
     assert_eq!(rounded(&server), [Some(100.0), Some(0.0), Some(0.0), None]);
     assert!(server.wide(120).contains("\n  cable: its gateway 203.0.113.1 does not answer ARP; "));
     assert!(server.wide(120).contains("\nDefault route  fibre\n"), "{}", server.wide(120));
-    server.silent.insert("ppp0".parse().unwrap());
+    server.silent.insert((Family::V4, "ppp0".parse().unwrap()));
     assert_eq!(rounded(&server), [Some(100.0), Some(0.0), Some(0.0), None]);
     server.silent.clear();
     // Alone in its tier.

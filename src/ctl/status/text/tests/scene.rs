@@ -10,10 +10,11 @@ use crate::ctl::counters::Counters;
 use crate::ctl::detours;
 use crate::ctl::show::Screen;
 use crate::event::Addresses;
-use crate::model::names::{Family, HostAddr, IfName, TableId};
+use crate::model::names::{Family, HostAddr, IfName, TableId, Weight};
 use crate::model::observed::{Address, Interface, InterfaceState, Observed};
 use crate::model::routing::{
-    Action, Device, FoundRoute, FoundRule, FoundTarget, NexthopKind, NexthopObject, Rule, Selector, Target,
+    Action, Device, FoundRoute, FoundRule, FoundTarget, NextHop, NexthopKind, NexthopObject, Rule, Selector, Target,
+    WeightedNextHop,
 };
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LinkStates;
@@ -60,7 +61,10 @@ pub(super) struct Server {
     pub(super) observed: Observed,
     pub(super) counters: BTreeMap<IfName, Counters>,
     pub(super) ways: detours::Found,
-    pub(super) silent: BTreeSet<IfName>,
+    /// Default routes that the kernel has made of advertisements.
+    advertised: Vec<FoundRoute>,
+    pub(super) since6: BTreeMap<u32, u64>,
+    pub(super) silent: BTreeSet<(Family, IfName)>,
 }
 
 /// As every kernel starts with it.
@@ -83,6 +87,8 @@ impl Server {
             counters: BTreeMap::new(),
             ways: detours::Found::default(),
             silent: BTreeSet::new(),
+            advertised: Vec::new(),
+            since6: BTreeMap::new(),
         };
         for (index, name, address, bytes) in [
             (1, "ppp0", "198.51.100.10", 1_234_567_890),
@@ -129,6 +135,38 @@ impl Server {
         server
     }
 
+    /// IPv6 of fibre as pppd reports it, and of cable as its router advertises it.
+    pub(super) fn add_ipv6(&mut self) {
+        for (interface, addresses) in
+            [("ppp0", ["fe80::a/64", "2001:db8:1::10/64"]), ("eth1", ["fe80::b/64", "2001:db8:2::10/64"])]
+        {
+            let found = self.observed.interfaces.get_mut(&interface.parse().unwrap()).unwrap();
+            for address in addresses {
+                let net: ipnet::IpNet = address.parse().unwrap();
+                found.addresses6.push(Address { local: HostAddr::new(net.addr()).unwrap(), reaches: net.trunc() });
+            }
+        }
+        let (local, gateway) = ("fe80::a".parse().ok(), "fe80::1".parse().ok());
+        let prefixes = vec!["2001:db8:100::/48".parse().unwrap()];
+        let v6 = Addresses { local, gateway, prefixes, ..Addresses::none(Family::V6) };
+        self.records.get_mut(&"fibre".parse().unwrap()).unwrap().v6 = Some(v6);
+        self.since6.insert(1, NOW - 3600);
+        let next_hop = NextHop {
+            device: self.observed.interfaces[&"eth1".parse::<IfName>().unwrap()].device.clone(),
+            gateway: "fe80::2".parse().ok(),
+            onlink: false,
+        };
+        self.advertised.push(FoundRoute {
+            family: Family::V6,
+            table: TableId::MAIN,
+            metric: 1024,
+            protocol: 9,
+            target: FoundTarget::NextHops(vec![WeightedNextHop { next_hop, weight: Weight::default() }]),
+        });
+        self.observed.routes.extend(self.advertised.clone());
+        self.apply();
+    }
+
     /// The kernel becomes what is wanted.
     pub(super) fn apply(&mut self) {
         let states = LinkStates::new(&self.config, &self.records, &self.observed);
@@ -149,7 +187,7 @@ impl Server {
                 Target::NextHops(legs) => FoundTarget::NextHops(legs.clone()),
             },
         });
-        self.observed.routes = routes.collect();
+        self.observed.routes = routes.chain(self.advertised.clone()).collect();
         let found = |rule| FoundRule { rule, protocol, more: None };
         self.observed.rules = desired.rules.into_iter().map(found).collect();
         self.observed.rules.extend(Family::BOTH.map(main_rule));
@@ -157,10 +195,12 @@ impl Server {
     }
 
     pub(super) fn facts(&self) -> Facts {
-        let Self { config, records, observed, counters, ways, silent } = self;
+        let Self { config, records, observed, counters, ways, silent, .. } = self;
         let clock = Clock { unix: NOW, uptime: Some(90 * 86400) };
         let states = &LinkStates::new(config, records, observed);
-        let seen = Seen { config, records, observed, states, counters, ways, silent, mhctl: "mhctl" };
+        let since6 = &self.since6;
+        let seen =
+            Seen { config, records, observed, states, counters, ways, silent, forwards6: true, since6, mhctl: "mhctl" };
         Facts::new(&seen, clock, vec![])
     }
 
