@@ -42,7 +42,7 @@ pub enum Match {
     Forwarded,
     /// Its connection is no port forward.
     NotForwarded,
-    /// It is an ICMP or ICMPv6 error about a packet of its connection.
+    /// It is an error of ICMP, of its family, about a packet of its connection.
     IcmpError(Family),
 }
 

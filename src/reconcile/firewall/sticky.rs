@@ -75,7 +75,11 @@ impl Marks<'_> {
     }
 
     fn mark(&self, matched: Match, link: &MatchedLink<'_>) -> ChainRule {
-        ChainRule::new([matched], Verdict::MarkConnection(link.configured.mark.get(), self.mask))
+        // IPv6 of a link that is not used for it is left alone.
+        let is_v4_only = !link.configured.ipv6 && self.families.contains(&Family::V6);
+        let family = is_v4_only.then_some(Match::Family(Family::V4));
+        let conditions: Vec<_> = family.into_iter().chain([matched]).collect();
+        ChainRule::new(conditions, Verdict::MarkConnection(link.configured.mark.get(), self.mask))
     }
 
     /// Restores the connection mark to the packet.

@@ -105,6 +105,57 @@ fn a_new_prefix_is_in_the_set_and_the_rules_stay_as_they_are() {
     assert_eq!(set_and_rest().0, whole.0);
 }
 
+/// Where these stand in the plan of an event.
+fn places<const N: usize>(hook: &mut std::process::Command, what: [&str; N]) -> [usize; N] {
+    let said = String::from_utf8(ok(hook.option("--dry-run")).stdout).unwrap();
+    what.map(|what| said.lines().position(|line| line.starts_with(what)).unwrap_or_else(|| panic!("{what}: {said}")))
+}
+
+/// A connection that begins before would stay as it is.
+#[test]
+fn what_is_translated_is_settled_before_a_packet_can_leave() {
+    let server = Server::new(LINKS);
+    let six = Six::new();
+    six.connect(SIX1);
+    ok(&mut server.hook(UP, ISP1));
+    let element = "add element inet multihome isp1-prefixes";
+    let first = places(&mut hook6(&server, UP, SIX1), [element, "ip -6 route append"]);
+    assert!(first.is_sorted(), "{first:?}");
+    six.up(&server, SIX1);
+    six.connect(SIX2);
+    let second = places(
+        &mut hook6(&server, UP, SIX2),
+        [
+            "add element inet multihome isp2-prefixes",
+            "add rule inet multihome nat6-isp2 masquerade",
+            "ip -6 route append",
+        ],
+    );
+    assert!(second.is_sorted(), "{second:?}");
+    // It comes back with another prefix.
+    six.lose(&server, SIX1);
+    six.connect(SIX1);
+    server.configure(&LINKS.replace("2001:db8:1::/48", "2001:db8:1::/49"));
+    let again = places(
+        &mut hook6(&server, UP, SIX1),
+        ["flush set inet multihome isp1-prefixes", element, "ip -6 route append"],
+    );
+    assert!(again.is_sorted(), "{again:?}");
+}
+
+#[test]
+fn iptables_has_no_rules_about_ipv6_and_that_is_said() {
+    let server = Server::new(&LINKS.replace("\"nftables\"", "\"iptables\""));
+    let six = Six::new();
+    six.connect(SIX1);
+    let warned = |hook: &mut std::process::Command| {
+        let said = String::from_utf8(ok(hook.option("-v")).stderr).unwrap();
+        said.contains("no IPv6 connection of isp1 is sticky, and no IPv6 source is translated")
+    };
+    assert!(!warned(&mut server.hook(UP, ISP1)));
+    assert!(warned(&mut hook6(&server, UP, SIX1)));
+}
+
 #[test]
 fn an_uplink_without_ipv6_prefixes_gets_no_rule_of_its_own() {
     let server = Server::new(LINKS);

@@ -148,5 +148,56 @@ fn link_local_addresses_and_multicast_are_never_marked() {
     for provider in &six.internet.providers {
         assert!(provider.run(|| ask_scoped(&bound("::"), "fe80::2", "customer", 9)));
     }
+    // Neighbours on an uplink's own Ethernet neither.
+    let neighbour = "2001:db8:1::5";
+    six.internet.providers[0].ip(&format!("-6 addr add {neighbour}/64 dev customer nodad"));
+    let socket = bound("::");
+    assert!((0..3).all(|_| ask_by(&socket, (neighbour, ECHO)) == SIX1.local.parse().ok()));
     assert_eq!((tracked("0x1/0x3"), tracked("0x2/0x3")), (0, 0));
+}
+
+/// The server's own and those of a router of the provider.
+#[test]
+fn errors_reach_the_host_that_they_are_about() {
+    let (_server, six) = scene(LINKS);
+    let learnt = |payload: usize| {
+        six.internet.lan.run(|| {
+            let socket = bound(LAN_1);
+            assert!(ask_by(&socket, ("2001:db8:f:5::5", ECHO)).is_some());
+            socket.send_to(&vec![0; payload], "[2001:db8:f:5::5]:7").unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            ip("-6 route get 2001:db8:f:5::5 from 2001:db8:1:2::30")
+        })
+    };
+    six.internet.providers[0].ip("link set veth0 mtu 1400");
+    assert!(learnt(1440).contains("mtu 1400"), "{}", learnt(1440));
+    ip("link set ppp0 mtu 1300");
+    assert!(learnt(1340).contains("mtu 1300"), "{}", learnt(1340));
+}
+
+#[test]
+fn connections_of_a_prefix_that_a_line_has_lost_are_forgotten_and_no_others() {
+    let (server, six) = scene(&LINKS.replace("2001:db8:1::/48", "2001:db8:1:2::/64"));
+    let mut kept = connect_all(&six.internet.server, SIX1.local, 1);
+    let lost = connect_all(&six.internet.lan, LAN_1, 2);
+    let others = connect_all(&six.internet.lan, LAN_2, 3);
+    assert_eq!((tracked("0x1/0x3"), tracked("0x2/0x3")), (24, 12));
+    // That of its interface is left.
+    server.configure(&LINKS.replace("prefixes = [\"2001:db8:1::/48\"]\n", ""));
+    server.apply();
+    assert_eq!((tracked("0x1/0x3"), tracked("0x2/0x3")), (12, 12));
+    assert_eq!(talking(&mut kept), 12);
+    drop((lost, others));
+}
+
+/// A link whose IPv6 is left alone beside one that is used for it.
+#[test]
+fn ipv6_that_is_off_is_left_alone() {
+    let off = LINKS.replace("name = \"isp2\"\n", "name = \"isp2\"\nipv6 = \"off\"\n");
+    let (_server, six) = scene(&off);
+    ip("-6 route add 2001:db8:f:9::/64 via fe80::1 dev ppp1");
+    assert_eq!(ask_from("::", "2001:db8:f:9::1"), SIX2.local.parse().ok());
+    assert_eq!(ask_from("::", "2001:db8:f:8::1"), SIX1.local.parse().ok());
+    assert_eq!((tracked("0x1/0x3"), tracked("0x2/0x3")), (1, 0));
+    drop(six);
 }
