@@ -8,7 +8,6 @@ use std::process::Command;
 use multihome::kernel::netlink::nexthop::{NexthopAttribute, NexthopMessage};
 use multihome::kernel::netlink::socket::{Error, Socket};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Parseable};
-use netlink_packet_route::AddressFamily;
 use nix::sched::{CloneFlags, unshare};
 
 const RTM_NEWNEXTHOP: u16 = 104;
@@ -102,7 +101,7 @@ fn objects_and_groups_live_as_documented() {
 
     // Any family leaves out the groups; a protocol is not a filter.
     let mut request = NexthopMessage::dump();
-    request.header.family = AddressFamily::Inet;
+    request.header.family = nix::libc::AF_INET as u8;
     assert_eq!(kernel.dump(&request).unwrap(), dump[..2]);
     request.header.protocol = 77.into();
     assert_eq!(kernel.dump(&request), Err(EINVAL));
