@@ -1,5 +1,5 @@
 //! `hooks/` as they are installed, run by the real dhcpcd and dhclient for IPv6: a real router advertises itself behind
-//! the line, and a real DHCPv6 server gives addresses and delegates prefixes.
+//! the line, and a real server of `DHCPv6` gives addresses and delegates prefixes.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::dhcp::*;
 use crate::support::six::{defaults6, held6};
 use crate::support::*;
 
-/// A router with the address fe80::1 behind eth1.
+/// A router with the address `fe80::1` behind eth1.
 fn router(machine: &Machine) -> Daemon {
     for command in [
         "link set eth1-far down",
@@ -26,7 +26,7 @@ fn router(machine: &Machine) -> Daemon {
     ))
 }
 
-/// A server behind eth1 that delegates this prefix and gives 2001:db8:1::50, for some seconds.
+/// A server behind eth1 that delegates this prefix and gives `2001:db8:1::50`, for some seconds.
 fn server(machine: &Machine, prefix: &str) -> Daemon {
     let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/firewalls/usr/sbin/dhcpd");
     fs::copy(&unpacked, "/run/dhcpd").expect("target/firewalls has a dhcpd: run tests/install-tools");

@@ -92,7 +92,8 @@ fn a_word_of_the_other_family_is_a_mistake_and_changes_nothing() {
     SIX1.create();
     said(&server, BOTH_FAMILIES);
     let before = [held(), held6()];
-    let many: String = (0..65).map(|n| format!(" --prefix 2001:db8:{n:x}00::/56")).collect();
+    let many: Vec<_> = (0..65).map(|n| format!("--prefix 2001:db8:{n:x}00::/56")).collect();
+    let many = many.join(" ");
     for (words, why) in [
         ("--local6 192.0.2.1", "'--local6 <ADDRESS>': address \"192.0.2.1\" is not valid: write an IPv6 address"),
         ("--gateway6 192.0.2.1", "'--gateway6 <ADDRESS>': address \"192.0.2.1\" is not valid: write an IPv6 address"),
