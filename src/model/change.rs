@@ -170,7 +170,7 @@ impl fmt::Display for Command<'_> {
 }
 
 /// The option of ip(8) for a family; IPv4 is its default.
-fn option(family: Family) -> &'static str {
+pub(crate) fn option(family: Family) -> &'static str {
     match family {
         Family::V4 => "",
         Family::V6 => " -6",

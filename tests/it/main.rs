@@ -25,6 +25,7 @@ mod drill_sockets;
 mod dry_run;
 mod events;
 mod fake;
+mod fake_kernel;
 mod faults;
 mod firewall;
 mod flush;

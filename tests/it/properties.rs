@@ -39,8 +39,7 @@ fn assert_settled(config: &Config, records: &LinkRecords, fake: &mut Fake, outco
     }
     // Where our table was refused, a kill switch by sets holds for all that its other selectors select.
     let carried_out = sets::carried_out(config, &observed.firewall, Lacking::default());
-    let wanted =
-        Desired::new(&carried_out, &routed, DefaultRouteMode::Objects).for_kernel(&observed, &config.settings).rules;
+    let wanted = Desired::new(&carried_out, &routed, DefaultRouteMode::Objects).for_kernel(&observed, config).rules;
     for rule in &wanted {
         assert!(fake.rules.iter().any(|r| r.is_complete() && r.rule == *rule), "no {rule}\n{fake}");
     }
@@ -451,7 +450,7 @@ proptest! {
         prop_assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::NotConverging)), "{}", fake);
         let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
         let routed = LinkStates::new(&config, &records, &observed).routed();
-        let desired = Desired::new(&config, &routed, DefaultRouteMode::Multipath).for_kernel(&observed, &config.settings);
+        let desired = Desired::new(&config, &routed, DefaultRouteMode::Multipath).for_kernel(&observed, &config);
         for rule in &desired.rules {
             let s = &rule.selector;
             let unknown = s.proto.is_some() || s.sport.is_some() || s.dport.is_some() || s.dscp.is_some();

@@ -226,3 +226,28 @@ fn pins_are_forgotten_once() {
     assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::NotConverging)), "{:?}", outcome.failures);
     assert_eq!(forgotten, 1);
 }
+
+/// Nobody answers any more to addresses of a prefix that a link has lost: its connections are flushed,
+/// and only those.
+#[test]
+fn connections_of_a_prefix_that_a_link_has_lost_are_flushed() {
+    let config = config::parse(UPLINK, Path::new("test.toml")).unwrap();
+    let records = |prefixes: &str| -> LinkRecords {
+        let record =
+            format!("interface = \"ppp0\"\nindex = 11\nsince = 0\n[v6]\nlocal = \"fe80::a\"\nprefixes = [{prefixes}]");
+        [("isp1".parse().unwrap(), record.parse().unwrap())].into_iter().collect()
+    };
+    let mut fake = Fake::parse("link 11 ppp0 up address fe80::a/10\n");
+    let mut forgotten = |prefixes: &str| {
+        let outcome = reconcile(&config, &records(prefixes), &FlushScope::All, &mut fake).unwrap();
+        assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+        let made = outcome.made.iter().filter(|change| matches!(change, Change::ForgetPrefix(..)));
+        made.map(|change| change.command(77).to_string()).collect::<Vec<_>>()
+    };
+    let (first, second) = ("\"2001:db8:1::/48\"", "\"2001:db8:2::/48\"");
+    assert_eq!(forgotten(first), [""; 0]);
+    assert_eq!(forgotten(&format!("{first}, {second}")), [""; 0], "one more");
+    assert_eq!(forgotten(second), ["conntrack -D -f ipv6 --reply-dst 2001:db8:1::/48 --mark 0x1/0x1"]);
+    assert_eq!(forgotten("\"2001:db8::/32\""), [""; 0], "it is a part of the new one");
+    assert_eq!(forgotten(""), ["conntrack -D -f ipv6 --reply-dst 2001:db8::/32 --mark 0x1/0x1"]);
+}

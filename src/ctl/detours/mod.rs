@@ -106,7 +106,7 @@ pub(super) fn look(
             found.elsewhere.insert(policy, elsewhere);
         }
     }
-    let wanted = Desired::new(config, &live, DefaultRouteMode::Multipath).for_kernel(observed, &config.settings).rules;
+    let wanted = Desired::new(config, &live, DefaultRouteMode::Multipath).for_kernel(observed, config).rules;
     for family in [Family::V4, Family::V6] {
         let comparison = Comparison::new(config, live.of(family), observed, &wanted, family);
         for threat in comparison.threats(&mut asker.fib)? {

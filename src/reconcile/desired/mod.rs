@@ -6,7 +6,7 @@ mod rules;
 
 pub use rules::selectors;
 
-use crate::config::{Config, Link, LinkKind, Otherwise, Settings};
+use crate::config::{Config, Link, LinkKind, Otherwise};
 use crate::model::names::{Family, IfName, TableId, Tier, Weight};
 use crate::model::numbering::Numbering;
 use crate::model::observed::Observed;
@@ -96,12 +96,14 @@ impl Desired {
     }
 
     /// With the rules that refuse what comes from a prefix of an uplink that is down: the kernel's own rules tell its last
-    /// ones. Without IPv6 rules, if the observed kernel has no IPv6. Without those that only lead IPv6 somewhere, if no link has
-    /// had any yet: then there is nowhere to lead it, and a machine without IPv6 has half as many rules to read.
+    /// ones. Without IPv6 rules, if the observed kernel has no IPv6. Without those that only lead IPv6 somewhere, if no link
+    /// has had any yet, or none may have any more: then there is nowhere to lead it, and a machine without IPv6 has half as
+    /// many rules to read.
     #[must_use]
-    pub fn for_kernel(mut self, observed: &Observed, settings: &Settings) -> Self {
-        let is_led =
-            self.routes.iter().any(|route| route.family == Family::V6) || observed.leads_ipv6(settings.protocol);
+    pub fn for_kernel(mut self, observed: &Observed, config: &Config) -> Self {
+        let settings = &config.settings;
+        let has_been_led = config.links.iter().any(|link| link.ipv6) && observed.leads_ipv6(settings.protocol);
+        let is_led = has_been_led || self.routes.iter().any(|route| route.family == Family::V6);
         let of_lost = observed
             .rules
             .iter()

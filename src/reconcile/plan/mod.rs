@@ -60,7 +60,7 @@ impl Plan {
         plan.problems.extend(lost_sets(config, observed, avoid.firewall));
         let config = &*firewall::sets::carried_out(config, &observed.firewall, avoid.firewall);
         let mode = plan.default_route_mode(config, observed, avoid);
-        let desired = Desired::new(config, live, mode).for_kernel(observed, &config.settings);
+        let desired = Desired::new(config, live, mode).for_kernel(observed, config);
         let missing = Missing::new(&desired, observed);
         let mut obsolete = Obsolete::new(&desired, observed, managed);
         let tables = Tables::new(config, &missing, &obsolete);

@@ -165,7 +165,7 @@ impl Plan {
         }
         // Rules do not depend on the mode.
         let config = &*firewall::sets::carried_out(config, &observed.firewall, Lacking::default());
-        let desired = Desired::new(config, live, DefaultRouteMode::Multipath).for_kernel(observed, &config.settings);
+        let desired = Desired::new(config, live, DefaultRouteMode::Multipath).for_kernel(observed, config);
         let mut all = Vec::with_capacity(config.policies.len());
         for rules in desired.policy_rules(config) {
             let missing = rules.iter().filter(|rule| to_add.contains(*rule)).count();

@@ -85,17 +85,20 @@ impl Fake {
         });
     }
 
-    /// `fib6_ifdown()`: a leg is only dead, as long as others of its metric live. Any other route goes.
+    /// `fib6_ifdown()`: next hops are only dead, as long as others of their metric live; the last takes all with it. A
+    /// single one goes.
     fn down6(&mut self, index: u32) {
         for route in self.routes.iter_mut().filter(|route| route.family == Family::V6 && route.uses(index)) {
             route.dead.insert(index);
         }
         let place = |route: &Held| (route.table, route.metric);
-        let live_legs: BTreeSet<(TableId, u32)> =
-            self.routes.iter().filter(|route| route.is_leg() && route.dead.is_empty()).map(place).collect();
-        self.routes.retain(|route| {
-            let lives_on = route.is_leg() && live_legs.contains(&place(route));
-            route.family == Family::V4 || !route.uses(index) || lives_on
+        let legs = |which: &dyn Fn(&Held) -> bool| -> BTreeSet<(TableId, u32)> {
+            self.routes.iter().filter(|route| route.is_leg() && which(route)).map(place).collect()
+        };
+        let (concerned, live) = (legs(&|leg| leg.uses(index)), legs(&|leg| leg.dead.is_empty()));
+        self.routes.retain(|route| match route.is_leg() {
+            true => live.contains(&place(route)) || !concerned.contains(&place(route)),
+            false => route.family == Family::V4 || !route.uses(index),
         });
     }
 

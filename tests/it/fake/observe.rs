@@ -49,13 +49,14 @@ impl Kernel for Fake {
         }
         let v4 = self.routes.iter().filter(|r| r.family == Family::V4 && tables.contains(&r.table));
         let mut routes: Vec<_> = v4.map(|held| self.found(held, held.via.clone(), &known)).collect();
-        let mut rules6 = self.rules.iter().filter(|found| found.rule.family == Family::V6).peekable();
-        let has_ipv6 = rules6.peek().is_some();
-        let is_led = rules6.any(|found| found.protocol == scope.protocol && found.rule.action.table().is_some());
-        let sees_ipv6 = has_ipv6 && (scope.ipv6 || is_led);
+        let rules6: Vec<_> = self.rules.iter().filter(|found| found.rule.family == Family::V6).collect();
+        let ours: Vec<_> = rules6.iter().filter(|found| found.protocol == scope.protocol).collect();
+        let is_led = ours.iter().any(|found| found.rule.action.table().is_some());
+        let sees_ipv6 = !rules6.is_empty() && (scope.ipv6 || is_led);
+        let sees_tables = !ours.is_empty();
         for legs in self.dumped6().into_iter().filter(|_| sees_ipv6) {
             let first = legs[0];
-            if first.table == TableId::MAIN || first.protocol == scope.protocol {
+            if first.table == TableId::MAIN || sees_tables && first.protocol == scope.protocol {
                 routes.push(self.found(first, shown(&legs), &known));
             }
         }

@@ -172,7 +172,7 @@ impl Server {
         let states = LinkStates::new(&self.config, &self.records, &self.observed);
         let protocol = self.config.settings.protocol;
         let desired = Desired::new(&self.config, &states.routed(), DefaultRouteMode::Objects);
-        let desired = desired.for_kernel(&self.observed, &self.config.settings);
+        let desired = desired.for_kernel(&self.observed, &self.config);
         let nexthop = |kind| NexthopObject { protocol, kind };
         let singles = desired.nexthops.iter().map(|(id, leg)| (*id, nexthop(NexthopKind::Single(leg.clone()))));
         let groups = desired.groups.iter().map(|(id, all)| (*id, nexthop(NexthopKind::Group(all.clone()))));
