@@ -101,9 +101,9 @@ fn objects_and_groups_live_as_documented() {
 
     // Any family leaves out the groups; a protocol is not a filter.
     let mut request = NexthopMessage::dump();
-    request.header.family = nix::libc::AF_INET as u8;
+    request.header.family = 2;
     assert_eq!(kernel.dump(&request).unwrap(), dump[..2]);
-    request.header.protocol = 77.into();
+    request.header.protocol = 77;
     assert_eq!(kernel.dump(&request), Err(EINVAL));
 
     ip("address del 10.0.0.1/24 dev ppp0");

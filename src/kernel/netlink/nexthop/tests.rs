@@ -6,10 +6,9 @@
 use proptest::prelude::*;
 
 use super::*;
-
-/// `RTNH_F_LINKDOWN`.
-const RTNH_F_LINKDOWN: u32 = 16;
 use crate::kernel::netlink::constants::NHA_OP_FLAG_RESP_GRP_RESVD_0;
+
+const RTNH_F_LINKDOWN: u32 = 16;
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
