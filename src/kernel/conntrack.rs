@@ -139,7 +139,7 @@ pub(crate) fn mark(unmarked: &Unmarked, routes: &mut Socket) -> Result<(), socke
         }
         let by = match devices.entry(connection.remote) {
             Entry::Occupied(known) => *known.get(),
-            Entry::Vacant(new) => *new.insert(device_towards(connection.remote.into(), routes)?),
+            Entry::Vacant(new) => *new.insert(device_towards(connection.remote, routes)?),
         };
         if by == Some(device.index) {
             match socket.change(IPCTNL_MSG_CT_NEW, 0, &connection.marked(*mark)) {

@@ -7,14 +7,14 @@
 //!   2001:db8:2:2::30
 //! ```
 //!
-//! Provider 1 routes 2001:db8:1::/48 to the server, provider 2 2001:db8:2::/48, and each drops what comes from the server
+//! Provider 1 routes `2001:db8:1::/48` to the server, provider 2 `2001:db8:2::/48`, and each drops what comes from the server
 //! with another source. So a test is:
 //!
 //! ```text
 //! let server = Server::new(six::LINKS);          // its namespace is the thread's
 //! let six = Six::new();
 //! six.connect(SIX1);                             // the line and its addresses, as pppd leaves them
-//! six.up(&server, SIX1);                         // ip-up and ipv6-up
+//! SIX1.up(&server);                              // ip-up and ipv6-up
 //! let seen = ask_from("::", "2001:db8:f::1");    // an echo of the Internet; who it says that we are
 //! ```
 
@@ -61,6 +61,27 @@ pub const SIX1: SixLine = SixLine { line: ISP1, local: "2001:db8:1::10", prefix:
 pub const SIX2: SixLine = SixLine { line: ISP2, local: "2001:db8:2::10", prefix: "2001:db8:2::/48" };
 
 impl SixLine {
+    /// The server's IPv6 addresses on the line, which go with its interface's being up.
+    pub fn address(self) {
+        for address in [NEAR, self.local] {
+            ip(&format!("-6 addr replace {address}/64 dev {} nodad", self.line.device));
+        }
+    }
+
+    /// Tells the hooks that the line is up in both families.
+    pub fn up(self, server: &Server) {
+        ok(&mut server.hook(UP, self.line));
+        ok(&mut hook6(server, UP, self));
+    }
+
+    /// The whole end of the line: pppd hangs up, both hooks run, the device goes.
+    pub fn lose(self, server: &Server) {
+        self.line.hang_up();
+        let downs = [start(&mut hook6(server, DOWN, self)), start(&mut server.hook(DOWN, self.line))];
+        self.line.unregister();
+        downs.into_iter().for_each(finish);
+    }
+
     /// Whether an address is of this line's prefix.
     pub fn has(self, addr: Ipv6Addr) -> bool {
         self.prefix.parse::<ipnet::Ipv6Net>().unwrap().contains(&addr)
@@ -102,37 +123,16 @@ impl Six {
     /// Lays the line to its provider: as pppd leaves it at ip-up and ipv6-up, with a router's advertisement taken.
     pub fn connect(&self, six: SixLine) {
         self.internet.connect(six.line);
-        self.address(six);
+        six.address();
         let provider = &self.internet.providers[usize::from(six.line.device == ISP2.device)];
         provider.ip(&format!("-6 addr replace {FAR}/64 dev customer nodad"));
         provider.ip(&format!("-6 route replace {} via {NEAR} dev customer", six.prefix));
     }
 
-    /// The server's IPv6 addresses on the line, which go with its interface's being up.
-    pub fn address(&self, six: SixLine) {
-        let device = six.line.device;
-        ip(&format!("-6 addr replace {NEAR}/64 dev {device} nodad"));
-        ip(&format!("-6 addr replace {}/64 dev {device} nodad", six.local));
-    }
-
-    /// Tells the hooks that the line is up in both families.
-    pub fn up(&self, server: &Server, six: SixLine) {
-        ok(&mut server.hook(UP, six.line));
-        ok(&mut hook6(server, UP, six));
-    }
-
     /// A line in both families, laid and told.
     pub fn begin(&self, server: &Server, six: SixLine) {
         self.connect(six);
-        self.up(server, six);
-    }
-
-    /// The whole end of a line: pppd hangs up, both hooks run, the device goes.
-    pub fn lose(&self, server: &Server, six: SixLine) {
-        six.line.hang_up();
-        let downs = [start(&mut hook6(server, DOWN, six)), start(&mut server.hook(DOWN, six.line))];
-        six.line.unregister();
-        downs.into_iter().for_each(finish);
+        six.up(server);
     }
 }
 

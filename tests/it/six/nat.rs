@@ -54,7 +54,7 @@ fn what_has_a_source_of_a_dead_line_goes_on_by_the_other_at_once() {
     assert_eq!(ask_by(&socket, to), LAN_1.parse().ok());
     let own = bound(SERVER_1);
     assert_eq!(ask_by(&own, to), SERVER_1.parse().ok());
-    six.lose(&server, SIX1);
+    SIX1.lose(&server);
     let local = SIX2.local.parse().ok();
     assert_eq!((ask_by(&socket, to), ask_by(&own, to)), (local, local));
     assert_eq!(seen(lan, LAN_1, 3), all_as(SIX2.local));
@@ -101,7 +101,7 @@ fn a_new_prefix_is_in_the_set_and_the_rules_stay_as_they_are() {
     let whole = set_and_rest();
     assert_eq!(whole, ("2001:db8:1::/48".to_owned(), rules));
     // While the line is down it stays as it is.
-    six.lose(&server, SIX1);
+    SIX1.lose(&server);
     assert_eq!(set_and_rest().0, whole.0);
 }
 
@@ -121,7 +121,7 @@ fn what_is_translated_is_settled_before_a_packet_can_leave() {
     let element = "add element inet multihome isp1-prefixes";
     let first = places(&mut hook6(&server, UP, SIX1), [element, "ip -6 route append"]);
     assert!(first.is_sorted(), "{first:?}");
-    six.up(&server, SIX1);
+    SIX1.up(&server);
     six.connect(SIX2);
     let second = places(
         &mut hook6(&server, UP, SIX2),
@@ -133,7 +133,7 @@ fn what_is_translated_is_settled_before_a_packet_can_leave() {
     );
     assert!(second.is_sorted(), "{second:?}");
     // It comes back with another prefix.
-    six.lose(&server, SIX1);
+    SIX1.lose(&server);
     six.connect(SIX1);
     server.configure(&LINKS.replace("2001:db8:1::/48", "2001:db8:1::/49"));
     let again = places(

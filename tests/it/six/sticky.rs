@@ -89,7 +89,7 @@ fn connections_stay_where_they_are_when_weights_change_and_when_the_other_line_g
     server.configure(&LINKS.replace("name = \"isp2\"\n", "name = \"isp2\"\nweight = 250\n"));
     server.apply();
     assert_eq!(talking(&mut streams), 24);
-    six.lose(&server, SIX1);
+    SIX1.lose(&server);
     streams.retain(|(_, seen)| SIX2.has(*seen));
     let left = streams.len();
     assert_eq!(talking(&mut streams), left);
