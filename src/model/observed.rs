@@ -28,6 +28,9 @@ pub struct Scope {
     pub hash_policy: bool,
     /// Whether any link may have IPv6.
     pub ipv6: bool,
+    /// Whether any link is said to have IPv6: then the tables of links matter in IPv6 even if no managed rule of it asks
+    /// them yet.
+    pub has_ipv6: bool,
     /// Whether IPv6 addresses of other interfaces matter, even if no managed rule is about a prefix.
     pub lan6: bool,
     /// Addresses that we have deprecated, with the index of their interface.

@@ -28,7 +28,7 @@ struct Found {
     delegated: Vec<Ipv6Net>,
 }
 
-/// Adds the default routes of main and, if asked for, all of ours in other tables; returns the prefixes that main refuses.
+/// Adds the default routes of main and, if there are any or it is asked for, all of ours in other tables; returns the prefixes that main refuses.
 pub(super) fn add_routes(
     socket: &mut Socket,
     managed: u8,
@@ -40,7 +40,9 @@ pub(super) fn add_routes(
         found.add_of_main(body)?;
         Ok(ControlFlow::Continue(()))
     })?;
-    let ours = if of_tables { of_other_tables(socket, managed)? } else { Vec::new() };
+    // An advertised router's default may give IPv6 to a link.
+    let is_asked = of_tables || !main.defaults.is_empty();
+    let ours = if is_asked { of_other_tables(socket, managed)? } else { Vec::new() };
     for body in main.defaults.iter().chain(&ours) {
         let found = Route::parse(body).map_err(read("routes"))?;
         learn_names(socket, &found, devices)?;

@@ -57,8 +57,8 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
     let is_ipv6 = |found: &FoundRule| found.rule.family == Family::V6;
     let may_be_routed = scope.ipv6 || leads_ipv6(&rules, scope.protocol);
     let delegated = if may_be_routed && rules.iter().any(is_ipv6) {
-        // Without a rule of ours nothing asks the tables of links.
-        let of_tables = rules.iter().any(|found| is_ipv6(found) && found.protocol == scope.protocol);
+        // Without a rule of ours nothing asks the tables of links, and without a link that has IPv6 none will be made.
+        let of_tables = scope.has_ipv6 || rules.iter().any(|found| is_ipv6(found) && found.protocol == scope.protocol);
         ipv6::add_routes(socket, scope.protocol, of_tables, &mut devices, &mut routes)?
     } else {
         Vec::new()

@@ -197,6 +197,8 @@ impl Scope {
             leftovers: false,
             hash_policy: config.settings.hash_policy.is_some(),
             ipv6: config.uses_ipv6(),
+            has_ipv6: records.all().any(|record| record.v6.is_some())
+                || config.links.iter().any(|link| link.gateway6.is_some()),
             lan6: !records.deprecated.0.is_empty() || config.links.iter().any(|link| !link.prefixes.is_empty()),
             deprecated: records.deprecated.0.clone(),
         }

@@ -53,7 +53,8 @@ impl Kernel for Fake {
         let ours: Vec<_> = rules6.iter().filter(|found| found.protocol == scope.protocol).collect();
         let is_led = ours.iter().any(|found| found.rule.action.table().is_some());
         let sees_ipv6 = !rules6.is_empty() && (scope.ipv6 || is_led);
-        let sees_tables = !ours.is_empty();
+        let is_main = |held: &Held| (held.family, held.table) == (Family::V6, TableId::MAIN);
+        let sees_tables = !ours.is_empty() || scope.has_ipv6 || self.routes.iter().any(is_main);
         for legs in self.dumped6().into_iter().filter(|_| sees_ipv6) {
             let first = legs[0];
             if first.table == TableId::MAIN || sees_tables && first.protocol == scope.protocol {
