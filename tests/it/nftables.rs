@@ -236,7 +236,12 @@ proptest! {
     /// So that a command of `mhctl plan` makes what an event makes.
     #[test]
     fn each_request_is_byte_by_byte_what_nft_sends_for_the_printed_command(scene in scenes()) {
-        Namespace::new().run(|| transactions(&scene).iter().for_each(assert_sent_as_printed));
+        Namespace::new().run(|| {
+            for transaction in &transactions(&scene) {
+                run_by_nft(&before(transaction));
+                assert_sent_as_printed(transaction);
+            }
+        });
     }
 
     /// The same for what is put into a set and taken out of it.
@@ -274,6 +279,18 @@ proptest! {
 /// The command that adds elements to a set.
 fn add(is_empty: bool) -> impl Fn((&AddressSet, Vec<Element>)) -> nft::Command {
     move |(set, elements)| nft::Command::AddElements { set: set.clone(), elements, is_empty }
+}
+
+/// What makes the sets that a transaction empties, with something in them.
+fn before(transaction: &Transaction) -> Transaction {
+    let mut commands = vec![nft::Command::AddTable];
+    for command in &transaction.0 {
+        if let nft::Command::FlushSet(set) = command {
+            commands.push(nft::Command::AddSet(set.clone()));
+            commands.push(add(true)((set, vec![Element::new("2001:db8:ffff::/48".parse().unwrap(), None)])));
+        }
+    }
+    Transaction(commands)
 }
 
 /// Has nft(8) carry out the commands.
