@@ -32,7 +32,7 @@ pub(crate) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
         Change::IgnoreLinkdown(device, Family::V4) => ignore_missing(interface::ignore_linkdown(socket, device.index)),
         Change::OwnArp(device, key) => ignore_missing(interface::set_arp(socket, device.index, *key)),
         Change::Prefer { address, is_preferred } => lan::prefer(socket, address, *is_preferred),
-        Change::HashPolicy(policy) => return sysctl::set_hash_policy(*policy),
+        Change::HashPolicy(family, policy) => return sysctl::set_hash_policy(*family, *policy),
         Change::Firewall(batch) => return Ok(iptables::restore(batch)?),
         Change::Nftables(transaction) => return nftables::commit(transaction),
         Change::FlushConnections(family, mark) => conntrack::flush(*family, *mark),

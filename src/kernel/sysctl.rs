@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::{self, FromStr};
 
 use super::Error;
-use crate::model::names::IfName;
+use crate::model::names::{Family, IfName};
 
 const IPV4: &str = "/proc/sys/net/ipv4";
 const IPV6: &str = "/proc/sys/net/ipv6";
@@ -51,23 +51,29 @@ pub(crate) fn forwards() -> Result<bool, Error> {
     Ok(read::<u8>(PathBuf::from(format!("{IPV4}/ip_forward")))? == Some(1))
 }
 
+/// A number under `/proc/sys/net/ipv6/conf` of an interface, or of `all`; `None`: there is none.
+pub(crate) fn ipv6(interface: &str, key: &str) -> Result<Option<i64>, Error> {
+    read(PathBuf::from(format!("{IPV6}/conf/{interface}/{key}")))
+}
+
 /// Whether this host forwards IPv6 packets.
 pub(crate) fn forwards6() -> Result<bool, Error> {
-    Ok(read::<u8>(PathBuf::from(format!("{IPV6}/conf/all/forwarding")))? == Some(1))
+    Ok(ipv6("all", "forwarding")? == Some(1))
 }
 
-fn hash_policy_path() -> PathBuf {
-    PathBuf::from(format!("{IPV4}/fib_multipath_hash_policy"))
+fn hash_policy_path(family: Family) -> PathBuf {
+    let dir = if family == Family::V4 { IPV4 } else { IPV6 };
+    PathBuf::from(format!("{dir}/fib_multipath_hash_policy"))
 }
 
-/// `net.ipv4.fib_multipath_hash_policy`; `None`: the kernel lacks it.
-pub fn hash_policy() -> Result<Option<u8>, Error> {
-    read(hash_policy_path())
+/// `fib_multipath_hash_policy` of a family; `None`: the kernel lacks it.
+pub fn hash_policy(family: Family) -> Result<Option<u8>, Error> {
+    read(hash_policy_path(family))
 }
 
-/// Sets `net.ipv4.fib_multipath_hash_policy`.
-pub(crate) fn set_hash_policy(policy: u8) -> Result<(), Error> {
-    write(hash_policy_path(), &policy.to_string())
+/// Sets `fib_multipath_hash_policy` of a family.
+pub(crate) fn set_hash_policy(family: Family, policy: u8) -> Result<(), Error> {
+    write(hash_policy_path(family), &policy.to_string())
 }
 
 /// As `ip route flush cache`. Linux has no IPv4 route cache since 3.6, but this still drops learnt path MTUs and

@@ -20,8 +20,8 @@ pub enum Change {
     IgnoreLinkdown(Device, Family),
     /// Make an interface answer ARP for its own addresses only.
     OwnArp(Device, ArpKey),
-    /// Set `net.ipv4.fib_multipath_hash_policy`.
-    HashPolicy(u8),
+    /// Set `net.ipv4.fib_multipath_hash_policy`, or its twin of IPv6.
+    HashPolicy(Family, u8),
     /// Put a link's device into the group that our firewall rules match.
     DeviceGroup {
         device: Device,
@@ -124,7 +124,8 @@ impl fmt::Display for Command<'_> {
                 let lifetime = if *is_preferred { "forever" } else { "0" };
                 write!(f, "ip -6 address change {address} dev {} preferred_lft {lifetime}", device.name.quoted())
             }
-            Change::HashPolicy(n) => write!(f, "sysctl -w net.ipv4.fib_multipath_hash_policy={n}"),
+            Change::HashPolicy(Family::V4, n) => write!(f, "sysctl -w net.ipv4.fib_multipath_hash_policy={n}"),
+            Change::HashPolicy(Family::V6, n) => write!(f, "sysctl -w net.ipv6.fib_multipath_hash_policy={n}"),
             Change::DeviceGroup { device, group } => {
                 write!(f, "ip link set dev {} group {group}", device.name.quoted())
             }

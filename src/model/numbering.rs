@@ -11,6 +11,9 @@ use crate::model::routing::Selector;
 /// `RTPROT_KERNEL`, of the rules that the kernel starts with.
 pub const KERNEL: u8 = 2;
 
+/// `RTPROT_RA`: a program that reads router advertisements itself uses it, at our metric perhaps.
+pub(crate) const RA: u8 = 9;
+
 /// Maximum number of links: a mark has 32 bits.
 pub(crate) const MAX_LINKS: u8 = 32;
 

@@ -51,6 +51,8 @@ pub struct Observed {
     pub nexthops: Option<BTreeMap<u32, NexthopObject>>,
     /// `net.ipv4.fib_multipath_hash_policy`, if the scope asks for it.
     pub hash_policy: Option<u8>,
+    /// The same of IPv6, if rules of ours lead IPv6 anywhere.
+    pub hash_policy6: Option<u8>,
     /// The packet filter; empty where the scope does not ask for it.
     pub firewall: firewall::FoundFirewall,
     /// IPv6 prefixes that main refuses: what DHCPv6 clients write for a delegation (RFC 8415, 6.3).

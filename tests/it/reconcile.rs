@@ -155,7 +155,11 @@ impl Kernel for Asked {
 
     fn in_groups(&mut self, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, kernel::Error> {
         self.questions += 1;
-        if self.silent { Err(refusal(&Change::HashPolicy(0), 77, EINVAL)) } else { self.fake.in_groups(groups) }
+        if self.silent {
+            Err(refusal(&Change::HashPolicy(Family::V4, 0), 77, EINVAL))
+        } else {
+            self.fake.in_groups(groups)
+        }
     }
 
     fn has_connections(&mut self, family: Family, pin: FwMark) -> Result<bool, kernel::Error> {

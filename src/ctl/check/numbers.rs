@@ -62,6 +62,8 @@ struct SetNumbers {
 struct DefaultNumbers {
     tier: u8,
     metric: u32,
+    /// Of the IPv6 default route; none where no link uses IPv6.
+    metric_ipv6: Option<u32>,
     group: Option<u32>,
 }
 
@@ -117,7 +119,8 @@ impl Numbers {
             let mut routes = desired.routes.iter();
             let route = routes.find(|route| route.table == TableId::MAIN && route.metric == metric);
             let group = if let Some(Target::Group(id)) = route.map(|route| &route.target) { Some(*id) } else { None };
-            defaults.push(DefaultNumbers { tier: tier.get(), metric, group });
+            let metric_ipv6 = config.uses_ipv6().then(|| config.settings.numbers.tier_metric(Family::V6, tier));
+            defaults.push(DefaultNumbers { tier: tier.get(), metric, metric_ipv6, group });
         }
         let links = links.collect();
         Self { links, main_rule, guard_rules, policies, sets, defaults, protocol: config.settings.protocol }
@@ -162,9 +165,11 @@ impl Numbers {
             let to = to_set.as_ref().map(|name| format!(" to set {name}")).unwrap_or_default();
             let _ = writeln!(out, "mark {mark:#x}: what goes{from}{to}");
         }
-        for DefaultNumbers { tier, metric, group } in &self.defaults {
+        for DefaultNumbers { tier, metric, metric_ipv6, group } in &self.defaults {
             let group = group.map(|id| format!(", nexthop group {id}")).unwrap_or_default();
-            let _ = writeln!(out, "default route of tier {tier}: metric {metric}{group}, protocol {}", self.protocol);
+            let ipv6 = metric_ipv6.map(|metric| format!(" (IPv6: {metric})")).unwrap_or_default();
+            let protocol = self.protocol;
+            let _ = writeln!(out, "default route of tier {tier}: metric {metric}{ipv6}{group}, protocol {protocol}");
         }
         out
     }

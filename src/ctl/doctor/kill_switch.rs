@@ -41,7 +41,7 @@ pub(super) fn look(
             Gap::Ipv6 => has_ipv6_addresses(&fs::read_to_string(ADDRESSES).unwrap_or_default()),
             Gap::Main => has_halves(fib)?,
             Gap::Fragments => kernel::sysctl::forwards()?,
-            Gap::Sets | Gap::Sources | Gap::Above | Gap::Users | Gap::Marks | Gap::Interfaces => true,
+            Gap::Sets | Gap::Sources | Gap::Above | Gap::Users | Gap::Marks | Gap::Interfaces | Gap::Ipv4 => true,
         };
         if is_here {
             found.push(Finding::note(gap.what, "otherwise = \"unreachable\" does not cover it", gap.mend));

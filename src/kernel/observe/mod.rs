@@ -58,7 +58,8 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
     let may_be_routed = scope.ipv6 || leads_ipv6(&rules, scope.protocol);
     let delegated = if may_be_routed && rules.iter().any(is_ipv6) {
         // Without a rule of ours nothing asks the tables of links, and without a link that has IPv6 none will be made.
-        let of_tables = scope.has_ipv6 || rules.iter().any(|found| is_ipv6(found) && found.protocol == scope.protocol);
+        let has_rules = rules.iter().any(|found| is_ipv6(found) && found.protocol == scope.protocol);
+        let of_tables = scope.has_ipv6 || scope.leftovers || has_rules;
         ipv6::add_routes(socket, scope.protocol, of_tables, &mut devices, &mut routes)?
     } else {
         Vec::new()
@@ -68,8 +69,22 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
     let firewall = firewall(scope.firewall, scope.leftovers)?;
     let forwards = scope.firewall != Firewall::None && !firewall.foreign_nat && sysctl::forwards()?;
     let private_lan = if forwards { private_lan(socket, &interfaces)? } else { None };
-    let hash_policy = if scope.hash_policy { sysctl::hash_policy()? } else { None };
-    Ok(Observed { interfaces, routes, rules, nexthops, hash_policy, firewall, delegated, lan6, private_lan })
+    let hash_policy = if scope.hash_policy { sysctl::hash_policy(Family::V4)? } else { None };
+    // Where nothing of ours leads IPv6 packets, nobody shares them out.
+    let is_shared6 = scope.hash_policy && leads_ipv6(&rules, scope.protocol);
+    let hash_policy6 = if is_shared6 { sysctl::hash_policy(Family::V6)? } else { None };
+    Ok(Observed {
+        interfaces,
+        routes,
+        rules,
+        nexthops,
+        hash_policy,
+        hash_policy6,
+        firewall,
+        delegated,
+        lan6,
+        private_lan,
+    })
 }
 
 fn is_ipv6_source(found: &FoundRule) -> bool {

@@ -8,6 +8,7 @@ mod rules;
 
 pub use rules::{Action, FoundRule, FwMark, More, PortRange, Rule, Selector, UidRange};
 
+use crate::model::change::option;
 use crate::model::names::{Family, HostAddr, IfName, TableId, Weight};
 
 /// A network device. The index tells it from a later one of the same name.
@@ -315,6 +316,11 @@ impl FoundRoute {
     /// The arguments of `ip route del` that select only this route.
     pub(crate) fn selection(&self) -> impl fmt::Display + '_ {
         Selection(self)
+    }
+
+    /// The command of ip(8) that deletes only this route.
+    pub(crate) fn deletion(&self) -> String {
+        format!("ip{} route del {}", option(self.family), self.selection())
     }
 }
 

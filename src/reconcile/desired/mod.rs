@@ -19,7 +19,7 @@ pub struct Desired {
     /// Interfaces of links that have routes, and of which family. Lookups must skip their routes while they have no
     /// carrier, and the reverse path filter, which IPv6 has not, must be loose.
     pub interfaces: Vec<(IfName, Family)>,
-    /// `net.ipv4.fib_multipath_hash_policy`; `None`: unchanged.
+    /// `fib_multipath_hash_policy` of both families; `None`: unchanged.
     pub hash_policy: Option<u8>,
     /// Default routes in the order of creation: those of the links' tables; then in main the spares, those with carrier
     /// first; then the tiers. The spares carry while the tiers change.

@@ -10,6 +10,7 @@ use ipnet::{IpNet, Ipv6Net};
 use super::{LinkState, LiveLink, interface_of};
 use crate::config::{Config, Link};
 use crate::model::names::{Family, HostAddr, TableId};
+use crate::model::numbering::RA;
 use crate::model::observed::{Address, Interface, InterfaceState, Observed};
 use crate::model::routing::{FoundRoute, FoundTarget, NextHop};
 use crate::state::records::LinkRecords;
@@ -27,14 +28,14 @@ pub(super) fn only_uplink(config: &Config) -> Option<&Link> {
 }
 
 /// The state of a link as if it were not drained and the only one. `v4`: its IPv4 state; `is_only`: delegated prefixes
-/// are its; `protocol`: that of managed routes.
+/// are its.
 pub(super) fn ability<'a>(
     link: &'a Link,
     records: &LinkRecords,
     observed: &Observed,
     v4: &LinkState<'_>,
     is_only: bool,
-    protocol: u8,
+    config: &Config,
 ) -> LinkState<'a> {
     if !link.ipv6 || !observed.has_ipv6() {
         return LinkState::Down;
@@ -48,7 +49,7 @@ pub(super) fn ability<'a>(
     if found.state == InterfaceState::Down || found.addresses6.is_empty() {
         return if said.is_some() { LinkState::Dead } else { nothing };
     }
-    let advertised = advertised_router(found, observed, protocol);
+    let advertised = advertised_router(found, observed, config);
     let is_up = said.is_some() || link.gateway6.is_some() || v4.routed().is_some() && advertised.is_some();
     if !is_up {
         return nothing;
@@ -78,14 +79,19 @@ fn own_interface<'a>(link: &Link, records: &LinkRecords, observed: &'a Observed)
 
 /// The router of the default route that somebody else has made by the interface: the kernel for a router's
 /// advertisement, or a program that reads these itself.
-fn advertised_router(interface: &Interface, observed: &Observed, managed: u8) -> Option<HostAddr> {
-    let mut foreign: Vec<&FoundRoute> = observed.routes.iter().filter(|route| is_foreign(route, managed)).collect();
+fn advertised_router(interface: &Interface, observed: &Observed, config: &Config) -> Option<HostAddr> {
+    let mut foreign: Vec<&FoundRoute> = observed.routes.iter().filter(|route| is_foreign(route, config)).collect();
     foreign.sort_by_key(|route| route.metric);
     foreign.into_iter().find_map(|route| router_by(route, interface.device.index))
 }
 
-fn is_foreign(route: &FoundRoute, managed: u8) -> bool {
-    route.family == Family::V6 && route.table == TableId::MAIN && route.protocol != managed
+/// At the metric of a tier only what the kernel or a program has made of an advertisement counts. Any other goes as soon
+/// as ours is made, and then nobody would know the link.
+fn is_foreign(route: &FoundRoute, config: &Config) -> bool {
+    let is_mains = route.family == Family::V6 && route.table == TableId::MAIN;
+    let mut tiers = config.uplinks().filter_map(Link::tier);
+    let is_tiers = tiers.any(|tier| config.settings.numbers.tier_metric(Family::V6, tier) == route.metric);
+    is_mains && route.protocol != config.settings.protocol && (!is_tiers || route.protocol == RA)
 }
 
 fn router_by(route: &FoundRoute, device: u32) -> Option<HostAddr> {

@@ -125,7 +125,7 @@ impl<'a> LinkStates<'a> {
         let mut v6 = Vec::with_capacity(v4.len());
         for (link, state) in &v4 {
             let is_only = only.is_some_and(|only| only.name == link.name);
-            v6.push((*link, ipv6::ability(link, records, observed, state, is_only, config.settings.protocol)));
+            v6.push((*link, ipv6::ability(link, records, observed, state, is_only, config)));
         }
         take_out_of_use(&mut v6, records, observed);
         Self { v4, v6 }

@@ -7,12 +7,10 @@
 use super::Change;
 use super::routes::Routes;
 use crate::model::names::HostAddr;
+use crate::model::numbering::RA;
 use crate::model::routing::{
     DefaultRoute, FoundNextHop, FoundRoute, FoundTarget, NextHop, RouteKind, Target, WeightedNextHop,
 };
-
-/// `RTPROT_RA`: a program that reads router advertisements itself uses it, at our metric perhaps.
-const RA: u8 = 9;
 
 /// Requests with it are about routes of any protocol.
 const ANY_PROTOCOL: u8 = 0;

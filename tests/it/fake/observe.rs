@@ -78,6 +78,7 @@ impl Kernel for Fake {
             rules: self.rules.clone(),
             nexthops,
             hash_policy: Some(self.hash_policy),
+            hash_policy6: None,
             firewall,
             delegated: if sees_ipv6 { self.delegated.clone() } else { Vec::new() },
             lan6: self.lan6_of(scope),

@@ -50,7 +50,8 @@ impl Fake {
             Change::ForgetPrefix(..) => {}
             // Nor which of them leave by which link.
             Change::MarkConnections(_) => {}
-            Change::HashPolicy(policy) => self.hash_policy = *policy,
+            Change::HashPolicy(Family::V4, policy) => self.hash_policy = *policy,
+            Change::HashPolicy(Family::V6, _) => {}
             Change::Nexthop { id, next_hop } => {
                 self.put_object(*id, protocol, NexthopKind::Single(next_hop.clone()))?;
             }

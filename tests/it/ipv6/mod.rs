@@ -2,6 +2,9 @@
 
 mod callers;
 mod ctl;
+mod doctor;
+mod drill;
+mod flush;
 mod lan;
 mod layout;
 mod lines;
