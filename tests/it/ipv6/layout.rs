@@ -133,3 +133,36 @@ fn tiers_stand_behind_one_another_and_before_what_routers_advertise() {
     ];
     assert_eq!(defaults6(), expected);
 }
+
+#[test]
+fn a_weight_and_a_default_without_a_gateway_change_next_hop_by_next_hop() {
+    let server = Server::new(CONFIG);
+    for (line, six) in [(ISP1, SIX1), (ISP2, SIX2)] {
+        server.up(line);
+        six.up(&server);
+    }
+    let both = held6();
+    // Of ours, and without a gateway: a deletion that says none would take all of that metric.
+    ip("-6 route append default dev ppp0 proto 77 metric 512");
+    server.configure(&CONFIG.replace("weight = 8", "weight = 5"));
+    server.apply();
+    // The changed one is the last now.
+    let before = "nexthop via fe80::1 dev ppp0 weight 8 nexthop via fe80::2 dev ppp1 weight 2";
+    let after = "nexthop via fe80::2 dev ppp1 weight 2 nexthop via fe80::1 dev ppp0 weight 5";
+    assert_eq!(held6(), both.iter().map(|line| line.replace(before, after)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_flush_takes_all_of_ours_in_both_families() {
+    let server = Server::new(CONFIG);
+    for (line, six) in [(ISP1, SIX1), (ISP2, SIX2)] {
+        server.up(line);
+        six.up(&server);
+    }
+    ip("-6 route add default via fe80::9 dev ppp0 proto ra metric 1024");
+    ok(server.bare(CTL).arg("flush"));
+    let is_ours = |line: &String| line.contains("proto 77");
+    assert!(!held6().iter().any(is_ours), "{:?}", held6());
+    assert!(!held().iter().any(is_ours), "{:?}", held());
+    assert_eq!(defaults6(), ["default via fe80::9 dev ppp0 proto 9 metric 1024"]);
+}
