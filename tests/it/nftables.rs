@@ -238,7 +238,7 @@ proptest! {
     fn each_request_is_byte_by_byte_what_nft_sends_for_the_printed_command(scene in scenes()) {
         Namespace::new().run(|| {
             for transaction in &transactions(&scene) {
-                run_by_nft(&before(transaction));
+                feed("nft", &["-f", "-"], &before(transaction));
                 assert_sent_as_printed(transaction);
             }
         });
@@ -281,16 +281,28 @@ fn add(is_empty: bool) -> impl Fn((&AddressSet, Vec<Element>)) -> nft::Command {
     move |(set, elements)| nft::Command::AddElements { set: set.clone(), elements, is_empty }
 }
 
-/// What makes the sets that a transaction empties, with something in them.
-fn before(transaction: &Transaction) -> Transaction {
-    let mut commands = vec![nft::Command::AddTable];
+/// The commands that make what a transaction takes for granted: chains and sets that it empties or deletes.
+fn before(transaction: &Transaction) -> String {
+    let mut commands = "add table inet multihome\n".to_owned();
+    let made = |name: &String| {
+        let is_of_it =
+            |command: &nft::Command| matches!(command, nft::Command::AddChain(chain) if chain.nft() == *name);
+        transaction.0.iter().any(is_of_it)
+    };
     for command in &transaction.0 {
-        if let nft::Command::FlushSet(set) = command {
-            commands.push(nft::Command::AddSet(set.clone()));
-            commands.push(add(true)((set, vec![Element::new("2001:db8:ffff::/48".parse().unwrap(), None)])));
+        match command {
+            nft::Command::Flush(chain) if !made(chain) => {
+                commands += &format!("add chain inet multihome {chain}\n");
+            }
+            nft::Command::FlushSet(set) | nft::Command::DeleteSet(set) => {
+                let element = vec![Element::new("2001:db8:ffff::/48".parse().unwrap(), None)];
+                let filled = [nft::Command::AddSet(set.clone()), add(true)((set, element))];
+                commands += &filled.map(|command| format!("{command}\n")).concat();
+            }
+            _ => {}
         }
     }
-    Transaction(commands)
+    commands
 }
 
 /// Has nft(8) carry out the commands.
