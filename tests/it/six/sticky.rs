@@ -169,7 +169,12 @@ fn errors_reach_the_host_that_they_are_about() {
             ip("-6 route get 2001:db8:f:5::5 from 2001:db8:1:2::30")
         })
     };
-    six.internet.providers[0].ip("link set veth0 mtu 1400");
+    let provider = &six.internet.providers[0];
+    // What is led away does not come back.
+    provider.ip(&format!("-6 rule add pref 5 iif customer to {} blackhole", SIX1.prefix));
+    // The router sends its errors from there, as a neighbour on the line.
+    provider.ip("-6 addr add 2001:db8:1::1/64 dev customer nodad");
+    provider.ip("link set veth0 mtu 1400");
     assert!(learnt(1440).contains("mtu 1400"), "{}", learnt(1440));
     ip("link set ppp0 mtu 1300");
     assert!(learnt(1340).contains("mtu 1300"), "{}", learnt(1340));
