@@ -148,6 +148,7 @@ impl Family {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
+    #[must_use]
     pub fn other(self) -> Self {
         if self == Self::V4 { Self::V6 } else { Self::V4 }
     }
@@ -305,7 +306,7 @@ impl HostAddr {
         if let IpAddr::V6(addr) = self.0 { Some(addr) } else { None }
     }
 
-    /// Whether it holds on one link only (fe80::/10).
+    /// Whether it holds on one link only (`fe80::/10`).
     pub fn is_link_local(self) -> bool {
         self.v6().is_some_and(|addr| addr.is_unicast_link_local())
     }
@@ -317,8 +318,8 @@ fn can_be_hosts(addr: Ipv4Addr) -> bool {
     first != 0 && first != 127 && first < 224
 }
 
-/// ::/8 has the unspecified address, that of loopback, and those with an IPv4 address inside (RFC 4291, 2.5.5); ff00::/8
-/// is multicast.
+/// `::/8` has the unspecified address, that of loopback, and those with an IPv4 address inside (RFC 4291, 2.5.5);
+/// `ff00::/8` is multicast.
 fn can_be_hosts6(addr: Ipv6Addr) -> bool {
     !matches!(addr.octets()[0], 0 | 0xff)
 }

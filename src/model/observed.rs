@@ -10,6 +10,8 @@ use crate::model::names::{Family, HostAddr, IfName, TableId};
 use crate::model::routing::{ArpKey, Device, FoundRoute, FoundRule, NexthopObject};
 
 /// What to observe. The cost of an observation must not depend on what else the kernel holds.
+// Each is a question of its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
     pub interfaces: BTreeSet<IfName>,

@@ -168,8 +168,8 @@ impl<'a, K: Kernel> Run<'a, K> {
             Change::DeleteRule(_) => times >= 4 && round >= 4,
             // A foreign route of the same table and metric hides managed IPv6 next hops, or its own next hop is shown as
             // managed.
-            Change::Route(DefaultRoute { family: Family::V6, .. }) => times >= 2,
-            Change::DeleteRoute(FoundRoute { family: Family::V6, .. }) => times >= 2,
+            Change::Route(DefaultRoute { family: Family::V6, .. })
+            | Change::DeleteRoute(FoundRoute { family: Family::V6, .. }) => times >= 2,
             _ => false,
         }
     }

@@ -8,8 +8,7 @@ use multihome::kernel::{self, Kernel};
 use multihome::model::change::Change;
 use multihome::model::names::Family;
 use multihome::model::observed::{Observed, Scope};
-use multihome::model::routing::Device;
-use multihome::model::routing::FwMark;
+use multihome::model::routing::{Action, Device, FwMark, Rule};
 use multihome::reconcile::{Failure, FlushScope, reconcile};
 use multihome::state::records::LinkRecords;
 
@@ -254,4 +253,31 @@ fn connections_of_a_prefix_that_a_link_has_lost_are_flushed() {
     assert_eq!(forgotten(second), ["conntrack -D -f ipv6 --reply-dst 2001:db8:1::/48 --mark 0x1/0x1"]);
     assert_eq!(forgotten("\"2001:db8::/32\""), [""; 0], "it is a part of the new one");
     assert_eq!(forgotten(""), ["conntrack -D -f ipv6 --reply-dst 2001:db8::/32 --mark 0x1/0x1"]);
+}
+
+/// While sets are renumbered, rules refuse what bears their marks. When our table is refused meanwhile, they are not made
+/// again, and go in the end.
+#[test]
+fn rules_that_refuse_for_a_while_stand_through_a_second_plan() {
+    let kill_switch = "[[policy]]\nname = \"p\"\nto-set = \"tv\"\nvia = \"isp1\"\notherwise = \"unreachable\"\n";
+    let old = config::parse(&format!("{UPLINK}{kill_switch}proto = \"udp\"\n"), Path::new("test.toml")).unwrap();
+    let moved = "[settings]\nrule-priority = 120\n";
+    let new = config::parse(&format!("{UPLINK}{}{moved}", kill_switch.replace("tv", "film")), Path::new("test.toml"))
+        .unwrap();
+    let mut fake = Fake::parse(LINE);
+    reconcile(&old, &records(), &FlushScope::All, &mut fake).unwrap();
+    let mut is_refused = false;
+    let refuse_one = |_, change: &Change, _: &mut Fake| {
+        if is_refused || !matches!(change, Change::Nftables(_)) {
+            return Ok(());
+        }
+        is_refused = true;
+        Err(EINVAL)
+    };
+    let outcome = reconcile(&new, &records(), &FlushScope::All, &mut Watched::new(&mut fake, refuse_one)).unwrap();
+    assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+    let is_refusal = |rule: &Rule| rule.priority == 206 && rule.action == Action::Unreachable;
+    let refusals = outcome.made.iter().filter(|change| matches!(change, Change::Rule(rule) if is_refusal(rule)));
+    assert!(is_refused && refusals.count() == 2, "one a family: {:?}", outcome.made);
+    assert!(reconcile(&new, &records(), &FlushScope::All, &mut fake).unwrap().made.is_empty());
 }

@@ -136,7 +136,7 @@ fn global_addresses(interface: &Interface) -> impl Iterator<Item = &Address> + C
     interface.addresses6.iter().filter(|address| is_global(address.local))
 }
 
-/// Neither link-local nor unique local (fc00::/7).
+/// Neither link-local nor unique local (`fc00::/7`).
 fn is_global(addr: HostAddr) -> bool {
     addr.v6().is_some_and(|addr| !addr.is_unicast_link_local() && !addr.is_unique_local())
 }

@@ -61,7 +61,8 @@ impl Fake {
         }
     }
 
-    /// It loses its last address of a family. IPv4: as down to routes, nothing to nexthop objects. IPv6: nothing to either.
+    /// It loses its last address of a family. IPv4: as down to routes, nothing to nexthop objects. IPv6: nothing to
+    /// either.
     pub fn strip(&mut self, name: &IfName, family: Family) {
         let Some(nic) = self.nics.get_mut(name) else { return };
         match family {
@@ -96,9 +97,10 @@ impl Fake {
             self.routes.iter().filter(|route| route.is_leg() && which(route)).map(place).collect()
         };
         let (concerned, live) = (legs(&|leg| leg.uses(index)), legs(&|leg| leg.dead.is_empty()));
-        self.routes.retain(|route| match route.is_leg() {
-            true => live.contains(&place(route)) || !concerned.contains(&place(route)),
-            false => route.family == Family::V4 || !route.uses(index),
+        self.routes.retain(|route| {
+            let goes_alone = !route.is_leg() && route.family == Family::V6 && route.uses(index);
+            let goes_with_all = concerned.contains(&place(route)) && !live.contains(&place(route));
+            !(goes_alone || route.is_leg() && goes_with_all)
         });
     }
 

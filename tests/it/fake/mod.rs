@@ -84,6 +84,7 @@ pub struct Fake {
     pub rules: Vec<FoundRule>,
     pub nexthops: Option<BTreeMap<u32, NexthopObject>>,
     pub hash_policy: u8,
+    pub hash_policy6: u8,
     /// Our chains, as nftables or iptables-restore has left them.
     pub firewall: FoundFirewall,
     /// Families and marks of tracked connections.
@@ -118,6 +119,7 @@ impl Default for Fake {
             ],
             nexthops: Some(BTreeMap::new()),
             hash_policy: 0,
+            hash_policy6: 0,
             firewall: FoundFirewall { nft: Some(FoundTable::default()), ..FoundFirewall::default() },
             tracked: BTreeSet::new(),
             forgets_ports: false,

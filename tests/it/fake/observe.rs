@@ -48,7 +48,7 @@ impl Kernel for Fake {
             }
         }
         let v4 = self.routes.iter().filter(|r| r.family == Family::V4 && tables.contains(&r.table));
-        let mut routes: Vec<_> = v4.map(|held| self.found(held, held.via.clone(), &known)).collect();
+        let mut routes: Vec<_> = v4.map(|held| self.found(held, held.via.clone(), known)).collect();
         let rules6: Vec<_> = self.rules.iter().filter(|found| found.rule.family == Family::V6).collect();
         let ours: Vec<_> = rules6.iter().filter(|found| found.protocol == scope.protocol).collect();
         let is_led = ours.iter().any(|found| found.rule.action.table().is_some());
@@ -58,7 +58,7 @@ impl Kernel for Fake {
         for legs in self.dumped6().into_iter().filter(|_| sees_ipv6) {
             let first = legs[0];
             if first.table == TableId::MAIN || sees_tables && first.protocol == scope.protocol {
-                routes.push(self.found(first, shown(&legs), &known));
+                routes.push(self.found(first, shown(&legs), known));
             }
         }
         let nexthops = self.nexthops.as_ref().map(|objects| {
@@ -78,7 +78,7 @@ impl Kernel for Fake {
             rules: self.rules.clone(),
             nexthops,
             hash_policy: Some(self.hash_policy),
-            hash_policy6: None,
+            hash_policy6: (scope.hash_policy && is_led).then_some(self.hash_policy6),
             firewall,
             delegated: if sees_ipv6 { self.delegated.clone() } else { Vec::new() },
             lan6: self.lan6_of(scope),

@@ -46,12 +46,10 @@ impl Fake {
             Change::FlushConnections(family, pin) => {
                 self.tracked.retain(|(of, mark)| of != family || mark & pin.mask != pin.value);
             }
-            // The fake knows no addresses of connections.
-            Change::ForgetPrefix(..) => {}
-            // Nor which of them leave by which link.
-            Change::MarkConnections(_) => {}
+            // The fake knows neither the addresses of connections nor by which link they leave.
+            Change::ForgetPrefix(..) | Change::MarkConnections(_) => {}
             Change::HashPolicy(Family::V4, policy) => self.hash_policy = *policy,
-            Change::HashPolicy(Family::V6, _) => {}
+            Change::HashPolicy(Family::V6, policy) => self.hash_policy6 = *policy,
             Change::Nexthop { id, next_hop } => {
                 self.put_object(*id, protocol, NexthopKind::Single(next_hop.clone()))?;
             }

@@ -10,7 +10,7 @@
 //! rule priority 100 fwmark 0x4/0x4 lookup 3 protocol 77      # `and more`: selectors that we have no word for
 //! rule6 priority 190 lookup 254 suppress_prefixlength 0 protocol 77    # IPv6; `ipv6 none`: a kernel without it
 //! nexthop id 7100 group 7001,8/7002,2 protocol 77            # `nexthops none`: before Linux 5.3
-//! hash-policy 1
+//! hash-policy 1                                              # hash-policy6: of IPv6
 //! nftables none                                              # a kernel without nf_tables
 //! rules none                                                 # not even those that every kernel starts with
 //! ```
@@ -96,6 +96,7 @@ impl Fake {
                 }
                 "nexthop" => fake.read_nexthop(&mut words),
                 "hash-policy" => fake.hash_policy = words.value(),
+                "hash-policy6" => fake.hash_policy6 = words.value(),
                 other => panic!("what is a {other:?}? in: {line}"),
             }
             assert!(words.0.peek().is_none(), "{:?} is too much in: {line}", words.0.peek());
@@ -345,6 +346,9 @@ impl fmt::Display for Fake {
         }
         if self.hash_policy != 0 {
             writeln!(f, "hash-policy {}", self.hash_policy)?;
+        }
+        if self.hash_policy6 != 0 {
+            writeln!(f, "hash-policy6 {}", self.hash_policy6)?;
         }
         Ok(())
     }

@@ -44,11 +44,11 @@ pub fn configs(uplinks: usize, tunnels: usize) -> impl Strategy<Value = (String,
     ((ranks, ipv6), policies, modes, numbers, hash, select(vec![100_u32, 120])).prop_map(
         move |((ranks, ipv6), policies, mode, (metric, id, tables), hash, priority)| {
             let mut text = String::new();
-            for i in 0..links {
+            for (i, own) in ipv6.iter().enumerate() {
                 let kind = if i < uplinks { "uplink" } else { "tunnel" };
                 let table = tables + i + 1;
                 writeln!(text, "[[{kind}]]\nname = \"l{i}\"\ninterface = \"ppp{i}\"\ntable = {table}").unwrap();
-                let own = if i < uplinks { ipv6[i] } else { ipv6[i].trim_start_matches("nat6 = \"none\"\n") };
+                let own = if i < uplinks { own } else { own.trim_start_matches("nat6 = \"none\"\n") };
                 // Without any link that may have IPv6 nobody looks for what a killed hook has left without rules.
                 text.push_str(if i == 0 { own.trim_start_matches("ipv6 = \"off\"\n") } else { own });
                 if let Some((weight, tier)) = ranks.get(i) {
