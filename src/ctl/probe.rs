@@ -40,7 +40,7 @@ pub fn destination(n: u32) -> Ipv4Addr {
     Ipv4Addr::from((20 << 24) + (n.wrapping_mul(2_654_435_761) & 0x3fff_ffff))
 }
 
-/// The same in IPv6: in 2a00::/12, which RIPE gives out.
+/// The same in IPv6: in `2a00::/12`, which RIPE gives out.
 pub fn destination6(n: u32) -> Ipv6Addr {
     Ipv6Addr::from((0x2a00 << 112) + u128::from(n.wrapping_mul(2_654_435_761)))
 }

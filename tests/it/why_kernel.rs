@@ -131,7 +131,7 @@ fn namespace(words: &Words, is_router: bool) {
     fs::write("/proc/sys/net/ipv6/conf/all/forwarding", if is_router { "1" } else { "0" }).unwrap();
 }
 
-/// Waits until the kernel has handled that a device has lost its carrier (linkwatch_do_dev()).
+/// Waits until the kernel has handled that a device has lost its carrier (`linkwatch_do_dev()`).
 fn wait_without_carrier(device: &str) {
     while !crate::support::shown(&format!("-o link show {device}")).join("").contains("state LOWERLAYERDOWN") {
         std::thread::sleep(std::time::Duration::from_millis(10));
@@ -189,7 +189,7 @@ fn route(words: &Words, random: &mut Random, objects: &mut Vec<usize>) -> String
     let prefix = random.pick(&words.prefixes);
     let mut only = String::new();
     if words.family == Family::V4 && random.once_in(8) {
-        only = "tos 0x10".to_owned();
+        only.push_str("tos 0x10");
     }
     if words.family == Family::V6 && random.once_in(5) {
         only = format!("from {}", random.pick(&words.sources));

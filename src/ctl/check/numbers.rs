@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
@@ -187,7 +187,7 @@ fn is_mark_rule(rule: &Rule, live: &LiveLink<'_>) -> bool {
 
 /// A tunnel has none.
 fn is_source_rule(rule: &Rule, live: &LiveLink<'_>) -> bool {
-    let local = live.local.filter(|_| live.link.is_uplink()).map(|local| IpAddr::from(local.get()));
+    let local = live.local.filter(|_| live.link.is_uplink()).map(HostAddr::get);
     rule.action.table() == Some(live.link.table) && rule.selector.from.is_some_and(|from| Some(from.addr()) == local)
 }
 

@@ -109,7 +109,9 @@ fn port(nlas: &[u8], kind: u16) -> Option<u16> {
 /// The tracked connections of both families that are `wanted`. Needs `CAP_NET_ADMIN`.
 pub fn connections(wanted: impl Fn(&Connection) -> bool) -> Result<Vec<Connection>, Error> {
     let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
-    let found = socket.dump(IPCTNL_MSG_CT_GET, &Message::new(Vec::new()), Vec::new, |found, body| {
+    // Of all families.
+    let request = Message { family: 0, ..Message::new(Vec::new()) };
+    let found = socket.dump(IPCTNL_MSG_CT_GET, &request, Vec::new, |found, body| {
         found.extend(Connection::parse(body).filter(&wanted));
         Ok(ControlFlow::Continue(()))
     });

@@ -35,9 +35,9 @@ pub(super) fn opened(config: &Config, live: &Live<'_>, before: &Observed, steps:
     let mut names = Vec::new();
     let mut families = BTreeSet::new();
     for (policy, priorities) in config.policies.iter().zip(config.policy_priorities()) {
-        let refuses =
+        let is_refused =
             |family: &Family| refusing.range((*family, priorities.start)..(*family, priorities.end)).next().is_some();
-        let refused: Vec<_> = Family::BOTH.into_iter().filter(refuses).collect();
+        let refused: Vec<_> = Family::BOTH.into_iter().filter(is_refused).collect();
         if policy.otherwise == Otherwise::Unreachable && !refused.is_empty() {
             names.push(policy.name.as_str());
             families.extend(refused);

@@ -141,7 +141,7 @@ fn a_client_that_has_dialled_in_is_no_link() {
 }
 
 /// What is told of IPv6, where all of IPv4 is told of.
-fn of_ipv6(interface: Interface, defaults: &[FibRoute], v6: Option<Addresses>) -> Vec<String> {
+fn of_ipv6(interface: &Interface, defaults: &[FibRoute], v6: Option<Addresses>) -> Vec<String> {
     let config = config::parse(CONFIG, "test".as_ref()).unwrap();
     let (name, index) = (interface.device.name.clone(), interface.device.index);
     let link = config.link_on(&name).unwrap().name.clone();
@@ -151,7 +151,7 @@ fn of_ipv6(interface: Interface, defaults: &[FibRoute], v6: Option<Addresses>) -
     let records = [(link, record)].into_iter().collect();
     let local = Action::Lookup { table: TableId::LOCAL, suppress_prefixlength: None };
     let rule = Rule { family: Family::V6, priority: 0, selector: Selector::default(), action: local };
-    let observed = Observed { rules: vec![FoundRule { rule, protocol: 2, more: None }], ..observed(&[&interface]) };
+    let observed = Observed { rules: vec![FoundRule { rule, protocol: 2, more: None }], ..observed(&[interface]) };
     let found = find(&config, &records, &observed, defaults, &BTreeMap::new());
     found.iter().map(|untold| untold.command("mhctl").strip_prefix("mhctl link up ").unwrap().to_owned()).collect()
 }
@@ -166,15 +166,15 @@ fn ipv6_of_a_link_that_nobody_has_told_of_is_found() {
         Interface { addresses6: addresses6.collect(), ..interface(index, name, arp, address) }
     };
     let ppp = |own: &[&str]| with(3, "ppp0", false, "198.51.100.10 198.51.100.1/32", own);
-    assert_eq!(of_ipv6(ppp(&["fe80::a/64"]), &[], None), ["isp1 --interface=ppp0 --ipv6"]);
-    assert_eq!(of_ipv6(ppp(&[]), &[], None), [""; 0]);
+    assert_eq!(of_ipv6(&ppp(&["fe80::a/64"]), &[], None), ["isp1 --interface=ppp0 --ipv6"]);
+    assert_eq!(of_ipv6(&ppp(&[]), &[], None), [""; 0]);
     let told = Addresses { local: "fe80::a".parse().ok(), ..Addresses::none(Family::V6) };
-    assert_eq!(of_ipv6(ppp(&["fe80::a/64"]), &[], Some(told)), [""; 0]);
+    assert_eq!(of_ipv6(&ppp(&["fe80::a/64"]), &[], Some(told)), [""; 0]);
     let cable = |own: &[&str]| with(4, "eth1", true, "192.0.2.10 192.0.2.0/24", own);
-    assert_eq!(of_ipv6(cable(&["fe80::b/64"]), &[], None), [""; 0], "each Ethernet has one");
+    assert_eq!(of_ipv6(&cable(&["fe80::b/64"]), &[], None), [""; 0], "each Ethernet has one");
     let global = ["fe80::b/64", "2001:db8:2::10/64"];
-    assert_eq!(of_ipv6(cable(&global), &[], None), ["cable --interface=eth1 --ipv6 --gateway6=ROUTER"]);
+    assert_eq!(of_ipv6(&cable(&global), &[], None), ["cable --interface=eth1 --ipv6 --gateway6=ROUTER"]);
     let tunnel = |own: &[&str]| with(5, "tun0", false, "10.8.0.2 10.8.0.0/24", own);
-    assert_eq!(of_ipv6(tunnel(&["fe80::c/64"]), &[], None), [""; 0], "the kernel makes one");
-    assert_eq!(of_ipv6(tunnel(&["fe80::c/64", "fd00::2/64"]), &[], None), ["vpn --interface=tun0 --ipv6"]);
+    assert_eq!(of_ipv6(&tunnel(&["fe80::c/64"]), &[], None), [""; 0], "the kernel makes one");
+    assert_eq!(of_ipv6(&tunnel(&["fe80::c/64", "fd00::2/64"]), &[], None), ["vpn --interface=tun0 --ipv6"]);
 }

@@ -23,10 +23,10 @@ fn report(child: std::process::Child) -> Value {
 }
 
 /// A connection of isp1 in which both ends have talked.
-fn track(words: &str) {
-    let mut command = Command::new("conntrack");
-    command.args(words.split(' ')).args("--timeout 100 --mark 1 -u ASSURED,SEEN_REPLY".split(' '));
-    ok(&mut command);
+fn track(tuple: &str) {
+    let conntrack = |words: String| drop(ok(Command::new("conntrack").args(words.split(' '))));
+    conntrack(format!("-I {tuple} --timeout 100 -u ASSURED,SEEN_REPLY"));
+    conntrack(format!("-U {tuple} --mark 1"));
 }
 
 #[test]
@@ -36,15 +36,15 @@ fn a_drill_is_about_both_families() {
         server.up(line);
         six.up(&server);
     }
-    track("-I -f ipv6 -p udp -s 2001:db8:1::10 -d 2620:fe::9 --sport 1000 --dport 53");
-    track("-I -f ipv4 -p udp -s 198.51.100.10 -d 192.0.2.9 --sport 1000 --dport 53");
+    track("-p udp -s 2001:db8:1::10 -d 2620:fe::9 --sport 1000 --dport 53");
+    track("-p udp -s 198.51.100.10 -d 192.0.2.9 --sport 1000 --dport 53");
     let report = report(drill(&server, "drill isp1 --for 3s --json"));
     assert_eq!((&report["back"], &report["no_route_seconds"]), (&json!(true), &json!(0.0)));
     assert_eq!(report["ipv6"]["no_route_seconds"], 0.0);
     assert!(report["ipv6"]["asked"].as_u64().is_some_and(|asked| asked > 100), "{report}");
     let listed = report["connections"]["listed"].as_array().unwrap().iter().map(|listed| &listed["from"]);
     let mut from: Vec<_> = listed.collect();
-    from.sort_by_key(|from| from.to_string());
+    from.sort_by_key(ToString::to_string);
     assert_eq!(from, [&json!("198.51.100.10:1000"), &json!("[2001:db8:1::10]:1000")]);
     assert!(defaults6()[0].contains("nexthop via fe80::1 dev ppp0"), "{:#?}", defaults6());
 }

@@ -29,10 +29,10 @@ fn what_is_ours_goes_in_both_families_and_one_default_of_each_stays() {
         dry.contains("\nip -6 route append table 254 default metric 512 protocol 4 nexthop via fe80::1 dev ppp0"),
         "{dry}"
     );
-    let prober = Prober::start6();
+    let sampler = Prober::start6();
     let told = String::from_utf8(ok(&mut ctl(&server, "flush -v")).stderr).unwrap();
-    let probed = prober.stop();
-    assert!(probed.unreachable == 0 && probed.asked > 10, "{probed:?}");
+    let seen = sampler.stop();
+    assert!(seen.unreachable == 0 && seen.asked > 10, "{seen:?}");
     let opened = "\"company tunnel goes out by isp1\"";
     assert!(!told.contains(opened), "{told}");
     assert!(told.contains("policy \"six\" is refused no longer: its traffic goes by isp1\n"), "{told}");
@@ -42,11 +42,11 @@ fn what_is_ours_goes_in_both_families_and_one_default_of_each_stays() {
     assert_eq!(said(&server, "flush --dry-run"), "# nothing to take away\n");
 
     // An event takes the plain default's place, and nobody is cut off meanwhile.
-    let prober = Prober::start6();
+    let sampler = Prober::start6();
     server.up(ISP1);
     SIX1.up(&server);
-    let probed = prober.stop();
-    assert_eq!(probed.unreachable, 0, "{probed:?}");
+    let seen = sampler.stop();
+    assert_eq!(seen.unreachable, 0, "{seen:?}");
     assert!(defaults6()[0].starts_with("default via fe80::1 dev ppp0 proto 77 metric 512"), "{:#?}", defaults6());
 }
 

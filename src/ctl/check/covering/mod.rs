@@ -90,7 +90,7 @@ fn length(bits: u8) -> u128 {
     1 << bits.saturating_sub(1)
 }
 
-/// IPv4 stands among IPv6 as ::ffff:0:0/96 (RFC 4291, 2.5.5.2).
+/// IPv4 stands among IPv6 as `::ffff:0:0/96` (RFC 4291, 2.5.5.2).
 impl From<IpNet> for Block {
     fn from(net: IpNet) -> Self {
         match net {

@@ -155,8 +155,8 @@ pub(super) struct PolicyFacts {
     /// policy that is about IPv4 too, that of IPv4.
     pub(super) link: Option<String>,
     /// The same in IPv6, of a policy that is about both while a link has IPv6.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) link_ipv6: Option<Option<String>>,
+    #[serde(flatten)]
+    pub(super) ipv6: Option<LedIpv6>,
     pub(super) otherwise: &'static str,
     /// How many rules it has, and how many of them the kernel does not hold.
     pub(super) rules: usize,
@@ -164,6 +164,11 @@ pub(super) struct PolicyFacts {
     /// Where the kernel sends a packet of it, if not by `link` or as `otherwise` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) elsewhere: Option<Elsewhere>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct LedIpv6 {
+    pub(super) link_ipv6: Option<String>,
 }
 
 #[derive(Debug, Serialize)]

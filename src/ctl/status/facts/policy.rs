@@ -1,6 +1,6 @@
 //! What there is to tell of a policy.
 
-use super::{PolicyFacts, Seen};
+use super::{LedIpv6, PolicyFacts, Seen};
 use crate::config::{Link, Otherwise, Policy};
 use crate::model::names::Family;
 use crate::model::routing::FoundRoute;
@@ -20,7 +20,7 @@ impl Seen<'_> {
             name: policy.name.clone(),
             via: policy.via.iter().map(ToString::to_string).collect(),
             link: leads_to(first),
-            link_ipv6: families.next().filter(|_| has_ipv6).map(leads_to),
+            ipv6: families.next().filter(|_| has_ipv6).map(|family| LedIpv6 { link_ipv6: leads_to(family) }),
             otherwise: match policy.otherwise {
                 Otherwise::Default => "default",
                 Otherwise::Unreachable => "unreachable",

@@ -215,7 +215,7 @@ fn policies(out: &mut String, policies: &[PolicyFacts], screen: Screen) {
 /// Where a policy leads now, in both families if they differ.
 fn lead_of_both(policy: &PolicyFacts) -> Cell {
     let (text, tone) = lead(policy);
-    let ipv6 = policy.link_ipv6.clone().map(|link| lead(&PolicyFacts { link, ..policy.clone() }));
+    let ipv6 = policy.ipv6.clone().map(|ipv6| lead(&PolicyFacts { link: ipv6.link_ipv6, ..policy.clone() }));
     match ipv6 {
         Some((of_ipv6, tone6)) if of_ipv6 != text => {
             let odd = if tone == Some(Tone::Bad) || tone6 == Some(Tone::Bad) { Tone::Bad } else { Tone::Odd };

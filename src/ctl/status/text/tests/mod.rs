@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use self::scene::{CONFIG, NOW, Server};
+use super::super::facts::LedIpv6;
 use super::*;
 use crate::config;
 use crate::ctl::detours::{self, Detour};
@@ -34,7 +35,7 @@ fn links_with_ipv6_have_a_table_of_their_own() {
     assert!(!shown.contains("2001:db8:1::"), "{shown}");
     assert!(shown.contains("\nIPv6 default   cable\n"), "{shown}");
     assert!(said_of(&server, "mail").starts_with("by fibre; IPv6 by the default route, "));
-    assert_eq!(server.facts().policies[0].link_ipv6, Some(None));
+    assert_eq!(server.facts().policies[0].ipv6, Some(LedIpv6 { link_ipv6: None }));
 }
 
 #[test]
