@@ -164,7 +164,7 @@ fn a_purge_says_what_stays_where_the_configuration_is_gone() {
             fs::create_dir(stubs.path(dir)).unwrap();
         }
         fs::write(stubs.path("run/lock"), "").unwrap();
-        fs::copy(stubs.path("mhctl"), stubs.path("lib/mhctl")).unwrap();
+        crate::support::copy_executable(stubs.path("mhctl"), stubs.path("lib/mhctl"));
         if has_configuration {
             fs::write(stubs.path("multihome.toml"), "").unwrap();
         }

@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+
+use super::ok;
 
 /// From here on the thread may write to /etc and /usr, and has a /run, a /mnt and a /var/lib of its own: nothing reaches
 /// the machine's.
@@ -34,4 +37,10 @@ pub fn own_files_over(more: Option<&Path>) {
         mount(Some("overlay"), &*format!("/{dir}"), Some("overlay"), MsFlags::empty(), Some(&*options))
             .expect("the kernel lets root of a namespace mount overlayfs (Linux 5.11)");
     }
+}
+
+/// Copies an executable. Not by this process: a child that another thread starts meanwhile would hold the copy open for
+/// writing, and whoever runs it would hear "text file busy".
+pub fn copy_executable(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    ok(Command::new("cp").arg("--preserve=mode").arg(from.as_ref()).arg(to.as_ref()));
 }

@@ -35,6 +35,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use alternatives::use_legacy;
+pub use files::copy_executable;
 
 pub const UP: &str = env!("CARGO_BIN_EXE_mh-ip-up");
 pub const DOWN: &str = env!("CARGO_BIN_EXE_mh-ip-down");
@@ -126,9 +127,7 @@ impl Server {
                 return word.to_owned();
             }
             let copy = self.config().with_file_name(Path::new(word).file_name().unwrap());
-            // Not by this process: a child that another thread starts meanwhile would hold the copy open for writing, and
-            // whoever runs it would hear "text file busy".
-            ok(Command::new("cp").arg(word).arg(&copy));
+            copy_executable(word, &copy);
             copy.into_os_string()
         });
         open.collect()
