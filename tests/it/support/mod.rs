@@ -35,7 +35,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use alternatives::use_legacy;
-pub use files::copy_executable;
+pub use files::{install, install_script};
 
 pub const UP: &str = env!("CARGO_BIN_EXE_mh-ip-up");
 pub const DOWN: &str = env!("CARGO_BIN_EXE_mh-ip-down");
@@ -127,7 +127,7 @@ impl Server {
                 return word.to_owned();
             }
             let copy = self.config().with_file_name(Path::new(word).file_name().unwrap());
-            copy_executable(word, &copy);
+            install(word, &copy);
             copy.into_os_string()
         });
         open.collect()
