@@ -86,12 +86,6 @@ impl Scene {
         }
     }
 
-    /// Whether all tables of ours are as they were.
-    fn is_whole(&self) -> bool {
-        let now = ours();
-        ["inet multihome", "mangle", "nat"].iter().all(|table| of_table(&now, table) == of_table(&self.ours, table))
-    }
-
     fn is_harmed(&self, what: &str, harmed: Harmed) {
         let now = ours();
         let mut found = vec!["inet multihome", "mangle", "nat"];
@@ -227,8 +221,8 @@ fn firewalld(scene: &Scene, backend: &str, harmed: Harmed) {
         firewall-offline-cmd -q --zone=external --add-interface=ppp1
         firewall-offline-cmd -q --zone=trusted --add-interface=eth2");
     let firewalld = Firewalld::start();
-    // With its nftables backend that of Debian 13 leaves iptables alone, where that of Debian 12 flushes it.
-    let harmed = if backend == "nftables" && scene.is_whole() { NONE } else { harmed };
+    // With its nftables backend that of Debian 13 (2.3) leaves iptables alone, where that of Debian 12 (1.3) flushes it.
+    let harmed = if backend == "nftables" && Firewalld::major_version() >= 2 { NONE } else { harmed };
     scene.is_harmed("the start of firewalld", harmed);
     scene.mended_by("the start of firewalld", &mut scene.server.hook(UP, ISP1));
     // It sets the whole mark of what comes from the LAN. In nftables it does so behind iptables' tables, where nobody can

@@ -26,7 +26,7 @@ fn open_to_others() -> Server {
     for program in [UP, DOWN] {
         // The directory that they were built in may be closed to others.
         let copy = own(&server, program);
-        fs::hard_link(program, &copy).or_else(|_| fs::copy(program, &copy).map(drop)).unwrap();
+        fs::hard_link(program, &copy).unwrap_or_else(|_| install(program, &copy));
     }
     server
 }
@@ -96,8 +96,7 @@ fn a_hook_that_has_its_power_from_its_file_knows_its_own_directory() {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
     mount(Some("tmpfs"), "/mnt", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
     let program = "/mnt/mh-ip-up";
-    fs::copy(UP, program).unwrap();
-    fs::set_permissions(program, Permissions::from_mode(0o755)).unwrap();
+    install(UP, program);
     ok(Command::new("setcap").args(["cap_net_admin+ep", program]));
     ISP1.create();
     // Not all of /proc/PID of such a process is its own.

@@ -29,8 +29,7 @@ impl Installed {
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         for program in [UP, DOWN, CTL] {
             let to = dir.path().join(PathBuf::from(program).file_name().unwrap());
-            fs::copy(program, &to).unwrap();
-            fs::set_permissions(&to, Permissions::from_mode(0o755)).unwrap();
+            install(program, &to);
         }
         let tmp = dir.path().join("tmp");
         fs::create_dir(&tmp).unwrap();
@@ -157,7 +156,7 @@ fn an_error_is_said_once_and_nothing_is_left() {
 #[test]
 fn a_hook_that_does_nothing_does_not_pass() {
     let installed = Installed::new();
-    fs::copy("/bin/true", installed.dir.path().join("mh-ip-down")).unwrap();
+    install("/bin/true", installed.dir.path().join("mh-ip-down"));
     let output = installed.demo(&["env"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{text}");

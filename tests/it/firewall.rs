@@ -1,7 +1,5 @@
 //! Our chains in iptables beside everybody else's: what is loaded when, by which iptables, and what is left alone.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::support::alternatives::{alternatives, instead_of, use_legacy, variant};
@@ -346,8 +344,7 @@ fn without_device_groups_the_rules_name_interfaces_and_that_is_not_tried_at_ever
     let old = dir.path().join("iptables-restore");
     let script = "#!/bin/sh\ninput=$(/bin/cat)\ncase \"$input\" in *devgroup*) echo \"Couldn't load match\" >&2; exit 2;; esac\n\
                   printf '%s\\n' \"$input\" | /usr/sbin/iptables-nft-restore \"$@\"\n";
-    fs::write(&old, script).unwrap();
-    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
+    install_script(script, &old);
     alternatives(|name| if name == "iptables-restore" { old.clone() } else { variant("nft", name) });
 
     let server = Server::new(LINKS);
@@ -369,8 +366,7 @@ fn without_device_groups_the_rules_name_interfaces_and_that_is_not_tried_at_ever
 fn told_of_with(script: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
     let broken = dir.path().join("broken");
-    fs::write(&broken, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).unwrap();
+    install_script(&format!("#!/bin/sh\n{script}\n"), &broken);
     instead_of("/usr/sbin/xtables-nft-multi", &broken);
     let server = Server::new(LINKS);
     ISP1.create();

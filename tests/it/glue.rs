@@ -2,10 +2,11 @@
 //! as an option or a command.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::{install, install_script};
 use tempfile::TempDir;
 
 /// Words of strangers. Of interfaces, addresses and the like fewer are possible than are tried.
@@ -33,8 +34,7 @@ impl Stubs {
         let tells = "#!/bin/sh\nprintf '%s\\0' \"$@\"\n";
         let ip = "#!/bin/sh\necho 'default via 192.0.2.1 proto dhcp src 192.0.2.7 metric 1024 '\n";
         for (name, script) in [("mhctl", tells), ("mh-ip-up", tells), ("mh-ip-down", tells), ("ip", ip)] {
-            fs::write(dir.path().join(name), script).unwrap();
-            fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o755)).unwrap();
+            install_script(script, dir.path().join(name));
         }
         for tool in ["env", "sed", "sort"] {
             symlink(format!("/usr/bin/{tool}"), dir.path().join(tool)).unwrap();
@@ -367,7 +367,7 @@ fn a_purge_says_what_stays_where_the_configuration_is_gone() {
             fs::create_dir(stubs.path(dir)).unwrap();
         }
         fs::write(stubs.path("run/lock"), "").unwrap();
-        fs::copy(stubs.path("mhctl"), stubs.path("lib/mhctl")).unwrap();
+        install(stubs.path("mhctl"), stubs.path("lib/mhctl"));
         if has_configuration {
             fs::write(stubs.path("multihome.toml"), "").unwrap();
         }

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::install_script;
+
 // Not by cargo: it would build as root, in a directory that may be somebody else's.
 #[path = "../../examples/man/main.rs"]
 #[allow(dead_code)]
@@ -103,8 +105,7 @@ fn tab_offers_the_names_of_the_links() {
     let mhctl = dir.path().join("mhctl");
     let config = dir.path().join("multihome.toml");
     let script = format!("#!/bin/sh\nexec {} --config {} \"$@\"\n", env!("CARGO_BIN_EXE_mhctl"), config.display());
-    fs::write(&mhctl, script).unwrap();
-    fs::set_permissions(&mhctl, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    install_script(&script, &mhctl);
     fs::write(&config, include_str!("../../src/config/tests/article.toml")).unwrap();
     for line in ["drill ", "link up ", "link down ", "why 8.8.8.8 --if-down "] {
         let offered = offered(dir.path(), &mhctl, line);
@@ -149,9 +150,7 @@ fn every_example_can_be_pasted() {
     let tells = "#!/bin/sh\nprintf '%s\\n' \"${0##*/}\" \"$@\"\nexit 1\n";
     let programs = all.iter().map(|program| (program.get_name(), tells));
     for (name, script) in programs.chain([("less", "#!/bin/sh\nexec /bin/cat\n")]) {
-        let path = dir.path().join(name);
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        install_script(script, dir.path().join(name));
     }
     let mut helps = Vec::new();
     for program in &all {

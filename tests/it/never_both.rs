@@ -142,7 +142,7 @@ fn what_a_legacy_iptables_of_before_has_left_goes_with_the_first_event() {
 #[test]
 fn what_an_iptables_before_1_8_has_left_goes_with_the_first_event() {
     own_files();
-    fs::copy("/usr/sbin/xtables-legacy-multi", "/usr/sbin/xtables-multi").unwrap();
+    install("/usr/sbin/xtables-legacy-multi", "/usr/sbin/xtables-multi");
     for name in ["iptables", "iptables-restore", "iptables-save"] {
         for variant in ["-legacy", "-nft"] {
             fs::remove_file(format!("/usr/sbin/{}", name.replacen("iptables", &format!("iptables{variant}"), 1)))

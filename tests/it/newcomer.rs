@@ -225,7 +225,7 @@ fn another_system_than_this_one_is_set_up_without_a_look_at_our_lines() {
         ip("route add default via 192.0.2.1 dev eth1 metric 100");
         fs::create_dir_all("/mnt/image/etc").unwrap();
         fs::create_dir_all("/mnt/image/proc").unwrap();
-        fs::copy(CTL, "/mnt/image/mhctl").unwrap();
+        install(CTL, "/mnt/image/mhctl");
         fs::write("/mnt/image/etc/multihome.toml", CABLE).unwrap();
         let said = mhctl("setup --distribution debian --bin-dir /usr/sbin --root /mnt/image");
         assert!(!said.contains("cable"), "{said}");

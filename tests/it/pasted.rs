@@ -1,7 +1,6 @@
 //! What is printed to be pasted, with names in it that somebody else has chosen.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -22,9 +21,7 @@ fn mends(server: &Server, root: &Path) -> Vec<String> {
 /// The arguments with which `program` is called when the line is pasted, where nothing else is to be found.
 fn pasted(line: &str, program: &str) -> Vec<String> {
     let dir = TempDir::new().unwrap();
-    let stub = dir.path().join(program);
-    fs::write(&stub, "#!/bin/sh\nprintf '%s\\0' \"$@\"\n").unwrap();
-    fs::set_permissions(&stub, fs::Permissions::from_mode(0o755)).unwrap();
+    install_script("#!/bin/sh\nprintf '%s\\0' \"$@\"\n", dir.path().join(program));
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", line]).env_clear().env("PATH", dir.path()).current_dir(dir.path());
     let output = ok(&mut shell);

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::{ARTICLE, CTL};
+use crate::support::{ARTICLE, CTL, install_script};
 use tempfile::TempDir;
 
 /// A file tree of its own.
@@ -166,9 +166,10 @@ fn each_distribution_gets_its_hooks_where_its_pppd_looks() {
 
 #[test]
 fn a_sourced_hook_runs_the_executable_with_pppds_arguments() {
-    let root = Root::new(&[("bin/mh-ip-up", "#!/bin/sh\necho \"$@\"\n")]);
-    fs::set_permissions(root.at("bin/mh-ip-up"), fs::Permissions::from_mode(0o755)).unwrap();
+    let root = Root::new(&[]);
     let bin = root.at("bin");
+    fs::create_dir(&bin).unwrap();
+    install_script("#!/bin/sh\necho \"$@\"\n", bin.join("mh-ip-up"));
     root.done(&["setup", "--distribution", "gentoo", "--bin-dir", bin.to_str().unwrap()]);
     let hook = root.at("etc/ppp/ip-up.d/0multihome.sh");
     let sourced = Command::new("sh").args(["-c", ". \"$0\"", hook.to_str().unwrap(), "ppp0", "a b"]).output().unwrap();

@@ -218,7 +218,7 @@ fn sets_are_shown_and_changed_and_what_is_wrong_is_said() {
     let listed =
         String::from_utf8(ok(Command::new("nft").args("list set inet multihome streaming4".split(' '))).stdout);
     let listed = listed.unwrap();
-    assert!(["{ 192.0.2.7, ", "192.0.2.9 ", "timeout 1h "].iter().all(|part| listed.contains(part)), "{listed}");
+    assert!(["{ 192.0.2.7,", "192.0.2.9 ", "timeout 1h "].iter().all(|part| listed.contains(part)), "{listed}");
 
     // Again is no error; a time begins anew, or ends.
     for args in ["192.0.2.7", "198.51.100.99", "192.0.2.9"] {

@@ -1,10 +1,14 @@
-//! Files of a test's own in the machine's places.
+//! Files of a test's own in the machine's places, and executables.
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+
+use super::filter::feed;
+use super::ok;
 
 /// From here on the thread may write to /etc and /usr, and has a /run, a /mnt and a /var/lib of its own: nothing reaches
 /// the machine's.
@@ -34,4 +38,15 @@ pub fn own_files_over(more: Option<&Path>) {
         mount(Some("overlay"), &*format!("/{dir}"), Some("overlay"), MsFlags::empty(), Some(&*options))
             .expect("the kernel lets root of a namespace mount overlayfs (Linux 5.11)");
     }
+}
+
+/// Copies an executable. Not by this process: a child that another thread starts meanwhile would hold the copy open for
+/// writing, and whoever runs it would hear "text file busy".
+pub fn install(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    ok(Command::new("install").arg("--mode=755").arg(from.as_ref()).arg(to.as_ref()));
+}
+
+/// Makes a script that is an executable, not by this process either.
+pub fn install_script(text: &str, to: impl AsRef<Path>) {
+    feed("install", &["--mode=755", "/dev/stdin", to.as_ref().to_str().unwrap()], text);
 }

@@ -72,6 +72,13 @@ impl Firewalld {
         Self { daemon, _bus: bus }
     }
 
+    /// 1 in Debian 12, 2 in Debian 13.
+    pub fn major_version() -> u32 {
+        let said = ok(Command::new("firewall-cmd").arg("--version"));
+        let version = String::from_utf8(said.stdout).unwrap();
+        version.split('.').next().unwrap().trim().parse().unwrap()
+    }
+
     pub fn stop(mut self) {
         super::send(nix::sys::signal::Signal::SIGTERM, &self.daemon.0);
         assert!(self.daemon.0.wait().unwrap().success());

@@ -36,6 +36,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use alternatives::use_legacy;
+pub use files::{install, install_script};
 
 pub const UP: &str = env!("CARGO_BIN_EXE_mh-ip-up");
 pub const DOWN: &str = env!("CARGO_BIN_EXE_mh-ip-down");
@@ -127,9 +128,7 @@ impl Server {
                 return word.to_owned();
             }
             let copy = self.config().with_file_name(Path::new(word).file_name().unwrap());
-            // Not by this process: a child that another thread starts meanwhile would hold the copy open for writing, and
-            // whoever runs it would hear "text file busy".
-            ok(Command::new("cp").arg(word).arg(&copy));
+            install(word, &copy);
             copy.into_os_string()
         });
         open.collect()
