@@ -39,8 +39,11 @@ const FIRST_GROUP_ID: u32 = 100;
 /// Number of managed ids, from `nexthop-id` on.
 const NEXTHOP_IDS: u32 = 2 * FIRST_GROUP_ID;
 
-/// Last priority before the kernel's own rule for the main table.
-pub(crate) const LAST_PRIORITY: u32 = 32765;
+/// Priority of the IPv6 rule that looks up [`TableId::DEFAULT`]: the last before the kernel's own for main.
+pub(crate) const DEFAULT6_RULE: u32 = 32765;
+
+/// Last priority of policies.
+pub(crate) const LAST_PRIORITY: u32 = DEFAULT6_RULE - 1;
 
 // Distances from `rule-priority`, that of the first mark's rule, in the order of the rules.
 const GUARDED_MAIN_RULE: u32 = GUARD_RULES_WITH_DSCP - 1;
@@ -229,7 +232,7 @@ mod tests {
             device_group: MAX_DEVICE_GROUP,
         };
         let (last, last_tier) = (MAX_LINKS - 1, Tier::new(Tier::MAX).unwrap());
-        assert_eq!(MAX_RULE_PRIORITY, 32643);
+        assert_eq!(MAX_RULE_PRIORITY, 32642);
         assert_eq!(highest.source_rule(last), LAST_PRIORITY);
         assert_eq!(highest.room_for_policies(MAX_LINKS), 0);
         assert!(highest.mark_rule(last) < highest.guarded_main_rule());

@@ -49,7 +49,7 @@ impl Refused {
     fn allows(&self, change: &Change) -> bool {
         let is_allowed = match change {
             Change::Firewall(_) | Change::Nftables(_) | Change::MarkConnections(_) => !self.firewall,
-            Change::DeleteRoute(route) if route.table == TableId::MAIN => !self.keeps_old_default(route.family),
+            Change::DeleteRoute(route) if carries_default(route.table) => !self.keeps_old_default(route.family),
             Change::DeleteNexthop(_) => !self.keeps_old_default(Family::V4),
             _ => true,
         };
@@ -58,7 +58,7 @@ impl Refused {
 
     /// If the new default route is refused, the old one is better than none.
     fn keeps_old_default(&self, family: Family) -> bool {
-        let is_default = |route: &DefaultRoute| route.family == family && route.table == TableId::MAIN;
+        let is_default = |route: &DefaultRoute| route.family == family && carries_default(route.table);
         self.changes.iter().any(|change| matches!(change, Change::Route(route) if is_default(route)))
     }
 
@@ -88,6 +88,11 @@ impl Refused {
         plan.changes.splice(index..index, leaving);
         Ok(())
     }
+}
+
+/// Whether routes of the table carry what no policy takes.
+fn carries_default(table: TableId) -> bool {
+    [TableId::MAIN, TableId::DEFAULT].contains(&table)
 }
 
 fn concerns_groups(change: &Change) -> bool {

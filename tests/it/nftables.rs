@@ -1,7 +1,8 @@
 //! Our table of `nf_tables`: what is sent for it, what the kernel then holds, and what others do to it.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::io::Write;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -293,7 +294,7 @@ fn before(transaction: &Transaction) -> String {
     for command in &transaction.0 {
         match command {
             nft::Command::Flush(chain) if !made(chain) => {
-                commands += &format!("add chain inet multihome {chain}\n");
+                writeln!(commands, "add chain inet multihome {chain}").unwrap();
             }
             nft::Command::FlushSet(set) | nft::Command::DeleteSet(set) => {
                 let element = vec![Element::new("2001:db8:ffff::/48".parse().unwrap(), None)];

@@ -311,8 +311,8 @@ const POLICIES: Cases<'_> = &[
 ];
 
 const SETTINGS_CASES: Cases<'_> = &[
-    ("rule-priority = 0\n", "f:5: rule-priority: 0 is not valid: write a number from 1 to 32643"),
-    ("rule-priority = 32644\n", "f:5: rule-priority: 32644 is not valid: write a number from 1 to 32643"),
+    ("rule-priority = 0\n", "f:5: rule-priority: 0 is not valid: write a number from 1 to 32642"),
+    ("rule-priority = 32643\n", "f:5: rule-priority: 32643 is not valid: write a number from 1 to 32642"),
     ("metric = 4294967232\n", "f:5: metric: 4294967232 is not valid: write a number from 0 to 4294967231"),
     (
         "metric = 3999969\n",
@@ -338,7 +338,7 @@ const SETTINGS_CASES: Cases<'_> = &[
     ("hash-policy = 4\n", "f:5: hash-policy: 4 is not valid: write a number from 0 to 3"),
     (
         "rule-priority = 32640\n[[policy]]\nname = 'p'\nvia = 'a'\nproto = 'tcp'\nsport = [1, 2, 3, 4, 5, 6]\ndport = [1, 2, 3, 4, 5]\n",
-        "f:5: rule-priority: 32640 leaves room for 26 rules and the policies need 30: write at most 32636",
+        "f:5: rule-priority: 32640 leaves room for 25 rules and the policies need 30: write at most 32635",
     ),
 ];
 

@@ -76,6 +76,8 @@ fn split(body: &[u8]) -> Result<(&[u8; HEADER_LEN], &[u8]), socket::Error> {
     body.split_first_chunk().ok_or_else(|| decode(DecodeError::buffer_too_small(body.len(), HEADER_LEN)))
 }
 
+// `map_err` hands it over.
+#[allow(clippy::needless_pass_by_value)]
 fn decode(error: DecodeError) -> socket::Error {
     socket::Error::Decode(error.to_string())
 }

@@ -106,6 +106,9 @@ pub(crate) struct Answer<'a> {
     pub(crate) body: &'a [u8],
 }
 
+/// What is done with each object of a dump, and, without one, at each beginning.
+type Step<'a> = dyn FnMut(Option<&[u8]>) -> Result<ControlFlow<()>, Error> + 'a;
+
 impl Socket {
     /// A socket of `NETLINK_ROUTE` in the thread's network namespace.
     pub fn open() -> io::Result<Self> {
@@ -166,24 +169,19 @@ impl Socket {
         mut each: impl FnMut(&mut S, &[u8]) -> Result<ControlFlow<()>, Error>,
     ) -> Result<S, Error> {
         let mut state = restart();
-        self.walk(kind, &bytes(body), &mut |message| match message {
-            Some(body) => each(&mut state, body),
-            None => {
+        self.walk(kind, &bytes(body), &mut |message| {
+            let Some(body) = message else {
                 state = restart();
-                Ok(ControlFlow::Continue(()))
-            }
+                return Ok(ControlFlow::Continue(()));
+            };
+            each(&mut state, body)
         })?;
         Ok(state)
     }
 
     /// The same for any state: `step` is told of each object, and of each beginning by `None`. There is one of it in an
     /// executable, whatever is dumped.
-    fn walk(
-        &mut self,
-        kind: u16,
-        body: &[u8],
-        step: &mut dyn FnMut(Option<&[u8]>) -> Result<ControlFlow<()>, Error>,
-    ) -> Result<(), Error> {
+    fn walk(&mut self, kind: u16, body: &[u8], step: &mut Step<'_>) -> Result<(), Error> {
         self.ask(|socket| {
             let _ = step(None)?;
             let mut failed = None;

@@ -86,12 +86,15 @@ impl Desired {
                 }
             }
             let target = if is_group { self.group(config, tier, &members) } else { multipath(&members) };
-            self.routes.push(DefaultRoute {
-                family,
-                table: TableId::MAIN,
-                metric: numbers.tier_metric(family, tier),
-                target,
-            });
+            let metric = numbers.tier_metric(family, tier);
+            let route = DefaultRoute { family, table: TableId::MAIN, metric, target };
+            if family == Family::V6 {
+                // This one carries. The kernel keeps what it learns of the path to a host (packet too big, redirect) as an
+                // exception of the route that the packet took, a /128. In main the rules that pass over its default would
+                // find it (`fib6_rule_suppress()` sees the exception's length): the host's packets would go past policies.
+                self.routes.push(DefaultRoute { table: TableId::DEFAULT, ..route.clone() });
+            }
+            self.routes.push(route);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The desired rules: marks, main without its default route, sources, policies. Pure.
+//! The desired rules: marks, main without its default route, sources, policies, and IPv6's default. Pure.
 
 use std::collections::BTreeSet;
 
@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use crate::config::{Config, Link, Nat6, Otherwise, Policy};
 use crate::model::names::{Family, TableId};
+use crate::model::numbering::DEFAULT6_RULE;
 use crate::model::routing::FwMark;
 use crate::model::routing::{Action, Rule, Selector};
 use crate::reconcile::link_state::{Live, LiveLink};
@@ -23,6 +24,8 @@ pub(super) fn rules(config: &Config, live: &Live<'_>) -> (Vec<Rule>, BTreeSet<u3
     if !kill_switches.is_empty() {
         // Otherwise kill switches would cut off the more specific routes of main.
         kill_switches.insert(config.settings.numbers.main_rule());
+        // Before main's IPv6 default can get exceptions.
+        kill_switches.insert(DEFAULT6_RULE);
     }
     rules.sort();
     // Two policies may have the same selector, and so the same guard.
@@ -69,6 +72,7 @@ fn add(
     }
     if family == Family::V6 {
         policies.extend(of_configured_prefixes(config, live));
+        policies.push(lookup(family, DEFAULT6_RULE, Selector::default(), TableId::DEFAULT));
     }
     rules.push(main(family, numbers.main_rule()));
     rules.extend(marks(config, family));

@@ -20,7 +20,7 @@ use crate::reconcile::link_state::{Live, LiveLink};
 /// Missing rules, in the order in which they are added.
 #[derive(Default)]
 pub(super) struct Missing<'a> {
-    /// Before any route.
+    /// Before any route: all that refuse, and what goes with kill switches.
     pub(super) kill_switches: Vec<&'a Rule>,
     /// After the routes.
     pub(super) others: Vec<&'a Rule>,
@@ -35,7 +35,9 @@ impl<'a> Missing<'a> {
             if held.contains(&index) {
                 continue;
             }
-            if desired.kill_switches.contains(&rule.priority) {
+            // One that refuses the last prefixes of a lost link, too: the rules that tell these go before the others come.
+            let is_refusal = rule.action == Action::Unreachable;
+            if is_refusal || desired.kill_switches.contains(&rule.priority) {
                 missing.kill_switches.push(rule);
             } else {
                 missing.others.push(rule);
@@ -54,7 +56,7 @@ impl<'a> Missing<'a> {
     /// Whether all of them are source rules.
     pub(super) fn are_source_rules(&self, config: &Config) -> bool {
         let sources = config.settings.numbers.source_rules(config.uplink_count());
-        self.kill_switches.is_empty() && self.others.iter().all(|rule| sources.contains(&rule.priority))
+        self.kill_switches.iter().chain(&self.others).all(|rule| sources.contains(&rule.priority))
     }
 }
 

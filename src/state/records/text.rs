@@ -62,9 +62,8 @@ impl Stored for Record {
 
 impl Readable for Record {
     fn from_table(table: &DeTable<'_>) -> Result<Self, FieldError> {
-        let addresses = match (v4(table)?, v6(table)?) {
-            (Some(addresses), None) | (None, Some(addresses)) => addresses,
-            _ => return Err(FieldError("v4 or v6")),
+        let ((Some(addresses), None) | (None, Some(addresses))) = (v4(table)?, v6(table)?) else {
+            return Err(FieldError("v4 or v6"));
         };
         Ok(Self {
             interface: required(table, "interface", word)?,

@@ -2,4 +2,5 @@
 
 pub mod internet;
 mod nat;
+mod paths;
 mod sticky;

@@ -3,18 +3,37 @@
 use super::{DefaultFacts, LegFacts, Seen};
 use crate::ctl::lookup::{observed_next_hops, pass_over, pass_to_first};
 use crate::model::names::{Family, IfName, TableId};
+use crate::model::numbering::DEFAULT6_RULE;
 use crate::model::observed::InterfaceState;
 use crate::model::routing::{FoundRoute, FoundTarget, NextHop};
 
 impl Seen<'_> {
-    /// Those of main of a family, the one in use first.
+    /// Those of main of a family, the one in use first. In IPv6 ours are in use in table `default`, before main's.
     pub(super) fn default_routes(&self, family: Family) -> Vec<DefaultFacts> {
-        let routes = self.observed.routes.iter();
-        let mut defaults: Vec<_> =
-            routes.filter(|route| route.table == TableId::MAIN && route.family == family).collect();
-        // The kernel's order is kept within a metric: there the first is in use.
-        defaults.sort_by_key(|route| route.metric);
-        defaults.into_iter().map(|route| self.default_route(route)).collect()
+        let mut shown: Vec<&FoundRoute> = Vec::new();
+        for table in [TableId::DEFAULT, TableId::MAIN] {
+            let routes = self.observed.routes.iter();
+            let mut defaults: Vec<_> = routes.filter(|route| route.table == table && route.family == family).collect();
+            // The kernel's order is kept within a metric: there the first is in use.
+            defaults.sort_by_key(|route| route.metric);
+            if table == TableId::MAIN {
+                defaults.retain(|route| !shown.iter().any(|ours| is_copy(ours, route)));
+            } else if !self.asks_default() {
+                defaults.clear();
+            }
+            shown.extend(defaults);
+        }
+        shown.into_iter().map(|route| self.default_route(route)).collect()
+    }
+
+    /// Whether our rule for table `default` is there.
+    fn asks_default(&self) -> bool {
+        self.observed.rules.iter().any(|found| {
+            let action = &found.rule.action;
+            found.rule.family == Family::V6
+                && found.rule.priority == DEFAULT6_RULE
+                && action.table() == Some(TableId::DEFAULT)
+        })
     }
 
     fn default_route(&self, route: &FoundRoute) -> DefaultFacts {
@@ -66,4 +85,9 @@ impl Seen<'_> {
         let recorded = self.records.iter().find(|(_, record)| record.interface == *interface).map(|(name, _)| name);
         on_it.or(recorded).or(self.config.link_on(interface).map(|link| &link.name)).map(ToString::to_string)
     }
+}
+
+/// Whether two routes, of table `default` and of main, are ours for the same tier.
+fn is_copy(a: &FoundRoute, b: &FoundRoute) -> bool {
+    a.metric == b.metric && a.protocol == b.protocol
 }
