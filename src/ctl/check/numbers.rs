@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::config::{Config, Link, NexthopMode};
 use crate::ctl::show::{Align, Screen, Tone, table};
-use crate::model::names::Family;
-use crate::model::names::{HostAddr, TableId};
+use crate::model::names::{Family, HostAddr, TableId};
+use crate::model::numbering::DEFAULT6_RULE;
 use crate::model::routing::{Action, Device, NextHop, Rule, Target};
 use crate::reconcile::desired::{DefaultRouteMode, Desired, spares};
 use crate::reconcile::link_state::Live;
@@ -25,6 +25,8 @@ pub(super) struct Numbers {
     /// First and last of the rules that lead what is a kill switch's past the rules of addresses.
     guard_rules: Option<(u32, u32)>,
     policies: Vec<PolicyNumbers>,
+    /// Rule that looks up IPv6's default route; none where no link uses IPv6.
+    default_rule_ipv6: Option<u32>,
     sets: Vec<SetNumbers>,
     defaults: Vec<DefaultNumbers>,
     protocol: u8,
@@ -123,7 +125,16 @@ impl Numbers {
             defaults.push(DefaultNumbers { tier: tier.get(), metric, metric_ipv6, group });
         }
         let links = links.collect();
-        Self { links, main_rule, guard_rules, policies, sets, defaults, protocol: config.settings.protocol }
+        Self {
+            links,
+            main_rule,
+            guard_rules,
+            policies,
+            default_rule_ipv6: config.uses_ipv6().then_some(DEFAULT6_RULE),
+            sets,
+            defaults,
+            protocol: config.settings.protocol,
+        }
     }
 
     /// The numbers as people read them.
@@ -156,6 +167,9 @@ impl Numbers {
         }
         for PolicyNumbers { policy, first_rule, last_rule } in &self.policies {
             rows.push(row(range(*first_rule, *last_rule), &format!("policy {policy:?}")));
+        }
+        if let Some(rule) = self.default_rule_ipv6 {
+            rows.push(row(rule.to_string(), "IPv6 by the default route: table default, before main's"));
         }
         let rules = table(&rows, &[Align::Left, Align::Left], screen).join("\n");
         // Writing to a String cannot fail.
