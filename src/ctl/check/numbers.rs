@@ -169,7 +169,7 @@ impl Numbers {
             rows.push(row(range(*first_rule, *last_rule), &format!("policy {policy:?}")));
         }
         if let Some(rule) = self.default_rule_ipv6 {
-            rows.push(row(rule.to_string(), "IPv6 by the default route: table default, before main's"));
+            rows.push(row(rule.to_string(), "IPv6's default route, in table default"));
         }
         let rules = table(&rows, &[Align::Left, Align::Left], screen).join("\n");
         // Writing to a String cannot fail.

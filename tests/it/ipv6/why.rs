@@ -82,13 +82,13 @@ The kernel  says the same, source 2001:db8:2::10
 fn a_connection_without_a_policy_is_shared_out() {
     let server = server();
     let text = why(&server, "2620:fe::9 --uid 0");
-    let end = text.split_once("32766").unwrap().1;
+    let end = text.split_once("32765").unwrap().1;
     let (before, kernel) = end.split_once("The kernel  says the same, and picks isp").unwrap();
     assert_eq!(
         before,
-        "  lookup main                          yes
+        "  lookup default                       yes
 
-Route       default metric 512 in table main
+Route       default metric 512 in table default
 Leaves by   one of these, chosen by a hash:
              80 %  isp1 (ppp0) via fe80::1
              20 %  isp2 (ppp1) via fe80::2
