@@ -27,7 +27,7 @@ PARTS     = lint deny build deb test-executables test-cargo test-filters test-in
 TRAFFIC   = carrier:: conntrack:: drill flush:: kill_switch:: leaks:: no_gateway:: one_segment:: openvpn:: silent:: spares:: \
             sticky:: traffic:: vpn::
 SCRIPTS   = tests/run-as-root tests/install-tools tests/check-executables tests/fresh .ci/run hooks/dhclient hooks/dhcpcd \
-            hooks/NetworkManager hooks/networkd-dispatcher \
+            hooks/NetworkManager hooks/networkd-dispatcher hooks/odhcp6c \
             tests/vm/run tests/vm/fetch tests/vm/guest/init tests/vm/guest/scene tests/vm/guest/lib.sh \
             tests/vm/guest/scenes etc-ppp/ip-up.local etc-ppp/ip-down.local \
             packaging/install packaging/debian/rename packaging/debian/ip-up packaging/debian/ip-down \

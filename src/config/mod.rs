@@ -17,13 +17,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv6Net};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 pub use error::{Error, Place};
+pub(crate) use validate::is_customers;
 
 pub use crate::model::firewall::Firewall;
-use crate::model::names::{HostAddr, IfName, LinkName, Mark, SetName, TableId, Tier, Weight};
+use crate::model::names::{Family, HostAddr, IfName, LinkName, Mark, SetName, TableId, Tier, Weight};
 use crate::model::numbering::{self, Numbering};
 use crate::model::routing::{FwMark, PortRange, UidRange};
 
@@ -146,6 +147,11 @@ impl Config {
         self.links.iter().find(|link| link.interface == *interface)
     }
 
+    /// Whether any link is used for IPv6 when it has any.
+    pub(crate) fn uses_ipv6(&self) -> bool {
+        self.links.iter().any(|link| link.ipv6)
+    }
+
     /// The uplinks, which come first among the links.
     pub fn uplinks(&self) -> impl DoubleEndedIterator<Item = &Link> {
         self.links.iter().filter(|link| link.is_uplink())
@@ -190,6 +196,14 @@ pub struct Link {
     pub masquerade: bool,
     /// Makes the link static.
     pub gateway: Option<HostAddr>,
+    /// Makes the link static in IPv6.
+    pub gateway6: Option<HostAddr>,
+    /// IPv6 prefixes that its provider routes to this host, besides those that callers and the interface say.
+    pub prefixes: Vec<Ipv6Net>,
+    /// Whether it is used for IPv6 when it has any.
+    pub ipv6: bool,
+    /// Of an uplink: which IPv6 packets that leave by it get its address.
+    pub nat6: Nat6,
 }
 
 impl Link {
@@ -201,10 +215,33 @@ impl Link {
         }
     }
 
+    /// Whether it is up while its interface is, in some family.
+    pub fn is_static(&self) -> bool {
+        self.gateway.or(self.gateway6).is_some()
+    }
+
+    /// The configured gateway of a family.
+    pub fn gateway_of(&self, family: Family) -> Option<HostAddr> {
+        match family {
+            Family::V4 => self.gateway,
+            Family::V6 => self.gateway6,
+        }
+    }
+
     /// Whether it is an uplink, and no tunnel.
     pub fn is_uplink(&self) -> bool {
         matches!(self.kind, LinkKind::Uplink { .. })
     }
+}
+
+/// Which IPv6 packets that leave by an uplink get its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Nat6 {
+    /// Those whose source is in none of its prefixes.
+    #[default]
+    Foreign,
+    All,
+    None,
 }
 
 /// What a link is part of.
@@ -227,8 +264,9 @@ pub enum LinkKind {
 pub struct Policy {
     /// Free text for messages.
     pub name: String,
-    pub from: Vec<Ipv4Net>,
-    pub to: Vec<Ipv4Net>,
+    /// Either family, or both.
+    pub from: Vec<IpNet>,
+    pub to: Vec<IpNet>,
     pub sets: Option<Sets>,
     /// Incoming interfaces of forwarded traffic.
     pub iif: Vec<IfName>,
@@ -265,13 +303,24 @@ impl Policy {
         is_one || lists.iter().any(|len| *len > 0)
     }
 
-    /// Number of its rules: for each combination of the lists' values, one for each link, and one more for
-    /// `unreachable`.
+    /// Number of its priorities: for each combination of the lists' values, one for each link, and one more for
+    /// `unreachable`. Both families have the same.
     pub fn rule_count(&self) -> usize {
-        let lists =
-            [self.from.len(), self.to.len(), self.iif.len(), self.sport.len(), self.dport.len(), self.uid.len()];
-        let combinations = lists.iter().fold(1, |n: usize, len| n.saturating_mul(*len.max(&1)));
+        let count = |list: &[IpNet], family| {
+            if list.is_empty() { 1 } else { list.iter().filter(|net| Family::of(net.addr()) == family).count() }
+        };
+        let others = [self.iif.len(), self.sport.len(), self.dport.len(), self.uid.len()];
+        let others = others.iter().fold(1, |n: usize, len| n.saturating_mul(*len.max(&1)));
+        let addresses = Family::BOTH.map(|family| count(&self.from, family).saturating_mul(count(&self.to, family)));
+        let combinations = others.saturating_mul(addresses[0].max(addresses[1]));
         combinations.saturating_mul(self.via.len() + usize::from(self.otherwise == Otherwise::Unreachable))
+    }
+
+    /// The families that it can be about: those of its addresses.
+    pub fn families(&self) -> impl Iterator<Item = Family> {
+        let is_about =
+            |list: &[IpNet], family| list.is_empty() || list.iter().any(|net| Family::of(net.addr()) == family);
+        Family::BOTH.into_iter().filter(move |family| is_about(&self.from, *family) && is_about(&self.to, *family))
     }
 }
 

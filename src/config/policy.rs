@@ -1,9 +1,9 @@
 //! `[[policy]]`, checked.
 
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use toml::Spanned;
 
 use super::error::SpannedError;
@@ -63,6 +63,10 @@ fn policy(raw: &Spanned<RawPolicy<'_>>, links: &[Link]) -> Result<Policy, Spanne
         .unwrap_or_default(),
     };
 
+    if policy.families().next().is_none() {
+        let message = "has addresses of one family and `to` of the other: no packet has both";
+        refused("from", &raw.from, message)?;
+    }
     let has_ports = PROTOCOLS.iter().any(|(_, (n, ports))| *ports && policy.proto == Some(*n));
     if !has_ports {
         let message = "only some protocols have ports: add proto, \"tcp\", \"udp\", \"udplite\", \"sctp\" or \"dccp\"";
@@ -81,17 +85,13 @@ fn policy(raw: &Spanned<RawPolicy<'_>>, links: &[Link]) -> Result<Policy, Spanne
     Ok(policy)
 }
 
-fn prefix(field: Field<'_>) -> Result<Ipv4Net, SpannedError> {
+fn prefix(field: Field<'_>) -> Result<IpNet, SpannedError> {
     let text = field.text()?;
-    let Ok(net) = text.parse::<Ipv4Net>().or_else(|e| text.parse::<Ipv4Addr>().map(Ipv4Net::from).map_err(|_| e))
-    else {
-        let v6 = text.parse::<Ipv6Net>().is_ok() || text.parse::<Ipv6Addr>().is_ok();
-        return Err(field.invalid(if v6 {
-            "IPv6 is not routed yet, write IPv4 addresses only"
-        } else if text.contains(char::is_alphabetic) {
+    let Ok(net) = text.parse::<IpNet>().or_else(|e| text.parse::<IpAddr>().map(IpNet::from).map_err(|_| e)) else {
+        return Err(field.invalid(if text.contains(char::is_alphabetic) && !text.contains(':') {
             "IP addresses only, never host names"
         } else {
-            "write an IPv4 address or prefix such as 192.0.2.1 or 192.0.2.0/24"
+            "write an IP address or prefix such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32"
         }));
     };
     if net.prefix_len() == 0 {

@@ -57,6 +57,10 @@ tables! {
         mark: "mark",
         masquerade: "masquerade",
         gateway: "gateway",
+        gateway6: "gateway6",
+        prefixes: "prefixes",
+        ipv6: "ipv6",
+        nat6: "nat6",
     }
 
     /// `[[policy]]`.

@@ -1,16 +1,18 @@
 //! Validation: links with their numbers, settings, and uniqueness.
 
+use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
+use ipnet::Ipv6Net;
 use toml::Spanned;
 
 use super::error::SpannedError;
-use super::field::{Field, optional, refused, required};
+use super::field::{Field, optional, refused, required, selector};
 use super::policy::policies;
 use super::raw::{Entry, RawConfig, RawLink, RawSettings};
-use super::{Config, Firewall, Link, LinkKind, NexthopMode, Settings, sets};
-use crate::model::names::{IfName, InvalidValue, LinkName, Mark, TableId, Tier, Weight};
+use super::{Config, Firewall, Link, LinkKind, Nat6, NexthopMode, Settings, sets};
+use crate::model::names::{Family, HostAddr, IfName, InvalidValue, LinkName, Mark, TableId, Tier, Weight};
 use crate::model::numbering::{
     self, MAX_DEVICE_GROUP, MAX_LINKS, MAX_METRIC, MAX_NEXTHOP_ID, MAX_RULE_PRIORITY, MAX_SPARE_METRIC, Numbering,
     TIERS,
@@ -61,6 +63,7 @@ fn link(raw: &Spanned<RawLink<'_>>, position: u8, is_uplink: bool) -> Result<Lin
         let message = "belongs to uplinks: a tunnel is no part of the default route, remove it";
         refused("weight", &raw.weight, message)?;
         refused("tier", &raw.tier, message)?;
+        refused("nat6", &raw.nat6, "belongs to uplinks: a tunnel has masquerade, remove it")?;
         LinkKind::Tunnel
     };
     Ok(Link {
@@ -69,11 +72,46 @@ fn link(raw: &Spanned<RawLink<'_>>, position: u8, is_uplink: bool) -> Result<Lin
         table: by_position("table", &raw.table, &header, TableId::new, numbering::table(position))?,
         mark: by_position("mark", &raw.mark, &header, Mark::new, numbering::mark(position))?,
         masquerade: optional("masquerade", &raw.masquerade, Field::flag)?.unwrap_or_default(),
-        gateway: optional("gateway", &raw.gateway, Field::word)?,
+        gateway: optional("gateway", &raw.gateway, |f| gateway(f, Family::V4))?,
+        gateway6: optional("gateway6", &raw.gateway6, |f| gateway(f, Family::V6))?,
+        prefixes: selector("prefixes", &raw.prefixes, prefix)?,
+        ipv6: optional("ipv6", &raw.ipv6, |f| f.choice(&[("auto", true), ("off", false)]))?.unwrap_or(true),
+        nat6: optional("nat6", &raw.nat6, |f| f.choice(&NAT6))?.unwrap_or_default(),
         name,
         position,
         kind,
     })
+}
+
+const NAT6: [(&str, Nat6); 3] = [("foreign", Nat6::Foreign), ("all", Nat6::All), ("none", Nat6::None)];
+
+fn gateway(field: Field<'_>, family: Family) -> Result<HostAddr, SpannedError> {
+    let address = field.text()?.parse::<IpAddr>().ok();
+    match (address.filter(|address| Family::of(*address) == family), family) {
+        (Some(address), _) => HostAddr::new(address).map_err(|e| field.invalid(e.expected())),
+        (None, Family::V4) if address.is_some() => Err(field.invalid("it is an IPv6 address: write gateway6")),
+        (None, Family::V4) => Err(field.invalid("write an IPv4 address such as 192.0.2.1")),
+        (None, Family::V6) => Err(field.invalid("write an IPv6 address such as fe80::1")),
+    }
+}
+
+/// A prefix that a provider can route to this host.
+fn prefix(field: Field<'_>) -> Result<Ipv6Net, SpannedError> {
+    let Ok(net) = field.text()?.parse::<Ipv6Net>() else {
+        return Err(field.invalid("write an IPv6 prefix such as 2001:db8:1::/56"));
+    };
+    if net.trunc() != net {
+        return Err(field.invalid(format_args!("it has bits behind its prefix: write \"{}\"", net.trunc())));
+    }
+    if !is_customers(net) {
+        return Err(field.invalid("no provider routes it to one customer: write the prefix that yours has given you"));
+    }
+    Ok(net)
+}
+
+/// Whether a provider can route the prefix to one of its customers.
+pub(crate) fn is_customers(net: Ipv6Net) -> bool {
+    net.prefix_len() >= 16 && HostAddr::new(net.addr()).is_ok() && !net.addr().is_unicast_link_local()
 }
 
 fn interface(field: Field<'_>) -> Result<IfName, SpannedError> {

@@ -12,6 +12,7 @@ use crate::config;
 use crate::hook::pass::Pass;
 use crate::model::change::Change;
 use crate::model::names::LinkName;
+use crate::reconcile::Carrying;
 use crate::reconcile::Outcome;
 use crate::state::records::Store;
 
@@ -31,7 +32,9 @@ pub struct Args {
 struct OutcomeJson<'a> {
     changes: Vec<ChangeJson>,
     failures: Vec<String>,
+    /// With IPv4.
     links_up: Vec<&'a str>,
+    links_up_ipv6: Vec<&'a str>,
     seconds: f64,
 }
 
@@ -40,7 +43,8 @@ impl<'a> OutcomeJson<'a> {
         Self {
             changes: show::changes(&outcome.made, protocol),
             failures: outcome.failures.iter().map(ToString::to_string).collect(),
-            links_up: outcome.live.iter().map(LinkName::as_str).collect(),
+            links_up: outcome.carrying.v4.iter().map(LinkName::as_str).collect(),
+            links_up_ipv6: outcome.carrying.v6.iter().map(LinkName::as_str).collect(),
             seconds: outcome.elapsed.as_secs_f64(),
         }
     }
@@ -80,9 +84,9 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     }
     if args.json {
         show::json(&OutcomeJson::new(&outcome, config.settings.protocol))?;
-    } else if outcome.live.len() < config.links.len() {
+    } else if outcome.carrying.v4.len() < config.links.len() {
         let untold = take_up::untold(&config, &pass.link_records())?;
-        take_up::advise(&untold, !outcome.live.is_empty(), &common.mhctl(), &mut io::stdout().lock())?;
+        take_up::advise(&untold, outcome.carrying != Carrying::default(), &common.mhctl(), &mut io::stdout().lock())?;
     }
     complete(outcome.failures)
 }

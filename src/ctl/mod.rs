@@ -10,7 +10,7 @@ use crate::config;
 use crate::hook;
 use crate::hook::pass;
 use crate::kernel::{self, removal};
-use crate::model::names::{HostAddr, IfName, LinkName};
+use crate::model::names::{Family, HostAddr, IfName, LinkName};
 use crate::reconcile::{Failure, summary};
 
 mod apply;
@@ -128,8 +128,14 @@ pub enum Error {
     )]
     Static { link: LinkName, interface: IfName },
     /// A router that is ourselves.
-    #[error("{gateway} is our own address on {interface}: --gateway wants the router's")]
+    #[error(
+        "{gateway} is our own address on {interface}: {} wants the router's",
+        if gateway.family() == Family::V4 { "--gateway" } else { "--gateway6" }
+    )]
     OwnGateway { gateway: HostAddr, interface: IfName },
+    /// A flood.
+    #[error("{0} prefixes are more than any provider delegates: write 64 at most")]
+    Prefixes(usize),
     #[error(transparent)]
     Demo(#[from] demo::Error),
     #[error("cannot print: {0}")]
@@ -142,7 +148,8 @@ pub enum Error {
 impl Error {
     /// Whether what was asked makes no sense, which showed only when the kernel was looked at.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Why(why::Error::ForeignUser(_)) | Self::OwnGateway { .. })
+        let is_in_words = matches!(self, Self::Why(why::Error::ForeignUser(_) | why::Error::TwoFamilies { .. }));
+        is_in_words || matches!(self, Self::OwnGateway { .. } | Self::Prefixes(_))
     }
 
     /// Whether a lack of privileges is the reason.

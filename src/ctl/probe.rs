@@ -1,7 +1,7 @@
 //! Asks the kernel which way a packet would take (`RTM_GETROUTE`), as `ip route get` does: once, or all the time.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -25,8 +25,8 @@ impl Probe {
 
     /// Index of the device by which a packet of this host to `to` would leave; `None`: there is no
     /// way (ENETUNREACH, EHOSTUNREACH).
-    pub fn device_towards(&mut self, to: Ipv4Addr) -> Result<Option<u32>, Error> {
-        towards::device_towards(to, &mut self.socket).map_err(read("a route"))
+    pub fn device_towards(&mut self, to: impl Into<IpAddr>) -> Result<Option<u32>, Error> {
+        towards::device_towards(to.into(), &mut self.socket).map_err(read("a route"))
     }
 }
 
@@ -38,6 +38,11 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub fn destination(n: u32) -> Ipv4Addr {
     // Knuth's multiplicative hash: odd, so that no address comes twice.
     Ipv4Addr::from((20 << 24) + (n.wrapping_mul(2_654_435_761) & 0x3fff_ffff))
+}
+
+/// The same in IPv6: in `2a00::/12`, which RIPE gives out.
+pub fn destination6(n: u32) -> Ipv6Addr {
+    Ipv6Addr::from((0x2a00 << 112) + u128::from(n.wrapping_mul(2_654_435_761)))
 }
 
 /// A thread that asks all the time which way a packet to the Internet would go, in the network namespace of the one
@@ -79,9 +84,22 @@ impl Sampler {
         Self::start_while(|| (), |(), ()| true)
     }
 
+    /// The same in IPv6.
+    pub fn start6() -> Self {
+        Self::start_towards(|n| destination6(n).into(), || (), |(), ()| true)
+    }
+
     /// The same where a route is owed only at times: `owed` is told what `state` was before the question, and what it
     /// is after the answer.
     pub fn start_while<T>(
+        state: impl Fn() -> T + Send + 'static,
+        owed: impl Fn(T, T) -> bool + Send + 'static,
+    ) -> Self {
+        Self::start_towards(|n| destination(n).into(), state, owed)
+    }
+
+    fn start_towards<T>(
+        to: fn(u32) -> IpAddr,
         state: impl Fn() -> T + Send + 'static,
         owed: impl Fn(T, T) -> bool + Send + 'static,
     ) -> Self {
@@ -89,7 +107,7 @@ impl Sampler {
         let (first, answered) = mpsc::channel();
         let thread = thread::spawn({
             let orders = Arc::clone(&orders);
-            move || sample(&orders, state, owed, &first)
+            move || sample(&orders, to, state, owed, &first)
         });
         // If it ended without an answer, `stop` says why.
         let _ = answered.recv();
@@ -110,6 +128,7 @@ impl Sampler {
 
 fn sample<T>(
     orders: &Orders,
+    to: fn(u32) -> IpAddr,
     state: impl Fn() -> T,
     owed: impl Fn(T, T) -> bool,
     first: &mpsc::Sender<()>,
@@ -119,7 +138,7 @@ fn sample<T>(
     // Each time another destination, so that every next hop of a multipath route is asked for.
     for n in 0.. {
         let before = state();
-        let interface = probe.device_towards(destination(n))?;
+        let interface = probe.device_towards(to(n))?;
         tally.add(interface, owed(before, state()), Instant::now());
         if n == 0 {
             // Nobody waits any more: whoever started it is ending.

@@ -3,8 +3,10 @@
 pub mod openvpn;
 pub mod pppd;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
+
+use ipnet::Ipv6Net;
 
 pub use crate::model::names::Family;
 use crate::model::names::{HostAddr, IfName, InvalidValue};
@@ -41,7 +43,7 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
     /// The link came up, with these addresses.
     Up(Addresses),
@@ -49,29 +51,30 @@ pub enum EventKind {
     Down(Family),
 }
 
-/// Addresses of a link as its caller gives them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Addresses {
-    V4 {
-        local: Option<HostAddr>,
-        /// `None`: the device leads to one peer.
-        gateway: Option<HostAddr>,
-    },
-    /// IPv6: recorded, not yet routed.
-    V6 {
-        /// `::`: unknown.
-        local: Ipv6Addr,
-        /// `::`: unknown.
-        remote: Ipv6Addr,
-    },
+/// Addresses of a link as its caller gives them, all of one family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses {
+    pub family: Family,
+    pub local: Option<HostAddr>,
+    /// `None`: the device leads to one peer.
+    pub gateway: Option<HostAddr>,
+    /// IPv6 prefixes that the provider routes to this host.
+    pub prefixes: Vec<Ipv6Net>,
 }
 
 impl Addresses {
-    /// The family that they are of.
+    /// None is known.
+    pub fn none(family: Family) -> Self {
+        Self { family, local: None, gateway: None, prefixes: Vec::new() }
+    }
+}
+
+impl EventKind {
+    /// The family that it is about.
     pub fn family(&self) -> Family {
         match self {
-            Self::V4 { .. } => Family::V4,
-            Self::V6 { .. } => Family::V6,
+            Self::Up(addresses) => addresses.family,
+            Self::Down(family) => *family,
         }
     }
 }
@@ -91,21 +94,13 @@ fn session(env: Env, name: &str) -> Option<u32> {
     env(name)?.parse().ok().map(NonZeroU32::get)
 }
 
-/// An IPv4 address of a link; 0.0.0.0: none.
-fn host4(what: &'static str, addr: Ipv4Addr) -> Result<Option<HostAddr>, InvalidValue> {
+/// An address of a link; unspecified: none.
+fn host(what: &'static str, addr: IpAddr) -> Result<Option<HostAddr>, InvalidValue> {
     if addr.is_unspecified() {
         return Ok(None);
     }
     // The error of HostAddr does not say which address it is.
     HostAddr::new(addr).map(Some).map_err(|e| InvalidValue::new(what, &addr.to_string(), e.expected()))
-}
-
-/// An IPv6 address of a link; `::`: none.
-fn host6(what: &'static str, addr: Ipv6Addr) -> Result<Ipv6Addr, InvalidValue> {
-    if addr.is_loopback() || addr.is_multicast() {
-        return Err(InvalidValue::new(what, &addr.to_string(), "no host on a line can have it"));
-    }
-    Ok(addr)
 }
 
 #[cfg(test)]
@@ -119,12 +114,12 @@ mod tests {
 
     /// Addresses as IPv4; empty: none.
     pub fn v4(local: &str, gateway: &str) -> Addresses {
-        Addresses::V4 { local: local.parse().ok(), gateway: gateway.parse().ok() }
+        Addresses { local: local.parse().ok(), gateway: gateway.parse().ok(), ..Addresses::none(Family::V4) }
     }
 
-    /// Addresses as IPv6.
-    pub fn v6(local: &str, remote: &str) -> Addresses {
-        Addresses::V6 { local: local.parse().unwrap(), remote: remote.parse().unwrap() }
+    /// Addresses as IPv6; empty: none.
+    pub fn v6(local: &str, gateway: &str) -> Addresses {
+        Addresses { local: local.parse().ok(), gateway: gateway.parse().ok(), ..Addresses::none(Family::V6) }
     }
 
     /// One line, not a flood, and nothing that a terminal would obey.

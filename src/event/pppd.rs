@@ -3,8 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Addresses, Env, Error, Event, EventKind, arg_or_var, host4, host6, session, var};
-use crate::model::names::InvalidValue;
+use super::{Addresses, Env, Error, Event, EventKind, arg_or_var, host, session, var};
+use crate::model::names::{Family, InvalidValue};
 
 /// What pppd passes. Any but the first may be empty. What is not used, and a name that names no link, may be any bytes.
 // IFNAME is text here and checked by `event`: clap would copy an invalid value to the log unescaped.
@@ -32,7 +32,7 @@ pub fn event(args: &Args, up: bool, env: Env) -> Result<Event, Error> {
     let ipparam = args.ipparam.as_deref().map(OsStr::to_string_lossy);
     let ipparam = arg_or_var(ipparam.as_deref(), env, "PPP_IPPARAM");
     Ok(Event {
-        kind: if up { EventKind::Up(addresses) } else { EventKind::Down(addresses.family()) },
+        kind: if up { EventKind::Up(addresses) } else { EventKind::Down(addresses.family) },
         interface,
         names: ipparam.into_iter().chain(var(env, "LINKNAME")).collect(),
         session: session(env, "PPPD_PID"),
@@ -42,20 +42,21 @@ pub fn event(args: &Args, up: bool, env: Env) -> Result<Event, Error> {
 fn addresses(args: &Args, env: Env) -> Result<Addresses, Error> {
     const LOCAL: &str = "local address";
     const REMOTE: &str = "remote address";
-    let local = address(LOCAL, arg_or_var(Some(&args.local), env, "IPLOCAL"))?;
-    let remote = address(REMOTE, arg_or_var(Some(&args.remote), env, "IPREMOTE"))?;
+    // The environment has what is known of both families at that time: the arguments tell which of them it is about.
+    let is_ipv6 = args.local.contains(':') || args.remote.contains(':');
+    let (local, remote) = if is_ipv6 { ("LLLOCAL", "LLREMOTE") } else { ("IPLOCAL", "IPREMOTE") };
+    let local = address(LOCAL, arg_or_var(Some(&args.local), env, local))?;
+    let remote = address(REMOTE, arg_or_var(Some(&args.remote), env, remote))?;
     // A missing address has the family of the other one; IPv4 if both are missing.
-    match (local.unwrap_or_else(|| unspecified_like(remote)), remote.unwrap_or_else(|| unspecified_like(local))) {
-        // pppd passes 0.0.0.0 with noremoteip. It also does at an ip-down that it delayed until an ip-up had ended, if
-        // a new negotiation has reset the addresses meanwhile.
-        (IpAddr::V4(local), IpAddr::V4(remote)) => {
-            Ok(Addresses::V4 { local: host4(LOCAL, local)?, gateway: host4(REMOTE, remote)? })
-        }
-        (IpAddr::V6(local), IpAddr::V6(remote)) => {
-            Ok(Addresses::V6 { local: host6(LOCAL, local)?, remote: host6(REMOTE, remote)? })
-        }
-        (local, remote) => Err(Error::MixedFamilies { local, remote }),
+    let (local, remote) =
+        (local.unwrap_or_else(|| unspecified_like(remote)), remote.unwrap_or_else(|| unspecified_like(local)));
+    let family = Family::of(local);
+    if Family::of(remote) != family {
+        return Err(Error::MixedFamilies { local, remote });
     }
+    // pppd passes 0.0.0.0 with noremoteip. It also does at an ip-down that it delayed until an ip-up had ended, if a new
+    // negotiation has reset the addresses meanwhile.
+    Ok(Addresses { local: host(LOCAL, local)?, gateway: host(REMOTE, remote)?, ..Addresses::none(family) })
 }
 
 fn address(what: &'static str, value: Option<String>) -> Result<Option<IpAddr>, InvalidValue> {
@@ -76,7 +77,6 @@ mod tests {
     use clap::Parser;
     use proptest::prelude::*;
 
-    use super::super::Family;
     use super::super::tests::{assert_loggable, env_of, v4, v6};
     use super::*;
 
@@ -114,6 +114,8 @@ mod tests {
     #[test]
     fn the_addresses_of_a_link_that_came_up() {
         let iplocal = [("IPLOCAL", "198.51.100.2"), ("IPREMOTE", "198.51.100.1")];
+        // As pppd has it when both are up.
+        let both = [iplocal[0], iplocal[1], ("LLLOCAL", "fe80::2"), ("LLREMOTE", "fe80::1")];
         for (local, remote, vars, expected) in [
             ("203.0.113.2", "203.0.113.1", &[][..], v4("203.0.113.2", "203.0.113.1")),
             ("203.0.113.2", "203.0.113.1", &iplocal, v4("203.0.113.2", "203.0.113.1")),
@@ -128,8 +130,14 @@ mod tests {
             ("203.0.113.2", "0.0.0.0", &iplocal, v4("203.0.113.2", "")),
             ("fe80::2", "fe80::1", &[], v6("fe80::2", "fe80::1")),
             ("fe80::2", "fe80::1", &iplocal, v6("fe80::2", "fe80::1")),
-            ("fe80::2", "", &[], v6("fe80::2", "::")),
-            ("", "fe80::1", &[], v6("::", "fe80::1")),
+            ("fe80::2", "fe80::1", &both, v6("fe80::2", "fe80::1")),
+            ("203.0.113.2", "203.0.113.1", &both, v4("203.0.113.2", "203.0.113.1")),
+            ("fe80::2", "", &both, v6("fe80::2", "fe80::1")),
+            ("fe80::2", "", &iplocal, v6("fe80::2", "")),
+            ("::", "fe80::1", &both, v6("", "fe80::1")),
+            ("", "", &both, v4("198.51.100.2", "198.51.100.1")),
+            ("fe80::2", "", &[], v6("fe80::2", "")),
+            ("", "fe80::1", &[], v6("", "fe80::1")),
         ] {
             let args = args(&["ppp0", "tty", "0", local, remote]);
             let event = event(&args, true, &env_of(vars)).unwrap();
@@ -223,13 +231,13 @@ mod tests {
         #[test]
         fn nothing_makes_it_panic(
             argv in proptest::array::uniform6("ppp0|192\\.0\\.2\\.1|fe80::1|0.0.0.0||\\PC*|(?s).*"),
-            vars in proptest::array::uniform5(proptest::option::of("[0-9]{1,12}|192\\.0\\.2\\.1|fe80::1||(?s).*")),
+            vars in proptest::array::uniform7(proptest::option::of("[0-9]{1,12}|192\\.0\\.2\\.1|fe80::1||(?s).*")),
             up: bool,
         ) {
             let [ifname, tty, speed, local, remote, ipparam] = argv;
             let (tty, speed, ipparam) = (tty.into(), speed.into(), Some(ipparam.into()));
             let args = Args { ifname, tty, speed, local, remote, ipparam };
-            let names = ["IPLOCAL", "IPREMOTE", "PPP_IPPARAM", "LINKNAME", "PPPD_PID"];
+            let names = ["IPLOCAL", "IPREMOTE", "LLLOCAL", "LLREMOTE", "PPP_IPPARAM", "LINKNAME", "PPPD_PID"];
             let env = |name: &str| names.iter().position(|n| *n == name).and_then(|i| vars[i].clone());
             match event(&args, up, &env) {
                 Ok(event) => prop_assert_eq!(event.interface.as_str(), args.ifname),

@@ -48,13 +48,12 @@ pub(super) struct Occupied {
 
 /// Checks whether the link of an event without a name is up by its name on another interface.
 pub(super) fn by_name_elsewhere(pass: &Pass<'_>, event: &Event, link: &Link, kernel: &mut Linux) -> Option<Occupied> {
-    let EventKind::Up(addresses) = event.kind else { return None };
+    let EventKind::Up(addresses) = &event.kind else { return None };
     if !event.names.is_empty() {
         return None;
     }
     let (records, _) = pass.store.records();
-    for by in
-        records.iter().filter(|record| record.family() == addresses.family() && record.interface != event.interface)
+    for by in records.iter().filter(|record| record.family() == addresses.family && record.interface != event.interface)
     {
         let is_its_own = !by.names.is_empty() && by.link(pass.config) == Some(link);
         // If the kernel cannot be asked, the event still counts.
@@ -76,16 +75,19 @@ impl fmt::Display for Process {
 }
 
 impl Recorded<'_> {
-    /// The links that the event displaces. The kernel is asked only if the link changes its interface.
+    /// The links that the events displace. The kernel is asked only if the link changes its interface.
     pub(super) fn displaced(&self, config: &Config, index: Option<u32>, kernel: &mut Linux) -> Vec<Displaced> {
-        let Effect::Put(new) = &self.effect else { return Vec::new() };
+        // What is new in one family is so in the other: they have the interface in common.
+        let new = self.told().find_map(|(_, effect)| if let Effect::Put(new) = effect { Some(new) } else { None });
+        let Some(new) = new else { return Vec::new() };
         if let Some(owner) = new.static_owner(self.link, config) {
             let (owner, link) = (owner.name.clone(), self.link.name.clone());
             return vec![Displaced::Kept { interface: new.interface.clone(), owner, link }];
         }
-        let session = Process(self.event.session);
+        let session = Process(new.session);
         let mut displaced = Vec::new();
-        let elsewhere = self.before.get(&self.link.name).filter(|record| record.interface != new.interface);
+        let elsewhere =
+            self.before.record(&self.link.name, new.family()).filter(|record| record.interface != new.interface);
         // If the kernel cannot be asked, there is no warning.
         if let Some(from) = elsewhere.filter(|record| kernel.is_up(&record.interface, record.index).unwrap_or(false)) {
             let (link, to) = (self.link.name.clone(), new.interface.clone());

@@ -9,20 +9,20 @@ mod recorded;
 pub use programs::{IpDown, IpUp, Program, VpnUp, main};
 
 use std::io;
+use std::slice;
 use std::time::Instant;
 
 use thiserror::Error;
 use tracing::{debug, error, info, warn};
 
 use self::pass::Pass;
-use self::recorded::{Recorded, write_down};
+use self::recorded::{Recorded, effects, write_down};
 use crate::cli::{self, Common};
 use crate::config::{self, Config, Link, Settings};
 use crate::event::{self, Event, EventKind, Family};
 use crate::kernel::removal::wait::{Wait, WaitOutcome};
 use crate::kernel::{self, Linux, removal, removal::Watch};
 use crate::reconcile::{Failure, FlushScope, Warning, preview, summary};
-use crate::state::clock::Moment;
 use crate::state::records::Store;
 use crate::state::records::derive::by_names;
 
@@ -61,17 +61,19 @@ impl Error {
     }
 }
 
-/// Carries out `event` for `program`. With `wait`, a down event waits for the removal of the interface, at most until
-/// the configured deadline, and then runs a second pass.
+/// Carries out `events` for `program`: what it reports at once about one interface, at most one event a family. With
+/// `wait`, a down event of IPv4 waits for the removal of the interface, at most until the configured deadline, and then
+/// runs a second pass.
 ///
 /// # Errors
 /// [`Error::Deferred`]: the event is at most recorded. [`Error::Incomplete`]: all is done but for the changes that it
 /// names. The next event, or `mhctl apply`, does what is left undone after any of them.
-pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result<(), Error> {
+pub fn run(program: &str, events: &[Event], options: &Common, wait: bool) -> Result<(), Error> {
+    let Some(event) = events.first() else { return Ok(()) };
     let who = format!("{program} {}", event.interface);
     let store = Store::new(&options.state_dir);
     let config = match config::load(&options.config) {
-        Err(source) if !options.dry_run => return Err(record_only(event, source, &store, &who)?),
+        Err(source) if !options.dry_run => return Err(record_only(events, source, &store, &who)?),
         loaded => loaded?,
     };
     let Some(link) = recognise(event, &config, &store) else {
@@ -82,33 +84,35 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
             debug!("{unknown}");
         }
         if !options.dry_run {
-            forget_client(event, &config, &store, &who);
+            forget_client(events, &config, &store, &who);
         }
         return Ok(());
     };
     if options.dry_run {
-        return dry_run(event, link, &config, store);
+        return dry_run(events, link, &config, store);
     }
 
     // Subscribe before anything else, so that no notice is missed.
-    let going_down = event.kind == EventKind::Down(Family::V4);
-    let watch = if wait && going_down { watched(Watch::subscribe()) } else { None };
+    let is_dying = events.iter().any(|event| event.kind == EventKind::Down(Family::V4));
+    let watch = if wait && is_dying { watched(Watch::subscribe()) } else { None };
     let mut kernel = Linux::open()?;
-    let index = index_if_up(event, link.name.as_str(), &mut kernel)?;
+    let index = index_if_up(events, link.name.as_str(), &mut kernel)?;
 
     let pass = Pass { config: &config, store, who };
-    if let Some(occupied) = displaced::by_name_elsewhere(&pass, event, link, &mut kernel) {
-        warn!("{occupied}");
-        return Ok(());
+    for event in events {
+        if let Some(occupied) = displaced::by_name_elsewhere(&pass, event, link, &mut kernel) {
+            warn!("{occupied}");
+            return Ok(());
+        }
     }
-    let recorded = match Recorded::record(&pass, event, link, index) {
+    let recorded = match Recorded::record(&pass, events, link, index) {
         // OpenVPN runs `down` after it has dropped root. If the interface is gone, the kernel has removed its routes,
         // and the record does not count.
-        Err(e) if e.is_permission() && going_down && index.is_none() => {
+        Err(e) if e.is_permission() && !is_up(events) && index.is_none() => {
             info!("{}", headline::nothing_left(event, link));
             return Ok(());
         }
-        Err(source) => return Err(Error::Unrecorded { source, unrecorded: headline::unrecorded(event) }),
+        Err(source) => return Err(Error::Unrecorded { source, unrecorded: headline::unrecorded(events) }),
         Ok(recorded) => recorded,
     };
     recorded.log_problems(&config, index, &mut kernel);
@@ -130,34 +134,44 @@ pub fn run(program: &str, event: &Event, options: &Common, wait: bool) -> Result
     }
 }
 
-/// Records the event, which the caller does not repeat. The error says why nothing else was done.
-fn record_only(event: &Event, source: config::Error, store: &Store, who: &str) -> Result<Error, Error> {
-    let index = Linux::open()?.index(&event.interface)?;
-    if index.is_none() && matches!(event.kind, EventKind::Up(_)) {
+/// Records the events, which the caller does not repeat. The error says why nothing else was done.
+fn record_only(events: &[Event], source: config::Error, store: &Store, who: &str) -> Result<Error, Error> {
+    let index = Linux::open()?.index(&events[0].interface)?;
+    if index.is_none() && is_up(events) {
         return Ok(source.into());
     }
-    let recorded = match write_down_alone(event, index, store, who) {
-        Ok(()) => headline::recorded(event),
-        Err(error) => headline::not_recorded(event, &error),
+    let recorded = match write_down_alone(events, index, store, who) {
+        Ok(()) => headline::recorded(events),
+        Err(error) => headline::not_recorded(events, &error),
     };
     Ok(Error::Deferred { source: source.into(), recorded })
 }
 
-/// Writes the event down without a configuration.
-fn write_down_alone(event: &Event, index: Option<u32>, store: &Store, who: &str) -> Result<(), pass::Error> {
+/// Writes the events down without a configuration.
+fn write_down_alone(events: &[Event], index: Option<u32>, store: &Store, who: &str) -> Result<(), pass::Error> {
     let _lock = pass::lock(store, "records.lock", Settings::default().lock_timeout, who)?;
-    let (_, _, written) = write_down(store, event, index, None);
+    let (_, _, written) = write_down(store, events, index, None);
     Ok(written?)
 }
 
 /// Removes the record of a client that dialled in while the configuration could not be read, and has hung up.
-fn forget_client(event: &Event, config: &Config, store: &Store, who: &str) {
-    let EventKind::Down(family) = event.kind else { return };
-    let (records, _) = store.records();
-    let is_clients = records.on(&event.interface, family).is_some_and(|record| record.link(config).is_none());
-    if is_clients && let Err(error) = write_down_alone(event, None, store, who) {
-        warn!("{error}");
+fn forget_client(events: &[Event], config: &Config, store: &Store, who: &str) {
+    if is_up(events) {
+        return;
     }
+    let (records, _) = store.records();
+    for event in events {
+        let record = records.on(&event.interface, event.kind.family());
+        let is_clients = record.is_some_and(|record| record.link(config).is_none());
+        if is_clients && let Err(error) = write_down_alone(slice::from_ref(event), None, store, who) {
+            warn!("{error}");
+        }
+    }
+}
+
+/// Whether the interface has to be there.
+fn is_up(events: &[Event]) -> bool {
+    events.iter().any(|event| matches!(event.kind, EventKind::Up(_)))
 }
 
 /// The link of the event. The records are read only if the caller's names do not tell it.
@@ -170,22 +184,23 @@ fn watched<T>(result: Result<T, removal::Error>) -> Option<T> {
     result.inspect_err(|e| error!("{e}; not waiting for the interface to go")).ok()
 }
 
-/// Index of the event's interface. An up event without one is an error.
-fn index_if_up(event: &Event, link: &str, kernel: &mut Linux) -> Result<Option<u32>, Error> {
-    let index = kernel.index(&event.interface)?;
-    if index.is_none() && matches!(event.kind, EventKind::Up(_)) {
-        return Err(Error::NoInterface { interface: event.interface.to_string(), link: link.to_owned() });
+/// Index of the events' interface. An up event without one is an error.
+fn index_if_up(events: &[Event], link: &str, kernel: &mut Linux) -> Result<Option<u32>, Error> {
+    let interface = &events[0].interface;
+    let index = kernel.index(interface)?;
+    if index.is_none() && is_up(events) {
+        return Err(Error::NoInterface { interface: interface.to_string(), link: link.to_owned() });
     }
     Ok(index)
 }
 
-/// Prints the commands that the event would cause.
-fn dry_run(event: &Event, link: &Link, config: &Config, store: Store) -> Result<(), Error> {
+/// Prints the commands that the events would cause.
+fn dry_run(events: &[Event], link: &Link, config: &Config, store: Store) -> Result<(), Error> {
     let mut kernel = Linux::open()?;
-    let index = index_if_up(event, link.name.as_str(), &mut kernel)?;
+    let index = index_if_up(events, link.name.as_str(), &mut kernel)?;
     let pass = Pass { config, store, who: String::new() };
-    let effect = pass.store.records().0.effect(event, index, Some(config), Moment::now());
-    let plan = preview(config, &pass.link_records_after(&effect), &mut kernel)?;
+    let effects = effects(&pass.store.records().0, events, index, Some(config));
+    let plan = preview(config, &pass.link_records_after(&effects), &mut kernel)?;
     pass::print(&plan, config.settings.protocol)?;
     if plan.problems.is_empty() {
         Ok(())
@@ -194,7 +209,7 @@ fn dry_run(event: &Event, link: &Link, config: &Config, store: Store) -> Result<
     }
 }
 
-/// Runs a pass after the event and logs its line. The event counts even if its record could not be written. Returns the
+/// Runs a pass after the events and logs its line. They count even if their records could not be written. Returns the
 /// failures.
 fn reconcile(
     pass: &Pass<'_>,
@@ -203,16 +218,16 @@ fn reconcile(
     flush_scope: &FlushScope,
     kernel: &mut Linux,
 ) -> Result<Vec<Failure>, Error> {
-    let outcome = pass.run_for(flush_scope, recorded.unwritten_effect(), kernel)?;
+    let outcome = pass.run_for(flush_scope, recorded.unwritten_effects(), kernel)?;
     pass.report(headline, &outcome);
     let mut failures = outcome.failures;
-    if recorded.is_up() {
-        let (link, interface) = (recorded.link.name.clone(), recorded.event.interface.clone());
+    if is_up(recorded.events) {
+        let (link, interface) = (recorded.link.name.clone(), recorded.interface().clone());
         let unused = Warning::Unused(link.clone(), interface.clone());
         if outcome.made.is_empty() && outcome.warnings.contains(&unused) {
             warn!("{unused}");
         }
-        if outcome.dead.contains(&link) {
+        if recorded.families().any(|family| outcome.dead.contains(&(family, link.clone()))) {
             failures.push(Failure::Dead(link, interface));
         }
     }

@@ -12,7 +12,8 @@ use crate::kernel::{self, Kernel, Linux};
 use crate::model::change::Change;
 use crate::model::names::LinkName;
 use crate::reconcile::plan::Plan;
-use crate::reconcile::{FlushScope, Outcome, reconcile};
+use crate::reconcile::{Carrying, FlushScope, Outcome, reconcile};
+use crate::state::deprecated::Deprecated;
 use crate::state::lock::{self, Lock};
 use crate::state::records::{self, Effect, LinkRecords, Store};
 
@@ -55,12 +56,12 @@ impl Pass<'_> {
 
     /// The link records. An unreadable record is logged and skipped.
     pub(crate) fn link_records(&self) -> LinkRecords {
-        self.link_records_after(&Effect::NotUp)
+        self.link_records_after(&[])
     }
 
-    /// The link records as if `effect` were carried out.
-    pub(crate) fn link_records_after(&self, effect: &Effect) -> LinkRecords {
-        let (link_records, errors) = self.store.load_after(effect, self.config);
+    /// The link records as if `effects` were carried out.
+    pub(crate) fn link_records_after(&self, effects: &[Effect]) -> LinkRecords {
+        let (link_records, errors) = self.store.load_after(effects, self.config);
         for error in errors {
             warn!("{error}");
         }
@@ -74,7 +75,7 @@ impl Pass<'_> {
         {
             warn!("{error}");
         }
-        self.run_for(&FlushScope::All, &Effect::NotUp, &mut Linux::open()?)
+        self.run_for(&FlushScope::All, &[], &mut Linux::open()?)
     }
 
     /// Converts records of version 0.1. They are read again under the lock: an event may have ended one of these links
@@ -84,16 +85,19 @@ impl Pass<'_> {
         Ok(self.store.convert_old(&self.store.records().0)?)
     }
 
-    /// Runs a pass for an event. `unwritten` is the effect that could not be written to the state directory.
+    /// Runs a pass for events. `unwritten` are the effects that could not be written to the state directory.
     pub(crate) fn run_for(
         &self,
         flush_scope: &FlushScope,
-        unwritten: &Effect,
+        unwritten: &[Effect],
         kernel: &mut Linux,
     ) -> Result<Outcome, Error> {
         let lock = self.lock("lock")?;
         let records = self.link_records_after(unwritten);
         let outcome = reconcile(self.config, &records, flush_scope, kernel);
+        if let Ok(outcome) = &outcome {
+            self.write_deprecated(&records.deprecated, &outcome.made);
+        }
         drop(lock);
         let outcome = outcome?;
         if outcome.made.iter().any(Change::is_route) {
@@ -102,12 +106,20 @@ impl Pass<'_> {
         Ok(outcome)
     }
 
+    /// Writes down which addresses the changes have deprecated.
+    fn write_deprecated(&self, before: &Deprecated, made: &[Change]) {
+        let after = before.after(made);
+        if after != *before
+            && let Err(error) = self.store.write_deprecated(&after)
+        {
+            warn!("{error}: the addresses that are deprecated now stay so when their uplink is back");
+        }
+    }
+
     /// Logs the line of a pass, which begins with `headline`.
     pub fn report(&self, headline: &str, outcome: &Outcome) {
-        let names: Vec<_> = outcome.live.iter().map(LinkName::as_str).collect();
-        let live = if names.is_empty() { "none".to_owned() } else { names.join(" ") };
         let ms = outcome.elapsed.as_secs_f64() * 1e3;
-        info!("{headline}; links up: {live}; {} in {ms:.1} ms", changes(outcome.made.len()));
+        info!("{headline}; {}; {} in {ms:.1} ms", links_up(&outcome.carrying), changes(outcome.made.len()));
         for change in &outcome.made {
             debug!("{}", change.command(self.config.settings.protocol));
         }
@@ -116,6 +128,16 @@ impl Pass<'_> {
             warn!("{warning}");
         }
     }
+}
+
+/// The links that carry traffic, in words. IPv6 is named where any does.
+fn links_up(carrying: &Carrying) -> String {
+    let names = |links: &[LinkName]| match links {
+        [] => "none".to_owned(),
+        links => links.iter().map(LinkName::as_str).collect::<Vec<_>>().join(" "),
+    };
+    let v4 = format!("links up: {}", names(&carrying.v4));
+    if carrying.v6.is_empty() { v4 } else { format!("{v4}, with IPv6: {}", names(&carrying.v6)) }
 }
 
 /// Waits for the lock with this name in the state directory for at most `timeout`.

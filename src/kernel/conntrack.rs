@@ -14,11 +14,12 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use netlink_packet_core::DefaultNla;
 
 use super::netlink::netfilter::{Message, number, payload};
@@ -27,22 +28,25 @@ use super::netlink::socket::{self, Socket};
 use super::towards::device_towards;
 use super::{Error, read};
 use crate::kernel::netlink::constants::{
-    CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_MARK, CTA_MARK_MASK, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ZONE,
-    IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_NEW,
+    AF_INET, AF_INET6, CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_IP_V6_DST, CTA_IP_V6_SRC, CTA_MARK, CTA_MARK_MASK,
+    CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ZONE, IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET,
+    IPCTNL_MSG_CT_NEW,
 };
 use crate::model::change::Unmarked;
-use crate::model::names::HostAddr;
+use crate::model::names::Family;
 use crate::model::routing::FwMark;
 
 /// Exists if the kernel tracks connections.
 pub(crate) const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
-fn marked(mark: FwMark) -> Message {
-    Message { version: 1, ..Message::new(vec![number(CTA_MARK, mark.value), number(CTA_MARK_MASK, mark.mask)]) }
+fn marked(family: Family, mark: FwMark) -> Message {
+    let attributes = vec![number(CTA_MARK, mark.value), number(CTA_MARK_MASK, mark.mask)];
+    let family = if family == Family::V4 { AF_INET } else { AF_INET6 };
+    Message { version: 1, family, ..Message::new(attributes) }
 }
 
-/// Whether any IPv4 connection bears this mark. A kernel without connection tracking has none.
-pub(crate) fn any(mark: FwMark) -> Result<bool, Error> {
+/// Whether any connection of the family bears this mark. A kernel without connection tracking has none.
+pub(crate) fn any(family: Family, mark: FwMark) -> Result<bool, Error> {
     // Without entries the walk, which costs time even in an empty table, is skipped.
     match fs::read_to_string(COUNT) {
         Ok(count) if count.trim() != "0" => {}
@@ -51,7 +55,7 @@ pub(crate) fn any(mark: FwMark) -> Result<bool, Error> {
     let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
     let found = socket.dump(
         IPCTNL_MSG_CT_GET,
-        &marked(mark),
+        &marked(family, mark),
         || false,
         |found, _| {
             *found = true;
@@ -65,13 +69,49 @@ pub(crate) fn any(mark: FwMark) -> Result<bool, Error> {
     }
 }
 
-/// Deletes the entries of all IPv4 connections that bear this mark. A kernel without connection tracking has none.
-pub(crate) fn flush(mark: FwMark) -> Result<(), socket::Error> {
+/// Deletes the entries of all connections of the family that bear this mark. A kernel without connection tracking has none.
+pub(crate) fn flush(family: Family, mark: FwMark) -> Result<(), socket::Error> {
     if !Path::new(COUNT).exists() {
         return Ok(());
     }
     let mut socket = Socket::open_netfilter()?;
-    socket.change(IPCTNL_MSG_CT_DELETE, 0, &marked(mark))
+    socket.change(IPCTNL_MSG_CT_DELETE, 0, &marked(family, mark))
+}
+
+/// Deletes the entries of IPv6 connections that bear this mark and have an end in the prefix, as this host or its LAN had
+/// it: the source of the first packet or, where another host was asked for, the destination of replies.
+pub(crate) fn forget(mark: FwMark, prefix: IpNet) -> Result<(), socket::Error> {
+    if !Path::new(COUNT).exists() {
+        return Ok(());
+    }
+    let mut socket = Socket::open_netfilter()?;
+    let each = |found: &mut Vec<Vec<DefaultNla>>, body: &[u8]| {
+        let nlas = payload(body);
+        if ends(nlas).iter().flatten().any(|end| prefix.contains(end)) {
+            found.extend(name(nlas));
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    for name in socket.dump(IPCTNL_MSG_CT_GET, &marked(Family::V6, mark), Vec::new, each)? {
+        let entry = Message { version: 1, family: AF_INET6, ..Message::new(name) };
+        match socket.change(IPCTNL_MSG_CT_DELETE, 0, &entry) {
+            Err(e) if !e.is_gone() => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Our possible ends of a connection, from its attributes.
+fn ends(nlas: &[u8]) -> [Option<IpAddr>; 2] {
+    [attribute(nlas, CTA_TUPLE_ORIG).and_then(source), attribute(nlas, CTA_TUPLE_REPLY).and_then(destination)]
+}
+
+/// What names an entry: the tuple of its first packet, and its zone, if it has one.
+fn name(nlas: &[u8]) -> Option<Vec<DefaultNla>> {
+    let mut name = vec![DefaultNla::new(CTA_TUPLE_ORIG, attribute(nlas, CTA_TUPLE_ORIG)?.to_vec())];
+    name.extend(attribute(nlas, CTA_ZONE).map(|zone| DefaultNla::new(CTA_ZONE, zone.to_vec())));
+    Some(name)
 }
 
 /// So long an event may take to mark connections: the next line waits for that.
@@ -83,13 +123,14 @@ pub(crate) fn mark(unmarked: &Unmarked, routes: &mut Socket) -> Result<(), socke
     if !Path::new(COUNT).exists() {
         return Ok(());
     }
-    let Unmarked { device, local, mark } = unmarked;
+    let Unmarked { device, ours, mark } = unmarked;
     let mut socket = Socket::open_netfilter()?;
     let each = |found: &mut Vec<Connection>, body: &[u8]| {
-        found.extend(Connection::of(*local, payload(body)));
+        found.extend(Connection::of(*ours, payload(body)));
         Ok(ControlFlow::Continue(()))
     };
-    let connections = socket.dump(IPCTNL_MSG_CT_GET, &marked(FwMark { value: 0, ..*mark }), Vec::new, each)?;
+    let family = Family::of(ours.addr());
+    let connections = socket.dump(IPCTNL_MSG_CT_GET, &marked(family, FwMark { value: 0, ..*mark }), Vec::new, each)?;
     let until = Instant::now() + LONGEST;
     let mut devices = BTreeMap::new();
     for connection in connections {
@@ -110,41 +151,57 @@ pub(crate) fn mark(unmarked: &Unmarked, routes: &mut Socket) -> Result<(), socke
     Ok(())
 }
 
-/// A tracked connection of an uplink's address.
+/// A tracked connection of an uplink.
 struct Connection {
     /// What names it: the tuple of its first packet, and its zone, if it has one.
     name: Vec<DefaultNla>,
-    remote: Ipv4Addr,
+    remote: IpAddr,
 }
 
 impl Connection {
-    /// Reads the attributes of one that has `local` at one end as the Internet sees it; `None`: it has not.
-    fn of(local: HostAddr, nlas: &[u8]) -> Option<Self> {
+    /// Reads the attributes of one that has an address of `ours` at one end as the Internet sees it; `None`: it has not.
+    fn of(ours: IpNet, nlas: &[u8]) -> Option<Self> {
         let original = attribute(nlas, CTA_TUPLE_ORIG)?;
         let reply = attribute(nlas, CTA_TUPLE_REPLY)?;
-        let remote = if address(reply, CTA_IP_V4_DST)? == local.get() {
-            address(reply, CTA_IP_V4_SRC)?
-        } else if address(original, CTA_IP_V4_DST)? == local.get() {
-            address(original, CTA_IP_V4_SRC)?
+        let remote = if ours.contains(&destination(reply)?) {
+            source(reply)?
+        } else if ours.contains(&destination(original)?) {
+            source(original)?
         } else {
             return None;
         };
-        let mut name = vec![DefaultNla::new(CTA_TUPLE_ORIG, original.to_vec())];
-        name.extend(attribute(nlas, CTA_ZONE).map(|zone| DefaultNla::new(CTA_ZONE, zone.to_vec())));
-        // The socket says which interface multicast leaves by.
-        (!remote.is_multicast() && !remote.is_broadcast()).then_some(Self { name, remote })
+        let name = name(nlas)?;
+        // The socket says which interface they leave by.
+        let is_beyond = match remote {
+            IpAddr::V4(remote) => !remote.is_multicast() && !remote.is_broadcast(),
+            IpAddr::V6(remote) => !remote.is_multicast() && !remote.is_unicast_link_local(),
+        };
+        is_beyond.then_some(Self { name, remote })
     }
 
     /// The request that gives it a mark.
     fn marked(self, mark: FwMark) -> Message {
         let mut attributes = self.name;
         attributes.extend([number(CTA_MARK, mark.value), number(CTA_MARK_MASK, mark.mask)]);
-        Message::new(attributes)
+        Message { family: if self.remote.is_ipv4() { AF_INET } else { AF_INET6 }, ..Message::new(attributes) }
     }
 }
 
-/// An address of a tuple.
-fn address(tuple: &[u8], kind: u16) -> Option<Ipv4Addr> {
-    let address = attribute(attribute(tuple, CTA_TUPLE_IP)?, kind)?;
-    Some(Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?))
+/// The source of a tuple.
+fn source(tuple: &[u8]) -> Option<IpAddr> {
+    address(tuple, CTA_IP_V4_SRC, CTA_IP_V6_SRC)
+}
+
+/// The destination of a tuple.
+fn destination(tuple: &[u8]) -> Option<IpAddr> {
+    address(tuple, CTA_IP_V4_DST, CTA_IP_V6_DST)
+}
+
+/// An address of a tuple, in the attribute of either family.
+fn address(tuple: &[u8], v4: u16, v6: u16) -> Option<IpAddr> {
+    let addresses = attribute(tuple, CTA_TUPLE_IP)?;
+    if let Some(found) = attribute(addresses, v4) {
+        return Some(<[u8; 4]>::try_from(found).ok()?.into());
+    }
+    Some(<[u8; 16]>::try_from(attribute(addresses, v6)?).ok()?.into())
 }

@@ -11,10 +11,10 @@ use super::netlink::nla;
 use super::netlink::socket::{self, Socket};
 use super::{Error, read};
 use crate::kernel::netlink::constants::{
-    AF_INET, IFF_LOWER_UP, IFF_NOARP, IFF_POINTOPOINT, IFF_UP, IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_GROUP, IFLA_IFNAME,
-    IFLA_INET_CONF, IFLA_STATS64, IPV4_DEVCONF_ARP_ANNOUNCE, IPV4_DEVCONF_ARP_IGNORE,
-    IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN, IPV4_DEVCONF_RP_FILTER, RTEXT_FILTER_SKIP_STATS, RTM_GETLINK,
-    RTM_SETLINK,
+    AF_INET, AF_INET6, IFF_LOWER_UP, IFF_NOARP, IFF_POINTOPOINT, IFF_UP, IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_GROUP,
+    IFLA_IFNAME, IFLA_INET_CONF, IFLA_INET6_CONF, IFLA_STATS64, IPV4_DEVCONF_ARP_ANNOUNCE, IPV4_DEVCONF_ARP_IGNORE,
+    IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN, IPV4_DEVCONF_RP_FILTER, IPV6_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN,
+    RTEXT_FILTER_SKIP_STATS, RTM_GETLINK, RTM_SETLINK,
 };
 use crate::model::names::IfName;
 use crate::model::observed::InterfaceState;
@@ -71,6 +71,8 @@ pub(crate) struct InterfaceInfo {
     pub(crate) lax_arp: Vec<ArpKey>,
     /// `net.ipv4.conf.NAME.ignore_routes_with_linkdown`; `None` likewise, and before Linux 4.2.
     pub(crate) ignores_linkdown: Option<bool>,
+    /// `net.ipv6.conf.NAME.ignore_routes_with_linkdown`; `None`: the device has no IPv6, and before Linux 4.3.
+    pub(crate) ignores_linkdown6: Option<bool>,
     /// Packets received and sent, then bytes.
     pub(crate) counters: Option<[u64; 4]>,
 }
@@ -155,8 +157,9 @@ pub(crate) fn parse(body: &[u8]) -> Option<InterfaceInfo> {
     // `struct rtnl_link_stats64` begins with rx_packets, tx_packets, rx_bytes, tx_bytes.
     let first = |stats| Some([counter(stats, 0)?, counter(stats, 1)?, counter(stats, 2)?, counter(stats, 3)?]);
     let counters = attribute(IFLA_STATS64).and_then(first);
-    let inet = attribute(IFLA_AF_SPEC).and_then(|families| nla::attribute(families, AF_INET.into()));
-    let conf = inet.and_then(|inet| nla::attribute(inet, IFLA_INET_CONF));
+    let conf = |family: u8, kind| nla::attribute(nla::attribute(attribute(IFLA_AF_SPEC)?, family.into())?, kind);
+    let conf6 = conf(AF_INET6, IFLA_INET6_CONF);
+    let conf = conf(AF_INET, IFLA_INET_CONF);
     let sysctl = |number| sysctl(conf?, number);
     let mut lax_arp = Vec::new();
     for key in [ArpKey::Ignore, ArpKey::Announce] {
@@ -176,6 +179,9 @@ pub(crate) fn parse(body: &[u8]) -> Option<InterfaceInfo> {
         arp: flags & (IFF_POINTOPOINT | IFF_NOARP) == 0,
         rp_filter: sysctl(IPV4_DEVCONF_RP_FILTER),
         ignores_linkdown: sysctl(IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN).map(|value| value != 0),
+        ignores_linkdown6: conf6
+            .and_then(|conf| number(conf, IPV6_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN))
+            .map(|value| value != 0),
         lax_arp,
         counters,
     })
@@ -188,6 +194,10 @@ fn counter(stats: &[u8], index: usize) -> Option<u64> {
 
 /// The value of a sysctl in `IFLA_INET_CONF`, by its number, from 1.
 fn sysctl(conf: &[u8], number: u16) -> Option<u32> {
-    let at = usize::from(number).checked_sub(1)? * 4;
-    conf.get(at..)?.first_chunk().map(|n| u32::from_ne_bytes(*n))
+    self::number(conf, usize::from(number).checked_sub(1)?)
+}
+
+/// A number of an array, by its index.
+fn number(array: &[u8], index: usize) -> Option<u32> {
+    array.get(index * 4..)?.first_chunk().map(|n| u32::from_ne_bytes(*n))
 }

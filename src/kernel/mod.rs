@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::model::change::Change;
 use crate::model::firewall::{Firewall, FoundFirewall};
-use crate::model::names::IfName;
+use crate::model::names::{Family, IfName};
 use crate::model::observed::{InterfaceState, Observed, Scope};
 use crate::model::routing::{Device, FwMark};
 
@@ -38,8 +38,8 @@ pub trait Kernel {
     /// All devices in these device groups, with their groups.
     fn in_groups(&mut self, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, Error>;
 
-    /// Whether any tracked IPv4 connection bears this mark.
-    fn has_connections(&mut self, mark: FwMark) -> Result<bool, Error>;
+    /// Whether any tracked connection of the family bears this mark.
+    fn has_connections(&mut self, family: Family, mark: FwMark) -> Result<bool, Error>;
 
     /// Drops learnt path MTUs and redirects.
     fn flush_route_cache(&mut self) -> Result<(), Error>;
@@ -117,8 +117,8 @@ impl Kernel for Linux {
         interface::in_groups(&mut self.socket, groups)
     }
 
-    fn has_connections(&mut self, mark: FwMark) -> Result<bool, Error> {
-        conntrack::any(mark)
+    fn has_connections(&mut self, family: Family, mark: FwMark) -> Result<bool, Error> {
+        conntrack::any(family, mark)
     }
 
     fn flush_route_cache(&mut self) -> Result<(), Error> {

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::str::{self, FromStr};
 
 use super::Error;
-use crate::model::names::IfName;
+use crate::model::names::{Family, IfName};
 
 const IPV4: &str = "/proc/sys/net/ipv4";
+const IPV6: &str = "/proc/sys/net/ipv6";
 
 fn read<T: FromStr>(path: PathBuf) -> Result<Option<T>, Error> {
     // One number and a line end, read in one call.
@@ -39,23 +40,40 @@ pub(crate) fn loosen_rp_filter(interface: &IfName) -> Result<(), Error> {
     write(rp_filter_path(interface.as_str()), "2")
 }
 
+/// Makes IPv6 lookups skip the routes by `interface` while it has no carrier. The kernel sets no sysctl of IPv6 over
+/// netlink (`inet6_set_link_af()`).
+pub(crate) fn ignore_linkdown6(interface: &IfName) -> Result<(), Error> {
+    write(PathBuf::from(format!("{IPV6}/conf/{interface}/ignore_routes_with_linkdown")), "1")
+}
+
 /// Whether this host forwards packets.
 pub(crate) fn forwards() -> Result<bool, Error> {
     Ok(read::<u8>(PathBuf::from(format!("{IPV4}/ip_forward")))? == Some(1))
 }
 
-fn hash_policy_path() -> PathBuf {
-    PathBuf::from(format!("{IPV4}/fib_multipath_hash_policy"))
+/// A number under `/proc/sys/net/ipv6/conf` of an interface, or of `all`; `None`: there is none.
+pub(crate) fn ipv6(interface: &str, key: &str) -> Result<Option<i64>, Error> {
+    read(PathBuf::from(format!("{IPV6}/conf/{interface}/{key}")))
 }
 
-/// `net.ipv4.fib_multipath_hash_policy`; `None`: the kernel lacks it.
-pub fn hash_policy() -> Result<Option<u8>, Error> {
-    read(hash_policy_path())
+/// Whether this host forwards IPv6 packets.
+pub(crate) fn forwards6() -> Result<bool, Error> {
+    Ok(ipv6("all", "forwarding")? == Some(1))
 }
 
-/// Sets `net.ipv4.fib_multipath_hash_policy`.
-pub(crate) fn set_hash_policy(policy: u8) -> Result<(), Error> {
-    write(hash_policy_path(), &policy.to_string())
+fn hash_policy_path(family: Family) -> PathBuf {
+    let dir = if family == Family::V4 { IPV4 } else { IPV6 };
+    PathBuf::from(format!("{dir}/fib_multipath_hash_policy"))
+}
+
+/// `fib_multipath_hash_policy` of a family; `None`: the kernel lacks it.
+pub fn hash_policy(family: Family) -> Result<Option<u8>, Error> {
+    read(hash_policy_path(family))
+}
+
+/// Sets `fib_multipath_hash_policy` of a family.
+pub(crate) fn set_hash_policy(family: Family, policy: u8) -> Result<(), Error> {
+    write(hash_policy_path(family), &policy.to_string())
 }
 
 /// As `ip route flush cache`. Linux has no IPv4 route cache since 3.6, but this still drops learnt path MTUs and

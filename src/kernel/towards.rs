@@ -1,21 +1,17 @@
 //! Asks the kernel which way a packet of this host would take (`RTM_GETROUTE`), as `ip route get` does.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use nix::libc;
 
 use super::netlink::route::Route;
+use super::netlink::route_request;
 use super::netlink::socket::{Error, Socket};
 use crate::kernel::netlink::constants::RTM_GETROUTE;
 
 /// Index of the device by which a packet to `to` would leave; `None`: there is no way (ENETUNREACH, EHOSTUNREACH).
-pub fn device_towards(to: Ipv4Addr, socket: &mut Socket) -> Result<Option<u32>, Error> {
-    let mut request = RouteMessage::default();
-    request.header.address_family = AddressFamily::Inet;
-    request.header.destination_prefix_length = 32;
-    request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(to)));
+pub fn device_towards(to: IpAddr, socket: &mut Socket) -> Result<Option<u32>, Error> {
+    let request = route_request::towards(to);
     let answer = match socket.get(RTM_GETROUTE, &request) {
         Err(e) if matches!(e.refused(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => return Ok(None),
         answer => answer?,

@@ -2,10 +2,13 @@
 
 use std::fmt;
 
+use ipnet::IpNet;
+
 use crate::model::firewall::Batch;
 use crate::model::firewall::nft::Transaction;
-use crate::model::names::{Family, HostAddr, IfName};
+use crate::model::names::{Family, IfName};
 use crate::model::numbering::KERNEL;
+use crate::model::observed::LanAddress;
 use crate::model::routing::{ArpKey, DefaultRoute, Device, FoundRoute, FwMark, Member, NextHop, Rule};
 
 /// One change of the kernel.
@@ -14,11 +17,11 @@ pub enum Change {
     /// Loosen the reverse path filter of an interface.
     LooseRpFilter(IfName),
     /// Make lookups skip the routes by a device while it has no carrier.
-    IgnoreLinkdown(Device),
+    IgnoreLinkdown(Device, Family),
     /// Make an interface answer ARP for its own addresses only.
     OwnArp(Device, ArpKey),
-    /// Set `net.ipv4.fib_multipath_hash_policy`.
-    HashPolicy(u8),
+    /// Set `net.ipv4.fib_multipath_hash_policy`, or its twin of IPv6.
+    HashPolicy(Family, u8),
     /// Put a link's device into the group that our firewall rules match.
     DeviceGroup {
         device: Device,
@@ -36,7 +39,8 @@ pub enum Change {
     },
     /// Delete a managed nexthop object or group.
     DeleteNexthop(u32),
-    /// Create a default route, or replace the first of its table and metric.
+    /// Create an IPv4 default route, or replace the first of its table and metric; or add the next hop of an IPv6 one to
+    /// those of its table and metric.
     Route(DefaultRoute),
     DeleteRoute(FoundRoute),
     Rule(Rule),
@@ -48,8 +52,15 @@ pub enum Change {
     Firewall(Batch),
     /// Load our table of `nf_tables`, or delete it.
     Nftables(Transaction),
-    /// Delete the connection-tracking entries that bear a link's mark under the mask of all links' marks.
-    FlushConnections(FwMark),
+    /// Deprecate an IPv6 address of the LAN, or take that back.
+    Prefer {
+        address: LanAddress,
+        is_preferred: bool,
+    },
+    /// Delete the connection-tracking entries of a family that bear a link's mark under the mask of all links' marks.
+    FlushConnections(Family, FwMark),
+    /// The same, of those that have an address in an IPv6 prefix which is the link's no more.
+    ForgetPrefix(FwMark, IpNet),
     /// Give an uplink's mark to the tracked connections that leave by it and bear no link's.
     MarkConnections(Unmarked),
 }
@@ -59,8 +70,8 @@ pub enum Change {
 pub struct Unmarked {
     /// The uplink's interface.
     pub device: Device,
-    /// Its address there, from which they leave or to which they came.
-    pub local: HostAddr,
+    /// Its address there, or a prefix of it, from which they leave or to which they came.
+    pub ours: IpNet,
     /// Its mark, under the mask of all.
     pub mark: FwMark,
 }
@@ -68,8 +79,14 @@ pub struct Unmarked {
 impl Change {
     /// Whether packets may take another route after it.
     pub(crate) fn is_route(&self) -> bool {
-        let is_other = matches!(self, Self::LooseRpFilter(_) | Self::OwnArp(..) | Self::DeviceGroup { .. });
-        !is_other && !self.is_firewall() && !matches!(self, Self::FlushConnections(_) | Self::MarkConnections(_))
+        let is_other =
+            matches!(self, Self::LooseRpFilter(_) | Self::OwnArp(..) | Self::DeviceGroup { .. } | Self::Prefer { .. });
+        !is_other && !self.is_firewall() && !self.is_about_connections()
+    }
+
+    /// Whether it is one of connection tracking, which the kernel does not show.
+    pub(crate) fn is_about_connections(&self) -> bool {
+        matches!(self, Self::FlushConnections(..) | Self::ForgetPrefix(..) | Self::MarkConnections(_))
     }
 
     /// Whether it is one of the packet filter.
@@ -94,24 +111,40 @@ impl fmt::Display for Command<'_> {
         match self.change {
             // sysctl(8) would read the dot of a VLAN's name as a separator.
             Change::LooseRpFilter(name) => write!(f, "echo 2 > /proc/sys/net/ipv4/conf/{}/rp_filter", name.quoted()),
-            Change::IgnoreLinkdown(device) => {
-                write!(f, "echo 1 > /proc/sys/net/ipv4/conf/{}/ignore_routes_with_linkdown", device.name.quoted())
+            Change::IgnoreLinkdown(device, family) => {
+                let (ip, name) = (if *family == Family::V4 { "ipv4" } else { "ipv6" }, device.name.quoted());
+                write!(f, "echo 1 > /proc/sys/net/{ip}/conf/{name}/ignore_routes_with_linkdown")
             }
             Change::OwnArp(device, key) => {
                 let (value, name, key) = (key.value(), device.name.quoted(), key.name());
                 write!(f, "echo {value} > /proc/sys/net/ipv4/conf/{name}/{key}")
             }
-            Change::HashPolicy(n) => write!(f, "sysctl -w net.ipv4.fib_multipath_hash_policy={n}"),
+            // Its valid lifetime stays, which ip-address(8) has no word for.
+            Change::Prefer { address: LanAddress { device, address, .. }, is_preferred } => {
+                let lifetime = if *is_preferred { "forever" } else { "0" };
+                write!(f, "ip -6 address change {address} dev {} preferred_lft {lifetime}", device.name.quoted())
+            }
+            Change::HashPolicy(Family::V4, n) => write!(f, "sysctl -w net.ipv4.fib_multipath_hash_policy={n}"),
+            Change::HashPolicy(Family::V6, n) => write!(f, "sysctl -w net.ipv6.fib_multipath_hash_policy={n}"),
             Change::DeviceGroup { device, group } => {
                 write!(f, "ip link set dev {} group {group}", device.name.quoted())
             }
             Change::Firewall(batch) => write!(f, "{batch}"),
             Change::Nftables(transaction) => write!(f, "{transaction}"),
-            Change::FlushConnections(FwMark { value, mask }) => {
-                write!(f, "conntrack -D -f ipv4 --mark {value:#x}/{mask:#x}")
+            Change::FlushConnections(family, FwMark { value, mask }) => {
+                let ip = if *family == Family::V4 { "ipv4" } else { "ipv6" };
+                write!(f, "conntrack -D -f {ip} --mark {value:#x}/{mask:#x}")
             }
-            Change::MarkConnections(Unmarked { local, mark: FwMark { value, mask }, .. }) => {
-                write!(f, "conntrack -U -f ipv4 --reply-dst {local} --mark {value:#x}/{mask:#x}")
+            // As conntrack(8) has it: of the reply, the destination is our end.
+            Change::ForgetPrefix(FwMark { value, mask }, prefix) => {
+                write!(f, "conntrack -D -f ipv6 --reply-dst {prefix} --mark {value:#x}/{mask:#x}")
+            }
+            Change::MarkConnections(Unmarked { ours, mark: FwMark { value, mask }, .. }) => {
+                let (ip, ours) = match ours {
+                    IpNet::V4(ours) => ("ipv4", ours.addr().to_string()),
+                    IpNet::V6(ours) => ("ipv6", ours.to_string()),
+                };
+                write!(f, "conntrack -U -f {ip} --reply-dst {ours} --mark {value:#x}/{mask:#x}")
             }
             Change::Nexthop { id, next_hop } => write!(f, "ip nexthop replace id {id} {next_hop} protocol {protocol}"),
             Change::Group { id, members } => {
@@ -122,10 +155,14 @@ impl fmt::Display for Command<'_> {
                 write!(f, " protocol {protocol}")
             }
             Change::DeleteNexthop(id) => write!(f, "ip nexthop del id {id}"),
-            Change::Route(DefaultRoute { table, metric, target }) => {
+            Change::Route(DefaultRoute { family: Family::V4, table, metric, target }) => {
                 write!(f, "ip route replace table {table} default metric {metric} protocol {protocol} {target}")
             }
-            Change::DeleteRoute(route) => write!(f, "ip route del {}", route.selection()),
+            Change::Route(DefaultRoute { family: Family::V6, table, metric, target }) => {
+                write!(f, "ip -6 route append table {table} default metric {metric} protocol {protocol} ")?;
+                target.fmt_added(f)
+            }
+            Change::DeleteRoute(route) => write!(f, "ip{} route del {}", option(route.family), route.selection()),
             Change::KernelRule(rule) => write!(f, "ip{} rule add {rule} protocol {KERNEL}", option(rule.family)),
             Change::Rule(rule) => write!(f, "ip{} rule add {rule} protocol {protocol}", option(rule.family)),
             Change::DeleteRule(rule) => write!(f, "ip{} rule del {rule} protocol {protocol}", option(rule.family)),
@@ -134,7 +171,7 @@ impl fmt::Display for Command<'_> {
 }
 
 /// The option of ip(8) for a family; IPv4 is its default.
-fn option(family: Family) -> &'static str {
+pub(crate) fn option(family: Family) -> &'static str {
     match family {
         Family::V4 => "",
         Family::V6 => " -6",

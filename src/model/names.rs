@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -141,6 +141,25 @@ pub enum Family {
     V6,
 }
 
+impl Family {
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    #[must_use]
+    pub fn other(self) -> Self {
+        if self == Self::V4 { Self::V6 } else { Self::V4 }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::V4 { "IPv4" } else { "IPv6" })
+    }
+}
+
 /// Number of a routing table, not one of the kernel's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableId(u32);
@@ -252,30 +271,65 @@ impl Default for Tier {
 /// Unicast address of a host: a link's own address or its gateway. Not unspecified, loopback, multicast, broadcast or
 /// reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HostAddr(Ipv4Addr);
+pub struct HostAddr(IpAddr);
 
 impl HostAddr {
     /// Checks that a host on an uplink can have the address.
-    pub fn new(addr: Ipv4Addr) -> Result<Self, InvalidValue> {
-        let first = addr.octets()[0];
-        // 0/8 and 127/8 never leave a host, 224/4 is multicast, 240/4 reserved or broadcast.
-        if first == 0 || first == 127 || first >= 224 {
-            return Err(InvalidValue::new("address", &addr.to_string(), "no host on a line can have it"));
+    pub fn new(addr: impl Into<IpAddr>) -> Result<Self, InvalidValue> {
+        let addr = addr.into();
+        let is_possible = match addr {
+            IpAddr::V4(addr) => can_be_hosts(addr),
+            IpAddr::V6(addr) => can_be_hosts6(addr),
+        };
+        if is_possible {
+            Ok(Self(addr))
+        } else {
+            Err(InvalidValue::new("address", &addr.to_string(), "no host on a line can have it"))
         }
-        Ok(Self(addr))
     }
 
-    pub fn get(self) -> Ipv4Addr {
+    pub fn get(self) -> IpAddr {
         self.0
     }
+
+    pub fn family(self) -> Family {
+        Family::of(self.0)
+    }
+
+    /// The address, if it is an IPv4 address.
+    pub fn v4(self) -> Option<Ipv4Addr> {
+        if let IpAddr::V4(addr) = self.0 { Some(addr) } else { None }
+    }
+
+    /// The address, if it is an IPv6 address.
+    pub fn v6(self) -> Option<Ipv6Addr> {
+        if let IpAddr::V6(addr) = self.0 { Some(addr) } else { None }
+    }
+
+    /// Whether it holds on one link only (`fe80::/10`).
+    pub fn is_link_local(self) -> bool {
+        self.v6().is_some_and(|addr| addr.is_unicast_link_local())
+    }
+}
+
+/// 0/8 and 127/8 never leave a host, 224/4 is multicast, 240/4 reserved or broadcast.
+fn can_be_hosts(addr: Ipv4Addr) -> bool {
+    let first = addr.octets()[0];
+    first != 0 && first != 127 && first < 224
+}
+
+/// `::/8` has the unspecified address, that of loopback, and those with an IPv4 address inside (RFC 4291, 2.5.5);
+/// `ff00::/8` is multicast.
+fn can_be_hosts6(addr: Ipv6Addr) -> bool {
+    !matches!(addr.octets()[0], 0 | 0xff)
 }
 
 impl FromStr for HostAddr {
     type Err = InvalidValue;
 
     fn from_str(s: &str) -> Result<Self, InvalidValue> {
-        let addr = s.parse().map_err(|_| InvalidValue::new("address", s, "write an IPv4 address such as 192.0.2.1"))?;
-        Self::new(addr)
+        let expected = "write an IP address such as 192.0.2.1 or fe80::1";
+        Self::new(s.parse::<IpAddr>().map_err(|_| InvalidValue::new("address", s, expected))?)
     }
 }
 
@@ -341,10 +395,24 @@ mod tests {
 
     #[test]
     fn addresses_that_no_host_on_a_line_has_are_refused() {
-        for bad in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "1.2.3", "::1", ""] {
+        for bad in [
+            "0.0.0.0",
+            "127.0.0.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "1.2.3",
+            "::",
+            "::1",
+            "ff02::1",
+            "::ffff:192.0.2.1",
+            "",
+        ] {
             assert!(bad.parse::<HostAddr>().is_err(), "{bad:?}");
         }
-        assert_eq!("198.51.100.1".parse::<HostAddr>().unwrap().to_string(), "198.51.100.1");
+        for good in ["198.51.100.1", "fe80::1", "2001:db8::1"] {
+            assert_eq!(good.parse::<HostAddr>().unwrap().to_string(), good);
+        }
     }
 
     #[test]

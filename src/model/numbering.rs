@@ -5,17 +5,27 @@
 
 use std::ops::Range;
 
-use crate::model::names::Tier;
+use crate::model::names::{Family, Tier};
 use crate::model::routing::Selector;
 
 /// `RTPROT_KERNEL`, of the rules that the kernel starts with.
 pub const KERNEL: u8 = 2;
+
+/// `RTPROT_RA`: a program that reads router advertisements itself uses it, at our metric perhaps.
+pub(crate) const RA: u8 = 9;
 
 /// Maximum number of links: a mark has 32 bits.
 pub(crate) const MAX_LINKS: u8 = 32;
 
 /// Number of metrics for tiers, from `metric` on.
 pub const TIERS: u32 = Tier::MAX as u32;
+
+/// Metric of the IPv6 default route of tier 1: below the 1024 of those that the kernel makes for router advertisements
+/// (`IP6_RT_PRIO_USER`), so that these stay, unused.
+const METRIC6: u32 = 512;
+
+/// Metric of a default route in a link's table, as ip-route(8) would give it: IPv6 has no 0.
+const TABLE_METRIC6: u32 = 1024;
 
 /// Number of metrics for spares, from `spare-metric` on.
 const SPARES: u32 = MAX_LINKS as u32;
@@ -29,8 +39,11 @@ const FIRST_GROUP_ID: u32 = 100;
 /// Number of managed ids, from `nexthop-id` on.
 const NEXTHOP_IDS: u32 = 2 * FIRST_GROUP_ID;
 
-/// Last priority before the kernel's own rule for the main table.
-pub(crate) const LAST_PRIORITY: u32 = 32765;
+/// Priority of the IPv6 rule that looks up [`TableId::DEFAULT`]: the last before the kernel's own for main.
+pub(crate) const DEFAULT6_RULE: u32 = 32765;
+
+/// Last priority of policies.
+pub(crate) const LAST_PRIORITY: u32 = DEFAULT6_RULE - 1;
 
 // Distances from `rule-priority`, that of the first mark's rule, in the order of the rules.
 const GUARDED_MAIN_RULE: u32 = GUARD_RULES_WITH_DSCP - 1;
@@ -154,8 +167,14 @@ impl Numbering {
     }
 
     /// Metric of a tier's default route.
-    pub(crate) fn tier_metric(self, tier: Tier) -> u32 {
-        self.metric + rank(tier)
+    pub(crate) fn tier_metric(self, family: Family, tier: Tier) -> u32 {
+        let first = if family == Family::V4 { self.metric } else { METRIC6 };
+        first + rank(tier)
+    }
+
+    /// Metric of the default route in a link's table.
+    pub(crate) fn table_metric(family: Family) -> u32 {
+        if family == Family::V4 { 0 } else { TABLE_METRIC6 }
     }
 
     /// Metric of an uplink's spare, by its rank among the spares, from 0.
@@ -213,11 +232,11 @@ mod tests {
             device_group: MAX_DEVICE_GROUP,
         };
         let (last, last_tier) = (MAX_LINKS - 1, Tier::new(Tier::MAX).unwrap());
-        assert_eq!(MAX_RULE_PRIORITY, 32643);
+        assert_eq!(MAX_RULE_PRIORITY, 32642);
         assert_eq!(highest.source_rule(last), LAST_PRIORITY);
         assert_eq!(highest.room_for_policies(MAX_LINKS), 0);
         assert!(highest.mark_rule(last) < highest.guarded_main_rule());
-        assert!(highest.tier_metric(last_tier) < highest.metric_of_spare(0));
+        assert!(highest.tier_metric(Family::V4, last_tier) < highest.metric_of_spare(0));
         assert!(highest.link_nexthop(last) < highest.tier_nexthop(Tier::default()));
         assert!(highest.is_group(highest.tier_nexthop(last_tier)) && !highest.is_group(highest.link_nexthop(last)));
         assert!(highest.link_groups().contains(&highest.link_group(last)));

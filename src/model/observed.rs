@@ -1,15 +1,17 @@
 //! The observed state of the kernel, the second input of a plan.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::model::firewall::{self, Firewall};
 use crate::model::names::{Family, HostAddr, IfName, TableId};
 use crate::model::routing::{ArpKey, Device, FoundRoute, FoundRule, NexthopObject};
 
 /// What to observe. The cost of an observation must not depend on what else the kernel holds.
+// Each is a question of its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
     pub interfaces: BTreeSet<IfName>,
@@ -26,6 +28,15 @@ pub struct Scope {
     pub leftovers: bool,
     /// Whether `net.ipv4.fib_multipath_hash_policy` matters.
     pub hash_policy: bool,
+    /// Whether any link may have IPv6.
+    pub ipv6: bool,
+    /// Whether any link is said to have IPv6: then the tables of links matter in IPv6 even if no managed rule of it asks
+    /// them yet.
+    pub has_ipv6: bool,
+    /// Whether IPv6 addresses of other interfaces matter, even if no managed rule is about a prefix.
+    pub lan6: bool,
+    /// Addresses that we have deprecated, with the index of their interface.
+    pub deprecated: BTreeSet<(u32, Ipv6Addr)>,
 }
 
 /// The observed state.
@@ -42,8 +53,14 @@ pub struct Observed {
     pub nexthops: Option<BTreeMap<u32, NexthopObject>>,
     /// `net.ipv4.fib_multipath_hash_policy`, if the scope asks for it.
     pub hash_policy: Option<u8>,
+    /// The same of IPv6, if rules of ours lead IPv6 anywhere.
+    pub hash_policy6: Option<u8>,
     /// The packet filter; empty where the scope does not ask for it.
     pub firewall: firewall::FoundFirewall,
+    /// IPv6 prefixes that main refuses: what DHCPv6 clients write for a delegation (RFC 8415, 6.3).
+    pub delegated: Vec<Ipv6Net>,
+    /// IPv6 addresses of interfaces of no link, if the scope asks for them.
+    pub lan6: Vec<LanAddress>,
     /// A private network on an interface of no link, if this host forwards packets.
     pub private_lan: Option<Ipv4Net>,
 }
@@ -53,6 +70,18 @@ impl Observed {
     pub(crate) fn has_ipv6(&self) -> bool {
         self.rules.iter().any(|found| found.rule.family == Family::V6)
     }
+
+    /// Whether there are managed rules that lead IPv6 packets to the table of a link.
+    pub(crate) fn leads_ipv6(&self, managed: u8) -> bool {
+        leads_ipv6(&self.rules, managed)
+    }
+}
+
+/// Whether managed rules lead IPv6 packets to the table of a link: then there may be managed IPv6 routes, even if the
+/// configuration wants none.
+pub(crate) fn leads_ipv6(rules: &[FoundRule], managed: u8) -> bool {
+    let mut managed = rules.iter().filter(|found| found.protocol == managed);
+    managed.any(|found| found.rule.family == Family::V6 && found.rule.action.table().is_some())
 }
 
 /// A network interface.
@@ -65,6 +94,8 @@ pub struct Interface {
     pub arp: bool,
     /// IPv4, in the kernel's order.
     pub addresses: Vec<Address>,
+    /// IPv6, in the kernel's order, without those that another host has, too (`IFA_F_DADFAILED`).
+    pub addresses6: Vec<Address>,
     /// Routes of the main table by it, without defaults; only for an Ethernet, and only among the first of the table.
     pub routes: Vec<RouteBy>,
     /// Device group (`IFLA_GROUP`); 0 is the default.
@@ -76,6 +107,8 @@ pub struct Interface {
     /// `ignore_routes_with_linkdown`: lookups skip its routes while it has no carrier. `None`: the kernel lacks it
     /// (before Linux 4.2).
     pub ignores_linkdown: Option<bool>,
+    /// The same of IPv6 (since Linux 4.3).
+    pub ignores_linkdown6: Option<bool>,
 }
 
 /// Whether packets can leave by an interface.
@@ -89,12 +122,31 @@ pub enum InterfaceState {
     Up,
 }
 
-/// An IPv4 address of an interface.
+/// An address of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Address {
     pub local: HostAddr,
     /// The peer, or the subnet.
-    pub reaches: Ipv4Net,
+    pub reaches: IpNet,
+}
+
+/// A global IPv6 address of an interface of no link.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LanAddress {
+    pub device: Device,
+    /// With the length of its subnet's prefix.
+    pub address: Ipv6Net,
+    pub preference: Preference,
+}
+
+/// Whether an address serves new connections (RFC 4862, 5.5.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Preference {
+    Preferred,
+    /// Only those that it has: we have deprecated it.
+    DeprecatedByUs,
+    /// The same, by somebody else.
+    Deprecated,
 }
 
 /// A route by an interface.

@@ -1,10 +1,10 @@
 //! Flushing of connections whose link is gone and that other links can carry.
 
-use super::FlushScope;
+use super::{Carrying, FlushScope};
 use crate::config::{Config, Firewall, Link};
 use crate::kernel::{self, Kernel};
 use crate::model::change::Change;
-use crate::model::names::LinkName;
+use crate::model::names::{Family, LinkName};
 use crate::model::routing::FwMark;
 use crate::state::records::LinkRecords;
 
@@ -12,15 +12,17 @@ use crate::state::records::LinkRecords;
 pub(super) fn flushes(
     config: &Config,
     records: &LinkRecords,
-    live: &[LinkName],
+    carrying: &Carrying,
     flush_scope: &FlushScope,
     kernel: &mut impl Kernel,
 ) -> Result<Vec<Change>, kernel::Error> {
     let mut changes = Vec::new();
-    for link in gone(config, records, live, flush_scope) {
-        let mark = FwMark { value: link.mark.get(), mask: config.marks() };
-        if kernel.has_connections(mark)? {
-            changes.push(Change::FlushConnections(mark));
+    for family in Family::BOTH {
+        for link in gone(config, records, family, carrying.of_family(family), flush_scope) {
+            let mark = FwMark { value: link.mark.get(), mask: config.marks() };
+            if kernel.has_connections(family, mark)? {
+                changes.push(Change::FlushConnections(family, mark));
+            }
         }
     }
     Ok(changes)
@@ -29,7 +31,13 @@ pub(super) fn flushes(
 /// Links that are gone and whose connections others can carry. The kernel walks all tracked connections to find those
 /// of a link, so this returns only links for which it may be necessary: the link of the event; all, if that link is the
 /// only live one; and links that are gone although they are recorded as up.
-fn gone<'a>(config: &'a Config, records: &LinkRecords, live: &[LinkName], flush_scope: &FlushScope) -> Vec<&'a Link> {
+fn gone<'a>(
+    config: &'a Config,
+    records: &LinkRecords,
+    family: Family,
+    live: &[LinkName],
+    flush_scope: &FlushScope,
+) -> Vec<&'a Link> {
     let takers: Vec<_> = config.uplinks().filter(|link| live.contains(&link.name)).collect();
     if config.settings.firewall == Firewall::None || takers.is_empty() {
         return Vec::new();
@@ -40,7 +48,7 @@ fn gone<'a>(config: &'a Config, records: &LinkRecords, live: &[LinkName], flush_
             FlushScope::All => true,
             FlushScope::Link(name) => {
                 let is_first = matches!(takers[..], [only] if only.name == *name);
-                is_first || link.name == *name || records.contains_key(&link.name)
+                is_first || link.name == *name || records.record(&link.name, family).is_some()
             }
             FlushScope::None => false,
         };

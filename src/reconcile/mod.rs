@@ -11,16 +11,16 @@ mod refused;
 use std::time::Instant;
 
 pub(crate) use outcome::summary;
-pub use outcome::{Failure, Outcome, Warning};
+pub use outcome::{Carrying, Failure, Outcome, Warning};
 
 use crate::config::{Config, Firewall};
 use crate::kernel::{self, Kernel};
 use crate::model::change::Change;
-use crate::model::names::LinkName;
+use crate::model::names::{Family, LinkName};
 use crate::model::observed::{Observed, Scope};
-use crate::model::routing::{DefaultRoute, Target};
+use crate::model::routing::{DefaultRoute, FoundRoute, Target};
 use crate::state::records::LinkRecords;
-use link_state::{LinkStates, LiveLink};
+use link_state::LinkStates;
 use plan::Plan;
 use refused::Refused;
 
@@ -80,7 +80,7 @@ pub fn preview(config: &Config, records: &LinkRecords, kernel: &mut impl Kernel)
     let routed = states.routed();
     let mut plan = Plan::new(config, &routed, &observed);
     Refused::default().add_misgrouped(&mut plan, config, records, &routed, kernel)?;
-    let flushes = connections::flushes(config, records, &carrying(&routed), &FlushScope::All, kernel)?;
+    let flushes = connections::flushes(config, records, &Carrying::of(&routed), &FlushScope::All, kernel)?;
     plan.changes.extend(flushes);
     Ok(plan)
 }
@@ -105,11 +105,10 @@ impl<'a, K: Kernel> Run<'a, K> {
     /// The next plan. Updates the parts of the outcome that are about links.
     fn plan(&mut self, states: &LinkStates<'_>, observed: &Observed) -> Plan {
         let routed = self.refused.usable(states);
-        self.outcome.live = carrying(&routed);
+        self.outcome.carrying = Carrying::of(&routed);
         self.outcome.warnings.retain(|warning| matches!(warning, Warning::WithoutNftables(_)));
-        self.outcome.warnings.extend(outcome::warnings(states, observed));
-        let dead = states.iter().filter(|(_, state)| state.is_dead());
-        self.outcome.dead = dead.map(|(link, _)| link.name.clone()).collect();
+        self.outcome.warnings.extend(outcome::warnings(self.config, states, observed, self.refused.without));
+        self.outcome.dead = outcome::dead(states);
 
         let mut plan = self.refused.plan(self.config, &routed, observed);
         // The routes are changed all the same.
@@ -119,7 +118,7 @@ impl<'a, K: Kernel> Run<'a, K> {
         }
         // Flushing leaves no trace in the kernel, and once is enough.
         let made = &self.outcome.made;
-        plan.changes.retain(|change| !(leaves_no_trace(change) && made.contains(change)));
+        plan.changes.retain(|change| !(change.is_about_connections() && made.contains(change)));
         plan
     }
 
@@ -167,6 +166,10 @@ impl<'a, K: Kernel> Run<'a, K> {
             // The kernel deletes the first rule that matches the request, which can be another one or one of several.
             // The next plan adds a desired rule again, behind the others.
             Change::DeleteRule(_) => times >= 4 && round >= 4,
+            // A foreign route of the same table and metric hides managed IPv6 next hops, or its own next hop is shown as
+            // managed.
+            Change::Route(DefaultRoute { family: Family::V6, .. })
+            | Change::DeleteRoute(FoundRoute { family: Family::V6, .. }) => times >= 2,
             _ => false,
         }
     }
@@ -198,6 +201,7 @@ impl<'a, K: Kernel> Run<'a, K> {
                 Some(link) => self.refused.links.push(link.clone()),
                 None => self.refused.changes.push(change),
             }
+            let link = link.map(|(_, name)| name);
             self.outcome.failures.push(Failure::Refused { error, link });
         } else {
             self.failed_once.push(change);
@@ -224,7 +228,8 @@ impl<'a, K: Kernel> Run<'a, K> {
 
     /// Flushes the connections of links that are gone.
     fn flush_connections(&mut self, flush_scope: &FlushScope) -> Result<(), kernel::Error> {
-        for change in connections::flushes(self.config, self.records, &self.outcome.live, flush_scope, self.kernel)? {
+        for change in connections::flushes(self.config, self.records, &self.outcome.carrying, flush_scope, self.kernel)?
+        {
             match self.kernel.apply(&change, self.config.settings.protocol) {
                 Ok(()) => self.outcome.made.push(change),
                 Err(error) => self.outcome.failures.push(Failure::Refused { error, link: None }),
@@ -234,29 +239,20 @@ impl<'a, K: Kernel> Run<'a, K> {
     }
 }
 
-/// The names of the links that can carry traffic.
-fn carrying(routed: &[LiveLink<'_>]) -> Vec<LinkName> {
-    routed.iter().filter(|l| l.carrier).map(|l| l.link.name.clone()).collect()
-}
-
 fn is_rule(change: &Change) -> bool {
     matches!(change, Change::Rule(_) | Change::KernelRule(_) | Change::DeleteRule(_))
 }
 
-/// The only link of a change. Lacking the change the link's other routes and rules are useless, too.
-fn link_of(change: &Change, states: &LinkStates<'_>) -> Option<LinkName> {
-    let device = match change {
-        Change::Nexthop { next_hop, .. } => &next_hop.device,
-        Change::Route(DefaultRoute { target: Target::NextHops(next_hops), .. }) if next_hops.len() == 1 => {
-            &next_hops[0].next_hop.device
+/// The only link of a change, in its family. Lacking the change the link's other routes and rules of the family are
+/// useless, too.
+fn link_of(change: &Change, states: &LinkStates<'_>) -> Option<(Family, LinkName)> {
+    let (family, device) = match change {
+        Change::Nexthop { next_hop, .. } => (Family::V4, &next_hop.device),
+        Change::Route(DefaultRoute { family, target: Target::NextHops(next_hops), .. }) if next_hops.len() == 1 => {
+            (*family, &next_hops[0].next_hop.device)
         }
         _ => return None,
     };
-    let mut routed = states.iter().filter_map(|(_, state)| state.routed());
-    routed.find(|l| l.next_hop.device == *device).map(|l| l.link.name.clone())
-}
-
-/// Whether the kernel does not show that a change was made.
-fn leaves_no_trace(change: &Change) -> bool {
-    matches!(change, Change::FlushConnections(_) | Change::MarkConnections(_))
+    let mut routed = states.iter_of(family).filter_map(|(_, state)| state.routed());
+    routed.find(|l| l.next_hop.device == *device).map(|l| (family, l.link.name.clone()))
 }

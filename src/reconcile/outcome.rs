@@ -6,11 +6,13 @@ use ipnet::Ipv4Net;
 use thiserror::Error;
 
 use super::firewall;
-use super::link_state::{LinkState, LinkStates};
+use super::link_state::{LinkState, LinkStates, Live};
 use super::plan::Problem;
+use crate::config::Config;
 use crate::kernel;
 use crate::model::change::Change;
-use crate::model::names::{IfName, LinkName};
+use crate::model::firewall::Lacking;
+use crate::model::names::{Family, IfName, LinkName};
 use crate::model::observed::Observed;
 
 /// A part of the desired state that reconciling could not reach.
@@ -29,7 +31,7 @@ pub enum Failure {
     /// The kernel accepted the change, and does not hold it.
     #[error(
         "`{0}` had no effect: this kernel is too old for it (ports and protocols in rules need Linux 4.17, \
-         dscp needs 6.12), or another program undoes it at once"
+         dscp needs 6.12), or another program undoes it at once, or has a route of its own there"
     )]
     NoEffect(String),
     /// A link is recorded as up, and no packet can leave by it.
@@ -55,6 +57,12 @@ pub enum Warning {
     /// nftables was to hold the rules, and iptables does.
     #[error("iptables holds the rules: {0}; write firewall = \"iptables\" in [settings] to have it so")]
     WithoutNftables(String),
+    /// Links have IPv6, and the rules, which iptables holds, are of IPv4 only.
+    #[error(
+        "iptables holds the rules, and they are about IPv4 only: no IPv6 connection of {} is sticky, and no IPv6 source is \
+         translated; where the kernel has nf_tables, write firewall = \"nftables\" in [settings]", listed(.0)
+    )]
+    NoIpv6Rules(Vec<LinkName>),
     /// An Ethernet link has no gateway.
     #[error(
         "{0} has no gateway, and {1} is an Ethernet: each host of the Internet is looked for on it by ARP; \
@@ -69,6 +77,30 @@ pub enum Warning {
     Unused(LinkName, IfName),
 }
 
+/// The links that carry traffic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Carrying {
+    pub v4: Vec<LinkName>,
+    pub v6: Vec<LinkName>,
+}
+
+impl Carrying {
+    pub(super) fn of(routed: &Live<'_>) -> Self {
+        let carrying = |family| {
+            let links = routed.of(family).iter().filter(|l| l.carrier);
+            links.map(|l| l.link.name.clone()).collect()
+        };
+        Self { v4: carrying(Family::V4), v6: carrying(Family::V6) }
+    }
+
+    pub fn of_family(&self, family: Family) -> &[LinkName] {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// In order.
@@ -76,9 +108,9 @@ pub struct Outcome {
     pub failures: Vec<Failure>,
     pub warnings: Vec<Warning>,
     /// Links that carry traffic now.
-    pub live: Vec<LinkName>,
-    /// Links that are recorded as up and cannot carry traffic: down, or without carrier or address.
-    pub dead: Vec<LinkName>,
+    pub carrying: Carrying,
+    /// Links that are recorded as up in a family and cannot carry its traffic: down, or without carrier or address.
+    pub dead: Vec<(Family, LinkName)>,
     pub elapsed: Duration,
 }
 
@@ -92,11 +124,35 @@ pub(crate) fn summary(failures: &[Failure]) -> String {
     all.join("; ")
 }
 
+/// The links that are recorded as up, and by which no packet can leave.
+pub(super) fn dead(states: &LinkStates<'_>) -> Vec<(Family, LinkName)> {
+    let mut dead = Vec::new();
+    for family in Family::BOTH {
+        let links = states.iter_of(family).filter(|(_, state)| state.is_dead());
+        dead.extend(links.map(|(link, _)| (family, link.name.clone())));
+    }
+    dead
+}
+
+/// Names of links in a sentence.
+fn listed(links: &[LinkName]) -> String {
+    links.iter().map(LinkName::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// Warnings about links that are up.
-pub(super) fn warnings(states: &LinkStates<'_>, observed: &Observed) -> Vec<Warning> {
+pub(super) fn warnings(
+    config: &Config,
+    states: &LinkStates<'_>,
+    observed: &Observed,
+    refused: Lacking,
+) -> Vec<Warning> {
     let mut warnings = Vec::new();
+    let with_ipv6: Vec<_> = states.live().v6.iter().map(|l| l.link.name.clone()).collect();
+    if !with_ipv6.is_empty() && firewall::is_by_iptables(config, observed, refused) {
+        warnings.push(Warning::NoIpv6Rules(with_ipv6));
+    }
     if let Some(lan) = observed.private_lan {
-        for link in firewall::unmasqueraded(&states.live(), observed) {
+        for link in firewall::unmasqueraded(&states.live().v4, observed) {
             warnings.push(Warning::Unmasqueraded(link.name.clone(), lan));
         }
     }

@@ -1,21 +1,21 @@
 //! Refusals of the kernel during a call of reconcile, and the plan without them.
 
 use super::firewall;
-use super::link_state::{LinkStates, LiveLink};
+use super::link_state::{LinkStates, Live};
 use super::plan::{Avoid, Plan};
 use crate::config::Config;
 use crate::kernel::{self, Kernel};
 use crate::model::change::Change;
 use crate::model::firewall::Lacking;
-use crate::model::names::{LinkName, TableId};
+use crate::model::names::{Family, LinkName, TableId};
 use crate::model::observed::Observed;
-use crate::model::routing::Device;
+use crate::model::routing::{DefaultRoute, Device};
 use crate::state::records::LinkRecords;
 
 /// Refusals so far.
 #[derive(Default)]
 pub(super) struct Refused {
-    pub(super) links: Vec<LinkName>,
+    pub(super) links: Vec<(Family, LinkName)>,
     pub(super) changes: Vec<Change>,
     /// What this kernel or iptables lacks.
     pub(super) without: Lacking,
@@ -26,14 +26,16 @@ pub(super) struct Refused {
 
 impl Refused {
     /// The links that have routes, without refused ones.
-    pub(super) fn usable<'a>(&self, states: &LinkStates<'a>) -> Vec<LiveLink<'a>> {
+    pub(super) fn usable<'a>(&self, states: &LinkStates<'a>) -> Live<'a> {
         let mut routed = states.routed();
-        routed.retain(|l| !self.links.contains(&l.link.name));
+        for all in [&mut routed.v4, &mut routed.v6] {
+            all.retain(|l| !self.links.contains(&(l.family, l.link.name.clone())));
+        }
         routed
     }
 
     /// The plan for `routed`, without refused changes.
-    pub(super) fn plan(&self, config: &Config, routed: &[LiveLink<'_>], observed: &Observed) -> Plan {
+    pub(super) fn plan(&self, config: &Config, routed: &Live<'_>, observed: &Observed) -> Plan {
         let avoid = Avoid {
             // Lacking the group no default route can use nexthop objects.
             nexthop_groups: self.changes.iter().any(|change| matches!(change, Change::Group { .. })),
@@ -47,16 +49,17 @@ impl Refused {
     fn allows(&self, change: &Change) -> bool {
         let is_allowed = match change {
             Change::Firewall(_) | Change::Nftables(_) | Change::MarkConnections(_) => !self.firewall,
-            Change::DeleteRoute(route) if route.table == TableId::MAIN => !self.keeps_old_default(),
-            Change::DeleteNexthop(_) => !self.keeps_old_default(),
+            Change::DeleteRoute(route) if carries_default(route.table) => !self.keeps_old_default(route.family),
+            Change::DeleteNexthop(_) => !self.keeps_old_default(Family::V4),
             _ => true,
         };
         is_allowed && !self.changes.contains(change)
     }
 
     /// If the new default route is refused, the old one is better than none.
-    fn keeps_old_default(&self) -> bool {
-        self.changes.iter().any(|change| matches!(change, Change::Route(route) if route.table == TableId::MAIN))
+    fn keeps_old_default(&self, family: Family) -> bool {
+        let is_default = |route: &DefaultRoute| route.family == family && carries_default(route.table);
+        self.changes.iter().any(|change| matches!(change, Change::Route(route) if is_default(route)))
     }
 
     /// If `plan` changes device groups or rules that match them, removes misgrouped devices from the managed groups
@@ -67,7 +70,7 @@ impl Refused {
         plan: &mut Plan,
         config: &Config,
         records: &LinkRecords,
-        routed: &[LiveLink<'_>],
+        routed: &Live<'_>,
         kernel: &mut impl Kernel,
     ) -> Result<(), kernel::Error> {
         let Some(index) = plan.changes.iter().position(concerns_groups).filter(|_| !self.group_members) else {
@@ -85,6 +88,11 @@ impl Refused {
         plan.changes.splice(index..index, leaving);
         Ok(())
     }
+}
+
+/// Whether routes of the table carry what no policy takes.
+fn carries_default(table: TableId) -> bool {
+    [TableId::MAIN, TableId::DEFAULT].contains(&table)
 }
 
 fn concerns_groups(change: &Change) -> bool {

@@ -1,6 +1,7 @@
 //! The state directory: what is remembered from one event to the next.
 
 pub mod clock;
+pub mod deprecated;
 pub mod drain;
 pub mod lock;
 pub mod records;

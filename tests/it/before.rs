@@ -146,11 +146,12 @@ fn a_thousand_kill_switches_are_compared_in_no_time() {
 #[test]
 fn a_rule_of_ipv6_before_a_kill_switch_is_told_of() {
     let server = server(KILL_SWITCH);
-    ip("-6 addr add 2001:db8::2/64 dev ppp0 nodad");
+    ip("-6 addr add 2001:db8::2/64 dev tun9 nodad");
     ip("-6 rule add priority 50 lookup main");
     // Main has neighbours only, which are reached anyway.
     is_silent(&server, "without a default route");
-    ip("-6 route add default via 2001:db8::1 dev ppp0");
+    // By no link, or that would have IPv6 from now on, and rules would be missing.
+    ip("-6 route add default via 2001:db8::1 dev tun9");
     let found = findings(&server);
     let [[weight, what, mend]] = &found[..] else { panic!("{found:?}") };
     assert_eq!(weight, "trouble");

@@ -49,7 +49,7 @@ fn in_both_modes(what: fn(&Server, &str)) {
 
 /// The device towards an address.
 fn by(to: &str) -> Option<String> {
-    let index = Probe::open().unwrap().device_towards(to.parse().unwrap()).unwrap()?;
+    let index = Probe::open().unwrap().device_towards(to.parse::<std::net::IpAddr>().unwrap()).unwrap()?;
     let all = shown("-o link");
     let line = all.iter().find(|line| line.starts_with(&format!("{index}: "))).unwrap();
     Some(line.split([' ', '@']).nth(1).unwrap().trim_end_matches(':').to_owned())

@@ -29,19 +29,19 @@ interface = "eth1"
 name      = "office"
 interface = "wg0"
 "#;
-const ONLY_ISP1: &str = "default nhid 7100 via 198.51.100.1 dev eth0 proto 77";
+pub const ONLY_ISP1: &str = "default nhid 7100 via 198.51.100.1 dev eth0 proto 77";
 
 /// A server with the hooks installed and eth0 up; what is behind its line eth1.
-struct Machine {
+pub struct Machine {
     far: Daemon,
     _server: Server,
 }
 
 /// A process that ends with the test.
-struct Daemon(Child);
+pub struct Daemon(Child);
 
 impl Daemon {
-    fn start(program: &str) -> Self {
+    pub fn start(program: &str) -> Self {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).args(program.split_whitespace());
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
@@ -56,7 +56,7 @@ impl Drop for Daemon {
 }
 
 impl Machine {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let server = Server::new(CONFIG);
         own_files();
         for dir in ["/var/lib/dhcp", "/var/lib/dhcpcd", "/etc/NetworkManager/dispatcher.d", "/etc/wireguard"] {
@@ -94,7 +94,7 @@ impl Machine {
         machine
     }
 
-    fn inside(&self) -> String {
+    pub fn inside(&self) -> String {
         format!("nsenter --net=/proc/{}/ns/net", self.far.0.id())
     }
 
@@ -110,7 +110,7 @@ impl Machine {
 }
 
 /// Main's default route at our metric, in one line.
-fn default() -> String {
+pub fn default() -> String {
     defaults("main").into_iter().find(|line| line.contains(" proto 77")).unwrap_or_default()
 }
 
@@ -133,14 +133,14 @@ fn comes(gateway: Option<&str>) {
     }
 }
 
-fn run(command: &str) {
+pub fn run(command: &str) {
     let mut words = command.split_whitespace();
     ok(Command::new(words.next().unwrap()).args(words));
 }
 
 /// Signals dhcpcd, which 9.4.1 loses while a hook of its runs; ours loads the firewall after the routes,
 /// so that it may still run when they are there.
-fn tell_dhcpcd(option: &str) {
+pub fn tell_dhcpcd(option: &str) {
     let here = fs::read_link("/proc/thread-self/ns/net").unwrap();
     let is_hook = |process: &Path| {
         let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
@@ -152,7 +152,7 @@ fn tell_dhcpcd(option: &str) {
     run(&format!("dhcpcd {option} eth1"));
 }
 
-fn append(file: &str, text: &str) {
+pub fn append(file: &str, text: &str) {
     let old = fs::read_to_string(file).unwrap();
     fs::write(file, format!("{old}\n{text}\n")).unwrap();
 }

@@ -198,7 +198,7 @@ fn a_backup_line_takes_over_and_gives_back() {
             let server = Server::new(&with_settings(tiers, &format!("nexthops = {mode:?}")));
             let mut probe = multihome::ctl::probe::Probe::open().unwrap();
             let mut way = || {
-                let index = probe.device_towards("192.0.2.1".parse().unwrap()).unwrap();
+                let index = probe.device_towards(std::net::Ipv4Addr::new(192, 0, 2, 1)).unwrap();
                 shown("-o link").into_iter().find(|line| line.starts_with(&format!("{}:", index.unwrap())))
             };
             server.up(ISP2);

@@ -14,6 +14,7 @@ use multihome::ctl::check::advice;
 use multihome::event::{openvpn, pppd};
 use multihome::hook::{IpDown, IpUp, VpnUp};
 use multihome::reconcile::desired::{DefaultRouteMode, Desired};
+use multihome::reconcile::link_state::Live;
 use multihome::state::clock::Moment;
 use multihome::state::records::Store;
 use proptest::collection::vec;
@@ -188,7 +189,7 @@ fn argument() -> impl Strategy<Value = OsString> {
 }
 
 /// Variables by which callers say something.
-const VARIABLES: [&str; 16] = [
+const VARIABLES: [&str; 19] = [
     "PPPD_PID",
     "LINKNAME",
     "PPP_IPPARAM",
@@ -203,6 +204,9 @@ const VARIABLES: [&str; 16] = [
     "ifconfig_netmask",
     "ifconfig_ipv6_local",
     "ifconfig_ipv6_remote",
+    "route_ipv6_gateway_1",
+    "LLLOCAL",
+    "LLREMOTE",
     "route_vpn_gateway",
     "daemon_pid",
 ];
@@ -220,11 +224,11 @@ proptest! {
             Err(error) => assert_loggable(&error.to_string()),
             Ok(config) => {
                 for make in [DefaultRouteMode::Objects, DefaultRouteMode::Multipath] {
-                    // For main there is one more before guards, and one in IPv6.
-                    let own = 2 * config.links.len() + 3;
+                    // Those of marks and sources, and for main one more before guards, in each family.
+                    let own = 2 * (2 * config.links.len() + 2);
                     let policies: usize = config.policies.iter().map(Policy::rule_count).sum();
-                    // A rule that refuses has at least one other before it, a guard, and itself in IPv6.
-                    prop_assert!(Desired::new(&config, &[], make).rules.len() <= own + 2 * policies);
+                    // A rule that refuses has at least one other before it, and a guard.
+                    prop_assert!(Desired::new(&config, &Live::default(), make).rules.len() <= own + 4 * policies);
                 }
                 advice::advice(&config);
             }
@@ -251,7 +255,13 @@ proptest! {
             events.push(pppd::event(&cli.args, false, &env));
         }
         if let Ok(cli) = VpnUp::try_parse_from(arguments()) {
-            events.push(openvpn::event(&cli.args, &env));
+            match openvpn::events(&cli.args, &env) {
+                Ok((told, left_out)) => {
+                    events.extend(told.into_iter().map(Ok));
+                    events.extend(left_out.map(Err));
+                }
+                Err(error) => events.push(Err(error)),
+            }
         }
         for event in events {
             match event {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use multihome::config;
 use multihome::kernel::Kernel;
+use multihome::model::names::Family;
 use multihome::reconcile::{Failure, FlushScope, preview, reconcile};
 use multihome::state::records::{LinkRecord, LinkRecords};
 
@@ -88,13 +89,14 @@ fn plans(case: &Case) -> String {
         }
         for change in &plan.changes {
             writeln!(text, "{}", without_fingerprints(&change.command(protocol).to_string())).unwrap();
-            defaults.push(kernel.has_default());
+            defaults.push(Family::BOTH.map(|family| kernel.has_default(family)));
             kernel.apply(change, protocol).unwrap_or_else(|e| panic!("{name}: {e}"));
         }
         assert!(text.lines().count() < 200, "{name} does not come to rest:\n{text}");
     };
-    if before.has_default() && kernel.has_default() {
-        assert!(!defaults.contains(&false), "{name}: a gap in\n{text}");
+    for (at, family) in Family::BOTH.into_iter().enumerate() {
+        let stays = before.has_default(family) && kernel.has_default(family);
+        assert!(!stays || defaults.iter().all(|has| has[at]), "{name}: a gap of {family:?} in\n{text}");
     }
     let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
     let mut reconciled = before;

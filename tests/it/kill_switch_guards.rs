@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 
 use multihome::config;
@@ -36,7 +36,7 @@ fn guards_lead_past_the_rules_of_addresses_however_many_uplinks_there_are() {
         records.insert(format!("isp{n}").parse().unwrap(), record.parse().unwrap());
     }
     let records: LinkRecords = records.into_iter().collect();
-    let bound: Vec<_> = (1..=12).map(|n| Some(Ipv4Addr::new(10, 9, 0, n))).chain([None]).collect();
+    let bound: Vec<_> = (1..=12).map(|n| Some(IpAddr::from([10, 9, 0, n]))).chain([None]).collect();
     for (before, after) in [(9, 10), (10, 9), (9, 12), (12, 3), (8, 9), (1, 11)] {
         let mut fake = Fake::parse(&lines);
         reconcile(&config(before), &records, &FlushScope::All, &mut fake).unwrap();

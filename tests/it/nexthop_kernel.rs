@@ -8,7 +8,6 @@ use std::process::Command;
 use multihome::kernel::netlink::nexthop::{NexthopAttribute, NexthopMessage};
 use multihome::kernel::netlink::socket::{Error, Socket};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Parseable};
-use netlink_packet_route::AddressFamily;
 use nix::sched::{CloneFlags, unshare};
 
 const RTM_NEWNEXTHOP: u16 = 104;
@@ -102,9 +101,9 @@ fn objects_and_groups_live_as_documented() {
 
     // Any family leaves out the groups; a protocol is not a filter.
     let mut request = NexthopMessage::dump();
-    request.header.family = AddressFamily::Inet;
+    request.header.family = 2;
     assert_eq!(kernel.dump(&request).unwrap(), dump[..2]);
-    request.header.protocol = 77.into();
+    request.header.protocol = 77;
     assert_eq!(kernel.dump(&request), Err(EINVAL));
 
     ip("address del 10.0.0.1/24 dev ppp0");

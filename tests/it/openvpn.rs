@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::support::openvpn::*;
 use crate::support::openvpn_traffic::*;
+use crate::support::six::held6;
 use crate::support::*;
 use nix::sys::signal::Signal;
 
@@ -77,6 +78,11 @@ fn a_tunnel_comes_and_goes_in_every_topology() {
     }
 }
 
+/// Whether the tunnel's table has its IPv6 route.
+fn has_ipv6() -> bool {
+    held6().iter().any(|line| line.starts_with("default dev tun0 table 3 proto 77"))
+}
+
 #[test]
 fn a_tunnel_of_both_families_and_of_ipv6_alone() {
     let world = world();
@@ -86,18 +92,39 @@ fn a_tunnel_of_both_families_and_of_ipv6_alone() {
     let client = world.client("company", "");
     client.says(DONE);
     assert_up(&world, &without, "10.8.0.2", BY_DEVICE);
+    assert!(world.record("vpn").is_some_and(|r| r.contains(address6)) && has_ipv6(), "{:#?}", held6());
     assert_quiet(&client.stop(), 2);
     assert_down(&without);
     assert_eq!(world.record("vpn"), None);
+    assert!(!held6().iter().any(|line| line.contains("tun0")), "{:#?}", held6());
     server.stop();
     let _server = world.far_end(PORT, "topology subnet\nserver-ipv6 fd00:8::/64");
     let client = world.client("company", "");
     client.says(DONE);
-    // It is known, and no IPv4 goes that way.
-    assert!(world.record("vpn").is_some_and(|r| r.contains(address6)), "{:?}", world.record("vpn"));
+    // No IPv4 goes that way.
+    assert!(world.record("vpn").is_some_and(|r| r.contains(address6) && !r.contains("[v4]")) && has_ipv6());
     assert_down(&held());
     assert_eq!(defaults("3"), [""; 0]);
     assert_quiet(&client.stop(), 2);
+    assert_down(&without);
+    assert_eq!(world.record("vpn"), None);
+}
+
+/// A server that pushes an IPv6 address that no host can have, and which the kernel takes all the same.
+#[test]
+fn a_hostile_push_of_ipv6_does_not_cost_the_ipv4() {
+    let world = world();
+    let without = held();
+    let push = "server 10.8.0.0 255.255.255.0\ntopology subnet\npush \"ifconfig-ipv6 ::2/64 ::1\"";
+    let _server = world.far_end(PORT, push);
+    let conf = CLIENT_CONF.replace("up /usr/sbin/mh-vpn-up", "up \"/usr/sbin/mh-vpn-up --strict -v\"");
+    let client = world.client_of(&[], "company", &format!("{conf}\nconnect-retry 1 1\n"));
+    client.says(DONE);
+    assert_up(&world, &without, "10.8.0.2", BY_DEVICE);
+    assert!(!world.record("vpn").unwrap().contains("[v6]"));
+    let log = client.stop();
+    let said = "IPv6 address \"::2\" is not valid: no host on a line can have it; the tunnel's IPv6 is left out";
+    assert_eq!(log.matches(said).count(), 1, "{log}");
     assert_down(&without);
     assert_eq!(world.record("vpn"), None);
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 use multihome::config;
 use multihome::kernel::{self, Kernel};
 use multihome::model::change::Change;
+use multihome::model::names::Family;
 use multihome::model::observed::{Observed, Scope};
-use multihome::model::routing::Device;
-use multihome::model::routing::FwMark;
+use multihome::model::routing::{Action, Device, FwMark, Rule};
 use multihome::reconcile::{Failure, FlushScope, reconcile};
 use multihome::state::records::LinkRecords;
 
@@ -53,7 +53,7 @@ fn any_number_of_rules_may_be_refused() {
     let outcome = reconcile(&config, &records(), &FlushScope::All, &mut Watched::new(&mut fake, refuse)).unwrap();
     let refused = outcome.failures.iter().filter(|f| matches!(f, Failure::Refused { link: None, .. })).count();
     assert_eq!((refused, outcome.failures.len()), (103, 103), "{:?}", outcome.failures.last());
-    assert!(fake.has_default());
+    assert!(fake.has_default(Family::V4));
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_group_that_is_refused_becomes_a_multipath_route() {
     };
     let outcome = reconcile(&config, &records(), &FlushScope::All, &mut Watched::new(&mut fake, refuse)).unwrap();
     assert!(matches!(&outcome.failures[..], [Failure::Refused { link: None, .. }]), "{:?}", outcome.failures);
-    assert!(fake.has_default(), "{fake}");
+    assert!(fake.has_default(Family::V4), "{fake}");
     assert_eq!(fake.nexthops, Some(std::collections::BTreeMap::new()));
 }
 
@@ -85,7 +85,7 @@ fn rules_that_nftables_refuses_go_to_iptables_unless_the_kernel_lacks_memory() {
         let told = (outcome.warnings.len(), outcome.failures.len());
         assert_eq!(told, if falls_back { (1, 0) } else { (0, 1) }, "{outcome:?}");
         assert_eq!(fake.firewall.any_of_iptables(), falls_back);
-        assert!(fake.has_default());
+        assert!(fake.has_default(Family::V4));
 
         let outcome = reconcile(&config, &records(), &FlushScope::All, &mut fake).unwrap();
         assert!(outcome.warnings.is_empty() && outcome.failures.is_empty(), "{outcome:?}");
@@ -118,7 +118,7 @@ fn the_old_default_stays_where_the_new_one_is_refused() {
     };
     let outcome = reconcile(&config(50), &records(), &FlushScope::All, &mut Watched::new(&mut fake, refuse)).unwrap();
     assert!(matches!(&outcome.failures[..], [Failure::Refused { link: None, .. }]), "{:?}", outcome.failures);
-    assert!(fake.has_default(), "{fake}");
+    assert!(fake.has_default(Family::V4), "{fake}");
 }
 
 /// Somebody has made a `blackhole` rule with our protocol number: the door cannot say it, so the
@@ -154,11 +154,15 @@ impl Kernel for Asked {
 
     fn in_groups(&mut self, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, kernel::Error> {
         self.questions += 1;
-        if self.silent { Err(refusal(&Change::HashPolicy(0), 77, EINVAL)) } else { self.fake.in_groups(groups) }
+        if self.silent {
+            Err(refusal(&Change::HashPolicy(Family::V4, 0), 77, EINVAL))
+        } else {
+            self.fake.in_groups(groups)
+        }
     }
 
-    fn has_connections(&mut self, pin: FwMark) -> Result<bool, kernel::Error> {
-        self.fake.has_connections(pin)
+    fn has_connections(&mut self, family: Family, pin: FwMark) -> Result<bool, kernel::Error> {
+        self.fake.has_connections(family, pin)
     }
 
     fn flush_route_cache(&mut self) -> Result<(), kernel::Error> {
@@ -189,7 +193,7 @@ fn that_devices_are_not_told_keeps_nothing_back() {
     let mut kernel = Asked { fake: Fake::parse(LINE), questions: 0, silent: true };
     let outcome = reconcile(&config, &records(), &FlushScope::All, &mut kernel).unwrap();
     assert!(matches!(&outcome.failures[..], [Failure::Refused { link: None, .. }]), "{:?}", outcome.failures);
-    assert!(kernel.fake.has_default());
+    assert!(kernel.fake.has_default(Family::V4));
     assert!(kernel.fake.nics.values().all(|nic| nic.group == 7000));
 }
 
@@ -218,10 +222,62 @@ fn pins_are_forgotten_once() {
     ));
     let mut forgotten = 0;
     let stubborn = |_, change: &Change, _: &mut Fake| {
-        forgotten += usize::from(matches!(change, Change::FlushConnections(_)));
+        forgotten += usize::from(matches!(change, Change::FlushConnections(..)));
         if matches!(change, Change::DeleteRule(_)) { Err(EINVAL) } else { Ok(()) }
     };
     let outcome = reconcile(&config, &records(), &FlushScope::All, &mut Watched::new(&mut fake, stubborn)).unwrap();
     assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::NotConverging)), "{:?}", outcome.failures);
     assert_eq!(forgotten, 1);
+}
+
+/// Nobody answers any more to addresses of a prefix that a link has lost: its connections are flushed,
+/// and only those.
+#[test]
+fn connections_of_a_prefix_that_a_link_has_lost_are_flushed() {
+    let config = config::parse(UPLINK, Path::new("test.toml")).unwrap();
+    let records = |prefixes: &str| -> LinkRecords {
+        let record =
+            format!("interface = \"ppp0\"\nindex = 11\nsince = 0\n[v6]\nlocal = \"fe80::a\"\nprefixes = [{prefixes}]");
+        [("isp1".parse().unwrap(), record.parse().unwrap())].into_iter().collect()
+    };
+    let mut fake = Fake::parse("link 11 ppp0 up address fe80::a/10\n");
+    let mut forgotten = |prefixes: &str| {
+        let outcome = reconcile(&config, &records(prefixes), &FlushScope::All, &mut fake).unwrap();
+        assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+        let made = outcome.made.iter().filter(|change| matches!(change, Change::ForgetPrefix(..)));
+        made.map(|change| change.command(77).to_string()).collect::<Vec<_>>()
+    };
+    let (first, second) = ("\"2001:db8:1::/48\"", "\"2001:db8:2::/48\"");
+    assert_eq!(forgotten(first), [""; 0]);
+    assert_eq!(forgotten(&format!("{first}, {second}")), [""; 0], "one more");
+    assert_eq!(forgotten(second), ["conntrack -D -f ipv6 --reply-dst 2001:db8:1::/48 --mark 0x1/0x1"]);
+    assert_eq!(forgotten("\"2001:db8::/32\""), [""; 0], "it is a part of the new one");
+    assert_eq!(forgotten(""), ["conntrack -D -f ipv6 --reply-dst 2001:db8::/32 --mark 0x1/0x1"]);
+}
+
+/// While sets are renumbered, rules refuse what bears their marks. When our table is refused meanwhile, they are not made
+/// again, and go in the end.
+#[test]
+fn rules_that_refuse_for_a_while_stand_through_a_second_plan() {
+    let kill_switch = "[[policy]]\nname = \"p\"\nto-set = \"tv\"\nvia = \"isp1\"\notherwise = \"unreachable\"\n";
+    let old = config::parse(&format!("{UPLINK}{kill_switch}proto = \"udp\"\n"), Path::new("test.toml")).unwrap();
+    let moved = "[settings]\nrule-priority = 120\n";
+    let new = config::parse(&format!("{UPLINK}{}{moved}", kill_switch.replace("tv", "film")), Path::new("test.toml"))
+        .unwrap();
+    let mut fake = Fake::parse(LINE);
+    reconcile(&old, &records(), &FlushScope::All, &mut fake).unwrap();
+    let mut is_refused = false;
+    let refuse_one = |_, change: &Change, _: &mut Fake| {
+        if is_refused || !matches!(change, Change::Nftables(_)) {
+            return Ok(());
+        }
+        is_refused = true;
+        Err(EINVAL)
+    };
+    let outcome = reconcile(&new, &records(), &FlushScope::All, &mut Watched::new(&mut fake, refuse_one)).unwrap();
+    assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+    let is_refusal = |rule: &Rule| rule.priority == 206 && rule.action == Action::Unreachable;
+    let refusals = outcome.made.iter().filter(|change| matches!(change, Change::Rule(rule) if is_refusal(rule)));
+    assert!(is_refused && refusals.count() == 2, "one a family: {:?}", outcome.made);
+    assert!(reconcile(&new, &records(), &FlushScope::All, &mut fake).unwrap().made.is_empty());
 }

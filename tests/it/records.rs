@@ -42,10 +42,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn addresses(family: Family) -> Addresses {
-    match family {
-        Family::V4 => Addresses::V4 { local: "198.51.100.10".parse().ok(), gateway: "198.51.100.1".parse().ok() },
-        Family::V6 => Addresses::V6 { local: "fe80::1".parse().unwrap(), remote: "fe80::2".parse().unwrap() },
-    }
+    let (local, gateway) = match family {
+        Family::V4 => ("198.51.100.10", "198.51.100.1"),
+        Family::V6 => ("fe80::1", "fe80::2"),
+    };
+    Addresses { local: local.parse().ok(), gateway: gateway.parse().ok(), ..Addresses::none(family) }
 }
 
 proptest! {
@@ -80,7 +81,7 @@ proptest! {
             };
             let Session { pid, interface, index } = sessions[who].clone();
             let names = vec!["isp1".to_owned()];
-            let event = Event { kind, interface: interface.parse().unwrap(), names, session: Some(pid) };
+            let event = Event { kind: kind.clone(), interface: interface.parse().unwrap(), names, session: Some(pid) };
             let now = Moment { unix: 0, since_boot, boot: String::new() };
             let effect = records.effect(&event, Some(index), Some(&config), now);
             prop_assert_eq!(matches!(effect, Effect::Put(_)), matches!(kind, EventKind::Up(_)));

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
+use crate::support::six::{defaults6, held6};
 use crate::support::*;
 
 const RULE3: &str = "100:\tfrom all fwmark 0x4/0x4 lookup 3 proto 77";
@@ -56,6 +57,44 @@ fn a_tunnel_comes_and_goes_in_every_topology() {
             assert_eq!(held(), without, "{topology}, {down}");
         }
     }
+}
+
+#[test]
+fn both_families_of_a_tunnel_come_and_go_and_a_wrong_ipv6_word_costs_no_ipv4() {
+    let server = Server::new(ARTICLE);
+    server.up(ISP1);
+    let without = held();
+    VPN0.create();
+    ip("addr add fd00:8::1000/64 dev tun0 nodad");
+    let hook = |script_type: &str, local6: &str| {
+        let mut hook = subnet(&server, script_type);
+        hook.env("ifconfig_ipv6_local", local6).env("ifconfig_ipv6_netbits", "64");
+        hook.env("ifconfig_ipv6_remote", "fd00:8::1").option("--strict");
+        hook
+    };
+    let by_device = "default dev tun0 table 3 proto 77 scope 253";
+    for down in ["down", "route-pre-down"] {
+        ok(&mut hook("up", "fd00:8::1000"));
+        assert_eq!(defaults("3"), [by_device]);
+        let six = held6();
+        assert!(six.iter().any(|line| line.starts_with("default dev tun0 table 3 proto 77")), "{six:#?}");
+        // No part of the default route.
+        assert!(!defaults6().iter().any(|line| line.contains("tun0")), "{:?}", defaults6());
+        ok(&mut hook(down, ""));
+        assert!(defaults("3").is_empty() && !held6().iter().any(|line| line.contains("tun0")));
+        let record = |family: &str| server.state().join(format!("tun0.{family}")).exists();
+        assert!(!record("ipv4") && !record("ipv6"), "{down}");
+    }
+    for wrong in ["::1", "ff02::1", "10.8.0.7", "x;reboot\n", "--config=/x"] {
+        let output = ok(hook("up", wrong).option("-v"));
+        let said = String::from_utf8(output.stderr).unwrap();
+        let left_out: Vec<_> = said.lines().filter(|line| line.contains("; the tunnel's IPv6 is left out")).collect();
+        assert!(left_out.len() == 1 && left_out[0].contains("IPv6 address \""), "{wrong:?}: {said}");
+        assert_eq!(defaults("3"), [by_device]);
+        ok(&mut hook("down", wrong));
+    }
+    VPN0.unregister();
+    assert_eq!(held(), without);
 }
 
 #[test]

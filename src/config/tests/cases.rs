@@ -35,11 +35,11 @@ const FILE: Cases<'_> = &[
     ("[[uplink]]\r\nname = 'a'\r\nname = 'b'\r\n", "f:3: duplicate key \"name\": keep one of them"),
     (
         "[[uplink]]\nwieght = 1\n",
-        "f:2: unknown key `wieght`, expected one of `name`, `interface`, `ipparam`, `weight`, `tier`, `table`, `mark`, `masquerade`, `gateway`",
+        "f:2: unknown key `wieght`, expected one of `name`, `interface`, `ipparam`, `weight`, `tier`, `table`, `mark`, `masquerade`, `gateway`, `gateway6`, `prefixes`, `ipv6`, `nat6`",
     ),
     (
         "[[uplink]]\n\"a\\nb\\u001b\" = 1\n",
-        "f:2: unknown key `a\\nb\\u{1b}`, expected one of `name`, `interface`, `ipparam`, `weight`, `tier`, `table`, `mark`, `masquerade`, `gateway`",
+        "f:2: unknown key `a\\nb\\u{1b}`, expected one of `name`, `interface`, `ipparam`, `weight`, `tier`, `table`, `mark`, `masquerade`, `gateway`, `gateway6`, `prefixes`, `ipv6`, `nat6`",
     ),
     ("[[uplinks]]\n", "f:1: unknown key `uplinks`, expected one of `uplink`, `tunnel`, `policy`, `settings`"),
     (
@@ -101,6 +101,32 @@ const LINKS: Cases<'_> = &[
     (
         "gateway = 'gw.example.org'\n",
         "f:4: gateway: \"gw.example.org\" is not valid: write an IPv4 address such as 192.0.2.1",
+    ),
+    ("gateway = 'fe80::1'\n", "f:4: gateway: \"fe80::1\" is not valid: it is an IPv6 address: write gateway6"),
+    ("gateway6 = '192.0.2.1'\n", "f:4: gateway6: \"192.0.2.1\" is not valid: write an IPv6 address such as fe80::1"),
+    ("gateway6 = '::1'\n", "f:4: gateway6: \"::1\" is not valid: no host on a line can have it"),
+    ("ipv6 = false\n", "f:4: ipv6: false is not valid: write text in quotes"),
+    ("ipv6 = 'on'\n", "f:4: ipv6: \"on\" is not valid: write \"auto\" or \"off\""),
+    ("nat6 = 'some'\n", "f:4: nat6: \"some\" is not valid: write \"foreign\" or \"all\" or \"none\""),
+    (
+        "prefixes = '192.0.2.0/24'\n",
+        "f:4: prefixes: \"192.0.2.0/24\" is not valid: write an IPv6 prefix such as 2001:db8:1::/56",
+    ),
+    (
+        "prefixes = ['2001:db8::1/56']\n",
+        "f:4: prefixes: \"2001:db8::1/56\" is not valid: it has bits behind its prefix: write \"2001:db8::/56\"",
+    ),
+    (
+        "prefixes = '2001::/8'\n",
+        "f:4: prefixes: \"2001::/8\" is not valid: it has bits behind its prefix: write \"2000::/8\"",
+    ),
+    (
+        "prefixes = '2000::/3'\n",
+        "f:4: prefixes: \"2000::/3\" is not valid: no provider routes it to one customer: write the prefix that yours has given you",
+    ),
+    (
+        "prefixes = 'fe80::/64'\n",
+        "f:4: prefixes: \"fe80::/64\" is not valid: no provider routes it to one customer: write the prefix that yours has given you",
     ),
     ("gateway = '127.0.0.1'\n", "f:4: gateway: \"127.0.0.1\" is not valid: no host on a line can have it"),
     // Nothing twice.
@@ -182,16 +208,19 @@ const POLICIES: Cases<'_> = &[
         "f:6: from: \"fritz.box\" is not valid: IP addresses only, never host names",
     ),
     (
-        "from = '2001:db8::/32'\n",
-        "f:5: from: \"2001:db8::/32\" is not valid: IPv6 is not routed yet, write IPv4 addresses only",
+        "from = '2001:db8::1/32'\n",
+        "f:5: from: \"2001:db8::1/32\" is not valid: it has bits behind its prefix: write \"2001:db8::/32\" or \"2001:db8::1\"",
+    ),
+    (
+        "from = '192.0.2.1'\nto = ['2001:db8::/32', '::1']\n",
+        "f:5: from: has addresses of one family and `to` of the other: no packet has both",
     ),
     (
         "from = '192.0.2.300'\n",
-        "f:5: from: \"192.0.2.300\" is not valid: write an IPv4 address or prefix such as 192.0.2.1 or 192.0.2.0/24",
+        "f:5: from: \"192.0.2.300\" is not valid: write an IP address or prefix such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32",
     ),
     ("from = '0.0.0.0/0'\n", "f:5: from: \"0.0.0.0/0\" is not valid: this is every address: leave the key out"),
     ("from = ['192.0.2.1', '192.0.2.1/32']\n", "f:5: from: \"192.0.2.1/32\" is in the list twice: write it once"),
-    ("to = '::1'\n", "f:5: to: \"::1\" is not valid: IPv6 is not routed yet, write IPv4 addresses only"),
     ("to = []\n", "f:5: to: the list is empty: write at least one value"),
     ("to = 3\n", "f:5: to: 3 is not valid: write text in quotes"),
     (
@@ -282,8 +311,8 @@ const POLICIES: Cases<'_> = &[
 ];
 
 const SETTINGS_CASES: Cases<'_> = &[
-    ("rule-priority = 0\n", "f:5: rule-priority: 0 is not valid: write a number from 1 to 32643"),
-    ("rule-priority = 32644\n", "f:5: rule-priority: 32644 is not valid: write a number from 1 to 32643"),
+    ("rule-priority = 0\n", "f:5: rule-priority: 0 is not valid: write a number from 1 to 32642"),
+    ("rule-priority = 32643\n", "f:5: rule-priority: 32643 is not valid: write a number from 1 to 32642"),
     ("metric = 4294967232\n", "f:5: metric: 4294967232 is not valid: write a number from 0 to 4294967231"),
     (
         "metric = 3999969\n",
@@ -309,7 +338,7 @@ const SETTINGS_CASES: Cases<'_> = &[
     ("hash-policy = 4\n", "f:5: hash-policy: 4 is not valid: write a number from 0 to 3"),
     (
         "rule-priority = 32640\n[[policy]]\nname = 'p'\nvia = 'a'\nproto = 'tcp'\nsport = [1, 2, 3, 4, 5, 6]\ndport = [1, 2, 3, 4, 5]\n",
-        "f:5: rule-priority: 32640 leaves room for 26 rules and the policies need 30: write at most 32636",
+        "f:5: rule-priority: 32640 leaves room for 25 rules and the policies need 30: write at most 32635",
     ),
 ];
 

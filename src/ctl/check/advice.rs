@@ -1,6 +1,7 @@
 //! What is allowed and yet hardly meant: warnings about a configuration. Pure.
 
 use super::covering::Covering;
+use super::ipv6;
 use crate::config::{Config, Firewall, Link, LinkKind, Otherwise, Policy};
 use crate::model::names::{LinkName, Weight};
 
@@ -26,7 +27,10 @@ pub struct Advice {
 pub fn advice(config: &Config) -> Vec<Advice> {
     let links = (0..).zip(&config.links).flat_map(|(at, link)| {
         let all = [lone_weight(link, config), masquerade(link, config)];
-        all.into_iter().flatten().map(move |message| Advice { about: About::Link(at), message })
+        all.into_iter()
+            .chain(ipv6::of_link(link, config))
+            .flatten()
+            .map(move |message| Advice { about: About::Link(at), message })
     });
     let mut covering = Covering::default();
     let policies = (0..).zip(&config.policies).flat_map(|(at, policy)| {
@@ -39,6 +43,7 @@ pub fn advice(config: &Config) -> Vec<Advice> {
                 own_source(policy, config),
                 backup_first(policy, config),
                 idle_otherwise(policy, config),
+                ipv6::own_prefix(policy, config),
             ]
             .into_iter()
             .flatten()

@@ -2,6 +2,7 @@
 
 pub mod advice;
 mod covering;
+mod ipv6;
 mod numbers;
 pub mod uncovered;
 

@@ -3,15 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
 use crate::config::{Config, Link, NexthopMode};
 use crate::ctl::show::{Align, Screen, Tone, table};
-use crate::model::names::{HostAddr, TableId};
+use crate::model::names::{Family, HostAddr, TableId};
+use crate::model::numbering::DEFAULT6_RULE;
 use crate::model::routing::{Action, Device, NextHop, Rule, Target};
 use crate::reconcile::desired::{DefaultRouteMode, Desired, spares};
+use crate::reconcile::link_state::Live;
 use crate::reconcile::link_state::LiveLink;
 
 /// The numbers.
@@ -23,6 +25,8 @@ pub(super) struct Numbers {
     /// First and last of the rules that lead what is a kill switch's past the rules of addresses.
     guard_rules: Option<(u32, u32)>,
     policies: Vec<PolicyNumbers>,
+    /// Rule that looks up IPv6's default route; none where no link uses IPv6.
+    default_rule_ipv6: Option<u32>,
     sets: Vec<SetNumbers>,
     defaults: Vec<DefaultNumbers>,
     protocol: u8,
@@ -60,6 +64,8 @@ struct SetNumbers {
 struct DefaultNumbers {
     tier: u8,
     metric: u32,
+    /// Of the IPv6 default route; none where no link uses IPv6.
+    metric_ipv6: Option<u32>,
     group: Option<u32>,
 }
 
@@ -68,7 +74,8 @@ fn pretended(place: u32, link: &Link) -> LiveLink<'_> {
     let device = Device { index: place + 1, name: link.interface.clone() };
     // 198.18.0.0/15 is for tests (RFC 2544); only that each has another matters.
     let local = HostAddr::new(Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + place)).ok();
-    LiveLink { link, next_hop: NextHop { device, gateway: None, onlink: false }, local, carrier: true }
+    let next_hop = NextHop { device, gateway: None, onlink: false };
+    LiveLink { link, family: Family::V4, next_hop, local, prefixes: Vec::new(), carrier: true }
 }
 
 impl Numbers {
@@ -78,8 +85,9 @@ impl Numbers {
             NexthopMode::Multipath => DefaultRouteMode::Multipath,
             NexthopMode::Auto | NexthopMode::Objects => DefaultRouteMode::Objects,
         };
+        let live = Live { v4: live, v6: Vec::new() };
         let desired = Desired::new(config, &live, mode);
-        let links = live.iter().map(|live| LinkNumbers {
+        let links = live.v4.iter().map(|live| LinkNumbers {
             link: live.link.name.to_string(),
             table: live.link.table.get(),
             mark: live.link.mark.get(),
@@ -109,14 +117,24 @@ impl Numbers {
         let tiers: BTreeSet<_> = config.links.iter().filter_map(Link::tier).collect();
         let mut defaults = Vec::with_capacity(tiers.len());
         for tier in tiers {
-            let metric = config.settings.numbers.tier_metric(tier);
+            let metric = config.settings.numbers.tier_metric(Family::V4, tier);
             let mut routes = desired.routes.iter();
             let route = routes.find(|route| route.table == TableId::MAIN && route.metric == metric);
             let group = if let Some(Target::Group(id)) = route.map(|route| &route.target) { Some(*id) } else { None };
-            defaults.push(DefaultNumbers { tier: tier.get(), metric, group });
+            let metric_ipv6 = config.uses_ipv6().then(|| config.settings.numbers.tier_metric(Family::V6, tier));
+            defaults.push(DefaultNumbers { tier: tier.get(), metric, metric_ipv6, group });
         }
         let links = links.collect();
-        Self { links, main_rule, guard_rules, policies, sets, defaults, protocol: config.settings.protocol }
+        Self {
+            links,
+            main_rule,
+            guard_rules,
+            policies,
+            default_rule_ipv6: config.uses_ipv6().then_some(DEFAULT6_RULE),
+            sets,
+            defaults,
+            protocol: config.settings.protocol,
+        }
     }
 
     /// The numbers as people read them.
@@ -150,6 +168,9 @@ impl Numbers {
         for PolicyNumbers { policy, first_rule, last_rule } in &self.policies {
             rows.push(row(range(*first_rule, *last_rule), &format!("policy {policy:?}")));
         }
+        if let Some(rule) = self.default_rule_ipv6 {
+            rows.push(row(rule.to_string(), "IPv6's default route, in table default"));
+        }
         let rules = table(&rows, &[Align::Left, Align::Left], screen).join("\n");
         // Writing to a String cannot fail.
         let _ = writeln!(out, "\n{rules}\n");
@@ -158,9 +179,11 @@ impl Numbers {
             let to = to_set.as_ref().map(|name| format!(" to set {name}")).unwrap_or_default();
             let _ = writeln!(out, "mark {mark:#x}: what goes{from}{to}");
         }
-        for DefaultNumbers { tier, metric, group } in &self.defaults {
+        for DefaultNumbers { tier, metric, metric_ipv6, group } in &self.defaults {
             let group = group.map(|id| format!(", nexthop group {id}")).unwrap_or_default();
-            let _ = writeln!(out, "default route of tier {tier}: metric {metric}{group}, protocol {}", self.protocol);
+            let ipv6 = metric_ipv6.map(|metric| format!(" (IPv6: {metric})")).unwrap_or_default();
+            let protocol = self.protocol;
+            let _ = writeln!(out, "default route of tier {tier}: metric {metric}{ipv6}{group}, protocol {protocol}");
         }
         out
     }
@@ -178,7 +201,7 @@ fn is_mark_rule(rule: &Rule, live: &LiveLink<'_>) -> bool {
 
 /// A tunnel has none.
 fn is_source_rule(rule: &Rule, live: &LiveLink<'_>) -> bool {
-    let local = live.local.filter(|_| live.link.is_uplink()).map(|local| IpAddr::from(local.get()));
+    let local = live.local.filter(|_| live.link.is_uplink()).map(HostAddr::get);
     rule.action.table() == Some(live.link.table) && rule.selector.from.is_some_and(|from| Some(from.addr()) == local)
 }
 

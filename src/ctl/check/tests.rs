@@ -88,3 +88,36 @@ fn what_sets_need_and_what_they_do_not_cover_is_said() {
     let gap = "- policy \"s\" is about what is in the set: at boot, and after `nft flush ruleset`, nothing is;";
     assert!(kill_switch.contains(gap), "{kill_switch}");
 }
+
+#[test]
+fn what_is_hardly_meant_in_ipv6_is_said() {
+    let text = "[settings]\nfirewall = 'none'\n\
+                [[uplink]]\nname = 'a'\ninterface = 'ppp0'\nprefixes = ['2001:db8::/32', '2001:db9::/48']\nnat6 = 'all'\n\
+                [[uplink]]\nname = 'b'\ninterface = 'ppp1'\nprefixes = '2001:db8:1::/48'\n\
+                [[uplink]]\nname = 'c'\ninterface = 'ppp2'\nprefixes = '2001:db9::/48'\n\
+                [[uplink]]\nname = 'd'\ninterface = 'ppp3'\nipv6 = 'off'\ngateway6 = 'fe80::1'\n\
+                [[policy]]\nname = 'host'\nfrom = '2001:db8:5::7'\nvia = ['b', 'a']\n\
+                [[policy]]\nname = 'its own'\nfrom = '2001:db8:6::7'\nvia = 'a'\n\
+                [[policy]]\nname = 'refused'\nfrom = '2001:db8:7::7'\nvia = 'b'\notherwise = 'unreachable'\n";
+    let shown = checked(text);
+    let warnings: Vec<_> = shown.lines().filter(|line| line.contains(": warning: ")).collect();
+    for (line, words) in warnings.iter().zip([
+        "nat6 = \"all\" of a has no effect with firewall = \"none\"",
+        "prefix 2001:db8::/32 of a and 2001:db8:1::/48 of b overlap: packets with a source of both leave by a",
+        "prefix 2001:db9::/48 is of a and of c: packets with such a source leave by either",
+        "gateway6 of d has no effect with ipv6 = \"off\"",
+        "policy \"host\" has no effect on 2001:db8:5::7/128 while a is up",
+    ]) {
+        assert!(line.contains(words), "{line}\n{words}");
+    }
+    assert_eq!(warnings.len(), 5, "{shown}");
+    assert!(
+        shown.contains("- policy \"refused\" names IPv6 addresses: what the same hosts send in IPv4 is not covered")
+    );
+    assert!(
+        shown.contains("default route of tier 1: metric 0 (IPv6: 512), nexthop group 7100, protocol 77\n"),
+        "{shown}"
+    );
+    let off = checked("[[uplink]]\nname = 'a'\ninterface = 'ppp0'\nipv6 = 'off'\n");
+    assert!(off.contains("default route of tier 1: metric 0, nexthop group 7100, protocol 77\n"), "{off}");
+}

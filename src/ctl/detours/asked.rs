@@ -72,7 +72,7 @@ impl<'a> Asker<'a> {
         let Some(wanted) = self.wanted(policy.map(|(_, policy)| policy)) else { return Ok(None) };
         let policy = policy.map(|(at, _)| at);
         // The kernel answers for no other protocols; the walk does.
-        if !Fib::ANSWERED.contains(&sample.packet.proto) {
+        if !Fib::answers(&sample.packet) {
             return Ok(Some(Suspect { sample, policy, wanted, route: None }));
         }
         let route = self.fib.matched(&sample.packet)?;

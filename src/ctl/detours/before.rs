@@ -2,7 +2,6 @@
 //! policy; these are compared selector by selector.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -181,7 +180,7 @@ impl<'a> Comparison<'a> {
 
     /// Whether a network is a single address of a link's.
     fn is_own(&self, net: IpNet) -> bool {
-        self.live.iter().any(|l| l.local.is_some_and(|own| net == IpNet::from(IpAddr::V4(own.get()))))
+        self.live.iter().any(|l| l.local.is_some_and(|own| net == IpNet::from(own.get())))
     }
 
     fn takes(&self, leads: &Leads, refusal: &Refusal<'_>) -> Takes {
@@ -208,10 +207,10 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Whether a route leads by an interface that is none of the policy's links'. All of IPv6 is to be refused.
+    /// Whether a route leads by an interface that is none of the policy's links'.
     pub(super) fn leads_off(&self, route: &FibRoute, policy: &Policy) -> bool {
         let interfaces: Vec<_> = policy.via.iter().filter_map(|name| self.interface(name)).collect();
-        self.family == Family::V6 || !route.next_hops.iter().all(|leg| interfaces.contains(&leg.name.as_str()))
+        !route.next_hops.iter().all(|leg| interfaces.contains(&leg.name.as_str()))
     }
 
     /// The interface that a link is up on, or else the configured one.

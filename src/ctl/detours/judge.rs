@@ -1,7 +1,5 @@
 //! Whether somebody takes traffic who should not, and who. Pure.
 
-use std::net::IpAddr;
-
 use super::meet::{NARROW, takes_all};
 use super::samples::Sample;
 use super::strays::Owners;
@@ -11,6 +9,7 @@ use crate::ctl::lookup::{End, FibNextHop, FibRoute, Packet, Tables, Walk, walk};
 use crate::model::names::{Family, TableId};
 use crate::model::routing::{Action, FoundNextHop, FoundRule, RouteKind, Rule, Selector};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
+use crate::reconcile::link_state::Live;
 use crate::reconcile::link_state::LiveLink;
 
 const TO_MAIN: Action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: None };
@@ -30,7 +29,8 @@ pub(super) struct Judge<'a> {
 impl<'a> Judge<'a> {
     pub(super) fn new(config: &'a Config, live: &[LiveLink<'_>], owners: &'a Owners<'a>) -> Self {
         let protocol = config.settings.protocol;
-        let desired = Desired::new(config, live, DefaultRouteMode::Multipath);
+        let pretended = Live { v4: live.to_vec(), v6: Vec::new() };
+        let desired = Desired::new(config, &pretended, DefaultRouteMode::Multipath);
         let wanted = desired.rules.into_iter().filter(|rule| rule.family == Family::V4);
         let mut rules: Vec<_> = wanted.map(|rule| FoundRule { rule, protocol, more: None }).collect();
         let mut tables = Tables::from([(TableId::MAIN, Vec::new())]);
@@ -41,7 +41,7 @@ impl<'a> Judge<'a> {
         let best = live.iter().filter_map(|l| l.link.tier()).min();
         let carrying = live.iter().filter(|l| best.is_some() && l.link.tier() == best);
         let devices = carrying.map(|l| l.next_hop.device.name.to_string()).collect();
-        let metric = config.settings.numbers.tier_metric(best.unwrap_or_default());
+        let metric = config.settings.numbers.tier_metric(Family::V4, best.unwrap_or_default());
         // Main without its default stands among ours; with it behind them.
         if best.is_some() {
             tables.insert(TableId::MAIN, vec![default(TableId::MAIN)]);
@@ -106,9 +106,7 @@ impl<'a> Judge<'a> {
 fn found<'a>(routes: &'a [FibRoute], packet: &Packet) -> Option<&'a FibRoute> {
     let carries = |r: &&FibRoute| {
         let refuses = matches!(r.kind, RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit);
-        r.tos == 0
-            && r.prefix.contains(&IpAddr::V4(packet.to))
-            && (refuses || r.next_hops.iter().any(|leg| !leg.hop.dead))
+        r.tos == 0 && r.prefix.contains(&packet.to) && (refuses || r.next_hops.iter().any(|leg| !leg.hop.dead))
     };
     let longest = routes.iter().filter(carries).map(|r| r.prefix.prefix_len()).max();
     routes.iter().filter(carries).find(|r| Some(r.prefix.prefix_len()) == longest)
@@ -124,5 +122,9 @@ fn leads_to_main(found: &FoundRule) -> bool {
 
 /// A default route that carries.
 fn default(table: TableId) -> FibRoute {
-    FibRoute::default_by(table, vec![FibNextHop { hop: FoundNextHop::new(0, None), name: String::new(), group: 0 }])
+    FibRoute::default_by(
+        Family::V4,
+        table,
+        vec![FibNextHop { hop: FoundNextHop::new(0, None), name: String::new(), group: 0 }],
+    )
 }

@@ -78,7 +78,7 @@ pub(super) fn look(
 ) -> Result<Found, kernel::Error> {
     let live = states.live();
     let owners = Owners::new(config, states);
-    let mut asker = Asker::new(config, &live, Fib::open()?);
+    let mut asker = Asker::new(config, &live.v4, Fib::open()?);
     let suspects = suspects(config, &mut asker)?;
     let mut takers: BTreeMap<String, (Taker, Vec<Traffic>)> = BTreeMap::new();
     for stray in owners.strays(&mut asker.fib)? {
@@ -86,7 +86,7 @@ pub(super) fn look(
         takers.insert(taker.key(), (taker, Vec::new()));
     }
     let mut found = Found::default();
-    let judge = Judge::new(config, &live, &owners);
+    let judge = Judge::new(config, &live.v4, &owners);
     let rules: Vec<_> = observed.rules.iter().filter(|found| found.rule.family == Family::V4).cloned().collect();
     let mut walks = 0;
     for suspect in suspects {
@@ -106,9 +106,9 @@ pub(super) fn look(
             found.elsewhere.insert(policy, elsewhere);
         }
     }
-    let wanted = Desired::new(config, &live, DefaultRouteMode::Multipath).for_kernel(observed).rules;
+    let wanted = Desired::new(config, &live, DefaultRouteMode::Multipath).for_kernel(observed, config).rules;
     for family in [Family::V4, Family::V6] {
-        let comparison = Comparison::new(config, &live, observed, &wanted, family);
+        let comparison = Comparison::new(config, live.of(family), observed, &wanted, family);
         for threat in comparison.threats(&mut asker.fib)? {
             let way = if family == Family::V4 { asker.proof(&threat, &comparison, &rules)? } else { None };
             let traffic = threat.policies.iter().map(|policy| Traffic::Policy(policy.name.clone())).collect::<Vec<_>>();
@@ -134,7 +134,8 @@ fn suspects<'a>(config: &'a Config, asker: &mut Asker<'a>) -> Result<Vec<Suspect
     for sample in samples::internet() {
         suspects.extend(asker.suspect(sample, None)?);
     }
-    for (at, policy) in config.policies.iter().enumerate().take(MOST_POLICIES) {
+    let all = config.policies.iter().enumerate().take(MOST_POLICIES);
+    for (at, policy) in all.filter(|(_, policy)| policy.families().any(|family| family == Family::V4)) {
         let Some(sample) = samples::of_policy(policy, &mut asker.fib)? else { continue };
         let others = sample.to_others();
         let mut suspect = asker.suspect(sample, Some((at, policy)))?;

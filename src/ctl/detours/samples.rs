@@ -1,6 +1,6 @@
 //! Packets that stand for traffic: some to the Internet, and one for each policy.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -60,12 +60,13 @@ impl Sample {
         if self.selector.to.is_some() {
             return Vec::new();
         }
-        let others = INTERNET.into_iter().filter(|to| *to != self.packet.to);
-        others.map(|to| Self { packet: Packet { to, ..self.packet.clone() }, ..self.clone() }).collect()
+        let others = INTERNET.into_iter().filter(|to| IpAddr::V4(*to) != self.packet.to);
+        others.map(|to| Self { packet: Packet { to: to.into(), ..self.packet.clone() }, ..self.clone() }).collect()
     }
 }
 
 fn own(to: Ipv4Addr) -> Packet {
+    let to = IpAddr::V4(to);
     Packet { to, from: None, iif: None, proto: IPPROTO_TCP, sport: 0, dport: HTTPS, mark: 0, uid: 0, dscp: 0 }
 }
 
@@ -74,7 +75,7 @@ fn own(to: Ipv4Addr) -> Packet {
 pub(super) fn of_policy(policy: &Policy, fib: &mut Fib) -> Result<Option<Sample>, kernel::Error> {
     let iif = policy.iif.first();
     let (sport, dport) = (policy.sport.first(), policy.dport.first());
-    let (from, to) = (first_net(&policy.from), first_net(&policy.to));
+    let (from, to) = (first_net(&ipv4(&policy.from)), first_net(&ipv4(&policy.to)));
     let selector = Selector {
         from: from.map(IpNet::V4),
         to: to.map(IpNet::V4),
@@ -98,12 +99,12 @@ pub(super) fn of_policy(policy: &Policy, fib: &mut Fib) -> Result<Option<Sample>
     packet.uid = policy.uid.first().map_or(0, |range| range.start);
     let mut foreign = None;
     for addr in from.map(hosts).unwrap_or_default() {
-        if !fib.is_own(addr)? {
+        if !fib.is_own(addr.into())? {
             foreign = Some(addr);
             break;
         }
     }
-    packet.from = foreign.or(from.map(|net| hosts(net)[0]));
+    packet.from = foreign.or(from.map(|net| hosts(net)[0])).map(IpAddr::V4);
     packet.iif = match (iif, foreign) {
         (Some(name), _) if name.as_str() != "lo" => match fib.index(name)? {
             Some(index) => Some((index, name.to_string())),
@@ -119,7 +120,7 @@ pub(super) fn of_policy(policy: &Policy, fib: &mut Fib) -> Result<Option<Sample>
     if packet.iif.is_some() {
         packet.uid = 0;
         if packet.from.is_none() {
-            packet.from = neighbour(packet.iif.as_ref().map_or(0, |(index, _)| *index), fib)?;
+            packet.from = neighbour(packet.iif.as_ref().map_or(0, |(index, _)| *index), fib)?.map(IpAddr::V4);
         }
     }
     let traffic = Traffic::Policy(policy.name.clone());
@@ -136,13 +137,13 @@ pub(super) fn of_both(found: &FoundRule, s: &Selector, fib: &mut Fib) -> Result<
     }
     let from = host_of_both(rule.from, s.from);
     if let Some(from) = from
-        && !fib.is_own(from)?
+        && !fib.is_own(from.into())?
     {
         return Ok(None);
     }
     let packet = own(host_of_both(rule.to, s.to).unwrap_or(INTERNET[0]));
     Ok(Some(Packet {
-        from,
+        from: from.map(IpAddr::V4),
         proto: s.proto.or(rule.proto).unwrap_or(packet.proto),
         sport: rule.sport.into_iter().chain(s.sport).map(|ports| ports.start).max().unwrap_or(packet.sport),
         dport: rule.dport.into_iter().chain(s.dport).map(|ports| ports.start).max().unwrap_or(packet.dport),
@@ -157,7 +158,7 @@ pub(super) fn of_both(found: &FoundRule, s: &Selector, fib: &mut Fib) -> Result<
 fn neighbour(index: u32, fib: &mut Fib) -> Result<Option<Ipv4Addr>, kernel::Error> {
     for net in fib.subnets(index)? {
         for addr in hosts(net) {
-            if !fib.is_own(addr)? {
+            if !fib.is_own(addr.into())? {
                 return Ok(Some(addr));
             }
         }
@@ -166,6 +167,10 @@ fn neighbour(index: u32, fib: &mut Fib) -> Result<Option<Ipv4Addr>, kernel::Erro
 }
 
 /// The first network of a list, unless that is any.
+fn ipv4(nets: &[IpNet]) -> Vec<Ipv4Net> {
+    nets.iter().filter_map(|net| if let IpNet::V4(net) = net { Some(*net) } else { None }).collect()
+}
+
 fn first_net(nets: &[Ipv4Net]) -> Option<Ipv4Net> {
     nets.first().filter(|net| net.prefix_len() > 0).copied()
 }

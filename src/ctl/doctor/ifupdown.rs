@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use super::Finding;
 use crate::config::{Config, Link};
 use crate::ctl::tree::Tree;
+use crate::model::names::Family;
 use crate::model::names::IfName;
 
 const MAIN: &str = "/etc/network/interfaces";
@@ -98,5 +99,5 @@ pub(super) fn gateways(tree: &Tree, config: &Config) -> Vec<Finding> {
 /// The metric of the last tier's default route.
 pub(super) fn highest_metric(config: &Config) -> u32 {
     let last = config.links.iter().filter_map(Link::tier).max();
-    config.settings.numbers.tier_metric(last.unwrap_or_default())
+    config.settings.numbers.tier_metric(Family::V4, last.unwrap_or_default())
 }

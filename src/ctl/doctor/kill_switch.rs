@@ -12,9 +12,9 @@ use crate::ctl::show;
 use crate::kernel;
 use crate::model::names::{Family, TableId};
 use crate::model::observed::Observed;
-use crate::model::routing::RouteKind;
+use crate::model::routing::{Action, RouteKind};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
-use crate::reconcile::link_state::LiveLink;
+use crate::reconcile::link_state::Live;
 use crate::reconcile::plan::Plan;
 
 /// Addresses of IPv6 in the kernel's words; there is no such file without IPv6.
@@ -26,7 +26,7 @@ const ANYWHERE: [Ipv4Addr; 2] = [Ipv4Addr::new(9, 9, 9, 9), Ipv4Addr::new(208, 6
 /// All that there is to say of them.
 pub(super) fn look(
     config: &Config,
-    live: &[LiveLink<'_>],
+    live: &Live<'_>,
     observed: &Observed,
     plan: &Plan,
     fib: &mut Fib,
@@ -41,7 +41,7 @@ pub(super) fn look(
             Gap::Ipv6 => has_ipv6_addresses(&fs::read_to_string(ADDRESSES).unwrap_or_default()),
             Gap::Main => has_halves(fib)?,
             Gap::Fragments => kernel::sysctl::forwards()?,
-            Gap::Sets | Gap::Sources | Gap::Above | Gap::Users | Gap::Marks | Gap::Interfaces => true,
+            Gap::Sets | Gap::Sources | Gap::Above | Gap::Users | Gap::Marks | Gap::Interfaces | Gap::Ipv4 => true,
         };
         if is_here {
             found.push(Finding::note(gap.what, "otherwise = \"unreachable\" does not cover it", gap.mend));
@@ -51,7 +51,7 @@ pub(super) fn look(
 }
 
 /// Kill switches that lack rules.
-fn broken(config: &Config, live: &[LiveLink<'_>], observed: &Observed, plan: &Plan, mhctl: &str) -> Option<Finding> {
+fn broken(config: &Config, live: &Live<'_>, observed: &Observed, plan: &Plan, mhctl: &str) -> Option<Finding> {
     let rules = plan.policy_rules(config, live, observed);
     let mut broken = Vec::new();
     for (policy, rules) in config.policies.iter().zip(rules) {
@@ -65,8 +65,8 @@ fn broken(config: &Config, live: &[LiveLink<'_>], observed: &Observed, plan: &Pl
 
 /// A kernel that routes IPv6 and has no rules for it (`CONFIG_IPV6_MULTIPLE_TABLES`).
 fn without_ipv6_rules(config: &Config, observed: &Observed) -> Option<Finding> {
-    let desired = Desired::new(config, &[], DefaultRouteMode::Multipath);
-    let is_wanted = desired.rules.iter().any(|rule| rule.family == Family::V6);
+    let desired = Desired::new(config, &Live::default(), DefaultRouteMode::Multipath);
+    let is_wanted = desired.rules.iter().any(|rule| rule.family == Family::V6 && rule.action == Action::Unreachable);
     (is_wanted && !observed.has_ipv6() && Path::new(ADDRESSES).exists()).then(|| {
         Finding::trouble(
             "this kernel has no IPv6 rules (CONFIG_IPV6_MULTIPLE_TABLES), or all were deleted",
@@ -87,7 +87,7 @@ fn has_ipv6_addresses(addresses: &str) -> bool {
 /// Whether main has a route for a large part of the Internet besides its default, such as 0.0.0.0/1.
 fn has_halves(fib: &mut Fib) -> Result<bool, kernel::Error> {
     for to in ANYWHERE {
-        let routes = fib.routes(TableId::MAIN, to)?;
+        let routes = fib.routes(TableId::MAIN, to.into())?;
         if routes.iter().any(|route| route.kind == RouteKind::Unicast && (1..8).contains(&route.prefix.prefix_len())) {
             return Ok(true);
         }

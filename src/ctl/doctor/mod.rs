@@ -12,7 +12,9 @@ use super::tree::Tree;
 use crate::cli::Common;
 
 mod firewall;
+mod forwarding;
 mod ifupdown;
+mod ipv6;
 mod kill_switch;
 mod managers;
 mod marks;

@@ -2,24 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::IpNet;
-
-use super::{Finding, kill_switch, nftables};
+use super::{Finding, forwarding, ipv6, kill_switch, nftables};
 use crate::cli::Common;
-use crate::config::{Config, Firewall, Link, NexthopMode, Policy};
+use crate::config::{Config, Firewall, Link, NexthopMode};
 use crate::ctl::detours::{self, Detour};
 use crate::ctl::lookup::read::Fib;
-use crate::ctl::lookup::{FibRoute, Names, owner, protocol_name, rule_deletion, rule_text};
+use crate::ctl::lookup::{Names, owner, protocol_name, rule_deletion, rule_text};
 use crate::ctl::tree::Tree;
 use crate::kernel::netlink::constants::{RTPROT_BOOT, RTPROT_STATIC, RTPROT_UNSPEC};
 use crate::kernel::{self, Kernel, Linux, sysctl};
 use crate::model::change::Change;
 use crate::model::firewall::Lacking;
-use crate::model::names::{IfName, TableId};
+use crate::model::names::{Family, IfName};
 use crate::model::observed::{Observed, Scope};
-use crate::model::routing::{FoundRule, FwMark, RouteKind, Rule};
+use crate::model::routing::{FoundRule, FwMark, Rule};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
-use crate::reconcile::link_state::{LinkState, LinkStates, LiveLink};
+use crate::reconcile::link_state::{LinkState, LinkStates, Live};
 use crate::reconcile::plan::{Plan, Problem};
 use crate::state::records::Store;
 
@@ -27,10 +25,9 @@ use crate::state::records::Store;
 pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, kernel::Error> {
     let mhctl = &common.mhctl();
     let (mut records, errors) = Store::new(&common.state_dir).load(config);
-    let observed = Linux::open()?.observe(&Scope::new(config, &records))?;
+    let observed = Linux::open()?.observe(&Scope { lan6: true, ..Scope::new(config, &records) })?;
     records.follow_names(&observed);
     let mut fib = Fib::open()?;
-    let rules = fib.rules()?;
     let mut found: Vec<_> = errors
         .iter()
         .map(|e| Finding::trouble(e.to_string(), "the link counts as down", "bring the line up again"))
@@ -67,22 +64,15 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
             ));
         }
     }
-    let mut unforwarded = None;
-    let policies = if sysctl::forwards()? { &[] } else { config.policies.as_slice() };
-    for policy in policies {
-        if unforwarded.is_none() && is_about_others(policy, &mut fib)? {
-            unforwarded = Some(&policy.name);
-        }
-    }
-    if let Some(name) = unforwarded {
-        found.push(Finding::trouble(
-            format!("policy {:?} is about forwarded traffic, and nothing is forwarded", name.as_str()),
-            "net.ipv4.ip_forward is 0: what comes in from the LAN goes nowhere",
-            "sysctl -w net.ipv4.ip_forward=1; echo net.ipv4.ip_forward=1 >/etc/sysctl.d/99-forward.conf",
-        ));
-    }
+    found.extend(forwarding::unforwarded(config, &states, &mut fib)?);
     found.extend(features(config, &observed)?);
+    let mut rules = fib.rules(Family::V4)?;
+    if !routed.v6.is_empty() {
+        rules.extend(fib.rules(Family::V6)?);
+    }
     found.extend(rules_of_others(config, &routed, &rules, mhctl));
+    let sysctls = ipv6::Sysctls::read(&observed)?;
+    found.extend(ipv6::look(config, &states, &records, &observed, &sysctls, mhctl));
     Ok(found)
 }
 
@@ -124,31 +114,14 @@ fn no_gateway(link: &Link, interface: &IfName, mhctl: &str, why: &str) -> Findin
     )
 }
 
-/// Whether a policy is about what other hosts send: by their interface, or by a private source that is
-/// no address of ours. (A public one may be that of a line that is down.)
-fn is_about_others(policy: &Policy, fib: &mut Fib) -> Result<bool, kernel::Error> {
-    if policy.iif.iter().any(|iif| iif.as_str() != "lo") {
-        return Ok(true);
-    }
-    for net in policy.from.iter().filter(|net| net.addr().is_private()) {
-        let is_ours = |route: &FibRoute| route.kind == RouteKind::Local && route.prefix == IpNet::V4(*net);
-        if !fib.routes(TableId::LOCAL, net.addr())?.iter().any(is_ours) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 fn problem(problem: &Problem, mhctl: &str) -> Finding {
     let (why, mend) = match problem {
-        Problem::ForeignDefault(route) => (
-            "ours cannot stand there, so traffic is not shared and does not fail over",
-            format!("ip route del {}", route.selection()),
-        ),
-        Problem::ForeignSpare(route) => (
-            "a spare cannot stand there, so there may be a gap when its line is all that is left",
-            format!("ip route del {}", route.selection()),
-        ),
+        Problem::ForeignDefault(route) => {
+            ("ours cannot stand there, so traffic is not shared and does not fail over", route.deletion())
+        }
+        Problem::ForeignSpare(route) => {
+            ("a spare cannot stand there, so there may be a gap when its line is all that is left", route.deletion())
+        }
         Problem::ForeignNexthop { .. } => (
             "the default route is a plain multipath route: when a line dies, one of the others carries all until the hook has run",
             "set nexthop-id in [settings]".into(),
@@ -175,7 +148,7 @@ fn features(config: &Config, observed: &Observed) -> Result<Vec<Finding>, kernel
             "install a newer kernel",
         ));
     }
-    if config.uplink_count() > 1 && sysctl::hash_policy()?.is_none() {
+    if config.uplink_count() > 1 && sysctl::hash_policy(Family::V4)?.is_none() {
         found.push(Finding::trouble(
             "this kernel has no multipath routes (CONFIG_IP_ROUTE_MULTIPATH)",
             "traffic cannot be shared between lines of one tier",
@@ -196,7 +169,7 @@ fn features(config: &Config, observed: &Observed) -> Result<Vec<Finding>, kernel
 }
 
 /// Marks, tables and priorities that somebody else's rules use as well.
-fn rules_of_others(config: &Config, live: &[LiveLink<'_>], rules: &[FoundRule], mhctl: &str) -> Vec<Finding> {
+fn rules_of_others(config: &Config, live: &Live<'_>, rules: &[FoundRule], mhctl: &str) -> Vec<Finding> {
     let settings = &config.settings;
     let mut found = Vec::new();
     let wanted = Desired::new(config, live, DefaultRouteMode::Multipath).rules;
@@ -237,7 +210,8 @@ fn rules_of_others(config: &Config, live: &[LiveLink<'_>], rules: &[FoundRule], 
 /// A rule, and who is known to make such.
 fn shown(found: &FoundRule) -> String {
     let whose = owner(found).map(|name| format!(" (as of {name})")).unwrap_or_default();
-    format!("rule {}: {}{whose}", found.rule.priority, rule_text(found, &Names::new()))
+    let family = if found.rule.family == Family::V6 { "IPv6 " } else { "" };
+    format!("{family}rule {}: {}{whose}", found.rule.priority, rule_text(found, &Names::new()))
 }
 
 /// The link whose table a rule looks up.

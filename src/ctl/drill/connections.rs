@@ -8,7 +8,7 @@
 //! kernel then: it is known by its port, and by whom it talks to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -53,7 +53,7 @@ pub(super) struct Pinned<'a> {
     destroyed: DestroyEvents,
     fates: BTreeMap<Tuple, Fate>,
     /// Addresses of this host on its links.
-    ours: BTreeSet<Ipv4Addr>,
+    ours: BTreeSet<IpAddr>,
     /// By what stays of them when they change their address: those of UDP sockets of this host.
     sockets: BTreeMap<Tuple, Tuple>,
     /// The same sockets' connections by other addresses, from an earlier change, and their timeouts at the beginning.
@@ -63,7 +63,7 @@ pub(super) struct Pinned<'a> {
 
 impl<'a> Watched<'a> {
     /// Those that are sticky to `link` now, and in which both ends have talked; `ours` are this host's addresses.
-    pub(super) fn of(link: &'a Link, config: &'a Config, ours: BTreeSet<Ipv4Addr>) -> Self {
+    pub(super) fn of(link: &'a Link, config: &'a Config, ours: BTreeSet<IpAddr>) -> Self {
         if config.settings.firewall == Firewall::None {
             return Self::Unknown("firewall = \"none\" in [settings]: none is sticky");
         }
@@ -89,7 +89,7 @@ impl<'a> Watched<'a> {
     }
 
     /// Looks where they are now; `ours` are this host's addresses by now.
-    pub(super) fn look(&mut self, ours: BTreeSet<Ipv4Addr>) {
+    pub(super) fn look(&mut self, ours: BTreeSet<IpAddr>) {
         if let Self::Known(sticky) = self
             && let Err(error) = sticky.look(ours)
         {
@@ -108,7 +108,7 @@ impl<'a> Watched<'a> {
 
 impl<'a> Pinned<'a> {
     /// None: no connections are tracked.
-    fn of(link: &'a Link, config: &'a Config, ours: BTreeSet<Ipv4Addr>) -> Result<Option<Self>, kernel::Error> {
+    fn of(link: &'a Link, config: &'a Config, ours: BTreeSet<IpAddr>) -> Result<Option<Self>, kernel::Error> {
         let mask = config.marks();
         let Some(destroyed) = DestroyEvents::listen()? else { return Ok(None) };
         let sticky = connections(|c| c.mark & mask == link.mark.get() && c.is_established())?;
@@ -135,7 +135,7 @@ impl<'a> Pinned<'a> {
         })
     }
 
-    fn look(&mut self, ours: BTreeSet<Ipv4Addr>) -> Result<(), kernel::Error> {
+    fn look(&mut self, ours: BTreeSet<IpAddr>) -> Result<(), kernel::Error> {
         self.listen()?;
         if self.fates.is_empty() {
             return Ok(());
@@ -187,13 +187,17 @@ impl<'a> Pinned<'a> {
 }
 
 /// One end of a connection in words.
-fn end(address: Ipv4Addr, port: u16) -> String {
-    if port == 0 { address.to_string() } else { format!("{address}:{port}") }
+fn end(address: IpAddr, port: u16) -> String {
+    if port == 0 { address.to_string() } else { SocketAddr::new(address, port).to_string() }
 }
 
 /// What stays of a connection when its socket takes another address.
 fn socket(tuple: &Tuple) -> Tuple {
-    Tuple { from: Ipv4Addr::UNSPECIFIED, ..*tuple }
+    let from = match tuple.from {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    Tuple { from, ..*tuple }
 }
 
 /// What a tracked connection says of itself.

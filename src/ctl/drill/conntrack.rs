@@ -4,7 +4,7 @@
 //! two seconds. One that is forgotten comes back with its next packet, TCP in its midst too
 //! (`nf_conntrack_tcp_loose`), under the same first tuple and with the mark of the line that it takes now.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::{fs, io};
@@ -15,10 +15,10 @@ use nix::libc;
 
 use crate::kernel::conntrack::COUNT;
 use crate::kernel::netlink::constants::{
-    CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_MARK, CTA_PROTO_DST_PORT, CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTOINFO,
-    CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE, CTA_STATUS, CTA_TIMEOUT, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO,
-    IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET, IPPROTO_TCP, IPS_ASSURED, IPS_SEEN_REPLY, NFMGRP_CONNTRACK_DESTROY,
-    TCP_CONNTRACK_CLOSE, TCP_CONNTRACK_LAST_ACK,
+    CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_IP_V6_DST, CTA_IP_V6_SRC, CTA_MARK, CTA_PROTO_DST_PORT, CTA_PROTO_NUM,
+    CTA_PROTO_SRC_PORT, CTA_PROTOINFO, CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE, CTA_STATUS, CTA_TIMEOUT,
+    CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET, IPPROTO_TCP, IPS_ASSURED,
+    IPS_SEEN_REPLY, NFMGRP_CONNTRACK_DESTROY, TCP_CONNTRACK_CLOSE, TCP_CONNTRACK_LAST_ACK,
 };
 use crate::kernel::netlink::netfilter::{Message, payload};
 use crate::kernel::netlink::nla::attribute;
@@ -30,9 +30,9 @@ use crate::kernel::{Error, read};
 pub struct Tuple {
     pub proto: u8,
     /// Who began.
-    pub from: Ipv4Addr,
+    pub from: IpAddr,
     /// With whom.
-    pub to: Ipv4Addr,
+    pub to: IpAddr,
     /// Port of who began; 0 where there are none.
     pub sport: u16,
     /// The other's.
@@ -75,8 +75,8 @@ impl Connection {
         Some(Self {
             tuple: Tuple {
                 proto: *attribute(proto, CTA_PROTO_NUM)?.first()?,
-                from: number(ip, CTA_IP_V4_SRC)?.into(),
-                to: number(ip, CTA_IP_V4_DST)?.into(),
+                from: address(ip, CTA_IP_V4_SRC, CTA_IP_V6_SRC)?,
+                to: address(ip, CTA_IP_V4_DST, CTA_IP_V6_DST)?,
                 sport: port(proto, CTA_PROTO_SRC_PORT).unwrap_or_default(),
                 dport: port(proto, CTA_PROTO_DST_PORT).unwrap_or_default(),
             },
@@ -90,6 +90,13 @@ impl Connection {
     }
 }
 
+/// The address of either family, by the kind of its attribute.
+fn address(ip: &[u8], v4: u16, v6: u16) -> Option<IpAddr> {
+    let of_v4 = number(ip, v4).map(|address| IpAddr::V4(Ipv4Addr::from(address)));
+    let of_v6 = || Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(attribute(ip, v6)?).ok()?)));
+    of_v4.or_else(of_v6)
+}
+
 /// A number of four bytes.
 fn number(nlas: &[u8], kind: u16) -> Option<u32> {
     Some(u32::from_be_bytes(attribute(nlas, kind)?.try_into().ok()?))
@@ -99,11 +106,12 @@ fn port(nlas: &[u8], kind: u16) -> Option<u16> {
     Some(u16::from_be_bytes(attribute(nlas, kind)?.try_into().ok()?))
 }
 
-/// The tracked IPv4 connections that are `wanted`. Needs `CAP_NET_ADMIN`.
+/// The tracked connections of both families that are `wanted`. Needs `CAP_NET_ADMIN`.
 pub fn connections(wanted: impl Fn(&Connection) -> bool) -> Result<Vec<Connection>, Error> {
     let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
-    let found = socket.dump(IPCTNL_MSG_CT_GET, &Message::new(Vec::new()), Vec::new, |found, body| {
-        // What has no IPv4 addresses is none of ours.
+    // Of all families.
+    let request = Message { family: 0, ..Message::new(Vec::new()) };
+    let found = socket.dump(IPCTNL_MSG_CT_GET, &request, Vec::new, |found, body| {
         found.extend(Connection::parse(body).filter(&wanted));
         Ok(ControlFlow::Continue(()))
     });

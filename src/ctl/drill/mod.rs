@@ -12,12 +12,12 @@ mod report;
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use self::connections::Watched;
-use self::report::{Carried, End, Report};
+use self::report::{Carried, End, Report, Routes};
 use super::link::find;
 use super::show::{self, Screen};
 use super::{Error as CtlError, complete};
@@ -30,9 +30,9 @@ use crate::ctl::probe::Sampler;
 use crate::hook::pass::{self, Pass};
 use crate::kernel::{Kernel, Linux};
 use crate::model::firewall::Firewall;
-use crate::model::names::{IfName, LinkName};
+use crate::model::names::{Family, IfName, LinkName};
 use crate::model::observed::Scope;
-use crate::reconcile::link_state::{LinkState, LinkStates};
+use crate::reconcile::link_state::{LinkState, LinkStates, LiveLink};
 use crate::reconcile::{Failure, preview};
 use crate::state::drain::{Drain, DrainLock};
 use crate::state::records::Store;
@@ -102,7 +102,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     let link = find(&args.link, &config)?;
     let pass =
         Pass { config: &config, store: Store::new(&common.state_dir), who: format!("mhctl drill {}", link.name) };
-    check(&pass, link, args.force)?;
+    let families = check(&pass, link, args.force)?;
     // A drain counts in whole seconds; the drill itself ends on time, and never after it.
     let drain = Drain::by_me(args.time.as_secs() + 1, args.force).ok_or(Error::NoProc)?;
     if common.dry_run {
@@ -112,7 +112,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
         pass::print(&plan, config.settings.protocol)?;
         return complete(plan.problems.into_iter().map(Failure::Problem).collect());
     }
-    let report = Drill { pass: &pass, link, time: args.time }.run(drain, args.json)?;
+    let report = Drill { pass: &pass, link, families, time: args.time }.run(drain, args.json)?;
     if args.json {
         show::json(&report)?;
     } else {
@@ -121,23 +121,61 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     Ok(if report.is_good() { cli::DONE } else { cli::FAILED }.into())
 }
 
-/// Whether there can be a drill.
-fn check(pass: &Pass<'_>, link: &Link, force: bool) -> Result<(), CtlError> {
+/// The families in which the link is up, if there can be a drill.
+fn check(pass: &Pass<'_>, link: &Link, force: bool) -> Result<Vec<Family>, CtlError> {
     let records = pass.link_records();
     let observed = Linux::open()?.observe(&Scope::new(pass.config, &records))?;
     let states = LinkStates::new(pass.config, &records, &observed);
-    match states.of(link) {
-        LinkState::Up(_) => {}
-        LinkState::Drained(drain) => return Err(Error::Drained { link: link.name.clone(), pid: drain.pid }.into()),
-        _ => return Err(Error::NotUp(link.name.clone()).into()),
+    let of_families = Family::BOTH.map(|family| states.state(link, family));
+    if let Some(LinkState::Drained(drain)) = of_families.iter().find(|state| matches!(state, LinkState::Drained(_))) {
+        return Err(Error::Drained { link: link.name.clone(), pid: drain.pid }.into());
     }
-    let others = states.live().iter().any(|l| l.link.name != link.name && l.link.is_uplink());
-    if others || force || !link.is_uplink() { Ok(()) } else { Err(Error::Alone(link.name.clone()).into()) }
+    let up = families_up(&states, link);
+    if up.is_empty() {
+        return Err(Error::NotUp(link.name.clone()).into());
+    }
+    let live = states.live();
+    let is_other = |l: &LiveLink<'_>| l.link.name != link.name && l.link.is_uplink();
+    let others = up.iter().any(|family| live.of(*family).iter().any(is_other));
+    if others || force || !link.is_uplink() { Ok(up) } else { Err(Error::Alone(link.name.clone()).into()) }
+}
+
+/// The families in which a link can carry traffic.
+fn families_up(states: &LinkStates<'_>, link: &Link) -> Vec<Family> {
+    Family::BOTH.into_iter().filter(|family| states.state(link, *family).live().is_some()).collect()
+}
+
+/// One that asks for routes in each family of the link.
+struct Samplers([Option<Sampler>; 2]);
+
+impl Samplers {
+    fn start(families: &[Family]) -> Self {
+        Self([
+            families.contains(&Family::V4).then(Sampler::start),
+            families.contains(&Family::V6).then(Sampler::start6),
+        ])
+    }
+
+    fn set_busy(&self, busy: bool) {
+        for sampler in self.0.iter().flatten() {
+            sampler.set_busy(busy);
+        }
+    }
+
+    /// What they were answered; each that was started has an answer, if only that nothing is known.
+    fn stop(self) -> [Option<Routes>; 2] {
+        self.0.map(|sampler| {
+            let samples = sampler?.stop().inspect_err(|error| tracing::warn!("{error}")).ok();
+            Some(Routes::new(samples.as_ref()))
+        })
+    }
 }
 
 struct Drill<'a> {
     pass: &'a Pass<'a>,
     link: &'a Link,
+    /// Those in which it was up.
+    families: Vec<Family>,
     time: Duration,
 }
 
@@ -147,19 +185,19 @@ impl Drill<'_> {
         let mut notices = Monitor::subscribe()?;
         let before = self.counters()?;
         let mut watched = Watched::of(self.link, self.pass.config, self.addresses()?);
-        let sampler = Sampler::start();
+        let samplers = Samplers::start(&self.families);
         let begin = Instant::now();
         let lock = self.take(drain)?;
         let rehearsed = self
             .reconcile("is drained for a drill")
-            .and_then(|_| self.wait(&mut notices, quiet, &sampler, &mut watched));
+            .and_then(|_| self.wait(&mut notices, quiet, &samplers, &mut watched));
         // The link is put back whatever cannot be read.
         watched.look(self.addresses().unwrap_or_default());
-        sampler.set_busy(true);
+        samplers.set_busy(true);
         // Whatever came before, this is done.
         let back = self.put_back(lock);
         let elapsed = begin.elapsed();
-        let seen = sampler.stop().inspect_err(|error| tracing::warn!("{error}")).ok();
+        let routes = samplers.stop();
         let end = rehearsed?;
         let back = back?;
         let carried = self.counters()?.into_iter().filter_map(|(name, _, after)| {
@@ -170,7 +208,7 @@ impl Drill<'_> {
         });
         let carried = carried.partition(|carried| carried.link == self.link.name.as_str());
         let connections = watched.report();
-        Ok(Report::new(&self.link.name, elapsed, end, back, seen.as_ref(), connections, carried))
+        Ok(Report::new(&self.link.name, elapsed, end, back, routes, connections, carried))
     }
 
     /// Drains the link, for whoever reconciles next.
@@ -191,7 +229,7 @@ impl Drill<'_> {
         &self,
         notices: &mut Monitor,
         quiet: bool,
-        sampler: &Sampler,
+        samplers: &Samplers,
         watched: &mut Watched<'_>,
     ) -> Result<End, CtlError> {
         if !quiet {
@@ -199,7 +237,7 @@ impl Drill<'_> {
             // If nobody can read it, that is no reason to end with the link drained.
             let _ = writeln!(std::io::stdout(), "{} is drained for {time}; Ctrl-C ends that", self.link.name);
         }
-        sampler.set_busy(false);
+        samplers.set_busy(false);
         let end = Instant::now() + self.time;
         let mut kernel = Linux::open()?;
         // Also at first: the other line may have gone while this one was being drained.
@@ -227,7 +265,10 @@ impl Drill<'_> {
         let (records, _) = self.pass.store.load(self.pass.config);
         let scope = Scope { firewall: Firewall::None, ..Scope::new(self.pass.config, &records) };
         let states = LinkStates::new(self.pass.config, &records, &kernel.observe(&scope)?);
-        Ok(states.of(self.link).live().is_some() && records.drained.contains_key(&self.link.name))
+        let is_held =
+            Family::BOTH.iter().any(|family| matches!(states.state(self.link, *family), LinkState::Drained(_)));
+        let is_used = !is_held && !families_up(&states, self.link).is_empty();
+        Ok(is_used && records.drained.contains_key(&self.link.name))
     }
 
     /// Puts the link back; whether it carries traffic then.
@@ -243,15 +284,20 @@ impl Drill<'_> {
     fn reconcile(&self, what: &str) -> Result<bool, CtlError> {
         let outcome = self.pass.run()?;
         self.pass.report(&format!("{} {what}", self.link.name), &outcome);
-        let live = outcome.live.contains(&self.link.name);
+        let carries = |family: &Family| match family {
+            Family::V4 => outcome.carrying.v4.contains(&self.link.name),
+            Family::V6 => outcome.carrying.v6.contains(&self.link.name),
+        };
+        let live = self.families.iter().all(carries);
         complete(outcome.failures).map(|_| live)
     }
 
     /// This host's addresses on its links.
-    fn addresses(&self) -> Result<BTreeSet<Ipv4Addr>, CtlError> {
+    fn addresses(&self) -> Result<BTreeSet<IpAddr>, CtlError> {
         let scope = Scope { firewall: Firewall::None, ..Scope::new(self.pass.config, &self.pass.link_records()) };
         let observed = Linux::open()?.observe(&scope)?;
-        let addresses = observed.interfaces.values().flat_map(|interface| &interface.addresses);
+        let interfaces = observed.interfaces.values();
+        let addresses = interfaces.flat_map(|interface| interface.addresses.iter().chain(&interface.addresses6));
         Ok(addresses.map(|address| address.local.get()).collect())
     }
 

@@ -29,6 +29,43 @@ pub(super) struct Carried {
     pub(super) sent_bytes: u64,
 }
 
+/// What a sampler was answered.
+#[derive(Debug, Serialize)]
+pub(super) struct Routes {
+    no_route_seconds: Option<f64>,
+    longest_gap_seconds: Option<f64>,
+    asked: u64,
+    resolution_seconds: f64,
+}
+
+impl Routes {
+    /// `None`: it could not be found out.
+    pub(super) fn new(samples: Option<&Samples>) -> Self {
+        Self {
+            no_route_seconds: samples.map(|s| s.without.as_secs_f64()),
+            longest_gap_seconds: samples.map(|s| s.longest_gap.as_secs_f64()),
+            asked: samples.map_or(0, |s| s.asked),
+            resolution_seconds: samples.map_or(0.0, |s| s.longest_pause.as_secs_f64()),
+        }
+    }
+
+    /// A line of the report, behind its first word.
+    fn text(&self, screen: Screen) -> String {
+        match (self.no_route_seconds, self.longest_gap_seconds) {
+            (Some(without), Some(longest)) if without > 0.0 => {
+                let text = screen.paint(Tone::Bad, &format!("none for {:.1} ms", without * 1e3));
+                format!("{text}, at most {:.1} ms at a stretch", longest * 1e3)
+            }
+            (Some(_), _) => {
+                let text = screen.paint(Tone::Good, "there all the time");
+                let resolution = self.resolution_seconds * 1e3;
+                format!("{text}: asked for {} times, at most {resolution:.1} ms apart", self.asked)
+            }
+            _ => screen.paint(Tone::Odd, "could not be asked for"),
+        }
+    }
+}
+
 /// All of it.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -39,13 +76,11 @@ pub(super) struct Report {
     no_other_uplink: bool,
     /// Whether the link is in use again.
     back: bool,
-    /// None: it could not be found out.
-    no_route_seconds: Option<f64>,
-    longest_gap_seconds: Option<f64>,
-    /// How often the kernel was asked for a route.
-    asked: u64,
-    /// Longest time between two answers.
-    resolution_seconds: f64,
+    /// Of IPv4, if the link had it.
+    #[serde(flatten)]
+    ipv4: Option<Routes>,
+    /// The same of IPv6, if the link had it.
+    ipv6: Option<Routes>,
     /// What became of those that were sticky to the link.
     connections: Connections,
     /// What the link itself still carried: what was bound to it, or came in by it.
@@ -59,7 +94,7 @@ impl Report {
         elapsed: Duration,
         end: End,
         back: bool,
-        samples: Option<&Samples>,
+        [ipv4, ipv6]: [Option<Routes>; 2],
         connections: Connections,
         (own, others): (Vec<Carried>, Vec<Carried>),
     ) -> Self {
@@ -69,10 +104,8 @@ impl Report {
             cut_short: end != End::Time,
             no_other_uplink: end == End::Alone,
             back,
-            no_route_seconds: samples.map(|s| s.without.as_secs_f64()),
-            longest_gap_seconds: samples.map(|s| s.longest_gap.as_secs_f64()),
-            asked: samples.map_or(0, |s| s.asked),
-            resolution_seconds: samples.map_or(0.0, |s| s.longest_pause.as_secs_f64()),
+            ipv4,
+            ipv6,
             connections,
             own,
             others,
@@ -81,12 +114,14 @@ impl Report {
 
     /// Whether there was a route all the time, and the link is in use again.
     pub(super) fn is_good(&self) -> bool {
-        self.no_route_seconds == Some(0.0) && self.back
+        let is_there =
+            |routes: &Option<Routes>| routes.as_ref().is_none_or(|routes| routes.no_route_seconds == Some(0.0));
+        is_there(&self.ipv4) && is_there(&self.ipv6) && self.back
     }
 
     /// The report as people read it.
     pub(super) fn text(&self, screen: Screen) -> String {
-        let Self { link, seconds, asked, .. } = self;
+        let Self { link, seconds, .. } = self;
         let mut out = String::new();
         let early = match (self.cut_short, self.no_other_uplink) {
             (false, _) => "",
@@ -100,19 +135,11 @@ impl Report {
         };
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(out, "{link} was drained for {seconds:.1} s{early}, and {back}");
-        let resolution = self.resolution_seconds * 1e3;
-        let _ = match (self.no_route_seconds, self.longest_gap_seconds) {
-            (Some(without), Some(longest)) if without > 0.0 => {
-                let text = format!("none for {:.1} ms", without * 1e3);
-                let text = screen.paint(Tone::Bad, &text);
-                writeln!(out, "  route    {text}, at most {:.1} ms at a stretch", longest * 1e3)
+        for (word, routes) in [("route", &self.ipv4), ("IPv6", &self.ipv6)] {
+            if let Some(routes) = routes {
+                let _ = writeln!(out, "  {word:<8} {}", routes.text(screen));
             }
-            (Some(_), _) => {
-                let text = screen.paint(Tone::Good, "there all the time");
-                writeln!(out, "  route    {text}: asked for {asked} times, at most {resolution:.1} ms apart")
-            }
-            _ => writeln!(out, "  route    {}", screen.paint(Tone::Odd, "could not be asked for")),
-        };
+        }
         let wide =
             self.others.iter().map(|carried| carried.link.chars().count()).max().unwrap_or(0).max(link.chars().count());
         for (what, carried) in self.others.iter().map(|c| ("carried", c)).chain(self.own.iter().map(|c| ("left", c))) {

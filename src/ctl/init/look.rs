@@ -12,9 +12,9 @@ use crate::ctl::sessions::{Session, sessions};
 use crate::ctl::setup::openvpn;
 use crate::ctl::tree::Tree;
 use crate::ctl::{Error, take_up};
-use crate::kernel::netlink::constants::RTPROT_DHCP;
+use crate::kernel::netlink::constants::{RTPROT_BOOT, RTPROT_DHCP, RTPROT_STATIC};
 use crate::kernel::{Kernel, Linux};
-use crate::model::names::{HostAddr, IfName};
+use crate::model::names::{Family, HostAddr, IfName};
 use crate::model::observed::{Interface, InterfaceState, Scope};
 
 /// Something that looks like a link.
@@ -27,6 +27,8 @@ pub(super) struct Found {
     /// What pppd says of it.
     pub ipparam: Option<String>,
     pub gateway: Option<HostAddr>,
+    /// That of IPv6, where no router advertises itself.
+    pub gateway6: Option<HostAddr>,
     /// Where it is not the first.
     pub tier: Option<usize>,
     /// Where it was found, and what to do about it: lines of comment, where `{link}` and `{interface}` stand for its own.
@@ -55,7 +57,8 @@ impl Found {
 pub(super) fn look(tree: &Tree) -> Result<Vec<Found>, Error> {
     let sessions = sessions(tree);
     let mut found = peers(tree, &sessions);
-    let defaults = take_up::defaults()?;
+    let defaults = take_up::defaults(Family::V4)?;
+    let defaults6 = take_up::defaults(Family::V6)?;
     let tunnels = tunnels(tree);
     let mut kernel = Linux::open()?;
     let leased = leased(dhclient::leases(tree), &mut kernel)?;
@@ -66,7 +69,15 @@ pub(super) fn look(tree: &Tree) -> Result<Vec<Found>, Error> {
             found.push(line);
         }
     }
+    for line in routed6(&defaults6) {
+        if found.iter().chain(&tunnels).all(|known| known.interface != line.interface) {
+            found.push(line);
+        }
+    }
     set_tiers(&mut found, &defaults);
+    for line in &mut found {
+        line.gateway6 = line.interface.as_ref().and_then(|interface| fixed_router(interface, &defaults6));
+    }
     found.extend(tunnels);
     Ok(found)
 }
@@ -133,6 +144,28 @@ fn routed(defaults: &[FibRoute]) -> Vec<Found> {
         found.push(Found { tunnel, gateway, comments, ..Found::on(&interface) });
     }
     found
+}
+
+/// The lines of the IPv6 default routes. Their routers need not be known: the kernel or a daemon has these routes from
+/// advertisements.
+fn routed6(defaults: &[FibRoute]) -> Vec<Found> {
+    let mut found: Vec<Found> = Vec::new();
+    for leg in defaults.iter().flat_map(|route| &route.next_hops) {
+        let Ok(interface) = leg.name.parse::<IfName>() else { continue };
+        if found.iter().all(|known| known.interface.as_ref() != Some(&interface)) {
+            let comments = vec![format!("The IPv6 default route there is now, by {}.", leg.name)];
+            let tunnel = ["tun", "tap", "wg"].iter().any(|kind| leg.name.starts_with(kind));
+            found.push(Found { tunnel, comments, ..Found::on(&interface) });
+        }
+    }
+    found
+}
+
+/// The router of the IPv6 default route by an interface that somebody has written by hand.
+fn fixed_router(interface: &IfName, defaults: &[FibRoute]) -> Option<HostAddr> {
+    let by_hand = defaults.iter().filter(|route| [RTPROT_BOOT, RTPROT_STATIC].contains(&route.protocol));
+    let mut legs = by_hand.flat_map(|route| &route.next_hops).filter(|leg| leg.name == interface.as_str());
+    legs.find_map(|leg| HostAddr::new(leg.hop.gateway?).ok())
 }
 
 /// What there is to say of a gateway that a DHCP server has given.

@@ -151,6 +151,7 @@ fn link(found: &Found, name: &str, interface: &str, ipparam: Option<&String>) ->
     lines.push(format!("interface = \"{interface}\""));
     lines.extend(ipparam.map(|ipparam| format!("ipparam   = \"{ipparam}\"")));
     lines.extend(found.gateway.map(|gateway| format!("gateway   = \"{gateway}\"")));
+    lines.extend(found.gateway6.map(|gateway| format!("gateway6  = \"{gateway}\"")));
     if !found.tunnel {
         lines.push("# weight  = 1       # its share of new connections, 1 to 256".to_owned());
         lines.push(match found.tier {

@@ -1,15 +1,16 @@
 //! The way of a packet through the kernel's rules and routes, whoever made them. Pure, but for [`read`].
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nix::libc;
 
-use crate::model::names::{TableId, Weight};
+use crate::model::names::{Family, TableId, Weight};
 use crate::model::observed::Observed;
 use crate::model::routing::{FoundNextHop, FoundRule, FoundTarget, Member, NextHop, NexthopKind, RouteKind};
 
+mod find;
 pub mod read;
 mod show;
 mod walk;
@@ -17,12 +18,12 @@ mod walk;
 pub use show::{Names, errno_text, owner, proto_text, protocol_name, rule_deletion, rule_text};
 pub use walk::{End, Miss, Outcome, Step, Walk, walk};
 
-/// The first packet of a connection, as the lookup sees it (`struct flowi4`).
+/// The first packet of a connection, as the lookup sees it (`struct flowi4`, `struct flowi6`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
-    pub to: Ipv4Addr,
-    /// Source; `None`: this host's, and not chosen yet.
-    pub from: Option<Ipv4Addr>,
+    pub to: IpAddr,
+    /// Source, of the same family; `None`: this host's, and not chosen yet.
+    pub from: Option<IpAddr>,
     /// Interface that it came in by; `None`: it is this host's own.
     pub iif: Option<(u32, String)>,
     pub proto: u8,
@@ -34,6 +35,13 @@ pub struct Packet {
     pub uid: u32,
     /// Differentiated services code point.
     pub dscp: u8,
+}
+
+impl Packet {
+    /// The family of its addresses.
+    pub fn family(&self) -> Family {
+        Family::of(self.to)
+    }
 }
 
 /// How packets are refused.
@@ -53,9 +61,13 @@ pub enum Refusal {
 pub struct FibRoute {
     pub table: TableId,
     pub prefix: IpNet,
+    /// IPv6: only for packets from there.
+    pub from: Option<IpNet>,
     /// Its type of service; 0: any.
     pub tos: u8,
     pub metric: u32,
+    /// IPv6: preference of an advertised router, in the two bits of RFC 4191; 0: medium.
+    pub preference: u8,
     /// Who made it.
     pub protocol: u8,
     pub kind: RouteKind,
@@ -77,14 +89,30 @@ pub type Tables = BTreeMap<TableId, Vec<FibRoute>>;
 
 impl FibRoute {
     /// A default route that has no metric and is nobody's.
-    pub fn default_by(table: TableId, next_hops: Vec<FibNextHop>) -> Self {
-        let (prefix, kind) = (IpNet::default(), RouteKind::Unicast);
-        Self { table, prefix, tos: 0, metric: 0, protocol: 0, kind, nexthop: None, next_hops }
+    pub fn default_by(family: Family, table: TableId, next_hops: Vec<FibNextHop>) -> Self {
+        let prefix = match family {
+            Family::V4 => IpNet::V4(Ipv4Net::default()),
+            Family::V6 => IpNet::V6(Ipv6Net::default()),
+        };
+        Self {
+            table,
+            prefix,
+            from: None,
+            tos: 0,
+            metric: 0,
+            preference: 0,
+            protocol: 0,
+            kind: RouteKind::Unicast,
+            nexthop: None,
+            next_hops,
+        }
     }
 
     /// Whether `packet`, which takes it, ends on this host.
     pub fn delivers(&self, packet: &Packet) -> bool {
-        self.kind.delivers(packet.iif.is_some())
+        // IPv6 routes to an anycast address of this host lead to the loopback (`ip6_rt_get_dev_rcu()`).
+        let is_own_anycast = self.kind == RouteKind::Anycast && packet.family() == Family::V6;
+        is_own_anycast || self.kind.delivers(packet.iif.is_some())
     }
 
     /// The next hops that carry, with their shares in percent.
@@ -134,6 +162,17 @@ pub fn pass_over<T>(shares: &mut [(T, f64)], silent: impl Fn(&T) -> bool) {
     }
 }
 
+/// The same of the next hops of an IPv6 multipath route: the first one that answers takes the shares of all that are
+/// silent (`fib6_select_path()`).
+pub fn pass_to_first<T>(shares: &mut [(T, f64)], silent: impl Fn(&T) -> bool) {
+    let Some(first) = shares.iter().position(|(next_hop, _)| !silent(next_hop)) else { return };
+    let mut passed = 0.0;
+    for (_, share) in shares.iter_mut().filter(|(next_hop, _)| silent(next_hop)) {
+        passed += std::mem::take(share);
+    }
+    shares[first].1 += passed;
+}
+
 /// What the kernel itself says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -150,7 +189,7 @@ pub enum Answer {
         /// Next router.
         gateway: Option<IpAddr>,
         /// Source address that it chose.
-        source: Option<Ipv4Addr>,
+        source: Option<IpAddr>,
     },
     /// None, by this error number.
     Refused(i32),
@@ -195,7 +234,7 @@ pub fn difference(end: &End<'_>, answer: &Answer, rules: &[FoundRule]) -> Option
     }
 }
 
-/// While nobody has added a rule, local and main are one trie, and the kernel says main
+/// While nobody has added a rule, local and main are one trie in IPv4, and the kernel says main
 /// (`fib_trie_table()`, `fib_unmerge()`).
 fn one_trie(a: TableId, b: TableId, rules: &[FoundRule]) -> bool {
     let both = [a, b].iter().all(|table| [TableId::MAIN, TableId::LOCAL].contains(table));

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use crate::kernel;
-use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
+use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
 use crate::model::names::{Family, TableId};
 use crate::model::routing::{Action, FoundRule, FwMark, PortRange, Rule};
 use crate::model::sh::quoted;
@@ -126,6 +126,7 @@ pub fn rule_deletion(found: &FoundRule) -> String {
 pub fn proto_text(proto: u8) -> String {
     match proto {
         IPPROTO_ICMP => "icmp".to_owned(),
+        IPPROTO_ICMPV6 => "icmpv6".to_owned(),
         IPPROTO_TCP => "tcp".to_owned(),
         IPPROTO_UDP => "udp".to_owned(),
         n => n.to_string(),

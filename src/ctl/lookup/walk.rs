@@ -1,17 +1,19 @@
-//! The walk: `fib_rules_lookup()` and `fib_table_lookup()` of the kernel.
+//! The walk: `fib_rules_lookup()` of the kernel.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
+use super::find::{Found, find};
+use super::show::proto_text;
 use super::{FibRoute, Packet, Refusal, Tables};
-use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
-use crate::model::names::TableId;
-use crate::model::routing::{Action, FoundRule, FwMark, PortRange, RouteKind};
+use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
+use crate::model::names::{Family, TableId};
+use crate::model::routing::{Action, FoundRule, FwMark, PortRange};
 
 /// The bits of `tos` that old selectors compare (`INET_DSCP_LEGACY_TOS_MASK`).
-const LEGACY_TOS: u8 = 0x1c;
+pub(super) const LEGACY_TOS: u8 = 0x1c;
 
 /// The way of a packet.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,7 +78,7 @@ pub enum Miss {
     Uid(u32),
     To,
     /// Another source, or none yet.
-    From(Option<Ipv4Addr>),
+    From(Option<IpAddr>),
     Dscp(u8),
     Proto(u8),
     Sport(u16),
@@ -99,9 +101,9 @@ impl fmt::Display for Miss {
             Self::From(None) => f.write_str("its source is not chosen yet"),
             Self::From(Some(from)) => write!(f, "its source is {from}"),
             Self::Dscp(dscp) => write!(f, "its DSCP is {dscp}"),
-            Self::Proto(IPPROTO_TCP) => f.write_str("it is tcp"),
-            Self::Proto(IPPROTO_UDP) => f.write_str("it is udp"),
-            Self::Proto(IPPROTO_ICMP) => f.write_str("it is icmp"),
+            Self::Proto(n @ (IPPROTO_TCP | IPPROTO_UDP | IPPROTO_ICMP | IPPROTO_ICMPV6)) => {
+                write!(f, "it is {}", proto_text(*n))
+            }
             Self::Proto(n) => write!(f, "its protocol is {n}"),
             Self::Sport(0) => f.write_str("its source port is not known"),
             Self::Sport(port) => write!(f, "its source port is {port}"),
@@ -163,49 +165,38 @@ fn consider<'a>(
     Ok(match find(routes, packet) {
         Found::None { dead } => (Outcome::NoRoute { dead }, None),
         Found::Throw => (Outcome::Throw, None),
-        // fib4_rule_suppress() is not asked about a refusal.
+        // fib4_rule_suppress() and fib6_rule_suppress() are not asked about a refusal.
         Found::Refused(how) => (Outcome::Decides, refused(how, true)),
         Found::Route(route) => {
-            let short = prefixlength.is_some_and(|n| u32::from(route.prefix.prefix_len()) <= n);
-            // It looks at the first nexthop only.
-            let ifgroup = rule.more().suppress_ifgroup;
-            let group = ifgroup.is_some() && route.next_hops.first().map(|next_hop| next_hop.group) == ifgroup;
-            if short || group {
-                (Outcome::Suppressed(route), None)
-            } else {
-                (Outcome::Decides, Some(End::Route(route)))
+            let is_short = prefixlength.is_some_and(|n| u32::from(route.prefix.prefix_len()) <= n);
+            let group = rule.more().suppress_ifgroup;
+            match group.map_or(Some(false), |group| is_by_group(route, group, packet)) {
+                _ if is_short => (Outcome::Suppressed(route), None),
+                Some(true) => (Outcome::Suppressed(route), None),
+                Some(false) => (Outcome::Decides, Some(End::Route(route))),
+                None => {
+                    let why = format!("rule {} takes some next hops of a route and not others", rule.rule.priority);
+                    (Outcome::Unknown, Some(End::Unknown(why)))
+                }
             }
         }
     })
 }
 
-enum Found<'a> {
-    None { dead: bool },
-    Throw,
-    Refused(Refusal),
-    Route(&'a FibRoute),
-}
-
-/// The best of a table's routes to the destination: the longest prefix; among equal ones the
-/// kernel's order, in which they come.
-fn find<'a>(routes: &'a [FibRoute], packet: &Packet) -> Found<'a> {
-    let mut fitting: Vec<_> = routes.iter().filter(|route| route.prefix.contains(&IpAddr::V4(packet.to))).collect();
-    fitting.sort_by_key(|route| std::cmp::Reverse(route.prefix.prefix_len()));
-    let mut dead = false;
-    for route in fitting {
-        if route.tos != 0 && route.tos != (packet.dscp << 2) & LEGACY_TOS {
-            continue;
-        }
-        match route.kind {
-            RouteKind::Blackhole => return Found::Refused(Refusal::Blackhole),
-            RouteKind::Unreachable => return Found::Refused(Refusal::Unreachable),
-            RouteKind::Prohibit => return Found::Refused(Refusal::Prohibit),
-            RouteKind::Throw => return Found::Throw,
-            _ if route.next_hops.iter().any(|next_hop| !next_hop.hop.dead) => return Found::Route(route),
-            _ => dead = true,
+/// Whether a route leads by a device of the group, as `suppress_ifgroup` sees it; `None`: by some next hops.
+fn is_by_group(route: &FibRoute, group: u32, packet: &Packet) -> Option<bool> {
+    match packet.family() {
+        // It looks at the first next hop only.
+        Family::V4 => Some(route.next_hops.first().is_some_and(|next_hop| next_hop.group == group)),
+        // What stays here leads by the loopback, whose group nobody changes.
+        Family::V6 if route.delivers(packet) => Some(group == 0),
+        // It looks at the next hop that the hash has chosen.
+        Family::V6 => {
+            let live: Vec<_> = route.next_hops.iter().filter(|next_hop| !next_hop.hop.dead).collect();
+            let of_group = live.iter().filter(|next_hop| next_hop.group == group).count();
+            (of_group == 0 || of_group == live.len()).then_some(of_group > 0)
         }
     }
-    Found::None { dead }
 }
 
 /// Why a rule does not match; `Ok(None)`: it does.
@@ -230,7 +221,6 @@ fn miss(rule: &FoundRule, packet: &Packet) -> Result<Option<Miss>, String> {
 fn plain_miss(rule: &FoundRule, packet: &Packet) -> Option<Miss> {
     let (selector, more) = (&rule.rule.selector, rule.more());
     let iif = packet.iif.as_ref().map(|(_, name)| name.as_str());
-    let in_net = |net: Option<IpNet>, addr: Ipv4Addr| net.is_none_or(|net| net.contains(&IpAddr::V4(addr)));
     if rule.iif().is_some_and(|wanted| wanted != iif.unwrap_or("lo")) {
         return Some(Miss::Iif(iif.map(str::to_owned)));
     }
@@ -243,14 +233,14 @@ fn plain_miss(rule: &FoundRule, packet: &Packet) -> Option<Miss> {
     if selector.uid.is_some_and(|uid| !(uid.start..=uid.end).contains(&packet.uid)) {
         return Some(Miss::Uid(packet.uid));
     }
-    if !in_net(selector.to, packet.to) {
+    if selector.to.is_some_and(|net| !net.contains(&packet.to)) {
         return Some(Miss::To);
     }
-    if !in_net(selector.from, packet.from.unwrap_or(Ipv4Addr::UNSPECIFIED)) {
+    if selector.from.is_some_and(|net| !comes_from(net, packet)) {
         return Some(Miss::From(packet.from));
     }
     if selector.dscp.is_some_and(|dscp| (dscp ^ packet.dscp) & more.dscp_mask.unwrap_or(u8::MAX) != 0)
-        || more.tos != 0 && more.tos != (packet.dscp << 2) & LEGACY_TOS
+        || more.tos != 0 && !has_tos(packet, more.tos)
     {
         return Some(Miss::Dscp(packet.dscp));
     }
@@ -264,6 +254,22 @@ fn plain_miss(rule: &FoundRule, packet: &Packet) -> Option<Miss> {
         return Some(Miss::Dport(packet.dport));
     }
     None
+}
+
+/// Whether the source is in the network. Where none is chosen yet, IPv4 compares 0.0.0.0, and IPv6 nothing but what takes
+/// all (`fib6_rule_match()`).
+fn comes_from(net: IpNet, packet: &Packet) -> bool {
+    match (packet.from, net) {
+        (Some(from), net) => net.contains(&from),
+        (None, IpNet::V4(net)) => net.contains(&Ipv4Addr::UNSPECIFIED),
+        (None, IpNet::V6(net)) => net.prefix_len() == 0,
+    }
+}
+
+/// Whether a packet has the `tos` of a rule, of which IPv4 compares three bits and IPv6 all of the code point.
+fn has_tos(packet: &Packet, tos: u8) -> bool {
+    let own = packet.dscp << 2;
+    tos == if packet.family() == Family::V4 { own & LEGACY_TOS } else { own }
 }
 
 fn fits(ports: Option<PortRange>, mask: Option<u16>, port: u16) -> bool {

@@ -123,7 +123,7 @@ mod tests {
     use crate::model::names::Family;
 
     fn set() -> AddressSet {
-        AddressSet { name: "tv".parse().unwrap(), family: Family::V4, id: 1 }
+        AddressSet::of(&"tv".parse().unwrap(), Family::V4, 1)
     }
 
     fn elements(all: &[(&str, u64)]) -> Vec<Element> {
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn what_is_added_is_what_is_not_there() {
         let found = elements(&[("192.0.2.0/24", 0), ("198.51.100.7/32", 60), ("203.0.113.1/32", 0)]);
-        let adding = |all: &[(&str, u64)]| told(Edit::adding(&set().name, &set(), &elements(all), &found));
+        let adding = |all: &[(&str, u64)]| told(Edit::adding(&"tv".parse().unwrap(), &set(), &elements(all), &found));
         let add = "add element inet multihome tv4";
         assert_eq!(
             adding(&[("10.0.0.9/32", 0), ("2001:db8::/32", 0), ("10.0.0.1/32", 0), ("10.0.0.1/32", 0)]),
@@ -173,7 +173,8 @@ mod tests {
     #[test]
     fn what_is_deleted_is_there() {
         let found = elements(&[("192.0.2.0/24", 0), ("203.0.113.1/32", 0)]);
-        let deleting = |all: &[(&str, u64)]| told(Edit::deleting(&set().name, &set(), &elements(all), &found));
+        let deleting =
+            |all: &[(&str, u64)]| told(Edit::deleting(&"tv".parse().unwrap(), &set(), &elements(all), &found));
         assert_eq!(deleting(&[("203.0.113.1/32", 0)]), ["delete element inet multihome tv4 { 203.0.113.1 }"]);
         assert_eq!(
             deleting(&[("10.0.0.1/32", 0)]),
@@ -189,7 +190,7 @@ mod tests {
     fn a_long_list_is_several_commands_the_first_of_which_begins_the_set() {
         let nets: Vec<_> = (0..1000_u32).map(|n| (format!("10.0.{}.{}/32", n / 256, n % 256), 0)).collect();
         let nets: Vec<_> = nets.iter().map(|(net, seconds)| (net.as_str(), *seconds)).collect();
-        let edit = Edit::adding(&set().name, &set(), &elements(&nets), &[]).unwrap();
+        let edit = Edit::adding(&"tv".parse().unwrap(), &set(), &elements(&nets), &[]).unwrap();
         let begins = |command: &Command| matches!(command, Command::AddElements { is_empty: true, .. });
         assert_eq!(edit.commands.iter().map(begins).collect::<Vec<_>>(), [true, false, false]);
     }

@@ -69,9 +69,9 @@ pub(super) fn run(name: Option<&SetName>, json: bool, config: &Config) -> Result
         found.sets.push(look(name, config)?);
     }
     if name.is_none() {
-        let ours: Vec<_> = sets::all(config).iter().map(AddressSet::nft).collect();
+        let ours: Vec<_> = sets::all(config).into_iter().map(|set| set.name).collect();
         found.others = nftables::set::names()?;
-        found.others.retain(|other| !ours.contains(other));
+        found.others.retain(|other| !ours.contains(other) && !AddressSet::has_prefixes(other));
     }
     let printed = if json { show::json(&found) } else { text(&found, &mut io::stdout().lock()) };
     Ok(printed?)
@@ -80,7 +80,7 @@ pub(super) fn run(name: Option<&SetName>, json: bool, config: &Config) -> Result
 fn look(name: &SetName, config: &Config) -> Result<NamedSet, CtlError> {
     let mut elements = Vec::new();
     for set in sets_of(config, name)? {
-        let found = nftables::set::elements(&set)?.ok_or_else(|| Error::Missing(set.nft()))?;
+        let found = nftables::set::elements(&set)?.ok_or_else(|| Error::Missing(set.name.clone()))?;
         elements.extend(found.iter().map(ElementFacts::new));
     }
     let has_it = |policy: &&Policy| {

@@ -170,7 +170,7 @@ fn change(
         let found = match nftables::set::elements(&set) {
             // Who may not look may see the command.
             Err(error) if error.is_permission() && common.dry_run => Vec::new(),
-            found => found?.ok_or_else(|| Error::Missing(set.nft()))?,
+            found => found?.ok_or_else(|| Error::Missing(set.name.clone()))?,
         };
         whole.extend(edit(&set, &found).map_err(Error::Overlap)?);
     }
@@ -190,7 +190,7 @@ fn flush(config: &Config, name: &SetName, common: &Common) -> Result<(), CtlErro
             found => found?,
         };
         if !is_there {
-            return Err(Error::Missing(set.nft()).into());
+            return Err(Error::Missing(set.name.clone()).into());
         }
         whole.extend(Edit::flushing(&set));
     }

@@ -45,9 +45,10 @@ pub(super) fn lines(config: &Config) -> String {
 /// The sets of these names, of both families, as dnsmasq(8) has them.
 fn filled(config: &Config, names: &[&SetName]) -> String {
     let mut filled = Vec::new();
-    for set in sets::all(config).iter().filter(|set| names.contains(&&set.name)) {
+    let pairs = names.iter().flat_map(|name| Family::BOTH.map(|family| (name, family)));
+    for set in pairs.filter_map(|(name, family)| sets::find(config, name, family)) {
         let family = if set.family == Family::V4 { 4 } else { 6 };
-        filled.push(format!("{family}#inet#{TABLE}#{}", set.nft()));
+        filled.push(format!("{family}#inet#{TABLE}#{}", set.name));
     }
     filled.join(",")
 }

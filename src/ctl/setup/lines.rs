@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::hook;
 use crate::hook::pass::Pass;
 use crate::model::names::LinkName;
+use crate::reconcile::Carrying;
 use crate::state::records::Store;
 
 /// Whether the tree at `root` is that of the system that runs here: whoever prepares another one, in a directory or by
@@ -36,7 +37,7 @@ pub(super) fn bring_up(config: &Config, common: &Common, out: &mut impl Write) -
         let events = untold.event().into_iter().filter(|_| !common.dry_run);
         for event in events {
             // What is wrong is still so in the pass below, which fails for it.
-            if let Err(error) = hook::run("mhctl setup", &event, common, false) {
+            if let Err(error) = hook::run("mhctl setup", &[event], common, false) {
                 warn!("{error}");
             }
         }
@@ -47,10 +48,12 @@ pub(super) fn bring_up(config: &Config, common: &Common, out: &mut impl Write) -
     }
     let outcome = pass.run()?;
     pass.report(&apply::headline(&outcome, config.settings.protocol), &outcome);
-    let live: Vec<_> = outcome.live.iter().map(LinkName::as_str).collect();
-    if !live.is_empty() {
-        writeln!(out, "{:<12} {}", "links up", live.join(" "))?;
+    for (word, links) in [("links up", &outcome.carrying.v4), ("with IPv6", &outcome.carrying.v6)] {
+        let names: Vec<_> = links.iter().map(LinkName::as_str).collect();
+        if !names.is_empty() {
+            writeln!(out, "{word:<12} {}", names.join(" "))?;
+        }
     }
-    take_up::advise(&unknown, !live.is_empty(), &common.mhctl(), out)?;
+    take_up::advise(&unknown, outcome.carrying != Carrying::default(), &common.mhctl(), out)?;
     complete(outcome.failures)
 }

@@ -16,10 +16,10 @@ use crate::cli::Common;
 use crate::config;
 use crate::ctl::counters::Meter;
 use crate::ctl::lookup::read::{Fib, Neighbour};
-use crate::kernel::{Kernel, Linux};
-use crate::model::names::IfName;
+use crate::kernel::{Kernel, Linux, sysctl};
+use crate::model::names::{Family, IfName};
 use crate::model::observed::Scope;
-use crate::reconcile::link_state::{LinkStates, LiveLink};
+use crate::reconcile::link_state::{LinkStates, Live, LiveLink};
 use crate::state::drain;
 use crate::state::records::Store;
 
@@ -34,6 +34,7 @@ No privileges are needed. States of a link:
   no-carrier  it carries traffic as soon as its interface has a carrier again
   no-gateway  an Ethernet without a router, not used while another uplink is up
   drained     a drill keeps it out of new connections (JSON: held)
+A second table has the links that have IPv6, or should.
 SHARE is what an uplink carries now of new connections that no policy is about:
 0 % where it waits for a better tier to go, - where it is not up.
 The kernel is asked for the way of some packets, too: what takes traffic
@@ -64,7 +65,9 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
 /// Looks at everything.
 fn look(common: &Common, meter: &mut Meter) -> Result<Facts, Error> {
     let config = config::load(&common.config)?;
-    let (mut records, errors) = Store::new(&common.state_dir).load(&config);
+    let store = Store::new(&common.state_dir);
+    let (mut records, errors) = store.load(&config);
+    let since6 = since6(&store);
     let observed = Linux::open()?.observe(&Scope::new(&config, &records))?;
     records.follow_names(&observed);
     let mut counters = BTreeMap::new();
@@ -74,10 +77,9 @@ fn look(common: &Common, meter: &mut Meter) -> Result<Facts, Error> {
         }
     }
     let states = LinkStates::new(&config, &records, &observed);
-    let live = states.live();
     let mhctl = common.mhctl();
     let ways = detours::look(&config, &states, &observed, &mhctl)?;
-    let silent = silent(&live)?;
+    let silent = silent(&states.live())?;
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let clock = Clock { unix, uptime: drain::uptime() };
     let seen = Seen {
@@ -88,20 +90,30 @@ fn look(common: &Common, meter: &mut Meter) -> Result<Facts, Error> {
         counters: &counters,
         ways: &ways,
         silent: &silent,
+        forwards6: sysctl::forwards6()?,
+        since6: &since6,
         mhctl: &mhctl,
     };
     Ok(Facts::new(&seen, clock, errors.iter().map(ToString::to_string).collect()))
 }
 
+/// When IPv6 came up, by the index of the interface: the record of a link says this of IPv4 where it has both. What cannot
+/// be read is in the errors of the link records.
+fn since6(store: &Store) -> BTreeMap<u32, u64> {
+    let (records, _) = store.records();
+    let of_ipv6 = records.iter().filter(|record| record.family() == Family::V6);
+    of_ipv6.map(|record| (record.index, record.since.unix)).collect()
+}
+
 /// Devices whose gateway the kernel has asked for in vain.
-fn silent(live: &[LiveLink<'_>]) -> Result<BTreeSet<IfName>, Error> {
+fn silent(live: &Live<'_>) -> Result<BTreeSet<(Family, IfName)>, Error> {
     let mut fib = Fib::open()?;
     let mut silent = BTreeSet::new();
-    for LiveLink { next_hop, .. } in live {
+    for LiveLink { family, next_hop, .. } in live.iter() {
         if let Some(gateway) = next_hop.gateway
             && fib.neighbour(next_hop.device.index, gateway.get())? == Neighbour::Silent
         {
-            silent.insert(next_hop.device.name.clone());
+            silent.insert((*family, next_hop.device.name.clone()));
         }
     }
     Ok(silent)

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,9 +16,9 @@ use crate::cli::Common;
 use crate::config::{self, Config};
 use crate::ctl::lookup::read::Fib;
 use crate::ctl::lookup::{self, Answer, End, Names, Packet, Tables, Walk, difference};
-use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
-use crate::kernel::{self, Kernel, Linux};
-use crate::model::names::{IfName, LinkName, TableId};
+use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
+use crate::kernel::{self, Kernel, Linux, sysctl};
+use crate::model::names::{Family, HostAddr, IfName, LinkName, TableId};
 use crate::model::observed::Scope;
 use crate::model::routing::FoundRule;
 use crate::reconcile::link_state::LinkStates;
@@ -40,20 +40,20 @@ use without::Without;
 Examples:
   mhctl why 203.0.113.99 --proto udp --dport 1130  # from this host
   mhctl why 8.8.8.8 --from 192.168.2.30            # from a machine behind it
-  mhctl why 8.8.8.8 --if-down isp1                 # were isp1 down
+  mhctl why 2001:4860:4860::8888 --if-down isp1    # were isp1 down
 Sets of policies (to-set, from-set) are asked. Other firewall rules are not gone
 through: say the mark that they give with --mark.")]
 pub struct Args {
     /// Address that the connection goes to
     #[arg(value_parser = host)]
-    dst: Ipv4Addr,
+    dst: IpAddr,
     /// Its source; one that is not this host's is forwarded
     #[arg(long, value_name = "ADDRESS", value_parser = host)]
-    from: Option<Ipv4Addr>,
+    from: Option<IpAddr>,
     /// Interface it comes in by, if its source does not tell
     #[arg(long, value_name = "IF", requires = "from")]
     iif: Option<IfName>,
-    /// tcp, udp, icmp or a number
+    /// tcp, udp, icmp (of either family) or a number
     #[arg(long, default_value = "tcp", value_parser = proto)]
     proto: u8,
     /// Source port
@@ -84,25 +84,36 @@ pub struct Args {
 pub enum Error {
     /// Nobody knows where the source is.
     #[error("{0} is no address of this host, and no route leads to it: say --iif, the interface that it comes in by")]
-    NoSource(Ipv4Addr),
+    NoSource(IpAddr),
     /// A user of another host.
     #[error("{0} is no address of this host: what it sends is forwarded, and has no user here; leave --uid out")]
-    ForeignUser(Ipv4Addr),
+    ForeignUser(IpAddr),
+    /// The source is of the other family.
+    #[error("{from} and {to} are not of one family: no packet has both")]
+    TwoFamilies { from: IpAddr, to: IpAddr },
     #[error("interface {0} does not exist")]
     NoInterface(IfName),
 }
 
-fn host(text: &str) -> Result<Ipv4Addr, String> {
-    let addr: Ipv4Addr = text.parse().map_err(|_| "write an IPv4 address such as 192.0.2.1".to_owned())?;
-    if addr.is_unspecified() || addr.is_broadcast() || addr.is_multicast() {
-        return Err("write the address of a single host".to_owned());
+fn host(text: &str) -> Result<IpAddr, String> {
+    let addr = text.parse().map_err(|_| "write an IP address such as 192.0.2.1 or 2001:db8::1".to_owned())?;
+    let is_host = match addr {
+        IpAddr::V4(addr) => !addr.is_unspecified() && !addr.is_broadcast() && !addr.is_multicast(),
+        IpAddr::V6(addr) => addr.is_loopback() || HostAddr::new(addr).is_ok(),
+    };
+    match addr {
+        _ if !is_host => Err("write the address of a single host".to_owned()),
+        IpAddr::V6(local) if local.is_unicast_link_local() => {
+            Err("a link-local address is on its own link; no rule decides about it".to_owned())
+        }
+        _ => Ok(addr),
     }
-    Ok(addr)
 }
 
 fn proto(text: &str) -> Result<u8, String> {
     match text {
         "icmp" => Ok(IPPROTO_ICMP),
+        "icmpv6" => Ok(IPPROTO_ICMPV6),
         "tcp" => Ok(IPPROTO_TCP),
         "udp" => Ok(IPPROTO_UDP),
         n => n.parse().ok().filter(|n| *n != 0).ok_or_else(|| "write tcp, udp, icmp or a number to 255".to_owned()),
@@ -124,10 +135,11 @@ struct Report<'a> {
     kernel: Result<Answer, &'a str>,
     /// What keeps it from being the walk's.
     difference: Option<String>,
-    /// Gateways of the walk's route that do not answer ARP.
+    /// Gateways of the walk's route that do not answer.
     silence: Silence,
-    /// The walk once more, with the source that the kernel has chosen: connect(2) looks up twice.
-    bound: Option<(Ipv4Addr, Walk<'a>)>,
+    /// The walk once more, with the source that the kernel has chosen: in IPv4 connect(2) looks up twice, in IPv6 a
+    /// connection is looked up anew when any route has changed.
+    bound: Option<(IpAddr, Walk<'a>)>,
     /// `--if-down`.
     without: &'a [LinkName],
     /// Of those, links that are not up anyway.
@@ -174,14 +186,15 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     if let Some(config) = &config {
         memberships = sets::mark(&mut packet, config, &mut fib)?;
     }
-    let mut rules = fib.rules()?;
+    let family = packet.family();
+    let mut rules = fib.rules(family)?;
     let known = config.as_ref().map(|config| Known::new(args, common, config)).transpose()?;
     let Known { links, without, down_already } = known.unwrap_or_default();
-    without.rules(&mut rules);
+    without.rules(family, &mut rules);
     let naming = Naming { config: config.as_ref(), tables: tables(config.as_ref()), links };
 
     let mut read = Tables::new();
-    fib.fill(&rules, &mut read, &packet, |routes| without.routes(routes))?;
+    fib.fill(&rules, &mut read, &packet, |routes| without.routes(family, routes))?;
     let kernel = match args.if_down[..] {
         [] => fib.ask(&packet)?.ok_or("it answers for tcp, udp and icmp only"),
         _ => Err("this is not as it is now"),
@@ -189,11 +202,12 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {
     let source = if let Ok(Answer::Way { source, local: false, .. }) = &kernel { *source } else { None };
     let bound = source.filter(|_| packet.from.is_none()).map(|from| Packet { from: Some(from), ..packet.clone() });
     if let Some(bound) = &bound {
-        fib.fill(&rules, &mut read, bound, |routes| without.routes(routes))?;
+        fib.fill(&rules, &mut read, bound, |routes| without.routes(family, routes))?;
     }
     // fill() has read each table that the walk comes to.
     let Ok(walk) = lookup::walk(&rules, &read, &packet) else { return Ok(crate::cli::FAILED.into()) };
-    let difference = kernel.as_ref().ok().and_then(|answer| difference(&walk.end, answer, &rules));
+    let differs = kernel.as_ref().ok().and_then(|answer| difference(&walk.end, answer, &rules));
+    let difference = differs.map_or_else(|| unforwarded(&packet, &walk), |text| Ok(Some(text)))?;
     let bound = bound.and_then(|bound| Some((bound.from?, lookup::walk(&rules, &read, &bound).ok()?)));
     let silence = match &walk.end {
         End::Route(route) if !route.delivers(&packet) => Silence::of(route, &mut fib)?,
@@ -266,6 +280,9 @@ impl Known {
 
 /// The packet that is asked about.
 fn packet(args: &Args, fib: &mut Fib) -> Result<Packet, CtlError> {
+    if let Some(from) = args.from.filter(|from| Family::of(*from) != Family::of(args.dst)) {
+        return Err(Error::TwoFamilies { from, to: args.dst }.into());
+    }
     let foreign = match args.from {
         Some(from) if args.iif.is_some() || !fib.is_own(from)? => Some(from),
         _ => None,
@@ -280,10 +297,11 @@ fn packet(args: &Args, fib: &mut Fib) -> Result<Packet, CtlError> {
     };
     // Whoever asks; std has no geteuid().
     let own = || fs::metadata("/proc/self").map_or(0, |meta| meta.uid());
+    let is_icmpv6 = args.proto == IPPROTO_ICMP && args.dst.is_ipv6();
     Ok(Packet {
         to: args.dst,
         from: args.from,
-        proto: args.proto,
+        proto: if is_icmpv6 { IPPROTO_ICMPV6 } else { args.proto },
         sport: args.sport,
         dport: args.dport,
         mark: args.mark,
@@ -294,12 +312,20 @@ fn packet(args: &Args, fib: &mut Fib) -> Result<Packet, CtlError> {
 }
 
 /// The device by which an address is reached.
-fn towards(to: Ipv4Addr, fib: &mut Fib) -> Result<Option<(u32, String)>, kernel::Error> {
+fn towards(to: IpAddr, fib: &mut Fib) -> Result<Option<(u32, String)>, kernel::Error> {
     let packet = Packet { to, from: None, iif: None, proto: IPPROTO_TCP, sport: 0, dport: 0, mark: 0, uid: 0, dscp: 0 };
     Ok(match fib.ask(&packet)? {
         Some(Answer::Way { device, name, local: false, .. }) => Some((device, name)),
         _ => None,
     })
+}
+
+/// Why the kernel drops a packet that its rules and routes lead on: asked about an IPv6 packet, it does not say.
+fn unforwarded(packet: &Packet, walk: &Walk<'_>) -> Result<Option<String>, kernel::Error> {
+    let leads_on = matches!(&walk.end, End::Route(route) if !route.delivers(packet));
+    let is_forwarded = packet.iif.is_some() && packet.family() == Family::V6;
+    let is_dropped = leads_on && is_forwarded && !sysctl::forwards6()?;
+    Ok(is_dropped.then(|| "it forwards no IPv6: sysctl -w net.ipv6.conf.all.forwarding=1".to_owned()))
 }
 
 /// Names of tables: the kernel's, and those of the links.

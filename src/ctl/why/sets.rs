@@ -1,7 +1,7 @@
 //! Which named sets the addresses of a packet are in, as the kernel says, and the mark that our rules give it for that.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use serde::Serialize;
 
@@ -17,7 +17,7 @@ use crate::reconcile::firewall::sets;
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Membership {
     set: String,
-    address: Ipv4Addr,
+    address: IpAddr,
     #[serde(flatten)]
     answer: Answered,
 }
@@ -90,15 +90,15 @@ pub(super) fn mark(packet: &mut Packet, config: &Config, fib: &mut Fib) -> Resul
 /// Asks the kernel whether the address is in the set, once.
 fn ask(
     name: &SetName,
-    address: Ipv4Addr,
+    address: IpAddr,
     config: &Config,
     asked: &mut Vec<Membership>,
 ) -> Result<Answered, kernel::Error> {
     if let Some(known) = asked.iter().find(|known| known.set == name.as_str() && known.address == address) {
         return Ok(known.answer);
     }
-    let set = sets::find(config, name, Family::V4);
-    let answer = match set.map(|set| nftables::set::holds(&set, IpAddr::V4(address))) {
+    let set = sets::find(config, name, Family::of(address));
+    let answer = match set.map(|set| nftables::set::holds(&set, address)) {
         Some(Ok(Some(true))) => Answered::In,
         Some(Ok(Some(false))) => Answered::Out,
         Some(Err(error)) if error.is_permission() => Answered::Hidden,

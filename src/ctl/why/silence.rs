@@ -1,13 +1,14 @@
-//! Gateways that do not answer ARP: the kernel passes them over where it can, which no rule and no route shows.
+//! Gateways that do not answer ARP or neighbour discovery: the kernel passes them over where it can, which no rule and no route shows.
 
 use std::fs;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::ctl::lookup::read::{Fib, Neighbour};
-use crate::ctl::lookup::{Answer, FibNextHop, FibRoute, pass_over};
-use crate::kernel;
+use crate::ctl::lookup::{Answer, FibNextHop, FibRoute, pass_over, pass_to_first};
+use crate::kernel::{self, sysctl};
 
 /// A gateway of a route that does not answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -34,15 +35,20 @@ impl Silence {
     pub(super) fn of(route: &FibRoute, fib: &mut Fib) -> Result<Self, kernel::Error> {
         let mut gateways = Vec::new();
         for (next_hop, _) in route.shares() {
-            let Some(IpAddr::V4(gateway)) = next_hop.hop.gateway else { continue };
+            let Some(gateway) = next_hop.hop.gateway else { continue };
             let state = fib.neighbour(next_hop.hop.device, gateway)?;
             if state != Neighbour::Good {
                 let (device, interface) = (next_hop.hop.device, next_hop.name.clone());
-                gateways.push(Silent { device, interface, gateway: gateway.into(), asked: state == Neighbour::Asked });
+                gateways.push(Silent { device, interface, gateway, asked: state == Neighbour::Asked });
             }
         }
-        // nexthop_select_path_hthr() does so always, fib_select_multipath() where it is told to.
-        let asks_neighbours = route.nexthop.is_some() || uses_neighbours();
+        // nexthop_select_path_hthr() does so always, fib_select_multipath() where it is told to, and ip6_pol_route() on a
+        // host that is no router.
+        let asks_neighbours = match route.prefix {
+            _ if route.nexthop.is_some() => true,
+            IpNet::V4(_) => uses_neighbours(),
+            IpNet::V6(_) => !sysctl::forwards6()?,
+        };
         let passed_over = asks_neighbours && !gateways.is_empty() && gateways.len() < route.shares().len();
         Ok(Self { gateways, asks_neighbours, passed_over })
     }
@@ -56,17 +62,24 @@ impl Silence {
     /// The next hops with their shares in percent, as the kernel chooses.
     pub(super) fn shares<'a>(&self, route: &'a FibRoute) -> Vec<(&'a FibNextHop, f64)> {
         let mut shares = route.shares();
-        if self.asks_neighbours {
-            pass_over(&mut shares, |next_hop| self.has(next_hop));
+        match route.prefix {
+            _ if !self.asks_neighbours => {}
+            IpNet::V6(_) if route.nexthop.is_none() => pass_to_first(&mut shares, |next_hop| self.has(next_hop)),
+            _ => pass_over(&mut shares, |next_hop| self.has(next_hop)),
         }
         shares
     }
 
-    /// Whether it is why the kernel's answer is another route than the walk's: of default routes of one metric it takes
-    /// the next where a gateway is silent (`fib_select_default()`).
+    /// Whether it is why the kernel's answer is another route than the walk's: where a gateway is silent, IPv4 takes the
+    /// next of the default routes of one metric (`fib_select_default()`), and IPv6 any other of the table
+    /// (`rt6_score_route()`).
     pub(super) fn explains(&self, route: &FibRoute, answer: &Answer) -> bool {
         let Answer::Way { table, prefix_len, local: false, .. } = answer else { return false };
-        !self.gateways.is_empty() && *table == route.table && prefix_len.is_none_or(|len| len == 0)
+        let is_candidate = match route.prefix {
+            IpNet::V4(_) => prefix_len.is_none_or(|len| len == 0),
+            IpNet::V6(_) => self.asks_neighbours,
+        };
+        !self.gateways.is_empty() && *table == route.table && is_candidate
     }
 }
 

@@ -7,8 +7,10 @@ use nix::libc;
 
 use super::silence::Silent;
 use super::{Naming, Report};
-use crate::ctl::lookup::{Answer, End, FibNextHop, FibRoute, Outcome, Packet, Refusal, Step, errno_text, rule_text};
-use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
+use crate::ctl::lookup::{
+    Answer, End, FibNextHop, FibRoute, Outcome, Packet, Refusal, Step, errno_text, proto_text, rule_text,
+};
+use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
 use crate::model::names::LinkName;
 
 /// Longest rule that has its outcome on the same line.
@@ -44,9 +46,7 @@ pub(super) fn print(report: &Report<'_>, out: &mut impl Write) -> io::Result<()>
 
 fn headline(packet: &Packet, report: &Report<'_>) -> String {
     let proto = match packet.proto {
-        IPPROTO_ICMP => "icmp".to_owned(),
-        IPPROTO_TCP => "tcp".to_owned(),
-        IPPROTO_UDP => "udp".to_owned(),
+        IPPROTO_ICMP | IPPROTO_ICMPV6 | IPPROTO_TCP | IPPROTO_UDP => proto_text(packet.proto),
         n => format!("protocol {n}"),
     };
     let port = |port: u16| if port == 0 { String::new() } else { format!(" port {port}") };
@@ -131,7 +131,9 @@ fn way(route: &FibRoute, report: &Report<'_>, out: &mut impl Write) -> io::Resul
 /// Gateways that do not answer, and what comes of it.
 fn silence(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
     for Silent { interface, gateway, asked, .. } in &report.silence.gateways {
-        let answers = if *asked { "has not answered ARP yet" } else { "does not answer ARP" };
+        let question = if gateway.is_ipv4() { "ARP" } else { "neighbour discovery" };
+        let answers =
+            if *asked { format!("has not answered {question} yet") } else { format!("does not answer {question}") };
         let name = report.naming.links.get(interface).map_or(interface.as_str(), LinkName::as_str);
         writeln!(out, "But         gateway {gateway} {answers}:")?;
         if report.silence.passed_over || report.is_explained() {
@@ -196,7 +198,8 @@ fn kernel(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
     bound(report, answer, out)
 }
 
-/// connect(2) looks up once more when it has a source: the rules for sources decide then.
+/// connect(2) of IPv4 looks up once more when it has a source, that of IPv6 when a route has changed: the rules for sources
+/// decide then.
 fn bound(report: &Report<'_>, answer: &Answer, out: &mut impl Write) -> io::Result<()> {
     let (Some((source, walk)), Answer::Way { device: first, .. }) = (&report.bound, answer) else { return Ok(()) };
     let (End::Route(route), Some(step)) = (&walk.end, walk.steps.last()) else {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::Config;
 use crate::ctl::lookup::{FibNextHop, FibRoute};
 use crate::model::change::Change;
-use crate::model::names::{Family, LinkName, TableId, Weight};
+use crate::model::names::{Family, HostAddr, LinkName, TableId, Weight};
 use crate::model::numbering::KERNEL;
 use crate::model::observed::{InterfaceState, Observed};
 use crate::model::routing::{
@@ -46,7 +46,7 @@ impl Without {
         for gone in states.routed().iter().filter(|l| down.contains(&l.link.name)) {
             let Device { index, name } = &gone.next_hop.device;
             // A device that a daemon has made goes with it.
-            let made = records.get(&gone.link.name).is_some_and(|record| record.session.is_some());
+            let made = records.record(&gone.link.name, gone.family).is_some_and(|record| record.session.is_some());
             match then.interfaces.get_mut(name) {
                 Some(interface) if (interface.arp || gone.link.gateway.is_some()) && !made => {
                     interface.state = InterfaceState::NoCarrier;
@@ -74,11 +74,11 @@ impl Without {
         Self { protocol: config.settings.protocol, changes, carrierless, unregistered, objects }
     }
 
-    /// The IPv4 rules as they are then.
-    pub(super) fn rules(&self, rules: &mut Vec<FoundRule>) {
+    /// The rules of a family as they are then.
+    pub(super) fn rules(&self, family: Family, rules: &mut Vec<FoundRule>) {
         for change in &self.changes {
             match change {
-                Change::Rule(new) | Change::KernelRule(new) if new.family == Family::V4 => {
+                Change::Rule(new) | Change::KernelRule(new) if new.family == family => {
                     let kernels = matches!(change, Change::KernelRule(_));
                     let protocol = if kernels { KERNEL } else { self.protocol };
                     // After its equals, as fib_nl_newrule() does.
@@ -96,16 +96,12 @@ impl Without {
         }
     }
 
-    /// A table's routes to the destination as they are then.
-    pub(super) fn routes(&self, (table, mut routes): (TableId, Vec<FibRoute>)) -> Vec<FibRoute> {
+    /// A table's routes to a destination of the family as they are then.
+    pub(super) fn routes(&self, family: Family, (table, mut routes): (TableId, Vec<FibRoute>)) -> Vec<FibRoute> {
         for change in &self.changes {
             match change {
-                Change::Route(new) if new.table == table => self.put(new, &mut routes),
-                Change::DeleteRoute(old) if old.table == table => {
-                    if let Some(at) = routes.iter().position(|route| is_same(route, old)) {
-                        routes.remove(at);
-                    }
-                }
+                Change::Route(new) if new.table == table && new.family == family => self.put(new, &mut routes),
+                Change::DeleteRoute(old) if old.table == table && old.family == family => delete(old, &mut routes),
                 _ => {}
             }
         }
@@ -119,8 +115,10 @@ impl Without {
         }
         routes.retain_mut(|route| {
             let had = !route.next_hops.is_empty();
-            // fib_sync_down_dev(): a multipath route goes whole with a device, however many of its next hops are left.
+            // fib_sync_down_dev(): a multipath route goes whole with a device, however many of its next hops are left. Not
+            // so in IPv6 (fib6_ifdown()).
             if route.nexthop.is_none()
+                && family == Family::V4
                 && route.next_hops.iter().any(|next_hop| self.unregistered.contains(&next_hop.hop.device))
             {
                 return false;
@@ -135,12 +133,13 @@ impl Without {
         routes
     }
 
-    /// Creates a default route, or replaces the first of its metric.
+    /// Creates a default route, or replaces the first of its metric; in IPv6, adds the next hops to it.
     fn put(&self, new: &DefaultRoute, routes: &mut Vec<FibRoute>) {
         let at = routes.iter().position(|r| is_default(r, new.metric));
         let old = at.map(|at| routes.remove(at));
         let known = old.map(|r| r.next_hops).unwrap_or_default();
-        let (nexthop, next_hops) = match &new.target {
+        let stays = if new.family == Family::V6 { known.clone() } else { Vec::new() };
+        let (nexthop, added) = match &new.target {
             Target::Group(id) => (Some(*id), self.object(*id, &known)),
             Target::NextHops(next_hops) => {
                 let next_hops =
@@ -148,8 +147,9 @@ impl Without {
                 (None, next_hops.collect())
             }
         };
+        let next_hops: Vec<_> = stays.into_iter().chain(added).collect();
         let (metric, protocol) = (new.metric, self.protocol);
-        let route = FibRoute { metric, protocol, nexthop, ..FibRoute::default_by(new.table, next_hops) };
+        let route = FibRoute { metric, protocol, nexthop, ..FibRoute::default_by(new.family, new.table, next_hops) };
         let after = routes.iter().position(|r| is_default(r, r.metric) && r.metric >= new.metric);
         let at = at.or(after).unwrap_or(routes.len());
         routes.insert(at, route);
@@ -171,8 +171,25 @@ impl Without {
     }
 }
 
+/// Deletes a route; of an IPv6 one, the next hops that are named.
+fn delete(old: &FoundRoute, routes: &mut Vec<FibRoute>) {
+    let Some(at) = routes.iter().position(|route| is_same(route, old)) else { return };
+    if let (Family::V6, FoundTarget::NextHops(gone)) = (old.family, &old.target) {
+        let is_gone = |leg: &FibNextHop| {
+            gone.iter().any(|WeightedNextHop { next_hop, .. }| {
+                next_hop.device.index == leg.hop.device && next_hop.gateway.map(HostAddr::get) == leg.hop.gateway
+            })
+        };
+        routes[at].next_hops.retain(|leg| !is_gone(leg));
+        if !routes[at].next_hops.is_empty() {
+            return;
+        }
+    }
+    routes.remove(at);
+}
+
 fn is_default(route: &FibRoute, metric: u32) -> bool {
-    route.prefix.prefix_len() == 0 && route.tos == 0 && route.metric == metric
+    route.prefix.prefix_len() == 0 && route.from.is_none() && route.tos == 0 && route.metric == metric
 }
 
 /// Whether a route is the observed default route.
@@ -187,6 +204,6 @@ fn is_same(route: &FibRoute, old: &FoundRoute) -> bool {
 
 fn next_hop(next_hop: &NextHop, weight: u16, known: &[FibNextHop]) -> FibNextHop {
     let group = known.iter().find(|l| l.hop.device == next_hop.device.index).map_or(0, |l| l.group);
-    let hop = FoundNextHop::new(next_hop.device.index, next_hop.gateway.map(|gateway| gateway.get().into()));
+    let hop = FoundNextHop::new(next_hop.device.index, next_hop.gateway.map(HostAddr::get));
     FibNextHop { hop: FoundNextHop { weight, ..hop }, name: next_hop.device.name.to_string(), group }
 }

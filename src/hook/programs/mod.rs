@@ -6,6 +6,7 @@ mod tests;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing::warn;
 
 use super::run;
 use crate::cli::log::Log;
@@ -21,11 +22,11 @@ pub trait Program: Parser {
     /// Its options.
     fn common(&self) -> &Common;
 
-    /// The event that its arguments and environment report.
+    /// The events that its arguments and environment report, at most one a family.
     ///
     /// # Errors
     /// An argument or variable is invalid.
-    fn event(&self) -> Result<Event, event::Error>;
+    fn events(&self) -> Result<Vec<Event>, event::Error>;
 
     /// The exit status for its caller.
     fn exit_status(_: &Call, status: u8) -> u8 {
@@ -46,7 +47,7 @@ pub fn main<P: Program>() -> ExitCode {
 fn carry_out<P: Program>(program: &P) -> u8 {
     let common = program.common();
     let log = Log::start(P::NAME, common.verbose);
-    let done = program.event().map_err(super::Error::from).and_then(|event| run(P::NAME, &event, common, P::WAITS));
+    let done = program.events().map_err(super::Error::from).and_then(|events| run(P::NAME, &events, common, P::WAITS));
     match done {
         Ok(()) => cli::DONE,
         Err(error) => {
@@ -79,8 +80,8 @@ impl Program for IpUp {
         &self.common
     }
 
-    fn event(&self) -> Result<Event, event::Error> {
-        pppd::event(&self.args, true, &event::environment)
+    fn events(&self) -> Result<Vec<Event>, event::Error> {
+        Ok(vec![pppd::event(&self.args, true, &event::environment)?])
     }
 }
 
@@ -109,8 +110,8 @@ impl Program for IpDown {
         &self.common
     }
 
-    fn event(&self) -> Result<Event, event::Error> {
-        pppd::event(&self.args, false, &event::environment)
+    fn events(&self) -> Result<Vec<Event>, event::Error> {
+        Ok(vec![pppd::event(&self.args, false, &event::environment)?])
     }
 }
 
@@ -142,8 +143,12 @@ impl Program for VpnUp {
         &self.common
     }
 
-    fn event(&self) -> Result<Event, event::Error> {
-        openvpn::event(&self.args, &event::environment)
+    fn events(&self) -> Result<Vec<Event>, event::Error> {
+        let (events, left_out) = openvpn::events(&self.args, &event::environment)?;
+        if let Some(error) = left_out {
+            warn!("{error}; the tunnel's IPv6 is left out");
+        }
+        Ok(events)
     }
 
     /// OpenVPN ends if its script fails, so a failure is reported only on request, which may stand in a command line

@@ -132,7 +132,7 @@ proptest! {
         call::<IpDown>(&args).try_parse().map_or_else(refused, |cli: IpDown| assert!(is_default(&cli.common)));
         call::<VpnUp>(&args).try_parse().map_or_else(refused, |cli: VpnUp| {
             assert!(is_default(&cli.common) && !cli.strict);
-            let _ = openvpn::event(&cli.args, &|_| None);
+            let _ = openvpn::events(&cli.args, &|_| None);
         });
         prop_assert!(!call::<VpnUp>(&args).has("--strict"));
     }

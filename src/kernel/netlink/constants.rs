@@ -8,7 +8,7 @@ use nix::libc;
 // linux/rtnetlink.h and linux/if_link.h.
 pub(crate) use nix::libc::{
     IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_GROUP, IFLA_IFNAME, IFLA_STATS64, RTA_DST, RTA_GATEWAY, RTA_MULTIPATH, RTA_OIF,
-    RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTM_DELLINK, RTM_DELROUTE, RTM_DELRULE, RTM_GETADDR, RTM_GETLINK,
+    RTA_PREFSRC, RTA_PRIORITY, RTA_SRC, RTA_TABLE, RTM_DELLINK, RTM_DELROUTE, RTM_DELRULE, RTM_GETADDR, RTM_GETLINK,
     RTM_GETNEIGH, RTM_GETROUTE, RTM_GETRULE, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWRULE, RTM_SETLINK, RTPROT_BOOT,
     RTPROT_STATIC, RTPROT_UNSPEC,
 };
@@ -19,6 +19,7 @@ pub(crate) const RTM_DELNEXTHOP: u16 = 105;
 pub(crate) const RTM_GETNEXTHOP: u16 = 106;
 /// musl's half of libc lacks it.
 pub(crate) const RTA_VIA: u16 = 18;
+pub(crate) const RTA_PREF: u16 = 20;
 pub(crate) const RTA_IP_PROTO: u16 = 27;
 pub(crate) const RTA_SPORT: u16 = 28;
 pub(crate) const RTA_DPORT: u16 = 29;
@@ -32,16 +33,72 @@ pub(crate) const RTMGRP_LINK: u32 = group(libc::RTNLGRP_LINK);
 pub(crate) const RTMGRP_IPV4_IFADDR: u32 = group(libc::RTNLGRP_IPV4_IFADDR);
 pub(crate) const RTMGRP_IPV4_ROUTE: u32 = group(libc::RTNLGRP_IPV4_ROUTE);
 pub(crate) const RTMGRP_IPV4_RULE: u32 = group(libc::RTNLGRP_IPV4_RULE);
+pub(crate) const RTMGRP_IPV6_IFADDR: u32 = group(libc::RTNLGRP_IPV6_IFADDR);
+pub(crate) const RTMGRP_IPV6_ROUTE: u32 = group(libc::RTNLGRP_IPV6_ROUTE);
+pub(crate) const RTMGRP_IPV6_RULE: u32 = group(libc::RTNLGRP_IPV6_RULE);
 pub(crate) const RTMGRP_NEXTHOP: u32 = group(32);
 
 const fn group(number: u32) -> u32 {
     1 << (number - 1)
 }
 
+// linux/fib_rules.h.
+pub(crate) const FRA_DST: u16 = 1;
+pub(crate) const FRA_SRC: u16 = 2;
+pub(crate) const FRA_IIFNAME: u16 = 3;
+pub(crate) const FRA_GOTO: u16 = 4;
+pub(crate) const FRA_PRIORITY: u16 = 6;
+pub(crate) const FRA_FWMARK: u16 = 10;
+pub(crate) const FRA_FLOW: u16 = 11;
+pub(crate) const FRA_TUN_ID: u16 = 12;
+pub(crate) const FRA_SUPPRESS_IFGROUP: u16 = 13;
+pub(crate) const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
+pub(crate) const FRA_TABLE: u16 = 15;
+pub(crate) const FRA_FWMASK: u16 = 16;
+pub(crate) const FRA_OIFNAME: u16 = 17;
+pub(crate) const FRA_PAD: u16 = 18;
+pub(crate) const FRA_L3MDEV: u16 = 19;
+pub(crate) const FRA_UID_RANGE: u16 = 20;
+pub(crate) const FRA_PROTOCOL: u16 = 21;
+pub(crate) const FRA_IP_PROTO: u16 = 22;
+pub(crate) const FRA_SPORT_RANGE: u16 = 23;
+pub(crate) const FRA_DPORT_RANGE: u16 = 24;
+/// The whole DSCP (Linux 6.12), where the older header field `tos` is compared in three bits only
+/// (`INET_DSCP_MASK` against `IPTOS_RT_MASK`).
+pub(crate) const FRA_DSCP: u16 = 25;
+pub(crate) const FRA_SPORT_MASK: u16 = 28;
+pub(crate) const FRA_DPORT_MASK: u16 = 29;
+pub(crate) const FRA_DSCP_MASK: u16 = 30;
+pub(crate) const FR_ACT_TO_TBL: u8 = 1;
+pub(crate) const FR_ACT_GOTO: u8 = 2;
+pub(crate) const FR_ACT_NOP: u8 = 3;
+pub(crate) const FR_ACT_BLACKHOLE: u8 = 6;
+pub(crate) const FR_ACT_UNREACHABLE: u8 = 7;
+pub(crate) const FR_ACT_PROHIBIT: u8 = 8;
+pub(crate) const FIB_RULE_INVERT: u32 = 0x2;
+pub(crate) const FIB_RULE_UNRESOLVED: u32 = 0x4;
+pub(crate) const FIB_RULE_IIF_DETACHED: u32 = 0x8;
+pub(crate) const FIB_RULE_OIF_DETACHED: u32 = 0x10;
+
+// linux/if_addr.h and linux/rtnetlink.h.
+pub(crate) const IFA_ADDRESS: u16 = libc::IFA_ADDRESS;
+pub(crate) const IFA_LOCAL: u16 = libc::IFA_LOCAL;
+pub(crate) const IFA_CACHEINFO: u16 = libc::IFA_CACHEINFO;
+/// musl's half of libc lacks it.
+pub(crate) const IFA_FLAGS: u16 = 8;
+pub(crate) const IFA_F_DADFAILED: u32 = libc::IFA_F_DADFAILED;
+pub(crate) const IFA_F_DEPRECATED: u32 = libc::IFA_F_DEPRECATED;
+pub(crate) const RT_SCOPE_UNIVERSE: u8 = libc::RT_SCOPE_UNIVERSE;
+pub(crate) const RT_SCOPE_LINK: u8 = libc::RT_SCOPE_LINK;
+pub(crate) const RT_SCOPE_NOWHERE: u8 = libc::RT_SCOPE_NOWHERE;
+pub(crate) const RTN_UNICAST: u8 = libc::RTN_UNICAST;
+
 // sys/socket.h and netinet/in.h.
+pub(crate) const AF_UNSPEC: u8 = libc::AF_UNSPEC as u8;
 pub(crate) const AF_INET: u8 = libc::AF_INET as u8;
 pub(crate) const AF_INET6: u8 = libc::AF_INET6 as u8;
 pub(crate) const IPPROTO_ICMP: u8 = libc::IPPROTO_ICMP as u8;
+pub(crate) const IPPROTO_ICMPV6: u8 = libc::IPPROTO_ICMPV6 as u8;
 pub(crate) const IPPROTO_TCP: u8 = libc::IPPROTO_TCP as u8;
 pub(crate) const IPPROTO_UDP: u8 = libc::IPPROTO_UDP as u8;
 
@@ -62,16 +119,9 @@ pub(crate) const IPV4_DEVCONF_RP_FILTER: u16 = 8;
 pub(crate) const IPV4_DEVCONF_ARP_ANNOUNCE: u16 = 18;
 pub(crate) const IPV4_DEVCONF_ARP_IGNORE: u16 = 19;
 pub(crate) const IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN: u16 = 29;
-
-// linux/fib_rules.h.
-/// netlink-packet-route has the attribute, but does not export the type of its value.
-pub(crate) const FRA_IP_PROTO: u16 = 22;
-/// The whole DSCP (Linux 6.12), where the older header field `tos` is compared in three bits only
-/// (`INET_DSCP_MASK` against `IPTOS_RT_MASK`).
-pub(crate) const FRA_DSCP: u16 = 25;
-pub(crate) const FRA_SPORT_MASK: u16 = 28;
-pub(crate) const FRA_DPORT_MASK: u16 = 29;
-pub(crate) const FRA_DSCP_MASK: u16 = 30;
+pub(crate) const IFLA_INET6_CONF: u16 = 2;
+/// Counted from 0, as all in `IFLA_INET6_CONF` are (linux/ipv6.h).
+pub(crate) const IPV6_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN: usize = 39;
 
 // linux/nexthop.h.
 pub(crate) const NHA_ID: u16 = 1;
@@ -107,6 +157,8 @@ pub(crate) const CTA_TUPLE_IP: u16 = 1;
 pub(crate) const CTA_TUPLE_PROTO: u16 = 2;
 pub(crate) const CTA_IP_V4_SRC: u16 = 1;
 pub(crate) const CTA_IP_V4_DST: u16 = 2;
+pub(crate) const CTA_IP_V6_SRC: u16 = 3;
+pub(crate) const CTA_IP_V6_DST: u16 = 4;
 pub(crate) const CTA_PROTO_NUM: u16 = 1;
 pub(crate) const CTA_PROTO_SRC_PORT: u16 = 2;
 pub(crate) const CTA_PROTO_DST_PORT: u16 = 3;
@@ -137,6 +189,7 @@ pub(crate) const NFT_MSG_GETRULE: u16 = nf_tables(libc::NFT_MSG_GETRULE);
 pub(crate) const NFT_MSG_DELRULE: u16 = nf_tables(libc::NFT_MSG_DELRULE);
 pub(crate) const NFT_MSG_NEWSET: u16 = nf_tables(libc::NFT_MSG_NEWSET);
 pub(crate) const NFT_MSG_GETSET: u16 = nf_tables(libc::NFT_MSG_GETSET);
+pub(crate) const NFT_MSG_DELSET: u16 = nf_tables(libc::NFT_MSG_DELSET);
 pub(crate) const NFT_MSG_NEWSETELEM: u16 = nf_tables(libc::NFT_MSG_NEWSETELEM);
 pub(crate) const NFT_MSG_GETSETELEM: u16 = nf_tables(libc::NFT_MSG_GETSETELEM);
 pub(crate) const NFT_MSG_DELSETELEM: u16 = nf_tables(libc::NFT_MSG_DELSETELEM);

@@ -2,6 +2,35 @@
 
 use netlink_packet_core::{DecodeError, DefaultNla, Emitable, NLA_F_NESTED};
 
+/// The body of a message: a header of `N` bytes, and attributes.
+#[derive(Debug, Clone)]
+pub(crate) struct Body<const N: usize> {
+    pub(crate) header: [u8; N],
+    pub(crate) attributes: Vec<DefaultNla>,
+}
+
+impl<const N: usize> Body<N> {
+    pub(crate) fn new(header: [u8; N]) -> Self {
+        Self { header, attributes: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, kind: u16, value: &[u8]) {
+        self.attributes.push(DefaultNla::new(kind, value.to_vec()));
+    }
+}
+
+impl<const N: usize> Emitable for Body<N> {
+    fn buffer_len(&self) -> usize {
+        N + self.attributes.as_slice().buffer_len()
+    }
+
+    fn emit(&self, buffer: &mut [u8]) {
+        let (header, attributes) = buffer.split_at_mut(N);
+        header.copy_from_slice(&self.header);
+        self.attributes.as_slice().emit(attributes);
+    }
+}
+
 /// The bytes of a message body.
 pub(crate) fn bytes(body: &impl Emitable) -> Vec<u8> {
     let mut bytes = vec![0; body.buffer_len()];

@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_core::{DecodeError, parse_ip, parse_u32};
+use netlink_packet_core::{DecodeError, parse_ip, parse_u8, parse_u32};
 
 use super::nla::Attributes;
 use super::socket;
 use crate::kernel::netlink::constants::{
-    AF_INET, AF_INET6, RTA_DST, RTA_GATEWAY, RTA_MULTIPATH, RTA_NH_ID, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE,
-    RTA_VIA, RTNH_F_DEAD, RTNH_F_ONLINK,
+    AF_INET, AF_INET6, RTA_DST, RTA_GATEWAY, RTA_MULTIPATH, RTA_NH_ID, RTA_OIF, RTA_PREF, RTA_PREFSRC, RTA_PRIORITY,
+    RTA_SRC, RTA_TABLE, RTA_VIA, RTNH_F_DEAD, RTNH_F_ONLINK,
 };
 use crate::model::names::TableId;
 use crate::model::routing::{FoundNextHop, RouteKind};
@@ -23,9 +23,13 @@ const HOP_LEN: usize = 8;
 pub(crate) struct Route<'a> {
     pub(crate) table: TableId,
     pub(crate) prefix: IpNet,
+    /// Only for packets from there (`CONFIG_IPV6_SUBTREES`).
+    pub(crate) from: Option<IpNet>,
     /// Type of service; 0: any.
     pub(crate) tos: u8,
     pub(crate) metric: u32,
+    /// Preference of an advertised router, in the two bits of RFC 4191; 0: medium.
+    pub(crate) preference: u8,
     /// Who made it.
     pub(crate) protocol: u8,
     pub(crate) kind: RouteKind,
@@ -45,7 +49,7 @@ impl<'a> Route<'a> {
     }
 
     fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
-        let Some((&[family, length, _, tos, table, protocol, _, kind, ref flags @ ..], nlas)) =
+        let Some((&[family, length, from_length, tos, table, protocol, _, kind, ref flags @ ..], nlas)) =
             body.split_first_chunk::<HEADER_LEN>()
         else {
             return Err(DecodeError::buffer_too_small(body.len(), HEADER_LEN));
@@ -56,14 +60,17 @@ impl<'a> Route<'a> {
             _ => return Err(DecodeError::from("a route of an unknown family")),
         };
         let mut table = u32::from(table);
-        let (mut metric, mut source, mut nexthop) = (0, None, None);
+        let (mut metric, mut preference, mut source, mut nexthop) = (0, 0, None, None);
+        let mut from = None;
         let (mut device, mut gateway, mut multipath) = (None, None, Hops(&[]));
         for attribute in Attributes::new(nlas) {
             let (kind, value) = attribute?;
             match kind {
                 RTA_DST => to = parse_ip(value)?,
+                RTA_SRC => from = Some(parse_ip(value)?),
                 RTA_TABLE => table = parse_u32(value)?,
                 RTA_PRIORITY => metric = parse_u32(value)?,
+                RTA_PREF => preference = parse_u8(value)?,
                 RTA_PREFSRC => source = Some(parse_ip(value)?),
                 RTA_NH_ID => nexthop = Some(parse_u32(value)?),
                 RTA_OIF => device = Some(parse_u32(value)?),
@@ -79,9 +86,11 @@ impl<'a> Route<'a> {
         let only = device.map(|device| hop(device, gateway, 1, flags));
         Ok(Self {
             table: TableId::observed(table),
-            prefix: IpNet::new(to, length).map_err(|_| DecodeError::from("a prefix that is too long"))?,
+            prefix: net(to, length)?,
+            from: from.map(|from| net(from, from_length)).transpose()?,
             tos,
             metric,
+            preference,
             protocol,
             kind: RouteKind::of(kind),
             source,
@@ -95,6 +104,10 @@ impl<'a> Route<'a> {
     pub(crate) fn hops(&self) -> impl Iterator<Item = FoundNextHop> {
         self.only.into_iter().chain(self.multipath.clone().flatten())
     }
+}
+
+fn net(address: IpAddr, length: u8) -> Result<IpNet, DecodeError> {
+    IpNet::new(address, length).map_err(|_| DecodeError::from("a prefix that is too long"))
 }
 
 /// The next hops of a multipath route.

@@ -18,6 +18,7 @@ use netlink_sys::{Socket as Netlink, SocketAddr};
 use nix::libc;
 use thiserror::Error;
 
+use super::nla::bytes;
 use crate::kernel::netlink::constants::NLMSGERR_ATTR_MSG;
 
 /// `struct nlmsghdr`.
@@ -105,6 +106,9 @@ pub(crate) struct Answer<'a> {
     pub(crate) body: &'a [u8],
 }
 
+/// What is done with each object of a dump, and, without one, at each beginning.
+type Step<'a> = dyn FnMut(Option<&[u8]>) -> Result<ControlFlow<()>, Error> + 'a;
+
 impl Socket {
     /// A socket of `NETLINK_ROUTE` in the thread's network namespace.
     pub fn open() -> io::Result<Self> {
@@ -122,17 +126,21 @@ impl Socket {
 
     /// Sends `body` as a request of type `kind`, and waits until the kernel has acknowledged it.
     pub fn change(&mut self, kind: u16, flags: u16, body: &impl Emitable) -> Result<(), Error> {
-        self.send(kind, NLM_F_REQUEST | NLM_F_ACK | flags, body)?;
-        self.receive(|_| ControlFlow::Continue(())).map(drop)
+        self.send(kind, NLM_F_REQUEST | NLM_F_ACK | flags, &bytes(body))?;
+        self.receive(&mut |_| ControlFlow::Continue(())).map(drop)
     }
 
     /// Asks for one object; `None`: it does not exist (ENODEV, ENOENT).
     pub fn get(&mut self, kind: u16, body: &impl Emitable) -> Result<Option<Vec<u8>>, Error> {
+        self.object(kind, &bytes(body))
+    }
+
+    fn object(&mut self, kind: u16, body: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let found = self.ask(|socket| {
             // The answer is the object or an error, so no acknowledgement is needed.
             socket.send(kind, NLM_F_REQUEST, body)?;
             let mut found = None;
-            socket.receive(|body| {
+            socket.receive(&mut |body| {
                 found = Some(body.to_vec());
                 ControlFlow::Break(())
             })?;
@@ -160,19 +168,33 @@ impl Socket {
         mut restart: impl FnMut() -> S,
         mut each: impl FnMut(&mut S, &[u8]) -> Result<ControlFlow<()>, Error>,
     ) -> Result<S, Error> {
+        let mut state = restart();
+        self.walk(kind, &bytes(body), &mut |message| {
+            let Some(body) = message else {
+                state = restart();
+                return Ok(ControlFlow::Continue(()));
+            };
+            each(&mut state, body)
+        })?;
+        Ok(state)
+    }
+
+    /// The same for any state: `step` is told of each object, and of each beginning by `None`. There is one of it in an
+    /// executable, whatever is dumped.
+    fn walk(&mut self, kind: u16, body: &[u8], step: &mut Step<'_>) -> Result<(), Error> {
         self.ask(|socket| {
-            let mut state = restart();
+            let _ = step(None)?;
             let mut failed = None;
             socket.send(kind, NLM_F_REQUEST | NLM_F_DUMP, body)?;
-            let complete = socket.receive(|body| {
-                each(&mut state, body).unwrap_or_else(|e| {
+            let complete = socket.receive(&mut |body| {
+                step(Some(body)).unwrap_or_else(|e| {
                     failed = Some(e);
                     ControlFlow::Break(())
                 })
             })?;
             match failed {
                 Some(error) => Err(error),
-                None if complete => Ok(state),
+                None if complete => Ok(()),
                 None => Err(Error::Interrupted),
             }
         })
@@ -213,7 +235,7 @@ impl Socket {
         question(self)
     }
 
-    fn send(&mut self, kind: u16, flags: u16, body: &impl Emitable) -> Result<(), Error> {
+    fn send(&mut self, kind: u16, flags: u16, body: &[u8]) -> Result<(), Error> {
         let mut message = Vec::new();
         self.add(&mut message, kind, flags, body);
         self.netlink.send(&message, 0)?;
@@ -221,9 +243,9 @@ impl Socket {
     }
 
     /// Adds a request to a datagram; its sequence number.
-    pub(super) fn add(&mut self, datagram: &mut Vec<u8>, kind: u16, flags: u16, body: &impl Emitable) -> u32 {
+    pub(super) fn add(&mut self, datagram: &mut Vec<u8>, kind: u16, flags: u16, body: &[u8]) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);
-        let (start, length) = (datagram.len(), HEADER_LEN + body.buffer_len());
+        let (start, length) = (datagram.len(), HEADER_LEN + body.len());
         datagram.resize(start + length.next_multiple_of(4), 0);
         let message = &mut datagram[start..start + length];
         // A request has a few hundred bytes; the kernel would refuse a truncated one.
@@ -231,12 +253,12 @@ impl Socket {
         message[4..6].copy_from_slice(&kind.to_ne_bytes());
         message[6..8].copy_from_slice(&flags.to_ne_bytes());
         message[8..12].copy_from_slice(&self.sequence.to_ne_bytes());
-        body.emit(&mut message[HEADER_LEN..]);
+        message[HEADER_LEN..].copy_from_slice(body);
         self.sequence
     }
 
     /// Reads the answer to the last request, up to where `each` breaks off. `false`: changes interrupted the dump.
-    fn receive(&mut self, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<bool, Error> {
+    fn receive(&mut self, each: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) -> Result<bool, Error> {
         let (mut complete, mut stopped_early) = (true, false);
         loop {
             self.buffer.clear();
@@ -285,7 +307,7 @@ pub(crate) fn answers(
     datagram: &[u8],
     sequence: u32,
     complete: &mut bool,
-    each: &mut impl FnMut(&[u8]) -> ControlFlow<()>,
+    each: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
 ) -> Result<Progress, Error> {
     let mut rest = datagram;
     while let Some((answer, after)) = split(rest)? {

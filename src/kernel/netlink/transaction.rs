@@ -7,6 +7,7 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{SndBuf, SndBufForce};
 
 use super::netfilter::{self, Message};
+use super::nla::bytes;
 use super::socket::{Error, Socket, split, verdict};
 use crate::kernel::netlink::constants::{NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END};
 
@@ -25,13 +26,18 @@ impl Socket {
     pub(crate) fn transaction(&mut self, requests: &[Request]) -> Result<(), (Option<usize>, Error)> {
         let whole = |error: io::Error| (None, error.into());
         let mut batch = Vec::new();
-        let begin = self.add(&mut batch, NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, &netfilter::batch());
+        let begin = self.add(&mut batch, NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, &bytes(&netfilter::batch()));
         let mut last = begin;
         for (index, request) in requests.iter().enumerate() {
             let acknowledged = if index + 1 == requests.len() { NLM_F_ACK } else { 0 };
-            last = self.add(&mut batch, request.kind, NLM_F_REQUEST | request.flags | acknowledged, &request.message);
+            last = self.add(
+                &mut batch,
+                request.kind,
+                NLM_F_REQUEST | request.flags | acknowledged,
+                &bytes(&request.message),
+            );
         }
-        self.add(&mut batch, NFNL_MSG_BATCH_END, NLM_F_REQUEST, &netfilter::batch());
+        self.add(&mut batch, NFNL_MSG_BATCH_END, NLM_F_REQUEST, &bytes(&netfilter::batch()));
         // The kernel refuses what exceeds the send buffer (`netlink_sendmsg()`). Root of a user namespace may make it as
         // large as `net.core.wmem_max` says, which is enough for some thousand rules.
         let size = 2 * batch.len();

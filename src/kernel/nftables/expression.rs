@@ -1,12 +1,12 @@
 //! Conditions and statements of rules as expressions of `nf_tables`: small instructions that load a register, compare it,
 //! change it, or end the rule. They are the ones that nft(8) makes of the same text.
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netlink_packet_core::DefaultNla;
 
 use crate::kernel::netlink::constants::{
-    IPPROTO_ICMP, IPS_DST_NAT, NF_CT_STATE_RELATED, NFPROTO_IPV4, NFPROTO_IPV6, NFT_BITWISE_BOOL, NFT_CMP_EQ,
-    NFT_CMP_NEQ, NFT_CT_DIRECTION, NFT_CT_MARK, NFT_CT_STATE, NFT_CT_STATUS, NFT_GOTO, NFT_META_IIFGROUP,
+    IPPROTO_ICMP, IPPROTO_ICMPV6, IPS_DST_NAT, NF_CT_STATE_RELATED, NFPROTO_IPV4, NFPROTO_IPV6, NFT_BITWISE_BOOL,
+    NFT_CMP_EQ, NFT_CMP_NEQ, NFT_CT_DIRECTION, NFT_CT_MARK, NFT_CT_STATE, NFT_CT_STATUS, NFT_GOTO, NFT_META_IIFGROUP,
     NFT_META_IIFNAME, NFT_META_L4PROTO, NFT_META_MARK, NFT_META_NFPROTO, NFT_META_OIFGROUP, NFT_META_OIFNAME,
     NFT_PAYLOAD_NETWORK_HEADER, NFT_RETURN, NFTA_BITWISE_DREG, NFTA_BITWISE_LEN, NFTA_BITWISE_MASK, NFTA_BITWISE_OP,
     NFTA_BITWISE_SREG, NFTA_BITWISE_XOR, NFTA_CMP_DATA, NFTA_CMP_OP, NFTA_CMP_SREG, NFTA_CT_DREG, NFTA_CT_KEY,
@@ -17,7 +17,8 @@ use crate::kernel::netlink::constants::{
 };
 use crate::kernel::netlink::netfilter::number;
 use crate::kernel::netlink::nla::{nested, text};
-use crate::model::firewall::nft::{Condition, Rule, Statement};
+use crate::kernel::nftables::set::octets;
+use crate::model::firewall::nft::{Rule, Statement};
 use crate::model::firewall::set::{AddressSet, End};
 use crate::model::firewall::{LinkMatch, Match};
 use crate::model::names::Family;
@@ -50,32 +51,33 @@ pub(super) fn expressions(rule: &Rule) -> Vec<DefaultNla> {
 struct Expressions {
     made: Vec<DefaultNla>,
     /// The family that a condition has compared the packet's with.
-    asked_family: Option<u8>,
+    asked_family: Option<Family>,
 }
 
 impl Expressions {
-    fn condition(&mut self, condition: &Condition) {
+    fn condition(&mut self, condition: &Match) {
         match condition {
-            Condition::Ipv6 => self.family(NFPROTO_IPV6),
-            Condition::InSet(end, set) => self.in_set(*end, set),
-            Condition::Match(Match::From(LinkMatch::Group(group))) => {
+            Match::Family(family) => self.family(*family),
+            Match::InSet(end, set) => self.in_set(*end, set),
+            Match::From(LinkMatch::Group(group)) => {
                 self.meta(NFT_META_IIFGROUP, &group.to_ne_bytes());
             }
-            Condition::Match(Match::To(LinkMatch::Group(group))) => self.meta(NFT_META_OIFGROUP, &group.to_ne_bytes()),
-            Condition::Match(Match::From(LinkMatch::Name(name))) => self.meta(NFT_META_IIFNAME, &padded(name.as_str())),
-            Condition::Match(Match::To(LinkMatch::Name(name))) => self.meta(NFT_META_OIFNAME, &padded(name.as_str())),
-            Condition::Match(Match::Source(net)) => self.address(SOURCE, *net),
-            Condition::Match(Match::Destination(net)) => self.address(DESTINATION, *net),
-            Condition::Match(Match::Marked(value, mask)) => self.marked(*mask, NFT_CMP_EQ, *value),
-            Condition::Match(Match::NotMarked(value, mask)) => self.marked(*mask, NFT_CMP_NEQ, *value),
-            Condition::Match(Match::Reply) => {
+            Match::To(LinkMatch::Group(group)) => self.meta(NFT_META_OIFGROUP, &group.to_ne_bytes()),
+            Match::From(LinkMatch::Name(name)) => self.meta(NFT_META_IIFNAME, &padded(name.as_str())),
+            Match::To(LinkMatch::Name(name)) => self.meta(NFT_META_OIFNAME, &padded(name.as_str())),
+            Match::Source(net) => self.address(End::Source, *net),
+            Match::Destination(net) => self.address(End::Destination, *net),
+            Match::Marked(value, mask) => self.marked(*mask, NFT_CMP_EQ, *value),
+            Match::NotMarked(value, mask) => self.marked(*mask, NFT_CMP_NEQ, *value),
+            Match::Reply => {
                 self.load_ct(NFT_CT_DIRECTION);
                 self.compare(NFT_CMP_EQ, &[REPLY]);
             }
-            Condition::Match(Match::Forwarded) => self.flag(NFT_CT_STATUS, IPS_DST_NAT, NFT_CMP_NEQ),
-            Condition::Match(Match::NotForwarded) => self.flag(NFT_CT_STATUS, IPS_DST_NAT, NFT_CMP_EQ),
-            Condition::Match(Match::IcmpError) => {
-                self.meta(NFT_META_L4PROTO, &[IPPROTO_ICMP]);
+            Match::Forwarded => self.flag(NFT_CT_STATUS, IPS_DST_NAT, NFT_CMP_NEQ),
+            Match::NotForwarded => self.flag(NFT_CT_STATUS, IPS_DST_NAT, NFT_CMP_EQ),
+            Match::IcmpError(family) => {
+                let protocol = if *family == Family::V4 { IPPROTO_ICMP } else { IPPROTO_ICMPV6 };
+                self.meta(NFT_META_L4PROTO, &[protocol]);
                 self.flag(NFT_CT_STATE, NF_CT_STATE_RELATED, NFT_CMP_NEQ);
             }
         }
@@ -104,9 +106,9 @@ impl Expressions {
     }
 
     /// The packet's protocol of layer 3.
-    fn family(&mut self, family: u8) {
+    fn family(&mut self, family: Family) {
         self.asked_family = Some(family);
-        self.meta(NFT_META_NFPROTO, &[family]);
+        self.meta(NFT_META_NFPROTO, &[if family == Family::V4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 }]);
     }
 
     /// A property of the packet is this value.
@@ -133,22 +135,23 @@ impl Expressions {
     /// A flag of the connection compares so with 0.
     fn flag(&mut self, key: u32, flag: u32, operator: u32) {
         self.load_ct(key);
-        self.bitwise(None, flag.to_ne_bytes(), [0; 4]);
+        self.bitwise(None, &flag.to_ne_bytes(), &[0; 4]);
         self.compare(operator, &[0; 4]);
     }
 
     /// Keeps the bits of the mask in the register, and sets those of `value`.
     fn mask(&mut self, mask: u32, value: u32) {
-        self.bitwise(Some(NFT_BITWISE_BOOL), mask.to_ne_bytes(), value.to_ne_bytes());
+        self.bitwise(Some(NFT_BITWISE_BOOL), &mask.to_ne_bytes(), &value.to_ne_bytes());
     }
 
     /// The register becomes (register & mask) ^ xor. nft(8) names the operation, which is the default, for an `&` that
     /// somebody wrote.
-    fn bitwise(&mut self, operation: Option<u32>, mask: [u8; 4], xor: [u8; 4]) {
+    fn bitwise(&mut self, operation: Option<u32>, mask: &[u8], xor: &[u8]) {
         let mut attributes = vec![number(NFTA_BITWISE_SREG, REGISTER), number(NFTA_BITWISE_DREG, REGISTER)];
         attributes.extend(operation.map(|operation| number(NFTA_BITWISE_OP, operation)));
-        attributes.push(number(NFTA_BITWISE_LEN, 4));
-        attributes.extend([data(NFTA_BITWISE_MASK, &mask), data(NFTA_BITWISE_XOR, &xor)]);
+        // At most 16.
+        attributes.push(number(NFTA_BITWISE_LEN, u32::try_from(mask.len()).unwrap_or_default()));
+        attributes.extend([data(NFTA_BITWISE_MASK, mask), data(NFTA_BITWISE_XOR, xor)]);
         self.add("bitwise", &attributes);
     }
 
@@ -156,46 +159,43 @@ impl Expressions {
         self.add("cmp", &[number(NFTA_CMP_SREG, REGISTER), number(NFTA_CMP_OP, operator), data(NFTA_CMP_DATA, value)]);
     }
 
-    /// An address of the packet, which is of IPv4, is in the network. Whole bytes of a prefix need no mask.
-    fn address(&mut self, offset: u32, net: Ipv4Net) {
-        self.family(NFPROTO_IPV4);
-        let length = net.prefix_len();
-        let whole = length.is_multiple_of(8) && length > 0;
-        self.load_header(offset, if whole { u32::from(length) / 8 } else { 4 });
-        let address = net.network().octets();
-        if whole {
-            self.compare(NFT_CMP_EQ, &address[..usize::from(length) / 8]);
-        } else {
-            self.bitwise(None, net.netmask().octets(), [0; 4]);
-            self.compare(NFT_CMP_EQ, &address);
+    /// An address of the packet is in the network. Whole bytes of a prefix need no mask.
+    fn address(&mut self, end: End, net: IpNet) {
+        let family = Family::of(net.addr());
+        let (address, mask) = (octets(net.network()), octets(net.netmask()));
+        let bits = usize::from(net.prefix_len());
+        let is_whole = bits.is_multiple_of(8) && bits > 0;
+        let length = if is_whole { bits / 8 } else { address.len() };
+        self.load_address(family, end, length);
+        if !is_whole {
+            self.bitwise(None, &mask, &vec![0; mask.len()]);
         }
+        self.compare(NFT_CMP_EQ, &address[..length]);
     }
 
-    /// The address at one end of the packet is in the set. The family that the last condition asked for is not asked for
-    /// again.
+    /// The address at one end of the packet is in the set.
     fn in_set(&mut self, end: End, set: &AddressSet) {
-        let (family, length) = match set.family {
-            Family::V4 => (NFPROTO_IPV4, 4),
-            Family::V6 => (NFPROTO_IPV6, 16),
-        };
+        self.load_address(set.family, end, if set.family == Family::V4 { 4 } else { 16 });
+        self.add(
+            "lookup",
+            &[number(NFTA_LOOKUP_SREG, REGISTER), text(NFTA_LOOKUP_SET, &set.name), number(NFTA_LOOKUP_SET_ID, set.id)],
+        );
+    }
+
+    /// Loads the first bytes of an address of the packet. The family that the last condition asked for is not asked for
+    /// again.
+    fn load_address(&mut self, family: Family, end: End, length: usize) {
         if self.asked_family != Some(family) {
             self.family(family);
         }
-        let offset = match (set.family, end) {
+        let offset = match (family, end) {
             (Family::V4, End::Source) => SOURCE,
             (Family::V4, End::Destination) => DESTINATION,
             (Family::V6, End::Source) => SOURCE6,
             (Family::V6, End::Destination) => DESTINATION6,
         };
-        self.load_header(offset, length);
-        self.add(
-            "lookup",
-            &[
-                number(NFTA_LOOKUP_SREG, REGISTER),
-                text(NFTA_LOOKUP_SET, &set.nft()),
-                number(NFTA_LOOKUP_SET_ID, set.id),
-            ],
-        );
+        // At most 16.
+        self.load_header(offset, u32::try_from(length).unwrap_or_default());
     }
 
     /// Loads bytes of the header of layer 3.

@@ -17,6 +17,7 @@ use crate::kernel::netlink::constants::{
 use crate::kernel::netlink::netfilter::{Message, payload};
 use crate::kernel::netlink::nla::{attribute, string, text};
 use crate::kernel::netlink::socket::Socket;
+use crate::kernel::nftables::set::elements_by;
 use crate::kernel::{Error, read};
 use crate::model::firewall::nft::{FoundBase, FoundTable, TABLE};
 use crate::model::firewall::{Fingerprint, FoundChainRule, FoundFirewall, Table, is_ours};
@@ -77,6 +78,11 @@ fn our_table(socket: &mut Socket, chains: &[FoundChain]) -> Result<FoundTable, E
     }
     if !table.chains.is_empty() {
         add_rules(&mut table, rules(socket, Place { family: NFPROTO_INET, table: TABLE, chain: None })?);
+    }
+    for (_, set) in table.sets_of_prefixes() {
+        if let Some(elements) = elements_by(socket, &set)? {
+            table.prefixes.insert(set.name, elements);
+        }
     }
     Ok(table)
 }

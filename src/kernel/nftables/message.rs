@@ -5,11 +5,11 @@ use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE};
 use super::expression::expressions;
 use super::set;
 use crate::kernel::netlink::constants::{
-    NF_ACCEPT, NFPROTO_INET, NFPROTO_IPV4, NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, NFT_MSG_DELSETELEM, NFT_MSG_DELTABLE,
-    NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, NFT_MSG_NEWSET, NFT_MSG_NEWSETELEM, NFT_MSG_NEWTABLE, NFTA_CHAIN_HOOK,
-    NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE, NFTA_CHAIN_TYPE, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY,
-    NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_TABLE, NFTA_RULE_USERDATA, NFTA_TABLE_FLAGS,
-    NFTA_TABLE_NAME,
+    NF_ACCEPT, NFPROTO_INET, NFPROTO_IPV4, NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, NFT_MSG_DELSET, NFT_MSG_DELSETELEM,
+    NFT_MSG_DELTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, NFT_MSG_NEWSET, NFT_MSG_NEWSETELEM, NFT_MSG_NEWTABLE,
+    NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE, NFTA_CHAIN_TYPE, NFTA_HOOK_HOOKNUM,
+    NFTA_HOOK_PRIORITY, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_TABLE, NFTA_RULE_USERDATA,
+    NFTA_TABLE_FLAGS, NFTA_TABLE_NAME,
 };
 use crate::kernel::netlink::netfilter::{Message, number};
 use crate::kernel::netlink::nla::{nested, text};
@@ -32,6 +32,7 @@ pub(super) fn request(command: &Command) -> Request {
             ours(NFT_MSG_NEWSETELEM, NLM_F_CREATE, set::added(set, elements, *is_empty))
         }
         Command::DeleteElements(set, elements) => ours(NFT_MSG_DELSETELEM, 0, set::deleted(set, elements)),
+        Command::DeleteSet(set) => ours(NFT_MSG_DELSET, 0, set::named(set)),
         Command::FlushSet(set) => ours(NFT_MSG_DELSETELEM, 0, set::whole(set)),
         Command::Unhook { table, chain, handle } => {
             let mut rule = rules_of(table.name(), chain);

@@ -40,13 +40,18 @@ pub(super) fn new(set: &AddressSet) -> Vec<DefaultNla> {
     };
     vec![
         text(NFTA_SET_TABLE, TABLE),
-        text(NFTA_SET_NAME, &set.nft()),
+        text(NFTA_SET_NAME, &set.name),
         number(NFTA_SET_FLAGS, NFT_SET_INTERVAL | NFT_SET_TIMEOUT),
         number(NFTA_SET_KEY_TYPE, kind),
         number(NFTA_SET_KEY_LEN, length),
         number(NFTA_SET_ID, set.id),
         DefaultNla::new(NFTA_SET_USERDATA, BYTE_ORDER.to_vec()),
     ]
+}
+
+/// The attributes that name a set, to delete it.
+pub(super) fn named(set: &AddressSet) -> Vec<DefaultNla> {
+    vec![text(NFTA_SET_TABLE, TABLE), text(NFTA_SET_NAME, &set.name)]
 }
 
 /// The attributes that add elements to a set, to an empty one its beginning first.
@@ -84,7 +89,7 @@ pub(super) fn whole(set: &AddressSet) -> Vec<DefaultNla> {
 }
 
 fn list(set: &AddressSet) -> Vec<DefaultNla> {
-    vec![text(NFTA_SET_ELEM_LIST_TABLE, TABLE), text(NFTA_SET_ELEM_LIST_SET, &set.nft())]
+    vec![text(NFTA_SET_ELEM_LIST_TABLE, TABLE), text(NFTA_SET_ELEM_LIST_SET, &set.name)]
 }
 
 /// An element as its start, which has these attributes beside, and its end.
@@ -115,7 +120,7 @@ fn milliseconds(kind: u16, time: Duration) -> DefaultNla {
     DefaultNla::new(kind, u64::try_from(time.as_millis()).unwrap_or(u64::MAX).to_be_bytes().to_vec())
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+pub(super) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
@@ -149,7 +154,11 @@ pub(crate) fn names() -> Result<Vec<String>, Error> {
 
 /// What is in a set, in the order of the addresses; `None`: there is no such set.
 pub(crate) fn elements(set: &AddressSet) -> Result<Option<Vec<Element>>, Error> {
-    let mut socket = Socket::open_netfilter().map_err(Error::Open)?.with_large_parts();
+    elements_by(&mut Socket::open_netfilter().map_err(Error::Open)?.with_large_parts(), set)
+}
+
+/// The same by a socket that there is already.
+pub(super) fn elements_by(socket: &mut Socket, set: &AddressSet) -> Result<Option<Vec<Element>>, Error> {
     let parts = socket.dump(NFT_MSG_GETSETELEM, &request(list(set)), Vec::new, |parts, body| {
         let elements = attribute(payload(body), NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default();
         for element in NlasIterator::new(elements).flatten() {
@@ -166,8 +175,7 @@ pub(crate) fn elements(set: &AddressSet) -> Result<Option<Vec<Element>>, Error> 
 /// Whether there is such a set.
 pub(crate) fn exists(set: &AddressSet) -> Result<bool, Error> {
     let mut socket = Socket::open_netfilter().map_err(Error::Open)?;
-    let of_set = vec![text(NFTA_SET_TABLE, TABLE), text(NFTA_SET_NAME, &set.nft())];
-    match socket.get(NFT_MSG_GETSET, &request(of_set)) {
+    match socket.get(NFT_MSG_GETSET, &request(named(set))) {
         Err(e) if is_missing(&e) => Ok(false),
         found => Ok(found.map_err(read("sets of nf_tables"))?.is_some()),
     }

@@ -1,23 +1,22 @@
 //! Observes the kernel over netlink, /proc/sys and iptables.
 
+use ipnet::{IpNet, Ipv4Net};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::IpAddr;
-
-use ipnet::Ipv4Net;
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 
 use super::interface::{self, InterfaceInfo};
+use super::netlink::address::{self, FoundAddress};
 use super::netlink::socket::Socket;
 use super::{Error, iptables, nftables, parse, read, sysctl};
-use crate::kernel::netlink::constants::RTM_GETADDR;
+use crate::kernel::netlink::constants::{AF_INET, AF_UNSPEC, RTM_GETADDR};
 use crate::model::firewall::{Firewall, FoundFirewall, Leftover, Table, Variant};
-use crate::model::names::{HostAddr, IfName, TableId};
-use crate::model::observed::{Address, Interface, Observed, Scope};
-use crate::model::routing::{Action, Device};
+use crate::model::names::{Family, HostAddr, IfName, TableId};
+use crate::model::observed::{Address, Interface, Observed, Scope, leads_ipv6};
+use crate::model::routing::{Action, Device, FoundRule};
 
 mod ethernets;
+mod ipv6;
+pub(crate) mod lan;
 mod nexthops;
 pub(crate) mod routes;
 pub(crate) mod rules;
@@ -41,25 +40,55 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
             interfaces.insert(name, found);
         }
     }
-    let rules = rules::rules(socket, AddressFamily::Unspec)?;
+    let rules = rules::rules(socket, None)?;
     let mut tables: BTreeSet<_> = scope.tables.iter().copied().chain([TableId::MAIN]).collect();
     for found in rules.iter().filter(|found| found.protocol == scope.protocol) {
         if let Action::Lookup { table, .. } = found.rule.action {
             tables.insert(table);
         }
     }
+    let has_sources = rules.iter().any(|found| found.protocol == scope.protocol && is_ipv6_source(found));
+    let lan6 = if scope.lan6 || has_sources { lan::addresses(socket, scope, &interfaces)? } else { Vec::new() };
     let mut devices = routes::Devices::new(&interfaces);
     let mut routes = Vec::new();
     for table in tables {
         routes::defaults(socket, table, &mut devices, &mut routes)?;
     }
+    let is_ipv6 = |found: &FoundRule| found.rule.family == Family::V6;
+    let may_be_routed = scope.ipv6 || leads_ipv6(&rules, scope.protocol);
+    let delegated = if may_be_routed && rules.iter().any(is_ipv6) {
+        // Without a rule of ours nothing asks the tables of links, and without a link that has IPv6 none will be made.
+        let has_rules = rules.iter().any(|found| is_ipv6(found) && found.protocol == scope.protocol);
+        let of_tables = scope.has_ipv6 || scope.leftovers || has_rules;
+        ipv6::add_routes(socket, scope.protocol, of_tables, &mut devices, &mut routes)?
+    } else {
+        Vec::new()
+    };
     ethernets::add_routes(socket, &mut interfaces)?;
     let nexthops = nexthops::nexthops(socket, &devices)?;
     let firewall = firewall(scope.firewall, scope.leftovers)?;
     let forwards = scope.firewall != Firewall::None && !firewall.foreign_nat && sysctl::forwards()?;
     let private_lan = if forwards { private_lan(socket, &interfaces)? } else { None };
-    let hash_policy = if scope.hash_policy { sysctl::hash_policy()? } else { None };
-    Ok(Observed { interfaces, routes, rules, nexthops, hash_policy, firewall, private_lan })
+    let hash_policy = if scope.hash_policy { sysctl::hash_policy(Family::V4)? } else { None };
+    // Where nothing of ours leads IPv6 packets, nobody shares them out.
+    let is_shared6 = scope.hash_policy && leads_ipv6(&rules, scope.protocol);
+    let hash_policy6 = if is_shared6 { sysctl::hash_policy(Family::V6)? } else { None };
+    Ok(Observed {
+        interfaces,
+        routes,
+        rules,
+        nexthops,
+        hash_policy,
+        hash_policy6,
+        firewall,
+        delegated,
+        lan6,
+        private_lan,
+    })
+}
+
+fn is_ipv6_source(found: &FoundRule) -> bool {
+    found.rule.family == Family::V6 && found.rule.selector.from.is_some()
 }
 
 /// The packet filter, over netlink as far as it is of `nf_tables`. Programs are run where it is iptables' (`wanted`, or
@@ -117,17 +146,27 @@ fn legacy_tables() -> Vec<Table> {
 
 /// `all`: the reverse path filter of `conf.all`.
 fn interface(socket: &mut Socket, name: &IfName, all: Option<u32>) -> Result<Option<Interface>, Error> {
-    let Some(InterfaceInfo { index, group, state, arp, rp_filter, ignores_linkdown, lax_arp, .. }) =
-        interface::by_name(socket, name)?
-    else {
-        return Ok(None);
-    };
-    let addresses = addresses(socket, index)?;
-    let device = Device { index, name: name.clone() };
-    // The kernel takes the larger of the two (`IN_DEV_RPFILTER`); 1 is strict.
-    let strict_rp_filter = rp_filter.max(all) == Some(1);
-    let routes = Vec::new();
-    Ok(Some(Interface { device, state, arp, addresses, routes, group, strict_rp_filter, lax_arp, ignores_linkdown }))
+    let Some(found) = interface::by_name(socket, name)? else { return Ok(None) };
+    let InterfaceInfo { index, group, state, arp, rp_filter, ignores_linkdown, ignores_linkdown6, lax_arp, .. } = found;
+    let (mut addresses, mut addresses6) = (Vec::new(), Vec::new());
+    for address in addresses_of(socket, index)? {
+        let is_v4 = address.local.family() == Family::V4;
+        if is_v4 { &mut addresses } else { &mut addresses6 }.push(address);
+    }
+    Ok(Some(Interface {
+        device: Device { index, name: name.clone() },
+        state,
+        arp,
+        addresses,
+        addresses6,
+        routes: Vec::new(),
+        group,
+        // The kernel takes the larger of the two (`IN_DEV_RPFILTER`); 1 is strict.
+        strict_rp_filter: rp_filter.max(all) == Some(1),
+        lax_arp,
+        ignores_linkdown,
+        ignores_linkdown6,
+    }))
 }
 
 /// A private network on an interface that is none of `links`.
@@ -142,48 +181,32 @@ fn private_lan(socket: &mut Socket, links: &BTreeMap<IfName, Interface>) -> Resu
 
 /// Subnets of interfaces with more than one neighbour, by interface index.
 pub(crate) fn subnets(socket: &mut Socket) -> Result<Vec<(u32, Ipv4Net)>, Error> {
-    let mut request = AddressMessage::default();
-    request.header.family = AddressFamily::Inet;
-    socket.list(RTM_GETADDR, &request, |body| Ok(subnet(&parse(body)?))).map_err(read("addresses"))
+    let request = address::request(AF_INET, 0);
+    let found = socket.list(RTM_GETADDR, &request, |body| Ok(FoundAddress::parse(body)?.and_then(|a| subnet(&a))));
+    found.map_err(read("addresses"))
 }
 
 /// Index of an address's interface, and its subnet if that has room for more than one neighbour.
-fn subnet(message: &AddressMessage) -> Option<(u32, Ipv4Net)> {
-    let address = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Address(IpAddr::V4(addr)) => Some(*addr),
-        _ => None,
-    });
-    let net = Ipv4Net::new(address?, message.header.prefix_len).ok()?;
-    (net.prefix_len() < 31).then_some((message.header.index, net))
+fn subnet(found: &FoundAddress) -> Option<(u32, Ipv4Net)> {
+    let IpNet::V4(net) = found.reaches else { return None };
+    (net.prefix_len() < 31).then_some((found.index, net))
 }
 
-fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<Address>, Error> {
-    let mut request = AddressMessage::default();
-    request.header.family = AddressFamily::Inet;
-    request.header.index = index;
-    match socket.list(RTM_GETADDR, &request, |body| Ok(address(&parse(body)?, index))) {
+/// The addresses of both families.
+fn addresses_of(socket: &mut Socket, index: u32) -> Result<Vec<Address>, Error> {
+    let request = address::request(AF_UNSPEC, index);
+    match socket.list(RTM_GETADDR, &request, |body| Ok(FoundAddress::parse(body)?.and_then(|a| usable(&a, index)))) {
         // The interface has gone meanwhile: ENODEV.
         Err(e) if e.is_gone() => Ok(Vec::new()),
         done => done.map_err(read("addresses")),
     }
 }
 
-/// The address in a message, if it is of the interface with this index.
-fn address(message: &AddressMessage, index: u32) -> Option<Address> {
-    let (mut local, mut peer) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            AddressAttribute::Local(IpAddr::V4(addr)) => local = Some(*addr),
-            AddressAttribute::Address(IpAddr::V4(addr)) => peer = Some(*addr),
-            _ => {}
-        }
-    }
-    if message.header.index != index {
-        return None;
-    }
-    // IFA_ADDRESS is the peer, and the address itself where there is none (if_addr.h).
-    let reaches = Ipv4Net::new(peer.or(local)?, message.header.prefix_len).ok()?;
-    Some(Address { local: HostAddr::new(local.or(peer)?).ok()?, reaches: reaches.trunc() })
+/// The address, if it is of the interface with this index, and can be used.
+fn usable(found: &FoundAddress, index: u32) -> Option<Address> {
+    let local = HostAddr::new(found.local).ok()?;
+    let is_usable = found.index == index && !found.is_duplicate;
+    is_usable.then_some(Address { local, reaches: found.reaches })
 }
 
 /// The current name of the interface with this index.

@@ -31,7 +31,7 @@ pub(crate) fn nexthop(message: &NexthopMessage, devices: &Devices) -> Option<(u3
         },
         _ => None,
     };
-    let protocol = message.header.protocol.into();
+    let protocol = message.header.protocol;
     Some((message.id()?, NexthopObject { protocol, kind: kind.unwrap_or(NexthopKind::Other) }))
 }
 

@@ -5,15 +5,13 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::{RouteAttribute, RouteMessage};
-
 use super::read;
 use crate::kernel::netlink::constants::RTM_GETROUTE;
 use crate::kernel::netlink::route::Route;
+use crate::kernel::netlink::route_request;
 use crate::kernel::netlink::socket::{self, Socket};
 use crate::kernel::{Error, interface};
-use crate::model::names::{HostAddr, IfName, TableId, Weight};
+use crate::model::names::{Family, HostAddr, IfName, TableId, Weight};
 use crate::model::observed::Interface;
 use crate::model::routing::{Device, FoundNextHop, FoundRoute, FoundTarget, NextHop, RouteKind, WeightedNextHop};
 use crate::model::sh::quoted;
@@ -78,20 +76,18 @@ pub(crate) fn dump<S: Default>(
     restart: impl FnMut() -> S,
     each: impl FnMut(&mut S, &[u8]) -> Result<ControlFlow<()>, socket::Error>,
 ) -> Result<S, Error> {
-    dump_of(AddressFamily::Inet, socket, table, restart, each)
+    dump_of(Family::V4, socket, table, restart, each)
 }
 
 /// The same of a family.
 pub(crate) fn dump_of<S: Default>(
-    family: AddressFamily,
+    family: Family,
     socket: &mut Socket,
     table: TableId,
     restart: impl FnMut() -> S,
     each: impl FnMut(&mut S, &[u8]) -> Result<ControlFlow<()>, socket::Error>,
 ) -> Result<S, Error> {
-    let mut request = RouteMessage::default();
-    request.header.address_family = family;
-    request.attributes.push(RouteAttribute::Table(table.get()));
+    let request = route_request::of_table(family, table);
     match socket.dump(RTM_GETROUTE, &request, restart, each) {
         // There has never been a route in this table: ENOENT.
         Err(e) if e.is_gone() => Ok(S::default()),
@@ -100,7 +96,7 @@ pub(crate) fn dump_of<S: Default>(
 }
 
 /// Looks up the names of a route's devices that are no link's, for messages.
-fn learn_names(socket: &mut Socket, route: &Route<'_>, devices: &mut Devices) -> Result<(), Error> {
+pub(super) fn learn_names(socket: &mut Socket, route: &Route<'_>, devices: &mut Devices) -> Result<(), Error> {
     for FoundNextHop { device, .. } in route.hops() {
         if devices.get(device).is_some() || devices.others.contains_key(&device) {
             continue;
@@ -113,24 +109,24 @@ fn learn_names(socket: &mut Socket, route: &Route<'_>, devices: &mut Devices) ->
 }
 
 pub(crate) fn route(found: &Route<'_>, devices: &Devices) -> FoundRoute {
+    let family = Family::of(found.prefix.addr());
     let target = if let Some(id) = found.nexthop {
         FoundTarget::Nexthop { id, devices: found.hops().map(|hop| hop.device).collect() }
     } else {
-        let next_hops: Option<Vec<_>> = found.hops().map(|hop| next_hop(hop, devices)).collect();
+        let next_hops: Option<Vec<_>> = found.hops().map(|hop| next_hop(hop, family, devices)).collect();
         match next_hops.filter(|next_hops| found.kind == RouteKind::Unicast && !next_hops.is_empty()) {
             Some(next_hops) => FoundTarget::NextHops(next_hops),
             None => other(found, devices),
         }
     };
-    FoundRoute { table: found.table, metric: found.metric, protocol: found.protocol, target }
+    FoundRoute { family, table: found.table, metric: found.metric, protocol: found.protocol, target }
 }
 
 /// `None`: multihome could not have written it.
-fn next_hop(hop: FoundNextHop, devices: &Devices) -> Option<WeightedNextHop> {
+fn next_hop(hop: FoundNextHop, family: Family, devices: &Devices) -> Option<WeightedNextHop> {
     let gateway = match hop.gateway {
-        None => None,
-        Some(IpAddr::V4(addr)) => Some(HostAddr::new(addr).ok()?),
-        Some(IpAddr::V6(_)) => return None,
+        Some(gateway) if Family::of(gateway) != family => return None,
+        gateway => gateway.map(HostAddr::new).transpose().ok()?,
     };
     let next_hop = NextHop { device: devices.get(hop.device)?.clone(), gateway, onlink: hop.onlink };
     Some(WeightedNextHop { next_hop, weight: Weight::new(hop.weight).ok()? })
@@ -147,7 +143,8 @@ fn other(found: &Route<'_>, names: &Devices) -> FoundTarget {
         // Writing to a String cannot fail.
         let _ = match hop.gateway {
             Some(IpAddr::V4(gateway)) => write!(text, "via {gateway} "),
-            Some(IpAddr::V6(gateway)) => write!(text, "via inet6 {gateway} "),
+            Some(IpAddr::V6(gateway)) if found.prefix.addr().is_ipv4() => write!(text, "via inet6 {gateway} "),
+            Some(IpAddr::V6(gateway)) => write!(text, "via {gateway} "),
             None => Ok(()),
         };
         let _ = write!(text, "dev {} ", quoted(&names.name(hop.device)));

@@ -7,8 +7,6 @@ use std::ops::ControlFlow;
 use std::process::{Command, Stdio};
 
 use netlink_packet_core::Emitable;
-use netlink_packet_route::route::RouteMessage;
-use netlink_packet_route::rule::RuleMessage;
 use nix::sched::{CloneFlags, unshare};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -20,6 +18,7 @@ use crate::kernel::netlink::constants::{RTM_GETADDR, RTM_GETLINK, RTM_GETNEXTHOP
 use crate::kernel::netlink::nexthop::NexthopMessage;
 use crate::kernel::netlink::route::Route;
 use crate::kernel::netlink::socket::{Progress, answers};
+use crate::kernel::netlink::{route_request, rule};
 use crate::model::firewall::Fingerprint;
 use crate::model::routing::{FoundTarget, More};
 
@@ -84,15 +83,9 @@ impl Emitable for AnyLink {
 /// One answer of each kind that the hooks ask for.
 fn real() -> Vec<Vec<Vec<u8>>> {
     let mut socket = Socket::open().unwrap();
-    let mut request = RouteMessage::default();
-    request.header.address_family = AddressFamily::Inet;
-    let routes = dump(&mut socket, RTM_GETROUTE, &request);
-    let mut request = RuleMessage::default();
-    request.header.family = AddressFamily::Unspec;
-    let rules = dump(&mut socket, RTM_GETRULE, &request);
-    let mut request = AddressMessage::default();
-    request.header.family = AddressFamily::Inet;
-    let addresses = dump(&mut socket, RTM_GETADDR, &request);
+    let routes = dump(&mut socket, RTM_GETROUTE, &route_request::of_table(Family::V4, TableId::MAIN));
+    let rules = dump(&mut socket, RTM_GETRULE, &rule::request(None));
+    let addresses = dump(&mut socket, RTM_GETADDR, &address::request(AF_UNSPEC, 0));
     let nexthops = dump(&mut socket, RTM_GETNEXTHOP, &NexthopMessage::dump());
     let links = dump(&mut socket, RTM_GETLINK, &AnyLink);
     let chain = nftables::found::rules_of(Socket::open_netfilter().unwrap(), "MULTIHOME-OUTPUT");
@@ -174,8 +167,8 @@ fn read_as_all(body: &[u8], devices: &routes::Devices) -> usize {
         size += found.target.to_string().len();
         size += if let FoundTarget::NextHops(next_hops) = found.target { next_hops.len() } else { 0 };
     }
-    if let Ok(message) = parse::<RuleMessage>(body) {
-        size += rules::rule(&message).map_or(0, |found| found.rule.to_string().len());
+    if let Ok(Some(found)) = rule::parse(body) {
+        size += found.rule.to_string().len();
     }
     if let Ok(message) = parse::<NexthopMessage>(body) {
         size += nexthops::nexthop(&message, devices).map_or(0, |(_, found)| format!("{found:?}").len());
@@ -183,7 +176,8 @@ fn read_as_all(body: &[u8], devices: &routes::Devices) -> usize {
     let mut by_ethernet = BTreeMap::from([(2, Vec::new()), (3, Vec::new())]);
     let _ = ethernets::add(&mut by_ethernet, body);
     size += by_ethernet.values().map(Vec::len).sum::<usize>();
-    let _ = parse::<AddressMessage>(body);
+    let _ = address::with_preferred(body, true);
+    size += usize::from(FoundAddress::parse(body).is_ok());
     size += interface::parse(body).map_or(0, |found| found.name.len());
     size += usize::from(nftables::found::jump(body.get(4..).unwrap_or_default()).is_some());
     let _ = Fingerprint::find(body);
@@ -279,7 +273,7 @@ fn a_rule_says_all_that_no_rule_of_ours_has() {
     let read = |args: &str| {
         let command = format!("rule add priority 5 {args}");
         assert!(Command::new("ip").args(command.split(' ')).status().unwrap().success(), "{command}");
-        let rules = rules::rules(&mut Socket::open().unwrap(), AddressFamily::Inet).unwrap();
+        let rules = rules::rules(&mut Socket::open().unwrap(), Some(Family::V4)).unwrap();
         assert!(Command::new("ip").args(["rule", "del", "priority", "5"]).status().unwrap().success());
         let found = rules.into_iter().find(|found| found.rule.priority == 5).unwrap();
         (found.rule.action, found.more)

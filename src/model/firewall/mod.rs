@@ -71,6 +71,8 @@ pub enum ChainName {
     Restore,
     /// Packets of marked connections that come in by this link.
     From(LinkName),
+    /// Source NAT of IPv6 packets that leave by this uplink.
+    Nat6(LinkName),
 }
 
 impl ChainName {
@@ -82,7 +84,7 @@ impl ChainName {
             Self::Forward => Some("FORWARD"),
             Self::Output => Some("OUTPUT"),
             Self::Postrouting | Self::Masquerade => Some("POSTROUTING"),
-            Self::Arrived | Self::Restore | Self::From(_) => None,
+            Self::Arrived | Self::Restore | Self::From(_) | Self::Nat6(_) => None,
         }
     }
 
@@ -91,6 +93,7 @@ impl ChainName {
         match (self, self.hook()) {
             (_, Some(hook)) => format!("{PREFIX}-{hook}"),
             (Self::From(link), _) => format!("{PREFIX}-{link}"),
+            (Self::Nat6(link), _) => format!("{PREFIX}-NAT6-{link}"),
             (Self::Arrived, _) => format!("{PREFIX}-ARRIVED"),
             _ => format!("{PREFIX}-RESTORE"),
         }
@@ -133,6 +136,18 @@ impl Lacking {
 }
 
 impl Ruleset {
+    /// What of it iptables(8) gets, whose packets are all of IPv4.
+    pub(crate) fn of_ipv4(&self) -> Self {
+        let mut chains = Vec::new();
+        for chain in &self.chains {
+            let rules: Vec<_> = chain.rules.iter().filter_map(ChainRule::of_ipv4).collect();
+            if !rules.is_empty() && !matches!(chain.name, ChainName::Nat6(_)) {
+                chains.push(Chain { name: chain.name.clone(), rules, ..*chain });
+            }
+        }
+        Self { chains, ..*self }
+    }
+
     /// The comment of the first rule of each chain.
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(self, self.without)

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::rule::{LinkMatch, Match};
 use super::set::{AddressSet, Element, End};
@@ -12,6 +12,9 @@ use crate::model::names::Family;
 
 /// Name of our table, in the family `inet`.
 pub const TABLE: &str = "multihome";
+
+/// What the name of an uplink's chain of source NAT in IPv6 has before the uplink's.
+const NAT6: &str = "nat6-";
 
 /// Where the kernel calls a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,7 +79,7 @@ impl ChainName {
             Self::Output => (Kind::Route, Hook::Output, BEFORE_DSTNAT),
             Self::Postrouting => (Kind::Filter, Hook::Postrouting, BEFORE_DSTNAT),
             Self::Masquerade => (Kind::Nat, Hook::Postrouting, BEHIND_SRCNAT),
-            Self::Arrived | Self::Restore | Self::From(_) => return None,
+            Self::Arrived | Self::Restore | Self::From(_) | Self::Nat6(_) => return None,
         };
         Some(Base { kind, hook, priority })
     }
@@ -88,6 +91,7 @@ impl ChainName {
             Self::Arrived => "arrived".to_owned(),
             Self::Restore => "restore".to_owned(),
             Self::From(link) => format!("from-{link}"),
+            Self::Nat6(link) => format!("{NAT6}{link}"),
             base => base.base().map(|base| base.hook.name().to_owned()).unwrap_or_default(),
         }
     }
@@ -108,21 +112,10 @@ pub enum Statement {
     Masquerade,
 }
 
-/// A condition.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Condition {
-    /// One that iptables(8) has, too.
-    Match(Match),
-    /// The packet is of IPv6.
-    Ipv6,
-    /// The address at this end of it is in a set.
-    InSet(End, AddressSet),
-}
-
 /// A rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Rule {
-    pub conditions: Vec<Condition>,
+    pub conditions: Vec<Match>,
     pub statement: Statement,
     /// For people who list the rules, and for [`Fingerprint`]; may be empty.
     pub comment: String,
@@ -148,6 +141,8 @@ pub struct FoundTable {
     pub bases: BTreeMap<String, FoundBase>,
     /// Chains whose rules were not made by one transaction: somebody has moved one, or put another in its place.
     pub patched: BTreeSet<String>,
+    /// What is in the sets of the prefixes of uplinks that have a chain of their own.
+    pub prefixes: BTreeMap<String, Vec<Element>>,
 }
 
 /// Where the kernel calls a chain.
@@ -161,6 +156,17 @@ pub struct FoundBase {
 }
 
 impl FoundTable {
+    /// The sets of prefixes that chains of uplinks name, and these chains.
+    pub(crate) fn sets_of_prefixes(&self) -> Vec<(String, AddressSet)> {
+        let mut sets = Vec::new();
+        for chain in self.chains.keys() {
+            if let Some(link) = chain.strip_prefix(NAT6).and_then(|link| link.parse().ok()) {
+                sets.push((chain.clone(), AddressSet::prefixes(&link, 0)));
+            }
+        }
+        sets
+    }
+
     /// Whether it holds just these chains, with this fingerprint, and they are in force.
     pub(crate) fn is(&self, chains: &[Chain], fingerprint: Fingerprint) -> bool {
         let is_found = |chain: &Chain| {
@@ -214,6 +220,7 @@ pub enum Command {
     },
     DeleteElements(AddressSet, Vec<Element>),
     FlushSet(AddressSet),
+    DeleteSet(AddressSet),
     /// Deletes a jump of iptables-nft's built-in chain.
     Unhook {
         table: Table,
@@ -237,7 +244,12 @@ impl Transaction {
 
     /// In a few words.
     pub(crate) fn headline(&self) -> String {
-        let what = if self.makes_table() { "our table" } else { "what is left of ours" };
+        let is_filled = |command: &Command| matches!(command, Command::AddElements { .. });
+        let what = match self.makes_table() {
+            true => "our table",
+            false if self.0.iter().any(is_filled) => "the sets of uplinks' prefixes",
+            false => "what is left of ours",
+        };
         format!("{what} in nftables")
     }
 }
@@ -268,15 +280,16 @@ impl fmt::Display for Command {
             Self::DeleteChain(chain) => write!(f, "delete chain inet {TABLE} {chain}"),
             Self::DeleteTable => write!(f, "delete table inet {TABLE}"),
             Self::AddSet(set) => {
-                write!(f, "add set inet {TABLE} {} {{ type {}; flags interval,timeout; }}", set.nft(), set.kind())
+                write!(f, "add set inet {TABLE} {} {{ type {}; flags interval,timeout; }}", set.name, set.kind())
             }
             Self::AddElements { set, elements, .. } => {
-                write!(f, "add element inet {TABLE} {} {{ {} }}", set.nft(), listed(elements))
+                write!(f, "add element inet {TABLE} {} {{ {} }}", set.name, listed(elements))
             }
             Self::DeleteElements(set, elements) => {
-                write!(f, "delete element inet {TABLE} {} {{ {} }}", set.nft(), listed(elements))
+                write!(f, "delete element inet {TABLE} {} {{ {} }}", set.name, listed(elements))
             }
-            Self::FlushSet(set) => write!(f, "flush set inet {TABLE} {}", set.nft()),
+            Self::FlushSet(set) => write!(f, "flush set inet {TABLE} {}", set.name),
+            Self::DeleteSet(set) => write!(f, "delete set inet {TABLE} {}", set.name),
             Self::Unhook { table, chain, handle } => {
                 write!(f, "delete rule ip {} {chain} handle {handle}", table.name())
             }
@@ -293,44 +306,50 @@ fn listed(elements: &[Element]) -> String {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for condition in &self.conditions {
-            write!(f, "{condition} ")?;
+            write!(f, "{} ", Condition(condition))?;
         }
         self.statement.fmt(f)?;
         if self.comment.is_empty() { Ok(()) } else { write!(f, " comment \"{}\"", self.comment) }
     }
 }
 
-impl fmt::Display for Condition {
+/// A condition in the syntax of nft(8).
+struct Condition<'a>(&'a Match);
+
+impl fmt::Display for Condition<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let condition = match self {
-            Self::Ipv6 => return f.write_str("meta nfproto ipv6"),
-            Self::InSet(end, set) => {
-                let header = if set.family == Family::V4 { "ip" } else { "ip6" };
-                let field = if *end == End::Source { "saddr" } else { "daddr" };
-                return write!(f, "{header} {field} @{}", set.nft());
-            }
-            Self::Match(condition) => condition,
-        };
-        match condition {
+        match self.0 {
+            Match::Family(family) => write!(f, "meta nfproto {}", if *family == Family::V4 { "ipv4" } else { "ipv6" }),
             Match::From(LinkMatch::Group(group)) => write!(f, "iifgroup {group}"),
             Match::From(LinkMatch::Name(name)) => write!(f, "iifname \"{name}\""),
             Match::To(LinkMatch::Group(group)) => write!(f, "oifgroup {group}"),
             Match::To(LinkMatch::Name(name)) => write!(f, "oifname \"{name}\""),
-            Match::Source(net) => write!(f, "ip saddr {}", network(*net)),
-            Match::Destination(net) => write!(f, "ip daddr {}", network(*net)),
+            Match::Source(net) => write!(f, "{} saddr {}", header(Family::of(net.addr())), network(*net)),
+            Match::Destination(net) => write!(f, "{} daddr {}", header(Family::of(net.addr())), network(*net)),
+            Match::InSet(End::Source, set) => write!(f, "{} saddr @{}", header(set.family), set.name),
+            Match::InSet(End::Destination, set) => write!(f, "{} daddr @{}", header(set.family), set.name),
             Match::Marked(value, mask) => write!(f, "ct mark & {mask:#x} == {value:#x}"),
             Match::NotMarked(value, mask) => write!(f, "ct mark & {mask:#x} != {value:#x}"),
             Match::Reply => f.write_str("ct direction reply"),
             Match::Forwarded => f.write_str("ct status dnat"),
             Match::NotForwarded => f.write_str("ct status ! dnat"),
-            Match::IcmpError => f.write_str("meta l4proto icmp ct state related"),
+            Match::IcmpError(Family::V4) => f.write_str("meta l4proto icmp ct state related"),
+            Match::IcmpError(Family::V6) => f.write_str("meta l4proto ipv6-icmp ct state related"),
         }
     }
 }
 
+/// The header of a family's packets.
+fn header(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    }
+}
+
 /// A network, without the length of a single address.
-fn network(net: Ipv4Net) -> String {
-    if net.prefix_len() == 32 { net.addr().to_string() } else { net.to_string() }
+fn network(net: IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
 }
 
 impl fmt::Display for Statement {

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::ChainName;
-use crate::model::names::IfName;
+use super::set::{AddressSet, End};
+use crate::model::names::{Family, IfName};
 
 /// How a rule matches a link's packets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,10 +24,14 @@ pub enum Match {
     From(LinkMatch),
     /// The packet leaves by a link.
     To(LinkMatch),
+    /// It is of this family.
+    Family(Family),
     /// Its source is in this network.
-    Source(Ipv4Net),
+    Source(IpNet),
     /// Its destination is in this network.
-    Destination(Ipv4Net),
+    Destination(IpNet),
+    /// The address at this end of it is in a set of nftables.
+    InSet(End, AddressSet),
     /// Its connection's mark is this one under the mask.
     Marked(u32, u32),
     /// Its connection's mark is any but this one under the mask.
@@ -37,8 +42,8 @@ pub enum Match {
     Forwarded,
     /// Its connection is no port forward.
     NotForwarded,
-    /// It is an ICMP error about a packet of its connection.
-    IcmpError,
+    /// It is an error of ICMP, of its family, about a packet of its connection.
+    IcmpError(Family),
 }
 
 /// The target of a rule.
@@ -71,6 +76,26 @@ impl ChainRule {
         Self { matches: matches.into(), verdict }
     }
 
+    /// The only family whose packets can match; `None`: either.
+    pub(crate) fn family(&self) -> Option<Family> {
+        self.matches.iter().find_map(|condition| match condition {
+            Match::Family(family) | Match::IcmpError(family) => Some(*family),
+            Match::Source(net) | Match::Destination(net) => Some(Family::of(net.addr())),
+            Match::InSet(_, set) => Some(set.family),
+            _ => None,
+        })
+    }
+
+    /// The rule as iptables(8) gets it, whose packets are all of IPv4; `None`: none of these can match.
+    pub(crate) fn of_ipv4(&self) -> Option<Self> {
+        if self.family() == Some(Family::V6) {
+            return None;
+        }
+        let mut rule = self.clone();
+        rule.matches.retain(|condition| *condition != Match::Family(Family::V4));
+        Some(rule)
+    }
+
     /// Whether it matches device groups.
     pub(crate) fn by_group(&self) -> bool {
         self.matches.iter().any(|m| matches!(m, Match::From(LinkMatch::Group(_)) | Match::To(LinkMatch::Group(_))))
@@ -94,6 +119,11 @@ impl fmt::Display for Match {
             Self::From(LinkMatch::Name(name)) => write!(f, "-i {name}"),
             Self::To(LinkMatch::Group(group)) => write!(f, "-m devgroup --dst-group {group:#x}"),
             Self::To(LinkMatch::Name(name)) => write!(f, "-o {name}"),
+            Self::Family(Family::V4) => f.write_str("--ipv4"),
+            Self::Family(Family::V6) => f.write_str("--ipv6"),
+            // In iptables(8) it would be a set of ipset(8).
+            Self::InSet(End::Source, set) => write!(f, "-m set --match-set {} src", set.name),
+            Self::InSet(End::Destination, set) => write!(f, "-m set --match-set {} dst", set.name),
             Self::Source(net) => write!(f, "-s {net}"),
             Self::Destination(net) => write!(f, "-d {net}"),
             Self::Marked(value, mask) => write!(f, "-m connmark --mark {value:#x}/{mask:#x}"),
@@ -101,7 +131,8 @@ impl fmt::Display for Match {
             Self::Reply => f.write_str("-m conntrack --ctdir REPLY"),
             Self::Forwarded => f.write_str("-m conntrack --ctstate DNAT"),
             Self::NotForwarded => f.write_str("-m conntrack ! --ctstate DNAT"),
-            Self::IcmpError => f.write_str("-p icmp -m conntrack --ctstate RELATED"),
+            Self::IcmpError(Family::V4) => f.write_str("-p icmp -m conntrack --ctstate RELATED"),
+            Self::IcmpError(Family::V6) => f.write_str("-p ipv6-icmp -m conntrack --ctstate RELATED"),
         }
     }
 }

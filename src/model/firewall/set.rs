@@ -6,22 +6,36 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 
-use crate::model::names::{Family, SetName};
+use crate::model::names::{Family, LinkName, SetName};
+
+/// What the name of the set of an uplink's prefixes has behind the uplink's. Those of policies end with a digit.
+const PREFIXES: &str = "-prefixes";
 
 /// A set of addresses of one family.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AddressSet {
-    pub name: SetName,
+    /// Its name in our table.
+    pub name: String,
     pub family: Family,
     /// The set's number in a transaction that makes it.
     pub id: u32,
 }
 
 impl AddressSet {
-    /// Its name in our table.
-    pub fn nft(&self) -> String {
-        let family = if self.family == Family::V4 { 4 } else { 6 };
-        format!("{}{family}", self.name)
+    /// The set of that name of policies for a family: the name has a `4` or a `6` behind it.
+    pub fn of(name: &SetName, family: Family, id: u32) -> Self {
+        let digit = if family == Family::V4 { 4 } else { 6 };
+        Self { name: format!("{name}{digit}"), family, id }
+    }
+
+    /// The set of the IPv6 prefixes of an uplink.
+    pub(crate) fn prefixes(link: &LinkName, id: u32) -> Self {
+        Self { name: format!("{link}{PREFIXES}"), family: Family::V6, id }
+    }
+
+    /// Whether a set of our table has prefixes of an uplink.
+    pub(crate) fn has_prefixes(name: &str) -> bool {
+        name.ends_with(PREFIXES)
     }
 
     /// The type of its elements.

@@ -8,7 +8,8 @@ mod rules;
 
 pub use rules::{Action, FoundRule, FwMark, More, PortRange, Rule, Selector, UidRange};
 
-use crate::model::names::{HostAddr, IfName, TableId, Weight};
+use crate::model::change::option;
+use crate::model::names::{Family, HostAddr, IfName, TableId, Weight};
 
 /// A network device. The index tells it from a later one of the same name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +75,7 @@ pub enum Target {
 /// A managed default route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DefaultRoute {
+    pub family: Family,
     pub table: TableId,
     /// The lowest of a table wins.
     pub metric: u32,
@@ -83,6 +85,7 @@ pub struct DefaultRoute {
 /// A default route as the kernel holds it, whoever made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundRoute {
+    pub family: Family,
     pub table: TableId,
     pub metric: u32,
     /// Who made it: `rtm_protocol`.
@@ -97,7 +100,7 @@ pub enum FoundTarget {
     Nexthop { id: u32, devices: Vec<u32> },
     /// Next hops that multihome could have written, in the kernel's order, which a deletion must repeat.
     NextHops(Vec<WeightedNextHop>),
-    /// Anything else: unreachable, an IPv6 gateway, the device of no link.
+    /// Anything else: unreachable, a gateway of the other family, the device of no link.
     Other {
         kind: RouteKind,
         /// Its next hops as ip-route(8) would show them; empty where there are none.
@@ -277,6 +280,19 @@ fn fmt_next_hops(next_hops: &[WeightedNextHop], f: &mut fmt::Formatter<'_>) -> f
     Ok(())
 }
 
+impl Target {
+    /// The arguments of ip-route(8) that add it to a multipath route: with its weight, where it has a gateway.
+    pub(crate) fn fmt_added(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::NextHops(next_hops) = self
+            && let [WeightedNextHop { next_hop, weight }] = &next_hops[..]
+            && next_hop.gateway.is_some()
+        {
+            return write!(f, "nexthop {next_hop} weight {weight}");
+        }
+        write!(f, "{self}")
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -301,18 +317,29 @@ impl FoundRoute {
     pub(crate) fn selection(&self) -> impl fmt::Display + '_ {
         Selection(self)
     }
+
+    /// The command of ip(8) that deletes only this route.
+    pub(crate) fn deletion(&self) -> String {
+        format!("ip{} route del {}", option(self.family), self.selection())
+    }
 }
 
 struct Selection<'a>(&'a FoundRoute);
 
 impl fmt::Display for Selection<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let FoundRoute { table, metric, protocol, target } = self.0;
+        let FoundRoute { family, table, metric, protocol, target } = self.0;
         let (kind, next_hops) = match target {
             FoundTarget::Other { kind, text, .. } => (kind.before_prefix(), text.clone()),
             target => ("", target.to_string()),
         };
-        let text = format!("table {table} {kind}default metric {metric} protocol {protocol} {next_hops}");
-        f.write_str(text.trim_end())
+        write!(f, "table {table} {kind}default metric {metric}")?;
+        // In IPv6, the protocol of a single next hop among several is not known.
+        if *protocol != 0 {
+            write!(f, " protocol {protocol}")?;
+        }
+        // Without a gateway an IPv6 selection would be of all next hops of the metric.
+        let gateway = if *family == Family::V6 && next_hops.starts_with("dev ") { " via ::" } else { "" };
+        f.write_str(format!("{gateway} {next_hops}").trim_end())
     }
 }

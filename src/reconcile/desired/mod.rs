@@ -8,23 +8,24 @@ pub use rules::selectors;
 
 use crate::config::{Config, Link, LinkKind, Otherwise};
 use crate::model::names::{Family, IfName, TableId, Tier, Weight};
+use crate::model::numbering::Numbering;
 use crate::model::observed::Observed;
-use crate::model::routing::{DefaultRoute, FoundRule, Member, NextHop, Rule, Target, WeightedNextHop};
-use crate::reconcile::link_state::LiveLink;
+use crate::model::routing::{Action, DefaultRoute, FoundRule, Member, NextHop, Rule, Target, WeightedNextHop};
+use crate::reconcile::link_state::{Live, LiveLink};
 
 /// The desired state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
-    /// Interfaces of links that have routes. Their reverse path filter must be loose, and lookups must skip their
-    /// routes while they have no carrier.
-    pub interfaces: Vec<IfName>,
-    /// `net.ipv4.fib_multipath_hash_policy`; `None`: unchanged.
+    /// Interfaces of links that have routes, and of which family. Lookups must skip their routes while they have no
+    /// carrier, and the reverse path filter, which IPv6 has not, must be loose.
+    pub interfaces: Vec<(IfName, Family)>,
+    /// `fib_multipath_hash_policy` of both families; `None`: unchanged.
     pub hash_policy: Option<u8>,
     /// Default routes in the order of creation: those of the links' tables; then in main the spares, those with carrier
     /// first; then the tiers. The spares carry while the tiers change.
     pub routes: Vec<DefaultRoute>,
-    /// Whether an uplink can carry traffic now.
-    pub carries: bool,
+    /// The families in which an uplink can carry traffic now.
+    pub carried: Vec<Family>,
     pub nexthops: BTreeMap<u32, NextHop>,
     /// Nexthop groups by id, members sorted by id.
     pub groups: BTreeMap<u32, Vec<Member>>,
@@ -32,6 +33,9 @@ pub struct Desired {
     pub rules: Vec<Rule>,
     /// Priorities of the rules of kill switches, which must be added before any route.
     pub kill_switches: BTreeSet<u32>,
+    /// Priorities of the source rules of uplinks that have no IPv6 now and translate nothing. What comes from their last
+    /// prefixes is refused, so that hosts turn to another source at once (RFC 7084, L-14).
+    pub lost_sources: BTreeSet<u32>,
 }
 
 /// How main's default routes are made.
@@ -43,47 +47,84 @@ pub enum DefaultRouteMode {
 
 impl Desired {
     /// The desired state for `live`, the links that have routes.
-    pub fn new(config: &Config, live: &[LiveLink<'_>], mode: DefaultRouteMode) -> Self {
-        let mut desired = Self {
-            interfaces: live.iter().map(|l| l.next_hop.device.name.clone()).collect(),
-            carries: live.iter().any(LiveLink::carries_default),
-            hash_policy: config.settings.hash_policy,
-            ..Self::default()
-        };
+    pub fn new(config: &Config, live: &Live<'_>, mode: DefaultRouteMode) -> Self {
+        let interfaces = live.iter().map(|l| (l.next_hop.device.name.clone(), l.family)).collect();
+        let mut desired = Self { interfaces, hash_policy: config.settings.hash_policy, ..Self::default() };
         (desired.rules, desired.kill_switches) = rules::rules(config, live);
+        desired.lost_sources = rules::lost_sources(config, live);
+        for family in Family::BOTH {
+            if live.of(family).iter().any(LiveLink::carries_default) {
+                desired.carried.push(family);
+            }
+            desired.add_routes(config, live.of(family), family, mode);
+        }
+        desired
+    }
+
+    /// Adds the routes of one family.
+    fn add_routes(&mut self, config: &Config, live: &[LiveLink<'_>], family: Family, mode: DefaultRouteMode) {
+        let numbers = config.settings.numbers;
         for l in live {
-            desired.routes.push(plain(l.link.table, 0, l));
+            self.routes.push(plain(l.link.table, Numbering::table_metric(family), l));
         }
         // Those with carrier come first: if two exchange their metrics, the old one may be dead.
         for carrier in [true, false] {
             for (link, metric) in spares(config) {
                 let routed = live.iter().find(|l| l.link.name == link.name && l.carrier == carrier);
-                desired.routes.extend(routed.map(|l| plain(TableId::MAIN, metric, l)));
+                self.routes.extend(routed.map(|l| plain(TableId::MAIN, metric, l)));
             }
         }
         for (tier, mut members) in tiers(live) {
-            if mode == DefaultRouteMode::Objects {
+            // With a group of nexthop objects the kernel gives unbound IPv6 sockets the wrong source: it takes the
+            // first member's.
+            let is_group = mode == DefaultRouteMode::Objects && family == Family::V4;
+            if is_group {
                 // The kernel refuses an object without carrier.
                 members.retain(|(l, _)| l.carrier);
                 if members.is_empty() {
                     continue;
                 }
             }
-            let target = match mode {
-                DefaultRouteMode::Objects => desired.group(config, tier, &members),
-                DefaultRouteMode::Multipath => multipath(&members),
-            };
-            let metric = config.settings.numbers.tier_metric(tier);
-            desired.routes.push(DefaultRoute { table: TableId::MAIN, metric, target });
+            let target = if is_group { self.group(config, tier, &members) } else { multipath(&members) };
+            let metric = numbers.tier_metric(family, tier);
+            let route = DefaultRoute { family, table: TableId::MAIN, metric, target };
+            if family == Family::V6 {
+                // This one carries. The kernel keeps what it learns of the path to a host (packet too big, redirect) as an
+                // exception of the route that the packet took, a /128. In main the rules that pass over its default would
+                // find it (`fib6_rule_suppress()` sees the exception's length): the host's packets would go past policies.
+                self.routes.push(DefaultRoute { table: TableId::DEFAULT, ..route.clone() });
+            }
+            self.routes.push(route);
         }
-        desired
     }
 
-    /// Without IPv6 rules, if the observed kernel has no IPv6.
+    /// With the rules that refuse what comes from a prefix of an uplink that is down: the kernel's own rules tell its last
+    /// ones. Without IPv6 rules, if the observed kernel has no IPv6. Without those that only lead IPv6 somewhere, if no link
+    /// has had any yet, or none may have any more: then there is nowhere to lead it, and a machine without IPv6 has half as
+    /// many rules to read.
     #[must_use]
-    pub(crate) fn for_kernel(mut self, observed: &Observed) -> Self {
+    pub fn for_kernel(mut self, observed: &Observed, config: &Config) -> Self {
+        let settings = &config.settings;
+        let has_been_led = config.links.iter().any(|link| link.ipv6) && observed.leads_ipv6(settings.protocol);
+        let is_led = has_been_led || self.routes.iter().any(|route| route.family == Family::V6);
+        let of_lost = observed
+            .rules
+            .iter()
+            .filter(|found| found.protocol == settings.protocol && self.lost_sources.contains(&found.rule.priority));
+        let refusing: Vec<_> = of_lost.filter_map(|found| rules::refusing(&found.rule)).collect();
+        if !refusing.is_empty() {
+            self.rules.extend(refusing);
+            self.rules.sort();
+            self.rules.dedup();
+        }
         if !observed.has_ipv6() {
             self.rules.retain(|rule| rule.family == Family::V4);
+        } else if !is_led {
+            let refuses = self.rules.iter().any(|rule| rule.family == Family::V6 && rule.action == Action::Unreachable);
+            let main = settings.numbers.main_rule();
+            self.rules.retain(|rule| {
+                rule.family == Family::V4 || rule.action == Action::Unreachable || refuses && rule.priority == main
+            });
         }
         self
     }
@@ -95,12 +136,14 @@ impl Desired {
 
     /// The rules that each policy needs: its own, in both families, and its guards.
     pub(crate) fn policy_rules<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = Vec<&'a Rule>> {
-        config.policies.iter().zip(config.policy_priorities()).map(|(policy, priorities)| {
+        let first = Family::BOTH.map(|family| rules::first_policy(config, family));
+        config.policies.iter().zip(config.policy_priorities()).map(move |(policy, priorities)| {
             let mut all: Vec<_> =
                 self.rules[self.rules_before(priorities.start)..self.rules_before(priorities.end)].iter().collect();
             if policy.otherwise == Otherwise::Unreachable {
-                for selector in rules::selectors(policy) {
-                    let guard = self.rules.binary_search(&rules::guard(config, &selector));
+                for (family, selector) in rules::selectors_of_both(policy) {
+                    let to = first[usize::from(family == Family::V6)];
+                    let guard = self.rules.binary_search(&rules::guard(config, family, &selector, to));
                     all.extend(guard.ok().map(|index| &self.rules[index]));
                 }
             }
@@ -132,7 +175,7 @@ impl Desired {
 /// A default route by one link.
 fn plain(table: TableId, metric: u32, l: &LiveLink<'_>) -> DefaultRoute {
     let next_hop = WeightedNextHop { next_hop: l.next_hop.clone(), weight: Weight::default() };
-    DefaultRoute { table, metric, target: Target::NextHops(vec![next_hop]) }
+    DefaultRoute { family: l.family, table, metric, target: Target::NextHops(vec![next_hop]) }
 }
 
 /// The target of a tier's default route in multipath mode.

@@ -3,11 +3,12 @@
 
 use crate::config::{Config, Firewall};
 use crate::model::change::Change;
-use crate::model::firewall::{FoundFirewall, Lacking};
+use crate::model::firewall::{FoundFirewall, Lacking, Ruleset};
 use crate::model::observed::Observed;
-use crate::reconcile::link_state::LiveLink;
+use crate::reconcile::link_state::Live;
 
 mod iptables;
+mod nat;
 mod nft;
 mod render;
 pub mod sets;
@@ -22,8 +23,15 @@ pub(crate) fn without(config: &Config, observed: &Observed, refused: Lacking) ->
     if is_nft { Lacking::default() } else { refused.or(found.without()) }
 }
 
+/// Whether iptables holds the managed chains, or is to.
+pub(crate) fn is_by_iptables(config: &Config, observed: &Observed, refused: Lacking) -> bool {
+    let wanted = config.settings.firewall;
+    let found = &observed.firewall;
+    wanted != Firewall::None && !found.hidden && !found.uses_nftables(wanted, refused)
+}
+
 /// The changes that lead to the desired chains, and then take ours out of what does not hold them any more.
-pub(crate) fn changes(config: &Config, live: &[LiveLink<'_>], observed: &Observed, without: Lacking) -> Vec<Change> {
+pub(crate) fn changes(config: &Config, live: &Live<'_>, observed: &Observed, without: Lacking) -> Vec<Change> {
     let found = &observed.firewall;
     if config.settings.firewall == Firewall::None {
         return Vec::new();
@@ -32,8 +40,9 @@ pub(crate) fn changes(config: &Config, live: &[LiveLink<'_>], observed: &Observe
     let mut changes = Vec::new();
     let is_nft = found.uses_nftables(config.settings.firewall, without);
     if is_nft {
-        changes.extend(nft::transaction(config, &wanted, found).map(Change::Nftables));
+        changes.extend(nft::transaction(config, live, &wanted, found).map(Change::Nftables));
     } else {
+        let wanted: Vec<_> = wanted.iter().map(Ruleset::of_ipv4).filter(|ruleset| !ruleset.chains.is_empty()).collect();
         changes.extend(iptables::batches(&wanted, found).into_iter().map(Change::Firewall));
     }
     changes.extend(iptables::leftovers(found).into_iter().map(Change::Firewall));
@@ -42,6 +51,20 @@ pub(crate) fn changes(config: &Config, live: &[LiveLink<'_>], observed: &Observe
         changes.push(Change::Nftables(nft::removal()));
     }
     changes
+}
+
+/// The change that has the sets of uplinks' IPv6 prefixes hold what they are now, where the rules that name them are there.
+pub(crate) fn refilled_sets(config: &Config, live: &Live<'_>, observed: &Observed, without: Lacking) -> Option<Change> {
+    let found = &observed.firewall;
+    let table = found.nft.as_ref().filter(|_| found.uses_nftables(config.settings.firewall, without))?;
+    nat::refilled(config, live, table).map(Change::Nftables)
+}
+
+/// Whether the rules that translate what leaves by some uplink in IPv6 are to be made, and nothing is in their way.
+pub(crate) fn begins_nat6(config: &Config, live: &Live<'_>, observed: &Observed, without: Lacking) -> bool {
+    let found = &observed.firewall;
+    let table = found.nft.as_ref().filter(|_| found.uses_nftables(config.settings.firewall, without));
+    !found.hidden && table.is_some_and(|table| nat::begins(config, live, table))
 }
 
 /// The changes that take all managed chains away.

@@ -1,16 +1,23 @@
 //! The transaction of `nf_tables` that leads from the observed to the desired managed chains. Pure.
 
-use super::sets;
+use super::{nat, sets};
 use crate::config::Config;
-use crate::model::firewall::nft::{Chain, Command, Condition, Rule, Statement, Transaction};
+use crate::model::firewall::nft::{Chain, Command, Rule, Statement, Transaction};
 use crate::model::firewall::{
-    Chain as Chained, ChainName, ChainRule, Fingerprint, FoundChainRule, FoundFirewall, Lacking, LinkMatch, Match,
-    Ruleset, Verdict, is_ours,
+    ChainName, ChainRule, Fingerprint, FoundChainRule, FoundFirewall, Lacking, LinkMatch, Match, Ruleset, Verdict,
+    is_ours,
 };
+use crate::model::names::Family;
+use crate::reconcile::link_state::Live;
 
 /// The transaction that makes our table as `wanted`, and takes our chains out of the tables of iptables-nft; `None`:
 /// nothing is to be done.
-pub(super) fn transaction(config: &Config, wanted: &[Ruleset], found: &FoundFirewall) -> Option<Transaction> {
+pub(super) fn transaction(
+    config: &Config,
+    live: &Live<'_>,
+    wanted: &[Ruleset],
+    found: &FoundFirewall,
+) -> Option<Transaction> {
     let table = found.nft.clone().unwrap_or_default();
     if table.is_dormant {
         // This wakes it. The kernel takes no new base chain in the same transaction (`nf_tables_addchain()`).
@@ -25,6 +32,8 @@ pub(super) fn transaction(config: &Config, wanted: &[Ruleset], found: &FoundFire
         let moved = chains.iter().filter(|c| table.chains.contains_key(&c.name.nft()) && !table.is_based(&c.name));
         commands.extend(moved.map(|chain| Command::DeleteChain(chain.name.nft())));
         commands.extend(sets::made(config));
+        let names: Vec<_> = chains.iter().map(|chain| chain.name.clone()).collect();
+        commands.extend(nat::made(config, live, &table, &names));
         commands.extend(chains.iter().map(|chain| Command::AddChain(chain.name.clone())));
         commands.extend(chains.iter().map(|chain| Command::Flush(chain.name.nft())));
         let mut unwanted: Vec<_> = table.chains.keys().cloned().collect();
@@ -34,7 +43,9 @@ pub(super) fn transaction(config: &Config, wanted: &[Ruleset], found: &FoundFire
             sign(&mut rules, fingerprint);
             commands.extend(rules.into_iter().map(|rule| Command::AddRule(name.clone(), rule)));
         }
+        let sets = nat::deleted(&table, &unwanted);
         commands.extend(unwanted.into_iter().map(Command::DeleteChain));
+        commands.extend(sets);
     }
     commands.extend(removal_from_iptables(found));
     (!commands.is_empty()).then_some(Transaction(commands))
@@ -86,11 +97,13 @@ fn removal_from_iptables(found: &FoundFirewall) -> Vec<Command> {
 fn chains(config: &Config, wanted: &[Ruleset]) -> Vec<Chain> {
     let mut chains = Vec::new();
     for chain in wanted.iter().flat_map(|ruleset| &ruleset.chains) {
-        let mut rules = before_ipv6_leaves(config, chain);
-        // IPv6 is not routed by us. Chains that only others lead to see none.
-        if chain.name.base().is_some() {
-            let (conditions, statement) = (vec![Condition::Ipv6], Statement::Return);
-            rules.push(Rule { conditions, statement, comment: String::new() });
+        let mut rules = Vec::new();
+        if matches!(chain.name, ChainName::Prerouting | ChainName::Output) {
+            rules.extend(sets::marking(config));
+        }
+        // Where no link is used for IPv6, its packets are nobody's. Chains that only others lead to see none.
+        if chain.name.base().is_some() && !config.uses_ipv6() {
+            rules.push(nft_rule(config, &chain.name, &ChainRule::new([Match::Family(Family::V6)], Verdict::Return)));
         }
         for rule in &chain.rules {
             match rule.verdict {
@@ -107,37 +120,17 @@ fn chains(config: &Config, wanted: &[Ruleset]) -> Vec<Chain> {
     chains
 }
 
-/// The rules of a chain that hold for both families: those about sets.
-fn before_ipv6_leaves(config: &Config, chain: &Chained) -> Vec<Rule> {
-    match chain.name {
-        ChainName::Prerouting | ChainName::Output => sets::marking(config),
-        // What goes into a tunnel, whose own packets would inherit the mark.
-        ChainName::Postrouting if config.set_marks() != 0 => {
-            let mut rules = Vec::new();
-            for rule in chain.rules.iter().filter(|rule| matches!(rule.verdict, Verdict::Unmark(_))) {
-                let verdict = Verdict::Unmark(config.set_marks());
-                rules.push(nft_rule(config, &chain.name, &ChainRule { verdict, ..rule.clone() }));
-            }
-            rules
-        }
-        _ => Vec::new(),
-    }
-}
-
 fn nft_rule(config: &Config, chain: &ChainName, rule: &ChainRule) -> Rule {
     let statement = match &rule.verdict {
         Verdict::Return => Statement::Return,
         Verdict::Goto(chain) => Statement::Goto(chain.clone()),
         Verdict::Restore(_) => Statement::Goto(ChainName::Restore),
-        Verdict::Unmark(mask) => Statement::Mark { value: 0, mask: *mask },
+        // A tunnel's own packets would inherit the marks of sets, too.
+        Verdict::Unmark(mask) => Statement::Mark { value: 0, mask: mask | config.set_marks() },
         Verdict::MarkConnection(value, mask) => Statement::MarkConnection { value: *value, mask: *mask },
         Verdict::Masquerade => Statement::Masquerade,
     };
-    Rule { conditions: conditions(rule), statement, comment: comment(config, chain, rule) }
-}
-
-fn conditions(rule: &ChainRule) -> Vec<Condition> {
-    rule.matches.iter().cloned().map(Condition::Match).collect()
+    Rule { conditions: rule.matches.clone(), statement, comment: comment(config, chain, rule) }
 }
 
 /// Rules that restore the mark under the mask, one for each link: the kernel copies marks under a mask since 6.13 only
@@ -148,11 +141,11 @@ fn restore(config: &Config, rule: &ChainRule, mask: u32) -> Vec<Rule> {
     for link in &config.links {
         let value = link.mark.get();
         let marked = Match::Marked(value, mask);
-        let mut conditions = conditions(rule);
+        let mut conditions = rule.matches.clone();
         match known {
             Some(known) if *known == marked => {}
             Some(_) => continue,
-            None => conditions.push(Condition::Match(marked)),
+            None => conditions.push(marked),
         }
         let statement = Statement::Mark { value, mask };
         rules.push(Rule { conditions, statement, comment: link.name.to_string() });
@@ -176,5 +169,8 @@ fn comment(config: &Config, chain: &ChainName, rule: &ChainRule) -> String {
             return link.name.to_string();
         }
     }
-    if let ChainName::From(link) = chain { link.to_string() } else { String::new() }
+    match chain {
+        ChainName::From(link) | ChainName::Nat6(link) => link.to_string(),
+        _ => String::new(),
+    }
 }

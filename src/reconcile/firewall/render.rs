@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::sticky;
+use super::{nat, sticky};
 use crate::config::{Config, Firewall, Link};
-use crate::model::firewall::{Chain, ChainName, ChainRule, Lacking, LinkMatch, Match, Ruleset, Table, Verdict};
-use crate::model::names::{HostAddr, IfName};
+use crate::model::firewall::{Lacking, LinkMatch, Ruleset, Table};
+use crate::model::names::{Family, HostAddr, IfName};
 use crate::model::observed::{Interface, Observed};
 use crate::model::routing::Device;
-use crate::reconcile::link_state::LiveLink;
+use crate::reconcile::link_state::{Live, LiveLink};
 use crate::state::records::LinkRecords;
 
 /// Maximum number of networks behind a link's Ethernet that get rules of their own. A router with more routes than that
@@ -23,7 +23,7 @@ pub(super) struct MatchedLink<'a> {
     pub(super) known_by: LinkMatch,
     pub(super) gateway: Option<HostAddr>,
     /// Networks that main reaches by its interface without its gateway.
-    pub(super) segment_networks: Vec<Ipv4Net>,
+    pub(super) segment_networks: Vec<IpNet>,
     /// Addresses of its interface in these networks.
     pub(super) own: Vec<HostAddr>,
 }
@@ -43,7 +43,7 @@ fn is_free(config: &Config, found: u32) -> bool {
 pub(crate) fn misgrouped(
     config: &Config,
     records: &LinkRecords,
-    routed: &[LiveLink<'_>],
+    routed: &Live<'_>,
     grouped: Vec<(Device, u32)>,
 ) -> Vec<Device> {
     let mut misgrouped = Vec::new();
@@ -57,11 +57,14 @@ pub(crate) fn misgrouped(
 }
 
 /// Whether a link is on the device: by its next hop if it is up, otherwise by record or by name.
-fn is_on(link: &Link, device: &Device, records: &LinkRecords, routed: &[LiveLink<'_>]) -> bool {
+fn is_on(link: &Link, device: &Device, records: &LinkRecords, routed: &Live<'_>) -> bool {
     if let Some(l) = routed.iter().find(|l| l.link.name == link.name) {
         return l.next_hop.device.index == device.index;
     }
-    link.interface == device.name || records.get(&link.name).is_some_and(|record| record.index == device.index)
+    link.interface == device.name
+        || Family::BOTH
+            .iter()
+            .any(|family| records.record(&link.name, *family).is_some_and(|record| record.index == device.index))
 }
 
 /// Live uplinks by which packets of a private network would leave with a private source address, which providers drop:
@@ -76,7 +79,7 @@ pub(crate) fn unmasqueraded<'a>(live: &[LiveLink<'a>], observed: &Observed) -> V
 /// The interfaces of live links whose device group must change, with the new group; none if rules do `without` groups.
 pub(crate) fn device_groups(
     config: &Config,
-    live: &[LiveLink<'_>],
+    live: &Live<'_>,
     observed: &Observed,
     without: Lacking,
 ) -> BTreeMap<IfName, u32> {
@@ -84,7 +87,7 @@ pub(crate) fn device_groups(
     if config.settings.firewall == Firewall::None || without.device_groups {
         return groups;
     }
-    for l in live {
+    for l in live.iter() {
         let name = &l.next_hop.device.name;
         let Some(found) = observed.interfaces.get(name).map(|i| i.group) else { continue };
         let wanted = group(config, l.link);
@@ -96,21 +99,16 @@ pub(crate) fn device_groups(
 }
 
 /// The desired chains of both tables.
-pub(super) fn rulesets(config: &Config, live: &[LiveLink<'_>], observed: &Observed, without: Lacking) -> Vec<Ruleset> {
+pub(super) fn rulesets(config: &Config, live: &Live<'_>, observed: &Observed, without: Lacking) -> Vec<Ruleset> {
     let links: Vec<_> = config
         .links
         .iter()
         .filter_map(|link| matched_link(config, link, live, observed, without.device_groups))
         .collect();
     let mut rulesets = vec![sticky::mangle(config, &links, without)];
-    let mut rules = Vec::new();
-    for link in links.iter().filter(|link| link.configured.masquerade) {
-        rules.push(ChainRule::new([Match::To(link.known_by.clone())], Verdict::Masquerade));
-    }
-    if !rules.is_empty() {
-        // The position of the jump does not matter: rules of the administrator that come before it match first.
-        let chain = Chain { name: ChainName::Masquerade, last: false, rules };
-        rulesets.push(Ruleset { table: Table::Nat, chains: vec![chain], without });
+    let chains = nat::chains(config, &links, live, &observed.firewall);
+    if !chains.is_empty() {
+        rulesets.push(Ruleset { table: Table::Nat, chains, without });
     }
     rulesets
 }
@@ -118,12 +116,13 @@ pub(super) fn rulesets(config: &Config, live: &[LiveLink<'_>], observed: &Observ
 fn matched_link<'a>(
     config: &Config,
     link: &'a Link,
-    live: &[LiveLink<'_>],
+    live: &Live<'_>,
     observed: &Observed,
     by_name: bool,
 ) -> Option<MatchedLink<'a>> {
-    let routed = live.iter().find(|l| l.link.name == link.name);
-    let name = routed.map_or(&link.interface, |l| &l.next_hop.device.name);
+    let routed = live.v4.iter().find(|l| l.link.name == link.name);
+    let routed6 = live.v6.iter().find(|l| l.link.name == link.name);
+    let name = routed.or(routed6).map_or(&link.interface, |l| &l.next_hop.device.name);
     let found = observed.interfaces.get(name);
     // A group that the administrator has set stays, and rules match the name instead.
     let named = by_name || found.is_some_and(|i| !is_free(config, i.group));
@@ -133,8 +132,11 @@ fn matched_link<'a>(
         false => LinkMatch::Group(group(config, link)),
     };
     let gateway = routed.and_then(|l| l.next_hop.gateway);
-    let segment_networks = routed.and(found).map(|interface| segment_networks(interface, gateway)).unwrap_or_default();
-    let mut own: Vec<_> = found.into_iter().flat_map(|interface| &interface.addresses).map(|a| a.local).collect();
+    let v4 = routed.and(found).map(|interface| segment_networks(interface, gateway)).unwrap_or_default();
+    let v6 = routed6.and(found).map(segment_networks6).unwrap_or_default();
+    let segment_networks: Vec<_> = v4.into_iter().map(IpNet::V4).chain(v6.into_iter().map(IpNet::V6)).collect();
+    let addresses = found.into_iter().flat_map(|interface| interface.addresses.iter().chain(&interface.addresses6));
+    let mut own: Vec<_> = addresses.map(|address| address.local).collect();
     own.retain(|local| segment_networks.iter().any(|net| net.contains(&local.get())));
     Some(MatchedLink { configured: link, known_by, gateway, segment_networks, own })
 }
@@ -147,16 +149,41 @@ fn segment_networks(interface: &Interface, gateway: Option<HostAddr>) -> Vec<Ipv
     }
     let mut networks = Vec::new();
     if gateway.is_some() {
-        networks.extend(interface.addresses.iter().map(|a| a.reaches));
+        networks.extend(interface.addresses.iter().filter_map(|a| ipv4(a.reaches)));
     }
-    let routes = interface.routes.iter().filter(|route| route.gateway != gateway.map(|gateway| gateway.get().into()));
+    let routes = interface.routes.iter().filter(|route| route.gateway != gateway.map(HostAddr::get));
     networks.extend(routes.map(|route| route.to));
     // Both tables reach the gateway itself.
-    networks.retain(|net| net.prefix_len() < 31 || gateway.is_none_or(|gateway| !net.contains(&gateway.get())));
+    networks.retain(|net| {
+        net.prefix_len() < 31
+            || gateway.is_none_or(|gateway| !gateway.v4().is_some_and(|gateway| net.contains(&gateway)))
+    });
     let mut aggregated = Ipv4Net::aggregate(&networks);
     aggregated.sort();
     aggregated.truncate(SEGMENT_NETWORK_LIMIT);
     aggregated
+}
+
+/// The same in IPv6: the prefixes of the interface's addresses but for link-local ones, which no route leads elsewhere.
+fn segment_networks6(interface: &Interface) -> Vec<Ipv6Net> {
+    if !interface.arp {
+        return Vec::new();
+    }
+    let global = interface.addresses6.iter().filter(|address| !address.local.is_link_local());
+    let networks: Vec<_> =
+        global.filter_map(|address| ipv6(address.reaches)).filter(|net| net.prefix_len() < 127).collect();
+    let mut aggregated = Ipv6Net::aggregate(&networks);
+    aggregated.sort();
+    aggregated.truncate(SEGMENT_NETWORK_LIMIT);
+    aggregated
+}
+
+fn ipv6(net: IpNet) -> Option<Ipv6Net> {
+    if let IpNet::V6(net) = net { Some(net) } else { None }
+}
+
+fn ipv4(net: IpNet) -> Option<Ipv4Net> {
+    if let IpNet::V4(net) = net { Some(net) } else { None }
 }
 
 /// Whether iptables takes the name literally: a trailing `+` would be a wildcard.

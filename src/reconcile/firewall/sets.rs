@@ -5,9 +5,9 @@
 use std::borrow::Cow;
 
 use crate::config::{Config, Otherwise, Sets};
-use crate::model::firewall::nft::{Command, Condition, Rule, Statement};
+use crate::model::firewall::nft::{Command, Rule, Statement};
 use crate::model::firewall::set::{AddressSet, End};
-use crate::model::firewall::{FoundFirewall, Lacking};
+use crate::model::firewall::{FoundFirewall, Lacking, Match};
 use crate::model::names::{Family, SetName};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -17,14 +17,15 @@ pub(crate) fn all(config: &Config) -> Vec<AddressSet> {
     let mut all = Vec::new();
     let pairs = config.set_names().into_iter().flat_map(|name| FAMILIES.map(|family| (name, family)));
     for (id, (name, family)) in (1..).zip(pairs) {
-        all.push(AddressSet { name: name.clone(), family, id });
+        all.push(AddressSet::of(name, family, id));
     }
     all
 }
 
 /// The set of that name for a family; `None`: no policy names it.
 pub(crate) fn find(config: &Config, name: &SetName, family: Family) -> Option<AddressSet> {
-    all(config).into_iter().find(|set| set.name == *name && set.family == family)
+    let named = AddressSet::of(name, family, 0);
+    all(config).into_iter().find(|set| set.name == named.name)
 }
 
 /// The commands that make all sets.
@@ -53,11 +54,11 @@ pub(super) fn marking(config: &Config) -> Vec<Rule> {
     rules
 }
 
-fn conditions(config: &Config, pair: &Sets, family: Family) -> Vec<Condition> {
+fn conditions(config: &Config, pair: &Sets, family: Family) -> Vec<Match> {
     let mut conditions = Vec::new();
     for (end, name) in [(End::Source, &pair.from), (End::Destination, &pair.to)] {
         let set = name.as_ref().and_then(|name| find(config, name, family));
-        conditions.extend(set.map(|set| Condition::InSet(end, set)));
+        conditions.extend(set.map(|set| Match::InSet(end, set)));
     }
     conditions
 }

@@ -4,13 +4,19 @@
 //! the packet leaves by; otherwise, and for port forwards, to the link that it arrived by. Later packets get the mark
 //! before they are routed. Packets that arrived by the link do not, or they would be sent out again.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::render::MatchedLink;
 use crate::config::{Config, LinkKind};
 use crate::model::firewall::{Chain, ChainName, ChainRule, Lacking, Match, Ruleset, Table, Verdict};
+use crate::model::names::{Family, HostAddr};
+
+/// Multicast of IPv6.
+pub(super) const MULTICAST: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8);
+/// Addresses of one Ethernet or point-to-point link.
+pub(super) const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 
 /// Makes the chains.
 struct Marks<'a> {
@@ -19,11 +25,14 @@ struct Marks<'a> {
     mask: u32,
     /// The uplinks' marks.
     uplinks: u32,
+    /// The families whose connections are sticky.
+    families: &'a [Family],
 }
 
 pub(super) fn mangle(config: &Config, links: &[MatchedLink<'_>], without: Lacking) -> Ruleset {
     let uplinks = config.uplinks().fold(0, |all, link| all | link.mark.get());
-    let marks = Marks { links, mask: config.marks(), uplinks };
+    let families = if config.uses_ipv6() { &Family::BOTH[..] } else { &[Family::V4] };
+    let marks = Marks { links, mask: config.marks(), uplinks, families };
     let mut chains = vec![
         // Connection marks are restored after the administrator's rules have set marks, which decide about the first
         // packet of a connection only.
@@ -66,7 +75,11 @@ impl Marks<'_> {
     }
 
     fn mark(&self, matched: Match, link: &MatchedLink<'_>) -> ChainRule {
-        ChainRule::new([matched], Verdict::MarkConnection(link.configured.mark.get(), self.mask))
+        // IPv6 of a link that is not used for it is left alone.
+        let is_v4_only = !link.configured.ipv6 && self.families.contains(&Family::V6);
+        let family = is_v4_only.then_some(Match::Family(Family::V4));
+        let conditions: Vec<_> = family.into_iter().chain([matched]).collect();
+        ChainRule::new(conditions, Verdict::MarkConnection(link.configured.mark.get(), self.mask))
     }
 
     /// Restores the connection mark to the packet.
@@ -87,9 +100,14 @@ impl Marks<'_> {
     fn arriving_by(&self, link: &MatchedLink<'_>) -> Vec<ChainRule> {
         let mut rules = Vec::new();
         // An ICMP error of the gateway is about a packet that this host sent there.
-        if let Some(gateway) = link.gateway.filter(|_| !link.segment_networks.is_empty()) {
-            let source = Match::Source(Ipv4Net::from(gateway.get()));
+        if let Some(gateway) = link.gateway.and_then(HostAddr::v4).filter(|_| !link.segment_networks.is_empty()) {
+            let source = Match::Source(IpNet::from(IpAddr::V4(gateway)));
             rules.push(ChainRule::new([source, self.marked_by(link)], Verdict::Return));
+        }
+        // In IPv6 nobody says which of its addresses the gateway sends an error from.
+        if link.segment_networks.iter().any(|net| Family::of(net.addr()) == Family::V6) {
+            let error = Match::IcmpError(Family::V6);
+            rules.push(ChainRule::new([error, self.marked_by(link)], Verdict::Return));
         }
         // A LAN on the link's own Ethernet.
         for net in &link.segment_networks {
@@ -108,13 +126,12 @@ impl Marks<'_> {
     }
 
     fn output(&self) -> Vec<ChainRule> {
-        vec![
-            ChainRule::new([self.unmarked()], Verdict::Return),
-            // An ICMP error about a packet of the LAN (too big for the link, say) belongs to a marked connection, and
-            // must go to the LAN.
-            ChainRule::new([Match::IcmpError], Verdict::Return),
-            ChainRule::new([], self.restore()),
-        ]
+        let mut rules = vec![ChainRule::new([self.unmarked()], Verdict::Return)];
+        // An ICMP error about a packet of the LAN (too big for the link, say) belongs to a marked connection, and must go
+        // to the LAN.
+        rules.extend(self.families.iter().map(|family| ChainRule::new([Match::IcmpError(*family)], Verdict::Return)));
+        rules.push(ChainRule::new([], self.restore()));
+        rules
     }
 
     fn restoring(&self) -> Vec<ChainRule> {
@@ -144,6 +161,15 @@ impl Marks<'_> {
         ]
     }
 
+    /// Returns for packets whose socket chooses the interface: to multicast and broadcast, and to link-local addresses.
+    fn unmarkable(&self) -> Vec<ChainRule> {
+        let mut nets = vec![IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 3))];
+        if self.families.contains(&Family::V6) {
+            nets.extend([MULTICAST, LINK_LOCAL].map(IpNet::V6));
+        }
+        nets.into_iter().map(|net| ChainRule::new([Match::Destination(net)], Verdict::Return)).collect()
+    }
+
     fn input(&self) -> Vec<ChainRule> {
         let mut rules = self.decided();
         rules.push(ChainRule::new([], Verdict::Goto(ChainName::Arrived)));
@@ -151,7 +177,11 @@ impl Marks<'_> {
     }
 
     fn arrived(&self) -> Vec<ChainRule> {
-        let mut rules = vec![to_many()];
+        let mut rules = self.unmarkable();
+        // Answers go to where they came from.
+        if self.families.contains(&Family::V6) {
+            rules.push(ChainRule::new([Match::Source(IpNet::V6(LINK_LOCAL))], Verdict::Return));
+        }
         for link in self.links {
             for net in &link.segment_networks {
                 rules.push(ChainRule::new([from(link), Match::Source(*net)], Verdict::Return));
@@ -192,7 +222,7 @@ impl Marks<'_> {
             rules.push(ChainRule::new([to(link)], Verdict::Unmark(self.mask)));
         }
         rules.extend(self.decided());
-        rules.push(to_many());
+        rules.extend(self.unmarkable());
         for link in self.links {
             for net in &link.segment_networks {
                 rules.push(ChainRule::new([to(link), Match::Destination(*net)], Verdict::Return));
@@ -209,10 +239,4 @@ fn from(link: &MatchedLink<'_>) -> Match {
 
 fn to(link: &MatchedLink<'_>) -> Match {
     Match::To(link.known_by.clone())
-}
-
-/// Multicast and broadcast: the socket chooses the interface.
-fn to_many() -> ChainRule {
-    let many = Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 3);
-    ChainRule::new([Match::Destination(many)], Verdict::Return)
 }

@@ -4,12 +4,16 @@
 use crate::config::Config;
 use crate::model::change::Change;
 use crate::model::firewall::Lacking;
+use crate::model::names::Family;
 use crate::model::observed::Observed;
+use crate::model::routing::Rule;
 use crate::reconcile::desired::Desired;
 use crate::reconcile::firewall;
-use crate::reconcile::link_state::{self, LiveLink};
+use crate::reconcile::link_state::{self, Live};
 
+mod ipv6;
 mod kernel_rules;
+mod lan;
 mod nexthops;
 mod packet_filter;
 mod problem;
@@ -44,26 +48,29 @@ pub(super) struct Avoid {
 impl Plan {
     /// The changes from `observed` to what `config` wants for `live`, the links that have routes
     /// ([`link_state::LinkStates::routed`]).
-    pub fn new(config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Self {
+    pub fn new(config: &Config, live: &Live<'_>, observed: &Observed) -> Self {
         Self::avoiding(config, live, observed, Avoid::default())
     }
 
     /// The same without what `avoid` names.
-    pub(super) fn avoiding(config: &Config, live: &[LiveLink<'_>], observed: &Observed, avoid: Avoid) -> Self {
+    pub(super) fn avoiding(config: &Config, live: &Live<'_>, observed: &Observed, avoid: Avoid) -> Self {
         let managed = config.settings.protocol;
         let without = firewall::without(config, observed, avoid.firewall);
         let mut plan = Self::default();
         plan.problems.extend(lost_sets(config, observed, avoid.firewall));
         let config = &*firewall::sets::carried_out(config, &observed.firewall, avoid.firewall);
         let mode = plan.default_route_mode(config, observed, avoid);
-        let desired = Desired::new(config, live, mode).for_kernel(observed);
+        let desired = Desired::new(config, live, mode).for_kernel(observed, config);
         let missing = Missing::new(&desired, observed);
-        let obsolete = Obsolete::new(&desired, observed, managed);
+        let mut obsolete = Obsolete::new(&desired, observed, managed);
         let tables = Tables::new(config, &missing, &obsolete);
 
         plan.set_interfaces(&desired, live, observed);
         // Before the first packet leaves by the link, so that it is marked and masqueraded.
         plan.set_device_groups(config, live, observed, without);
+        if !observed.firewall.hidden {
+            plan.changes.extend(firewall::refilled_sets(config, live, observed, without));
+        }
         // A connection that began without managed rules is sticky only if these exist before another link can carry it.
         let firewall_first =
             tables.stale.is_empty() && missing.are_source_rules(config) && packet_filter::nobody_waits(live, observed);
@@ -72,17 +79,23 @@ impl Plan {
             plan.mark_connections(config, live, observed);
         }
         plan.flush_moved_marks(config, live, observed, &tables.stale);
+        plan.forget_prefixes(config, live, &obsolete);
         let routes = Routes::new(config, &desired, observed, &tables);
         plan.problems.extend(routes.problems);
         plan.changes.extend(routes.early.into_iter().map(Change::DeleteRoute));
         // One by sets holds when its packets are marked. Its rule comes first, since the bit may have been another's.
-        let firewall_before_routes = !firewall_first && config.has_kill_switch_by_sets();
+        // And what leaves by a new uplink in IPv6 has a source that its provider knows.
+        let is_awaited = config.has_kill_switch_by_sets()
+            || tables.stale.is_empty() && firewall::begins_nat6(config, live, observed, without);
+        let firewall_before_routes = !firewall_first && is_awaited;
         let refusals = if firewall_before_routes {
             obsolete.refusals(config, &firewall::changes(config, live, observed, without))
         } else {
             Vec::new()
         };
-        plan.make_rules(&refusals.iter().collect::<Vec<_>>());
+        let (standing, new): (Vec<&Rule>, Vec<&Rule>) =
+            refusals.iter().partition(|rule| obsolete.others.contains(rule));
+        plan.make_rules(&new);
         plan.make_rules(&missing.kill_switches);
         if firewall_before_routes {
             plan.load_firewall(config, live, observed, without);
@@ -92,8 +105,10 @@ impl Plan {
         plan.changes.extend(routes.made);
         plan.make_rules(&missing.others);
         // After the managed rules, or packets that these refuse would pass meanwhile.
-        plan.changes.extend(kernel_rules::lost(&observed.rules, managed).into_iter().map(Change::KernelRule));
+        plan.changes.extend(kernel_rules::lost(&observed.rules, &desired, managed).into_iter().map(Change::KernelRule));
         plan.changes.extend(routes.obsolete.into_iter().map(Change::DeleteRoute));
+        plan.changes.extend(lan::preferred(config, live, observed));
+        obsolete.others.retain(|rule| !standing.contains(rule));
         plan.delete_rules(&obsolete.others);
         plan.delete_rules(&refusals.iter().collect::<Vec<_>>());
         plan.changes.extend(routes.deferred.into_iter().map(Change::Route));
@@ -106,24 +121,31 @@ impl Plan {
     }
 
     /// Sysctls of the links' interfaces.
-    fn set_interfaces(&mut self, desired: &Desired, live: &[LiveLink<'_>], observed: &Observed) {
-        for interface in desired.interfaces.iter().filter_map(|name| observed.interfaces.get(name)) {
-            if interface.strict_rp_filter {
+    fn set_interfaces(&mut self, desired: &Desired, live: &Live<'_>, observed: &Observed) {
+        for (name, family) in &desired.interfaces {
+            let Some(interface) = observed.interfaces.get(name) else { continue };
+            let is_v4 = *family == Family::V4;
+            if interface.strict_rp_filter && is_v4 {
                 self.changes.push(Change::LooseRpFilter(interface.device.name.clone()));
             }
-            if interface.ignores_linkdown == Some(false) {
-                self.changes.push(Change::IgnoreLinkdown(interface.device.clone()));
+            let ignores_linkdown = if is_v4 { interface.ignores_linkdown } else { interface.ignores_linkdown6 };
+            if ignores_linkdown == Some(false) {
+                self.changes.push(Change::IgnoreLinkdown(interface.device.clone(), *family));
             }
         }
-        for (device, key) in link_state::lax_arp(live, observed) {
+        for (device, key) in link_state::lax_arp(&live.v4, observed) {
             self.changes.push(Change::OwnArp(device.clone(), key));
         }
         if let Some(policy) = desired.hash_policy.filter(|policy| observed.hash_policy != Some(*policy)) {
-            self.changes.push(Change::HashPolicy(policy));
+            self.changes.push(Change::HashPolicy(Family::V4, policy));
+        }
+        let differs6 = |policy: &u8| observed.hash_policy6.is_some_and(|found| found != *policy);
+        if let Some(policy) = desired.hash_policy.filter(differs6) {
+            self.changes.push(Change::HashPolicy(Family::V6, policy));
         }
     }
 
-    fn set_device_groups(&mut self, config: &Config, live: &[LiveLink<'_>], observed: &Observed, without: Lacking) {
+    fn set_device_groups(&mut self, config: &Config, live: &Live<'_>, observed: &Observed, without: Lacking) {
         for (name, group) in firewall::device_groups(config, live, observed, without) {
             if let Some(interface) = observed.interfaces.get(&name) {
                 self.changes.push(Change::DeviceGroup { device: interface.device.clone(), group });

@@ -4,20 +4,14 @@ use super::{Change, Plan};
 use crate::config::{Config, Otherwise};
 use crate::model::change::Unmarked;
 use crate::model::firewall::{Lacking, Table};
-use crate::model::names::TableId;
+use crate::model::names::{Family, TableId};
 use crate::model::observed::Observed;
 use crate::model::routing::FwMark;
 use crate::reconcile::firewall;
-use crate::reconcile::link_state::LiveLink;
+use crate::reconcile::link_state::{Live, LiveLink};
 
 impl Plan {
-    pub(super) fn load_firewall(
-        &mut self,
-        config: &Config,
-        live: &[LiveLink<'_>],
-        observed: &Observed,
-        without: Lacking,
-    ) {
+    pub(super) fn load_firewall(&mut self, config: &Config, live: &Live<'_>, observed: &Observed, without: Lacking) {
         self.is_filter_hidden = observed.firewall.hidden;
         if !self.is_filter_hidden {
             self.changes.extend(firewall::changes(config, live, observed, without));
@@ -26,17 +20,29 @@ impl Plan {
 
     /// Connections that began while our rules were away get a mark with their next packet, which another uplink may
     /// take by then: if just one carries, they are given its mark.
-    pub(super) fn mark_connections(&mut self, config: &Config, live: &[LiveLink<'_>], observed: &Observed) {
+    pub(super) fn mark_connections(&mut self, config: &Config, live: &Live<'_>, observed: &Observed) {
         let were_away = !observed.firewall.marks_connections() && self.changes.iter().any(marks_connections);
         // Marks go before policies: what began before a kill switch would leave in spite of it.
         let refuses = config.policies.iter().any(|policy| policy.otherwise == Otherwise::Unreachable);
-        let [device] = used_devices(observed)[..] else { return };
-        let mut uplinks = live.iter().filter(|l| l.carries_default() && l.next_hop.device.index == device);
-        let Some(only) = uplinks.next().filter(|_| were_away && !refuses) else { return };
-        if let Some(local) = only.local {
-            let mark = FwMark { value: only.link.mark.get(), mask: config.marks() };
-            self.changes.push(Change::MarkConnections(Unmarked { device: only.next_hop.device.clone(), local, mark }));
+        if !were_away || refuses {
+            return;
         }
+        for family in Family::BOTH {
+            let [device] = used_devices(observed, family)[..] else { continue };
+            let mut uplinks =
+                live.of(family).iter().filter(|l| l.carries_default() && l.next_hop.device.index == device);
+            let Some(only) = uplinks.next().filter(|_| family == Family::V4 || self.marks_ipv6()) else { continue };
+            let mark = FwMark { value: only.link.mark.get(), mask: config.marks() };
+            for ours in only.sources() {
+                let device = only.next_hop.device.clone();
+                self.changes.push(Change::MarkConnections(Unmarked { device, ours, mark }));
+            }
+        }
+    }
+
+    /// Whether the chains that it loads mark connections of IPv6, which those of iptables do not.
+    fn marks_ipv6(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change, Change::Nftables(_)) && marks_connections(change))
     }
 }
 
@@ -50,14 +56,15 @@ fn marks_connections(change: &Change) -> bool {
 }
 
 /// Whether the default route in use leads by live links only, so that there is no hurry to replace it.
-pub(super) fn nobody_waits(live: &[LiveLink<'_>], observed: &Observed) -> bool {
-    let devices = used_devices(observed);
-    !devices.is_empty() && devices.iter().all(|device| is_live(*device, live))
+pub(super) fn nobody_waits(live: &Live<'_>, observed: &Observed) -> bool {
+    let used = Family::BOTH.map(|family| used_devices(observed, family));
+    let is_safe = |family: Family, used: &[u32]| used.iter().all(|device| is_live(*device, live.of(family)));
+    used.iter().any(|used| !used.is_empty()) && is_safe(Family::V4, &used[0]) && is_safe(Family::V6, &used[1])
 }
 
-/// Indices of the devices that the default route leads by which is in use.
-fn used_devices(observed: &Observed) -> Vec<u32> {
-    let defaults = observed.routes.iter().filter(|route| route.table == TableId::MAIN);
+/// Indices of the devices that the default route of a family leads by which is in use.
+fn used_devices(observed: &Observed, family: Family) -> Vec<u32> {
+    let defaults = observed.routes.iter().filter(|route| route.family == family && route.table == TableId::MAIN);
     defaults.min_by_key(|route| route.metric).map(|used| used.target.devices()).unwrap_or_default()
 }
 

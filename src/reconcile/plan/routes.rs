@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rules::{Missing, Obsolete, stale_tables};
+use super::rules::{Missing, Obsolete, TableOf, stale_tables, table_of};
 use super::{Change, Problem};
 use crate::config::{Config, Link};
-use crate::model::names::TableId;
+use crate::model::names::{Family, TableId};
 use crate::model::observed::Observed;
 use crate::model::routing::{DefaultRoute, FoundRoute};
 use crate::reconcile::desired::Desired;
@@ -15,11 +15,11 @@ use crate::reconcile::desired::Desired;
 /// route of another link.
 pub(super) struct Tables {
     /// Obsolete rules look them up: new routes wait until these are deleted.
-    pub(super) stale: BTreeSet<TableId>,
+    pub(super) stale: BTreeSet<TableOf>,
     /// Missing rules will look them up: old routes are deleted before these are added.
-    pending: BTreeSet<TableId>,
+    pending: BTreeSet<TableOf>,
     /// Missing rules of kill switches will look them up, which are added before routes are replaced.
-    guarded: BTreeSet<TableId>,
+    pub(super) guarded: BTreeSet<TableOf>,
 }
 
 impl Tables {
@@ -27,10 +27,13 @@ impl Tables {
         Self {
             stale: stale_tables(config, obsolete),
             pending: missing.tables().collect(),
-            guarded: missing.kill_switches.iter().filter_map(|rule| rule.action.table()).collect(),
+            guarded: missing.kill_switches.iter().filter_map(|rule| table_of(rule)).collect(),
         }
     }
 }
+
+/// Family, table and metric of routes.
+type Place = (Family, TableId, u32);
 
 /// Changes of routes, by the phase of the plan.
 pub(super) struct Routes<'a> {
@@ -43,8 +46,8 @@ pub(super) struct Routes<'a> {
     /// To be added after obsolete rules are deleted.
     pub(super) deferred: Vec<DefaultRoute>,
     pub(super) problems: Vec<Problem>,
-    config: &'a Config,
-    tables: &'a Tables,
+    pub(super) config: &'a Config,
+    pub(super) tables: &'a Tables,
     /// Indices of the devices that belong to links, up or not.
     link_devices: BTreeSet<u32>,
 }
@@ -61,38 +64,42 @@ impl<'a> Routes<'a> {
             tables,
             link_devices: link_devices(config, desired, observed),
         };
-        let mut found: BTreeMap<(TableId, u32), Vec<&FoundRoute>> = BTreeMap::new();
+        let mut found: BTreeMap<Place, Vec<&FoundRoute>> = BTreeMap::new();
         for route in &observed.routes {
-            found.entry((route.table, route.metric)).or_default().push(route);
+            found.entry((route.family, route.table, route.metric)).or_default().push(route);
         }
         for route in &desired.routes {
-            let aliases = found.remove(&(route.table, route.metric)).unwrap_or_default();
+            let aliases = found.remove(&(route.family, route.table, route.metric)).unwrap_or_default();
             routes.make(route, aliases);
         }
-        routes.delete_unwanted(found, desired.carries);
+        routes.delete_unwanted(found, &desired.carried);
         routes
     }
 
-    /// Plans `route`. `aliases` are the observed routes of the same table and metric; the first is in use.
+    /// Plans `route`. `aliases` are the observed routes of the same family, table and metric; the first is in use.
     fn make(&mut self, route: &DefaultRoute, mut aliases: Vec<&FoundRoute>) {
         if let Some(foreign) = aliases.iter().find(|found| self.is_foreign(found)) {
             let is_spare = self.config.settings.numbers.is_spare(route.metric);
             let problem = if is_spare { Problem::ForeignSpare } else { Problem::ForeignDefault };
             self.problems.push(problem((*foreign).clone()));
-            // Behind the managed route it carries nothing.
-            if aliases.first().is_some_and(|first| self.is_foreign(first)) {
+            // Behind the managed route it carries nothing. In IPv6 its next hops would become the managed route's.
+            if route.family == Family::V6 || aliases.first().is_some_and(|first| self.is_foreign(first)) {
                 return;
             }
             aliases.retain(|found| !self.is_foreign(found));
         }
-        if let Some(index) = aliases.iter().position(|found| self.is_ours(found) && found.target.is(&route.target)) {
+        if route.family == Family::V6 {
+            self.make_next_hops(route, &aliases);
+        } else if let Some(index) =
+            aliases.iter().position(|found| self.is_ours(found) && found.target.is(&route.target))
+        {
             // Aliases before it, such as one of pppd's `defaultroute`. After their deletion the managed route carries.
             self.clear(&aliases[..index]);
             self.obsolete.extend(aliases[index + 1..].iter().map(|found| (*found).clone()));
-        } else if self.tables.stale.contains(&route.table) {
+        } else if self.tables.stale.contains(&(route.family, route.table)) {
             self.clear(&aliases);
             self.deferred.push(route.clone());
-        } else if self.tables.guarded.contains(&route.table) {
+        } else if self.tables.guarded.contains(&(route.family, route.table)) {
             self.clear(&aliases);
             self.made.push(Change::Route(route.clone()));
         } else {
@@ -116,20 +123,22 @@ impl<'a> Routes<'a> {
     }
 
     /// Deletes routes where none is desired, if they are managed or in the way.
-    fn delete_unwanted(&mut self, found: BTreeMap<(TableId, u32), Vec<&FoundRoute>>, carries: bool) {
+    fn delete_unwanted(&mut self, found: BTreeMap<Place, Vec<&FoundRoute>>, carried: &[Family]) {
+        let numbers = self.config.settings.numbers;
         let tiers = self.config.links.iter().filter_map(Link::tier);
-        let metrics: BTreeSet<_> = tiers.map(|tier| self.config.settings.numbers.tier_metric(tier)).collect();
+        let metrics: BTreeSet<_> =
+            tiers.flat_map(|tier| Family::BOTH.map(|family| (family, numbers.tier_metric(family, tier)))).collect();
         // The highest metric first: the route that carries now is deleted last. Otherwise one behind it, by a link
         // without carrier perhaps, would carry meanwhile.
         for route in found.into_values().rev().flatten() {
             // A route of pppd's `defaultroute` or a DHCP client, at the metric of a tier that is down, would win over
             // the tiers that are up. It stays if no tier is up.
-            let is_tiers = route.table == TableId::MAIN && metrics.contains(&route.metric);
-            let is_in_the_way = carries && is_tiers && self.is_on_links(route);
+            let is_tiers = route.table == TableId::MAIN && metrics.contains(&(route.family, route.metric));
+            let is_in_the_way = carried.contains(&route.family) && is_tiers && self.is_on_links(route);
             if !self.is_ours(route) && !is_in_the_way {
                 continue;
             }
-            if self.tables.pending.contains(&route.table) {
+            if self.tables.pending.contains(&(route.family, route.table)) {
                 self.clear(&[route]);
             } else {
                 self.obsolete.push(route.clone());
@@ -138,9 +147,9 @@ impl<'a> Routes<'a> {
     }
 
     /// Deletes routes before the rules are added that look up their tables.
-    fn clear(&mut self, found: &[&FoundRoute]) {
+    pub(super) fn clear(&mut self, found: &[&FoundRoute]) {
         for route in found {
-            if self.tables.guarded.contains(&route.table) {
+            if self.tables.guarded.contains(&(route.family, route.table)) {
                 self.early.push((*route).clone());
             } else {
                 self.made.push(Change::DeleteRoute((*route).clone()));
@@ -148,7 +157,7 @@ impl<'a> Routes<'a> {
         }
     }
 
-    fn is_ours(&self, route: &FoundRoute) -> bool {
+    pub(super) fn is_ours(&self, route: &FoundRoute) -> bool {
         route.protocol == self.config.settings.protocol
     }
 
@@ -157,7 +166,7 @@ impl<'a> Routes<'a> {
         !self.is_ours(route) && !self.is_on_links(route)
     }
 
-    fn is_on_links(&self, route: &FoundRoute) -> bool {
+    pub(super) fn is_on_links(&self, route: &FoundRoute) -> bool {
         let devices = route.target.devices();
         !devices.is_empty() && devices.iter().all(|device| self.link_devices.contains(device))
     }
@@ -165,6 +174,6 @@ impl<'a> Routes<'a> {
 
 fn link_devices(config: &Config, desired: &Desired, observed: &Observed) -> BTreeSet<u32> {
     let configured = config.links.iter().map(|link| &link.interface);
-    let names = configured.chain(&desired.interfaces);
+    let names = configured.chain(desired.interfaces.iter().map(|(name, _)| name));
     names.filter_map(|name| observed.interfaces.get(name)).map(|interface| interface.device.index).collect()
 }

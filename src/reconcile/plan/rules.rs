@@ -15,12 +15,12 @@ use crate::model::observed::Observed;
 use crate::model::routing::{Action, FwMark, Rule, Selector};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::firewall;
-use crate::reconcile::link_state::LiveLink;
+use crate::reconcile::link_state::{Live, LiveLink};
 
 /// Missing rules, in the order in which they are added.
 #[derive(Default)]
 pub(super) struct Missing<'a> {
-    /// Before any route.
+    /// Before any route: all that refuse, and what goes with kill switches.
     pub(super) kill_switches: Vec<&'a Rule>,
     /// After the routes.
     pub(super) others: Vec<&'a Rule>,
@@ -35,24 +35,28 @@ impl<'a> Missing<'a> {
             if held.contains(&index) {
                 continue;
             }
-            if desired.kill_switches.contains(&rule.priority) {
+            // One that refuses the last prefixes of a lost link, too: the rules that tell these go before the others come.
+            let is_refusal = rule.action == Action::Unreachable;
+            if is_refusal || desired.kill_switches.contains(&rule.priority) {
                 missing.kill_switches.push(rule);
             } else {
                 missing.others.push(rule);
             }
         }
+        // Guards last: they jump over the rules of an older numbering, which refuse until the new ones do.
+        missing.kill_switches.sort_by_key(|rule| is_guard(rule));
         missing
     }
 
     /// Tables that they look up.
-    pub(super) fn tables(&self) -> impl Iterator<Item = TableId> {
-        self.kill_switches.iter().chain(&self.others).filter_map(|rule| rule.action.table())
+    pub(super) fn tables(&self) -> impl Iterator<Item = TableOf> {
+        self.kill_switches.iter().chain(&self.others).filter_map(|rule| table_of(rule))
     }
 
     /// Whether all of them are source rules.
     pub(super) fn are_source_rules(&self, config: &Config) -> bool {
         let sources = config.settings.numbers.source_rules(config.uplink_count());
-        self.kill_switches.is_empty() && self.others.iter().all(|rule| sources.contains(&rule.priority))
+        self.kill_switches.iter().chain(&self.others).all(|rule| sources.contains(&rule.priority))
     }
 }
 
@@ -125,15 +129,23 @@ fn is_jumped(rule: &Rule, jumps: &BTreeSet<(u32, u32)>) -> bool {
     rule.action.table().is_some() && jumps.iter().any(|(from, to)| (*from..*to).contains(&rule.priority))
 }
 
+/// A table in one family: the other has one of its own under the same number.
+pub(super) type TableOf = (Family, TableId);
+
+/// The table that a rule looks up, if it is not main.
+pub(super) fn table_of(rule: &Rule) -> Option<TableOf> {
+    rule.action.table().map(|table| (rule.family, table))
+}
+
 /// Tables that obsolete rules look up.
-pub(super) fn stale_tables(config: &Config, obsolete: &Obsolete<'_>) -> BTreeSet<TableId> {
+pub(super) fn stale_tables(config: &Config, obsolete: &Obsolete<'_>) -> BTreeSet<TableOf> {
     let numbers = config.settings.numbers;
     // An obsolete source rule cannot match packets of a policy: no policy has these priorities for any number of
     // uplinks, unless all priorities have moved.
     let have_moved = obsolete.iter().any(|rule| rule.priority < numbers.rule_priority);
     let sources = numbers.source_rules(0);
     let misleading = obsolete.iter().filter(|rule| have_moved || !sources.contains(&rule.priority));
-    misleading.filter_map(|rule| rule.action.table()).collect()
+    misleading.filter_map(table_of).collect()
 }
 
 /// The rules of a policy.
@@ -146,7 +158,7 @@ pub(crate) struct PolicyRules {
 
 impl Plan {
     /// The rules of each policy, according to this plan, which was made for the same arguments.
-    pub(crate) fn policy_rules(&self, config: &Config, live: &[LiveLink<'_>], observed: &Observed) -> Vec<PolicyRules> {
+    pub(crate) fn policy_rules(&self, config: &Config, live: &Live<'_>, observed: &Observed) -> Vec<PolicyRules> {
         let mut to_add = BTreeSet::new();
         for change in &self.changes {
             if let Change::Rule(rule) = change {
@@ -155,7 +167,7 @@ impl Plan {
         }
         // Rules do not depend on the mode.
         let config = &*firewall::sets::carried_out(config, &observed.firewall, Lacking::default());
-        let desired = Desired::new(config, live, DefaultRouteMode::Multipath).for_kernel(observed);
+        let desired = Desired::new(config, live, DefaultRouteMode::Multipath).for_kernel(observed, config);
         let mut all = Vec::with_capacity(config.policies.len());
         for rules in desired.policy_rules(config) {
             let missing = rules.iter().filter(|rule| to_add.contains(*rule)).count();
@@ -177,26 +189,61 @@ impl Plan {
     pub(super) fn flush_moved_marks(
         &mut self,
         config: &Config,
-        live: &[LiveLink<'_>],
+        live: &Live<'_>,
         observed: &Observed,
-        stale_tables: &BTreeSet<TableId>,
+        stale_tables: &BTreeSet<TableOf>,
     ) {
         if config.settings.firewall == Firewall::None {
             return;
         }
-        for found in observed.rules.iter().filter(|found| found.protocol == config.settings.protocol) {
-            let Some((bit, table)) = link_mark(&found.rule) else { continue };
+        for (family, bit, table) in marked_tables(config, observed) {
+            let live = live.of(family);
             let mut links = live.iter().filter(|l| l.link.mark.get() == bit && l.link.table == table);
             let Some(now) = links.next().map(|l| l.next_hop.device.index) else { continue };
-            let routes =
-                observed.routes.iter().filter(|route| route.table == table && route.protocol == found.protocol);
+            let routes = observed
+                .routes
+                .iter()
+                .filter(|route| route.family == family && route.table == table)
+                .filter(|route| route.protocol == config.settings.protocol);
             let before: Vec<_> = routes.flat_map(|route| route.target.devices()).collect();
             let is_elsewhere = live.iter().any(|l| before.contains(&l.next_hop.device.index));
-            if !before.contains(&now) && (is_elsewhere || stale_tables.contains(&table)) {
-                self.changes.push(Change::FlushConnections(FwMark { value: bit, mask: config.marks() | bit }));
+            if !before.contains(&now) && (is_elsewhere || stale_tables.iter().any(|(_, stale)| *stale == table)) {
+                self.changes.push(Change::FlushConnections(family, FwMark { value: bit, mask: config.marks() | bit }));
             }
         }
     }
+}
+
+impl Plan {
+    /// Connections of an IPv6 prefix that a live link has lost must not stay on it: nobody answers to their addresses
+    /// there any more.
+    pub(super) fn forget_prefixes(&mut self, config: &Config, live: &Live<'_>, obsolete: &Obsolete<'_>) {
+        if config.settings.firewall == Firewall::None {
+            return;
+        }
+        for rule in obsolete.iter().filter(|rule| rule.family == Family::V6) {
+            let Some(prefix) = rule.selector.from else { continue };
+            let priority = |l: &LiveLink<'_>| config.settings.numbers.source_rule(l.link.position);
+            let link = live.v6.iter().find(|l| priority(l) == rule.priority);
+            // It may only have become a part of another one.
+            if let Some(l) = link.filter(|l| !l.prefixes.iter().any(|now| now.contains(&prefix))) {
+                let mark = FwMark { value: l.link.mark.get(), mask: config.marks() };
+                self.changes.push(Change::ForgetPrefix(mark, prefix));
+            }
+        }
+    }
+}
+
+/// Marks and the tables to which they lead now. As long as no link has had IPv6, only IPv4 has rules to tell.
+fn marked_tables(config: &Config, observed: &Observed) -> Vec<(Family, u32, TableId)> {
+    let managed = observed.rules.iter().filter(|found| found.protocol == config.settings.protocol);
+    let mut marked: Vec<_> = managed
+        .filter_map(|found| link_mark(&found.rule).map(|(bit, table)| (found.rule.family, bit, table)))
+        .collect();
+    if !observed.leads_ipv6(config.settings.protocol) {
+        marked.extend(marked.clone().into_iter().map(|(_, bit, table)| (Family::V6, bit, table)));
+    }
+    marked
 }
 
 /// Mark and table of a mark rule; `None`: another rule.

@@ -1,9 +1,9 @@
 //! Which link a record or an event is about. It is derived from the configuration each time, so a link can be renamed
 //! while it is up. Pure.
 
-use super::{LinkRecord, LinkRecords, Record, Records, V4, V6};
+use super::{LinkRecord, LinkRecords, Record, Records};
 use crate::config::{Config, Link};
-use crate::event::{Addresses, Event, EventKind, Family};
+use crate::event::{Event, EventKind, Family};
 
 impl Record {
     /// The link of the record. The caller's names decide. If no link has one of these names, the record counts for a
@@ -21,7 +21,7 @@ impl Record {
     /// The static link that the interface belongs to, unless that is `link`: it is up while the interface is, and no
     /// other link can be.
     pub(crate) fn static_owner<'a>(&self, link: &Link, config: &'a Config) -> Option<&'a Link> {
-        config.link_on(&self.interface).filter(|owner| owner.gateway.is_some() && owner.name != link.name)
+        config.link_on(&self.interface).filter(|owner| owner.is_static() && owner.name != link.name)
     }
 }
 
@@ -35,11 +35,8 @@ impl Records {
         if let Some(link) = by_names(&event.names, config) {
             return Some(link);
         }
-        let family = match event.kind {
-            EventKind::Up(addresses) => addresses.family(),
-            EventKind::Down(family) => family,
-        };
-        let before = self.on(&event.interface, family).or_else(|| self.on(&event.interface, other(family)));
+        let family = event.kind.family();
+        let before = self.on(&event.interface, family).or_else(|| self.on(&event.interface, family.other()));
         if !event.names.is_empty() {
             let own = before.filter(|record| event.session.is_some() && record.session == event.session);
             return own.and_then(|record| record.link(config));
@@ -50,7 +47,7 @@ impl Records {
 
     /// The newest record of each link.
     pub fn by_link(&self, config: &Config) -> LinkRecords {
-        // IPv4 first: the IPv6 record of another interface belongs to another connection.
+        // IPv4 first: the IPv6 record of another interface is one of another connection.
         let mut newest: Vec<_> = self.all.iter().filter(|record| self.is_newest(record)).collect();
         newest.sort_by_key(|record| (record.family(), std::cmp::Reverse((record.since.since_boot, record.index))));
         let mut link_records = LinkRecords::new();
@@ -59,12 +56,11 @@ impl Records {
                 continue;
             };
             let so_far = link_records.entry(link.name.clone()).or_insert_with(|| LinkRecord::of(record));
-            if so_far.interface != record.interface || so_far.index != record.index {
-                continue;
-            }
-            match record.addresses {
-                Addresses::V4 { local, gateway } => _ = so_far.v4.get_or_insert(V4 { local, gateway }),
-                Addresses::V6 { local, remote } => _ = so_far.v6.get_or_insert(V6 { local, remote }),
+            if so_far.interface == record.interface && so_far.index == record.index {
+                so_far.add(record);
+            } else if record.family() == Family::V6 && so_far.v6.is_none() {
+                let elsewhere = link_records.v6_elsewhere.entry(link.name.clone());
+                elsewhere.or_insert_with(|| LinkRecord::of(record)).add(record);
             }
         }
         link_records
@@ -82,6 +78,15 @@ impl Records {
 }
 
 impl LinkRecord {
+    /// Adds what the record says of its family, unless a newer one has said something.
+    fn add(&mut self, record: &Record) {
+        let said = match record.family() {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        };
+        said.get_or_insert_with(|| record.addresses.clone());
+    }
+
     /// Without addresses yet.
     fn of(record: &Record) -> Self {
         Self {
@@ -98,11 +103,4 @@ impl LinkRecord {
 /// The link with one of the caller's names, best first.
 pub(crate) fn by_names<'a>(names: &[String], config: &'a Config) -> Option<&'a Link> {
     names.iter().find_map(|name| config.links.iter().find(|link| link.ipparam == *name))
-}
-
-fn other(family: Family) -> Family {
-    match family {
-        Family::V4 => Family::V6,
-        Family::V6 => Family::V4,
-    }
 }

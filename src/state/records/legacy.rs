@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Effect, Error, LinkRecord, Record, Records, Store, V4, V6, read, remove};
-use crate::event::Addresses;
+use super::{Effect, Error, LinkRecord, Record, Records, Store, read, remove};
 use crate::model::names::LinkName;
 use crate::state::clock::Moment;
 
@@ -48,10 +47,8 @@ impl Store {
 
 impl Records {
     fn add_old(&mut self, link: &LinkName, record: &LinkRecord, boot: &str) {
-        let v4 = record.v4.map(|V4 { local, gateway }| Addresses::V4 { local, gateway });
-        let v6 = record.v6.map(|V6 { local, remote }| Addresses::V6 { local, remote });
-        for addresses in [v4, v6].into_iter().flatten() {
-            if self.on(&record.interface, addresses.family()).is_some() {
+        for addresses in [&record.v4, &record.v6].into_iter().flatten() {
+            if self.on(&record.interface, addresses.family).is_some() {
                 continue;
             }
             self.all.push(Record {
@@ -62,7 +59,7 @@ impl Records {
                 session: record.session,
                 since: Moment { unix: record.since, since_boot: OLD, boot: boot.to_owned() },
                 link: Some(link.clone()),
-                addresses,
+                addresses: addresses.clone(),
             });
         }
     }

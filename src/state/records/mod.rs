@@ -11,7 +11,6 @@ mod text;
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::net::Ipv6Addr;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -21,10 +20,11 @@ use nix::unistd::geteuid;
 use thiserror::Error;
 
 use crate::config::Config;
-use crate::event::Family;
-use crate::model::names::{HostAddr, IfName, LinkName};
+use crate::event::{Addresses, Family};
+use crate::model::names::{IfName, LinkName};
 use crate::model::observed::Observed;
 use crate::state::clock::boot_id;
+use crate::state::deprecated::Deprecated;
 use crate::state::drain::{Drain, DrainLock};
 pub use record::{Effect, Record, Records};
 use text::{Readable, Stored};
@@ -43,42 +43,37 @@ pub struct LinkRecord {
     /// When it came up, in seconds since 1970.
     pub since: u64,
     /// `None`: not up with IPv4.
-    pub v4: Option<V4>,
-    /// `None`: not up with IPv6. It is recorded, and not routed yet.
-    pub v6: Option<V6>,
+    pub v4: Option<Addresses>,
+    /// `None`: not up with IPv6.
+    pub v6: Option<Addresses>,
 }
 
 impl LinkRecord {
     /// Whether the link is up with the address family.
     pub(crate) fn has(&self, family: Family) -> bool {
+        self.said(family).is_some()
+    }
+
+    /// What its caller has said of the address family.
+    pub(crate) fn said(&self, family: Family) -> Option<&Addresses> {
         match family {
-            Family::V4 => self.v4.is_some(),
-            Family::V6 => self.v6.is_some(),
+            Family::V4 => self.v4.as_ref(),
+            Family::V6 => self.v6.as_ref(),
         }
     }
-}
-
-/// IPv4 addresses of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct V4 {
-    pub local: Option<HostAddr>,
-    /// `None`: the device leads to one peer.
-    pub gateway: Option<HostAddr>,
-}
-
-/// IPv6 addresses of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct V6 {
-    pub local: Ipv6Addr,
-    pub remote: Ipv6Addr,
 }
 
 /// Link records by link, and the drains.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LinkRecords {
     records: BTreeMap<LinkName, LinkRecord>,
+    /// IPv6 of links that are up with IPv4 on another interface: one of the two is gone, or the link has a connection of
+    /// its own for each.
+    pub(super) v6_elsewhere: BTreeMap<LinkName, LinkRecord>,
     /// Links that are drained now.
     pub drained: BTreeMap<LinkName, Drain>,
+    /// Addresses of the LAN that we have deprecated.
+    pub deprecated: Deprecated,
 }
 
 impl LinkRecords {
@@ -87,9 +82,20 @@ impl LinkRecords {
         Self::default()
     }
 
+    /// The record of a link that says something of the family.
+    pub(crate) fn record(&self, link: &LinkName, family: Family) -> Option<&LinkRecord> {
+        let elsewhere = || self.v6_elsewhere.get(link).filter(|_| family == Family::V6);
+        self.records.get(link).filter(|record| record.has(family)).or_else(elsewhere)
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &LinkRecord> {
+        self.records.values().chain(self.v6_elsewhere.values())
+    }
+
     /// Calls each interface by its present name, for people: it may have been renamed since the event.
     pub(crate) fn follow_names(&mut self, observed: &Observed) {
-        for record in self.records.values_mut() {
+        for record in self.records.values_mut().chain(self.v6_elsewhere.values_mut()) {
             let mut interfaces = observed.interfaces.values();
             if let Some(found) = interfaces.find(|interface| interface.device.index == record.index) {
                 record.interface = found.device.name.clone();
@@ -100,7 +106,7 @@ impl LinkRecords {
 
 impl FromIterator<(LinkName, LinkRecord)> for LinkRecords {
     fn from_iter<I: IntoIterator<Item = (LinkName, LinkRecord)>>(iter: I) -> Self {
-        Self { records: iter.into_iter().collect(), drained: BTreeMap::new() }
+        Self { records: iter.into_iter().collect(), ..Self::default() }
     }
 }
 
@@ -239,15 +245,21 @@ impl Store {
 
     /// The link records, with the drains.
     pub fn load(&self, config: &Config) -> (LinkRecords, Vec<Error>) {
-        self.load_after(&Effect::NotUp, config)
+        self.load_after(&[], config)
     }
 
-    /// The same as if `effect` were carried out.
-    pub(crate) fn load_after(&self, effect: &Effect, config: &Config) -> (LinkRecords, Vec<Error>) {
+    /// The same as if `effects` were carried out.
+    pub(crate) fn load_after(&self, effects: &[Effect], config: &Config) -> (LinkRecords, Vec<Error>) {
         let (mut records, mut errors) = self.records();
-        records.carry_out(effect);
+        for effect in effects {
+            records.carry_out(effect);
+        }
         let mut link_records = records.by_link(config);
         errors.extend(self.add_drained(config, &mut link_records));
+        match read(self.deprecated_path()) {
+            Ok(found) => link_records.deprecated = found.unwrap_or_default(),
+            Err(error) => errors.push(error),
+        }
         (link_records, errors)
     }
 
@@ -291,6 +303,15 @@ impl Store {
         remove(&self.drain_lock_path(link))?;
         drop(lock);
         Ok(())
+    }
+
+    fn deprecated_path(&self) -> PathBuf {
+        self.dir.join("deprecated")
+    }
+
+    /// Writes down which addresses we have deprecated. The caller holds the lock of passes.
+    pub(crate) fn write_deprecated(&self, deprecated: &Deprecated) -> Result<(), Error> {
+        self.replace("deprecated", &self.deprecated_path(), deprecated)
     }
 
     fn replace(&self, name: &str, path: &Path, value: &impl Stored) -> Result<(), Error> {

@@ -28,7 +28,7 @@ pub struct Record {
 impl Record {
     /// The address family; each has a file of its own.
     pub fn family(&self) -> Family {
-        self.addresses.family()
+        self.addresses.family
     }
 
     /// Whether both have the same interface and family, and so the same file.
@@ -81,12 +81,12 @@ impl Records {
 
     /// The effect of `event`. `index` is that of its interface; without an interface nothing can come up.
     pub fn effect(&self, event: &Event, index: Option<u32>, config: Option<&Config>, now: Moment) -> Effect {
-        match event.kind {
+        match &event.kind {
             EventKind::Up(addresses) => match index {
-                Some(index) => Effect::Put(self.came_up(event, addresses, index, config, now)),
+                Some(index) => Effect::Put(self.came_up(event, addresses.clone(), index, config, now)),
                 None => Effect::NotUp,
             },
-            EventKind::Down(family) => self.went_down(event, family, index, config),
+            EventKind::Down(family) => self.went_down(event, *family, index, config),
         }
     }
 

@@ -1,12 +1,14 @@
 //! Which link an event, and an record, is about.
 
 use super::*;
-use crate::config::{Link, LinkKind, Settings};
+use crate::config::{Link, LinkKind, Nat6, Settings};
 use crate::event::{Addresses, Event, EventKind};
 use crate::model::names::{Mark, TableId};
 use crate::state::clock::Moment;
 
-const ADDRESSES: Addresses = Addresses::V4 { local: None, gateway: None };
+fn addresses() -> Addresses {
+    Addresses::none(Family::V4)
+}
 
 /// What was said of a link by its name.
 fn said(interface: &str, link: &Link, session: Option<u32>) -> Record {
@@ -17,7 +19,7 @@ fn said(interface: &str, link: &Link, session: Option<u32>) -> Record {
         session,
         since: Moment { unix: 0, since_boot: 1, boot: String::new() },
         link: Some(link.name.clone()),
-        addresses: ADDRESSES,
+        addresses: addresses(),
     }
 }
 
@@ -32,6 +34,10 @@ fn link(n: u32, name: &str, interface: &str, ipparam: &str) -> Link {
         mark: Mark::new(1 << n).unwrap(),
         masquerade: false,
         gateway: None,
+        gateway6: None,
+        prefixes: vec![],
+        ipv6: true,
+        nat6: Nat6::Foreign,
     }
 }
 
@@ -39,7 +45,7 @@ fn link(n: u32, name: &str, interface: &str, ipparam: &str) -> Link {
 fn a_link_is_recognised_by_the_callers_names_and_by_interface_only_without_any() {
     let links = vec![link(1, "isp1", "ppp0", "isp1"), link(2, "isp2", "ppp1", "second")];
     let config = Config { links, policies: vec![], settings: Settings::default() };
-    let (up, down) = (EventKind::Up(ADDRESSES), EventKind::Down(Family::V4));
+    let (up, down) = (EventKind::Up(addresses()), EventKind::Down(Family::V4));
     for (names, interface, expected) in [
         (&[][..], "ppp0", Some("isp1")),
         (&[], "ppp1", Some("isp2")),
@@ -57,18 +63,18 @@ fn a_link_is_recognised_by_the_callers_names_and_by_interface_only_without_any()
         (&["unknown", "client"], "ppp1", None),
         (&["unknown"], "ppp9", None),
     ] {
-        let event = |kind| Event {
-            kind,
+        let event = |kind: &EventKind| Event {
+            kind: kind.clone(),
             interface: interface.parse().unwrap(),
             names: names.iter().map(|&name| name.to_owned()).collect(),
             session: Some(77),
         };
-        let found = |change, recorded: Option<(usize, Option<u32>)>| {
+        let found = |change: &EventKind, recorded: Option<(usize, Option<u32>)>| {
             let records = recorded.map(|(n, session)| said(interface, &config.links[n], session));
             let records = Records { all: records.into_iter().collect(), old: Vec::new() };
             records.recognise(&event(change), &config).map(|link| link.name.as_str())
         };
-        for change in [up, down] {
+        for change in [&up, &down] {
             assert_eq!(found(change, None), expected, "{change:?} {names:?} {interface}");
         }
         let named = names.iter().any(|name| ["isp1", "second"].contains(name));
@@ -76,14 +82,14 @@ fn a_link_is_recognised_by_the_callers_names_and_by_interface_only_without_any()
             // A record says nothing to who comes up without a name; of who goes down it says more than the
             // configuration does.
             for session in [None, Some(78)] {
-                assert_eq!(found(up, Some((n, session))), expected, "{names:?} {interface}");
+                assert_eq!(found(&up, Some((n, session))), expected, "{names:?} {interface}");
                 let at_down = if names.is_empty() { Some(name) } else { expected };
-                assert_eq!(found(down, Some((n, session))), at_down, "{names:?} {interface}");
+                assert_eq!(found(&down, Some((n, session))), at_down, "{names:?} {interface}");
             }
             // A name that has left the configuration, of a session that is known.
             let at_up = if named || names.is_empty() { expected } else { Some(name) };
-            assert_eq!(found(up, Some((n, Some(77)))), at_up, "{names:?} {interface}");
-            assert_eq!(found(down, Some((n, Some(77)))), if named { expected } else { Some(name) }, "{names:?}");
+            assert_eq!(found(&up, Some((n, Some(77)))), at_up, "{names:?} {interface}");
+            assert_eq!(found(&down, Some((n, Some(77)))), if named { expected } else { Some(name) }, "{names:?}");
         }
     }
 }

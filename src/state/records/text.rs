@@ -1,14 +1,20 @@
 //! The file format of records and drains: flat TOML, read and written key by key.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use toml::de::{DeTable, DeValue};
 use toml_writer::ToTomlValue;
 
-use super::{LinkRecord, Record, V4, V6};
-use crate::event::Addresses;
+use ipnet::Ipv6Net;
+
+use super::{LinkRecord, Record};
+use crate::event::{Addresses, Family};
+use crate::model::names::HostAddr;
 use crate::state::clock::Moment;
+use crate::state::deprecated::Deprecated;
 use crate::state::drain::Drain;
 
 /// The content of a file in the state directory.
@@ -42,15 +48,13 @@ impl Stored for Record {
         let Moment { unix, since_boot, boot } = &self.since;
         lines.extend([line("since", unix), line("since-boot", since_boot), text("boot", boot)]);
         lines.extend(self.link.as_ref().map(|link| text("link", link)));
-        match self.addresses {
-            Addresses::V4 { local, gateway } => {
-                lines.push("[v4]\n".to_owned());
-                lines.extend(local.map(|a| text("local", a)));
-                lines.extend(gateway.map(|a| text("gateway", a)));
-            }
-            Addresses::V6 { local, remote } => {
-                lines.extend(["[v6]\n".to_owned(), text("local", local), text("remote", remote)]);
-            }
+        let Addresses { family, local, gateway, prefixes } = &self.addresses;
+        lines.push(if *family == Family::V4 { "[v4]\n" } else { "[v6]\n" }.to_owned());
+        lines.extend(local.map(|a| text("local", a)));
+        lines.extend(gateway.map(|a| text("gateway", a)));
+        if !prefixes.is_empty() {
+            let prefixes: Vec<_> = prefixes.iter().map(|net| net.to_string().to_toml_value()).collect();
+            lines.push(line("prefixes", format_args!("[{}]", prefixes.join(", "))));
         }
         lines.concat()
     }
@@ -58,10 +62,8 @@ impl Stored for Record {
 
 impl Readable for Record {
     fn from_table(table: &DeTable<'_>) -> Result<Self, FieldError> {
-        let addresses = match (v4(table)?, v6(table)?) {
-            (Some(V4 { local, gateway }), None) => Addresses::V4 { local, gateway },
-            (None, Some(V6 { local, remote })) => Addresses::V6 { local, remote },
-            _ => return Err(FieldError("v4 or v6")),
+        let ((Some(addresses), None) | (None, Some(addresses))) = (v4(table)?, v6(table)?) else {
+            return Err(FieldError("v4 or v6"));
         };
         Ok(Self {
             interface: required(table, "interface", word)?,
@@ -101,14 +103,35 @@ impl Readable for LinkRecord {
     }
 }
 
-fn v4(table: &DeTable<'_>) -> Result<Option<V4>, FieldError> {
+fn v4(table: &DeTable<'_>) -> Result<Option<Addresses>, FieldError> {
     let Some(table) = optional(table, "v4", DeValue::as_table)? else { return Ok(None) };
-    Ok(Some(V4 { local: optional(table, "local", word)?, gateway: optional(table, "gateway", word)? }))
+    let (local, gateway) = (address(table, "local", Family::V4)?, address(table, "gateway", Family::V4)?);
+    Ok(Some(Addresses { local, gateway, ..Addresses::none(Family::V4) }))
 }
 
-fn v6(table: &DeTable<'_>) -> Result<Option<V6>, FieldError> {
+fn v6(table: &DeTable<'_>) -> Result<Option<Addresses>, FieldError> {
     let Some(table) = optional(table, "v6", DeValue::as_table)? else { return Ok(None) };
-    Ok(Some(V6 { local: required(table, "local", word)?, remote: required(table, "remote", word)? }))
+    // Before IPv6 was routed, the gateway was called remote, and `::` stood for none.
+    let gateway = if table.get("remote").is_some() { "remote" } else { "gateway" };
+    Ok(Some(Addresses {
+        family: Family::V6,
+        local: address(table, "local", Family::V6)?,
+        gateway: address(table, gateway, Family::V6)?,
+        prefixes: optional(table, "prefixes", prefixes)?.unwrap_or_default(),
+    }))
+}
+
+/// An address of the family; `None`: it is missing or unspecified.
+fn address(table: &DeTable<'_>, key: &'static str, family: Family) -> Result<Option<HostAddr>, FieldError> {
+    match optional(table, key, word::<IpAddr>)? {
+        Some(address) if Family::of(address) != family => Err(FieldError(key)),
+        Some(address) if !address.is_unspecified() => HostAddr::new(address).map(Some).map_err(|_| FieldError(key)),
+        _ => Ok(None),
+    }
+}
+
+fn prefixes(value: &DeValue<'_>) -> Option<Vec<Ipv6Net>> {
+    value.as_array()?.iter().map(|one| word(one.get_ref())).collect()
 }
 
 impl Stored for Drain {
@@ -126,6 +149,24 @@ impl Readable for Drain {
             // Older versions did not write it.
             force: optional(table, "force", DeValue::as_bool)?.unwrap_or_default(),
         })
+    }
+}
+
+impl Stored for Deprecated {
+    fn to_text(&self) -> String {
+        let addresses = self.0.iter().map(|(index, address)| format!("{{ index = {index}, address = \"{address}\" }}"));
+        line("addresses", format_args!("[{}]", addresses.collect::<Vec<_>>().join(", ")))
+    }
+}
+
+impl Readable for Deprecated {
+    fn from_table(table: &DeTable<'_>) -> Result<Self, FieldError> {
+        let mut all = BTreeSet::new();
+        for entry in required(table, "addresses", DeValue::as_array)? {
+            let entry = entry.get_ref().as_table().ok_or(FieldError("addresses"))?;
+            all.insert((required(entry, "index", number)?, required(entry, "address", word)?));
+        }
+        Ok(Self(all))
     }
 }
 
@@ -172,13 +213,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::names::HostAddr;
 
     /// A key can be left out, but not be wrong.
     const ENTRY: &str = "interface = \"ppp0\"\nindex = 5\nnames = [\"isp1\", \"a\\u007Fb\"]\nsession = 77\n\
                          since = 1700000000\nsince-boot = 12345\nboot = \"0fb9b4b8\"\nlink = \"isp1\"\n\
                          [v4]\nlocal = \"198.51.100.10\"\ngateway = \"198.51.100.1\"\n";
-    const V6: &str = "[v6]\nlocal = \"fe80::1\"\nremote = \"fe80::2\"\n";
+    const V6: &str = "[v6]\nlocal = \"fe80::1\"\ngateway = \"fe80::2\"\nprefixes = [\"2001:db8::/56\"]\n";
+
+    const OLD_V6: &str = "[v6]\nlocal = \"fe80::1\"\nremote = \"fe80::2\"\n";
 
     fn with_v6() -> String {
         let (head, _) = ENTRY.split_once("[v4]").unwrap();
@@ -193,6 +235,9 @@ mod tests {
         }
         let drain = "pid = 7\nuntil = 100\nforce = true\n";
         assert_eq!(read::<Drain>(drain).unwrap().to_text(), drain);
+        let deprecated =
+            "addresses = [{ index = 7, address = \"2001:db8::1\" }, { index = 9, address = \"2001:db8::2\" }]\n";
+        assert_eq!(read::<Deprecated>(deprecated).unwrap().to_text(), deprecated);
         let older = read::<Drain>("pid = 7\nstarted = 500\nuntil = 100\n");
         assert_eq!(older, Ok(Drain { pid: 7, until: 100, force: false }));
     }
@@ -200,11 +245,12 @@ mod tests {
     #[test]
     fn a_record_of_0_1_is_read() {
         let text =
-            format!("interface = \"ppp0\"\nindex = 5\nsince = 1700000000\n[v4]\nlocal = \"198.51.100.10\"\n{V6}");
+            format!("interface = \"ppp0\"\nindex = 5\nsince = 1700000000\n[v4]\nlocal = \"198.51.100.10\"\n{OLD_V6}");
         let record: LinkRecord = text.parse().unwrap();
         assert_eq!((record.interface.as_str(), record.index, record.session), ("ppp0", 5, None));
-        assert_eq!(record.v4, Some(V4 { local: "198.51.100.10".parse().ok(), gateway: None }));
-        assert_eq!(record.v6.unwrap().local, "fe80::1".parse::<std::net::Ipv6Addr>().unwrap());
+        assert_eq!(record.v4.unwrap().local, "198.51.100.10".parse().ok());
+        let v6 = record.v6.unwrap();
+        assert_eq!((v6.local, v6.gateway), ("fe80::1".parse().ok(), "fe80::2".parse().ok()));
     }
 
     #[test]
@@ -227,7 +273,7 @@ mod tests {
             assert!(ENTRY.contains(from), "{from}");
             assert!(read::<Record>(&ENTRY.replace(from, to)).is_err(), "{from} -> {to}");
         }
-        for (from, to) in [("remote = \"fe80::2\"\n", ""), ("[v6]", "[v6")] {
+        for (from, to) in [("fe80::2", "192.0.2.1"), ("db8::/56", "db8::/129"), ("[v6]", "[v6")] {
             assert!(read::<Record>(&with_v6().replace(from, to)).is_err(), "{from} -> {to}");
         }
     }
@@ -247,9 +293,13 @@ mod tests {
             let (index, session, unix, since_boot) = numbers;
             // TOML's numbers and the kernel's times fit into an i64.
             let since = Moment { unix: unix >> 1, since_boot: since_boot >> 1, boot: "a-b".to_owned() };
-            let local = local.and_then(|octets| HostAddr::new(octets.into()).ok());
-            let v6 = v6.map(|(a, b)| Addresses::V6 { local: a.into(), remote: b.into() });
-            let addresses = v6.unwrap_or(Addresses::V4 { local, gateway: local });
+            let local = local.and_then(|octets| HostAddr::new(octets).ok());
+            let mut addresses = Addresses { local, gateway: local, ..Addresses::none(Family::V4) };
+            if let Some((local, prefix)) = v6 {
+                let prefixes = vec![Ipv6Net::new_assert(prefix.into(), 56)];
+                let local = HostAddr::new(std::net::Ipv6Addr::from(local)).ok();
+                addresses = Addresses { family: Family::V6, local, gateway: None, prefixes };
+            }
             let record = Record { interface, index, names, session, since, link: None, addresses };
             prop_assert_eq!(read::<Record>(&record.to_text()), Ok(record));
         }

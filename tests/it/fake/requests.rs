@@ -1,26 +1,18 @@
-//! What requests do: `fib_table_insert()`, `fib_table_delete()`, `net/ipv4/nexthop.c`, `fib_nl_newrule()`
-//! and `fib_nl_delrule()` of Linux.
+//! What requests do: `net/ipv4/nexthop.c`, `fib_nl_newrule()` and `fib_nl_delrule()` of Linux, the packet filter.
 
 use std::collections::BTreeSet;
 
 use multihome::model::change::Change;
 use multihome::model::firewall::nft::{Base, Command, FoundBase, FoundTable, Transaction};
 use multihome::model::firewall::{self, Batch, Fingerprint, FoundChainRule};
-use multihome::model::names::{HostAddr, TableId, Weight};
+use multihome::model::names::{Family, Weight};
 use multihome::model::numbering::KERNEL;
+use multihome::model::observed::Preference;
 use multihome::model::routing::{
-    Action, FoundNextHop, FoundRoute, FoundRule, FoundTarget, Member, NextHop, NexthopKind, NexthopObject, RouteKind,
-    Rule, Selector, Target,
+    Action, DefaultRoute, FoundRule, Member, NexthopKind, NexthopObject, Rule, Selector, Target,
 };
 
-use super::{EINVAL, Fake, Held, Via};
-
-const ENOENT: i32 = 2;
-const ESRCH: i32 = 3;
-const EEXIST: i32 = 17;
-const ENODEV: i32 = 19;
-const ENETDOWN: i32 = 100;
-const ENETUNREACH: i32 = 101;
+use super::{EEXIST, EINVAL, ENETDOWN, ENODEV, ENOENT, ESRCH, Fake, Held, Via};
 
 /// A base chain as it is asked for.
 fn found_base(Base { kind, hook, priority }: Base) -> FoundBase {
@@ -37,24 +29,36 @@ impl Fake {
             },
             // Devices of the fake do no ARP.
             Change::OwnArp(..) => return Err(ENOENT),
-            Change::IgnoreLinkdown(device) => {
-                let nic = self.nics.values_mut().find(|nic| nic.index == device.index);
-                nic.ok_or(ENODEV)?.ignores_linkdown = true;
+            Change::Prefer { address, is_preferred } => {
+                let preference = if *is_preferred { Preference::Preferred } else { Preference::Deprecated };
+                let held = self.lan6.iter_mut().find(|held| held.address == address.address).ok_or(ENOENT)?;
+                held.preference = preference;
+            }
+            Change::IgnoreLinkdown(device, family) => {
+                let nic = self.nics.values_mut().find(|nic| nic.index == device.index).ok_or(ENODEV)?;
+                *(if *family == Family::V4 { &mut nic.ignores_linkdown } else { &mut nic.ignores_linkdown6 }) = true;
             }
             Change::DeviceGroup { device, group } => {
                 self.nics.values_mut().find(|nic| nic.index == device.index).ok_or(ENODEV)?.group = *group;
             }
             Change::Firewall(batch) => self.restore(batch)?,
             Change::Nftables(transaction) => self.commit(transaction)?,
-            Change::FlushConnections(pin) => self.tracked.retain(|mark| mark & pin.mask != pin.value),
-            // Which connections leave by which link the fake does not know.
-            Change::MarkConnections(_) => {}
-            Change::HashPolicy(policy) => self.hash_policy = *policy,
+            Change::FlushConnections(family, pin) => {
+                self.tracked.retain(|(of, mark)| of != family || mark & pin.mask != pin.value);
+            }
+            // The fake knows neither the addresses of connections nor by which link they leave.
+            Change::ForgetPrefix(..) | Change::MarkConnections(_) => {}
+            Change::HashPolicy(Family::V4, policy) => self.hash_policy = *policy,
+            Change::HashPolicy(Family::V6, policy) => self.hash_policy6 = *policy,
             Change::Nexthop { id, next_hop } => {
                 self.put_object(*id, protocol, NexthopKind::Single(next_hop.clone()))?;
             }
             Change::Group { id, members } => self.put_object(*id, protocol, NexthopKind::Group(members.clone()))?,
             Change::DeleteNexthop(id) => self.drop_objects(|object, _| object == *id),
+            Change::Route(DefaultRoute { family: Family::V6, table, metric, target: Target::NextHops(next_hops) }) => {
+                let hops = next_hops.iter().map(|hop| self.append_leg(*table, *metric, protocol, hop.clone()));
+                hops.collect::<Vec<_>>().into_iter().try_for_each(present)?;
+            }
             Change::Route(route) => {
                 let via = match &route.target {
                     Target::Group(id) => Via::Nexthop(*id),
@@ -63,8 +67,11 @@ impl Fake {
                 self.replace_route(Held::new(route.table, route.metric, protocol, via))?;
             }
             Change::DeleteRoute(route) => {
-                let at = self.routes.iter().position(|held| is_deleted_by(held, route));
-                at.map(|at| self.routes.remove(at)).ok_or(ESRCH).map(drop).or_else(gone)?;
+                match route.family {
+                    Family::V4 => self.delete_route(route),
+                    Family::V6 => self.delete_route6(route),
+                }
+                .or_else(gone)?;
             }
             Change::Rule(rule) => self.add_rule(rule.clone(), protocol),
             Change::KernelRule(rule) => self.add_rule(rule.clone(), KERNEL),
@@ -134,13 +141,15 @@ impl Fake {
                     table.bases.remove(chain);
                     table.chains.remove(chain).ok_or(ENOENT)?;
                 }
-                // The fake's iptables is not nf_tables, and only `mhctl set` has elements.
+                Command::FlushSet(set) | Command::DeleteSet(set) => drop(table.prefixes.remove(&set.name)),
+                Command::AddElements { set, elements, .. } => {
+                    table.prefixes.insert(set.name.clone(), elements.clone());
+                }
+                // The fake's iptables is not nf_tables, and only `mhctl set` deletes elements.
                 Command::Unhook { .. }
                 | Command::FlushOld(..)
                 | Command::DeleteOld(..)
-                | Command::AddElements { .. }
-                | Command::DeleteElements(..)
-                | Command::FlushSet(_) => return Err(ENOENT),
+                | Command::DeleteElements(..) => return Err(ENOENT),
             }
         }
         self.firewall.nft = Some(table);
@@ -180,57 +189,6 @@ impl Fake {
         Ok(())
     }
 
-    /// `fib_check_nh()`.
-    fn check_next_hop(&self, next_hop: &NextHop) -> Result<(), i32> {
-        let nic = self.nic(next_hop.device.index).ok_or(ENODEV)?;
-        match next_hop.gateway {
-            _ if !nic.up => Err(ENETDOWN),
-            Some(gateway) if !next_hop.onlink && !nic.reaches(gateway) => Err(ENETUNREACH),
-            None if next_hop.onlink => Err(EINVAL),
-            _ => Ok(()),
-        }
-    }
-
-    fn check_via(&self, via: &Via) -> Result<(), i32> {
-        match via {
-            Via::NextHops(next_hops) => next_hops.iter().try_for_each(|l| self.check_next_hop(&l.next_hop)),
-            Via::Nexthop(id) if self.resolve(*id).is_empty() => Err(EINVAL),
-            Via::Nexthop(_) | Via::Unreachable => Ok(()),
-        }
-    }
-
-    /// Where a route of that place goes: before the first alias, or after the last.
-    pub(super) fn place(&self, table: TableId, metric: u32) -> std::ops::Range<usize> {
-        let key = (table, metric);
-        self.routes.partition_point(|r| (r.table, r.metric) < key)
-            ..self.routes.partition_point(|r| (r.table, r.metric) <= key)
-    }
-
-    /// `RTM_NEWROUTE` with CREATE and REPLACE: the first alias only, of whatever protocol.
-    pub fn replace_route(&mut self, new: Held) -> Result<(), i32> {
-        self.check_via(&new.via)?;
-        let place = self.place(new.table, new.metric);
-        let same = |held: &Held| held.protocol == new.protocol && held.via == new.via;
-        match self.routes[place.clone()].iter().position(same) {
-            Some(0) => {}
-            Some(_) => return Err(EEXIST),
-            None if place.is_empty() => self.routes.insert(place.start, new),
-            None => self.routes[place.start] = new,
-        }
-        Ok(())
-    }
-
-    /// As `ip route prepend`, and the ioctl of pppd; `false`: refused.
-    pub fn prepend_route(&mut self, new: Held) -> bool {
-        let place = self.place(new.table, new.metric);
-        let same = |held: &Held| held.protocol == new.protocol && held.via == new.via;
-        let taken = self.check_via(&new.via).is_ok() && !self.routes[place.clone()].iter().any(same);
-        if taken {
-            self.routes.insert(place.start, new);
-        }
-        taken
-    }
-
     /// `RTM_NEWRULE` with CREATE and EXCL: after all of its priority. The protocol is not compared. A guard comes without
     /// EXCL, since its target is not compared either.
     pub fn add_rule(&mut self, mut rule: Rule, protocol: u8) {
@@ -248,56 +206,6 @@ impl Fake {
         let place = |held: &FoundRule| (held.rule.family, held.rule.priority);
         let at = self.rules.partition_point(|held| place(held) <= place(&rule));
         self.rules.insert(at, rule);
-    }
-}
-
-impl Held {
-    pub fn new(table: TableId, metric: u32, protocol: u8, mut via: Via) -> Self {
-        // The kernel keeps no weight of a single next hop.
-        if let Via::NextHops(next_hops) = &mut via
-            && let [only] = &mut next_hops[..]
-        {
-            only.weight = Weight::default();
-        }
-        Self { table, metric, protocol, via, dead: BTreeSet::new() }
-    }
-}
-
-/// `fib_table_delete()`, `fib_nh_match()`: what is not given is not compared, metric 0 is not given,
-/// and of several next hops a single one is compared with the first only.
-fn is_deleted_by(held: &Held, wanted: &FoundRoute) -> bool {
-    let place = held.table == wanted.table && (wanted.metric == 0 || held.metric == wanted.metric);
-    if !place || held.protocol != wanted.protocol {
-        return false;
-    }
-    let hop = |held: &NextHop, device: u32, gateway: Option<HostAddr>| {
-        held.device.index == device && (gateway.is_none() || gateway == held.gateway)
-    };
-    match (&wanted.target, &held.via) {
-        (FoundTarget::Nexthop { id, .. }, via) => *via == Via::Nexthop(*id),
-        (FoundTarget::NextHops(wanted), Via::NextHops(held)) => {
-            let compared = if wanted.len() == 1 { 1 } else { held.len() };
-            wanted.len() >= compared
-                && held
-                    .iter()
-                    .zip(wanted)
-                    .take(compared)
-                    .all(|(h, w)| hop(&h.next_hop, w.next_hop.device.index, w.next_hop.gateway))
-        }
-        (FoundTarget::Other { kind, .. }, Via::Unreachable) => *kind == RouteKind::Unreachable,
-        // Without any next hop what is by a nexthop object matches as well as all else of the type.
-        (FoundTarget::Other { kind, hops, .. }, via) if hops.is_empty() => {
-            *kind == RouteKind::Unicast && !matches!(via, Via::Unreachable)
-        }
-        (FoundTarget::Other { hops, .. }, Via::NextHops(held)) => {
-            let gateway = |next_hop: &NextHop| next_hop.gateway.map(|gateway| gateway.get().into());
-            let same = |next_hop: &NextHop, w: &FoundNextHop| {
-                next_hop.device.index == w.device && (w.gateway.is_none() || w.gateway == gateway(next_hop))
-            };
-            let compared = if hops.len() == 1 { 1 } else { held.len() };
-            hops.len() >= compared && held.iter().zip(hops).take(compared).all(|(h, w)| same(&h.next_hop, w))
-        }
-        (FoundTarget::NextHops(_), _) | (FoundTarget::Other { .. }, Via::Nexthop(_)) => false,
     }
 }
 
@@ -329,6 +237,11 @@ fn is_rule_deleted_by(held: &FoundRule, wanted: &Rule, protocol: u8) -> bool {
         && given(w.sport.as_ref(), h.sport.as_ref())
         && given(w.dport.as_ref(), h.dport.as_ref())
         && given(w.dscp.as_ref(), h.dscp.as_ref())
+}
+
+/// As the real door has it: what is there already is a success.
+fn present(added: Result<(), i32>) -> Result<(), i32> {
+    added.or_else(|error| if error == EEXIST { Ok(()) } else { Err(error) })
 }
 
 /// As the real door has it: what is gone already is a success.

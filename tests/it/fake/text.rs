@@ -1,13 +1,16 @@
 //! What the kernel holds, as text in the words of ip(8), one thing a line:
 //!
 //! ```text
-//! link 11 ppp0 up address 198.51.100.10 peer 198.51.100.1    # or: down, no-carrier; strict-rp-filter; ignores-linkdown; ethernet; group 7000
+//! link 11 ppp0 up address 198.51.100.10 peer 198.51.100.1    # or: down, no-carrier; strict-rp-filter; ignores-linkdown; ignores-linkdown6; ethernet; group 7000; addresses may be of IPv6
 //! route table 254 default metric 0 protocol 4 via 198.51.100.1 dev ppp0
 //! route table 254 default metric 0 protocol 77 nexthop dev ppp0 dead weight 8 nexthop dev ppp1 weight 2
+//! route6 table 254 default metric 512 protocol 77 nexthop via fe80::1 dev ppp0 weight 8 nexthop via fe80::1 dev ppp1 weight 2
+//! delegated 2001:db8:77::/56                                 # an IPv6 prefix that main refuses
+//! lan 9 eth0 2001:db8:77:1::1/64 deprecated                  # an IPv6 address of an interface of no link
 //! rule priority 100 fwmark 0x4/0x4 lookup 3 protocol 77      # `and more`: selectors that we have no word for
 //! rule6 priority 190 lookup 254 suppress_prefixlength 0 protocol 77    # IPv6; `ipv6 none`: a kernel without it
 //! nexthop id 7100 group 7001,8/7002,2 protocol 77            # `nexthops none`: before Linux 5.3
-//! hash-policy 1
+//! hash-policy 1                                              # hash-policy6: of IPv6
 //! nftables none                                              # a kernel without nf_tables
 //! rules none                                                 # not even those that every kernel starts with
 //! ```
@@ -16,12 +19,12 @@
 
 use std::fmt;
 use std::iter::Peekable;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::str::{FromStr, SplitWhitespace};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use multihome::model::names::{Family, HostAddr, TableId, Weight};
-use multihome::model::observed::Address;
+use multihome::model::observed::{Address, LanAddress, Preference};
 use multihome::model::routing::{
     Action, Device, FoundRule, Member, NextHop, NexthopKind, NexthopObject, Rule, Selector, WeightedNextHop,
 };
@@ -70,6 +73,9 @@ impl Fake {
             match words.word() {
                 "link" => fake.read_link(&mut words),
                 "route" => fake.read_route(&mut words),
+                "route6" => fake.read_route6(&mut words),
+                "lan" => fake.read_lan(&mut words),
+                "delegated" => fake.delegated.push(words.value()),
                 "rule" => fake.push_rule(rule(&mut words, Family::V4)),
                 "rule6" => fake.push_rule(rule(&mut words, Family::V6)),
                 "ipv6" => {
@@ -90,6 +96,7 @@ impl Fake {
                 }
                 "nexthop" => fake.read_nexthop(&mut words),
                 "hash-policy" => fake.hash_policy = words.value(),
+                "hash-policy6" => fake.hash_policy6 = words.value(),
                 other => panic!("what is a {other:?}? in: {line}"),
             }
             assert!(words.0.peek().is_none(), "{:?} is too much in: {line}", words.0.peek());
@@ -104,16 +111,36 @@ impl Fake {
         assert!(["up", "down", "no-carrier"].contains(&state), "{state:?} is no state of a link");
         let strict_rp_filter = words.is("strict-rp-filter");
         let ignores_linkdown = words.is("ignores-linkdown");
+        let ignores_linkdown6 = words.is("ignores-linkdown6");
         let arp = words.is("ethernet");
         let group = words.after("group").unwrap_or_default();
-        let mut addresses = Vec::new();
+        let (mut addresses, mut addresses6) = (Vec::new(), Vec::new());
         while let Some(net) = words.after::<String>("address") {
-            let net: Ipv4Net = net.parse().unwrap_or_else(|_| Ipv4Net::from(net.parse::<Ipv4Addr>().unwrap()));
-            let reaches = words.after::<Ipv4Addr>("peer").map_or(net.trunc(), Ipv4Net::from);
-            addresses.push(Address { local: HostAddr::new(net.addr()).unwrap(), reaches });
+            let net: IpNet = net.parse().unwrap_or_else(|_| IpNet::from(net.parse::<IpAddr>().unwrap()));
+            let reaches = words.after::<IpAddr>("peer").map_or(net.trunc(), IpNet::from);
+            let address = Address { local: HostAddr::new(net.addr()).unwrap(), reaches };
+            if net.addr().is_ipv4() { &mut addresses } else { &mut addresses6 }.push(address);
         }
-        let (up, carrier) = (state != "down", state == "up");
-        self.nics.insert(name, Nic { index, up, carrier, strict_rp_filter, ignores_linkdown, arp, group, addresses });
+        let nic = Nic {
+            index,
+            up: state != "down",
+            carrier: state == "up",
+            strict_rp_filter,
+            ignores_linkdown,
+            ignores_linkdown6,
+            arp,
+            group,
+            addresses,
+            addresses6,
+        };
+        self.nics.insert(name, nic);
+    }
+
+    fn read_lan(&mut self, words: &mut Words<'_>) {
+        let device = Device { index: words.value(), name: words.value() };
+        let address = words.value();
+        let preference = if words.is("deprecated") { Preference::Deprecated } else { Preference::Preferred };
+        self.lan6.push(LanAddress { device, address, preference });
     }
 
     fn read_route(&mut self, words: &mut Words<'_>) {
@@ -128,17 +155,44 @@ impl Fake {
         } else if !words.is("unreachable") {
             let mut next_hops = Vec::new();
             while words.is("nexthop") || next_hops.is_empty() {
-                let next_hop = self.next_hop(words);
-                if words.is("dead") {
-                    route.dead.insert(next_hop.device.index);
-                }
-                let weight = words.after("weight").map_or(Weight::default(), |n| Weight::new(n).unwrap());
-                next_hops.push(WeightedNextHop { next_hop, weight });
+                let (hop, is_dead) = self.weighted(words);
+                route.dead.extend(is_dead.then_some(hop.next_hop.device.index));
+                next_hops.push(hop);
             }
             route.via = Via::NextHops(next_hops);
         }
-        let at = self.place(table, metric).end;
+        let at = self.place(Family::V4, table, metric).end;
         self.routes.insert(at, route);
+    }
+
+    fn read_route6(&mut self, words: &mut Words<'_>) {
+        words.has("table");
+        let table = TableId::observed(words.value());
+        words.has("default");
+        let metric = words.after("metric").unwrap();
+        let protocol = words.after("protocol").unwrap();
+        let without = |via| Held { family: Family::V6, ..Held::new(table, metric, protocol, via) };
+        if let Some(id) = words.after("nhid") {
+            self.append6(without(Via::Nexthop(id))).unwrap();
+        } else if words.is("unreachable") {
+            self.append6(without(Via::Unreachable)).unwrap();
+        } else {
+            let mut is_first = true;
+            while words.is("nexthop") || is_first {
+                let (hop, is_dead) = self.weighted(words);
+                let dead = is_dead.then_some(hop.next_hop.device.index).into_iter().collect();
+                self.append6(Held { dead, ..Held::leg(table, metric, protocol, hop) }).unwrap();
+                is_first = false;
+            }
+        }
+    }
+
+    /// A next hop with its weight, and whether it is dead.
+    fn weighted(&self, words: &mut Words<'_>) -> (WeightedNextHop, bool) {
+        let next_hop = self.next_hop(words);
+        let is_dead = words.is("dead");
+        let weight = words.after("weight").map_or(Weight::default(), |n| Weight::new(n).unwrap());
+        (WeightedNextHop { next_hop, weight }, is_dead)
     }
 
     fn next_hop(&self, words: &mut Words<'_>) -> NextHop {
@@ -206,7 +260,8 @@ fn rule(words: &mut Words<'_>, family: Family) -> FoundRule {
 
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "route table {} default metric {} protocol {}", self.table, self.metric, self.protocol)?;
+        let word = if self.family == Family::V4 { "route" } else { "route6" };
+        write!(f, "{word} table {} default metric {} protocol {}", self.table, self.metric, self.protocol)?;
         let dead = |next_hop: &NextHop| if self.dead.contains(&next_hop.device.index) { " dead" } else { "" };
         match &self.via {
             Via::Nexthop(id) => write!(f, " nhid {id}"),
@@ -233,11 +288,13 @@ impl fmt::Display for Fake {
             };
             let strict = if nic.strict_rp_filter { " strict-rp-filter" } else { "" };
             let ignores = if nic.ignores_linkdown { " ignores-linkdown" } else { "" };
-            write!(f, "link {} {name} {state}{strict}{ignores}{}", nic.index, if nic.arp { " ethernet" } else { "" })?;
+            let ignores6 = if nic.ignores_linkdown6 { " ignores-linkdown6" } else { "" };
+            let ethernet = if nic.arp { " ethernet" } else { "" };
+            write!(f, "link {} {name} {state}{strict}{ignores}{ignores6}{ethernet}", nic.index)?;
             if nic.group != 0 {
                 write!(f, " group {}", nic.group)?;
             }
-            for Address { local, reaches } in &nic.addresses {
+            for Address { local, reaches } in nic.addresses.iter().chain(&nic.addresses6) {
                 if reaches.contains(&local.get()) {
                     write!(f, " address {local}/{}", reaches.prefix_len())?;
                 } else {
@@ -247,7 +304,20 @@ impl fmt::Display for Fake {
             writeln!(f)?;
         }
         for route in &self.routes {
-            writeln!(f, "{route}")?;
+            let legs = &self.routes[self.place(route.family, route.table, route.metric)];
+            let has_siblings = legs.iter().filter(|leg| leg.is_leg()).count() > 1;
+            match route.hop().filter(|_| has_siblings) {
+                // Alone it would have no weight to be seen.
+                Some(hop) => writeln!(f, "{route} weight {}", hop.weight)?,
+                None => writeln!(f, "{route}")?,
+            }
+        }
+        for prefix in &self.delegated {
+            writeln!(f, "delegated {prefix}")?;
+        }
+        for LanAddress { device, address, preference } in &self.lan6 {
+            let state = if *preference == Preference::Preferred { "" } else { " deprecated" };
+            writeln!(f, "lan {} {} {address}{state}", device.index, device.name)?;
         }
         for found @ FoundRule { rule, protocol, .. } in self.rules.iter().filter(|r| r.protocol != 2) {
             let word = if rule.family == Family::V4 { "rule" } else { "rule6" };
@@ -276,6 +346,9 @@ impl fmt::Display for Fake {
         }
         if self.hash_policy != 0 {
             writeln!(f, "hash-policy {}", self.hash_policy)?;
+        }
+        if self.hash_policy6 != 0 {
+            writeln!(f, "hash-policy6 {}", self.hash_policy6)?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use multihome::kernel::{self, Kernel};
 use multihome::model::change::Change;
+use multihome::model::names::Family;
 use multihome::model::observed::{Observed, Scope};
 use multihome::model::routing::Device;
 use multihome::model::routing::FwMark;
@@ -39,8 +40,8 @@ impl<F: FnMut(usize, &Change, &mut Fake) -> Result<(), i32>> Kernel for Watched<
         self.fake.in_groups(groups)
     }
 
-    fn has_connections(&mut self, pin: FwMark) -> Result<bool, kernel::Error> {
-        self.fake.has_connections(pin)
+    fn has_connections(&mut self, family: Family, pin: FwMark) -> Result<bool, kernel::Error> {
+        self.fake.has_connections(family, pin)
     }
 
     fn flush_route_cache(&mut self) -> Result<(), kernel::Error> {

@@ -71,7 +71,7 @@ pub fn flush_marks() {
         return;
     }
     let chains = listed.lines().filter_map(|line| line.trim().strip_prefix("chain ")?.strip_suffix(" {"));
-    let marks = chains.filter(|chain| *chain != "nat-postrouting");
+    let marks = chains.filter(|chain| !chain.starts_with("nat"));
     let commands: Vec<_> = marks.map(|chain| format!("flush chain inet multihome {chain}\n")).collect();
     feed("nft", &["-f", "-"], &commands.concat());
 }

@@ -18,6 +18,7 @@ pub mod openvpn;
 pub mod openvpn_traffic;
 pub mod random;
 pub mod segment;
+pub mod six;
 pub mod strace;
 
 use std::ffi::OsString;
@@ -352,6 +353,11 @@ impl Prober {
     /// Starts in the thread's namespace; returns when the first answer is there.
     pub fn start() -> Self {
         Self(Sampler::start())
+    }
+
+    /// The same in IPv6.
+    pub fn start6() -> Self {
+        Self(Sampler::start6())
     }
 
     /// Stops and tells.

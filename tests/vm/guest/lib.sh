@@ -10,6 +10,7 @@ dev=([1]=ppp0 [2]=ppp1)
 tty=([1]=/dev/ttyUSB1 [2]=/dev/ttyUSB0 [3]=/dev/ttyUSB2)
 weight=([1]=8 [2]=2)
 host=192.0.2.9                      # somewhere on the Internet, behind both providers
+host6=2001:db8:9::9
 mode=objects                        # or multipath
 v6=noipv6                           # or +ipv6
 patience=20                         # seconds in which the kernel has to come to hold what is wanted
@@ -40,6 +41,7 @@ isp() { # N
     ip netns add "isp$1"
     ip -n "isp$1" link set lo up
     ip -n "isp$1" addr add $host/32 dev lo
+    ip -n "isp$1" addr add $host6/128 dev lo
 }
 serial() { # N: the line itself
     rm -f "${tty[$1]}" "/run/far$1"
@@ -51,12 +53,19 @@ serial() { # N: the line itself
     sleep infinity <"${tty[$1]}" >"/run/far$1" &
 }
 provide() { # N [option...]: the provider's pppd on the serial line
+    local six=()
+    mapfile -t six < <(six_options "::$1:1,::$1:2")
     : >"$L/provider$1.log"
     ip netns exec "isp$1" pppd "/run/far$1" 115200 noauth local nodetach nodefaultroute noccp novj \
-        lcp-echo-interval 0 lcp-max-configure 100 lcp-restart 1 ipcp-restart 1 "$v6" "${gw[$1]}:${me[$1]}" \
-        debug logfile "$L/provider$1.log" "${@:2}" </dev/null >/dev/null 2>&1 &
+        lcp-echo-interval 0 lcp-max-configure 100 lcp-restart 1 ipcp-restart 1 "${gw[$1]}:${me[$1]}" \
+        "${six[@]}" debug logfile "$L/provider$1.log" "${@:2}" </dev/null >/dev/null 2>&1 &
     provider[$1]=$!
     until_true 10 grep -qs '^Connect:' "$L/provider$1.log" || fail "provider $1 does not start"
+}
+# The ends of each line have the same addresses each time. The option `ipv6` alone would turn IPv6 on.
+six_options() { # NEAR,FAR
+    echo "$v6"
+    [ "$v6" = noipv6 ] || printf '%s\n' ipv6 "$1"
 }
 pppoe_provide() { # N INTERFACE: PPPoE; the server is in the provider's namespace already
     local options="/etc/netns/isp$1/ppp/pppoe-server-options"
@@ -79,8 +88,10 @@ quick=(lcp-echo-interval 1 lcp-echo-failure 2 lcp-restart 1)
 once=(nopersist "${quick[@]}")
 again=(holdoff 1 "${quick[@]}")
 dial() { # N [option...]
+    local six=()
+    mapfile -t six < <(six_options "::$1:2,::$1:1")
     say "dial $*"
-    pppd call "isp$1" nodetach "$v6" debug logfile "$L/pppd$1.log" "${@:2}" </dev/null >>"$L/pppd$1.out" 2>&1 &
+    pppd call "isp$1" nodetach "${six[@]}" debug logfile "$L/pppd$1.log" "${@:2}" </dev/null >>"$L/pppd$1.out" 2>&1 &
     ours[$1]=$!
 }
 restore() { # N: a new line and provider where they were lost
@@ -131,12 +142,33 @@ wanted() {
     esac
     [ $# = 0 ] || [ $mode != objects ] || echo "id 7100 group $group proto 77"
     cat /job/guest/rules
+    [ "$v6" = noipv6 ] || wanted6 "$@" | sed 's/^/ipv6 /'
+}
+# The same in IPv6: main's default is held once more in table 253, behind the policies.
+wanted6() {
+    local n table default=''
+    for n; do
+        local way="via fe80::$n:1 dev ${dev[$n]}"
+        case $# in
+        1) default="default $way proto 77 metric 512 pref medium" ;;
+        *) default="${default:-default proto 77 metric 512 pref medium} nexthop $way weight ${weight[$n]}" ;;
+        esac
+        echo "$n: default $way proto 77 metric 1024 pref medium"
+        echo "main: default $way proto 77 metric $((3999999 + n)) pref medium"
+    done
+    for table in main 253; do [ $# = 0 ] || echo "$table: $default"; done
+    cat /job/guest/rules6
 }
 # What it does hold: default routes of all tables, nexthops and rules.
 held() {
-    ip -N -o route show table all default | sed -E 's/(.*) table ([0-9]+)(.*)/\2: \1\3/; t; s/^/main: /'
+    ip -4 -N -o route show table all default | sed -E 's/(.*) table ([0-9]+)(.*)/\2: \1\3/; t; s/^/main: /'
     ip -N nexthop
     ip -N rule
+    [ "$v6" = noipv6 ] || held6 | sed 's/^/ipv6 /'
+}
+held6() {
+    ip -6 -N -o route show table all default | sed -E 's/(.*) table ([0-9]+)(.*)/\2: \1\3/; t; s/^/main: /'
+    ip -6 -N rule
 }
 # A backslash is where ip -o has joined lines. The legs of a route are lines of their own: the kernel keeps
 # them as they were given, and which is first says nothing.
@@ -157,19 +189,33 @@ expect() {
     fi
 }
 # A packet to the Internet and back, by the default route or from an address of ours.
-reaches() { ping -q -c1 -W5 "$@" $host >>"$L/ping.log" 2>&1 || fail "no answer to a ping: $*"; }
+reaches() {
+    ping -q -c1 -W5 "$@" $host >>"$L/ping.log" 2>&1 || fail "no answer to a ping: $*"
+    [ "$v6" = noipv6 ] || [ $# != 0 ] || ping -6 -q -c1 -W5 $host6 >>"$L/ping.log" 2>&1 || fail "no answer to a ping in IPv6"
+}
 
 # --- how long there was no way
 
 watch() {
-    route-sampler >"$L/sampler" 2>&1 &
-    sampler=$!
-    until_true 10 grep -q started "$L/sampler" || fail "the sampler does not start"
+    samplers=()
+    sample -4
+    [ "$v6" = noipv6 ] || sample -6
+}
+sample() { # FAMILY
+    route-sampler "$1" >"$L/sampler$1" 2>&1 &
+    samplers[${1#-}]=$!
+    until_true 10 grep -q started "$L/sampler$1" || fail "the sampler $1 does not start"
 }
 unwatch() {
-    kill -TERM "$sampler"
-    wait "$sampler" || fail "the sampler failed: $(cat "$L/sampler")"
-    sampled=$(tail -1 "$L/sampler")
+    local family
+    for family in "${!samplers[@]}"; do
+        kill -TERM "${samplers[$family]}"
+        wait "${samplers[$family]}" || fail "the sampler failed: $(cat "$L/sampler-$family")"
+        add_up "$(tail -1 "$L/sampler-$family")"
+    done
+}
+add_up() { # WHAT A SAMPLER SAID
+    sampled=$1
     say "sampler: $sampled"
     local asked unreachable gap_us pause_us
     eval "$(grep -oE '[a-z_]+=[0-9]+' <<<"$sampled")"

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::config::Policy;
 use crate::ctl::overlap::Overlap as _;
@@ -24,7 +24,7 @@ const LISTS: [List; 5] = [List::From, List::To, List::Sport, List::Dport, List::
 /// All values that begin with the first `bits` bits of `first`, the others of which are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Block {
-    first: u32,
+    first: u128,
     bits: u8,
 }
 
@@ -33,8 +33,8 @@ struct Block {
 pub(super) struct Covering<'a> {
     /// By each block of one list of theirs, in their order.
     listed: HashMap<(List, Block), Vec<(usize, &'a Policy)>>,
-    /// For each list, a bit for each length of a block that is in use.
-    lengths: [u64; LISTS.len()],
+    /// For each list, a bit for each length of a block that is in use; 0 and 1 have one in common.
+    lengths: [u128; LISTS.len()],
     /// Those that select by none of the lists.
     others: Vec<(usize, &'a Policy)>,
 }
@@ -59,7 +59,7 @@ impl<'a> Covering<'a> {
         let mut found = vec![self.others.as_slice()];
         for (list, lengths) in LISTS.into_iter().zip(self.lengths) {
             let Some(Block { first, bits }) = list.blocks(policy).first().copied() else { continue };
-            for bits in (0..=bits).filter(|bits| lengths & 1 << bits != 0) {
+            for bits in (0..=bits).filter(|bits| lengths & length(*bits) != 0) {
                 found.extend(self.listed.get(&(list, list.block(first, bits))).map(Vec::as_slice));
             }
         }
@@ -74,7 +74,7 @@ impl<'a> Covering<'a> {
             return;
         };
         for block in blocks {
-            self.lengths[list as usize] |= 1 << block.bits;
+            self.lengths[list as usize] |= length(block.bits);
             self.listed.entry((list, block)).or_default().push((at, policy));
         }
     }
@@ -85,20 +85,33 @@ impl<'a> Covering<'a> {
     }
 }
 
-impl From<Ipv4Net> for Block {
-    fn from(net: Ipv4Net) -> Self {
-        Self { first: net.network().into(), bits: net.prefix_len() }
+/// The bit of a length.
+fn length(bits: u8) -> u128 {
+    1 << bits.saturating_sub(1)
+}
+
+/// IPv4 stands among IPv6 as `::ffff:0:0/96` (RFC 4291, 2.5.5.2).
+impl From<IpNet> for Block {
+    fn from(net: IpNet) -> Self {
+        match net {
+            IpNet::V4(net) => Self { first: net.network().to_ipv6_mapped().to_bits(), bits: 96 + net.prefix_len() },
+            IpNet::V6(net) => Self { first: net.network().to_bits(), bits: net.prefix_len() },
+        }
     }
 }
 
 impl List {
     /// How many bits a value has.
     fn width(self) -> u8 {
-        if matches!(self, Self::Sport | Self::Dport) { 16 } else { 32 }
+        match self {
+            Self::From | Self::To => 128,
+            Self::Sport | Self::Dport => 16,
+            Self::Uid => 32,
+        }
     }
 
     /// The block of that length around a value.
-    fn block(self, value: u32, bits: u8) -> Block {
+    fn block(self, value: u128, bits: u8) -> Block {
         let rest = u32::from(self.width() - bits);
         Block { first: value.checked_shr(rest).and_then(|n| n.checked_shl(rest)).unwrap_or(0), bits }
     }
@@ -125,9 +138,9 @@ impl List {
         while next <= end {
             let aligned = next.trailing_zeros().min(self.width().into());
             let rest = (0..=aligned).rev().find(|rest| next + (1 << rest) - 1 <= end).unwrap_or(0);
-            // Neither is more than 32 bits.
-            let (first, rest_bits) = (u32::try_from(next).unwrap_or(u32::MAX), u8::try_from(rest).unwrap_or(0));
-            blocks.push(Block { first, bits: self.width() - rest_bits });
+            // Not more than 32.
+            let rest_bits = u8::try_from(rest).unwrap_or(0);
+            blocks.push(Block { first: next.into(), bits: self.width() - rest_bits });
             next += 1 << rest;
         }
         blocks

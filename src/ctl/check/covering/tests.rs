@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::Otherwise;
 use crate::model::routing::{FwMark, UidRange};
+use ipnet::IpNet;
 
 /// What of a packet a policy looks at.
 #[derive(Debug, Clone, Copy)]
@@ -19,8 +20,8 @@ struct Packet {
 }
 
 fn matches(policy: &Policy, packet: &Packet) -> bool {
-    let addr = |n: u8| std::net::Ipv4Addr::new(192, 0, 2, n);
-    let any = |all: &[Ipv4Net], n| all.is_empty() || all.iter().any(|net| net.contains(&addr(n)));
+    let addr = |n: u8| std::net::IpAddr::from([192, 0, 2, n]);
+    let any = |all: &[IpNet], n| all.is_empty() || all.iter().any(|net| net.contains(&addr(n)));
     let port = |all: &[PortRange], n| all.is_empty() || all.iter().any(|p| (p.start..=p.end).contains(&n));
     any(&policy.from, packet.from)
         && any(&policy.to, packet.to)
@@ -46,7 +47,7 @@ prop_compose! {
         dscp in prop::option::of(0u8..2),
         fwmark in prop::option::of((0u32..4, 1u32..4)),
     ) -> Policy {
-        let net = |(n, len)| Ipv4Net::new(std::net::Ipv4Addr::new(192, 0, 2, n), len).unwrap().trunc();
+        let net = |(n, len)| IpNet::new(std::net::IpAddr::from([192, 0, 2, n]), len).unwrap().trunc();
         let port = |(start, more)| PortRange { start, end: start + more };
         Policy {
             name: "p".to_owned(),
@@ -119,7 +120,7 @@ proptest! {
         let blocks = List::Dport.range(start, start + more);
         for value in 0..700 {
             let holds = blocks.iter().filter(|block| List::Dport.block(value, block.bits) == **block).count();
-            prop_assert_eq!(holds, usize::from((start..=start + more).contains(&value)));
+            prop_assert_eq!(holds, usize::from((start..=start + more).contains(&u32::try_from(value).unwrap())));
         }
     }
 }
@@ -127,7 +128,7 @@ proptest! {
 #[test]
 fn the_ends_of_all_ranges_are_blocks() {
     assert_eq!(List::Uid.range(0, u32::MAX), [Block { first: 0, bits: 0 }]);
-    assert_eq!(List::Uid.range(u32::MAX, u32::MAX), [Block { first: u32::MAX, bits: 32 }]);
+    assert_eq!(List::Uid.range(u32::MAX, u32::MAX), [Block { first: u32::MAX.into(), bits: 32 }]);
     assert_eq!(List::Sport.range(1, 65534).len(), 30);
 }
 
@@ -146,7 +147,7 @@ fn comparisons(count: usize, policy: impl Fn(usize) -> Policy) -> usize {
 #[test]
 fn not_each_of_thousands_is_compared_with_each() {
     const COUNT: usize = 12_000;
-    let net = |n: usize| Ipv4Net::new(std::net::Ipv4Addr::from(u32::try_from(n).unwrap() << 8), 24).unwrap();
+    let net = |n: usize| IpNet::new(std::net::Ipv4Addr::from(u32::try_from(n).unwrap() << 8).into(), 24).unwrap();
     let port = |n: usize| PortRange { start: u16::try_from(n).unwrap() + 1, end: u16::try_from(n).unwrap() + 1 };
     let everything = Policy {
         name: "p".to_owned(),

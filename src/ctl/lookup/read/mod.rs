@@ -1,10 +1,10 @@
 //! Rules and routes in full, and the kernel's own answer: what `mhctl why` puts side by side.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage};
@@ -12,7 +12,8 @@ use nix::libc;
 
 use crate::ctl::lookup::{Answer, FibNextHop, FibRoute, Packet, Tables, walk};
 use crate::kernel::netlink::constants::{
-    IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, RTA_DPORT, RTA_IP_PROTO, RTA_SPORT, RTM_GETNEXTHOP, RTM_GETROUTE,
+    IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, RTA_DPORT, RTA_IP_PROTO, RTA_SPORT, RTM_GETNEXTHOP,
+    RTM_GETROUTE,
 };
 use crate::kernel::netlink::nexthop::NexthopMessage;
 use crate::kernel::netlink::route::Route;
@@ -47,26 +48,30 @@ pub struct Fib {
 }
 
 impl Fib {
-    /// IP protocols that the kernel answers for (`rtm_getroute_parse_ip_proto()`).
-    pub const ANSWERED: [u8; 3] = [IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP];
+    /// Whether the kernel answers for the IP protocol of a packet (`rtm_getroute_parse_ip_proto()`).
+    pub fn answers(packet: &Packet) -> bool {
+        let icmp = if packet.family() == Family::V4 { IPPROTO_ICMP } else { IPPROTO_ICMPV6 };
+        [icmp, IPPROTO_TCP, IPPROTO_UDP].contains(&packet.proto)
+    }
 
     /// Of the thread's network namespace.
     pub fn open() -> Result<Self, Error> {
         Ok(Self { socket: Socket::open().map_err(Error::Open)?, devices: HashMap::new() })
     }
 
-    /// All IPv4 rules, in the kernel's order.
-    pub fn rules(&mut self) -> Result<Vec<FoundRule>, Error> {
-        rules::rules(&mut self.socket, AddressFamily::Inet)
+    /// All rules of a family, in the kernel's order.
+    pub fn rules(&mut self, family: Family) -> Result<Vec<FoundRule>, Error> {
+        rules::rules(&mut self.socket, Some(family))
     }
 
-    /// The routes of a table that cover `to`, in the kernel's order. A dump cannot be asked for a
-    /// destination: it is read up to `to`, which comes in its place, and no further.
-    pub fn routes(&mut self, table: TableId, to: Ipv4Addr) -> Result<Vec<FibRoute>, Error> {
-        let to = IpAddr::V4(to);
-        let bodies = routes::dump(&mut self.socket, table, Vec::new, |all: &mut Vec<Vec<u8>>, body| {
+    /// The routes of a table that cover `to`, in the kernel's order. A dump cannot be asked for a destination. In IPv4 it
+    /// is read up to `to`, which comes in its place, and no further; in IPv6 to its end.
+    pub fn routes(&mut self, table: TableId, to: IpAddr) -> Result<Vec<FibRoute>, Error> {
+        let family = Family::of(to);
+        let restart = Vec::<Vec<u8>>::new;
+        let bodies = routes::dump_of(family, &mut self.socket, table, restart, |all, body| {
             let route = Route::parse(body)?;
-            if route.prefix.network() > to {
+            if family == Family::V4 && route.prefix.network() > to {
                 return Ok(ControlFlow::Break(()));
             }
             if route.prefix.contains(&to) && route.table == table {
@@ -88,10 +93,6 @@ impl Fib {
     /// The first routes of a table, in IPv4 by rising destination: as many as there are among the first `most` that are
     /// read.
     pub fn first_routes(&mut self, family: Family, table: TableId, most: usize) -> Result<Vec<FibRoute>, Error> {
-        let family = match family {
-            Family::V4 => AddressFamily::Inet,
-            Family::V6 => AddressFamily::Inet6,
-        };
         let restart = <(usize, Vec<Vec<u8>>)>::default;
         let (_, bodies) = routes::dump_of(family, &mut self.socket, table, restart, |(read, all), body| {
             *read += 1;
@@ -125,16 +126,16 @@ impl Fib {
 
     /// What the kernel says; `None`: it answers for none of this protocol.
     pub fn ask(&mut self, packet: &Packet) -> Result<Option<Answer>, Error> {
-        if !Self::ANSWERED.contains(&packet.proto) {
+        if !Self::answers(packet) {
             return Ok(None);
         }
-        let body = match self.get(packet, RouteFlags::LookupTable)? {
+        let body = match self.get(packet, RouteFlags::empty())? {
             Reply::Route(body) => body,
             Reply::Refused(errno) => return Ok(Some(Answer::Refused(errno))),
         };
         let way = Route::parse(&body).map_err(read("a route"))?;
         // Before 4.13 it does not know this flag, and answers with prefix length 32.
-        let prefix_len = match self.get(packet, RouteFlags::LookupTable | RouteFlags::FibMatch)? {
+        let prefix_len = match self.get(packet, RouteFlags::FibMatch)? {
             Reply::Route(body) => Some(Route::parse(&body).map_err(read("a route"))?.prefix.prefix_len()),
             Reply::Refused(_) => None,
         };
@@ -142,18 +143,19 @@ impl Fib {
         Ok(Some(Answer::Way {
             table: way.table,
             prefix_len,
-            local: way.kind.delivers(packet.iif.is_some()),
+            local: way.kind.delivers(packet.iif.is_some())
+                || packet.family() == Family::V6 && way.kind == RouteKind::Anycast,
             name: self.device(device)?.name,
             device,
             gateway,
-            source: if let Some(IpAddr::V4(addr)) = way.source { Some(addr) } else { None },
+            source: way.source,
         }))
     }
 
     /// The route that the kernel takes; `None`: it refuses the packet. With `net.ipv4.nexthop_compat_mode=0` a route by a
     /// nexthop object has no next hops here. Before 4.13 the kernel does not tell the protocol number, and says 0.
     pub fn matched(&mut self, packet: &Packet) -> Result<Option<FibRoute>, Error> {
-        let Reply::Route(body) = self.get(packet, RouteFlags::LookupTable | RouteFlags::FibMatch)? else {
+        let Reply::Route(body) = self.get(packet, RouteFlags::FibMatch)? else {
             return Ok(None);
         };
         let route = Route::parse(&body).map_err(read("a route"))?;
@@ -163,15 +165,17 @@ impl Fib {
 
     fn get(&mut self, packet: &Packet, flags: RouteFlags) -> Result<Reply, Error> {
         let mut request = RouteMessage::default();
-        request.header.address_family = AddressFamily::Inet;
-        request.header.destination_prefix_length = 32;
+        request.header.address_family = address_family(packet.family());
+        request.header.destination_prefix_length = IpNet::from(packet.to).prefix_len();
         request.header.tos = packet.dscp << 2;
-        request.header.flags = flags;
+        // IPv6 always tells the table, and refuses this flag (`inet6_rtm_valid_getroute_req()`).
+        let table = if packet.family() == Family::V4 { RouteFlags::LookupTable } else { RouteFlags::empty() };
+        request.header.flags = flags | table;
         let attributes = &mut request.attributes;
-        attributes.push(RouteAttribute::Destination(RouteAddress::Inet(packet.to)));
+        attributes.push(RouteAttribute::Destination(RouteAddress::from(packet.to)));
         if let Some(from) = packet.from {
-            request.header.source_prefix_length = 32;
-            attributes.push(RouteAttribute::Source(RouteAddress::Inet(from)));
+            request.header.source_prefix_length = IpNet::from(from).prefix_len();
+            attributes.push(RouteAttribute::Source(RouteAddress::from(from)));
         }
         if let Some((index, _)) = packet.iif {
             attributes.push(RouteAttribute::Iif(index));
@@ -198,7 +202,7 @@ impl Fib {
     }
 
     /// Addresses of this host.
-    pub fn is_own(&mut self, addr: Ipv4Addr) -> Result<bool, Error> {
+    pub fn is_own(&mut self, addr: IpAddr) -> Result<bool, Error> {
         Ok(self.routes(TableId::LOCAL, addr)?.iter().any(|route| route.kind == RouteKind::Local))
     }
 
@@ -272,6 +276,15 @@ impl Fib {
 }
 
 fn fib_route(found: &Route<'_>, next_hops: Vec<FibNextHop>) -> FibRoute {
-    let Route { table, prefix, tos, metric, protocol, kind, nexthop, .. } = *found;
-    FibRoute { table, prefix, tos, metric, protocol, kind, nexthop, next_hops }
+    let Route { table, prefix, from, tos, metric, preference, protocol, kind, nexthop, .. } = *found;
+    // Of an IPv4 route it is the source of the packet that was asked about.
+    let from = from.filter(|_| matches!(prefix, IpNet::V6(_)));
+    FibRoute { table, prefix, from, tos, metric, preference, protocol, kind, nexthop, next_hops }
+}
+
+fn address_family(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
 }

@@ -1,13 +1,13 @@
-//! Whether a gateway answers ARP.
+//! Whether a gateway answers ARP, or neighbour discovery in IPv6.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use netlink_packet_route::AddressFamily;
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 
-use super::Fib;
+use super::{Fib, address_family};
 use crate::kernel::netlink::constants::RTM_GETNEIGH;
 use crate::kernel::{Error, parse, read};
+use crate::model::names::Family;
 
 /// What the kernel knows of a neighbour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,11 +22,11 @@ pub enum Neighbour {
 
 impl Fib {
     /// What is known of `gateway` on the device of this index; kernels before 5.0 do not tell.
-    pub fn neighbour(&mut self, device: u32, gateway: Ipv4Addr) -> Result<Neighbour, Error> {
+    pub fn neighbour(&mut self, device: u32, gateway: IpAddr) -> Result<Neighbour, Error> {
         let mut request = NeighbourMessage::default();
-        request.header.family = AddressFamily::Inet;
+        request.header.family = address_family(Family::of(gateway));
         request.header.ifindex = device;
-        request.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(gateway)));
+        request.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::from(gateway)));
         let body = match self.socket.get(RTM_GETNEIGH, &request) {
             // No entry is ENOENT, which is none; EOPNOTSUPP of old kernels knows nothing either.
             Err(e) if e.is_unsupported() => None,

@@ -2,21 +2,22 @@
 
 use std::fmt::Write;
 
-use super::facts::{DefaultFacts, Facts, LinkFacts, PolicyFacts, State};
+use super::facts::{DefaultFacts, Facts, Ipv6Facts, LinkFacts, PolicyFacts, State};
 use crate::ctl::show::{Align, Screen, Tone, bytes, scaled, table};
+use crate::model::names::Family;
 
 /// Where values stand that have a word before them.
 const INDENT: usize = 15;
 
 type Cell = (String, Option<Tone>);
 
-/// A column of the links' table.
-struct Column {
+/// A column of a table of links.
+struct Column<T> {
     title: &'static str,
     align: Align,
     /// Those of the highest rank go first where the screen is narrow.
     rank: u8,
-    cell: fn(&LinkFacts) -> Cell,
+    cell: fn(&T) -> Cell,
 }
 
 pub(super) fn text(facts: &Facts, screen: Screen) -> String {
@@ -24,13 +25,16 @@ pub(super) fn text(facts: &Facts, screen: Screen) -> String {
     out.push('\n');
     for link in &facts.links {
         if let Some(reason) = &link.reason {
-            let lines = wrap(&format!("{}: {reason}", link.name), 2, 4, screen);
-            out.push_str(&screen.paint(Tone::Faint, lines.trim_end_matches('\n')));
-            out.push('\n');
+            remark(&mut out, &format!("{}: {reason}", link.name), screen);
         }
     }
+    let with_ipv6: Vec<_> = facts.links.iter().filter_map(|l| Some((l.name.as_str(), l.ipv6.as_ref()?))).collect();
+    ipv6(&mut out, &with_ipv6, screen);
     out.push('\n');
-    default_routes(&mut out, &facts.default_routes, screen);
+    default_routes(&mut out, Family::V4, &facts.default_routes, screen);
+    if !with_ipv6.is_empty() {
+        default_routes(&mut out, Family::V6, &facts.default_routes_ipv6, screen);
+    }
     policies(&mut out, &facts.policies, screen);
     kernel(&mut out, facts, screen);
     for warning in &facts.warnings {
@@ -42,7 +46,7 @@ pub(super) fn text(facts: &Facts, screen: Screen) -> String {
 fn links(links: &[LinkFacts], screen: Screen) -> Vec<String> {
     let watching = links.iter().any(|link| link.received_bytes_per_second.is_some());
     let tiers = links.iter().any(|link| link.tier.is_some_and(|tier| tier != 1));
-    let mut columns = vec![
+    let mut columns: Vec<Column<LinkFacts>> = vec![
         left("LINK", 0, |l| (l.name.clone(), Some(Tone::Strong))),
         left("STATE", 0, |l| (word(l.state).to_owned(), Some(tone(l.state)))),
         left("DEVICE", 1, |l| (l.interface.clone(), None)),
@@ -61,6 +65,44 @@ fn links(links: &[LinkFacts], screen: Screen) -> Vec<String> {
         columns.push(right("IN NOW", 2, |l| plain(l.received_bytes_per_second.map(rate))));
         columns.push(right("OUT NOW", 2, |l| plain(l.sent_bytes_per_second.map(rate))));
     }
+    fitted(columns, links, screen)
+}
+
+/// The links that have IPv6, or should.
+fn ipv6(out: &mut String, links: &[(&str, &Ipv6Facts)], screen: Screen) {
+    if links.is_empty() {
+        return;
+    }
+    let columns: Vec<Column<(&str, &Ipv6Facts)>> = vec![
+        left("LINK", 0, |(name, _)| ((*name).to_owned(), Some(Tone::Strong))),
+        left("IPV6", 0, |(_, l)| (word(l.state).to_owned(), Some(tone(l.state)))),
+        left("DEVICE", 1, |(_, l)| (l.interface.clone(), None)),
+        left("ADDRESS", 5, |(_, l)| plain(l.local.map(|a| a.to_string()))),
+        left("GATEWAY", 9, |(_, l)| plain(l.gateway.map(|a| a.to_string()))),
+        left("SINCE", 6, |(_, l)| plain(l.age.map(ago))),
+        right("SHARE", 4, |(_, l)| plain(l.share_percent.map(percent))),
+    ];
+    out.push('\n');
+    out.push_str(&fitted(columns, links, screen).join("\n"));
+    out.push('\n');
+    for (name, link) in links {
+        if let Some(reason) = &link.reason {
+            remark(out, &format!("{name}, IPv6: {reason}"), screen);
+        }
+        if !link.prefixes.is_empty() {
+            remark(out, &format!("{name}: prefixes {}", link.prefixes.join(", ")), screen);
+        }
+    }
+}
+
+/// A line below a table.
+fn remark(out: &mut String, text: &str, screen: Screen) {
+    out.push_str(&screen.paint(Tone::Faint, wrap(text, 2, 4, screen).trim_end_matches('\n')));
+    out.push('\n');
+}
+
+/// A table of the columns that there is room for.
+fn fitted<T>(mut columns: Vec<Column<T>>, links: &[T], screen: Screen) -> Vec<String> {
     loop {
         let heading = columns.iter().map(|column| (column.title.to_owned(), Some(Tone::Faint)));
         let mut rows = vec![heading.collect::<Vec<Cell>>()];
@@ -76,11 +118,11 @@ fn links(links: &[LinkFacts], screen: Screen) -> Vec<String> {
     }
 }
 
-fn left(title: &'static str, rank: u8, cell: fn(&LinkFacts) -> Cell) -> Column {
+fn left<T>(title: &'static str, rank: u8, cell: fn(&T) -> Cell) -> Column<T> {
     Column { title, align: Align::Left, rank, cell }
 }
 
-fn right(title: &'static str, rank: u8, cell: fn(&LinkFacts) -> Cell) -> Column {
+fn right<T>(title: &'static str, rank: u8, cell: fn(&T) -> Cell) -> Column<T> {
     Column { title, align: Align::Right, rank, cell }
 }
 
@@ -116,14 +158,14 @@ fn labelled(out: &mut String, label: &str, tone: Option<Tone>, text: &str, scree
     let _ = writeln!(out, "{label}{room}{}", text.trim_end());
 }
 
-fn default_routes(out: &mut String, routes: &[DefaultFacts], screen: Screen) {
+fn default_routes(out: &mut String, family: Family, routes: &[DefaultFacts], screen: Screen) {
+    let label = if family == Family::V4 { "Default route" } else { "IPv6 default" };
     let carrying: Vec<_> = routes.iter().filter(|route| route.carries).collect();
     if carrying.is_empty() {
         let none = screen.paint(Tone::Bad, "none: the Internet is not reachable");
-        labelled(out, "Default route", None, &none, screen);
+        labelled(out, label, None, &none, screen);
     }
-    // Spares go without saying, except where the first of them carries.
-    for (at, route) in carrying.into_iter().enumerate().filter(|(at, route)| *at == 0 || !route.spare) {
+    for (at, route) in carrying.into_iter().enumerate().filter(|(at, route)| *at == 0 || !is_behind(family, route)) {
         let legs = route.legs.iter().map(|leg| {
             let name = leg.link.as_ref().unwrap_or(&leg.interface);
             if route.legs.len() > 1 { format!("{name} {}", percent(leg.percent)) } else { name.clone() }
@@ -143,8 +185,15 @@ fn default_routes(out: &mut String, routes: &[DefaultFacts], screen: Screen) {
         if at > 0 {
             let _ = write!(line, " (metric {}, if the one above is lost)", route.metric);
         }
-        labelled(out, if at == 0 { "Default route" } else { "" }, None, &wrap(&line, 0, INDENT, screen), screen);
+        labelled(out, if at == 0 { label } else { "" }, None, &wrap(&line, 0, INDENT, screen), screen);
     }
+}
+
+/// Whether a default route goes without saying where another carries: a spare; and in IPv6 one by a link that the kernel has
+/// made of a router's advertisement, and by which the link is known.
+fn is_behind(family: Family, route: &DefaultFacts) -> bool {
+    let is_by_links = !route.legs.is_empty() && route.legs.iter().all(|leg| leg.link.is_some());
+    route.spare || family == Family::V6 && !route.ours && is_by_links
 }
 
 fn policies(out: &mut String, policies: &[PolicyFacts], screen: Screen) {
@@ -152,7 +201,7 @@ fn policies(out: &mut String, policies: &[PolicyFacts], screen: Screen) {
     let both = screen.width.map_or(usize::MAX, |all| all.saturating_sub(INDENT + 2).max(40));
     let mut led = Vec::with_capacity(policies.len());
     for policy in policies {
-        let (text, tone) = lead(policy);
+        let (text, tone) = lead_of_both(policy);
         led.push((shortened(&text, both - 20), tone));
     }
     let room = both - led.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0);
@@ -160,6 +209,19 @@ fn policies(out: &mut String, policies: &[PolicyFacts], screen: Screen) {
         policies.iter().zip(led).map(|(policy, led)| vec![(shortened(&policy.name, room), None), led]).collect();
     for (at, line) in table(&rows, &[Align::Left, Align::Left], screen).iter().enumerate() {
         labelled(out, if at == 0 { "Policies" } else { "" }, None, line, screen);
+    }
+}
+
+/// Where a policy leads now, in both families if they differ.
+fn lead_of_both(policy: &PolicyFacts) -> Cell {
+    let (text, tone) = lead(policy);
+    let ipv6 = policy.ipv6.clone().map(|ipv6| lead(&PolicyFacts { link: ipv6.link_ipv6, ..policy.clone() }));
+    match ipv6 {
+        Some((of_ipv6, tone6)) if of_ipv6 != text => {
+            let odd = if tone == Some(Tone::Bad) || tone6 == Some(Tone::Bad) { Tone::Bad } else { Tone::Odd };
+            (format!("{text}; IPv6 {of_ipv6}"), Some(odd))
+        }
+        _ => (text, tone),
     }
 }
 

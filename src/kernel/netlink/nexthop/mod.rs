@@ -1,5 +1,4 @@
-//! Messages of nexthop objects, such as the body of `RTM_NEWNEXTHOP`. netlink-packet-route lacks them; these have the
-//! form of its messages.
+//! Messages of nexthop objects, such as the body of `RTM_NEWNEXTHOP`.
 //!
 //! The kernel's behaviour, from `net/ipv4/nexthop.c`, verified on 6.18:
 //!
@@ -30,11 +29,10 @@ use netlink_packet_core::{
     DecodeError, DefaultNla, Emitable, ErrorContext, Nla, NlaBuffer, NlasIterator, Parseable, ParseableParametrized,
     parse_ip, parse_u16, parse_u32,
 };
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::{RouteFlags, RouteProtocol, RouteScope};
 
 use crate::kernel::netlink::constants::{
-    NHA_BLACKHOLE, NHA_GATEWAY, NHA_GROUP, NHA_GROUP_TYPE, NHA_ID, NHA_OIF, NHA_OP_FLAG_RESP_GRP_RESVD_0, NHA_OP_FLAGS,
+    AF_INET, NHA_BLACKHOLE, NHA_GATEWAY, NHA_GROUP, NHA_GROUP_TYPE, NHA_ID, NHA_OIF, NHA_OP_FLAG_RESP_GRP_RESVD_0,
+    NHA_OP_FLAGS, RTNH_F_DEAD, RTNH_F_ONLINK,
 };
 use crate::model::routing::FoundNextHop;
 
@@ -45,16 +43,16 @@ const HEADER_LEN: usize = 8;
 const GROUP_ENTRY_LEN: usize = 8;
 
 /// `struct nhmsg`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NexthopHeader {
     /// Of the gateway; `AF_UNSPEC` of a group.
-    pub family: AddressFamily,
+    pub family: u8,
     /// Set by the kernel only.
-    pub scope: RouteScope,
+    pub scope: u8,
     /// Who installed the object.
-    pub protocol: RouteProtocol,
-    /// The `RTNH_F_*` bits; of these a request can have `Onlink` only.
-    pub flags: RouteFlags,
+    pub protocol: u8,
+    /// The `RTNH_F_*` bits; of these a request can have `RTNH_F_ONLINK` only.
+    pub flags: u32,
 }
 
 impl Emitable for NexthopHeader {
@@ -63,8 +61,8 @@ impl Emitable for NexthopHeader {
     }
 
     fn emit(&self, buffer: &mut [u8]) {
-        buffer[..4].copy_from_slice(&[self.family.into(), self.scope.into(), self.protocol.into(), 0]);
-        buffer[4..HEADER_LEN].copy_from_slice(&self.flags.bits().to_ne_bytes());
+        buffer[..4].copy_from_slice(&[self.family, self.scope, self.protocol, 0]);
+        buffer[4..HEADER_LEN].copy_from_slice(&self.flags.to_ne_bytes());
     }
 }
 
@@ -73,12 +71,7 @@ impl Parseable<[u8]> for NexthopHeader {
         let Some(&[family, scope, protocol, _reserved, ref flags @ ..]) = buffer.first_chunk::<HEADER_LEN>() else {
             return Err(DecodeError::buffer_too_small(buffer.len(), HEADER_LEN));
         };
-        Ok(Self {
-            family: family.into(),
-            scope: scope.into(),
-            protocol: protocol.into(),
-            flags: RouteFlags::from_bits_retain(parse_u32(flags)?),
-        })
+        Ok(Self { family, scope, protocol, flags: parse_u32(flags)? })
     }
 }
 
@@ -205,12 +198,11 @@ impl NexthopMessage {
     /// An IPv4 nexthop by one device. `onlink` (do not check that the device reaches the gateway) is left out without a
     /// gateway, where the kernel would refuse it.
     pub fn device(id: u32, protocol: u8, oif: u32, gateway: Option<Ipv4Addr>, onlink: bool) -> Self {
-        let flags = if onlink && gateway.is_some() { RouteFlags::Onlink } else { RouteFlags::empty() };
+        let flags = if onlink && gateway.is_some() { RTNH_F_ONLINK } else { 0 };
         let mut attributes = vec![NexthopAttribute::Id(id)];
         attributes.extend(gateway.map(|addr| NexthopAttribute::Gateway(addr.into())));
         attributes.push(NexthopAttribute::Oif(oif));
-        let header =
-            NexthopHeader { family: AddressFamily::Inet, protocol: protocol.into(), flags, ..NexthopHeader::default() };
+        let header = NexthopHeader { family: AF_INET, protocol, flags, ..NexthopHeader::default() };
         Self { header, attributes }
     }
 
@@ -218,7 +210,7 @@ impl NexthopMessage {
     pub fn group(id: u32, protocol: u8, members: &[(u32, u16)]) -> Self {
         let entries = members.iter().map(|&(id, weight)| NexthopGroupEntry { id, weight }).collect();
         Self {
-            header: NexthopHeader { protocol: protocol.into(), ..NexthopHeader::default() },
+            header: NexthopHeader { protocol, ..NexthopHeader::default() },
             attributes: vec![NexthopAttribute::Id(id), NexthopAttribute::Group(entries)],
         }
     }
@@ -248,7 +240,7 @@ impl NexthopMessage {
                 _ => {}
             }
         }
-        let (onlink, dead) = (flags.contains(RouteFlags::Onlink), flags.contains(RouteFlags::Dead));
+        let (onlink, dead) = (flags & RTNH_F_ONLINK != 0, flags & RTNH_F_DEAD != 0);
         Some(FoundNextHop { onlink, dead, ..FoundNextHop::new(device?, gateway) })
     }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use self::scene::{CONFIG, NOW, Server};
+use super::super::facts::LedIpv6;
 use super::*;
 use crate::config;
 use crate::ctl::detours::{self, Detour};
@@ -19,6 +20,38 @@ fn all_is_well() {
     assert_eq!(server.wide(120), include_str!("well-120.txt"));
     assert_eq!(server.wide(80), include_str!("well-80.txt"));
     assert!(server.facts().kernel.as_wanted);
+}
+
+#[test]
+fn links_with_ipv6_have_a_table_of_their_own() {
+    let mut server = Server::new();
+    server.add_ipv6();
+    assert_eq!(server.wide(120), include_str!("ipv6.txt"));
+    // IPv6 of fibre ends, and its policies go another way in that family.
+    let fibre = server.records.get_mut(&"fibre".parse().unwrap()).unwrap();
+    fibre.v6 = None;
+    server.apply();
+    let shown = server.wide(120);
+    assert!(!shown.contains("2001:db8:1::"), "{shown}");
+    assert!(shown.contains("\nIPv6 default   cable\n"), "{shown}");
+    assert!(said_of(&server, "mail").starts_with("by fibre; IPv6 by the default route, "));
+    assert_eq!(server.facts().policies[0].ipv6, Some(LedIpv6 { link_ipv6: None }));
+}
+
+#[test]
+fn a_link_with_ipv6_only_is_down_and_why_is_said() {
+    let mut server = Server::new();
+    server.add_ipv6();
+    server.records.get_mut(&"fibre".parse().unwrap()).unwrap().v4 = None;
+    server.apply();
+    let shown = server.wide(120);
+    assert!(shown.contains("\n  fibre: ppp0 has IPv6 only\n"), "{shown}");
+    assert!(shown.contains("\nfibre  up    ppp0"), "{shown}");
+    server.observed.interfaces.get_mut(&"ppp0".parse().unwrap()).unwrap().addresses6.clear();
+    server.apply();
+    let shown = server.wide(120);
+    assert!(shown.contains("\n  fibre: IPv6 only has been reported, on ppp0\n"), "{shown}");
+    assert!(shown.contains("\n  fibre, IPv6: ppp0 has lost its IPv6 addresses\n"), "{shown}");
 }
 
 #[test]
@@ -128,11 +161,11 @@ fn a_share_is_what_the_link_carries_now() {
     let weights = server.facts().links.iter().map(|l| l.weight).collect::<Vec<_>>();
     assert_eq!(weights, [Some(2), Some(1), Some(1), None]);
     // A group passes over a member whose gateway is silent; if all are, it takes the first.
-    server.silent.insert("eth1".parse().unwrap());
+    server.silent.insert((Family::V4, "eth1".parse().unwrap()));
     assert_eq!(rounded(&server), [Some(100.0), Some(0.0), Some(0.0), None]);
     assert!(server.wide(120).contains("\n  cable: its gateway 203.0.113.1 does not answer ARP; "));
     assert!(server.wide(120).contains("\nDefault route  fibre\n"), "{}", server.wide(120));
-    server.silent.insert("ppp0".parse().unwrap());
+    server.silent.insert((Family::V4, "ppp0".parse().unwrap()));
     assert_eq!(rounded(&server), [Some(100.0), Some(0.0), Some(0.0), None]);
     server.silent.clear();
     // Alone in its tier.
@@ -181,7 +214,7 @@ fn a_policy_does_not_lead_by_another_interface_in_its_links_table() {
     let hop = |index| vec![FoundNextHop::new(index, None)];
     for (kind, hops) in [(RouteKind::Unicast, hop(1)), (RouteKind::Unreachable, vec![])] {
         let target = FoundTarget::Other { kind, text: String::new(), hops };
-        server.observed.routes.push(FoundRoute { table, metric: 5, protocol: 3, target });
+        server.observed.routes.push(FoundRoute { family: Family::V4, table, metric: 5, protocol: 3, target });
         assert_eq!(said_of(&server, "work"), "refused: office is not up");
     }
 }
@@ -195,7 +228,7 @@ fn a_foreign_default_is_shown_with_what_to_do() {
         hops: vec![FoundNextHop::new(9, "192.168.1.1".parse().ok())],
     };
     server.observed.routes.retain(|route| route.table != TableId::MAIN || route.metric >= 4_000_000);
-    let foreign = FoundRoute { table: TableId::MAIN, metric: 0, protocol: 16, target };
+    let foreign = FoundRoute { family: Family::V4, table: TableId::MAIN, metric: 0, protocol: 16, target };
     server.observed.routes.push(foreign);
     assert_eq!(server.wide(80), include_str!("foreign.txt"));
 }

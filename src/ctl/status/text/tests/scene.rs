@@ -9,14 +9,16 @@ use crate::config::{self, Config};
 use crate::ctl::counters::Counters;
 use crate::ctl::detours;
 use crate::ctl::show::Screen;
-use crate::model::names::{Family, HostAddr, IfName, TableId};
+use crate::event::Addresses;
+use crate::model::names::{Family, HostAddr, IfName, TableId, Weight};
 use crate::model::observed::{Address, Interface, InterfaceState, Observed};
 use crate::model::routing::{
-    Action, Device, FoundRoute, FoundRule, FoundTarget, NexthopKind, NexthopObject, Rule, Selector, Target,
+    Action, Device, FoundRoute, FoundRule, FoundTarget, NextHop, NexthopKind, NexthopObject, Rule, Selector, Target,
+    WeightedNextHop,
 };
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LinkStates;
-use crate::state::records::{LinkRecord, LinkRecords, V4};
+use crate::state::records::{LinkRecord, LinkRecords};
 
 pub(super) const CONFIG: &str = r#"
 [settings]
@@ -59,7 +61,17 @@ pub(super) struct Server {
     pub(super) observed: Observed,
     pub(super) counters: BTreeMap<IfName, Counters>,
     pub(super) ways: detours::Found,
-    pub(super) silent: BTreeSet<IfName>,
+    /// Default routes that the kernel has made of advertisements.
+    advertised: Vec<FoundRoute>,
+    pub(super) since6: BTreeMap<u32, u64>,
+    pub(super) silent: BTreeSet<(Family, IfName)>,
+}
+
+/// As every kernel starts with it.
+fn main_rule(family: Family) -> FoundRule {
+    let action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: None };
+    let rule = Rule { family, priority: 32766, selector: Selector::default(), action };
+    FoundRule { rule, protocol: 2, more: None }
 }
 
 impl Server {
@@ -67,10 +79,16 @@ impl Server {
         let mut server = Self {
             config: config::parse(CONFIG, Path::new("f")).unwrap(),
             records: LinkRecords::new(),
-            observed: Observed { nexthops: Some(BTreeMap::new()), ..Observed::default() },
+            observed: Observed {
+                nexthops: Some(BTreeMap::new()),
+                rules: Family::BOTH.map(main_rule).to_vec(),
+                ..Observed::default()
+            },
             counters: BTreeMap::new(),
             ways: detours::Found::default(),
             silent: BTreeSet::new(),
+            advertised: Vec::new(),
+            since6: BTreeMap::new(),
         };
         for (index, name, address, bytes) in [
             (1, "ppp0", "198.51.100.10", 1_234_567_890),
@@ -82,15 +100,17 @@ impl Server {
             let local: HostAddr = address.parse().unwrap();
             let device = Device { index, name: name.clone() };
             let addresses =
-                vec![Address { local, reaches: format!("{address}/24").parse::<ipnet::Ipv4Net>().unwrap().trunc() }];
+                vec![Address { local, reaches: format!("{address}/24").parse::<ipnet::IpNet>().unwrap().trunc() }];
             let interface = Interface {
                 device,
                 state: InterfaceState::Up,
                 arp: false,
                 addresses,
+                addresses6: vec![],
                 routes: vec![],
                 strict_rp_filter: false,
                 ignores_linkdown: Some(true),
+                ignores_linkdown6: Some(true),
                 lax_arp: vec![],
                 group: 0,
             };
@@ -105,7 +125,8 @@ impl Server {
             (3, "lte", "wwan0", "192.0.2.77", Some("192.0.2.1"), 3 * 3600 + 61),
             (4, "office", "wg0", "10.9.0.2", None, 42),
         ] {
-            let v4 = V4 { local: local.parse().ok(), gateway: gateway.map(|g| g.parse().unwrap()) };
+            let (local, gateway) = (local.parse().ok(), gateway.map(|g| g.parse().unwrap()));
+            let v4 = Addresses { local, gateway, ..Addresses::none(Family::V4) };
             let interface = interface.parse().unwrap();
             let record = LinkRecord { interface, index, session: None, since: NOW - age, v4: Some(v4), v6: None };
             server.records.insert(link.parse().unwrap(), record);
@@ -114,16 +135,50 @@ impl Server {
         server
     }
 
+    /// IPv6 of fibre as pppd reports it, and of cable as its router advertises it.
+    pub(super) fn add_ipv6(&mut self) {
+        for (interface, addresses) in
+            [("ppp0", ["fe80::a/64", "2001:db8:1::10/64"]), ("eth1", ["fe80::b/64", "2001:db8:2::10/64"])]
+        {
+            let found = self.observed.interfaces.get_mut(&interface.parse().unwrap()).unwrap();
+            for address in addresses {
+                let net: ipnet::IpNet = address.parse().unwrap();
+                found.addresses6.push(Address { local: HostAddr::new(net.addr()).unwrap(), reaches: net.trunc() });
+            }
+        }
+        let (local, gateway) = ("fe80::a".parse().ok(), "fe80::1".parse().ok());
+        let prefixes = vec!["2001:db8:100::/48".parse().unwrap()];
+        let v6 = Addresses { local, gateway, prefixes, ..Addresses::none(Family::V6) };
+        self.records.get_mut(&"fibre".parse().unwrap()).unwrap().v6 = Some(v6);
+        self.since6.insert(1, NOW - 3600);
+        let next_hop = NextHop {
+            device: self.observed.interfaces[&"eth1".parse::<IfName>().unwrap()].device.clone(),
+            gateway: "fe80::2".parse().ok(),
+            onlink: false,
+        };
+        self.advertised.push(FoundRoute {
+            family: Family::V6,
+            table: TableId::MAIN,
+            metric: 1024,
+            protocol: 9,
+            target: FoundTarget::NextHops(vec![WeightedNextHop { next_hop, weight: Weight::default() }]),
+        });
+        self.observed.routes.extend(self.advertised.clone());
+        self.apply();
+    }
+
     /// The kernel becomes what is wanted.
     pub(super) fn apply(&mut self) {
         let states = LinkStates::new(&self.config, &self.records, &self.observed);
-        let desired = Desired::new(&self.config, &states.routed(), DefaultRouteMode::Objects);
         let protocol = self.config.settings.protocol;
+        let desired = Desired::new(&self.config, &states.routed(), DefaultRouteMode::Objects);
+        let desired = desired.for_kernel(&self.observed, &self.config);
         let nexthop = |kind| NexthopObject { protocol, kind };
         let singles = desired.nexthops.iter().map(|(id, leg)| (*id, nexthop(NexthopKind::Single(leg.clone()))));
         let groups = desired.groups.iter().map(|(id, all)| (*id, nexthop(NexthopKind::Group(all.clone()))));
         let nexthops: BTreeMap<_, _> = singles.chain(groups).collect();
         let routes = desired.routes.iter().map(|route| FoundRoute {
+            family: route.family,
             table: route.table,
             metric: route.metric,
             protocol,
@@ -132,20 +187,20 @@ impl Server {
                 Target::NextHops(legs) => FoundTarget::NextHops(legs.clone()),
             },
         });
-        self.observed.routes = routes.collect();
+        self.observed.routes = routes.chain(self.advertised.clone()).collect();
         let found = |rule| FoundRule { rule, protocol, more: None };
         self.observed.rules = desired.rules.into_iter().map(found).collect();
-        let action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: None };
-        let main = Rule { family: Family::V4, priority: 32766, selector: Selector::default(), action };
-        self.observed.rules.push(FoundRule { rule: main, protocol: 2, more: None });
+        self.observed.rules.extend(Family::BOTH.map(main_rule));
         self.observed.nexthops = Some(nexthops);
     }
 
     pub(super) fn facts(&self) -> Facts {
-        let Self { config, records, observed, counters, ways, silent } = self;
+        let Self { config, records, observed, counters, ways, silent, .. } = self;
         let clock = Clock { unix: NOW, uptime: Some(90 * 86400) };
         let states = &LinkStates::new(config, records, observed);
-        let seen = Seen { config, records, observed, states, counters, ways, silent, mhctl: "mhctl" };
+        let since6 = &self.since6;
+        let seen =
+            Seen { config, records, observed, states, counters, ways, silent, forwards6: true, since6, mhctl: "mhctl" };
         Facts::new(&seen, clock, vec![])
     }
 

@@ -2,22 +2,24 @@
 //! deleted rules or routes: at no instant does what the policy is for leave by another line, in either family, whatever
 //! address it is bound to; nor does what is sticky to its tunnel.
 
-use std::collections::BTreeSet;
+mod packet;
+
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use multihome::config::{self, Config};
 use multihome::model::change::Change;
-use multihome::model::names::{Family, TableId};
-use multihome::model::routing::{Action, Selector};
-use multihome::model::routing::{FwMark, PortRange, UidRange};
+use multihome::model::names::Family;
+use multihome::model::routing::Selector;
+use multihome::reconcile::desired::selectors;
 use multihome::reconcile::{FlushScope, reconcile};
 use multihome::state::records::LinkRecords;
 use proptest::prelude::*;
 
 use crate::fake::Fake;
 use crate::fake::watched::Watched;
+pub use packet::Packet;
 
 /// Links: name, interface, kind. The index of the interface is 11 and the place.
 const LINKS: [(&str, &str, &str); 5] = [
@@ -31,7 +33,7 @@ const VPN: u32 = 11;
 const UPLINKS: [u32; 3] = [13, 14, 15];
 
 /// What the kill switch is for; addresses of uplinks are those of `local`.
-const SELECTORS: [&str; 8] = [
+const SELECTORS: [&str; 13] = [
     "from = \"192.168.7.0/24\"",
     "uid = 4242",
     "uid = [4242, 5000]\nproto = \"tcp\"\ndport = [443, 80]",
@@ -40,11 +42,21 @@ const SELECTORS: [&str; 8] = [
     "iif = \"lo\"\nproto = \"tcp\"",
     "iif = \"eth1\"",
     "fwmark = \"0x10000/0x10000\"",
+    "to = \"2001:db8:6464::/48\"",
+    "to = [\"100.64.0.0/16\", \"2001:db8:6464::/48\"]\nuid = 4242",
+    "from = [\"192.168.7.0/24\", \"2001:db8:7777::/64\", \"2001:db8:3::/48\"]",
+    "from = [\"2001:db8:2::2\", \"2001:db8:3::3\"]",
+    "from = [\"10.2.0.2\", \"2001:db8:2::2\"]\nproto = \"tcp\"",
 ];
 
 /// The address of a link's interface; each has two.
 fn local(place: u8, second: bool) -> Ipv4Addr {
     Ipv4Addr::new(10, place, 0, if second { 3 } else { 2 })
+}
+
+/// The same of IPv6.
+fn local6(place: u8, second: bool) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, place.into(), 0, 0, 0, 0, if second { 3 } else { 2 })
 }
 
 /// What may change in a configuration.
@@ -99,105 +111,37 @@ prop_compose! {
     }
 }
 
-/// Which lines are up, and by their second address.
-fn records(up: &[(bool, bool)]) -> LinkRecords {
-    let record = |place: usize, second| {
+/// A line: whether it is up, by its second address, and whether it has IPv6 and IPv4.
+type Line = (bool, bool, bool, bool);
+
+fn records(lines: &[Line]) -> LinkRecords {
+    let record = |place: usize, &(_, second, v4, v6): &Line| {
         let (name, interface, _) = LINKS[place];
-        let local = local(u8::try_from(place).unwrap(), second);
-        let record = format!(
-            "interface = \"{interface}\"\nindex = {}\nsince = 0\n[v4]\nlocal = \"{local}\"\ngateway = \"10.{place}.0.1\"",
-            11 + place
-        );
+        let number = u8::try_from(place).unwrap();
+        let (local, local6) = (local(number, second), local6(number, second));
+        let mut record = format!("interface = \"{interface}\"\nindex = {}\nsince = 0\n", 11 + place);
+        if v4 || !v6 {
+            write!(record, "[v4]\nlocal = \"{local}\"\ngateway = \"10.{place}.0.1\"\n").unwrap();
+        }
+        if v6 {
+            write!(record, "[v6]\nlocal = \"{local6}\"\ngateway = \"fe80::1\"\n").unwrap();
+        }
         (name.parse().unwrap(), record.parse().unwrap())
     };
-    (0..).zip(up).filter(|(_, (up, _))| *up).map(|(place, (_, second))| record(place, *second)).collect()
+    (0..).zip(lines).filter(|(_, line)| line.0).map(|(place, line)| record(place, line)).collect()
 }
 
 fn machine() -> Fake {
     let mut text = String::new();
     for (place, (_, interface, _)) in (0..).zip(LINKS) {
-        let [one, two] = [false, true].map(|second| local(place, second));
-        let peer = format!("peer 10.{place}.0.1");
-        writeln!(text, "link {} {interface} up address {one} {peer} address {two} {peer}", 11 + place).unwrap();
+        write!(text, "link {} {interface} up address fe80::1:{place}/64", 11 + place).unwrap();
+        for second in [false, true] {
+            let (local, local6) = (local(place, second), local6(place, second));
+            write!(text, " address {local} peer 10.{place}.0.1 address {local6}/64").unwrap();
+        }
+        text.push('\n');
     }
     Fake::parse(&text)
-}
-
-/// The first packet of a connection to the Internet.
-#[derive(Debug, Clone)]
-pub struct Packet {
-    pub family: Family,
-    /// Its source, if it has one.
-    pub from: Option<Ipv4Addr>,
-    pub iif: &'static str,
-    pub uid: u32,
-    pub mark: u32,
-}
-
-const TO: Ipv4Addr = Ipv4Addr::new(100, 64, 9, 9);
-
-impl Packet {
-    /// All sorts; `marks` may be on the server's own.
-    fn all(marks: &BTreeSet<u32>) -> Vec<Self> {
-        let own = |from, uid, mark, family| Self { family, from, iif: "lo", uid, mark };
-        let lan = |from, family| Self { family, from, iif: "eth1", uid: 0, mark: 0 };
-        let mut sources: Vec<_> =
-            (0..5).flat_map(|place| [local(place, false), local(place, true)]).map(Some).collect();
-        sources.push(None);
-        let mut all = vec![lan(Some(Ipv4Addr::new(192, 168, 7, 9)), Family::V4), lan(None, Family::V6)];
-        for mark in marks.iter().copied().chain([0, 0x10000]) {
-            all.extend(sources.iter().map(|from| own(*from, 4242, mark, Family::V4)));
-            all.push(own(None, 4242, mark, Family::V6));
-            all.push(Self { mark, ..lan(Some(Ipv4Addr::new(192, 168, 7, 9)), Family::V4) });
-        }
-        all
-    }
-
-    fn is_in(&self, s: &Selector) -> bool {
-        let from = self.from.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let v4 = self.family == Family::V4;
-        s.from.is_none_or(|net| v4 && net.contains(&IpAddr::from(from)))
-            && s.to.is_none_or(|net| v4 && net.contains(&IpAddr::from(TO)))
-            && s.iif.as_ref().is_none_or(|iif| iif.as_str() == self.iif)
-            && s.fwmark.is_none_or(|FwMark { value, mask }| self.mark & mask == value)
-            && s.uid.is_none_or(|UidRange { start, end }| (start..=end).contains(&self.uid))
-            && s.proto.is_none_or(|proto| proto == 6)
-            && s.dport.is_none_or(|PortRange { start, end }| (start..=end).contains(&443))
-            && (s.sport, s.dscp) == (None, None)
-    }
-
-    /// Devices by which it leaves: rules as `fib_rules_lookup()` tries them. IPv6 has its default by each uplink.
-    pub fn leaves_by(&self, fake: &Fake) -> Vec<u32> {
-        let rules: Vec<_> = fake.rules.iter().map(|f| &f.rule).filter(|rule| rule.family == self.family).collect();
-        let mut at = 0;
-        while let Some(rule) = rules.get(at) {
-            at += 1;
-            if !self.is_in(&rule.selector) {
-                continue;
-            }
-            match rule.action {
-                Action::Unreachable | Action::Blackhole | Action::Prohibit | Action::Other(_) => return vec![],
-                Action::Goto(target) => at = rules.iter().position(|rule| rule.priority == target).unwrap_or(at),
-                Action::Nop | Action::Lookup { suppress_prefixlength: Some(_), .. } => {}
-                Action::Lookup { table, .. } if table == TableId::observed(255) => {}
-                Action::Lookup { table, .. } => {
-                    let devices: Vec<_> = match self.family {
-                        Family::V4 => fake.carriers(table).iter().map(|(index, _)| *index).collect(),
-                        Family::V6 if table == TableId::MAIN => UPLINKS.to_vec(),
-                        Family::V6 => vec![],
-                    };
-                    if !devices.is_empty() {
-                        return devices;
-                    }
-                }
-            }
-        }
-        vec![]
-    }
-
-    fn leaks(&self, fake: &Fake) -> bool {
-        self.leaves_by(fake).iter().any(|index| *index != VPN)
-    }
 }
 
 /// What has happened since the first configuration was applied.
@@ -227,7 +171,11 @@ impl Since {
             Self::Nothing => {}
             Self::FirstEvent => *fake = machine(),
             Self::ForeignDefault => {
-                *fake = Fake::parse(&format!("{}route table 254 default metric 50 protocol 4 dev ppp1\n", machine()));
+                let default = "default metric 50 protocol 4";
+                *fake = Fake::parse(&format!(
+                    "{}route table 254 {default} dev ppp1\nroute6 table 254 {default} via fe80::1 dev ppp1\n",
+                    machine()
+                ));
             }
             Self::RulesFlushed => fake.rules.retain(|held| held.rule.priority == 0),
             Self::OurRulesGone => fake.rules.retain(|held| held.protocol != 77),
@@ -268,9 +216,9 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(fake: &Fake, selectors: &[Selector]) -> Self {
+    fn new(fake: &Fake, selectors: &[(Family, Selector)]) -> Self {
         let mut packets = Packet::all(&fake.tracked);
-        packets.retain(|p| selectors.iter().any(|s| p.is_in(s)));
+        packets.retain(|p| selectors.iter().any(|(family, s)| *family == p.family && p.is_in(s)));
         let safe = vec![false; packets.len()];
         let mut watch = Self { packets, safe };
         watch.look(fake, "at first");
@@ -280,7 +228,8 @@ impl Watch {
     fn look(&mut self, fake: &Fake, when: &str) {
         for (packet, safe) in self.packets.iter().zip(&mut self.safe) {
             // Its connection was forgotten, and so is its mark.
-            let gone = packet.mark != 0 && packet.mark != 0x10000 && !fake.tracked.contains(&packet.mark);
+            let gone =
+                packet.mark != 0 && packet.mark != 0x10000 && !fake.tracked.contains(&(packet.family, packet.mark));
             let leaks = !gone && packet.leaks(fake);
             assert!(!(*safe && leaks), "{packet:?} by {:?} {when}\n{fake}", packet.leaves_by(fake));
             *safe = !leaks;
@@ -293,8 +242,10 @@ impl Watch {
     }
 }
 
-fn kill_selectors(config: &Config) -> Vec<Selector> {
-    multihome::reconcile::desired::selectors(config.policies.iter().find(|policy| policy.name == "kill").unwrap())
+fn kill_selectors(config: &Config) -> Vec<(Family, Selector)> {
+    let kill = config.policies.iter().find(|policy| policy.name == "kill").unwrap();
+    let of = |family| selectors(kill, family).into_iter().map(move |selector| (family, selector));
+    Family::BOTH.into_iter().flat_map(of).collect()
 }
 
 proptest! {
@@ -303,7 +254,7 @@ proptest! {
     #[test]
     fn nothing_leaves_in_the_clear_whatever_changes(
         before in choices(), mut after in choices(), selector in prop::sample::select(&SELECTORS[..]),
-        up in any::<[(bool, bool); 5]>(), up_after in any::<[(bool, bool); 5]>(), since in since()
+        up in any::<[Line; 5]>(), up_after in any::<[Line; 5]>(), since in since()
     ) {
         if matches!(since, Since::Deleted(..)) {
             // What is half gone is put back before numbers move.
@@ -312,7 +263,8 @@ proptest! {
         let (old, new) = (before.config(selector), after.config(selector));
         let mut fake = machine();
         reconcile(&old, &records(&up), &FlushScope::All, &mut fake).unwrap();
-        fake.tracked.insert(old.links.iter().find(|l| l.name.as_str() == "vpn").unwrap().mark.get());
+        let vpn = old.links.iter().find(|l| l.name.as_str() == "vpn").unwrap().mark.get();
+        fake.tracked.extend(Family::BOTH.map(|family| (family, vpn)));
         let mut watch = Watch::new(&fake, &kill_selectors(&new));
         watch.assert_all_safe(&fake, "at first");
         since.happens(&mut fake, before.rule_priority);
@@ -340,7 +292,7 @@ fn what_waits_for_a_rule_waits_for_its_second_try() {
     for selector in SELECTORS {
         let config = choice.config(selector);
         for which in 0..60 {
-            let records = records(&[(true, true); 5]);
+            let records = records(&[(true, true, true, true); 5]);
             let mut fake = machine();
             if which % 2 == 1 {
                 reconcile(&config, &records, &FlushScope::All, &mut fake).unwrap();
@@ -355,7 +307,7 @@ fn what_waits_for_a_rule_waits_for_its_second_try() {
             };
             let outcome = reconcile(&config, &records, &FlushScope::All, &mut Watched::new(&mut fake, each)).unwrap();
             assert!(outcome.failures.is_empty(), "{selector}: {:?}", outcome.failures);
-            assert!(fake.has_default());
+            assert!(fake.has_default(Family::V4));
         }
     }
 }

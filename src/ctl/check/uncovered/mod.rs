@@ -1,15 +1,15 @@
 //! What a kill switch does not cover, as far as the configuration tells. Pure.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::advice::{is_forwarded, is_idle, names};
 use super::covering::covers;
 use crate::config::{Config, Firewall, Otherwise, Policy};
 use crate::ctl::overlap::Overlap as _;
 use crate::ctl::show;
-use crate::model::names::LinkName;
+use crate::model::names::{Family, LinkName};
 
 /// Why something of a kill switch can leave by another link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +18,10 @@ pub enum Gap {
     Above,
     /// A set holds what somebody has put into it.
     Sets,
-    /// It names addresses of IPv4.
+    /// It names addresses of IPv4 only.
     Ipv6,
+    /// It names addresses of IPv6 only.
+    Ipv4,
     /// Others send for a user.
     Users,
     /// Marks decide before policies.
@@ -40,12 +42,12 @@ pub enum Addresses<'a> {
     /// As far as the configuration tells: any that is public, or is in a network with a gateway.
     Guessed,
     /// Those of the links that are up, by the links' names.
-    Known(&'a [(&'a LinkName, Ipv4Addr)]),
+    Known(&'a [(&'a LinkName, IpAddr)]),
 }
 
 impl Addresses<'_> {
     /// Those in a network of a policy's sources; none are of a link that the policy may use. `None`: there are none.
-    fn selected_by(self, policy: &Policy, config: &Config) -> Option<Vec<Ipv4Addr>> {
+    fn selected_by(self, policy: &Policy, config: &Config) -> Option<Vec<IpAddr>> {
         let Self::Known(all) = self else {
             return policy.from.iter().any(|net| may_hold_a_links(*net, config)).then(Vec::new);
         };
@@ -58,10 +60,13 @@ impl Addresses<'_> {
 }
 
 /// Whether a link's address may be in a network.
-fn may_hold_a_links(net: Ipv4Net, config: &Config) -> bool {
-    let first = net.network();
-    let is_public = !first.is_private() && !first.is_loopback() && !first.is_link_local();
-    is_public || config.links.iter().any(|link| link.gateway.is_some_and(|gateway| net.contains(&gateway.get())))
+fn may_hold_a_links(net: IpNet, config: &Config) -> bool {
+    let is_public = match net {
+        IpNet::V4(net) => !net.addr().is_private() && !net.addr().is_loopback() && !net.addr().is_link_local(),
+        IpNet::V6(net) => !net.addr().is_unique_local() && !net.addr().is_unicast_link_local(),
+    };
+    let mut gateways = config.links.iter().flat_map(|link| [link.gateway, link.gateway6]).flatten();
+    is_public || gateways.any(|gateway| net.contains(&gateway.get()))
 }
 
 /// One thing that kill switches do not cover.
@@ -87,7 +92,8 @@ pub fn uncovered(config: &Config, addresses: Addresses<'_>) -> Vec<Uncovered> {
     [
         first_above,
         sets(&those(&all, |policy| policy.sets.is_some())),
-        ipv6(&those(&all, |policy| !policy.from.is_empty() || !policy.to.is_empty())),
+        one_family(&those(&all, |policy| policy.families().all(|own| own == Family::V4)), Family::V4),
+        one_family(&those(&all, |policy| policy.families().all(|own| own == Family::V6)), Family::V6),
         users(&those(&all, |policy| !policy.uid.is_empty())),
         marks(&all, config),
         interfaces(&those(&all, |policy| policy.from.is_empty() && !is_forwarded(policy))),
@@ -145,12 +151,17 @@ fn sets(policies: &[&Policy]) -> Option<Uncovered> {
     })
 }
 
-fn ipv6(policies: &[&Policy]) -> Option<Uncovered> {
+/// `own`: the only family that the policies name addresses of.
+fn one_family(policies: &[&Policy], own: Family) -> Option<Uncovered> {
     let verb = if policies.len() == 1 { "names" } else { "name" };
+    let other = own.other();
     Some(Uncovered {
-        gap: Gap::Ipv6,
-        what: format!("{} {verb} IPv4 addresses: what the same hosts send in IPv6 is not covered", named(policies)?),
-        mend: "select by iif, uid or fwmark, which hold in both families".to_owned(),
+        gap: if own == Family::V4 { Gap::Ipv6 } else { Gap::Ipv4 },
+        what: format!(
+            "{} {verb} {own} addresses: what the same hosts send in {other} is not covered",
+            named(policies)?
+        ),
+        mend: format!("name {other} addresses, too, or select by iif, uid or fwmark, which hold in both families"),
     })
 }
 
@@ -177,7 +188,15 @@ fn marks(policies: &[&Policy], config: &Config) -> Option<Uncovered> {
     }
     let mask = config.marks();
     let others = config.links.iter().filter(|link| policies.iter().any(|policy| !policy.via.contains(&link.name)));
-    let forget = others.map(|link| format!("conntrack -D -f ipv4 --mark {}/{mask:#x}", link.mark));
+    let is_about = |family| policies.iter().any(|policy| policy.families().any(|own| own == family));
+    let families: Vec<_> = Family::BOTH.into_iter().filter(|family| is_about(*family)).collect();
+    let mut forget = Vec::new();
+    for link in others {
+        for family in &families {
+            let family = family.to_string().to_lowercase();
+            forget.push(format!("conntrack -D -f {family} --mark {}/{mask:#x}", link.mark));
+        }
+    }
     Some(Uncovered {
         gap: Gap::Marks,
         what: format!(
@@ -185,7 +204,7 @@ fn marks(policies: &[&Policy], config: &Config) -> Option<Uncovered> {
              began before the policy was applied, one that your own firewall rules mark; for sockets of this server \
              only while a link of via is up"
         ),
-        mend: format!("those of before are looked at anew after: {}", forget.collect::<Vec<_>>().join("; ")),
+        mend: format!("those of before are looked at anew after: {}", forget.join("; ")),
     })
 }
 
@@ -276,113 +295,27 @@ fn sources(policies: &[&Policy], config: &Config, addresses: Addresses<'_>) -> O
 fn meets(a: &Policy, b: &Policy) -> bool {
     // What is forwarded is root's.
     let (of_a, of_b) = (can_be_roots(a), can_be_roots(b));
+    let addresses_meet = |family: Family| {
+        a.families().any(|own| own == family)
+            && b.families().any(|own| own == family)
+            && of_family(&a.from, family).meets(&of_family(&b.from, family))
+            && of_family(&a.to, family).meets(&of_family(&b.to, family))
+    };
     (of_b || !is_forwarded(a))
         && (of_a || !is_forwarded(b))
         && a.proto.meets(&b.proto)
         && a.dscp.meets(&b.dscp)
         && a.mark().meets(&b.mark())
-        && a.from.meets(&b.from)
-        && a.to.meets(&b.to)
+        && Family::BOTH.into_iter().any(addresses_meet)
         && a.iif.meets(&b.iif)
         && a.sport.meets(&b.sport)
         && a.dport.meets(&b.dport)
         && a.uid.meets(&b.uid)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    const LINKS: &str = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\n[[uplink]]\nname = \"isp2\"\n\
-                         interface = \"ppp1\"\n[[tunnel]]\nname = \"vpn\"\ninterface = \"tun0\"\n";
-
-    fn gaps(policies: &[&str]) -> Vec<Gap> {
-        told(policies).into_iter().map(|uncovered| uncovered.gap).collect()
-    }
-
-    fn told(policies: &[&str]) -> Vec<Uncovered> {
-        told_with("", policies)
-    }
-
-    /// With more settings.
-    fn told_with(settings: &str, policies: &[&str]) -> Vec<Uncovered> {
-        let policies = policies.iter().enumerate().map(|(n, text)| format!("[[policy]]\nname = \"p{n}\"\n{text}\n"));
-        let text = format!("[settings]\n{settings}\n{LINKS}{}", policies.collect::<String>());
-        uncovered(&crate::config::parse(&text, Path::new("f")).unwrap(), Addresses::Guessed)
-    }
-
-    const KILL: &str = "via = \"vpn\"\notherwise = \"unreachable\"";
-
-    #[test]
-    fn each_gap_is_told_where_there_is_one() {
-        use Gap::*;
-        for (selector, expected) in [
-            ("uid = 4242", &[Users, Marks, Interfaces, Main][..]),
-            ("from = \"192.168.1.5\"", &[Ipv6, Marks, Main]),
-            ("to = \"192.0.2.0/24\"", &[Ipv6, Marks, Interfaces, Main]),
-            ("iif = \"eth1\"", &[Marks, Main]),
-            ("iif = [\"lo\", \"eth1\"]", &[Marks, Interfaces, Main]),
-        ] {
-            assert_eq!(gaps(&[&format!("{selector}\n{KILL}")]), expected, "{selector}");
-        }
-        let uplinks = "uid = 1\nvia = [\"isp1\", \"isp2\"]\notherwise = \"unreachable\"";
-        assert_eq!(gaps(&["uid = 1\nvia = \"vpn\"", uplinks]), [], "no kill switch, and one that changes nothing");
-    }
-
-    #[test]
-    fn a_policy_above_is_told_of_where_it_takes_part_of_the_traffic_elsewhere() {
-        let is_told =
-            |above: &str, selector: &str| gaps(&[above, &format!("{selector}\n{KILL}")]).contains(&Gap::Above);
-        for above in ["proto = \"tcp\"\ndport = 25", "fwmark = 0x100", "uid = \"4000-5000\"\nto = \"10.0.0.0/8\""] {
-            assert!(is_told(&format!("{above}\nvia = [\"vpn\", \"isp1\"]"), "uid = 4242"), "{above}");
-            assert!(!is_told(&format!("{above}\nvia = \"vpn\""), "uid = 4242"), "{above}");
-        }
-        for (above, selector) in [
-            ("uid = 1", "uid = 4242"),
-            ("iif = \"eth1\"", "uid = 4242"),
-            ("proto = \"udp\"", "proto = \"tcp\"\ndport = 25"),
-            ("from = \"192.168.1.0/24\"", "from = \"192.168.2.0/24\""),
-            ("fwmark = \"0x100/0x300\"", "fwmark = \"0x200/0x200\""),
-        ] {
-            assert!(!is_told(&format!("{above}\nvia = \"isp1\""), selector), "{above}, {selector}");
-        }
-    }
-
-    #[test]
-    fn fragments_are_told_of_where_nothing_of_ours_puts_them_together() {
-        let is_told = |firewall: &str, selector: &str| {
-            let told = told_with(&format!("firewall = \"{firewall}\""), &[&format!("{selector}\n{KILL}")]);
-            told.iter().any(|uncovered| uncovered.gap == Gap::Fragments)
-        };
-        let (sport, dport) = ("proto = \"udp\"\nsport = 5060", "proto = \"udp\"\ndport = 5060");
-        for selector in [sport, dport, &format!("iif = \"eth1\"\n{dport}"), &format!("uid = 0\n{dport}")] {
-            assert!(is_told("none", selector) && !is_told("iptables", selector), "{selector}");
-        }
-        for selector in ["iif = \"eth1\"", &format!("iif = \"lo\"\n{dport}"), &format!("uid = 7\n{dport}")] {
-            assert!(!is_told("none", selector), "{selector}");
-        }
-    }
-
-    #[test]
-    fn sources_are_told_of_where_they_may_be_a_lines_address() {
-        for (selector, expected) in [
-            ("from = \"198.51.100.10\"", true),
-            ("from = [\"192.168.1.5\", \"198.51.100.0/24\"]", true),
-            ("from = \"192.168.1.5\"", false),
-            ("from = \"198.51.100.10\"\niif = \"eth1\"", false),
-            ("uid = 7", false),
-        ] {
-            assert_eq!(gaps(&[&format!("{selector}\n{KILL}")]).contains(&Gap::Sources), expected, "{selector}");
-        }
-    }
-
-    #[test]
-    fn thousands_of_kill_switches_are_one_line() {
-        let policies: Vec<_> = (0..3000).map(|n| format!("uid = {}\n{KILL}", n + 1)).collect();
-        let told = told(&policies.iter().map(String::as_str).collect::<Vec<_>>());
-        assert_eq!(told.len(), 4);
-        assert!(told.iter().all(|t| t.what.starts_with("policies \"p0\", \"p1\", \"p2\" and 2997 more: ")), "{told:?}");
-    }
+fn of_family(all: &[IpNet], family: Family) -> Vec<IpNet> {
+    all.iter().copied().filter(|net| Family::of(net.addr()) == family).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,19 +1,27 @@
 //! The state of each link, from configuration, records and observed interfaces. Pure.
 
+use ipnet::IpNet;
+
 use crate::config::{Config, Link};
-use crate::model::names::HostAddr;
+use crate::event::Addresses;
+use crate::model::names::{Family, HostAddr};
 use crate::model::observed::{Address, Interface, InterfaceState, Observed, Scope};
 use crate::model::routing::{ArpKey, Device, NextHop};
 use crate::state::drain::Drain;
 use crate::state::records::{LinkRecord, LinkRecords};
 
-/// A link with a next hop: it can carry traffic, or lacks only its carrier.
+mod ipv6;
+
+/// A link with a next hop in a family: it can carry traffic, or lacks only its carrier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveLink<'a> {
     pub link: &'a Link,
+    pub family: Family,
     pub next_hop: NextHop,
     /// Its own address, if known.
     pub local: Option<HostAddr>,
+    /// IPv6: the prefixes whose packets leave by it, sorted; none contains another.
+    pub prefixes: Vec<IpNet>,
     /// Whether its interface has its carrier.
     pub carrier: bool,
 }
@@ -24,6 +32,14 @@ impl LiveLink<'_> {
         self.link.is_uplink() && self.carrier
     }
 
+    /// The sources whose packets leave by it.
+    pub fn sources(&self) -> Vec<IpNet> {
+        match self.family {
+            Family::V4 => self.local.map(|local| IpNet::from(local.get())).into_iter().collect(),
+            Family::V6 => self.prefixes.clone(),
+        }
+    }
+
     /// Whether it is an Ethernet without a gateway, on which the kernel would look for each host of the Internet by
     /// ARP.
     pub(crate) fn lacks_gateway(&self, observed: &Observed) -> bool {
@@ -32,7 +48,29 @@ impl LiveLink<'_> {
     }
 }
 
-/// The state of a link, in the words of the glossary.
+/// The links that have routes, in the order of the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Live<'a> {
+    pub v4: Vec<LiveLink<'a>>,
+    pub v6: Vec<LiveLink<'a>>,
+}
+
+impl<'a> Live<'a> {
+    /// Those of a family.
+    pub fn of(&self, family: Family) -> &[LiveLink<'a>] {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+
+    /// Those of both families.
+    pub fn iter(&self) -> impl Iterator<Item = &LiveLink<'a>> {
+        self.v4.iter().chain(&self.v6)
+    }
+}
+
+/// The state of a link in a family, in the words of the glossary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkState<'a> {
     Up(LiveLink<'a>),
@@ -71,45 +109,77 @@ impl<'a> LinkState<'a> {
 /// The state of each configured link at one observation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkStates<'a> {
-    /// By the links' positions.
-    all: Vec<(&'a Link, LinkState<'a>)>,
+    /// IPv4, by the links' positions.
+    v4: Vec<(&'a Link, LinkState<'a>)>,
+    /// IPv6 likewise.
+    v6: Vec<(&'a Link, LinkState<'a>)>,
 }
 
 impl<'a> LinkStates<'a> {
     /// If only drained uplinks remain, a drain that is not forced is ignored, so that the host stays online. Likewise
-    /// an uplink without a gateway is used if it is the only one.
+    /// an uplink without a gateway is used if it is the only one. Each family counts for itself.
     pub fn new(config: &'a Config, records: &LinkRecords, observed: &Observed) -> Self {
-        let mut all: Vec<_> = config.links.iter().map(|link| (link, ability(link, records, observed))).collect();
-        let another = all.iter().any(|(_, state)| is_in_full_use(state, records, observed));
-        for (_, state) in &mut all {
-            if let Some(live) = state.routed()
-                && let Some(unused) = out_of_use(live, another, records, observed)
-            {
-                *state = unused;
-            }
+        let mut v4: Vec<_> = config.links.iter().map(|link| (link, ability(link, records, observed))).collect();
+        take_out_of_use(&mut v4, records, observed);
+        let only = ipv6::only_uplink(config);
+        let mut v6 = Vec::with_capacity(v4.len());
+        for (link, state) in &v4 {
+            let is_only = only.is_some_and(|only| only.name == link.name);
+            v6.push((*link, ipv6::ability(link, records, observed, state, is_only, config)));
         }
-        Self { all }
+        take_out_of_use(&mut v6, records, observed);
+        Self { v4, v6 }
     }
 
-    /// All links and their states, in the order of the configuration.
+    /// Each link with its IPv4 state, by position.
     pub fn iter(&self) -> impl Iterator<Item = (&'a Link, &LinkState<'a>)> {
-        self.all.iter().map(|(link, state)| (*link, state))
+        self.iter_of(Family::V4)
     }
 
-    /// `link` must be of the same configuration.
+    /// Each link with its state in a family, by position.
+    pub fn iter_of(&self, family: Family) -> impl Iterator<Item = (&'a Link, &LinkState<'a>)> {
+        self.all(family).iter().map(|(link, state)| (*link, state))
+    }
+
+    fn all(&self, family: Family) -> &[(&'a Link, LinkState<'a>)] {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+
+    /// The IPv4 state of `link`, which must be of the same configuration.
     pub fn of(&self, link: &Link) -> &LinkState<'a> {
-        &self.all[usize::from(link.position)].1
+        self.state(link, Family::V4)
     }
 
-    /// The links that can carry traffic, in the order of the configuration.
-    pub fn live(&self) -> Vec<LiveLink<'a>> {
-        self.all.iter().filter_map(|(_, state)| state.live()).cloned().collect()
+    /// The same in a family.
+    pub fn state(&self, link: &Link, family: Family) -> &LinkState<'a> {
+        &self.all(family)[usize::from(link.position)].1
     }
 
-    /// The links that have routes, in the order of the configuration: those that can carry traffic, and those that lack
-    /// only their carrier.
-    pub fn routed(&self) -> Vec<LiveLink<'a>> {
-        self.all.iter().filter_map(|(_, state)| state.routed()).cloned().collect()
+    /// The links that can carry traffic.
+    pub fn live(&self) -> Live<'a> {
+        let live = |all: &[(&'a Link, LinkState<'a>)]| all.iter().filter_map(|(_, s)| s.live()).cloned().collect();
+        Live { v4: live(&self.v4), v6: live(&self.v6) }
+    }
+
+    /// The links that have routes: those that can carry traffic, and those that lack only their carrier.
+    pub fn routed(&self) -> Live<'a> {
+        let routed = |all: &[(&'a Link, LinkState<'a>)]| all.iter().filter_map(|(_, s)| s.routed()).cloned().collect();
+        Live { v4: routed(&self.v4), v6: routed(&self.v6) }
+    }
+}
+
+/// Sets the state of links that could carry traffic and are kept out of use.
+fn take_out_of_use<'a>(all: &mut [(&'a Link, LinkState<'a>)], records: &LinkRecords, observed: &Observed) {
+    let another = all.iter().any(|(_, state)| is_in_full_use(state, records, observed));
+    for (_, state) in all {
+        if let Some(live) = state.routed()
+            && let Some(unused) = out_of_use(live, another, records, observed)
+        {
+            *state = unused;
+        }
     }
 }
 
@@ -117,15 +187,20 @@ impl Scope {
     /// What must be observed for `config` and `records`.
     pub fn new(config: &Config, records: &LinkRecords) -> Self {
         let configured = config.links.iter().map(|link| &link.interface);
-        let recorded = records.values().map(|record| &record.interface);
+        let recorded = records.all().map(|record| &record.interface);
         Self {
             interfaces: configured.chain(recorded).cloned().collect(),
-            indices: records.values().map(|record| record.index).collect(),
+            indices: records.all().map(|record| record.index).collect(),
             tables: config.links.iter().map(|link| link.table).collect(),
             protocol: config.settings.protocol,
             firewall: config.settings.firewall,
             leftovers: false,
             hash_policy: config.settings.hash_policy.is_some(),
+            ipv6: config.uses_ipv6(),
+            has_ipv6: records.all().any(|record| record.v6.is_some())
+                || config.links.iter().any(|link| link.gateway6.is_some()),
+            lan6: !records.deprecated.0.is_empty() || config.links.iter().any(|link| !link.prefixes.is_empty()),
+            deprecated: records.deprecated.0.clone(),
         }
     }
 }
@@ -177,15 +252,15 @@ fn static_ability<'a>(link: &'a Link, gateway: HostAddr, observed: &Observed) ->
 
 /// The state of a link that is recorded as up.
 fn recorded_ability<'a>(link: &'a Link, record: &LinkRecord, observed: &Observed) -> LinkState<'a> {
-    let Some(v4) = record.v4 else { return LinkState::Down };
+    let Some(Addresses { local, gateway, .. }) = &record.v4 else { return LinkState::Down };
     let Some(found) = interface_of(record, observed) else { return LinkState::Stale };
     // pppd removes the address before it runs ip-down: an interface that has lost its address is about to go.
-    let is_going = v4.local.is_some() && found.addresses.is_empty();
+    let is_going = local.is_some() && found.addresses.is_empty();
     if found.state == InterfaceState::Down || is_going {
         return LinkState::Dead;
     }
-    let gateway = v4.gateway.or(link.gateway);
-    let local = v4.local.map(|local| current_address(local, gateway, found));
+    let gateway = gateway.or(link.gateway);
+    let local = local.map(|local| current_address(local, gateway, found));
     with_way_out(link, gateway, local, found)
 }
 
@@ -211,7 +286,8 @@ fn with_way_out<'a>(
     interface: &Interface,
 ) -> LinkState<'a> {
     let carrier = interface.state == InterfaceState::Up;
-    let live = LiveLink { link, next_hop: next_hop(gateway, interface), local, carrier };
+    let next_hop = next_hop(gateway, interface);
+    let live = LiveLink { link, family: Family::V4, next_hop, local, prefixes: Vec::new(), carrier };
     if carrier { LinkState::Up(live) } else { LinkState::NoCarrier(live) }
 }
 

@@ -1,0 +1,159 @@
+//! What keeps links from their IPv6, and hosts of the LAN from theirs. Pure, but for [`Sysctls`].
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::Finding;
+use crate::config::{Config, Link};
+use crate::kernel::{Error, sysctl};
+use crate::model::names::{Family, IfName};
+use crate::model::observed::{Interface, LanAddress, Observed};
+use crate::model::sh::quoted;
+use crate::reconcile::link_state::{LinkState, LinkStates};
+use crate::state::records::LinkRecords;
+
+/// Those of IPv6 that matter, of the links' interfaces.
+#[derive(Debug, Default)]
+pub(super) struct Sysctls {
+    pub(super) forwards: bool,
+    interfaces: BTreeMap<IfName, OfInterface>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct OfInterface {
+    is_disabled: bool,
+    /// 1: advertisements of routers are accepted unless packets are forwarded.
+    accept_ra: i64,
+    forwards: bool,
+    makes_temporary: bool,
+}
+
+impl Sysctls {
+    pub(super) fn read(observed: &Observed) -> Result<Self, Error> {
+        let mut interfaces = BTreeMap::new();
+        for name in observed.interfaces.keys() {
+            let value = |key| sysctl::ipv6(name.as_str(), key);
+            let found = OfInterface {
+                is_disabled: value("disable_ipv6")? == Some(1),
+                accept_ra: value("accept_ra")?.unwrap_or_default(),
+                forwards: value("forwarding")? == Some(1),
+                makes_temporary: value("use_tempaddr")?.is_some_and(|n| n > 0),
+            };
+            interfaces.insert(name.clone(), found);
+        }
+        Ok(Self { forwards: sysctl::forwards6()?, interfaces })
+    }
+
+    fn of(&self, name: &IfName) -> OfInterface {
+        self.interfaces.get(name).copied().unwrap_or_default()
+    }
+}
+
+/// All that there is to say.
+pub(super) fn look(
+    config: &Config,
+    states: &LinkStates<'_>,
+    records: &LinkRecords,
+    observed: &Observed,
+    sysctls: &Sysctls,
+    mhctl: &str,
+) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for link in config.links.iter().filter(|link| link.ipv6) {
+        let state = states.state(link, Family::V6);
+        let record = records.record(&link.name, Family::V6).or(records.get(&link.name));
+        let recorded = record.map_or(&link.interface, |record| &record.interface);
+        let name = state.routed().map_or(recorded, |live| &live.next_hop.device.name);
+        let Some(interface) = observed.interfaces.get(name) else { continue };
+        let own = sysctls.of(name);
+        found.extend(disabled(link, state, own, name));
+        found.extend(deaf(link, state, states.of(link), own, interface));
+        found.extend(temporary(config, own, interface));
+    }
+    found.extend(foreign_lan(config, states, observed, sysctls, mhctl));
+    found
+}
+
+/// A link that should have IPv6 on an interface that must not.
+fn disabled(link: &Link, state: &LinkState<'_>, own: OfInterface, name: &IfName) -> Option<Finding> {
+    let is_wanted = link.gateway6.is_some() || !link.prefixes.is_empty() || *state != LinkState::Down;
+    (own.is_disabled && is_wanted).then(|| {
+        Finding::trouble(
+            format!("IPv6 is disabled on {name} of {}", link.name),
+            "it has no address there, and no route",
+            format!("echo 0 > /proc/sys/net/ipv6/conf/{}/disable_ipv6, or write ipv6 = \"off\"", name.quoted()),
+        )
+    })
+}
+
+/// An Ethernet that does not hear its router, of which nobody else has told.
+fn deaf(
+    link: &Link,
+    state: &LinkState<'_>,
+    v4: &LinkState<'_>,
+    own: OfInterface,
+    interface: &Interface,
+) -> Option<Finding> {
+    let name = &interface.device.name;
+    let is_deaf = own.accept_ra == 1 && own.forwards && !own.is_disabled;
+    (is_deaf && link.is_uplink() && interface.arp && *state == LinkState::Down && v4.routed().is_some()).then(|| {
+        Finding::note(
+            format!("{name} of {} ignores its router's advertisements: accept_ra is 1, and it forwards", link.name),
+            "if that line has IPv6, the kernel makes no address and no default route for it",
+            format!(
+                "echo 2 > /proc/sys/net/ipv6/conf/{}/accept_ra, unless a DHCP client tells; ipv6 = \"off\" for a line \
+                 without IPv6",
+                name.quoted()
+            ),
+        )
+    })
+}
+
+/// Policies by an address that this host prefers another to.
+fn temporary(config: &Config, own: OfInterface, interface: &Interface) -> Option<Finding> {
+    let name = &interface.device.name;
+    let is_own = |net: &IpNet| interface.addresses6.iter().any(|address| *net == IpNet::from(address.local.get()));
+    let about = config.policies.iter().find(|policy| policy.from.iter().any(is_own))?;
+    own.makes_temporary.then(|| {
+        Finding::note(
+            format!("{name} has temporary addresses (use_tempaddr), and policy {:?} names its own", about.name),
+            "what this host sends has another source each day, which the policy does not select",
+            format!(
+                "echo 0 > /proc/sys/net/ipv6/conf/{}/use_tempaddr, or select by uid or iif = \"lo\"",
+                name.quoted()
+            ),
+        )
+    })
+}
+
+/// A LAN with a prefix that is no link's.
+fn foreign_lan(
+    config: &Config,
+    states: &LinkStates<'_>,
+    observed: &Observed,
+    sysctls: &Sysctls,
+    mhctl: &str,
+) -> Option<Finding> {
+    let routed = states.routed().v6;
+    let uplink = routed.iter().find(|l| l.link.is_uplink()).filter(|_| sysctls.forwards)?;
+    let configured = config.links.iter().flat_map(|link| &link.prefixes).map(|prefix| IpNet::V6(*prefix));
+    let known: Vec<_> = configured.chain(routed.iter().flat_map(|l| l.prefixes.clone())).collect();
+    let is_foreign = |lan: &&LanAddress| {
+        let (address, length) = (lan.address.addr(), lan.address.prefix_len());
+        let is_global = !address.is_unique_local() && !address.is_loopback();
+        is_global && length < 127 && !known.iter().any(|prefix| prefix.contains(&IpAddr::V6(address)))
+    };
+    let LanAddress { device, address, .. } = observed.lan6.iter().find(is_foreign)?;
+    let prefix = address.trunc();
+    Some(Finding::trouble(
+        format!("{prefix} of {} is a prefix of no link", quoted(device.name.as_str())),
+        "what its hosts send leaves by any line, translated where it is not that line's own",
+        format!(
+            "write prefixes = [\"{prefix}\"] for the link whose provider routes it here, or have its caller say so: \
+             {mhctl} link up {} --prefix={prefix}",
+            uplink.link.name
+        ),
+    ))
+}

@@ -1,0 +1,28 @@
+//! The LAN's IPv6 addresses that we have deprecated, since their prefix is of an uplink that is down (RFC 8475). What an
+//! administrator has deprecated himself is not among them, and stays so.
+
+use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
+
+use crate::model::change::Change;
+
+/// Interface indices and addresses.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deprecated(pub BTreeSet<(u32, Ipv6Addr)>);
+
+impl Deprecated {
+    /// The same after these changes.
+    pub(crate) fn after(&self, made: &[Change]) -> Self {
+        let mut all = self.0.clone();
+        for change in made {
+            let Change::Prefer { address, is_preferred } = change else { continue };
+            let entry = (address.device.index, address.address.addr());
+            if *is_preferred {
+                all.remove(&entry)
+            } else {
+                all.insert(entry)
+            };
+        }
+        Self(all)
+    }
+}

@@ -1,0 +1,146 @@
+//! What `mhctl doctor` finds of IPv6.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::ctl::*;
+use crate::support::six::*;
+use crate::support::*;
+
+const CONFIG: &str = r#"
+[settings]
+firewall = "none"
+
+[[uplink]]
+name = "isp1"
+interface = "ppp0"
+
+[[uplink]]
+name = "cable"
+interface = "eth1"
+gateway = "192.0.2.1"
+"#;
+
+fn sysctl6(key: &str, value: &str) {
+    fs::write(format!("/proc/sys/net/ipv6/{key}"), value).unwrap();
+}
+
+/// Both links are up with IPv4; there is a LAN.
+fn server(config: &str) -> Server {
+    let server = Server::new(config);
+    for (device, address) in [("eth1", "192.0.2.10/24"), ("lan", "192.168.2.1/24")] {
+        ip(&format!("link add {device} type veth peer name {device}-far"));
+        ip(&format!("link set {device}-far up"));
+        ip(&format!("link set {device} up"));
+        ip(&format!("addr add {address} dev {device}"));
+    }
+    ip("-6 addr add fe80::c/64 dev eth1 nodad");
+    server.up(ISP1);
+    server.apply();
+    server
+}
+
+/// Each finding that has these words: weight, and how it is fixed.
+fn found(server: &Server, words: &str) -> Vec<(String, String)> {
+    let output = ctl(server, "doctor --json --root /nowhere").output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
+    let all = report["findings"].as_array().unwrap().iter();
+    all.filter(|finding| text(finding, "what").contains(words))
+        .map(|finding| (text(finding, "weight"), text(finding, "mend")))
+        .collect()
+}
+
+#[test]
+fn a_line_whose_routers_advertisements_a_router_ignores_is_told_of() {
+    let ignores = "eth1 of cable ignores its router's advertisements";
+    let server = server(CONFIG);
+    assert_eq!(found(&server, ignores), []);
+    sysctl6("conf/all/forwarding", "1");
+    let told = found(&server, ignores);
+    assert_eq!(told[0].0, "note");
+    assert!(told[0].1.starts_with("echo 2 > /proc/sys/net/ipv6/conf/eth1/accept_ra, "), "{told:?}");
+    // Its default route is there, whoever made it.
+    ip("-6 route add default via fe80::99 dev eth1 proto ra metric 1024");
+    assert_eq!(found(&server, ignores), []);
+    ip("-6 route del default via fe80::99 dev eth1 proto ra metric 1024");
+    sysctl6("conf/eth1/accept_ra", "2");
+    assert_eq!(found(&server, ignores), []);
+}
+
+#[test]
+fn a_lan_with_a_prefix_of_no_link_is_told_of() {
+    let server = server(CONFIG);
+    ip("-6 addr add 2001:db8:5:1::1/64 dev lan nodad");
+    ip("-6 addr add fd00:5::1/64 dev lan nodad");
+    let words = "2001:db8:5:1::/64 of lan is a prefix of no link";
+    SIX1.up(&server);
+    assert_eq!(found(&server, words), [], "it is no router");
+    sysctl6("conf/all/forwarding", "1");
+    let told = found(&server, words);
+    assert_eq!(told[0].0, "trouble");
+    assert!(told[0].1.ends_with(" link up isp1 --prefix=2001:db8:5:1::/64"), "{told:?}");
+    assert_eq!(found(&server, "fd00:5::"), []);
+    server.configure(&CONFIG.replace("interface = \"ppp0\"", "interface = \"ppp0\"\nprefixes = \"2001:db8:5::/48\""));
+    assert_eq!(found(&server, words), []);
+}
+
+#[test]
+fn ipv6_that_is_disabled_where_it_is_wanted_is_told_of() {
+    let server = server(CONFIG);
+    sysctl6("conf/eth1/disable_ipv6", "1");
+    let words = "IPv6 is disabled on eth1 of cable";
+    assert_eq!(found(&server, words), []);
+    server.configure(&CONFIG.replace("gateway =", "gateway6 = \"fe80::1\"\ngateway ="));
+    let told = found(&server, words);
+    assert!(told[0].1.starts_with("echo 0 > /proc/sys/net/ipv6/conf/eth1/disable_ipv6"), "{told:?}");
+}
+
+#[test]
+fn policies_about_forwarded_ipv6_need_a_router() {
+    let policy = "[[policy]]\nname = \"lan\"\niif = \"lan\"\nvia = [\"isp1\"]\n";
+    let server = server(&format!("{CONFIG}{policy}"));
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+    let words = "policy \"lan\" is about forwarded IPv6 traffic, and nothing is forwarded";
+    assert_eq!(found(&server, words), [], "no link has IPv6");
+    SIX1.up(&server);
+    assert!(found(&server, words)[0].1.starts_with("sysctl -w net.ipv6.conf.all.forwarding=1; "));
+    sysctl6("conf/all/forwarding", "1");
+    assert_eq!(found(&server, "is about forwarded"), []);
+}
+
+#[test]
+fn a_default_of_somebody_else_at_one_of_our_metrics_is_told_of_with_the_command_of_its_family() {
+    let server = server(CONFIG);
+    ip("-6 addr add fe80::d/64 dev lan nodad");
+    ip("-6 route add default via fe80::77 dev lan metric 512 proto static");
+    SIX1.create();
+    fails(1, &mut SIX1.hook(&server, UP));
+    let told = found(&server, "a foreign default route stands at metric 512");
+    let delete = "ip -6 route del table 254 default metric 512 protocol 4 via fe80::77 dev lan";
+    assert_eq!(told, [("trouble".to_owned(), delete.to_owned())]);
+}
+
+#[test]
+fn a_policy_by_an_address_beside_temporary_ones_is_told_of() {
+    let policy = "[[policy]]\nname = \"own\"\nfrom = \"2001:db8:1::10\"\nvia = [\"isp1\"]\n";
+    let server = server(&format!("{CONFIG}{policy}"));
+    SIX1.up(&server);
+    let words = "ppp0 has temporary addresses (use_tempaddr), and policy \"own\" names its own";
+    sysctl6("conf/ppp0/use_tempaddr", "0");
+    assert_eq!(found(&server, words), []);
+    sysctl6("conf/ppp0/use_tempaddr", "2");
+    assert_eq!(found(&server, words).len(), 1);
+}
+
+#[test]
+fn the_hash_policy_is_that_of_ipv6_too_once_a_link_has_it() {
+    let server = server(&CONFIG.replace("firewall = \"none\"", "firewall = \"none\"\nhash-policy = 1"));
+    let value = |family: &str| fs::read_to_string(format!("/proc/sys/net/{family}/fib_multipath_hash_policy")).unwrap();
+    assert_eq!((value("ipv4").trim(), value("ipv6").trim()), ("1", "0"));
+    SIX1.up(&server);
+    assert_eq!(value("ipv6").trim(), "1");
+    sysctl6("fib_multipath_hash_policy", "0");
+    assert!(said(&server, "plan").contains("sysctl -w net.ipv6.fib_multipath_hash_policy=1\n"));
+}

@@ -1,0 +1,11 @@
+//! IPv6 as the real kernel holds it.
+
+mod callers;
+mod ctl;
+mod doctor;
+mod drill;
+mod flush;
+mod lan;
+mod layout;
+mod lines;
+mod why;

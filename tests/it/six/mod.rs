@@ -1,0 +1,6 @@
+//! Traffic in IPv6 beside IPv4.
+
+pub mod internet;
+mod nat;
+mod paths;
+mod sticky;
