@@ -75,11 +75,14 @@ fn assert_shown(output: &Output) {
         "      multipath alone ",
         "  ok: no default while a line was up: 0 times\n",
         "  ok: afterwards everything is as in step 2\n",
+        "  # mh-ip-up ppp1 /dev/pts/1 115200 fe80::2 fe80::1 isp2",
+        "      default proto ",
+        "  ok: then by isp2 alone, before any hook ran\n",
     ] {
         assert!(text.contains(part), "{part:?} is missing in:\n{text}");
     }
     assert!(!text.contains("NOT AS PROMISED") && !text.contains('\x1b'), "{text}");
-    assert!(text.lines().last().unwrap().starts_with("All 10 promises kept"), "{text}");
+    assert!(text.lines().last().unwrap().starts_with("All 13 promises kept"), "{text}");
     assert_eq!(text.lines().find(|line| line.len() > 80), None);
 }
 

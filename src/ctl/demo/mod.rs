@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::cli;
 use crate::config;
-use crate::ctl::probe::{Probe, Samples, destination};
+use crate::ctl::probe::{Probe, Sampler, Samples, destination};
 use crate::kernel;
 
 use screen::{Screen, count, ms};
@@ -111,7 +111,7 @@ fn show(stage: &Stage, screen: &mut Screen) -> Result<(), Error> {
             .say(&format!("      {name} on {device}  {addresses:<30} weight {weight}: {weight} of 10 connections"))?;
     }
 
-    let steps = [nothing_up, both_come_up, shared, one_dies, it_comes_back, both_flap];
+    let steps = [nothing_up, both_come_up, shared, one_dies, it_comes_back, both_flap, ipv6_too];
     for step in steps {
         stage.go_on()?;
         step(stage, screen, &server)?;
@@ -278,6 +278,33 @@ fn both_flap(stage: &Stage, screen: &mut Screen, server: &Server) -> Result<(), 
     screen.promise(seen.unreachable == 0 && seen.owed > 0, &text)?;
     let right = server.leads_by(&[&ISP1, &ISP2])? && server.is_right()?;
     screen.promise(right, "afterwards everything is as in step 2")?;
+    Ok(())
+}
+
+fn ipv6_too(_: &Stage, screen: &mut Screen, server: &Server) -> Result<(), Error> {
+    screen.step("7. IPv6, too", "pppd negotiates it apart from IPv4, and runs the hook once more for each line:")?;
+    if !server.may_have_ipv6()? {
+        screen.say("  (There is no IPv6 here: the kernel is without, or new network namespaces are.)")?;
+        return Ok(());
+    }
+    for line in [&ISP1, &ISP2] {
+        let ran = server.ipv6_up(line)?;
+        screen.ran(&ran.command, ran.took)?;
+    }
+    screen.ip("-6 route", server)?;
+    let both = server.leads6_by(&[&ISP1, &ISP2])?;
+    screen.tell("isp1 dies as in step 4, and now the thread asks for the way in IPv6:")?;
+    let sampler = Sampler::start6();
+    server.vanish(&ISP1)?;
+    let at_once = server.leads6_by(&[&ISP2])?;
+    let ran = server.ip_down(&ISP1)?;
+    screen.ran(&ran.command, ran.took)?;
+    let seen = sampler.stop()?;
+    screen.ip("-6 route", server)?;
+    screen.promise(both, "the default route of IPv6 led by both lines, 8 to 2")?;
+    screen.promise(at_once && server.is_right()?, "then by isp2 alone, before any hook ran")?;
+    let text = format!("asked {} times, no default: {}", count(seen.asked), ms(seen.without));
+    screen.promise(seen.unreachable == 0, &text)?;
     Ok(())
 }
 

@@ -203,9 +203,10 @@ fn output(ip: &str, args: &str) -> Result<Vec<String>, Error> {
 /// The same from our own observation, as commands of ip(8) would say it.
 fn observed(args: &str, observed: &Observed) -> Vec<String> {
     match args {
-        "route" => {
+        "route" | "-6 route" => {
+            let family = if args == "route" { Family::V4 } else { Family::V6 };
             let mut lines = Vec::new();
-            for route in observed.routes.iter().filter(|r| r.table == TableId::MAIN) {
+            for route in observed.routes.iter().filter(|r| r.table == TableId::MAIN && r.family == family) {
                 let metric = if route.metric == 0 { String::new() } else { format!(" metric {}", route.metric) };
                 lines.push(format!("default {} proto {}{metric}", route.target, route.protocol));
                 if let FoundTarget::Nexthop { .. } = route.target {

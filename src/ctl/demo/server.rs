@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use super::veth;
 use crate::config::{self, Config};
 use crate::ctl::lookup::observed_next_hops;
 use crate::ctl::probe::Sampler;
-use crate::kernel::{self, Kernel, Linux};
+use crate::kernel::{self, Kernel, Linux, sysctl};
 use crate::model::change::Change;
-use crate::model::names::{IfName, TableId};
+use crate::model::names::{Family, IfName, TableId};
 use crate::model::observed::{Observed, Scope};
-use crate::model::routing::NextHop;
+use crate::model::routing::{FoundRoute, NextHop};
 use crate::reconcile::preview;
 use crate::state::records::Store;
 
@@ -43,7 +43,16 @@ impl Line {
         veth::make(&near, &far)?;
         veth::add_address(index(self)?.ok_or(Error::Vanished(self.device))?, self.local, self.remote)
     }
+
+    /// The far end.
+    fn gateway(&self, family: Family) -> IpAddr {
+        if family == Family::V4 { self.remote.into() } else { FAR.into() }
+    }
 }
+
+/// The ends of each line in IPv6. Link-local addresses may be the same on each.
+const NEAR: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+const FAR: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 pub(super) const ISP1: Line = Line {
     name: "isp1",
@@ -127,6 +136,12 @@ impl Server {
         Sampler::start_while(move || uptime.now(), Uptime::is_one_up)
     }
 
+    /// Whether the lines can have IPv6: a kernel may be without, and containers turn it off.
+    pub(super) fn may_have_ipv6(&self) -> Result<bool, Error> {
+        let is_on = sysctl::ipv6(ISP1.device, "disable_ipv6")? == Some(0);
+        Ok(is_on && self.observe()?.has_ipv6())
+    }
+
     /// The device goes, as when pppd closes /dev/ppp; nothing else is done.
     pub(super) fn vanish(&self, line: &Line) -> Result<(), Error> {
         let index = index(line)?.ok_or(Error::Vanished(line.device))?;
@@ -137,26 +152,33 @@ impl Server {
 
     /// Runs mh-ip-up.
     pub(super) fn ip_up(&self, line: &Line) -> Result<Ran, Error> {
-        let ran = self.hook(&self.up, line)?;
+        let ran = self.hook(&self.up, line, [line.local.into(), line.remote.into()])?;
         self.uptime.change(line);
         Ok(ran)
     }
 
+    /// Runs mh-ip-up as pppd runs `ipv6-up`.
+    pub(super) fn ipv6_up(&self, line: &Line) -> Result<Ran, Error> {
+        self.hook(&self.up, line, [NEAR.into(), FAR.into()])
+    }
+
     /// Runs mh-ip-down.
     pub(super) fn ip_down(&self, line: &Line) -> Result<Ran, Error> {
-        self.hook(&self.down, line)
+        self.hook(&self.down, line, [line.local.into(), line.remote.into()])
     }
 
     /// pppd's six arguments, an environment of pppd's variables only, no standard input. Standard
     /// error is the exception: what a hook complains of should be seen.
-    fn hook(&self, program: &Path, line: &Line) -> Result<Ran, Error> {
-        let Line { name, device, local, remote, place, .. } = line;
+    fn hook(&self, program: &Path, line: &Line, [local, remote]: [IpAddr; 2]) -> Result<Ran, Error> {
+        let Line { name, device, place, .. } = line;
+        let is_v4 = local.is_ipv4();
         let name_of = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (local, remote, tty) = (local.to_string(), remote.to_string(), format!("/dev/pts/{place}"));
         let arguments = [device, tty.as_str(), "115200", &local, &remote, name];
         let mut command = Command::new(program);
         command.arg("--config").arg(&self.config).arg("--state-dir").arg(&self.state).args(arguments);
-        command.env_clear().env("IFNAME", device).env("IPLOCAL", &local).env("IPREMOTE", &remote);
+        let [near, far] = if is_v4 { ["IPLOCAL", "IPREMOTE"] } else { ["LLLOCAL", "LLREMOTE"] };
+        command.env_clear().env("IFNAME", device).env(near, &local).env(far, &remote);
         command.env("DEVICE", &tty).env("SPEED", "115200").env("PPPD_PID", (1001 + place).to_string());
         command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let start = Instant::now();
@@ -203,23 +225,33 @@ impl Server {
     /// Whether the default route leads by just these lines, in the order of their devices' names, by
     /// their weights.
     pub(super) fn leads_by(&self, lines: &[&Line]) -> Result<bool, Error> {
+        self.leads(Family::V4, lines)
+    }
+
+    /// The same in IPv6.
+    pub(super) fn leads6_by(&self, lines: &[&Line]) -> Result<bool, Error> {
+        self.leads(Family::V6, lines)
+    }
+
+    fn leads(&self, family: Family, lines: &[&Line]) -> Result<bool, Error> {
         let observed = self.observe()?;
-        let mut ways = ways(&observed);
+        let mut ways = ways(&observed, family);
         ways.sort_by(|(a, _), (b, _)| a.device.name.cmp(&b.device.name));
         // A weight among one says nothing.
         let alone = ways.len() == 1;
         Ok(ways.len() == lines.len()
             && ways.iter().zip(lines).all(|((next_hop, weight), line)| {
                 next_hop.device.name.as_str() == line.device
-                    && next_hop.gateway.is_some_and(|g| g.get() == line.remote)
+                    && next_hop.gateway.is_some_and(|g| g.get() == line.gateway(family))
                     && (alone || *weight == line.weight)
             }))
     }
 }
 
 /// Where main's default route of the lowest metric leads, with weights.
-fn ways(observed: &Observed) -> Vec<(&NextHop, u16)> {
-    let main = observed.routes.iter().filter(|route| route.table == TableId::MAIN);
+fn ways(observed: &Observed, family: Family) -> Vec<(&NextHop, u16)> {
+    let of_main = |route: &&FoundRoute| route.family == family && route.table == TableId::MAIN;
+    let main = observed.routes.iter().filter(of_main);
     let lowest = main.clone().map(|route| route.metric).min();
     let routes = main.filter(|route| Some(route.metric) == lowest);
     routes.flat_map(|route| observed_next_hops(&route.target, observed)).collect()

@@ -1,7 +1,7 @@
 //! What keeps links from their IPv6, and hosts of the LAN from theirs. Pure, but for [`Sysctls`].
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -9,9 +9,9 @@ use super::Finding;
 use crate::config::{Config, Link};
 use crate::kernel::{Error, sysctl};
 use crate::model::names::{Family, IfName};
-use crate::model::observed::{Interface, LanAddress, Observed};
+use crate::model::observed::{Address, Interface, LanAddress, Observed};
 use crate::model::sh::quoted;
-use crate::reconcile::link_state::{LinkState, LinkStates};
+use crate::reconcile::link_state::{LinkState, LinkStates, LiveLink};
 use crate::state::records::LinkRecords;
 
 /// Those of IPv6 that matter, of the links' interfaces.
@@ -72,8 +72,43 @@ pub(super) fn look(
         found.extend(deaf(link, state, states.of(link), own, interface));
         found.extend(temporary(config, own, interface));
     }
+    let routed = states.routed().v6;
+    for uplink in routed.iter().filter(|l| l.link.is_uplink()) {
+        found.extend(sourceless(uplink, &routed, observed));
+    }
     found.extend(foreign_lan(config, states, observed, sysctls, mhctl));
     found
+}
+
+/// An uplink among several on whose interface there is no address that its provider knows: the kernel takes one of any
+/// interface then (`ipv6_dev_get_saddr()`).
+fn sourceless(uplink: &LiveLink<'_>, routed: &[LiveLink<'_>], observed: &Observed) -> Option<Finding> {
+    let name = &uplink.next_hop.device.name;
+    let is_known = |address: &Address| !address.local.is_link_local() && !is_unique_local(address.local.get());
+    let has_own = observed.interfaces.get(name)?.addresses6.iter().any(is_known);
+    let is_alone = routed.iter().filter(|l| l.link.is_uplink()).count() == 1;
+    (!has_own && !is_alone).then(|| {
+        let mend = uplink.prefixes.iter().find_map(last_subnet).map_or_else(
+            || "have its provider's advertisement (accept_ra) or a DHCPv6 client give it one".to_owned(),
+            |own| format!("ip -6 addr add {own}/128 dev {}, at each start of the line", name.quoted()),
+        );
+        Finding::trouble(
+            format!("{name} of {} has no IPv6 address but link-local ones", uplink.link.name),
+            "what this host sends or translates by it may have an address of another line, which its provider drops",
+            mend,
+        )
+    })
+}
+
+fn is_unique_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unique_local())
+}
+
+/// An address of a prefix in the last of its subnets, which a LAN has the least likely.
+fn last_subnet(prefix: &IpNet) -> Option<Ipv6Addr> {
+    let IpNet::V6(prefix) = prefix else { return None };
+    let subnet = u128::from(prefix.broadcast()) >> 64 << 64;
+    (prefix.prefix_len() <= 64 && !prefix.addr().is_unique_local()).then(|| Ipv6Addr::from(subnet + 0xffff))
 }
 
 /// A link that should have IPv6 on an interface that must not.

@@ -86,6 +86,33 @@ fn a_lan_with_a_prefix_of_no_link_is_told_of() {
     assert_eq!(found(&server, words), []);
 }
 
+/// As of a provider that delegates a prefix, and gives the line itself no address.
+#[test]
+fn one_of_several_lines_without_an_address_of_its_provider_is_told_of() {
+    let config = CONFIG.replace("interface = \"ppp0\"", "interface = \"ppp0\"\nprefixes = \"2001:db8:5::/48\"");
+    let server = server(&config.replace("gateway =", "gateway6 = \"fe80::1\"\ngateway ="));
+    ip("-6 addr add 2001:db8:c::10/64 dev eth1 nodad");
+    let words = "ppp0 of isp1 has no IPv6 address but link-local ones";
+    SIX1.up(&server);
+    assert_eq!(found(&server, words), []);
+    ip(&format!("-6 addr del {} dev ppp0", SIX1.global));
+    ip("-6 addr add fd00:5::1/64 dev ppp0 nodad");
+    let told = found(&server, words);
+    assert_eq!(
+        told,
+        [(
+            "trouble".to_owned(),
+            "ip -6 addr add 2001:db8:5:ffff::ffff/128 dev ppp0, at each start of the line".to_owned()
+        )]
+    );
+    ip("-6 addr add 2001:db8:5:ffff::ffff/128 dev ppp0");
+    assert_eq!(found(&server, words), []);
+    // Alone it would take an address of the LAN, which its provider knows.
+    ip("-6 addr del 2001:db8:5:ffff::ffff/128 dev ppp0");
+    server.configure(&config);
+    assert_eq!(found(&server, words), []);
+}
+
 #[test]
 fn ipv6_that_is_disabled_where_it_is_wanted_is_told_of() {
     let server = server(CONFIG);
