@@ -3,4 +3,5 @@
 pub mod internet;
 mod nat;
 mod paths;
+mod shares;
 mod sticky;
