@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::internet::Namespace;
+use crate::support::six::{SIX1, SIX2, Six};
 use crate::support::{ISP1, ISP2, Line, ip, ok};
 
 /// Who keeps the routes.
@@ -126,6 +127,11 @@ impl Hooks {
     pub fn down(&self, line: Line) -> Command {
         self.hook("mh-ip-down", "ip-down", line)
     }
+
+    /// As pppd's ipv6-up, of multihome alone.
+    pub fn up6(&self, six: Six) -> Command {
+        self.up(Line { local: six.local, remote: six.remote, ..six.line })
+    }
 }
 
 /// A server whose lines lead nowhere: what a hook costs does not depend on that.
@@ -146,6 +152,33 @@ impl House {
             }
         });
         house
+    }
+
+    /// Both lines up in both families.
+    pub fn dual(dir: &Path, config: &str) -> Self {
+        let house = Self::new(Keeper::Objects, dir, config);
+        house.namespace.run(|| [SIX1, SIX2].map(|six| house.up6(six)));
+        house
+    }
+
+    /// A line that is up in IPv4 comes up in IPv6.
+    fn up6(&self, six: Six) {
+        six.create();
+        ok(&mut self.hooks.up6(six));
+    }
+
+    /// The line was up in both families and its device is gone.
+    pub fn going6(&self, six: Six) {
+        self.there(six.line);
+        self.up6(six);
+        self.going(six.line);
+    }
+
+    /// The line is up in IPv4, and IPv6 is about to come.
+    pub fn lost6(&self, six: Six) {
+        self.lost(six.line);
+        ok(&mut self.hooks.up(six.line));
+        six.create();
     }
 
     /// The line is down and its device is there anew: the moment before ip-up.

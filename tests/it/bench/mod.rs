@@ -17,6 +17,7 @@ use std::process::Command;
 
 use self::house::{House, Keeper};
 use self::measure::{Spread, Subject, anatomy, short, side_by_side};
+use crate::support::six::SIX2;
 use crate::support::{ARTICLE, ISP1, ISP2, VPN0, ok};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -84,6 +85,7 @@ fn events(dir: &Path) -> String {
     let hello = hello(dir);
     let new = |keeper| House::new(keeper, &dir.join(format!("events-{}", keeper as u8)), ARTICLE);
     let houses: Vec<_> = Keeper::all().into_iter().map(new).collect();
+    let dual = House::dual(&dir.join("events-dual"), ARTICLE);
     let [objects, _, script, ..] = &houses[..] else { unreachable!("these are always there") };
     objects.namespace.run(|| VPN0.create());
     let (here, hooks) = (&objects.namespace, &objects.hooks);
@@ -121,6 +123,16 @@ fn events(dir: &Path) -> String {
             ..Subject::plain(down, &house.namespace, || house.hooks.down(ISP2))
         });
     }
+    subjects
+        .push(Subject::plain("`mh-ip-up`, nothing changes, both families", &dual.namespace, || dual.hooks.up(ISP1)));
+    subjects.push(Subject {
+        before: Box::new(|| dual.lost6(SIX2)),
+        ..Subject::plain("`mh-ip-up` of IPv6, second line", &dual.namespace, || dual.hooks.up6(SIX2))
+    });
+    subjects.push(Subject {
+        before: Box::new(|| dual.going6(SIX2)),
+        ..Subject::plain("`mh-ip-down`, device gone, both families", &dual.namespace, || dual.hooks.down(ISP2))
+    });
     let series = side_by_side(ROUNDS, &subjects);
     let floor = Spread::of(&series[0].cpu).0;
     let mut text = format!(
