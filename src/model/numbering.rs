@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::model::names::{Family, Tier};
+use crate::model::names::{Family, TableId, Tier};
 use crate::model::routing::Selector;
 
 /// `RTPROT_KERNEL`, of the rules that the kernel starts with.
@@ -170,6 +170,11 @@ impl Numbering {
     pub(crate) fn tier_metric(self, family: Family, tier: Tier) -> u32 {
         let first = if family == Family::V4 { self.metric } else { METRIC6 };
         first + rank(tier)
+    }
+
+    /// The table whose default routes of tiers carry.
+    pub(crate) fn carrying_table(family: Family) -> TableId {
+        if family == Family::V4 { TableId::MAIN } else { TableId::DEFAULT }
     }
 
     /// Metric of the default route in a link's table.

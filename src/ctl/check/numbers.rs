@@ -27,6 +27,9 @@ pub(super) struct Numbers {
     policies: Vec<PolicyNumbers>,
     /// Rule that looks up IPv6's default route; none where no link uses IPv6.
     default_rule_ipv6: Option<u32>,
+    /// Whether the configuration speaks of IPv6 of a link.
+    #[serde(skip)]
+    means_ipv6: bool,
     sets: Vec<SetNumbers>,
     defaults: Vec<DefaultNumbers>,
     protocol: u8,
@@ -85,7 +88,7 @@ impl Numbers {
             NexthopMode::Multipath => DefaultRouteMode::Multipath,
             NexthopMode::Auto | NexthopMode::Objects => DefaultRouteMode::Objects,
         };
-        let live = Live { v4: live, v6: Vec::new() };
+        let live = Live { v4: live, ..Live::default() };
         let desired = Desired::new(config, &live, mode);
         let links = live.v4.iter().map(|live| LinkNumbers {
             link: live.link.name.to_string(),
@@ -131,6 +134,7 @@ impl Numbers {
             guard_rules,
             policies,
             default_rule_ipv6: config.uses_ipv6().then_some(DEFAULT6_RULE),
+            means_ipv6: config.uplinks().any(|link| link.gateway6.is_some() || !link.prefixes.is_empty()),
             sets,
             defaults,
             protocol: config.settings.protocol,
@@ -164,6 +168,11 @@ impl Numbers {
         }
         if let Some(main) = self.main_rule {
             rows.push(row(main.to_string(), "what main knows better than its default route"));
+        }
+        let mut sources = self.links.iter().filter_map(|link| link.address_rule);
+        if let Some(first) = sources.next().filter(|_| self.means_ipv6 && !self.policies.is_empty()) {
+            let rules = range(first, sources.next_back().unwrap_or(first));
+            rows.push(row(rules, "IPv6 from a prefix of a link: by that link, before policies are asked"));
         }
         for PolicyNumbers { policy, first_rule, last_rule } in &self.policies {
             rows.push(row(range(*first_rule, *last_rule), &format!("policy {policy:?}")));

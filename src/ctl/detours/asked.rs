@@ -8,17 +8,19 @@ use super::taker::Taker;
 use super::{Elsewhere, taker};
 use crate::config::{Config, Otherwise, Policy};
 use crate::ctl::lookup::read::Fib;
-use crate::ctl::lookup::{Answer, End, FibRoute, Outcome, Tables, walk};
+use crate::ctl::lookup::{Answer, End, FibRoute, Outcome, Packet, Tables, walk};
 use crate::kernel;
-use crate::model::names::TableId;
+use crate::model::names::{Family, TableId};
+use crate::model::numbering::Numbering;
 use crate::model::routing::FoundRule;
-use crate::reconcile::link_state::LiveLink;
+use crate::reconcile::link_state::{Live, LiveLink};
 
-/// Who asks.
+/// Who asks, of one family.
 pub(super) struct Asker<'a> {
     config: &'a Config,
-    live: &'a [LiveLink<'a>],
-    pub(super) fib: Fib,
+    pub(super) family: Family,
+    pub(super) live: &'a [LiveLink<'a>],
+    pub(super) fib: &'a mut Fib,
 }
 
 /// Where a packet should go.
@@ -26,7 +28,7 @@ pub(super) struct Asker<'a> {
 enum Wanted<'a> {
     Link(&'a LiveLink<'a>),
     /// By the default route.
-    Main,
+    Default,
     Refusal,
 }
 
@@ -47,8 +49,8 @@ pub(super) struct Walked {
 }
 
 impl<'a> Asker<'a> {
-    pub(super) fn new(config: &'a Config, live: &'a [LiveLink<'a>], fib: Fib) -> Self {
-        Self { config, live, fib }
+    pub(super) fn new(config: &'a Config, family: Family, live: &'a Live<'a>, fib: &'a mut Fib) -> Self {
+        Self { config, family, live: live.of(family), fib }
     }
 
     /// Where packets of the policy, or of none, should go; `None`: nothing of ours leads to the Internet now, and
@@ -59,7 +61,7 @@ impl<'a> Asker<'a> {
         match (via.find_map(|name| live.iter().find(|l| l.link.name == *name)), policy) {
             (Some(link), _) => Some(Wanted::Link(link)),
             (None, Some(policy)) if policy.otherwise == Otherwise::Unreachable => Some(Wanted::Refusal),
-            _ => live.iter().any(|l| l.link.is_uplink()).then_some(Wanted::Main),
+            _ => live.iter().any(|l| l.link.is_uplink()).then_some(Wanted::Default),
         }
     }
 
@@ -70,7 +72,24 @@ impl<'a> Asker<'a> {
         policy: Option<(usize, &Policy)>,
     ) -> Result<Option<Suspect<'a>>, kernel::Error> {
         let Some(wanted) = self.wanted(policy.map(|(_, policy)| policy)) else { return Ok(None) };
-        let policy = policy.map(|(at, _)| at);
+        self.unless_fine(sample, policy.map(|(at, _)| at), wanted)
+    }
+
+    /// The same for what the link has by its source.
+    pub(super) fn suspect_of(
+        &mut self,
+        sample: Sample,
+        l: &'a LiveLink<'a>,
+    ) -> Result<Option<Suspect<'a>>, kernel::Error> {
+        self.unless_fine(sample, None, Wanted::Link(l))
+    }
+
+    fn unless_fine(
+        &mut self,
+        sample: Sample,
+        policy: Option<usize>,
+        wanted: Wanted<'a>,
+    ) -> Result<Option<Suspect<'a>>, kernel::Error> {
         // The kernel answers for no other protocols; the walk does.
         if !Fib::answers(&sample.packet) {
             return Ok(Some(Suspect { sample, policy, wanted, route: None }));
@@ -79,7 +98,7 @@ impl<'a> Asker<'a> {
         let is_ours = |route: &FibRoute| route.protocol == self.config.settings.protocol;
         let is_fine = match (&route, wanted) {
             (Some(route), Wanted::Link(l)) => is_ours(route) && route.table == l.link.table && leads_by(route, l),
-            (Some(route), Wanted::Main) => is_ours(route) && route.table == TableId::MAIN,
+            (Some(route), Wanted::Default) => is_ours(route) && route.table == Numbering::carrying_table(self.family),
             (None, Wanted::Refusal) => true,
             _ => false,
         };
@@ -103,7 +122,7 @@ impl<'a> Asker<'a> {
         let elsewhere = match &walked.end {
             End::Route(route) => suspect.led_by(route, self),
             End::Refused { .. } | End::NoWay if !matches!(suspect.wanted, Wanted::Refusal) => {
-                Some(Elsewhere { what: "refused".to_owned(), is_mains: false })
+                Some(Elsewhere { what: "refused".to_owned(), ..Elsewhere::default() })
             }
             _ => None,
         };
@@ -125,7 +144,7 @@ impl<'a> Asker<'a> {
         rules: &[FoundRule],
     ) -> Result<Option<String>, kernel::Error> {
         let (selector, policy) = &threat.example;
-        let Some(packet) = samples::of_both(threat.found, selector, &mut self.fib)? else { return Ok(None) };
+        let Some(packet) = samples::of_both(threat.found, selector, self.fib)? else { return Ok(None) };
         let mut tables = Tables::new();
         self.fib.fill(rules, &mut tables, &packet, |(_, routes)| routes)?;
         // fill() has read each table that the walk comes to.
@@ -140,6 +159,13 @@ impl<'a> Asker<'a> {
             }
             _ => None,
         })
+    }
+
+    /// The link to whose prefixes the source belongs, if the packet goes by it for that.
+    fn bound(&self, route: &FibRoute, packet: &Packet) -> Option<&LiveLink<'a>> {
+        let from = packet.from.filter(|_| route.protocol == self.config.settings.protocol)?;
+        let by = self.live.iter().find(|l| route.table == l.link.table && leads_by(route, l))?;
+        (by.prefixes.iter().any(|prefix| prefix.contains(&from))).then_some(by)
     }
 
     /// The devices that a route leads to, by the names of their links.
@@ -173,17 +199,26 @@ impl Suspect<'_> {
         let by = asker.way(route);
         if is_mains_own(route) {
             let what = format!("{by}: main has a route to {}", taker::prefix_text(route));
-            return Some(Elsewhere { what, is_mains: true });
+            return Some(Elsewhere { what, is_mains: true, ..Elsewhere::default() });
         }
         let what = match self.wanted {
             Wanted::Link(l) if leads_by(route, l) => return None,
+            Wanted::Link(_) if let Some(l) = asker.bound(route, &self.sample.packet) => {
+                let what = format!("by {}: so goes what comes from its prefixes", l.link.name);
+                return Some(Elsewhere { what, is_by_source: true, ..Elsewhere::default() });
+            }
             Wanted::Link(l) => format!("{by}, not by {}", l.link.name),
             Wanted::Refusal => format!("does not hold: {by}"),
-            Wanted::Main if route.table == TableId::MAIN && route.prefix.prefix_len() == 0 => return None,
-            Wanted::Main => format!("{by}, not by the default route"),
+            Wanted::Default if is_default(route) => return None,
+            Wanted::Default => format!("{by}, not by the default route"),
         };
-        Some(Elsewhere { what, is_mains: false })
+        Some(Elsewhere { what, ..Elsewhere::default() })
     }
+}
+
+/// Whether it is one of the default routes that carry, whoever made it, or stand behind them.
+fn is_default(route: &FibRoute) -> bool {
+    [TableId::MAIN, TableId::DEFAULT].contains(&route.table) && route.prefix.prefix_len() == 0
 }
 
 fn is_mains_own(route: &FibRoute) -> bool {

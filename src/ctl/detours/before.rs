@@ -224,7 +224,7 @@ impl<'a> Comparison<'a> {
 fn main_leads(to: IpNet, main: &mut Option<Main>, fib: &mut Fib) -> Result<bool, kernel::Error> {
     let main = match main {
         Some(main) => main,
-        None => main.insert(Main::read(fib)?),
+        None => main.insert(Main::read(Family::V4, fib)?),
     };
     Ok(main.knows(to))
 }

@@ -7,16 +7,19 @@ use super::taker::{Taker, way};
 use crate::config::Config;
 use crate::ctl::lookup::{End, FibNextHop, FibRoute, Packet, Tables, Walk, walk};
 use crate::model::names::{Family, TableId};
+use crate::model::numbering::Numbering;
 use crate::model::routing::{Action, FoundNextHop, FoundRule, RouteKind, Rule, Selector};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::Live;
-use crate::reconcile::link_state::LiveLink;
 
 const TO_MAIN: Action = Action::Lookup { table: TableId::MAIN, suppress_prefixlength: None };
 
 /// What the configuration wants, as rules and tables to walk through.
 pub(super) struct Judge<'a> {
     config: &'a Config,
+    family: Family,
+    /// The table whose default route carries.
+    carrying: TableId,
     rules: Vec<FoundRule>,
     tables: Tables,
     /// Metric of the default route that carries.
@@ -27,28 +30,29 @@ pub(super) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(config: &'a Config, live: &[LiveLink<'_>], owners: &'a Owners<'a>) -> Self {
+    pub(super) fn new(config: &'a Config, family: Family, all: &Live<'_>, owners: &'a Owners<'a>) -> Self {
         let protocol = config.settings.protocol;
-        let pretended = Live { v4: live.to_vec(), v6: Vec::new() };
-        let desired = Desired::new(config, &pretended, DefaultRouteMode::Multipath);
-        let wanted = desired.rules.into_iter().filter(|rule| rule.family == Family::V4);
+        let live = all.of(family);
+        let desired = Desired::new(config, all, DefaultRouteMode::Multipath);
+        let wanted = desired.rules.into_iter().filter(|rule| rule.family == family);
         let mut rules: Vec<_> = wanted.map(|rule| FoundRule { rule, protocol, more: None }).collect();
-        let mut tables = Tables::from([(TableId::MAIN, Vec::new())]);
+        let carrying = Numbering::carrying_table(family);
+        let mut tables = Tables::from([(TableId::MAIN, Vec::new()), (carrying, Vec::new())]);
         for link in &config.links {
             let is_up = live.iter().any(|l| l.link.name == link.name);
-            tables.insert(link.table, if is_up { vec![default(link.table)] } else { Vec::new() });
+            tables.insert(link.table, if is_up { vec![default(family, link.table)] } else { Vec::new() });
         }
         let best = live.iter().filter_map(|l| l.link.tier()).min();
-        let carrying = live.iter().filter(|l| best.is_some() && l.link.tier() == best);
-        let devices = carrying.map(|l| l.next_hop.device.name.to_string()).collect();
-        let metric = config.settings.numbers.tier_metric(Family::V4, best.unwrap_or_default());
+        let best_links = live.iter().filter(|l| best.is_some() && l.link.tier() == best);
+        let devices = best_links.map(|l| l.next_hop.device.name.to_string()).collect();
+        let metric = config.settings.numbers.tier_metric(family, best.unwrap_or_default());
         // Main without its default stands among ours; with it behind them.
         if best.is_some() {
-            tables.insert(TableId::MAIN, vec![default(TableId::MAIN)]);
+            tables.insert(carrying, vec![default(family, carrying)]);
         }
-        let main = Rule { priority: 32766, family: Family::V4, selector: Selector::default(), action: TO_MAIN };
+        let main = Rule { priority: 32766, family, selector: Selector::default(), action: TO_MAIN };
         rules.push(FoundRule { rule: main, protocol: 0, more: None });
-        Self { config, rules, tables, metric, devices, owners }
+        Self { config, family, carrying, rules, tables, metric, devices, owners }
     }
 
     /// Who takes the sample on its way through the kernel's rules and tables, if anybody does who should not.
@@ -74,13 +78,15 @@ impl<'a> Judge<'a> {
             End::Refused { .. } if wanted.is_none() => return None,
             End::Refused { .. } => "it is refused".to_owned(),
             End::NoWay => {
-                let is_lost = wanted == Some(TableId::MAIN) && !rules.iter().any(leads_to_main);
+                // In IPv6 nothing of ours is behind the kernel's own rule.
+                let is_lost =
+                    self.family == Family::V4 && wanted == Some(TableId::MAIN) && !rules.iter().any(leads_to_main);
                 // An apply then leaves the kernel's own rules as they are.
                 let has_its_place = rules.iter().any(|found| found.protocol != ours && found.decides_about_all());
                 return is_lost.then_some(Taker::NoMain(!has_its_place));
             }
             End::Unknown(_) => {
-                let known = |device: &String| self.devices.contains(device) || wanted != Some(TableId::MAIN);
+                let known = |device: &String| self.devices.contains(device) || wanted != Some(self.carrying);
                 return answer.filter(|device| !known(device)).map(|d| Taker::Unclear(d, sample.packet.clone()));
             }
         };
@@ -95,7 +101,7 @@ impl<'a> Judge<'a> {
         }
         // One at our metric is told of by the plan, and what stands behind ours carries while ours is missing.
         let stands_before = match route.prefix.prefix_len() {
-            0 => table == TableId::MAIN && route.metric < self.metric,
+            0 => table == self.carrying && route.metric < self.metric,
             len => len < NARROW,
         };
         (route.protocol != ours && stands_before).then(|| Taker::Route(Box::new(route.clone()), by))
@@ -121,9 +127,9 @@ fn leads_to_main(found: &FoundRule) -> bool {
 }
 
 /// A default route that carries.
-fn default(table: TableId) -> FibRoute {
+fn default(family: Family, table: TableId) -> FibRoute {
     FibRoute::default_by(
-        Family::V4,
+        family,
         table,
         vec![FibNextHop { hop: FoundNextHop::new(0, None), name: String::new(), group: 0 }],
     )

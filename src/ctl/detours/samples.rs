@@ -1,23 +1,32 @@
 //! Packets that stand for traffic: some to the Internet, and one for each policy.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use crate::config::Policy;
 use crate::ctl::lookup::read::Fib;
 use crate::ctl::lookup::{Answer, Packet};
 use crate::kernel;
-use crate::kernel::netlink::constants::IPPROTO_TCP;
-use crate::model::names::IfName;
+use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP};
+use crate::model::names::{Family, HostAddr, IfName};
+use crate::model::observed::LanAddress;
 use crate::model::routing::{FoundRule, Selector};
+use crate::reconcile::link_state::LiveLink;
 
 /// Well-known addresses, one in each quarter of all: VPN programs take the Internet in halves or quarters.
-const INTERNET: [Ipv4Addr; 4] = [
-    Ipv4Addr::new(8, 8, 8, 8),
-    Ipv4Addr::new(77, 88, 8, 8),
-    Ipv4Addr::new(149, 112, 112, 112),
-    Ipv4Addr::new(208, 67, 222, 222),
+const INTERNET: [IpAddr; 4] = [
+    IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8)),
+    IpAddr::V4(Ipv4Addr::new(77, 88, 8, 8)),
+    IpAddr::V4(Ipv4Addr::new(149, 112, 112, 112)),
+    IpAddr::V4(Ipv4Addr::new(208, 67, 222, 222)),
+];
+/// The same of IPv6, of which an eighth is in use (`2000::/3`), and of that what the registries have.
+const INTERNET6: [IpAddr; 4] = [
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888)),
+    IpAddr::V6(Ipv6Addr::new(0x2620, 0xfe, 0, 0, 0, 0, 0, 9)),
+    IpAddr::V6(Ipv6Addr::new(0x2803, 0xf800, 0x50, 0, 0, 0, 0, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2a02, 0x6b8, 0, 0, 0, 0, 0xfeed, 0xff)),
 ];
 const HTTPS: u16 = 443;
 
@@ -28,6 +37,8 @@ pub(super) enum Traffic {
     Internet,
     /// That of a policy, by its name.
     Policy(String),
+    /// What comes from the prefixes of a link, by its name.
+    Sources(String),
 }
 
 impl Traffic {
@@ -45,10 +56,14 @@ pub(super) struct Sample {
     pub(super) packet: Packet,
 }
 
+fn well_known(family: Family) -> [IpAddr; 4] {
+    if family == Family::V4 { INTERNET } else { INTERNET6 }
+}
+
 /// Connections of this host to the Internet.
-pub(super) fn internet() -> Vec<Sample> {
+pub(super) fn internet(family: Family) -> Vec<Sample> {
     let mut samples = Vec::new();
-    for to in INTERNET {
+    for to in well_known(family) {
         samples.push(Sample { traffic: Traffic::Internet, selector: Selector::default(), packet: own(to) });
     }
     samples
@@ -60,35 +75,56 @@ impl Sample {
         if self.selector.to.is_some() {
             return Vec::new();
         }
-        let others = INTERNET.into_iter().filter(|to| IpAddr::V4(*to) != self.packet.to);
-        others.map(|to| Self { packet: Packet { to: to.into(), ..self.packet.clone() }, ..self.clone() }).collect()
+        let others = well_known(self.packet.family()).into_iter().filter(|to| *to != self.packet.to);
+        others.map(|to| Self { packet: Packet { to, ..self.packet.clone() }, ..self.clone() }).collect()
     }
 }
 
-fn own(to: Ipv4Addr) -> Packet {
-    let to = IpAddr::V4(to);
+/// Connections of sockets that are bound to an address of this host in a prefix of the link.
+pub(super) fn of_sources(l: &LiveLink<'_>, lan: &[LanAddress]) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    let to = well_known(l.family)[0];
+    for prefix in l.sources() {
+        let mut own = l.local.map(HostAddr::get).into_iter().chain(lan.iter().map(|a| a.address.addr().into()));
+        if let Some(from) = own.find(|own| prefix.contains(own)) {
+            let selector = Selector { from: Some(prefix), ..Selector::default() };
+            let packet = Packet { from: Some(from), ..self::own(to) };
+            samples.push(Sample { traffic: Traffic::Sources(l.link.name.to_string()), selector, packet });
+        }
+    }
+    samples
+}
+
+fn own(to: IpAddr) -> Packet {
     Packet { to, from: None, iif: None, proto: IPPROTO_TCP, sport: 0, dport: HTTPS, mark: 0, uid: 0, dscp: 0 }
 }
 
-/// A connection that the first values of a policy's lists select; none where its interface or the way to its source
-/// is missing.
-pub(super) fn of_policy(policy: &Policy, fib: &mut Fib) -> Result<Option<Sample>, kernel::Error> {
+/// A connection that the first values of a policy's lists select in a family; none where its interface or the way to its
+/// source is missing. `bound` are prefixes whose packets a link has before any policy.
+pub(super) fn of_policy(
+    policy: &Policy,
+    family: Family,
+    bound: &[IpNet],
+    fib: &mut Fib,
+) -> Result<Option<Sample>, kernel::Error> {
     let iif = policy.iif.first();
     let (sport, dport) = (policy.sport.first(), policy.dport.first());
-    let (from, to) = (first_net(&ipv4(&policy.from)), first_net(&ipv4(&policy.to)));
+    let (from, to) = (first_net(&policy.from, family), first_net(&policy.to, family));
+    let icmp = if family == Family::V4 { IPPROTO_ICMP } else { IPPROTO_ICMPV6 };
+    let proto = policy.proto.map(|proto| if proto == IPPROTO_ICMP { icmp } else { proto });
     let selector = Selector {
-        from: from.map(IpNet::V4),
-        to: to.map(IpNet::V4),
+        from,
+        to,
         iif: iif.cloned(),
         fwmark: policy.mark(),
         uid: policy.uid.first().copied(),
-        proto: policy.proto,
+        proto,
         sport: sport.copied(),
         dport: dport.copied(),
         dscp: policy.dscp,
     };
-    let mut packet = own(to.map_or(INTERNET[0], |net| hosts(net)[0]));
-    if let Some(proto) = policy.proto {
+    let mut packet = own(to.map_or(well_known(family)[0], |net| hosts(net)[0]));
+    if let Some(proto) = proto {
         packet.proto = proto;
         packet.dport = 0;
     }
@@ -99,12 +135,12 @@ pub(super) fn of_policy(policy: &Policy, fib: &mut Fib) -> Result<Option<Sample>
     packet.uid = policy.uid.first().map_or(0, |range| range.start);
     let mut foreign = None;
     for addr in from.map(hosts).unwrap_or_default() {
-        if !fib.is_own(addr.into())? {
+        if !fib.is_own(addr)? {
             foreign = Some(addr);
             break;
         }
     }
-    packet.from = foreign.or(from.map(|net| hosts(net)[0])).map(IpAddr::V4);
+    packet.from = foreign.or(from.map(|net| hosts(net)[0]));
     packet.iif = match (iif, foreign) {
         (Some(name), _) if name.as_str() != "lo" => match fib.index(name)? {
             Some(index) => Some((index, name.to_string())),
@@ -117,10 +153,10 @@ pub(super) fn of_policy(policy: &Policy, fib: &mut Fib) -> Result<Option<Sample>
         _ => None,
     };
     // What comes in by an interface comes from somewhere, and is root's.
-    if packet.iif.is_some() {
+    if let Some((index, _)) = packet.iif {
         packet.uid = 0;
         if packet.from.is_none() {
-            packet.from = neighbour(packet.iif.as_ref().map_or(0, |(index, _)| *index), fib)?.map(IpAddr::V4);
+            packet.from = neighbour(index, family, bound, fib)?;
         }
     }
     let traffic = Traffic::Policy(policy.name.clone());
@@ -137,13 +173,13 @@ pub(super) fn of_both(found: &FoundRule, s: &Selector, fib: &mut Fib) -> Result<
     }
     let from = host_of_both(rule.from, s.from);
     if let Some(from) = from
-        && !fib.is_own(from.into())?
+        && !fib.is_own(from)?
     {
         return Ok(None);
     }
-    let packet = own(host_of_both(rule.to, s.to).unwrap_or(INTERNET[0]));
+    let packet = own(host_of_both(rule.to, s.to).unwrap_or(well_known(found.rule.family)[0]));
     Ok(Some(Packet {
-        from: from.map(IpAddr::V4),
+        from,
         proto: s.proto.or(rule.proto).unwrap_or(packet.proto),
         sport: rule.sport.into_iter().chain(s.sport).map(|ports| ports.start).max().unwrap_or(packet.sport),
         dport: rule.dport.into_iter().chain(s.dport).map(|ports| ports.start).max().unwrap_or(packet.dport),
@@ -154,11 +190,13 @@ pub(super) fn of_both(found: &FoundRule, s: &Selector, fib: &mut Fib) -> Result<
     }))
 }
 
-/// A source behind an interface: in one of its subnets, and no address of ours.
-fn neighbour(index: u32, fib: &mut Fib) -> Result<Option<Ipv4Addr>, kernel::Error> {
-    for net in fib.subnets(index)? {
+/// A source behind an interface: in one of its subnets, and no address of ours; if there is one, of no prefix of `bound`.
+fn neighbour(index: u32, family: Family, bound: &[IpNet], fib: &mut Fib) -> Result<Option<IpAddr>, kernel::Error> {
+    let mut nets = fib.subnets(family, index)?;
+    nets.sort_by_key(|net| bound.iter().any(|prefix| prefix.contains(net)));
+    for net in nets {
         for addr in hosts(net) {
-            if !fib.is_own(addr.into())? {
+            if !fib.is_own(addr)? {
                 return Ok(Some(addr));
             }
         }
@@ -166,25 +204,22 @@ fn neighbour(index: u32, fib: &mut Fib) -> Result<Option<Ipv4Addr>, kernel::Erro
     Ok(None)
 }
 
-/// The first network of a list, unless that is any.
-fn ipv4(nets: &[IpNet]) -> Vec<Ipv4Net> {
-    nets.iter().filter_map(|net| if let IpNet::V4(net) = net { Some(*net) } else { None }).collect()
-}
-
-fn first_net(nets: &[Ipv4Net]) -> Option<Ipv4Net> {
-    nets.first().filter(|net| net.prefix_len() > 0).copied()
+/// The first network of a list that is of the family, unless that is any.
+fn first_net(nets: &[IpNet], family: Family) -> Option<IpNet> {
+    let first = nets.iter().find(|net| Family::of(net.addr()) == family);
+    first.filter(|net| net.prefix_len() > 0).copied()
 }
 
 /// A host of two networks that meet: then one holds the other.
-fn host_of_both(a: Option<IpNet>, b: Option<IpNet>) -> Option<Ipv4Addr> {
-    match a.into_iter().chain(b).max_by_key(IpNet::prefix_len) {
-        Some(IpNet::V4(net)) => Some(hosts(net)[0]),
-        _ => None,
-    }
+fn host_of_both(a: Option<IpNet>, b: Option<IpNet>) -> Option<IpAddr> {
+    let narrower = a.into_iter().chain(b).max_by_key(IpNet::prefix_len);
+    narrower.map(|net| hosts(net)[0])
 }
 
 /// A few hosts of a network, at least one.
-fn hosts(net: Ipv4Net) -> Vec<Ipv4Addr> {
-    let all: Vec<_> = net.hosts().take(3).collect();
+fn hosts(net: IpNet) -> Vec<IpAddr> {
+    // In IPv6 the first is that of all its routers (RFC 4291, 2.6.1).
+    let is_anycast = |addr: &IpAddr| addr.is_ipv6() && *addr == net.network() && net.prefix_len() < 127;
+    let all: Vec<_> = net.hosts().filter(|addr| !is_anycast(addr)).take(3).collect();
     if all.is_empty() { vec![net.addr()] } else { all }
 }

@@ -19,6 +19,7 @@ pub(super) const MOST_ROUTES: usize = 10_000;
 
 /// Which interface each link's table should lead by.
 pub(super) struct Owners<'a> {
+    family: Family,
     ours: u8,
     /// The index of a link's interface, if it has routes.
     links: BTreeMap<TableId, (&'a Link, Option<u32>)>,
@@ -33,13 +34,13 @@ pub(super) struct Stray<'a> {
 }
 
 impl<'a> Owners<'a> {
-    pub(super) fn new(config: &'a Config, states: &LinkStates<'_>) -> Self {
+    pub(super) fn new(config: &'a Config, family: Family, states: &LinkStates<'_>) -> Self {
         let mut links = BTreeMap::new();
         for link in &config.links {
-            let index = states.of(link).routed().map(|l| l.next_hop.device.index);
+            let index = states.state(link, family).routed().map(|l| l.next_hop.device.index);
             links.insert(link.table, (link, index));
         }
-        Self { ours: config.settings.protocol, links }
+        Self { family, ours: config.settings.protocol, links }
     }
 
     /// The link in whose table a route of somebody else leads by another interface.
@@ -57,14 +58,14 @@ impl<'a> Owners<'a> {
     pub(super) fn strays(&self, fib: &mut Fib) -> Result<Vec<Stray<'a>>, kernel::Error> {
         let mut astray = Vec::new();
         for table in self.links.keys() {
-            for route in fib.first_routes(Family::V4, *table, MOST_ROUTES)? {
+            for route in fib.first_routes(self.family, *table, MOST_ROUTES)? {
                 astray.extend(self.strays_from(&route).map(|link| (link, route)));
             }
         }
         if astray.is_empty() {
             return Ok(Vec::new());
         }
-        let main = Main::read(fib)?;
+        let main = Main::read(self.family, fib)?;
         let mut told: BTreeMap<_, Stray<'_>> = BTreeMap::new();
         for (link, route) in astray.into_iter().filter(|(_, route)| !main.leads_alike(route)) {
             let metric = (route.prefix.prefix_len() == 0).then_some(route.metric);
@@ -79,9 +80,9 @@ impl<'a> Owners<'a> {
 pub(super) struct Main(HashSet<(IpNet, u32)>);
 
 impl Main {
-    pub(super) fn read(fib: &mut Fib) -> Result<Self, kernel::Error> {
+    pub(super) fn read(family: Family, fib: &mut Fib) -> Result<Self, kernel::Error> {
         let mut known = HashSet::new();
-        for route in fib.first_routes(Family::V4, TableId::MAIN, MOST_ROUTES)? {
+        for route in fib.first_routes(family, TableId::MAIN, MOST_ROUTES)? {
             known.extend(route.next_hops.iter().map(|leg| (route.prefix, leg.hop.device)));
         }
         Ok(Self(known))

@@ -6,7 +6,7 @@ use crate::config::{Config, Otherwise};
 use crate::ctl::lookup::{FibNextHop, FibRoute, Names, Packet, owner, protocol_name, rule_deletion, rule_text};
 use crate::ctl::show;
 use crate::model::names::{Family, LinkName, TableId};
-use crate::model::routing::FoundRule;
+use crate::model::routing::{FoundRule, RouteKind};
 
 /// Who takes traffic.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,10 +37,14 @@ impl Taker {
     pub(super) fn key(&self) -> String {
         match self {
             Self::Rule(found, _) | Self::Before(found, _) => rule_key(found),
-            Self::Route(route, by) if route.prefix.prefix_len() > 0 => format!("route {} {by}", route.table),
-            Self::Route(route, by) => format!("default {} {by}", route.metric),
-            Self::Stray(route, ..) if route.prefix.prefix_len() > 0 => format!("stray {} {}", route.table, way(route)),
-            Self::Stray(route, ..) => format!("stray {} {} {}", route.table, route.metric, way(route)),
+            Self::Route(route, by) if route.prefix.prefix_len() > 0 => {
+                format!("route{} {} {by}", ipv6(route), route.table)
+            }
+            Self::Route(route, by) => format!("default{} {} {by}", ipv6(route), route.metric),
+            Self::Stray(route, ..) if route.prefix.prefix_len() > 0 => {
+                format!("stray{} {} {}", ipv6(route), route.table, way(route))
+            }
+            Self::Stray(route, ..) => format!("stray{} {} {} {}", ipv6(route), route.table, route.metric, way(route)),
             Self::NoMain(_) => String::new(),
             Self::Unclear(device, _) => format!("unclear {device}"),
         }
@@ -77,6 +81,7 @@ impl Taker {
             ),
         };
         let mut policies: Vec<_> = traffic.iter().map(|traffic| traffic.policy().map(str::to_owned)).collect();
+        policies.dedup();
         let mut is_trouble = true;
         if let Self::Stray(_, link, _) = self {
             let its: Vec<_> = config.policies.iter().filter(|policy| policy.via.contains(link)).collect();
@@ -115,12 +120,21 @@ fn rule(found: &FoundRule) -> String {
 
 /// Traffic in words.
 fn takes(traffic: &[Traffic]) -> String {
-    let is_of_policies = traffic.iter().any(|traffic| *traffic != Traffic::Internet);
-    match (traffic.contains(&Traffic::Internet), is_of_policies) {
+    let is_of_policies = traffic.iter().any(|traffic| traffic.policy().is_some());
+    let mut all = match (traffic.contains(&Traffic::Internet), is_of_policies) {
         (true, false) => "traffic to the Internet".to_owned(),
         (true, true) => format!("traffic to the Internet, and that of {}", policies(traffic)),
-        _ => format!("the traffic of {}", policies(traffic)),
+        (false, true) => format!("the traffic of {}", policies(traffic)),
+        (false, false) => String::new(),
+    };
+    let sources =
+        traffic.iter().filter_map(|traffic| if let Traffic::Sources(link) = traffic { Some(link) } else { None });
+    let links: Vec<_> = sources.map(String::as_str).collect();
+    if !links.is_empty() {
+        let and = if all.is_empty() { "" } else { ", and " };
+        all = format!("{all}{and}what comes from prefixes of {}", links.join(" and "));
     }
+    all
 }
 
 /// The policies among it.
@@ -141,16 +155,22 @@ fn stray(route: &FibRoute, link: &LinkName, more: usize, traffic: &[Traffic], ta
     }
 }
 
+/// The family, where it has to be said.
+fn ipv6(route: &FibRoute) -> &'static str {
+    if route.prefix.addr().is_ipv6() { " IPv6" } else { "" }
+}
+
 fn whose(route: &FibRoute) -> String {
     let name = protocol_name(route.protocol).filter(|name| !["boot", "static"].contains(name));
     name.map_or_else(|| "which is foreign".to_owned(), |name| format!("of {name}"))
 }
 
 fn route_text(route: &FibRoute) -> String {
+    let ipv6 = ipv6(route);
     if route.prefix.prefix_len() == 0 && route.table == TableId::MAIN {
-        format!("the default route of metric {}", route.metric)
+        format!("the{ipv6} default route of metric {}", route.metric)
     } else if route.prefix.prefix_len() == 0 {
-        format!("the default route of metric {} of table {}", route.metric, route.table)
+        format!("the{ipv6} default route of metric {} of table {}", route.metric, route.table)
     } else {
         format!("route {} of table {}", route.prefix, route.table)
     }
@@ -177,10 +197,16 @@ fn rule_mend(found: &FoundRule, config: &Config) -> String {
 /// The command of ip(8) that deletes a route.
 fn route_deletion(route: &FibRoute) -> String {
     let prefix = if route.prefix.prefix_len() == 0 { "default".to_owned() } else { route.prefix.to_string() };
-    let mut delete = format!("ip route del {prefix} table {} metric {}", route.table, route.metric);
+    let is_ipv6 = route.prefix.addr().is_ipv6();
+    let ip = if is_ipv6 { "ip -6" } else { "ip" };
+    let from = route.from.map(|from| format!(" from {from}")).unwrap_or_default();
+    let mut delete = format!("{ip} route del {prefix}{from} table {} metric {}", route.table, route.metric);
     if let [FibNextHop { name, hop, .. }] = &route.next_hops[..] {
         if let Some(gateway) = hop.gateway {
             delete = format!("{delete} via {gateway}");
+        } else if is_ipv6 && route.kind == RouteKind::Unicast {
+            // Without it all next hops of the metric would go (`ip6_route_del()`).
+            delete.push_str(" via ::");
         }
         delete = format!("{delete} dev {}", crate::model::sh::quoted(name));
     }
@@ -190,8 +216,9 @@ fn route_deletion(route: &FibRoute) -> String {
 fn route_mend(route: &FibRoute) -> String {
     let delete = route_deletion(route);
     if route.prefix.prefix_len() > 0 {
+        let pushed = if route.prefix.addr().is_ipv6() { "route-ipv6" } else { "redirect-gateway" };
         return format!(
-            "have its owner leave it out (OpenVPN: pull-filter ignore redirect-gateway; WireGuard: Table = off), or {delete}"
+            "have its owner leave it out (OpenVPN: pull-filter ignore {pushed}; WireGuard: Table = off), or {delete}"
         );
     }
     format!("have its owner give it a metric above ours, or {delete}")

@@ -176,6 +176,17 @@ impl Naming<'_> {
         let (policy, _) = policies.find(|(_, priorities)| priorities.contains(&found.rule.priority))?;
         Some(format!("policy \"{}\"", policy.name))
     }
+
+    /// The link that has what an IPv6 rule of ours selects by its source.
+    fn source(&self, found: &FoundRule) -> Option<String> {
+        let config = self.config?;
+        let from = found.rule.selector.from.filter(|_| found.rule.family == Family::V6)?;
+        let is_ours = found.protocol == config.settings.protocol;
+        let numbers = config.settings.numbers;
+        let mut uplinks = config.uplinks().filter(|_| is_ours);
+        let link = uplinks.find(|link| numbers.source_rule(link.position) == found.rule.priority)?;
+        Some(format!("its source: {} has what comes from {from}", link.name))
+    }
 }
 
 pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, CtlError> {

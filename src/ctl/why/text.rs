@@ -38,7 +38,8 @@ pub(super) fn print(report: &Report<'_>, out: &mut impl Write) -> io::Result<()>
     }
     writeln!(out)?;
     end(report, out)?;
-    if let Some(purpose) = walk.steps.last().and_then(|step| naming.purpose(step.found)) {
+    let last = walk.steps.last().map(|step| step.found);
+    if let Some(purpose) = last.and_then(|last| naming.purpose(last).or_else(|| naming.source(last))) {
         writeln!(out, "Because of  {purpose}")?;
     }
     kernel(report, out)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ipnet::Ipv6Net;
+use ipnet::{IpNet, Ipv6Net};
 use netlink_packet_core::NLM_F_REPLACE;
 
 use super::{name_of, read};
@@ -43,6 +43,18 @@ pub(super) fn addresses(
         }
     }
     Ok(of_lan)
+}
+
+/// The subnets of an interface's global addresses, with room for more than one neighbour.
+pub(crate) fn subnets6(socket: &mut Socket, index: u32) -> Result<Vec<Ipv6Net>, Error> {
+    let request = address::request(AF_INET6, index);
+    let found = socket.list(RTM_GETADDR, &request, |body| {
+        let found = FoundAddress::parse(body)?.filter(|a| a.index == index && a.is_global);
+        Ok(found.and_then(|a| if let IpNet::V6(net) = a.reaches { Some(net) } else { None }))
+    });
+    let mut nets = found.map_err(read("addresses"))?;
+    nets.retain(|net| net.prefix_len() < 127);
+    Ok(nets)
 }
 
 /// Makes an address preferred for as long as it is valid, or deprecated. All else of it stays. One that is gone is left

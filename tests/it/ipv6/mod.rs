@@ -2,6 +2,7 @@
 
 mod callers;
 mod ctl;
+mod detours;
 mod doctor;
 mod drill;
 mod flush;

@@ -18,7 +18,7 @@ use crate::kernel::netlink::constants::{
 use crate::kernel::netlink::nexthop::NexthopMessage;
 use crate::kernel::netlink::route::Route;
 use crate::kernel::netlink::socket::Socket;
-use crate::kernel::observe::{routes, rules};
+use crate::kernel::observe::{lan, routes, rules};
 use crate::kernel::{Error, interface, observe, parse, read};
 use crate::model::names::{Family, IfName, TableId};
 use crate::model::routing::{FoundNextHop, FoundRule, RouteKind};
@@ -206,10 +206,14 @@ impl Fib {
         Ok(self.routes(TableId::LOCAL, addr)?.iter().any(|route| route.kind == RouteKind::Local))
     }
 
-    /// Subnets of an interface.
-    pub fn subnets(&mut self, index: u32) -> Result<Vec<Ipv4Net>, Error> {
+    /// Subnets of an interface, in IPv6 global ones.
+    pub fn subnets(&mut self, family: Family, index: u32) -> Result<Vec<IpNet>, Error> {
+        if family == Family::V6 {
+            let all = lan::subnets6(&mut self.socket, index)?;
+            return Ok(all.into_iter().map(IpNet::V6).collect());
+        }
         let all = observe::subnets(&mut self.socket)?.into_iter();
-        Ok(all.filter(|(found, _)| *found == index).map(|(_, net)| net.trunc()).collect())
+        Ok(all.filter(|(found, _)| *found == index).map(|(_, net)| IpNet::V4(net.trunc())).collect())
     }
 
     /// Subnets of interfaces other than `links` and the loopback.

@@ -56,6 +56,9 @@ pub(super) struct Facts {
     pub(super) default_routes_ipv6: Vec<DefaultFacts>,
     pub(super) policies: Vec<PolicyFacts>,
     pub(super) kernel: KernelFacts,
+    /// Whether hosts behind this one may have IPv6 addresses of a line, which decide before policies do.
+    #[serde(skip)]
+    pub(super) sources_decide: bool,
     /// How to call mhctl for the same.
     #[serde(skip)]
     pub(super) mhctl: String,
@@ -169,6 +172,8 @@ pub(super) struct PolicyFacts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct LedIpv6 {
     pub(super) link_ipv6: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) elsewhere_ipv6: Option<Elsewhere>,
 }
 
 #[derive(Debug, Serialize)]
@@ -215,6 +220,7 @@ impl Facts {
                 problems: plan.problems.iter().map(ToString::to_string).collect(),
                 detours: seen.ways.detours.clone(),
             },
+            sources_decide: seen.sources_decide(),
             mhctl: seen.mhctl.to_owned(),
             warnings,
         }

@@ -1,34 +1,45 @@
 //! What there is to tell of a policy.
 
+use ipnet::IpNet;
+
 use super::{LedIpv6, PolicyFacts, Seen};
 use crate::config::{Link, Otherwise, Policy};
 use crate::model::names::Family;
 use crate::model::routing::FoundRoute;
+use crate::reconcile::link_state::LiveLink;
 use crate::reconcile::plan::PolicyRules;
 
 impl Seen<'_> {
     /// Where a policy leads: to the first of its links whose table has a default route by its interface, if the kernel
     /// holds the rules of the policy, and has not said that it sends a packet of it elsewhere.
     pub(super) fn policy(&self, at: usize, policy: &Policy, rules: PolicyRules) -> PolicyFacts {
-        let elsewhere = self.ways.elsewhere.get(&at).cloned();
-        let is_held = rules.missing == 0 && elsewhere.is_none();
-        let leads_to = |family| self.leads_to(policy, family).filter(|_| is_held);
+        let elsewhere = |family| self.ways.elsewhere.get(&(at, family)).cloned();
+        let is_held = |family| rules.missing == 0 && elsewhere(family).is_none();
+        let leads_to = |family| self.leads_to(policy, family).filter(|_| is_held(family));
         let mut families = policy.families();
         let first = families.next().unwrap_or(Family::V4);
         let has_ipv6 = !self.states.routed().v6.is_empty();
+        let led = |family| LedIpv6 { link_ipv6: leads_to(family), elsewhere_ipv6: elsewhere(family) };
         PolicyFacts {
             name: policy.name.clone(),
             via: policy.via.iter().map(ToString::to_string).collect(),
             link: leads_to(first),
-            ipv6: families.next().filter(|_| has_ipv6).map(|family| LedIpv6 { link_ipv6: leads_to(family) }),
+            ipv6: families.next().filter(|_| has_ipv6).map(led),
             otherwise: match policy.otherwise {
                 Otherwise::Default => "default",
                 Otherwise::Unreachable => "unreachable",
             },
             rules: rules.all,
             rules_missing: rules.missing,
-            elsewhere,
+            elsewhere: elsewhere(first),
         }
+    }
+
+    /// Whether a policy may be about packets that come from a prefix of an uplink that is none of its own, and are forwarded.
+    pub(super) fn sources_decide(&self) -> bool {
+        let live = self.states.live().v6;
+        let policies = self.config.policies.iter().filter(|policy| may_be_bound(policy));
+        self.forwards6 && policies.into_iter().any(|policy| live.iter().any(|l| leaves_by(l, policy)))
     }
 
     /// The first of its links whose table has a default route of the family by its interface.
@@ -50,4 +61,18 @@ impl Seen<'_> {
             && !devices.is_empty()
             && devices.into_iter().all(|index| own.contains(&Some(index)) && self.has_carrier(index))
     }
+}
+
+/// Whether a policy is about what others send, and rules of sources are asked before it. Those of kill switches are led
+/// past them.
+fn may_be_bound(policy: &Policy) -> bool {
+    let is_own = !policy.uid.is_empty() || policy.iif.iter().any(|name| name.as_str() == "lo");
+    policy.families().any(|family| family == Family::V6) && policy.otherwise == Otherwise::Default && !is_own
+}
+
+/// Whether an uplink that the policy does not want first has some of its packets for their source.
+fn leaves_by(l: &LiveLink<'_>, policy: &Policy) -> bool {
+    let is_unwanted = l.link.is_uplink() && policy.via.first() != Some(&l.link.name);
+    let is_of = |net: &IpNet| l.prefixes.iter().any(|prefix| prefix.contains(net) || net.contains(prefix));
+    is_unwanted && !l.prefixes.is_empty() && (policy.from.is_empty() || policy.from.iter().any(is_of))
 }

@@ -36,6 +36,10 @@ pub(super) fn text(facts: &Facts, screen: Screen) -> String {
         default_routes(&mut out, Family::V6, &facts.default_routes_ipv6, screen);
     }
     policies(&mut out, &facts.policies, screen);
+    if facts.sources_decide {
+        let told = "IPv6 of hosts that have an address of a line goes by that line, whatever these say";
+        labelled(&mut out, "", None, &wrap(told, 0, INDENT, screen), screen);
+    }
     kernel(&mut out, facts, screen);
     for warning in &facts.warnings {
         labelled(&mut out, "Warning", Some(Tone::Odd), &wrap(warning, 0, INDENT, screen), screen);
@@ -215,7 +219,10 @@ fn policies(out: &mut String, policies: &[PolicyFacts], screen: Screen) {
 /// Where a policy leads now, in both families if they differ.
 fn lead_of_both(policy: &PolicyFacts) -> Cell {
     let (text, tone) = lead(policy);
-    let ipv6 = policy.ipv6.clone().map(|ipv6| lead(&PolicyFacts { link: ipv6.link_ipv6, ..policy.clone() }));
+    let ipv6 = policy
+        .ipv6
+        .clone()
+        .map(|ipv6| lead(&PolicyFacts { link: ipv6.link_ipv6, elsewhere: ipv6.elsewhere_ipv6, ..policy.clone() }));
     match ipv6 {
         Some((of_ipv6, tone6)) if of_ipv6 != text => {
             let odd = if tone == Some(Tone::Bad) || tone6 == Some(Tone::Bad) { Tone::Bad } else { Tone::Odd };
@@ -228,7 +235,10 @@ fn lead_of_both(policy: &PolicyFacts) -> Cell {
 /// Where a policy leads now.
 fn lead(policy: &PolicyFacts) -> Cell {
     if let Some(elsewhere) = policy.elsewhere.as_ref().filter(|_| policy.rules_missing == 0) {
-        return (elsewhere.what.clone(), Some(if elsewhere.is_mains { Tone::Odd } else { Tone::Bad }));
+        return (
+            elsewhere.what.clone(),
+            Some(if elsewhere.is_mains || elsewhere.is_by_source { Tone::Odd } else { Tone::Bad }),
+        );
     }
     match &policy.link {
         None if policy.otherwise == "unreachable" && policy.rules_missing > 0 => {

@@ -35,7 +35,7 @@ fn links_with_ipv6_have_a_table_of_their_own() {
     assert!(!shown.contains("2001:db8:1::"), "{shown}");
     assert!(shown.contains("\nIPv6 default   cable\n"), "{shown}");
     assert!(said_of(&server, "mail").starts_with("by fibre; IPv6 by the default route, "));
-    assert_eq!(server.facts().policies[0].ipv6, Some(LedIpv6 { link_ipv6: None }));
+    assert_eq!(server.facts().policies[0].ipv6, Some(LedIpv6 { link_ipv6: None, elsewhere_ipv6: None }));
 }
 
 #[test]
@@ -198,7 +198,8 @@ fn traffic_that_others_take_is_a_problem() {
 fn a_policy_goes_where_the_kernel_sends_a_packet_of_it() {
     let mut server = Server::new();
     for (what, is_mains) in [("by lte: main has a route to 10.1.2.3", true), ("by lte, not by office", false)] {
-        server.ways.elsewhere.insert(2, detours::Elsewhere { what: what.to_owned(), is_mains });
+        let elsewhere = detours::Elsewhere { what: what.to_owned(), is_mains, ..detours::Elsewhere::default() };
+        server.ways.elsewhere.insert((2, Family::V4), elsewhere);
         assert_eq!(said_of(&server, "work"), what);
         assert_eq!(server.facts().policies[2].link, None);
         assert!(server.facts().kernel.as_wanted);
