@@ -42,13 +42,35 @@ pub(super) fn add_routes(
     })?;
     // An advertised router's default may give IPv6 to a link.
     let is_asked = of_tables || !main.defaults.is_empty();
-    let ours = if is_asked { of_other_tables(socket, managed)? } else { Vec::new() };
-    for body in main.defaults.iter().chain(&ours) {
+    let ours = if is_asked { of_protocol(socket, managed, |table| table != TableId::MAIN)? } else { Vec::new() };
+    add(socket, main.defaults.iter().chain(&ours), devices, routes)?;
+    Ok(main.delegated)
+}
+
+/// Adds our default routes of all tables, where no link may have IPv6 any more: an event that was killed may have left
+/// them without a rule.
+pub(super) fn add_leftovers(
+    socket: &mut Socket,
+    managed: u8,
+    devices: &mut Devices,
+    routes: &mut Vec<FoundRoute>,
+) -> Result<(), Error> {
+    let ours = of_protocol(socket, managed, |_| true)?;
+    add(socket, ours.iter(), devices, routes)
+}
+
+fn add<'a>(
+    socket: &mut Socket,
+    bodies: impl Iterator<Item = &'a Vec<u8>>,
+    devices: &mut Devices,
+    routes: &mut Vec<FoundRoute>,
+) -> Result<(), Error> {
+    for body in bodies {
         let found = Route::parse(body).map_err(read("routes"))?;
         learn_names(socket, &found, devices)?;
         routes.push(route(&found, devices));
     }
-    Ok(main.delegated)
+    Ok(())
 }
 
 impl Found {
@@ -58,7 +80,8 @@ impl Found {
             return Ok(());
         }
         let IpNet::V6(prefix) = found.prefix else { return Ok(()) };
-        if prefix.prefix_len() == 0 {
+        // One from certain sources only (`CONFIG_IPV6_SUBTREES`) is another route, of somebody else.
+        if prefix.prefix_len() == 0 && found.from.is_none() {
             self.defaults.push(body.to_vec());
         }
         let is_refused = matches!(found.kind, RouteKind::Unreachable | RouteKind::Blackhole | RouteKind::Prohibit);
@@ -70,13 +93,13 @@ impl Found {
     }
 }
 
-/// The bodies of our default routes in all tables but main, in one dump.
-fn of_other_tables(socket: &mut Socket, managed: u8) -> Result<Vec<Vec<u8>>, Error> {
+/// The bodies of our default routes in these tables, in one dump.
+fn of_protocol(socket: &mut Socket, managed: u8, is_wanted: fn(TableId) -> bool) -> Result<Vec<Vec<u8>>, Error> {
     let request = route_request::of_protocol(Family::V6, managed);
     let found = socket.list(RTM_GETROUTE, &request, |body| {
         let found = Route::parse(body)?;
         // Before Linux 4.20 the kernel does not filter.
-        let is_ours = found.protocol == managed && found.table != TableId::MAIN && found.prefix.prefix_len() == 0;
+        let is_ours = found.protocol == managed && is_wanted(found.table) && found.prefix.prefix_len() == 0;
         Ok(is_ours.then(|| body.to_vec()))
     });
     found.map_err(read("routes"))

@@ -56,6 +56,9 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
     }
     let is_ipv6 = |found: &FoundRule| found.rule.family == Family::V6;
     let may_be_routed = scope.ipv6 || leads_ipv6(&rules, scope.protocol);
+    if scope.leftovers && !may_be_routed && rules.iter().any(is_ipv6) {
+        ipv6::add_leftovers(socket, scope.protocol, &mut devices, &mut routes)?;
+    }
     let delegated = if may_be_routed && rules.iter().any(is_ipv6) {
         // Without a rule of ours nothing asks the tables of links, and without a link that has IPv6 none will be made.
         let has_rules = rules.iter().any(|found| is_ipv6(found) && found.protocol == scope.protocol);

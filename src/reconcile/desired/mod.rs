@@ -56,14 +56,15 @@ impl Desired {
             if live.of(family).iter().any(LiveLink::carries_default) {
                 desired.carried.push(family);
             }
-            desired.add_routes(config, live.of(family), family, mode);
+            desired.add_routes(config, live, family, mode);
         }
         desired
     }
 
     /// Adds the routes of one family.
-    fn add_routes(&mut self, config: &Config, live: &[LiveLink<'_>], family: Family, mode: DefaultRouteMode) {
+    fn add_routes(&mut self, config: &Config, all: &Live<'_>, family: Family, mode: DefaultRouteMode) {
         let numbers = config.settings.numbers;
+        let live = all.of(family);
         for l in live {
             self.routes.push(plain(l.link.table, Numbering::table_metric(family), l));
         }
@@ -93,6 +94,10 @@ impl Desired {
                 // exception of the route that the packet took, a /128. In main the rules that pass over its default would
                 // find it (`fib6_rule_suppress()` sees the exception's length): the host's packets would go past policies.
                 self.routes.push(DefaultRoute { table: TableId::DEFAULT, ..route.clone() });
+                // Among others' next hops of one metric ours could not be told from theirs.
+                if all.kept6.contains(&metric) {
+                    continue;
+                }
             }
             self.routes.push(route);
         }

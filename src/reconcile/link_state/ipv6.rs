@@ -3,6 +3,7 @@
 //! Callers say less than in IPv4: pppd knows link-local addresses only, and of a line with router advertisements nobody
 //! tells. So the interface's addresses and the kernel's own default route by it count, too.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv6Net};
@@ -80,18 +81,71 @@ fn own_interface<'a>(link: &Link, records: &LinkRecords, observed: &'a Observed)
 /// The router of the default route that somebody else has made by the interface: the kernel for a router's
 /// advertisement, or a program that reads these itself.
 fn advertised_router(interface: &Interface, observed: &Observed, config: &Config) -> Option<HostAddr> {
-    let mut foreign: Vec<&FoundRoute> = observed.routes.iter().filter(|route| is_foreign(route, config)).collect();
-    foreign.sort_by_key(|route| route.metric);
-    foreign.into_iter().find_map(|route| router_by(route, interface.device.index))
+    let metrics = tier_metrics(config);
+    let (at_tiers, others): (Vec<&FoundRoute>, Vec<_>) =
+        mains(observed).partition(|route| metrics.contains(&route.metric));
+    let mut others: Vec<_> = others.into_iter().filter(|route| !is_ours(route, config)).collect();
+    others.sort_by_key(|route| route.metric);
+    let behind = others.into_iter().find_map(|route| router_by(route, interface.device.index));
+    behind.or_else(|| at_tiers.into_iter().find_map(|route| foreign_router_by(route, interface, observed, config)))
 }
 
-/// At the metric of a tier only what the kernel or a program has made of an advertisement counts. Any other goes as soon
-/// as ours is made, and then nobody would know the link.
-fn is_foreign(route: &FoundRoute, config: &Config) -> bool {
-    let is_mains = route.family == Family::V6 && route.table == TableId::MAIN;
-    let mut tiers = config.uplinks().filter_map(Link::tier);
-    let is_tiers = tiers.any(|tier| config.settings.numbers.tier_metric(Family::V6, tier) == route.metric);
-    is_mains && route.protocol != config.settings.protocol && (!is_tiers || route.protocol == RA)
+/// The metrics of tiers at which somebody else has a default route in main that must stay: a link is known by it alone, or
+/// a program has made it of an advertisement, and would again.
+pub(super) fn kept_metrics(config: &Config, records: &LinkRecords, observed: &Observed) -> BTreeSet<u32> {
+    let mut kept = BTreeSet::new();
+    let metrics = tier_metrics(config);
+    for link in config.links.iter().filter(|link| link.ipv6) {
+        let record = records.record(&link.name, Family::V6);
+        let reported = record.and_then(|record| interface_of(record, observed));
+        // A link that is down may be up again by the same router.
+        let own = || own_interface(link, records, observed).or(observed.interfaces.get(&link.interface));
+        let Some(found) = reported.or_else(own) else { continue };
+        let mut others = mains(observed).filter(|r| !metrics.contains(&r.metric) && !is_ours(r, config));
+        let is_known =
+            reported.is_some() || link.gateway6.is_some() || others.any(|r| router_by(r, found.device.index).is_some());
+        for route in mains(observed).filter(|route| metrics.contains(&route.metric)) {
+            let is_there = foreign_router_by(route, found, observed, config).is_some();
+            if is_there && (!is_known || route.protocol == RA) {
+                kept.insert(route.metric);
+            }
+        }
+    }
+    kept
+}
+
+fn tier_metrics(config: &Config) -> BTreeSet<u32> {
+    let tiers = config.uplinks().filter_map(Link::tier);
+    tiers.map(|tier| config.settings.numbers.tier_metric(Family::V6, tier)).collect()
+}
+
+/// The IPv6 default routes of main.
+fn mains(observed: &Observed) -> impl Iterator<Item = &FoundRoute> {
+    observed.routes.iter().filter(|route| route.family == Family::V6 && route.table == TableId::MAIN)
+}
+
+fn is_ours(route: &FoundRoute, config: &Config) -> bool {
+    route.protocol == config.settings.protocol
+}
+
+/// The router of somebody else's next hop by the interface at the metric of a tier. The kernel tells the protocol of the
+/// first next hop only; but all of ours are in table `default` as well.
+fn foreign_router_by(
+    route: &FoundRoute,
+    interface: &Interface,
+    observed: &Observed,
+    config: &Config,
+) -> Option<HostAddr> {
+    let index = interface.device.index;
+    let router = router_by(route, index)?;
+    let is_copy = |original: &FoundRoute| {
+        original.family == Family::V6
+            && original.table == TableId::DEFAULT
+            && original.metric == route.metric
+            && is_ours(original, config)
+            && router_by(original, index) == Some(router)
+    };
+    (!is_ours(route, config) || !observed.routes.iter().any(is_copy)).then_some(router)
 }
 
 fn router_by(route: &FoundRoute, device: u32) -> Option<HostAddr> {

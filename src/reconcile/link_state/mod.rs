@@ -1,5 +1,7 @@
 //! The state of each link, from configuration, records and observed interfaces. Pure.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 
 use crate::config::{Config, Link};
@@ -53,6 +55,8 @@ impl LiveLink<'_> {
 pub struct Live<'a> {
     pub v4: Vec<LiveLink<'a>>,
     pub v6: Vec<LiveLink<'a>>,
+    /// Metrics of tiers that main's IPv6 defaults of others keep.
+    pub kept6: BTreeSet<u32>,
 }
 
 impl<'a> Live<'a> {
@@ -113,6 +117,7 @@ pub struct LinkStates<'a> {
     v4: Vec<(&'a Link, LinkState<'a>)>,
     /// IPv6 likewise.
     v6: Vec<(&'a Link, LinkState<'a>)>,
+    kept6: BTreeSet<u32>,
 }
 
 impl<'a> LinkStates<'a> {
@@ -128,7 +133,7 @@ impl<'a> LinkStates<'a> {
             v6.push((*link, ipv6::ability(link, records, observed, state, is_only, config)));
         }
         take_out_of_use(&mut v6, records, observed);
-        Self { v4, v6 }
+        Self { v4, v6, kept6: ipv6::kept_metrics(config, records, observed) }
     }
 
     /// Each link with its IPv4 state, by position.
@@ -161,13 +166,13 @@ impl<'a> LinkStates<'a> {
     /// The links that can carry traffic.
     pub fn live(&self) -> Live<'a> {
         let live = |all: &[(&'a Link, LinkState<'a>)]| all.iter().filter_map(|(_, s)| s.live()).cloned().collect();
-        Live { v4: live(&self.v4), v6: live(&self.v6) }
+        Live { v4: live(&self.v4), v6: live(&self.v6), kept6: self.kept6.clone() }
     }
 
     /// The links that have routes: those that can carry traffic, and those that lack only their carrier.
     pub fn routed(&self) -> Live<'a> {
         let routed = |all: &[(&'a Link, LinkState<'a>)]| all.iter().filter_map(|(_, s)| s.routed()).cloned().collect();
-        Live { v4: routed(&self.v4), v6: routed(&self.v6) }
+        Live { v4: routed(&self.v4), v6: routed(&self.v6), kept6: self.kept6.clone() }
     }
 }
 

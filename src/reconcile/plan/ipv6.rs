@@ -7,7 +7,6 @@
 use super::Change;
 use super::routes::Routes;
 use crate::model::names::HostAddr;
-use crate::model::numbering::RA;
 use crate::model::routing::{
     DefaultRoute, FoundNextHop, FoundRoute, FoundTarget, NextHop, RouteKind, Target, WeightedNextHop,
 };
@@ -38,12 +37,10 @@ impl Routes<'_> {
         let mut missing: Vec<&WeightedNextHop> = wanted.iter().collect();
         let mut unwanted: Vec<HeldHop> = Vec::new();
         for held in found.iter().flat_map(|route| held_hops(route)) {
-            let is_weighted = |hop: &WeightedNextHop| {
-                held.is_alone || wanted.len() == 1 || hop.weight.get() == held.hop.weight || held.route.protocol == RA
-            };
-            let is_kept = self.is_ours(&held.route) || held.route.protocol == RA;
+            let is_weighted =
+                |hop: &WeightedNextHop| held.is_alone || wanted.len() == 1 || hop.weight.get() == held.hop.weight;
             let place = missing.iter().position(|hop| held.leads_by(&hop.next_hop) && is_weighted(hop));
-            match place.filter(|_| is_kept) {
+            match place.filter(|_| self.is_ours(&held.route)) {
                 Some(place) => _ = missing.remove(place),
                 None => unwanted.push(held),
             }

@@ -68,12 +68,33 @@ impl<'a> Routes<'a> {
         for route in &observed.routes {
             found.entry((route.family, route.table, route.metric)).or_default().push(route);
         }
+        routes.step_aside(desired, &mut found);
         for route in &desired.routes {
             let aliases = found.remove(&(route.family, route.table, route.metric)).unwrap_or_default();
             routes.make(route, aliases);
         }
-        routes.delete_unwanted(found, &desired.carried);
+        routes.delete_unwanted(found, desired.carried.contains(&Family::V4));
+        // A next hop in main without its original in table `default` would be somebody else's.
+        routes.obsolete.sort_by_key(|route| route.table == TableId::DEFAULT);
         routes
+    }
+
+    /// Deletes main's copies at the metrics of tiers that are left to others. That comes first: a next hop of theirs that is
+    /// in table `default`, too, would pass for one of ours as long as ours tell the protocol.
+    fn step_aside(&mut self, desired: &Desired, found: &mut BTreeMap<Place, Vec<&FoundRoute>>) {
+        let wanted: BTreeSet<Place> = desired.routes.iter().map(|r| (r.family, r.table, r.metric)).collect();
+        for (family, table, metric) in &wanted {
+            let copy = (*family, TableId::MAIN, *metric);
+            let is_left = *table == TableId::DEFAULT && !wanted.contains(&copy);
+            if !is_left || !found.contains_key(&(*family, *table, *metric)) {
+                continue;
+            }
+            for route in found.remove(&copy).unwrap_or_default() {
+                if self.is_ours(route) {
+                    self.made.push(Change::DeleteRoute(route.clone()));
+                }
+            }
+        }
     }
 
     /// Plans `route`. `aliases` are the observed routes of the same family, table and metric; the first is in use.
@@ -122,19 +143,18 @@ impl<'a> Routes<'a> {
         self.made.push(Change::Route(route.clone()));
     }
 
-    /// Deletes routes where none is desired, if they are managed or in the way.
-    fn delete_unwanted(&mut self, found: BTreeMap<Place, Vec<&FoundRoute>>, carried: &[Family]) {
+    /// Deletes routes where none is desired, if they are managed or in the way. `has_ipv4`: an uplink can carry IPv4 now.
+    fn delete_unwanted(&mut self, found: BTreeMap<Place, Vec<&FoundRoute>>, has_ipv4: bool) {
         let numbers = self.config.settings.numbers;
         let tiers = self.config.links.iter().filter_map(Link::tier);
-        let metrics: BTreeSet<_> =
-            tiers.flat_map(|tier| Family::BOTH.map(|family| (family, numbers.tier_metric(family, tier)))).collect();
+        let tiers: BTreeSet<_> = tiers.map(|tier| numbers.tier_metric(Family::V4, tier)).collect();
         // The highest metric first: the route that carries now is deleted last. Otherwise one behind it, by a link
         // without carrier perhaps, would carry meanwhile.
         for route in found.into_values().rev().flatten() {
             // A route of pppd's `defaultroute` or a DHCP client, at the metric of a tier that is down, would win over
-            // the tiers that are up. It stays if no tier is up.
-            let is_tiers = route.table == TableId::MAIN && metrics.contains(&(route.family, route.metric));
-            let is_in_the_way = carried.contains(&route.family) && is_tiers && self.is_on_links(route);
+            // the tiers that are up. It stays if no tier is up, and in IPv6, where main's does not carry.
+            let is_tiers = route.table == TableId::MAIN && tiers.contains(&route.metric);
+            let is_in_the_way = route.family == Family::V4 && has_ipv4 && is_tiers && self.is_on_links(route);
             if !self.is_ours(route) && !is_in_the_way {
                 continue;
             }

@@ -9,4 +9,5 @@ mod flush;
 mod lan;
 mod layout;
 mod lines;
+mod routers;
 mod why;
