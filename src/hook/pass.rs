@@ -96,7 +96,7 @@ impl Pass<'_> {
         let records = self.link_records_after(unwritten);
         let outcome = reconcile(self.config, &records, flush_scope, kernel);
         if let Ok(outcome) = &outcome {
-            self.write_deprecated(&records.deprecated, &outcome.made);
+            self.write_deprecated(&records.deprecated, outcome);
         }
         drop(lock);
         let outcome = outcome?;
@@ -106,9 +106,9 @@ impl Pass<'_> {
         Ok(outcome)
     }
 
-    /// Writes down which addresses the changes have deprecated.
-    fn write_deprecated(&self, before: &Deprecated, made: &[Change]) {
-        let after = before.after(made);
+    /// Writes down which addresses are deprecated because we have done so.
+    fn write_deprecated(&self, before: &Deprecated, outcome: &Outcome) {
+        let after = before.after(&outcome.preferred_again, &outcome.made);
         if after != *before
             && let Err(error) = self.store.write_deprecated(&after)
         {

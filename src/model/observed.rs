@@ -143,6 +143,8 @@ pub struct LanAddress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Preference {
     Preferred,
+    /// We have deprecated it, and somebody else has made it preferred since, as a DHCPv6 client does at each renewal.
+    PreferredAgain,
     /// Only those that it has: we have deprecated it.
     DeprecatedByUs,
     /// The same, by somebody else.

@@ -17,7 +17,7 @@ use crate::config::{Config, Firewall};
 use crate::kernel::{self, Kernel};
 use crate::model::change::Change;
 use crate::model::names::{Family, LinkName};
-use crate::model::observed::{Observed, Scope};
+use crate::model::observed::{Observed, Preference, Scope};
 use crate::model::routing::{DefaultRoute, FoundRoute, Target};
 use crate::state::records::LinkRecords;
 use link_state::LinkStates;
@@ -109,6 +109,8 @@ impl<'a, K: Kernel> Run<'a, K> {
         self.outcome.warnings.retain(|warning| matches!(warning, Warning::WithoutNftables(_)));
         self.outcome.warnings.extend(outcome::warnings(self.config, states, observed, self.refused.without));
         self.outcome.dead = outcome::dead(states);
+        let again = observed.lan6.iter().filter(|found| found.preference == Preference::PreferredAgain);
+        self.outcome.preferred_again.extend(again.map(|found| (found.device.index, found.address.addr())));
 
         let mut plan = self.refused.plan(self.config, &routed, observed);
         // The routes are changed all the same.

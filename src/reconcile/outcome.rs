@@ -1,5 +1,7 @@
 //! The outcome of reconciling: changes, failures and warnings.
 
+use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -111,6 +113,8 @@ pub struct Outcome {
     pub carrying: Carrying,
     /// Links that are recorded as up in a family and cannot carry its traffic: down, or without carrier or address.
     pub dead: Vec<(Family, LinkName)>,
+    /// Addresses of the LAN that we had deprecated and somebody else has made preferred, with the index of their interface.
+    pub(crate) preferred_again: BTreeSet<(u32, Ipv6Addr)>,
     pub elapsed: Duration,
 }
 

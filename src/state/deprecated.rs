@@ -11,9 +11,9 @@ use crate::model::change::Change;
 pub struct Deprecated(pub BTreeSet<(u32, Ipv6Addr)>);
 
 impl Deprecated {
-    /// The same after these changes.
-    pub(crate) fn after(&self, made: &[Change]) -> Self {
-        let mut all = self.0.clone();
+    /// The same after these changes, without what somebody else has made preferred before them.
+    pub(crate) fn after(&self, preferred_again: &BTreeSet<(u32, Ipv6Addr)>, made: &[Change]) -> Self {
+        let mut all = &self.0 - preferred_again;
         for change in made {
             let Change::Prefer { address, is_preferred } = change else { continue };
             let entry = (address.device.index, address.address.addr());

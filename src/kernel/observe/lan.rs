@@ -33,10 +33,11 @@ pub(super) fn addresses(
         if is_links || !is_global {
             continue;
         }
-        let preference = match is_deprecated {
-            false => Preference::Preferred,
-            true if scope.deprecated.contains(&(index, local)) => Preference::DeprecatedByUs,
-            true => Preference::Deprecated,
+        let preference = match (is_deprecated, scope.deprecated.contains(&(index, local))) {
+            (false, false) => Preference::Preferred,
+            (false, true) => Preference::PreferredAgain,
+            (true, true) => Preference::DeprecatedByUs,
+            (true, false) => Preference::Deprecated,
         };
         if let Some(name) = name_of(socket, index)? {
             of_lan.push(LanAddress { device: Device { index, name }, address, preference });

@@ -25,6 +25,8 @@ pub(super) fn preferred(config: &Config, live: &Live<'_>, observed: &Observed) -
         let is_live = live.v6.iter().filter(|l| l.carrier).flat_map(|l| &l.prefixes).any(is_in);
         let is_wanted = match found.preference {
             Preference::Preferred if !is_live && lost.iter().any(is_in) => false,
+            // Nothing else tells by now whose prefix it was.
+            Preference::PreferredAgain if !is_live => false,
             Preference::DeprecatedByUs if is_live => true,
             _ => continue,
         };

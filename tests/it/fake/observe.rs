@@ -107,9 +107,10 @@ impl Kernel for Fake {
 impl Fake {
     fn lan6_of(&self, scope: &Scope) -> Vec<LanAddress> {
         let mut found = self.lan6.clone();
-        for held in found.iter_mut().filter(|held| held.preference == Preference::Deprecated) {
+        for held in &mut found {
             if scope.deprecated.contains(&(held.device.index, held.address.addr())) {
-                held.preference = Preference::DeprecatedByUs;
+                let is_deprecated = held.preference == Preference::Deprecated;
+                held.preference = if is_deprecated { Preference::DeprecatedByUs } else { Preference::PreferredAgain };
             }
         }
         found

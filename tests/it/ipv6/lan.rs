@@ -61,6 +61,29 @@ fn what_ends_by_itself_is_preferred_no_longer_than_it_is_valid() {
     assert_eq!(deprecated(), [ADMINISTRATORS]);
 }
 
+/// As a DHCPv6 client does at each renewal of any line.
+#[test]
+fn what_somebody_makes_preferred_while_its_line_is_down_is_deprecated_again() {
+    // Only the interface has the prefix: with its rule nothing in the kernel tells any more whose it was.
+    let server = with_lan(&CONFIG.replace("prefixes = [\"2001:db8:100::/48\"]\n", ""));
+    ip("-6 addr add 2001:db8:1::77/128 dev lan0 nodad");
+    let own = "2001:db8:1::77/128".to_owned();
+    let renew = || ip("-6 addr change 2001:db8:1::77/128 dev lan0 valid_lft 600 preferred_lft 500");
+    SIX1.lose(&server);
+    assert!(deprecated().contains(&own), "{:?}", deprecated());
+    for _ in 0..2 {
+        renew();
+        server.apply();
+        assert!(deprecated().contains(&own), "{:?}", deprecated());
+    }
+    // What it has made preferred before the line is back is its own again: we take back what we have done, no more.
+    renew();
+    SIX1.up(&server);
+    ip("-6 addr change 2001:db8:1::77/128 dev lan0 valid_lft 600 preferred_lft 0");
+    server.apply();
+    assert!(deprecated().contains(&own), "{:?}", deprecated());
+}
+
 /// Of a prefix that only the interface has, the kernel's own rules tell when it is gone.
 #[test]
 fn a_prefix_that_changes_takes_its_rules_and_its_addresses_along() {
