@@ -11,6 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use crate::support::files::own_files;
 use crate::support::*;
 
@@ -41,11 +43,32 @@ pub struct Machine {
 pub struct Daemon(Child);
 
 impl Daemon {
+    /// Panics where the program is not installed: nobody reads what it would say.
     pub fn start(program: &str) -> Self {
+        let words: Vec<_> = program.split_whitespace().collect();
+        let is_inside = usize::from(words[0] == "nsenter");
+        for name in words.iter().filter(|word| !word.starts_with('-')).take(1 + is_inside) {
+            assert!(is_installed(name), "there is no {name}: run tests/install-tools");
+        }
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).args(program.split_whitespace());
+        command.args(["--pdeathsig", "KILL"]).args(words);
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
+
+    /// Has it end as it does when the machine is shut down.
+    pub fn end(mut self) {
+        until("a daemon has ended", || {
+            // dhcpcd 9.4.1 loses a signal that comes while a hook of its runs.
+            send(Signal::SIGTERM, &self.0);
+            thread::sleep(Duration::from_millis(50));
+            self.0.try_wait().unwrap().is_some()
+        });
+    }
+}
+
+fn is_installed(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(name).exists())
 }
 
 impl Drop for Daemon {
@@ -160,6 +183,12 @@ pub fn append(file: &str, text: &str) {
 /// What a dispatcher runs: these arguments, this environment and no other.
 fn dispatch(script: &str, args: &[&str], environment: &[(&str, &str)]) {
     ok(Command::new(script).args(args).env_clear().env("PATH", "/usr/bin:/bin").envs(environment.iter().copied()));
+}
+
+#[test]
+#[should_panic(expected = "there is no no-such-client: run tests/install-tools")]
+fn a_client_that_is_not_installed_is_named() {
+    Daemon::start("nsenter --net=/proc/self/ns/net no-such-client -d eth1");
 }
 
 #[test]

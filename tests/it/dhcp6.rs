@@ -2,9 +2,9 @@
 //! the line, and a real server of `DHCPv6` gives addresses and delegates prefixes.
 
 use std::fs;
-use std::path::Path;
 
 use crate::dhcp::*;
+use crate::support::files::unpacked;
 use crate::support::six::{defaults6, held6};
 use crate::support::*;
 
@@ -28,8 +28,7 @@ fn router(machine: &Machine) -> Daemon {
 
 /// A server behind eth1 that delegates this prefix and gives `2001:db8:1::50`, for some seconds.
 fn server(machine: &Machine, prefix: &str) -> Daemon {
-    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/firewalls/usr/sbin/dhcpd");
-    fs::copy(&unpacked, "/run/dhcpd").expect("target/firewalls has a dhcpd: run tests/install-tools");
+    let dhcpd = unpacked("dhcpd");
     let config = format!(
         "default-lease-time 12; preferred-lifetime 12; max-lease-time 12; authoritative;\n\
          option dhcp-renewal-time 2; option dhcp-rebinding-time 4;\n\
@@ -38,7 +37,7 @@ fn server(machine: &Machine, prefix: &str) -> Daemon {
     fs::write("/run/dhcpd.conf", config).unwrap();
     fs::write("/run/dhcpd.leases", "").unwrap();
     Daemon::start(&format!(
-        "{} /run/dhcpd -6 -f -q -cf /run/dhcpd.conf -lf /run/dhcpd.leases -pf /run/dhcpd.pid eth1-far",
+        "{} {dhcpd} -6 -f -q -cf /run/dhcpd.conf -lf /run/dhcpd.leases -pf /run/dhcpd.pid eth1-far",
         machine.inside()
     ))
 }

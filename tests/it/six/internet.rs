@@ -101,22 +101,13 @@ impl Six {
         for host in [server, lan, &providers[0], &providers[1], world] {
             host.run(without_autoconfiguration);
         }
-        world.ip("-6 route add local 2001:db8:f::/48 dev lo");
-        // A socket of any of them (`ip6_datagram_send_ctl()`, which IPv4 has no need of).
-        world.sysctl("ipv6/ip_nonlocal_bind", "1");
-        for (i, (provider, line)) in providers.iter().zip([SIX1, SIX2]).enumerate() {
-            add_addresses(provider, "veth0", &["fe80::1", &format!("2001:db8:e:{i}::1")]);
-            add_addresses(world, &format!("far{i}"), &["fe80::2", &format!("2001:db8:e:{i}::2")]);
-            provider.ip(&format!("-6 route add default via 2001:db8:e:{i}::2"));
-            world.ip(&format!("-6 route add {} via 2001:db8:e:{i}::1", line.prefix));
-            // The kernel has no reverse path filter in IPv6.
-            provider.ip(&format!("-6 rule add pref 10 iif customer from {} lookup main", line.prefix));
-            provider.ip("-6 rule add pref 11 iif customer blackhole");
+        for (i, line) in [SIX1, SIX2].iter().enumerate() {
+            join(&internet, i, &[line.prefix]);
         }
         add_addresses(server, "eth2", &["fe80::1", "fd00:2::1", "2001:db8:1:2::1", "2001:db8:2:2::1"]);
         add_addresses(lan, "eth0", &["fe80::30", LAN_ULA, LAN_1, LAN_2]);
         lan.ip("-6 route add default via fd00:2::1");
-        serve_echo(world, ECHO);
+        begin_world(world);
         Self { internet }
     }
 
@@ -141,15 +132,37 @@ pub fn hook6(server: &Server, program: &str, six: SixLine) -> Command {
     server.hook(program, Line { local: NEAR, remote: FAR, ..six.line })
 }
 
+/// All hosts of the Internet, with an echo service.
+pub(super) fn begin_world(world: &Namespace) {
+    world.ip("-6 route add local 2001:db8:f::/48 dev lo");
+    // A socket of any of them (`ip6_datagram_send_ctl()`, which IPv4 has no need of).
+    world.sysctl("ipv6/ip_nonlocal_bind", "1");
+    serve_echo(world, ECHO);
+}
+
+/// Joins a provider to the Internet. From its `customer` it lets nothing through but what has a source of these prefixes.
+pub(super) fn join(internet: &Internet, i: usize, prefixes: &[&str]) {
+    let (provider, world) = (&internet.providers[i], &internet.world);
+    add_addresses(provider, "veth0", &["fe80::1", &format!("2001:db8:e:{i}::1")]);
+    add_addresses(world, &format!("far{i}"), &["fe80::2", &format!("2001:db8:e:{i}::2")]);
+    provider.ip(&format!("-6 route add default via 2001:db8:e:{i}::2"));
+    for prefix in prefixes {
+        world.ip(&format!("-6 route add {prefix} via 2001:db8:e:{i}::1"));
+        // The kernel has no reverse path filter in IPv6.
+        provider.ip(&format!("-6 rule add pref 10 iif customer from {prefix} lookup main"));
+    }
+    provider.ip("-6 rule add pref 11 iif customer blackhole");
+}
+
 /// Addresses that count at once. A router without a link-local one asks for no neighbour (`ndisc_send_ns_create()`).
-fn add_addresses(host: &Namespace, device: &str, all: &[&str]) {
+pub(super) fn add_addresses(host: &Namespace, device: &str, all: &[&str]) {
     for address in all {
         host.ip(&format!("-6 addr add {address}/64 dev {device} nodad"));
     }
 }
 
 /// No addresses but those that the scene gives, and each of them at once.
-fn without_autoconfiguration() {
+pub(super) fn without_autoconfiguration() {
     for key in ["addr_gen_mode", "accept_dad", "dad_transmits", "accept_ra"] {
         sysctl(&format!("ipv6/conf/default/{key}"), if key == "addr_gen_mode" { "1" } else { "0" });
     }

@@ -1,5 +1,6 @@
 //! Traffic in IPv6 beside IPv4.
 
+mod advertised;
 pub mod internet;
 mod nat;
 mod paths;

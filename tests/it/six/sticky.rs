@@ -27,7 +27,7 @@ fn connect_all(at: &Namespace, local: &str, net: u8) -> Vec<(TcpStream, Ipv6Addr
     at.run(|| to.iter().map(|host| connect_from(local, (host, ECHO)).expect("a new connection")).collect())
 }
 
-fn talking(streams: &mut [(TcpStream, Ipv6Addr)]) -> usize {
+pub(super) fn talking(streams: &mut [(TcpStream, Ipv6Addr)]) -> usize {
     streams.iter_mut().filter_map(|(stream, _)| talks(stream).then_some(())).count()
 }
 
@@ -37,7 +37,7 @@ pub(super) fn by_line(seen: &[Ipv6Addr]) -> [usize; 2] {
 }
 
 /// IPv6 connections with this mark under the mask of both links.
-fn tracked(mark: &str) -> usize {
+pub(super) fn tracked(mark: &str) -> usize {
     let output = ok(Command::new("conntrack").args(["-L", "-f", "ipv6", "--mark", mark]));
     String::from_utf8(output.stdout).unwrap().lines().count()
 }

@@ -46,6 +46,19 @@ pub fn install(from: impl AsRef<Path>, to: impl AsRef<Path>) {
     ok(Command::new("install").arg("--mode=755").arg(from.as_ref()).arg(to.as_ref()));
 }
 
+/// A daemon that would start with the machine if it were installed: a copy in the test's own /run, for its directory may
+/// be closed.
+pub fn unpacked(name: &str) -> String {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/firewalls/usr/sbin").join(name);
+    assert!(program.exists(), "there is no {}: run tests/install-tools", program.display());
+    let copy = format!("/run/{name}");
+    // One that is being started is not replaced.
+    if !Path::new(&copy).exists() {
+        install(program, &copy);
+    }
+    copy
+}
+
 /// Makes a script that is an executable, not by this process either.
 pub fn install_script(text: &str, to: impl AsRef<Path>) {
     feed("install", &["--mode=755", "/dev/stdin", to.as_ref().to_str().unwrap()], text);
