@@ -58,7 +58,7 @@ pub(super) fn headline(outcome: &Outcome, protocol: u8) -> String {
         .iter()
         .take(SHOWN)
         .map(|change| match change {
-            Change::Firewall(batch) => format!("our chains in iptables' table {}", batch.table.name()),
+            Change::Firewall(batch) => batch.headline(),
             Change::Nftables(transaction) => transaction.headline(),
             change => change.command(protocol).to_string(),
         })

@@ -1,4 +1,4 @@
-//! Runs iptables-restore(8), iptables-save(8) and the like, without a shell or an environment, and from fixed
+//! Runs iptables-restore(8), iptables-save(8), their twins of IPv6 and the like, without a shell or an environment, and from fixed
 //! directories: pppd sets no PATH.
 
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ use crate::model::firewall::{
     self, Batch, Fingerprint, FoundChainRule, FoundChains, FoundFirewall, Leftover, RESTORE_OPTIONS, Table, Variant,
     is_ours,
 };
+use crate::model::names::Family;
 
 /// Time limit of iptables-restore(8). With two runs of iptables-save(8) it is shorter than the default lock-timeout.
 const RESTORE_LIMIT: Duration = Duration::from_secs(10);
@@ -48,6 +49,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether this machine has no such iptables, or its kernel no tables for it.
+    pub(crate) fn is_lasting(&self) -> bool {
+        matches!(self, Self::Missing { .. }) || self.is_about_rules()
+    }
+
     /// Whether iptables does not know something in the batch, so that another batch might succeed.
     pub(crate) fn is_about_rules(&self) -> bool {
         // RESOURCE_PROBLEM of iptables(8): another process holds its lock.
@@ -58,19 +64,54 @@ impl Error {
 
 /// Loads a batch atomically.
 pub fn restore(batch: &Batch) -> Result<(), Error> {
-    let (path, output) = run(batch.variant.restore(), &RESTORE_OPTIONS, batch.text.as_bytes(), RESTORE_LIMIT)?;
+    let (path, output) =
+        run(batch.variant.restore(batch.table.family), &RESTORE_OPTIONS, batch.text.as_bytes(), RESTORE_LIMIT)?;
     if output.status.success() { Ok(()) } else { Err(refused(path, &output)) }
 }
 
-/// Reads the rules by iptables-save(8), which supports both variants.
-pub fn save() -> Result<FoundFirewall, Error> {
-    let mut found = FoundFirewall::default();
-    for table in Table::ALL {
-        let text = saved(Variant::Usual, &["-t", table.name()])?;
-        found.foreign_nat |= table == Table::Nat && text.lines().any(is_foreign_nat);
-        found.tables.insert(table, read(&text));
+/// Adds what the machine's iptables has of a family, whichever variant it is.
+pub(crate) fn add_usual(found: &mut FoundFirewall, family: Family) -> Result<(), Error> {
+    if family == Family::V6 {
+        // All in one run: the caller has seen that there are tables.
+        let tables = tables(Variant::Usual, family, &[], found)?;
+        found.tables.extend(tables);
+        return Ok(());
     }
-    Ok(found)
+    for table in Table::of(family) {
+        let tables = tables(Variant::Usual, family, &["-t", table.name()], found)?;
+        found.tables.extend(tables);
+    }
+    Ok(())
+}
+
+/// Adds what `ip_tables` or `ip6_tables` has to what was found elsewhere: managed chains, and whether foreign rules may
+/// rewrite sources. The caller has seen that it has tables.
+pub(crate) fn add_legacy(found: &mut FoundFirewall, family: Family) -> Result<(), Error> {
+    // Before iptables 1.8 there was no other variant, and no name for this one.
+    let has_name = find(Variant::Legacy.save(family)).is_some() || usual_variant(family) == Some(Variant::Nft);
+    let variant = if has_name { Variant::Legacy } else { Variant::Usual };
+    // All existing tables: asking for one by name would create it.
+    let tables = tables(variant, family, &[], found)?;
+    found.leftovers.extend(Some(Leftover { variant, tables }).filter(Leftover::any));
+    Ok(())
+}
+
+/// The managed chains by iptables-save(8) of a variant. Notes whether foreign rules may rewrite sources.
+fn tables(
+    variant: Variant,
+    family: Family,
+    options: &[&str],
+    found: &mut FoundFirewall,
+) -> Result<BTreeMap<Table, FoundChains>, Error> {
+    let text = saved(variant, family, options)?;
+    let mut tables = BTreeMap::new();
+    for table in Table::of(family) {
+        let Some((_, rest)) = text.split_once(&format!("*{}\n", table.name())) else { continue };
+        let rules = rest.split("COMMIT\n").next().unwrap_or_default();
+        found.foreign_nat |= table.is_nat_of_ipv4() && rules.lines().any(is_foreign_nat);
+        tables.insert(table, read(rules));
+    }
+    Ok(tables)
 }
 
 /// Whether a line of iptables-save(8) for the nat table is a foreign rule that may rewrite sources.
@@ -78,29 +119,9 @@ fn is_foreign_nat(line: &str) -> bool {
     line.starts_with("-A POSTROUTING ") && !line.contains(firewall::PREFIX)
 }
 
-/// Adds what `ip_tables` has to what was found elsewhere: managed chains, and whether foreign rules may rewrite sources.
-/// The caller has seen that `ip_tables` has tables.
-pub(crate) fn add_legacy(found: &mut FoundFirewall) -> Result<(), Error> {
-    // Before iptables 1.8 there was no other variant, and no name for this one.
-    let has_name = find(Variant::Legacy.save()).is_some() || usual_variant() == Some(Variant::Nft);
-    let variant = if has_name { Variant::Legacy } else { Variant::Usual };
-    // All existing tables: asking for one by name would create it.
-    let text = saved(variant, &[])?;
-    let mut tables = BTreeMap::new();
-    for table in Table::ALL {
-        let head = format!("*{}\n", table.name());
-        let Some((_, rest)) = text.split_once(&head) else { continue };
-        let rules = rest.split("COMMIT\n").next().unwrap_or_default();
-        found.foreign_nat |= table == Table::Nat && rules.lines().any(is_foreign_nat);
-        tables.insert(table, read(rules));
-    }
-    found.leftovers.extend(Some(Leftover { variant, tables }).filter(Leftover::any));
-    Ok(())
-}
-
-/// The variant of the machine's iptables, by the target of its symbolic link.
-pub(crate) fn usual_variant() -> Option<Variant> {
-    let file = find(Variant::Usual.save()).and_then(|path| path.canonicalize().ok())?;
+/// The variant of the machine's iptables of a family, by the target of its symbolic link.
+pub(crate) fn usual_variant(family: Family) -> Option<Variant> {
+    let file = find(Variant::Usual.save(family)).and_then(|path| path.canonicalize().ok())?;
     let name = file.file_name()?.to_str()?;
     match (name.contains("legacy"), name.contains("nft")) {
         (true, false) => Some(Variant::Legacy),
@@ -110,8 +131,8 @@ pub(crate) fn usual_variant() -> Option<Variant> {
 }
 
 /// The output of iptables-save(8) of a variant.
-pub(crate) fn saved(variant: Variant, options: &[&str]) -> Result<String, Error> {
-    output(variant.save(), options)
+pub(crate) fn saved(variant: Variant, family: Family, options: &[&str]) -> Result<String, Error> {
+    output(variant.save(family), options)
 }
 
 /// The output of a program that reads the packet filter.

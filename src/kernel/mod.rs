@@ -133,7 +133,7 @@ pub fn index(name: &IfName) -> Result<Option<u32>, Error> {
 
 /// The observed packet filter, with all that is left of ours anywhere.
 pub(crate) fn packet_filter(wanted: Firewall) -> Result<FoundFirewall, Error> {
-    observe::firewall(wanted, true)
+    observe::firewall(wanted, true, &Family::BOTH)
 }
 
 /// Makes the error of a failed request.

@@ -16,6 +16,7 @@ pub use outcome::{Carrying, Failure, Outcome, Warning};
 use crate::config::{Config, Firewall};
 use crate::kernel::{self, Kernel};
 use crate::model::change::Change;
+use crate::model::firewall::{Batch, Variant};
 use crate::model::names::{Family, LinkName};
 use crate::model::observed::{Observed, Preference, Scope};
 use crate::model::routing::{DefaultRoute, FoundRoute, Target};
@@ -106,8 +107,8 @@ impl<'a, K: Kernel> Run<'a, K> {
     fn plan(&mut self, states: &LinkStates<'_>, observed: &Observed) -> Plan {
         let routed = self.refused.usable(states);
         self.outcome.carrying = Carrying::of(&routed);
-        self.outcome.warnings.retain(|warning| matches!(warning, Warning::WithoutNftables(_)));
-        self.outcome.warnings.extend(outcome::warnings(self.config, states, observed, self.refused.without));
+        self.outcome.warnings.retain(Warning::is_of_refusal);
+        self.outcome.warnings.extend(outcome::warnings(states, observed));
         self.outcome.dead = outcome::dead(states);
         let again = observed.lan6.iter().filter(|found| found.preference == Preference::PreferredAgain);
         self.outcome.preferred_again.extend(again.map(|found| (found.device.index, found.address.addr())));
@@ -168,6 +169,8 @@ impl<'a, K: Kernel> Run<'a, K> {
             // The kernel deletes the first rule that matches the request, which can be another one or one of several.
             // The next plan adds a desired rule again, behind the others.
             Change::DeleteRule(_) => times >= 4 && round >= 4,
+            // What was there cannot be read.
+            Change::Firewall(batch) if batch.table.family == Family::V6 => times >= 2,
             // A foreign route of the same table and metric hides managed IPv6 next hops, or its own next hop is shown as
             // managed.
             Change::Route(DefaultRoute { family: Family::V6, .. })
@@ -190,13 +193,7 @@ impl<'a, K: Kernel> Run<'a, K> {
         if matches!(change, Change::Nftables(_)) {
             self.refuse_nftables(change, error);
         } else if let Change::Firewall(batch) = &change {
-            // Try interface names instead of device groups, if these may be the reason.
-            if batch.by_group && matches!(&error, kernel::Error::Firewall(e) if e.is_about_rules()) {
-                self.refused.without.device_groups = true;
-            } else {
-                self.refused.firewall = true;
-                self.outcome.failures.push(Failure::Refused { error, link: None });
-            }
+            self.refuse_iptables(batch, error);
         } else if is_rule(&change) || self.failed_once.contains(&change) {
             let link = link_of(&change, states);
             match &link {
@@ -207,6 +204,25 @@ impl<'a, K: Kernel> Run<'a, K> {
             self.outcome.failures.push(Failure::Refused { error, link });
         } else {
             self.failed_once.push(change);
+        }
+    }
+
+    /// Handles a refusal of chains in iptables. Those of IPv6 come when those of IPv4 are there, so that these go on.
+    fn refuse_iptables(&mut self, batch: &Batch, error: kernel::Error) {
+        let (is_lasting, is_about_rules) = match &error {
+            kernel::Error::Firewall(error) => (error.is_lasting(), error.is_about_rules()),
+            _ => (false, false),
+        };
+        let is_ipv6 = batch.table.family == Family::V6;
+        self.refused.ip6tables |= is_ipv6;
+        if is_ipv6 && batch.variant == Variant::Usual && is_lasting {
+            self.outcome.warnings.push(Warning::WithoutIp6tables(error.to_string()));
+        } else if !is_ipv6 && batch.by_group && is_about_rules {
+            // Try interface names instead of device groups, if these may be the reason.
+            self.refused.without.device_groups = true;
+        } else {
+            self.refused.firewall |= !is_ipv6;
+            self.outcome.failures.push(Failure::Refused { error, link: None });
         }
     }
 

@@ -10,10 +10,8 @@ use thiserror::Error;
 use super::firewall;
 use super::link_state::{LinkState, LinkStates, Live};
 use super::plan::Problem;
-use crate::config::Config;
 use crate::kernel;
 use crate::model::change::Change;
-use crate::model::firewall::Lacking;
 use crate::model::names::{Family, IfName, LinkName};
 use crate::model::observed::Observed;
 
@@ -59,12 +57,11 @@ pub enum Warning {
     /// nftables was to hold the rules, and iptables does.
     #[error("iptables holds the rules: {0}; write firewall = \"iptables\" in [settings] to have it so")]
     WithoutNftables(String),
-    /// Links have IPv6, and the rules, which iptables holds, are of IPv4 only.
+    /// iptables holds the rules, and ip6tables none.
     #[error(
-        "iptables holds the rules, and they are about IPv4 only: no IPv6 connection of {} is sticky, and no IPv6 source is \
-         translated; where the kernel has nf_tables, write firewall = \"nftables\" in [settings]", listed(.0)
+        "ip6tables does not hold the rules, so that no IPv6 connection is sticky, and no IPv6 source is translated: {0}"
     )]
-    NoIpv6Rules(Vec<LinkName>),
+    WithoutIp6tables(String),
     /// An Ethernet link has no gateway.
     #[error(
         "{0} has no gateway, and {1} is an Ethernet: each host of the Internet is looked for on it by ARP; \
@@ -77,6 +74,13 @@ pub enum Warning {
          have the caller say the router's address, or write gateway there"
     )]
     Unused(LinkName, IfName),
+}
+
+impl Warning {
+    /// Whether it is about a refusal of this run, not about what is observed.
+    pub(super) fn is_of_refusal(&self) -> bool {
+        matches!(self, Self::WithoutNftables(_) | Self::WithoutIp6tables(_))
+    }
 }
 
 /// The links that carry traffic.
@@ -138,23 +142,9 @@ pub(super) fn dead(states: &LinkStates<'_>) -> Vec<(Family, LinkName)> {
     dead
 }
 
-/// Names of links in a sentence.
-fn listed(links: &[LinkName]) -> String {
-    links.iter().map(LinkName::to_string).collect::<Vec<_>>().join(", ")
-}
-
 /// Warnings about links that are up.
-pub(super) fn warnings(
-    config: &Config,
-    states: &LinkStates<'_>,
-    observed: &Observed,
-    refused: Lacking,
-) -> Vec<Warning> {
+pub(super) fn warnings(states: &LinkStates<'_>, observed: &Observed) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    let with_ipv6: Vec<_> = states.live().v6.iter().map(|l| l.link.name.clone()).collect();
-    if !with_ipv6.is_empty() && firewall::is_by_iptables(config, observed, refused) {
-        warnings.push(Warning::NoIpv6Rules(with_ipv6));
-    }
     if let Some(lan) = observed.private_lan {
         for link in firewall::unmasqueraded(&states.live().v4, observed) {
             warnings.push(Warning::Unmasqueraded(link.name.clone(), lan));

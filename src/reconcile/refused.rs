@@ -20,6 +20,8 @@ pub(super) struct Refused {
     /// What this kernel or iptables lacks.
     pub(super) without: Lacking,
     pub(super) firewall: bool,
+    /// The chains of IPv6, which are not to keep those of IPv4 waiting.
+    pub(super) ip6tables: bool,
     /// The devices in managed groups cannot be read.
     pub(super) group_members: bool,
 }
@@ -48,6 +50,7 @@ impl Refused {
 
     fn allows(&self, change: &Change) -> bool {
         let is_allowed = match change {
+            Change::Firewall(batch) if batch.table.family == Family::V6 => !self.firewall && !self.ip6tables,
             Change::Firewall(_) | Change::Nftables(_) | Change::MarkConnections(_) => !self.firewall,
             Change::DeleteRoute(route) if carries_default(route.table) => !self.keeps_old_default(route.family),
             Change::DeleteNexthop(_) => !self.keeps_old_default(Family::V4),

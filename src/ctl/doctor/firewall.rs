@@ -11,6 +11,7 @@ use crate::ctl::lookup::read::Fib;
 use crate::kernel;
 use crate::kernel::iptables;
 use crate::model::firewall::{Lacking, Variant, is_ours};
+use crate::model::names::Family;
 use crate::model::sh::quoted;
 
 /// Looks for chains of ours where they should not be, and through what others have.
@@ -42,7 +43,7 @@ fn others(config: &Config, forwards: bool, is_nft: bool, mhctl: &str) -> Result<
     let links: Vec<_> = config.links.iter().map(|link| &link.interface).collect();
     let lans = if forwards { Some(Fib::open()?.lans(&links)?) } else { None };
     let lans = lans.as_deref();
-    let output = iptables::saved(Variant::Usual, &[]);
+    let output = iptables::saved(Variant::Usual, Family::V4, &[]);
     let saved = output.as_deref().unwrap_or_default();
     if let Some(rules) = nftables::rules(is_nft) {
         return Ok(judge(config, lans, saved, &rules, mhctl));

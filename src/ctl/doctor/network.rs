@@ -91,7 +91,7 @@ fn pending(plan: &Plan, config: &Config, mhctl: &str) -> Option<Finding> {
         n => format!("{n} changes are pending"),
     };
     let first = match first {
-        Change::Firewall(batch) => format!("our chains in iptables' table {}", batch.table.name()),
+        Change::Firewall(batch) => batch.headline(),
         Change::Nftables(transaction) => transaction.headline(),
         first => first.command(config.settings.protocol).to_string(),
     };

@@ -3,7 +3,8 @@
 
 use netlink_packet_core::{DefaultNla, Emitable};
 
-use crate::kernel::netlink::constants::{AF_INET, NFNL_SUBSYS_NFTABLES};
+use crate::kernel::netlink::constants::{AF_INET, NFNL_SUBSYS_NFTABLES, NFPROTO_IPV4, NFPROTO_IPV6};
+use crate::model::names::Family;
 
 /// `struct nfgenmsg`.
 pub(crate) const HEADER_LEN: usize = 4;
@@ -41,6 +42,14 @@ impl Emitable for Message {
 /// The beginning and the end of a batch of `nf_tables`.
 pub(crate) fn batch() -> Message {
     Message { family: 0, resource: NFNL_SUBSYS_NFTABLES, ..Message::new(Vec::new()) }
+}
+
+/// A family's number.
+pub(crate) fn protocol(family: Family) -> u8 {
+    match family {
+        Family::V4 => NFPROTO_IPV4,
+        Family::V6 => NFPROTO_IPV6,
+    }
 }
 
 /// An attribute with a number.

@@ -1,9 +1,9 @@
 //! Reads managed chains of `nf_tables`: those of our table, and those of iptables-nft.
 //!
-//! iptables-nft keeps its tables under their own names in the family `ip`. A jump without conditions is a counter and
+//! iptables-nft keeps its tables under their own names in the families `ip` and `ip6`. A jump without conditions is a counter and
 //! an `immediate` with the verdict. A comment is plain text in an expression or in the user data of the rule.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netlink_packet_core::NlasIterator;
 
@@ -14,7 +14,7 @@ use crate::kernel::netlink::constants::{
     NFTA_LIST_ELEM, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_TABLE, NFTA_TABLE_FLAGS,
     NFTA_TABLE_NAME, NFTA_VERDICT_CHAIN,
 };
-use crate::kernel::netlink::netfilter::{Message, payload};
+use crate::kernel::netlink::netfilter::{Message, payload, protocol};
 use crate::kernel::netlink::nla::{attribute, string, text};
 use crate::kernel::netlink::socket::Socket;
 use crate::kernel::nftables::set::elements_by;
@@ -41,15 +41,17 @@ pub(crate) fn found() -> Result<FoundFirewall, Error> {
     let nft = Some(our_table(&mut socket, &chains)?);
     let mut found = FoundFirewall { nft, over_netlink: true, ..FoundFirewall::default() };
     found.foreign_nat = chains.iter().any(FoundChain::is_foreign_nat);
-    let any_ours = chains.iter().any(|chain| chain.iptables().is_some() && is_ours(&chain.name));
+    let ours = chains.iter().filter(|chain| is_ours(&chain.name)).filter_map(FoundChain::iptables);
+    let families: BTreeSet<_> = ours.map(|table| table.family).collect();
     for chain in chains {
         let Some(table) = chain.iptables() else { continue };
         let name = chain.name;
-        let is_source_nat = table == Table::Nat && name == "POSTROUTING";
+        let is_source_nat = table.is_nat_of_ipv4() && name == "POSTROUTING";
+        let any_ours = families.contains(&table.family);
         if !any_ours && !is_source_nat {
             continue;
         }
-        let of_chain = Place { family: NFPROTO_IPV4, table: table.name(), chain: Some(&name) };
+        let of_chain = Place { family: chain.family, table: table.name(), chain: Some(&name) };
         let rules: Vec<_> = rules(&mut socket, of_chain)?.into_iter().map(|found| found.rule).collect();
         let are_ours = rules.iter().all(|rule| matches!(rule, FoundChainRule::Jump { to, .. } if is_ours(to)));
         found.foreign_nat |= is_source_nat && !are_ours;
@@ -126,14 +128,15 @@ impl FoundChain {
     /// Its table of iptables(8), if it is managed or can jump to managed chains.
     fn iptables(&self) -> Option<Table> {
         let is_wanted = is_ours(&self.name) || HOOKS.contains(&self.name.as_str());
-        Table::ALL.into_iter().find(|table| table.name() == self.table && self.family == NFPROTO_IPV4 && is_wanted)
+        let mut tables = Table::ALL.into_iter().filter(|_| is_wanted);
+        tables.find(|table| table.name() == self.table && protocol(table.family) == self.family)
     }
 
     /// Whether its type says that it may rewrite source addresses. Built-in chains of iptables do not count here, since
     /// their rules are read. nft(8) may call a table `nat`, too.
     fn is_foreign_nat(&self) -> bool {
         let is_iptables =
-            self.family == NFPROTO_IPV4 && self.table == Table::Nat.name() && NAT_CHAINS.contains(&self.name.as_str());
+            self.iptables().is_some_and(Table::is_nat_of_ipv4) && NAT_CHAINS.contains(&self.name.as_str());
         let is_known = is_iptables || self.is_in_our_table();
         let is_nat = self.base.as_ref().is_some_and(|base| base.kind == "nat");
         is_nat && [NFPROTO_INET, NFPROTO_IPV4].contains(&self.family) && !is_known

@@ -5,17 +5,17 @@ use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE};
 use super::expression::expressions;
 use super::set;
 use crate::kernel::netlink::constants::{
-    NF_ACCEPT, NFPROTO_INET, NFPROTO_IPV4, NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, NFT_MSG_DELSET, NFT_MSG_DELSETELEM,
-    NFT_MSG_DELTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, NFT_MSG_NEWSET, NFT_MSG_NEWSETELEM, NFT_MSG_NEWTABLE,
-    NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE, NFTA_CHAIN_TYPE, NFTA_HOOK_HOOKNUM,
-    NFTA_HOOK_PRIORITY, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_TABLE, NFTA_RULE_USERDATA,
-    NFTA_TABLE_FLAGS, NFTA_TABLE_NAME,
+    NF_ACCEPT, NFPROTO_INET, NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, NFT_MSG_DELSET, NFT_MSG_DELSETELEM, NFT_MSG_DELTABLE,
+    NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, NFT_MSG_NEWSET, NFT_MSG_NEWSETELEM, NFT_MSG_NEWTABLE, NFTA_CHAIN_HOOK,
+    NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE, NFTA_CHAIN_TYPE, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY,
+    NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_TABLE, NFTA_RULE_USERDATA, NFTA_TABLE_FLAGS,
+    NFTA_TABLE_NAME,
 };
-use crate::kernel::netlink::netfilter::{Message, number};
+use crate::kernel::netlink::netfilter::{Message, number, protocol};
 use crate::kernel::netlink::nla::{nested, text};
 use crate::kernel::netlink::transaction::Request;
-use crate::model::firewall::ChainName;
 use crate::model::firewall::nft::{Base, Command, Rule, TABLE};
+use crate::model::firewall::{ChainName, Table};
 
 pub(super) fn request(command: &Command) -> Request {
     match command {
@@ -37,10 +37,10 @@ pub(super) fn request(command: &Command) -> Request {
         Command::Unhook { table, chain, handle } => {
             let mut rule = rules_of(table.name(), chain);
             rule.push(DefaultNla::new(NFTA_RULE_HANDLE, handle.to_be_bytes().to_vec()));
-            of_iptables(NFT_MSG_DELRULE, rule)
+            of_iptables(*table, NFT_MSG_DELRULE, rule)
         }
-        Command::FlushOld(table, chain) => of_iptables(NFT_MSG_DELRULE, rules_of(table.name(), chain)),
-        Command::DeleteOld(table, chain) => of_iptables(NFT_MSG_DELCHAIN, chain_of(table.name(), chain)),
+        Command::FlushOld(table, chain) => of_iptables(*table, NFT_MSG_DELRULE, rules_of(table.name(), chain)),
+        Command::DeleteOld(table, chain) => of_iptables(*table, NFT_MSG_DELCHAIN, chain_of(table.name(), chain)),
     }
 }
 
@@ -49,9 +49,9 @@ fn ours(kind: u16, flags: u16, attributes: Vec<DefaultNla>) -> Request {
     Request { kind, flags, message: Message { family: NFPROTO_INET, ..Message::new(attributes) } }
 }
 
-/// A request about the family `ip`.
-fn of_iptables(kind: u16, attributes: Vec<DefaultNla>) -> Request {
-    Request { kind, flags: 0, message: Message { family: NFPROTO_IPV4, ..Message::new(attributes) } }
+/// A request about a table of iptables-nft.
+fn of_iptables(table: Table, kind: u16, attributes: Vec<DefaultNla>) -> Request {
+    Request { kind, flags: 0, message: Message { family: protocol(table.family), ..Message::new(attributes) } }
 }
 
 fn chain_of(table: &str, chain: &str) -> Vec<DefaultNla> {

@@ -69,7 +69,9 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
     };
     ethernets::add_routes(socket, &mut interfaces)?;
     let nexthops = nexthops::nexthops(socket, &devices)?;
-    let firewall = firewall(scope.firewall, scope.leftovers)?;
+    let has_had_ipv6 = scope.leftovers || scope.has_ipv6 || leads_ipv6(&rules, scope.protocol);
+    let families = if has_had_ipv6 { &Family::BOTH[..] } else { &[Family::V4] };
+    let firewall = firewall(scope.firewall, scope.leftovers, families)?;
     let forwards = scope.firewall != Firewall::None && !firewall.foreign_nat && sysctl::forwards()?;
     let private_lan = if forwards { private_lan(socket, &interfaces)? } else { None };
     let hash_policy = if scope.hash_policy { sysctl::hash_policy(Family::V4)? } else { None };
@@ -96,8 +98,8 @@ fn is_ipv6_source(found: &FoundRule) -> bool {
 
 /// The packet filter, over netlink as far as it is of `nf_tables`. Programs are run where it is iptables' (`wanted`, or
 /// because the kernel lacks `nf_tables` or has refused our table), and to look for managed chains in legacy iptables: as
-/// long as our table is not there, or if asked for (`leftovers`).
-pub(crate) fn firewall(wanted: Firewall, leftovers: bool) -> Result<FoundFirewall, Error> {
+/// long as our table is not there, or if asked for (`leftovers`). They are run for these families only.
+pub(crate) fn firewall(wanted: Firewall, leftovers: bool, families: &[Family]) -> Result<FoundFirewall, Error> {
     if wanted == Firewall::None {
         return Ok(FoundFirewall::default());
     }
@@ -106,45 +108,60 @@ pub(crate) fn firewall(wanted: Firewall, leftovers: bool) -> Result<FoundFirewal
         return Ok(found);
     }
     if found.nft.is_none() || wanted == Firewall::Iptables {
-        return Ok(of_iptables(found));
+        return Ok(of_iptables(found, families));
     }
     let is_looked_at = !found.any_of_nftables() || leftovers;
-    let legacy = legacy_tables();
-    let is_known = legacy.is_empty() || is_looked_at && iptables::add_legacy(&mut found).is_ok();
-    found.foreign_nat |= !is_known && legacy.contains(&Table::Nat);
+    for family in families {
+        let legacy = legacy_tables(*family);
+        let is_known = legacy.is_empty() || is_looked_at && iptables::add_legacy(&mut found, *family).is_ok();
+        found.foreign_nat |= !is_known && legacy.into_iter().any(Table::is_nat_of_ipv4);
+    }
     let stays_with_iptables = found.without().nftables && wanted == Firewall::Auto;
-    Ok(if stays_with_iptables { of_iptables(found) } else { found })
+    Ok(if stays_with_iptables { of_iptables(found, families) } else { found })
 }
 
-/// The packet filter where it is iptables', of which `nft` is what `nf_tables` has. iptables-save(8) is run only if
-/// `nf_tables` has no managed chain, or if the machine's iptables is the legacy variant.
-fn of_iptables(nft: FoundFirewall) -> FoundFirewall {
-    let usual = iptables::usual_variant();
-    let has_chains = nft.any_of_iptables();
-    let mut found = nft.clone();
-    if !has_chains || usual == Some(Variant::Legacy) {
-        // Without iptables there are no managed chains. A change reports that it is missing.
-        found = FoundFirewall { nft: nft.nft.clone(), ..iptables::save().unwrap_or_default() };
-        found.foreign_nat |= nft.foreign_nat;
-    }
+/// The packet filter where it is iptables', of which `found` is what `nf_tables` has.
+fn of_iptables(mut found: FoundFirewall, families: &[Family]) -> FoundFirewall {
     found.leftovers = Vec::new();
-    match usual {
-        Some(Variant::Legacy) if has_chains => {
-            found.leftovers.push(Leftover { variant: Variant::Nft, tables: nft.tables });
-        }
-        Some(Variant::Nft) if !legacy_tables().is_empty() => {
-            // What cannot be read cannot be mended either.
-            let _ = iptables::add_legacy(&mut found);
-        }
-        _ => {}
+    for family in families {
+        take_iptables(&mut found, *family);
     }
     found
 }
 
-/// Tables of `ip_tables` that can hold managed chains, without running a program.
-fn legacy_tables() -> Vec<Table> {
-    let names = fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
-    Table::ALL.into_iter().filter(|table| names.lines().any(|name| name == table.name())).collect()
+/// Has `tables` hold what the machine's iptables of a family has. iptables-save(8) is run only if `nf_tables` has no managed
+/// chain of it, or if it is the legacy variant; in IPv6, only if this has tables.
+fn take_iptables(found: &mut FoundFirewall, family: Family) {
+    let usual = iptables::usual_variant(family);
+    let has_chains = found.any_of(family);
+    if usual == Some(Variant::Legacy) {
+        let mut tables = std::mem::take(&mut found.tables);
+        found.tables = tables.extract_if(.., |table, _| table.family != family).collect();
+        if has_chains {
+            found.leftovers.push(Leftover { variant: Variant::Nft, tables });
+        }
+    }
+    let legacy = || !legacy_tables(family).is_empty();
+    let is_saved = !has_chains || usual == Some(Variant::Legacy);
+    if is_saved && (family == Family::V4 || usual != Some(Variant::Nft) && legacy()) {
+        // Without iptables there are no managed chains. A change reports that it is missing.
+        let _ = iptables::add_usual(found, family);
+        found.over_netlink = false;
+    }
+    if usual == Some(Variant::Nft) && legacy() {
+        // What cannot be read cannot be mended either.
+        let _ = iptables::add_legacy(found, family);
+    }
+}
+
+/// Tables of `ip_tables` or `ip6_tables` that can hold managed chains, without running a program.
+fn legacy_tables(family: Family) -> Vec<Table> {
+    let names = match family {
+        Family::V4 => "/proc/net/ip_tables_names",
+        Family::V6 => "/proc/net/ip6_tables_names",
+    };
+    let names = fs::read_to_string(names).unwrap_or_default();
+    Table::of(family).filter(|table| names.lines().any(|name| name == table.name())).collect()
 }
 
 /// `all`: the reverse path filter of `conf.all`.

@@ -1,23 +1,23 @@
 //! Managed chains of the packet filter: desired and observed.
 //!
-//! The first rule of each chain bears a comment, its *fingerprint*, with a hash of all managed rules of the table. By
-//! it a pass sees that another program has flushed or changed the rules, or restored them from an old file, and nothing
+//! The first rule of each chain bears a comment, its *fingerprint*, with a hash of the chain's rules in iptables, and of
+//! all managed rules in nftables. By it a pass sees that another program has flushed or changed the rules, or restored them from an old file, and nothing
 //! needs to be remembered.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::model::names::LinkName;
+use crate::model::names::{Family, LinkName};
 
+mod iptables;
 pub mod nft;
 mod rule;
 pub mod set;
 
+pub(crate) use iptables::RESTORE_OPTIONS;
+pub use iptables::{Batch, Leftover, Table, TableKind, Variant};
 pub use rule::{ChainRule, LinkMatch, Match, Verdict};
-
-/// Options of iptables-restore(8): keep other rules; wait up to 5 seconds for the lock of the legacy variant.
-pub(crate) const RESTORE_OPTIONS: [&str; 3] = ["--noflush", "-w", "5"];
 
 /// Prefix of all managed chains. In other chains only the jumps to these are changed.
 pub(crate) const PREFIX: &str = "MULTIHOME";
@@ -32,27 +32,6 @@ pub enum Firewall {
     Iptables,
     /// There are none.
     None,
-}
-
-/// A table of iptables(8).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Table {
-    /// Marks.
-    Mangle,
-    Nat,
-}
-
-impl Table {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Mangle, Self::Nat];
-
-    /// As iptables(8) calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Mangle => "mangle",
-            Self::Nat => "nat",
-        }
-    }
 }
 
 /// A managed chain, whatever the packet filter calls it.
@@ -92,8 +71,8 @@ impl ChainName {
     pub(crate) fn iptables(&self) -> String {
         match (self, self.hook()) {
             (_, Some(hook)) => format!("{PREFIX}-{hook}"),
-            (Self::From(link), _) => format!("{PREFIX}-{link}"),
-            (Self::Nat6(link), _) => format!("{PREFIX}-NAT6-{link}"),
+            // They are in different tables.
+            (Self::From(link) | Self::Nat6(link), _) => format!("{PREFIX}-{link}"),
             (Self::Arrived, _) => format!("{PREFIX}-ARRIVED"),
             _ => format!("{PREFIX}-RESTORE"),
         }
@@ -106,17 +85,37 @@ pub(crate) struct Chain {
     pub name: ChainName,
     /// The jump must be the last rule: the connection mark overrides marks that were set before.
     pub last: bool,
-    /// At least one.
+    /// None: what is in it stays as it is.
     pub rules: Vec<ChainRule>,
 }
 
-/// The desired managed chains of a table.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+impl Chain {
+    /// What of it the packets of one family go through; `None`: they do not.
+    fn of(&self, family: Family) -> Option<Self> {
+        let rules: Vec<_> = self.rules.iter().filter_map(|rule| rule.of(family)).collect();
+        let is_of_other = family == Family::V4 && matches!(self.name, ChainName::Nat6(_));
+        let is_empty = rules.is_empty() && !self.rules.is_empty();
+        (!is_of_other && !is_empty).then(|| Self { name: self.name.clone(), rules, ..*self })
+    }
+
+    /// The comment of its first rule in iptables(8).
+    pub(crate) fn fingerprint(&self, without: Lacking) -> Fingerprint {
+        Fingerprint::of(self, without)
+    }
+}
+
+/// The desired managed chains of a kind of table, for both families.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ruleset {
-    pub table: Table,
-    /// Empty: the table should have no managed chain.
+    pub kind: TableKind,
     pub chains: Vec<Chain>,
-    pub without: Lacking,
+}
+
+impl Ruleset {
+    /// The chains of the table of one family, as iptables(8) or ip6tables(8) gets them.
+    pub(crate) fn of(&self, family: Family) -> Vec<Chain> {
+        self.chains.iter().filter_map(|chain| chain.of(family)).collect()
+    }
 }
 
 /// What the managed rules do without, because the kernel or iptables has refused it.
@@ -135,26 +134,7 @@ impl Lacking {
     }
 }
 
-impl Ruleset {
-    /// What of it iptables(8) gets, whose packets are all of IPv4.
-    pub(crate) fn of_ipv4(&self) -> Self {
-        let mut chains = Vec::new();
-        for chain in &self.chains {
-            let rules: Vec<_> = chain.rules.iter().filter_map(ChainRule::of_ipv4).collect();
-            if !rules.is_empty() && !matches!(chain.name, ChainName::Nat6(_)) {
-                chains.push(Chain { name: chain.name.clone(), rules, ..*chain });
-            }
-        }
-        Self { chains, ..*self }
-    }
-
-    /// The comment of the first rule of each chain.
-    pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(self, self.without)
-    }
-}
-
-/// The hash of a table's managed rules, in the comment of each chain's first rule.
+/// The hash of managed rules, in the comment of a chain's first rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
     hash: u64,
@@ -226,7 +206,7 @@ pub(crate) type FoundChains = BTreeMap<String, Vec<FoundChainRule>>;
 pub struct FoundFirewall {
     /// Our table of `nf_tables`; `None`: the kernel has no `nf_tables`.
     pub nft: Option<nft::FoundTable>,
-    /// Of iptables.
+    /// Of iptables and ip6tables.
     pub tables: BTreeMap<Table, FoundChains>,
     /// They were read over netlink, so that they are iptables-nft's, whatever the machine's iptables is.
     pub over_netlink: bool,
@@ -250,12 +230,12 @@ impl FoundFirewall {
         without
     }
 
-    /// Whether connections get the marks of their links: the kernel's chains lead to ours, or are ours.
-    pub(crate) fn marks_connections(&self) -> bool {
+    /// Whether connections of a family get the marks of their links: the kernel's chains lead to ours, or are ours.
+    pub(crate) fn marks_connections(&self, family: Family) -> bool {
         if self.nft.as_ref().is_some_and(nft::FoundTable::marks_connections) {
             return true;
         }
-        let mangle = self.tables.get(&Table::Mangle).into_iter().flatten();
+        let mangle = self.tables.get(&Table { family, kind: TableKind::Mangle }).into_iter().flatten();
         let mut rules = mangle.filter(|(chain, _)| !is_ours(chain)).flat_map(|(_, rules)| rules);
         rules.any(|rule| matches!(rule, FoundChainRule::Jump { to, .. } if is_ours(to)))
     }
@@ -263,6 +243,8 @@ impl FoundFirewall {
     /// What holds managed chains besides what should.
     pub(crate) fn elsewhere(&self, wanted: Firewall) -> Vec<&'static str> {
         let mut places: Vec<_> = self.leftovers.iter().filter(|l| l.any()).map(|l| l.variant.what()).collect();
+        // Of each family.
+        places.dedup();
         let is_nft = self.uses_nftables(wanted, Lacking::default());
         if is_nft && self.any_of_iptables() {
             places.push(Variant::Nft.what());
@@ -282,10 +264,11 @@ impl FoundFirewall {
         }
     }
 
-    /// Whether a managed rule rewrites source addresses.
+    /// Whether a managed rule rewrites IPv4 source addresses.
     pub(crate) fn masquerades(&self) -> bool {
         let chains = self.nft.as_ref().map(|table| &table.chains);
-        let nat = self.of_any_iptables().filter_map(|tables| tables.get(&Table::Nat));
+        let nat =
+            self.of_any_iptables().filter_map(|tables| tables.get(&Table { family: Family::V4, kind: TableKind::Nat }));
         let mut names = nat.flat_map(BTreeMap::keys);
         chains.is_some_and(|chains| chains.contains_key(&ChainName::Masquerade.nft()))
             || names.any(|name| is_ours(name))
@@ -303,83 +286,13 @@ impl FoundFirewall {
 
     /// Whether iptables has any managed chain.
     pub fn any_of_iptables(&self) -> bool {
-        any(&self.tables)
-    }
-}
-
-fn any(tables: &BTreeMap<Table, FoundChains>) -> bool {
-    tables.values().flat_map(BTreeMap::keys).any(|name| is_ours(name))
-}
-
-/// A variant of iptables(8); a kernel can hold rules of both at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Variant {
-    /// The one that the names `iptables-save` and `iptables-restore` lead to.
-    Usual,
-    /// `ip_tables`.
-    Legacy,
-    /// `nf_tables`.
-    Nft,
-}
-
-impl Variant {
-    /// For messages.
-    fn what(self) -> &'static str {
-        match self {
-            Self::Usual => "iptables",
-            Self::Legacy => "legacy iptables",
-            Self::Nft => "iptables-nft",
-        }
+        Family::BOTH.into_iter().any(|family| self.any_of(family))
     }
 
-    /// Name of the program that loads rules.
-    pub fn restore(self) -> &'static str {
-        match self {
-            Self::Usual => "iptables-restore",
-            Self::Legacy => "iptables-legacy-restore",
-            Self::Nft => "iptables-nft-restore",
-        }
-    }
-
-    /// Name of the program that prints rules.
-    pub fn save(self) -> &'static str {
-        match self {
-            Self::Usual => "iptables-save",
-            Self::Legacy => "iptables-legacy-save",
-            Self::Nft => "iptables-nft-save",
-        }
-    }
-}
-
-/// Managed chains in a variant of iptables that is not in use (any more). The kernel still obeys them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leftover {
-    pub variant: Variant,
-    pub tables: BTreeMap<Table, FoundChains>,
-}
-
-impl Leftover {
-    /// Whether there is any managed chain in it.
-    pub fn any(&self) -> bool {
-        any(&self.tables)
-    }
-}
-
-/// Input of one run of `iptables-restore --noflush`, which applies all of it or nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Batch {
-    pub variant: Variant,
-    pub table: Table,
-    pub text: String,
-    /// It matches device groups, which old kernels lack.
-    pub by_group: bool,
-}
-
-impl fmt::Display for Batch {
-    /// As a command for a shell.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let options = RESTORE_OPTIONS.join(" ");
-        write!(f, "{} {options} <<'END'\n{}END", self.variant.restore(), self.text)
+    /// Whether the iptables of a family has any.
+    pub(crate) fn any_of(&self, family: Family) -> bool {
+        let mut tables = self.tables.iter().filter(|(table, _)| table.family == family);
+        tables.any(|(_, chains)| chains.keys().any(|name| is_ours(name)))
     }
 }
 

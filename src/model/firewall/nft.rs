@@ -291,10 +291,14 @@ impl fmt::Display for Command {
             Self::FlushSet(set) => write!(f, "flush set inet {TABLE} {}", set.name),
             Self::DeleteSet(set) => write!(f, "delete set inet {TABLE} {}", set.name),
             Self::Unhook { table, chain, handle } => {
-                write!(f, "delete rule ip {} {chain} handle {handle}", table.name())
+                write!(f, "delete rule {} {} {chain} handle {handle}", table.nft_family(), table.name())
             }
-            Self::FlushOld(table, chain) => write!(f, "flush chain ip {} {chain}", table.name()),
-            Self::DeleteOld(table, chain) => write!(f, "delete chain ip {} {chain}", table.name()),
+            Self::FlushOld(table, chain) => {
+                write!(f, "flush chain {} {} {chain}", table.nft_family(), table.name())
+            }
+            Self::DeleteOld(table, chain) => {
+                write!(f, "delete chain {} {} {chain}", table.nft_family(), table.name())
+            }
         }
     }
 }

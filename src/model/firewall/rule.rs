@@ -86,13 +86,13 @@ impl ChainRule {
         })
     }
 
-    /// The rule as iptables(8) gets it, whose packets are all of IPv4; `None`: none of these can match.
-    pub(crate) fn of_ipv4(&self) -> Option<Self> {
-        if self.family() == Some(Family::V6) {
+    /// The rule as iptables(8) gets it, whose packets are all of one family; `None`: none of these can match.
+    pub(crate) fn of(&self, family: Family) -> Option<Self> {
+        if self.family() == Some(family.other()) {
             return None;
         }
         let mut rule = self.clone();
-        rule.matches.retain(|condition| *condition != Match::Family(Family::V4));
+        rule.matches.retain(|condition| *condition != Match::Family(family));
         Some(rule)
     }
 

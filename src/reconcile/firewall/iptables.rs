@@ -1,18 +1,21 @@
-//! The input of iptables-restore(8) that leads from the observed to the desired managed chains. Pure.
+//! The input of iptables-restore(8), and of its twin of IPv6, that leads from the observed to the desired managed chains. Pure.
 
 use std::fmt::Write;
 
 use crate::model::firewall::{
-    Batch, Chain, ChainRule, Fingerprint, FoundChainRule, FoundChains, FoundFirewall, Ruleset, Table, Variant, is_ours,
+    Batch, Chain, ChainRule, FoundChainRule, FoundChains, FoundFirewall, Lacking, Ruleset, Table, Variant, is_ours,
 };
+use crate::model::names::Family;
 
-/// The batches that lead from `found` to `wanted`. Tables that are not in `wanted` lose their managed chains.
-pub(super) fn batches(wanted: &[Ruleset], found: &FoundFirewall) -> Vec<Batch> {
+/// The batches that lead from `found` to `wanted`, in tables of these families. Other tables lose their managed chains.
+pub(super) fn batches(wanted: &[Ruleset], families: &[Family], without: Lacking, found: &FoundFirewall) -> Vec<Batch> {
     let nothing = FoundChains::new();
     let mut batches = Vec::new();
     for table in Table::ALL {
-        let ruleset = wanted.iter().find(|ruleset| ruleset.table == table);
-        batches.extend(batch(Variant::Usual, table, ruleset, found.tables.get(&table).unwrap_or(&nothing)));
+        let ruleset = wanted.iter().find(|wanted| wanted.kind == table.kind && families.contains(&table.family));
+        let chains = ruleset.map(|ruleset| ruleset.of(table.family)).unwrap_or_default();
+        let found = found.tables.get(&table).unwrap_or(&nothing);
+        batches.extend(batch(Variant::Usual, table, &chains, without, found));
     }
     batches
 }
@@ -22,36 +25,31 @@ pub(super) fn leftovers(found: &FoundFirewall) -> Vec<Batch> {
     let mut batches = Vec::new();
     for leftover in &found.leftovers {
         for (table, chains) in &leftover.tables {
-            batches.extend(batch(leftover.variant, *table, None, chains));
+            batches.extend(batch(leftover.variant, *table, &[], Lacking::default(), chains));
         }
     }
     batches
 }
 
-fn batch(variant: Variant, table: Table, wanted: Option<&Ruleset>, found: &FoundChains) -> Option<Batch> {
-    let fingerprint = wanted.map(Ruleset::fingerprint);
-    let chains = wanted.map(|w| &w.chains[..]).unwrap_or_default();
+fn batch(variant: Variant, table: Table, wanted: &[Chain], without: Lacking, found: &FoundChains) -> Option<Batch> {
     let unwanted: Vec<_> =
-        found.keys().filter(|name| is_ours(name) && !chains.iter().any(|c| c.name.iptables() == **name)).collect();
-    if unwanted.is_empty()
-        && chains.iter().all(|chain| is_complete(chain, fingerprint, found) && is_hooked(chain, found))
-    {
+        found.keys().filter(|name| is_ours(name) && !wanted.iter().any(|c| c.name.iptables() == **name)).collect();
+    if unwanted.is_empty() && wanted.iter().all(|chain| is_complete(chain, without, found) && is_hooked(chain, found)) {
         return None;
     }
     let mut text = format!("*{}\n", table.name());
     // Writing to a String cannot fail. With --noflush, naming a chain creates or empties it.
-    for chain in chains {
+    for chain in wanted.iter().filter(|chain| !chain.rules.is_empty()) {
         let _ = writeln!(text, ":{} - [0:0]", chain.name.iptables());
     }
-    for chain in chains {
-        let mut fingerprint =
-            fingerprint.map(|fingerprint| format!(" -m comment --comment \"{fingerprint}\"")).unwrap_or_default();
+    for chain in wanted {
+        let mut fingerprint = format!(" -m comment --comment \"{}\"", chain.fingerprint(without));
         for rule in &chain.rules {
             let _ = writeln!(text, "-A {}{fingerprint} {rule}", chain.name.iptables());
             fingerprint.clear();
         }
     }
-    for chain in chains.iter().filter(|chain| !is_hooked(chain, found)) {
+    for chain in wanted.iter().filter(|chain| !is_hooked(chain, found)) {
         let name = chain.name.iptables();
         unhook(&mut text, &name, found);
         if let Some(hook) = chain.name.hook() {
@@ -67,16 +65,15 @@ fn batch(variant: Variant, table: Table, wanted: Option<&Ruleset>, found: &Found
         let _ = writeln!(text, "-X {name}");
     }
     text.push_str("COMMIT\n");
-    let by_group = chains.iter().flat_map(|c| &c.rules).any(ChainRule::by_group);
+    let by_group = wanted.iter().flat_map(|c| &c.rules).any(ChainRule::by_group);
     Some(Batch { variant, table, text, by_group })
 }
 
 /// Whether the observed chain has all its desired rules.
-fn is_complete(chain: &Chain, fingerprint: Option<Fingerprint>, found: &FoundChains) -> bool {
+fn is_complete(chain: &Chain, without: Lacking, found: &FoundChains) -> bool {
     let rules = found.get(&chain.name.iptables()).map(Vec::as_slice).unwrap_or_default();
-    let found_fingerprint =
-        if let Some(FoundChainRule::Fingerprint(found)) = rules.first() { Some(*found) } else { None };
-    rules.len() == chain.rules.len() && fingerprint.is_some() && found_fingerprint == fingerprint
+    let signature = FoundChainRule::Fingerprint(chain.fingerprint(without));
+    chain.rules.is_empty() || rules.len() == chain.rules.len() && rules.first() == Some(&signature)
 }
 
 /// Adds the lines that delete the jumps to a chain.

@@ -3,7 +3,8 @@
 
 use crate::config::{Config, Firewall};
 use crate::model::change::Change;
-use crate::model::firewall::{FoundFirewall, Lacking, Ruleset};
+use crate::model::firewall::{FoundFirewall, Lacking, Table, TableKind};
+use crate::model::names::Family;
 use crate::model::observed::Observed;
 use crate::reconcile::link_state::Live;
 
@@ -23,27 +24,20 @@ pub(crate) fn without(config: &Config, observed: &Observed, refused: Lacking) ->
     if is_nft { Lacking::default() } else { refused.or(found.without()) }
 }
 
-/// Whether iptables holds the managed chains, or is to.
-pub(crate) fn is_by_iptables(config: &Config, observed: &Observed, refused: Lacking) -> bool {
-    let wanted = config.settings.firewall;
-    let found = &observed.firewall;
-    wanted != Firewall::None && !found.hidden && !found.uses_nftables(wanted, refused)
-}
-
 /// The changes that lead to the desired chains, and then take ours out of what does not hold them any more.
 pub(crate) fn changes(config: &Config, live: &Live<'_>, observed: &Observed, without: Lacking) -> Vec<Change> {
     let found = &observed.firewall;
     if config.settings.firewall == Firewall::None {
         return Vec::new();
     }
-    let wanted = render::rulesets(config, live, observed, without);
-    let mut changes = Vec::new();
     let is_nft = found.uses_nftables(config.settings.firewall, without);
+    let wanted = render::rulesets(config, live, observed, without, is_nft);
+    let mut changes = Vec::new();
     if is_nft {
         changes.extend(nft::transaction(config, live, &wanted, found).map(Change::Nftables));
     } else {
-        let wanted: Vec<_> = wanted.iter().map(Ruleset::of_ipv4).filter(|ruleset| !ruleset.chains.is_empty()).collect();
-        changes.extend(iptables::batches(&wanted, found).into_iter().map(Change::Firewall));
+        let batches = iptables::batches(&wanted, families(config, live, found), without, found);
+        changes.extend(batches.into_iter().map(Change::Firewall));
     }
     changes.extend(iptables::leftovers(found).into_iter().map(Change::Firewall));
     // One without chains does nothing, and may hold sets.
@@ -51,6 +45,12 @@ pub(crate) fn changes(config: &Config, live: &Live<'_>, observed: &Observed, wit
         changes.push(Change::Nftables(nft::removal()));
     }
     changes
+}
+
+/// The families whose packets go through chains of iptables: of IPv6 from when a link has it for the first time.
+fn families(config: &Config, live: &Live<'_>, found: &FoundFirewall) -> &'static [Family] {
+    let has_had_ipv6 = !live.v6.is_empty() || found.any_of(Family::V6);
+    if config.uses_ipv6() && has_had_ipv6 { &Family::BOTH } else { &[Family::V4] }
 }
 
 /// The change that has the sets of uplinks' IPv6 prefixes hold what they are now, where the rules that name them are there.
@@ -63,8 +63,15 @@ pub(crate) fn refilled_sets(config: &Config, live: &Live<'_>, observed: &Observe
 /// Whether the rules that translate what leaves by some uplink in IPv6 are to be made, and nothing is in their way.
 pub(crate) fn begins_nat6(config: &Config, live: &Live<'_>, observed: &Observed, without: Lacking) -> bool {
     let found = &observed.firewall;
-    let table = found.nft.as_ref().filter(|_| found.uses_nftables(config.settings.firewall, without));
-    !found.hidden && table.is_some_and(|table| nat::begins(config, live, table))
+    if found.hidden || live.v6.is_empty() {
+        return false;
+    }
+    if found.uses_nftables(config.settings.firewall, without) {
+        return found.nft.as_ref().is_some_and(|table| nat::begins(config, live, table));
+    }
+    let changes = changes(config, live, observed, without);
+    let nat6 = Table { family: Family::V6, kind: TableKind::Nat };
+    changes.iter().any(|change| matches!(change, Change::Firewall(batch) if batch.table == nat6))
 }
 
 /// The changes that take all managed chains away.
@@ -76,7 +83,7 @@ pub(crate) fn removal(found: &FoundFirewall) -> Vec<Change> {
     if found.over_netlink {
         changes.extend(nft::removal_of_iptables(found).map(Change::Nftables));
     } else {
-        changes.extend(iptables::batches(&[], found).into_iter().map(Change::Firewall));
+        changes.extend(iptables::batches(&[], &[], Lacking::default(), found).into_iter().map(Change::Firewall));
     }
     changes.extend(iptables::leftovers(found).into_iter().map(Change::Firewall));
     changes

@@ -1,9 +1,10 @@
 //! Source NAT: which packets that leave by a link get its address. Pure.
 //!
 //! `masquerade` of an uplink is about IPv4, that of a tunnel about both families. `nat6` of an uplink is about IPv6: what
-//! has a source of none of its prefixes cannot be answered. The prefixes are in a named set, so that a new prefix leaves
-//! the rules as they are. They have a chain of their own, which is made when the uplink has IPv6 prefixes for the first
-//! time, and stays: what uses an uplink before that, by routes of others, is not ours to translate.
+//! has a source of none of its prefixes cannot be answered. These have a chain of their own, which is made when the uplink
+//! has IPv6 prefixes for the first time, and stays: what uses an uplink before that, by routes of others, is not ours to
+//! translate. In nftables they are in a named set, so that a new prefix leaves the rules as they are. iptables has no sets:
+//! there is a rule for each, and while the uplink is down the chain stays as it is.
 
 use ipnet::{IpNet, Ipv6Net};
 
@@ -12,12 +13,18 @@ use super::sticky::{LINK_LOCAL, MULTICAST};
 use crate::config::{Config, Link, Nat6};
 use crate::model::firewall::nft::{Command, FoundTable, Transaction};
 use crate::model::firewall::set::{AddressSet, Element, End};
-use crate::model::firewall::{Chain, ChainName, ChainRule, FoundFirewall, Match, Verdict};
+use crate::model::firewall::{Chain, ChainName, ChainRule, FoundFirewall, Match, Table, TableKind, Verdict};
 use crate::model::names::Family;
 use crate::reconcile::link_state::{Live, LiveLink};
 
 /// The chains of source NAT; none, if nothing is translated.
-pub(super) fn chains(config: &Config, links: &[MatchedLink<'_>], live: &Live<'_>, found: &FoundFirewall) -> Vec<Chain> {
+pub(super) fn chains(
+    config: &Config,
+    links: &[MatchedLink<'_>],
+    live: &Live<'_>,
+    found: &FoundFirewall,
+    is_nft: bool,
+) -> Vec<Chain> {
     let (mut v4, mut v6, mut of_uplinks) = (Vec::new(), Vec::new(), Vec::new());
     for link in links {
         let configured = link.configured;
@@ -25,13 +32,16 @@ pub(super) fn chains(config: &Config, links: &[MatchedLink<'_>], live: &Live<'_>
         if configured.masquerade {
             v4.push(ChainRule::new([Match::Family(Family::V4), to.clone()], Verdict::Masquerade));
         }
-        if has_chain(configured, live, found) {
+        if has_chain(configured, live, found, is_nft) {
             v6.push(ChainRule::new([Match::Family(Family::V6), to], Verdict::Goto(chain_of(configured))));
-            let own = Match::InSet(
-                End::Source,
-                AddressSet::prefixes(&configured.name, first_id(config) + count(&of_uplinks)),
-            );
-            let rules = vec![ChainRule::new([own], Verdict::Return), ChainRule::new([], Verdict::Masquerade)];
+            let rules = if is_nft {
+                let id = first_id(config) + count(&of_uplinks);
+                but_from(vec![Match::InSet(End::Source, AddressSet::prefixes(&configured.name, id))])
+            } else if let Some(live) = translating(configured, live) {
+                but_from(prefixes(live).into_iter().map(|net| Match::Source(IpNet::V6(net))).collect())
+            } else {
+                Vec::new()
+            };
             of_uplinks.push(Chain { name: chain_of(configured), last: false, rules });
         } else if translates_all(configured) {
             v6.push(ChainRule::new([Match::Family(Family::V6), to], Verdict::Masquerade));
@@ -52,6 +62,13 @@ pub(super) fn chains(config: &Config, links: &[MatchedLink<'_>], live: &Live<'_>
     // The position of the jump does not matter: rules of the administrator that come before it match first.
     let base = Chain { name: ChainName::Masquerade, last: false, rules };
     [base].into_iter().chain(of_uplinks).collect()
+}
+
+/// Rules that translate what matches none of `own`.
+fn but_from(own: Vec<Match>) -> Vec<ChainRule> {
+    let mut rules: Vec<_> = own.into_iter().map(|own| ChainRule::new([own], Verdict::Return)).collect();
+    rules.push(ChainRule::new([], Verdict::Masquerade));
+    rules
 }
 
 /// Whether all IPv6 packets that leave by the link get its address.
@@ -85,13 +102,19 @@ fn translating<'a>(link: &Link, live: &'a Live<'_>) -> Option<&'a LiveLink<'a>> 
 }
 
 /// Whether the uplink has a chain of its own, or is to get it.
-fn has_chain(link: &Link, live: &Live<'_>, found: &FoundFirewall) -> bool {
-    let is_there = found.nft.as_ref().is_some_and(|table| table.chains.contains_key(&chain_of(link).nft()));
+fn has_chain(link: &Link, live: &Live<'_>, found: &FoundFirewall, is_nft: bool) -> bool {
+    let chain = chain_of(link);
+    let is_there = if is_nft {
+        found.nft.as_ref().is_some_and(|table| table.chains.contains_key(&chain.nft()))
+    } else {
+        let table = found.tables.get(&Table { family: Family::V6, kind: TableKind::Nat });
+        table.is_some_and(|chains| chains.contains_key(&chain.iptables()))
+    };
     is_by_prefixes(link) && is_there || translating(link, live).is_some()
 }
 
-/// What the set of an uplink's prefixes holds. It is to hold the same however the prefixes are written.
-fn elements(live: &LiveLink<'_>) -> Vec<Element> {
+/// An uplink's prefixes. They are to be the same however they are written.
+fn prefixes(live: &LiveLink<'_>) -> Vec<Ipv6Net> {
     let mut nets = Vec::new();
     for net in &live.prefixes {
         if let IpNet::V6(net) = net {
@@ -100,7 +123,12 @@ fn elements(live: &LiveLink<'_>) -> Vec<Element> {
     }
     let mut nets = Ipv6Net::aggregate(&nets);
     nets.sort();
-    nets.into_iter().map(|net| Element::new(IpNet::V6(net), None)).collect()
+    nets
+}
+
+/// What the set of an uplink's prefixes holds.
+fn elements(live: &LiveLink<'_>) -> Vec<Element> {
+    prefixes(live).into_iter().map(|net| Element::new(IpNet::V6(net), None)).collect()
 }
 
 /// The commands that make the sets which the chains name. Sets of uplinks whose chain is new are new as well, and filled.

@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{nat, sticky};
 use crate::config::{Config, Firewall, Link};
-use crate::model::firewall::{Lacking, LinkMatch, Ruleset, Table};
+use crate::model::firewall::{Lacking, LinkMatch, Ruleset, TableKind};
 use crate::model::names::{Family, HostAddr, IfName};
 use crate::model::observed::{Interface, Observed};
 use crate::model::routing::Device;
@@ -98,19 +98,21 @@ pub(crate) fn device_groups(
     groups
 }
 
-/// The desired chains of both tables.
-pub(super) fn rulesets(config: &Config, live: &Live<'_>, observed: &Observed, without: Lacking) -> Vec<Ruleset> {
+/// The desired chains of both kinds of table; nftables is to hold them (`is_nft`), or iptables.
+pub(super) fn rulesets(
+    config: &Config,
+    live: &Live<'_>,
+    observed: &Observed,
+    without: Lacking,
+    is_nft: bool,
+) -> Vec<Ruleset> {
     let links: Vec<_> = config
         .links
         .iter()
         .filter_map(|link| matched_link(config, link, live, observed, without.device_groups))
         .collect();
-    let mut rulesets = vec![sticky::mangle(config, &links, without)];
-    let chains = nat::chains(config, &links, live, &observed.firewall);
-    if !chains.is_empty() {
-        rulesets.push(Ruleset { table: Table::Nat, chains, without });
-    }
-    rulesets
+    let nat = nat::chains(config, &links, live, &observed.firewall, is_nft);
+    vec![sticky::mangle(config, &links), Ruleset { kind: TableKind::Nat, chains: nat }]
 }
 
 fn matched_link<'a>(

@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::render::MatchedLink;
 use crate::config::{Config, LinkKind};
-use crate::model::firewall::{Chain, ChainName, ChainRule, Lacking, Match, Ruleset, Table, Verdict};
+use crate::model::firewall::{Chain, ChainName, ChainRule, Match, Ruleset, TableKind, Verdict};
 use crate::model::names::{Family, HostAddr};
 
 /// Multicast of IPv6.
@@ -29,7 +29,7 @@ struct Marks<'a> {
     families: &'a [Family],
 }
 
-pub(super) fn mangle(config: &Config, links: &[MatchedLink<'_>], without: Lacking) -> Ruleset {
+pub(super) fn mangle(config: &Config, links: &[MatchedLink<'_>]) -> Ruleset {
     let uplinks = config.uplinks().fold(0, |all, link| all | link.mark.get());
     let families = if config.uses_ipv6() { &Family::BOTH[..] } else { &[Family::V4] };
     let marks = Marks { links, mask: config.marks(), uplinks, families };
@@ -49,7 +49,7 @@ pub(super) fn mangle(config: &Config, links: &[MatchedLink<'_>], without: Lackin
     if marks.has_segment_networks() {
         chains.push(chain(ChainName::Restore, marks.restoring()));
     }
-    Ruleset { table: Table::Mangle, chains, without }
+    Ruleset { kind: TableKind::Mangle, chains }
 }
 
 fn chain(name: ChainName, rules: Vec<ChainRule>) -> Chain {

@@ -3,7 +3,7 @@
 use super::{Change, Plan};
 use crate::config::{Config, Otherwise};
 use crate::model::change::Unmarked;
-use crate::model::firewall::{Lacking, Table};
+use crate::model::firewall::{Lacking, Table, TableKind};
 use crate::model::names::{Family, TableId};
 use crate::model::observed::Observed;
 use crate::model::routing::FwMark;
@@ -21,17 +21,19 @@ impl Plan {
     /// Connections that began while our rules were away get a mark with their next packet, which another uplink may
     /// take by then: if just one carries, they are given its mark.
     pub(super) fn mark_connections(&mut self, config: &Config, live: &Live<'_>, observed: &Observed) {
-        let were_away = !observed.firewall.marks_connections() && self.changes.iter().any(marks_connections);
         // Marks go before policies: what began before a kill switch would leave in spite of it.
-        let refuses = config.policies.iter().any(|policy| policy.otherwise == Otherwise::Unreachable);
-        if !were_away || refuses {
+        if config.policies.iter().any(|policy| policy.otherwise == Otherwise::Unreachable) {
             return;
         }
         for family in Family::BOTH {
+            let is_loaded = self.changes.iter().any(|change| marks_connections(change, family));
+            if !is_loaded || observed.firewall.marks_connections(family) {
+                continue;
+            }
             let [device] = used_devices(observed, family)[..] else { continue };
             let mut uplinks =
                 live.of(family).iter().filter(|l| l.carries_default() && l.next_hop.device.index == device);
-            let Some(only) = uplinks.next().filter(|_| family == Family::V4 || self.marks_ipv6()) else { continue };
+            let Some(only) = uplinks.next() else { continue };
             let mark = FwMark { value: only.link.mark.get(), mask: config.marks() };
             for ours in only.sources() {
                 let device = only.next_hop.device.clone();
@@ -39,17 +41,12 @@ impl Plan {
             }
         }
     }
-
-    /// Whether the chains that it loads mark connections of IPv6, which those of iptables do not.
-    fn marks_ipv6(&self) -> bool {
-        self.changes.iter().any(|change| matches!(change, Change::Nftables(_)) && marks_connections(change))
-    }
 }
 
-/// Whether a change loads the chains that mark connections.
-fn marks_connections(change: &Change) -> bool {
+/// Whether a change loads the chains that mark connections of a family.
+fn marks_connections(change: &Change, family: Family) -> bool {
     match change {
-        Change::Firewall(batch) => batch.table == Table::Mangle,
+        Change::Firewall(batch) => batch.table == Table { family, kind: TableKind::Mangle },
         Change::Nftables(transaction) => transaction.makes_table(),
         _ => false,
     }

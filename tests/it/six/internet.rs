@@ -33,10 +33,9 @@ use nix::sys::socket::{
 use crate::support::internet::{ECHO, Internet, Namespace, sysctl, talks};
 use crate::support::*;
 
-/// Two uplinks with the prefixes that their providers route here. Only nftables has rules about IPv6.
+/// Two uplinks with the prefixes that their providers route here.
 pub const LINKS: &str = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\nprefixes = [\"2001:db8:1::/48\"]\n\
-                         [[uplink]]\nname = \"isp2\"\ninterface = \"ppp1\"\nprefixes = [\"2001:db8:2::/48\"]\n\
-                         [settings]\nfirewall = \"nftables\"\n";
+                         [[uplink]]\nname = \"isp2\"\ninterface = \"ppp1\"\nprefixes = [\"2001:db8:2::/48\"]\n";
 
 /// The LAN host's addresses: a unique local one, and one of each provider's prefix.
 pub const LAN_ULA: &str = "fd00:2::30";

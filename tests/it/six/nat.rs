@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use super::internet::*;
 use super::sticky::by_line;
-use crate::support::filter::{listed, nft};
+use crate::support::filter::{flush_marks, ip6tables, listed, managed, nft};
 use crate::support::internet::{ECHO, Namespace};
 use crate::support::*;
 
@@ -74,86 +74,93 @@ fn all_is_everything_and_none_is_nothing() {
     server.apply();
     assert_eq!(seen_at(lan, LAN_ULA, 2), [None; 24]);
     assert_eq!(seen(lan, LAN_1, 2), all_as(LAN_1));
-    assert!(!listed().contains("masquerade"));
+    assert!(!managed().iter().any(|rule| rule.to_lowercase().contains("masquerade")), "{:#?}", managed());
 }
 
-/// The elements of the set of isp1's prefixes, and our table without them.
-fn set_and_rest() -> (String, String) {
-    let listed = listed();
-    let set = nft("list set inet multihome isp1-prefixes");
-    let elements = set.split_once("elements = ").map_or("", |(_, rest)| rest.split('}').next().unwrap());
-    (elements.trim_matches(['{', ' ']).to_owned(), listed.replace(elements, ""))
+/// The prefixes of isp1 that are not translated, and all rules of ours without them.
+fn prefixes_and_rest() -> (String, Vec<String>) {
+    if firewall() == "auto" {
+        let set = nft("list set inet multihome isp1-prefixes");
+        let elements = set.split_once("elements = ").map_or("", |(_, rest)| rest.split('}').next().unwrap());
+        let rest = listed().replace(elements, "").lines().map(str::to_owned).collect();
+        return (elements.trim_matches(['{', ' ']).to_owned(), rest);
+    }
+    let saved = of_table("nat");
+    let (own, others): (Vec<_>, Vec<_>) = saved.into_iter().partition(|rule| rule.starts_with("-A MULTIHOME-isp1 "));
+    let nets = own.iter().filter_map(|rule| rule.split_once(" -s ")?.1.strip_suffix(" -j RETURN")?.split(' ').next());
+    (nets.collect::<Vec<_>>().join(", "), [others, of_table("mangle")].concat())
+}
+
+/// Rules of ours in a table of ip6tables.
+fn of_table(table: &str) -> Vec<String> {
+    let saved = ok(std::process::Command::new("ip6tables-save").args(["-t", table])).stdout;
+    let saved = String::from_utf8(saved).unwrap();
+    saved.lines().filter(|line| line.starts_with("-A MULTIHOME")).map(str::to_owned).collect()
 }
 
 #[test]
-fn a_new_prefix_is_in_the_set_and_the_rules_stay_as_they_are() {
+fn a_new_prefix_is_not_translated_and_the_other_rules_stay_as_they_are() {
     let (server, six) = scene(&LINKS.replace("prefixes = [\"2001:db8:1::/48\"]\n", ""));
-    let (set, rules) = set_and_rest();
-    assert_eq!(set, "2001:db8:1::/64");
+    let (prefixes, rules) = prefixes_and_rest();
+    assert_eq!(prefixes, "2001:db8:1::/64");
     assert!(!seen(&six.internet.lan, LAN_1, 1).contains(&LAN_1.parse().unwrap()));
     server.configure(LINKS);
     ok(&mut hook6(&server, UP, SIX1));
-    assert_eq!(set_and_rest(), ("2001:db8:1::/48".to_owned(), rules.clone()));
+    assert_eq!(prefixes_and_rest(), ("2001:db8:1::/48".to_owned(), rules.clone()));
     assert_eq!(seen(&six.internet.lan, LAN_1, 1), all_as(LAN_1));
     // Somebody empties it.
-    nft("flush set inet multihome isp1-prefixes");
+    match firewall().as_str() {
+        "auto" => nft("flush set inet multihome isp1-prefixes"),
+        _ => ip6tables("-w -t nat -F MULTIHOME-isp1"),
+    };
     server.apply();
-    let whole = set_and_rest();
+    let whole = prefixes_and_rest();
     assert_eq!(whole, ("2001:db8:1::/48".to_owned(), rules));
-    // While the line is down it stays as it is.
+    // While the line is down it stays as it is, also when the rest is made anew.
     SIX1.lose(&server);
-    assert_eq!(set_and_rest().0, whole.0);
+    assert_eq!(prefixes_and_rest().0, whole.0);
+    flush_marks();
+    server.apply();
+    assert_eq!(prefixes_and_rest().0, whole.0);
 }
 
 /// Where these stand in the plan of an event.
 fn places<const N: usize>(hook: &mut std::process::Command, what: [&str; N]) -> [usize; N] {
     let said = String::from_utf8(ok(hook.option("--dry-run")).stdout).unwrap();
-    what.map(|what| said.lines().position(|line| line.starts_with(what)).unwrap_or_else(|| panic!("{what}: {said}")))
+    what.map(|what| said.lines().position(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}: {said}")))
 }
 
 /// A connection that begins before would stay as it is.
 #[test]
 fn what_is_translated_is_settled_before_a_packet_can_leave() {
+    let is_nft = firewall() == "auto";
     let server = Server::new(LINKS);
     let six = Six::new();
     six.connect(SIX1);
     ok(&mut server.hook(UP, ISP1));
-    let element = "add element inet multihome isp1-prefixes";
-    let first = places(&mut hook6(&server, UP, SIX1), [element, "ip -6 route append"]);
+    let own = if is_nft { "add element inet multihome isp1-prefixes" } else { "-s 2001:db8:1::/48 -j RETURN" };
+    let first = places(&mut hook6(&server, UP, SIX1), [own, "ip -6 route append"]);
     assert!(first.is_sorted(), "{first:?}");
     SIX1.up(&server);
     six.connect(SIX2);
-    let second = places(
-        &mut hook6(&server, UP, SIX2),
-        [
-            "add element inet multihome isp2-prefixes",
-            "add rule inet multihome nat6-isp2 masquerade",
-            "ip -6 route append",
-        ],
-    );
+    let [own, others] = if is_nft {
+        ["add element inet multihome isp2-prefixes", "add rule inet multihome nat6-isp2 masquerade"]
+    } else {
+        ["-s 2001:db8:2::/48 -j RETURN", "-A MULTIHOME-isp2 -j MASQUERADE"]
+    };
+    let second = places(&mut hook6(&server, UP, SIX2), [own, others, "ip -6 route append"]);
     assert!(second.is_sorted(), "{second:?}");
     // It comes back with another prefix.
     SIX1.lose(&server);
     six.connect(SIX1);
     server.configure(&LINKS.replace("2001:db8:1::/48", "2001:db8:1::/49"));
-    let again = places(
-        &mut hook6(&server, UP, SIX1),
-        ["flush set inet multihome isp1-prefixes", element, "ip -6 route append"],
-    );
-    assert!(again.is_sorted(), "{again:?}");
-}
-
-#[test]
-fn iptables_has_no_rules_about_ipv6_and_that_is_said() {
-    let server = Server::new(&LINKS.replace("\"nftables\"", "\"iptables\""));
-    let six = Six::new();
-    six.connect(SIX1);
-    let warned = |hook: &mut std::process::Command| {
-        let said = String::from_utf8(ok(hook.option("-v")).stderr).unwrap();
-        said.contains("no IPv6 connection of isp1 is sticky, and no IPv6 source is translated")
+    let [old, new] = if is_nft {
+        ["flush set inet multihome isp1-prefixes", "add element inet multihome isp1-prefixes"]
+    } else {
+        [":MULTIHOME-isp1 ", "-s 2001:db8:1::/49 -j RETURN"]
     };
-    assert!(!warned(&mut server.hook(UP, ISP1)));
-    assert!(warned(&mut hook6(&server, UP, SIX1)));
+    let again = places(&mut hook6(&server, UP, SIX1), [old, new, "ip -6 route append"]);
+    assert!(again.is_sorted(), "{again:?}");
 }
 
 #[test]
@@ -161,4 +168,5 @@ fn an_uplink_without_ipv6_prefixes_gets_no_rule_of_its_own() {
     let server = Server::new(LINKS);
     server.up(ISP1);
     assert!(!listed().contains("prefixes") && !listed().contains("nat6"));
+    assert_eq!(of_table("nat"), [""; 0]);
 }

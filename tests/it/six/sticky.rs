@@ -152,6 +152,8 @@ fn link_local_addresses_and_multicast_are_never_marked() {
     let neighbour = "2001:db8:1::5";
     six.internet.providers[0].ip(&format!("-6 addr add {neighbour}/64 dev customer nodad"));
     let socket = bound("::");
+    // It hears of being asked for a little later (`addrconf_dad_work()`).
+    until("the neighbour answers", || ask_by(&socket, (neighbour, ECHO)).is_some());
     assert!((0..3).all(|_| ask_by(&socket, (neighbour, ECHO)) == SIX1.local.parse().ok()));
     assert_eq!((tracked("0x1/0x3"), tracked("0x2/0x3")), (0, 0));
 }

@@ -10,6 +10,11 @@ pub fn iptables(args: &str) -> String {
     String::from_utf8(ok(Command::new("iptables").args(args.split_whitespace())).stdout).unwrap()
 }
 
+/// Runs ip6tables(8), which has to succeed; its output.
+pub fn ip6tables(args: &str) -> String {
+    String::from_utf8(ok(Command::new("ip6tables").args(args.split_whitespace())).stdout).unwrap()
+}
+
 /// Runs nft(8), which has to succeed; its output.
 pub fn nft(args: &str) -> String {
     String::from_utf8(ok(Command::new("nft").args(args.split_whitespace())).stdout).unwrap()
@@ -44,10 +49,11 @@ pub fn table() -> Vec<String> {
     rules.into_iter().map(|(chain, rule)| format!("{chain}: {rule}")).collect()
 }
 
-/// The rules of iptables, ours and others', without the counts of packets.
+/// The rules of iptables and ip6tables, ours and others', without the counts of packets.
 pub fn of_iptables() -> Vec<String> {
-    let saved = String::from_utf8(ok(&mut Command::new("iptables-save")).stdout).unwrap();
-    saved.lines().filter(|line| line.starts_with("-A ")).map(str::to_owned).collect()
+    let saved =
+        ["iptables-save", "ip6tables-save"].map(|save| String::from_utf8(ok(&mut Command::new(save)).stdout).unwrap());
+    saved.concat().lines().filter(|line| line.starts_with("-A ")).map(str::to_owned).collect()
 }
 
 /// All rules of iptables, and our table.
@@ -66,8 +72,10 @@ pub fn managed() -> Vec<String> {
 pub fn flush_marks() {
     let listed = listed();
     if listed.is_empty() {
-        iptables("-w -t mangle -F");
-        iptables("-w -t mangle -X");
+        for run in [iptables, ip6tables] {
+            run("-w -t mangle -F");
+            run("-w -t mangle -X");
+        }
         return;
     }
     let chains = listed.lines().filter_map(|line| line.trim().strip_prefix("chain ")?.strip_suffix(" {"));
