@@ -50,13 +50,18 @@ impl Refused {
 
     fn allows(&self, change: &Change) -> bool {
         let is_allowed = match change {
-            Change::Firewall(batch) if batch.table.family == Family::V6 => !self.firewall && !self.ip6tables,
-            Change::Firewall(_) | Change::Nftables(_) | Change::MarkConnections(_) => !self.firewall,
+            Change::Firewall(batch) => !self.refuses_chains(batch.table.family),
+            Change::MarkConnections(unmarked) => !self.refuses_chains(Family::of(unmarked.ours.addr())),
+            Change::Nftables(_) => !self.firewall,
             Change::DeleteRoute(route) if carries_default(route.table) => !self.keeps_old_default(route.family),
             Change::DeleteNexthop(_) => !self.keeps_old_default(Family::V4),
             _ => true,
         };
         is_allowed && !self.changes.contains(change)
+    }
+
+    fn refuses_chains(&self, family: Family) -> bool {
+        self.firewall || self.ip6tables && family == Family::V6
     }
 
     /// If the new default route is refused, the old one is better than none.

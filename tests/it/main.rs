@@ -37,6 +37,7 @@ mod hooks_cli;
 mod hooks_state;
 mod house;
 mod init;
+mod ip6tables;
 mod ipv6;
 mod kill_switch;
 mod kill_switch_guards;

@@ -1,21 +1,20 @@
 //! The input of iptables-restore(8), and of its twin of IPv6, that leads from the observed to the desired managed chains. Pure.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::model::firewall::{
-    Batch, Chain, ChainRule, FoundChainRule, FoundChains, FoundFirewall, Lacking, Ruleset, Table, Variant, is_ours,
+    Batch, Chain, ChainRule, FoundChainRule, FoundChains, FoundFirewall, Lacking, Table, Variant, is_ours,
 };
-use crate::model::names::Family;
 
-/// The batches that lead from `found` to `wanted`, in tables of these families. Other tables lose their managed chains.
-pub(super) fn batches(wanted: &[Ruleset], families: &[Family], without: Lacking, found: &FoundFirewall) -> Vec<Batch> {
-    let nothing = FoundChains::new();
+/// The batches that lead from `found` to `wanted`. Tables that are not in `wanted` lose their managed chains.
+pub(super) fn batches(wanted: &BTreeMap<Table, Vec<Chain>>, without: Lacking, found: &FoundFirewall) -> Vec<Batch> {
+    let (nothing, none) = (FoundChains::new(), Vec::new());
     let mut batches = Vec::new();
     for table in Table::ALL {
-        let ruleset = wanted.iter().find(|wanted| wanted.kind == table.kind && families.contains(&table.family));
-        let chains = ruleset.map(|ruleset| ruleset.of(table.family)).unwrap_or_default();
+        let chains = wanted.get(&table).unwrap_or(&none);
         let found = found.tables.get(&table).unwrap_or(&nothing);
-        batches.extend(batch(Variant::Usual, table, &chains, without, found));
+        batches.extend(batch(Variant::Usual, table, chains, without, found));
     }
     batches
 }

@@ -1,6 +1,8 @@
 //! The changes of the packet filter: whether nftables or iptables holds the managed chains, and what leads from the
 //! observed to the desired ones. Pure.
 
+use std::collections::BTreeMap;
+
 use crate::config::{Config, Firewall};
 use crate::model::change::Change;
 use crate::model::firewall::{FoundFirewall, Lacking, Table, TableKind};
@@ -31,12 +33,18 @@ pub(crate) fn changes(config: &Config, live: &Live<'_>, observed: &Observed, wit
         return Vec::new();
     }
     let is_nft = found.uses_nftables(config.settings.firewall, without);
-    let wanted = render::rulesets(config, live, observed, without, is_nft);
     let mut changes = Vec::new();
     if is_nft {
+        let wanted = render::rulesets(config, live, observed, without, None);
         changes.extend(nft::transaction(config, live, &wanted, found).map(Change::Nftables));
     } else {
-        let batches = iptables::batches(&wanted, families(config, live, found), without, found);
+        let mut wanted = BTreeMap::new();
+        for family in families(config, live, found) {
+            for ruleset in render::rulesets(config, live, observed, without, Some(*family)) {
+                wanted.insert(Table { family: *family, kind: ruleset.kind }, ruleset.of(*family));
+            }
+        }
+        let batches = iptables::batches(&wanted, without, found);
         changes.extend(batches.into_iter().map(Change::Firewall));
     }
     changes.extend(iptables::leftovers(found).into_iter().map(Change::Firewall));
@@ -83,7 +91,8 @@ pub(crate) fn removal(found: &FoundFirewall) -> Vec<Change> {
     if found.over_netlink {
         changes.extend(nft::removal_of_iptables(found).map(Change::Nftables));
     } else {
-        changes.extend(iptables::batches(&[], &[], Lacking::default(), found).into_iter().map(Change::Firewall));
+        changes
+            .extend(iptables::batches(&BTreeMap::new(), Lacking::default(), found).into_iter().map(Change::Firewall));
     }
     changes.extend(iptables::leftovers(found).into_iter().map(Change::Firewall));
     changes

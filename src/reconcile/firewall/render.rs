@@ -98,21 +98,31 @@ pub(crate) fn device_groups(
     groups
 }
 
-/// The desired chains of both kinds of table; nftables is to hold them (`is_nft`), or iptables.
+/// The desired chains of both kinds of table, for both families as nftables has them, or for one as iptables does.
 pub(super) fn rulesets(
     config: &Config,
     live: &Live<'_>,
     observed: &Observed,
     without: Lacking,
-    is_nft: bool,
+    only: Option<Family>,
 ) -> Vec<Ruleset> {
-    let links: Vec<_> = config
-        .links
-        .iter()
-        .filter_map(|link| matched_link(config, link, live, observed, without.device_groups))
-        .collect();
-    let nat = nat::chains(config, &links, live, &observed.firewall, is_nft);
-    vec![sticky::mangle(config, &links), Ruleset { kind: TableKind::Nat, chains: nat }]
+    let mut links = Vec::new();
+    for link in &config.links {
+        links.extend(matched_link(config, link, live, observed, without.device_groups));
+    }
+    for link in &mut links {
+        let is_of_one = |family| only.is_none_or(|only| only == family);
+        link.segment_networks.retain(|net| is_of_one(Family::of(net.addr())));
+        link.own.retain(|own| is_of_one(own.family()));
+    }
+    let families = match only {
+        Some(Family::V4) => &[Family::V4][..],
+        Some(Family::V6) => &[Family::V6],
+        None if config.uses_ipv6() => &Family::BOTH,
+        None => &[Family::V4],
+    };
+    let nat = nat::chains(config, &links, live, &observed.firewall, only.is_none());
+    vec![sticky::mangle(config, &links, families), Ruleset { kind: TableKind::Nat, chains: nat }]
 }
 
 fn matched_link<'a>(

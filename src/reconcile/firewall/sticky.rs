@@ -29,9 +29,8 @@ struct Marks<'a> {
     families: &'a [Family],
 }
 
-pub(super) fn mangle(config: &Config, links: &[MatchedLink<'_>]) -> Ruleset {
+pub(super) fn mangle(config: &Config, links: &[MatchedLink<'_>], families: &[Family]) -> Ruleset {
     let uplinks = config.uplinks().fold(0, |all, link| all | link.mark.get());
-    let families = if config.uses_ipv6() { &Family::BOTH[..] } else { &[Family::V4] };
     let marks = Marks { links, mask: config.marks(), uplinks, families };
     let mut chains = vec![
         // Connection marks are restored after the administrator's rules have set marks, which decide about the first
