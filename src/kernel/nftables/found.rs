@@ -3,7 +3,7 @@
 //! iptables-nft keeps its tables under their own names in the families `ip` and `ip6`. A jump without conditions is a counter and
 //! an `immediate` with the verdict. A comment is plain text in an expression or in the user data of the rule.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use netlink_packet_core::NlasIterator;
 
@@ -21,6 +21,7 @@ use crate::kernel::nftables::set::elements_by;
 use crate::kernel::{Error, read};
 use crate::model::firewall::nft::{FoundBase, FoundTable, TABLE};
 use crate::model::firewall::{Fingerprint, FoundChainRule, FoundFirewall, Table, is_ours};
+use crate::model::names::Family;
 
 /// Built-in chains that can jump to managed ones.
 const HOOKS: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
@@ -41,13 +42,15 @@ pub(crate) fn found() -> Result<FoundFirewall, Error> {
     let nft = Some(our_table(&mut socket, &chains)?);
     let mut found = FoundFirewall { nft, over_netlink: true, ..FoundFirewall::default() };
     found.foreign_nat = chains.iter().any(FoundChain::is_foreign_nat);
-    let ours = chains.iter().filter(|chain| is_ours(&chain.name)).filter_map(FoundChain::iptables);
-    let families: BTreeSet<_> = ours.map(|table| table.family).collect();
+    let has_ours = Family::BOTH.map(|family| {
+        let mut ours = chains.iter().filter(|chain| chain.family == protocol(family) && is_ours(&chain.name));
+        ours.any(|chain| chain.iptables().is_some())
+    });
     for chain in chains {
         let Some(table) = chain.iptables() else { continue };
         let name = chain.name;
         let is_source_nat = table.is_nat_of_ipv4() && name == "POSTROUTING";
-        let any_ours = families.contains(&table.family);
+        let any_ours = has_ours[usize::from(table.family == Family::V6)];
         if !any_ours && !is_source_nat {
             continue;
         }

@@ -134,12 +134,14 @@ fn of_iptables(mut found: FoundFirewall, families: &[Family]) -> FoundFirewall {
 fn take_iptables(found: &mut FoundFirewall, family: Family) {
     let usual = iptables::usual_variant(family);
     let has_chains = found.any_of(family);
-    if usual == Some(Variant::Legacy) {
-        let mut tables = std::mem::take(&mut found.tables);
-        found.tables = tables.extract_if(.., |table, _| table.family != family).collect();
-        if has_chains {
-            found.leftovers.push(Leftover { variant: Variant::Nft, tables });
+    if usual == Some(Variant::Legacy) && has_chains {
+        let mut tables = BTreeMap::new();
+        for (table, chains) in &mut found.tables {
+            if table.family == family {
+                tables.insert(*table, std::mem::take(chains));
+            }
         }
+        found.leftovers.push(Leftover { variant: Variant::Nft, tables });
     }
     let legacy = || !legacy_tables(family).is_empty();
     let is_saved = !has_chains || usual == Some(Variant::Legacy);
@@ -161,7 +163,7 @@ fn legacy_tables(family: Family) -> Vec<Table> {
         Family::V6 => "/proc/net/ip6_tables_names",
     };
     let names = fs::read_to_string(names).unwrap_or_default();
-    Table::of(family).filter(|table| names.lines().any(|name| name == table.name())).collect()
+    Table::of(family).into_iter().filter(|table| names.lines().any(|name| name == table.name())).collect()
 }
 
 /// `all`: the reverse path filter of `conf.all`.

@@ -34,8 +34,12 @@ impl Table {
     ];
 
     /// The tables of a family.
-    pub(crate) fn of(family: Family) -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().filter(move |table| table.family == family)
+    pub(crate) fn of(family: Family) -> [Self; 2] {
+        let [mangle4, nat4, mangle6, nat6] = Self::ALL;
+        match family {
+            Family::V4 => [mangle4, nat4],
+            Family::V6 => [mangle6, nat6],
+        }
     }
 
     /// As iptables(8) calls it.

@@ -1,6 +1,5 @@
 //! The input of iptables-restore(8), and of its twin of IPv6, that leads from the observed to the desired managed chains. Pure.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::model::firewall::{
@@ -8,11 +7,11 @@ use crate::model::firewall::{
 };
 
 /// The batches that lead from `found` to `wanted`. Tables that are not in `wanted` lose their managed chains.
-pub(super) fn batches(wanted: &BTreeMap<Table, Vec<Chain>>, without: Lacking, found: &FoundFirewall) -> Vec<Batch> {
-    let (nothing, none) = (FoundChains::new(), Vec::new());
+pub(super) fn batches(wanted: &[(Table, Vec<Chain>)], without: Lacking, found: &FoundFirewall) -> Vec<Batch> {
+    let nothing = FoundChains::new();
     let mut batches = Vec::new();
     for table in Table::ALL {
-        let chains = wanted.get(&table).unwrap_or(&none);
+        let chains = wanted.iter().find(|(of, _)| *of == table).map(|(_, chains)| &chains[..]).unwrap_or_default();
         let found = found.tables.get(&table).unwrap_or(&nothing);
         batches.extend(batch(Variant::Usual, table, chains, without, found));
     }

@@ -1,8 +1,6 @@
 //! The changes of the packet filter: whether nftables or iptables holds the managed chains, and what leads from the
 //! observed to the desired ones. Pure.
 
-use std::collections::BTreeMap;
-
 use crate::config::{Config, Firewall};
 use crate::model::change::Change;
 use crate::model::firewall::{FoundFirewall, Lacking, Table, TableKind};
@@ -38,10 +36,10 @@ pub(crate) fn changes(config: &Config, live: &Live<'_>, observed: &Observed, wit
         let wanted = render::rulesets(config, live, observed, without, None);
         changes.extend(nft::transaction(config, live, &wanted, found).map(Change::Nftables));
     } else {
-        let mut wanted = BTreeMap::new();
+        let mut wanted = Vec::new();
         for family in families(config, live, found) {
             for ruleset in render::rulesets(config, live, observed, without, Some(*family)) {
-                wanted.insert(Table { family: *family, kind: ruleset.kind }, ruleset.of(*family));
+                wanted.push((Table { family: *family, kind: ruleset.kind }, ruleset.of(*family)));
             }
         }
         let batches = iptables::batches(&wanted, without, found);
@@ -91,8 +89,7 @@ pub(crate) fn removal(found: &FoundFirewall) -> Vec<Change> {
     if found.over_netlink {
         changes.extend(nft::removal_of_iptables(found).map(Change::Nftables));
     } else {
-        changes
-            .extend(iptables::batches(&BTreeMap::new(), Lacking::default(), found).into_iter().map(Change::Firewall));
+        changes.extend(iptables::batches(&[], Lacking::default(), found).into_iter().map(Change::Firewall));
     }
     changes.extend(iptables::leftovers(found).into_iter().map(Change::Firewall));
     changes
