@@ -57,16 +57,12 @@ impl Daemon {
 
     /// Has it end as it does when the machine is shut down.
     pub fn end(mut self) {
-        until("a daemon has ended", || {
-            // dhcpcd 9.4.1 loses a signal that comes while a hook of its runs.
-            send(Signal::SIGTERM, &self.0);
-            thread::sleep(Duration::from_millis(50));
-            self.0.try_wait().unwrap().is_some()
-        });
+        send(Signal::SIGTERM, &self.0);
+        self.0.wait().unwrap();
     }
 }
 
-fn is_installed(name: &str) -> bool {
+pub fn is_installed(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(name).exists())
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use super::internet::*;
 use super::sticky::{by_line, talking, tracked};
-use crate::dhcp::Daemon;
+use crate::dhcp::{Daemon, is_installed};
 use crate::support::files::{own_files, unpacked};
 use crate::support::internet::{ECHO, Internet, Namespace};
 use crate::support::six::held6;
@@ -47,7 +47,7 @@ struct Advertised {
     internet: Internet,
     routers: [Option<Daemon>; 2],
     servers: [Option<Daemon>; 2],
-    client: Option<Daemon>,
+    _client: Daemon,
     _advertiser: Daemon,
     _server: Server,
 }
@@ -78,14 +78,18 @@ impl Advertised {
         let routers = [0, 1].map(|i| Some(router(&internet, i)));
         let servers = [(0, FIRST), (1, SECOND)].map(|(i, prefix)| Some(prefix_server(&internet, i, prefix)));
         fs::write("/etc/dhcpcd.conf", CLIENT).unwrap();
-        let client = Daemon::start("dhcpcd -B eth0 eth1");
+        // Its helpers would outlive it, but not the shell that is the first process of their namespace. The kernel forgets
+        // that it is to be killed with its parent when it gives up root.
+        fs::write("/run/client", "dhcpcd -B eth0 eth1\nexit\n").unwrap();
+        assert!(is_installed("dhcpcd"), "there is no dhcpcd: run tests/install-tools");
+        let client = Daemon::start("unshare --pid --fork --kill-child sh /run/client");
         let advertiser = match advertiser {
             Advertiser::Dnsmasq => dnsmasq(),
             Advertiser::Radvd => {
                 radvd("", "lan", "eth2", "prefix ::/64 { AdvPreferredLifetime 8; AdvValidLifetime 60; };")
             }
         };
-        let scene = Self { internet, routers, servers, client: Some(client), _advertiser: advertiser, _server: server };
+        let scene = Self { internet, routers, servers, _client: client, _advertiser: advertiser, _server: server };
         comes(0, FIRST);
         comes(1, SECOND);
         for lan in [LAN_1, LAN_2] {
@@ -130,13 +134,6 @@ fn comes(i: usize, prefix: &str) {
         let leads = held.iter().any(|line| line.contains(&format!("dev eth{i}")) && line.contains(" metric 512"));
         leads && from(&held, &format!("{prefix}/56")) && from(&held, &format!("2001:db8:{}::50", i + 1))
     });
-}
-
-impl Drop for Advertised {
-    /// dhcpcd's helpers outlive it if it is killed.
-    fn drop(&mut self) {
-        self.client.take().into_iter().for_each(Daemon::end);
-    }
 }
 
 /// multihome and its glue for dhcpcd, where they belong.
