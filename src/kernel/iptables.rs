@@ -1,5 +1,5 @@
-//! Runs iptables-restore(8), iptables-save(8), their twins of IPv6 and the like, without a shell or an environment, and from fixed
-//! directories: pppd sets no PATH.
+//! Runs iptables-restore(8), iptables-save(8), their twins of IPv6 and the like, without a shell or an environment, and
+//! from fixed directories: pppd sets no PATH.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -172,6 +172,11 @@ impl TableId {
     /// Table `default`, which the kernel's last rule looks up.
     pub(crate) const DEFAULT: Self = Self(253);
 
+    /// Whether default routes there carry what no policy takes.
+    pub(crate) fn carries_default(self) -> bool {
+        self == Self::MAIN || self == Self::DEFAULT
+    }
+
     /// A link's table: not 0 (unspec), 253 (default), 254 (main) or 255 (local).
     pub fn new(n: u32) -> Result<Self, InvalidValue> {
         if n == 0 || (253..=255).contains(&n) {

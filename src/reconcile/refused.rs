@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::kernel::{self, Kernel};
 use crate::model::change::Change;
 use crate::model::firewall::Lacking;
-use crate::model::names::{Family, LinkName, TableId};
+use crate::model::names::{Family, LinkName};
 use crate::model::observed::Observed;
 use crate::model::routing::{DefaultRoute, Device};
 use crate::state::records::LinkRecords;
@@ -53,7 +53,7 @@ impl Refused {
             Change::Firewall(batch) => !self.refuses_chains(batch.table.family),
             Change::MarkConnections(unmarked) => !self.refuses_chains(Family::of(unmarked.ours.addr())),
             Change::Nftables(_) => !self.firewall,
-            Change::DeleteRoute(route) if carries_default(route.table) => !self.keeps_old_default(route.family),
+            Change::DeleteRoute(route) if route.table.carries_default() => !self.keeps_old_default(route.family),
             Change::DeleteNexthop(_) => !self.keeps_old_default(Family::V4),
             _ => true,
         };
@@ -66,7 +66,7 @@ impl Refused {
 
     /// If the new default route is refused, the old one is better than none.
     fn keeps_old_default(&self, family: Family) -> bool {
-        let is_default = |route: &DefaultRoute| route.family == family && carries_default(route.table);
+        let is_default = |route: &DefaultRoute| route.family == family && route.table.carries_default();
         self.changes.iter().any(|change| matches!(change, Change::Route(route) if is_default(route)))
     }
 
@@ -96,11 +96,6 @@ impl Refused {
         plan.changes.splice(index..index, leaving);
         Ok(())
     }
-}
-
-/// Whether routes of the table carry what no policy takes.
-fn carries_default(table: TableId) -> bool {
-    [TableId::MAIN, TableId::DEFAULT].contains(&table)
 }
 
 fn concerns_groups(change: &Change) -> bool {

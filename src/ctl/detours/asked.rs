@@ -218,7 +218,7 @@ impl Suspect<'_> {
 
 /// Whether it is one of the default routes that carry, whoever made it, or stand behind them.
 fn is_default(route: &FibRoute) -> bool {
-    [TableId::MAIN, TableId::DEFAULT].contains(&route.table) && route.prefix.prefix_len() == 0
+    route.table.carries_default() && route.prefix.prefix_len() == 0
 }
 
 fn is_mains_own(route: &FibRoute) -> bool {

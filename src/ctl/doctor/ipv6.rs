@@ -9,9 +9,9 @@ use super::Finding;
 use crate::config::{Config, Link};
 use crate::kernel::{Error, sysctl};
 use crate::model::names::{Family, IfName};
-use crate::model::observed::{Address, Interface, LanAddress, Observed};
+use crate::model::observed::{Interface, LanAddress, Observed};
 use crate::model::sh::quoted;
-use crate::reconcile::link_state::{LinkState, LinkStates, LiveLink};
+use crate::reconcile::link_state::{LinkState, LinkStates, LiveLink, global_addresses};
 use crate::state::records::LinkRecords;
 
 /// Those of IPv6 that matter, of the links' interfaces.
@@ -76,7 +76,7 @@ pub(super) fn look(
     for uplink in routed.iter().filter(|l| l.link.is_uplink()) {
         found.extend(sourceless(uplink, &routed, observed));
     }
-    found.extend(foreign_lan(config, states, observed, sysctls, mhctl));
+    found.extend(foreign_lan(config, &routed, observed, sysctls, mhctl));
     found
 }
 
@@ -84,8 +84,7 @@ pub(super) fn look(
 /// interface then (`ipv6_dev_get_saddr()`).
 fn sourceless(uplink: &LiveLink<'_>, routed: &[LiveLink<'_>], observed: &Observed) -> Option<Finding> {
     let name = &uplink.next_hop.device.name;
-    let is_known = |address: &Address| !address.local.is_link_local() && !is_unique_local(address.local.get());
-    let has_own = observed.interfaces.get(name)?.addresses6.iter().any(is_known);
+    let has_own = global_addresses(observed.interfaces.get(name)?).next().is_some();
     let is_alone = routed.iter().filter(|l| l.link.is_uplink()).count() == 1;
     (!has_own && !is_alone).then(|| {
         let mend = uplink.prefixes.iter().find_map(last_subnet).map_or_else(
@@ -93,15 +92,11 @@ fn sourceless(uplink: &LiveLink<'_>, routed: &[LiveLink<'_>], observed: &Observe
             |own| format!("ip -6 addr add {own}/128 dev {}, at each start of the line", name.quoted()),
         );
         Finding::trouble(
-            format!("{name} of {} has no IPv6 address but link-local ones", uplink.link.name),
+            format!("{name} of {} has no global IPv6 address", uplink.link.name),
             "what this host sends or translates by it may have an address of another line, which its provider drops",
             mend,
         )
     })
-}
-
-fn is_unique_local(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(address) if address.is_unique_local())
 }
 
 /// An address of a prefix in the last of its subnets, which a LAN has the least likely.
@@ -166,12 +161,11 @@ fn temporary(config: &Config, own: OfInterface, interface: &Interface) -> Option
 /// A LAN with a prefix that is no link's.
 fn foreign_lan(
     config: &Config,
-    states: &LinkStates<'_>,
+    routed: &[LiveLink<'_>],
     observed: &Observed,
     sysctls: &Sysctls,
     mhctl: &str,
 ) -> Option<Finding> {
-    let routed = states.routed().v6;
     let uplink = routed.iter().find(|l| l.link.is_uplink()).filter(|_| sysctls.forwards)?;
     let configured = config.links.iter().flat_map(|link| &link.prefixes).map(|prefix| IpNet::V6(*prefix));
     let known: Vec<_> = configured.chain(routed.iter().flat_map(|l| l.prefixes.clone())).collect();

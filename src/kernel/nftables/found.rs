@@ -1,7 +1,7 @@
 //! Reads managed chains of `nf_tables`: those of our table, and those of iptables-nft.
 //!
-//! iptables-nft keeps its tables under their own names in the families `ip` and `ip6`. A jump without conditions is a counter and
-//! an `immediate` with the verdict. A comment is plain text in an expression or in the user data of the rule.
+//! iptables-nft keeps its tables under their own names in the families `ip` and `ip6`. A jump without conditions
+//! is a counter and an `immediate` with the verdict. A comment is plain text in an expression or in the user data of the rule.
 
 use std::collections::BTreeMap;
 

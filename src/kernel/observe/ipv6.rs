@@ -28,7 +28,8 @@ struct Found {
     delegated: Vec<Ipv6Net>,
 }
 
-/// Adds the default routes of main and, if there are any or it is asked for, all of ours in other tables; returns the prefixes that main refuses.
+/// Adds the default routes of main and, if there are any or it is asked for, all of ours in other tables; returns the
+/// prefixes that main refuses.
 pub(super) fn add_routes(
     socket: &mut Socket,
     managed: u8,

@@ -55,7 +55,8 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
         routes::defaults(socket, table, &mut devices, &mut routes)?;
     }
     let is_ipv6 = |found: &FoundRule| found.rule.family == Family::V6;
-    let may_be_routed = scope.ipv6 || leads_ipv6(&rules, scope.protocol);
+    let is_led = leads_ipv6(&rules, scope.protocol);
+    let may_be_routed = scope.ipv6 || is_led;
     if scope.leftovers && !may_be_routed && rules.iter().any(is_ipv6) {
         ipv6::add_leftovers(socket, scope.protocol, &mut devices, &mut routes)?;
     }
@@ -69,15 +70,14 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
     };
     ethernets::add_routes(socket, &mut interfaces)?;
     let nexthops = nexthops::nexthops(socket, &devices)?;
-    let has_had_ipv6 = scope.leftovers || scope.has_ipv6 || leads_ipv6(&rules, scope.protocol);
+    let has_had_ipv6 = scope.leftovers || scope.has_ipv6 || is_led;
     let families = if has_had_ipv6 { &Family::BOTH[..] } else { &[Family::V4] };
     let firewall = firewall(scope.firewall, scope.leftovers, families)?;
     let forwards = scope.firewall != Firewall::None && !firewall.foreign_nat && sysctl::forwards()?;
     let private_lan = if forwards { private_lan(socket, &interfaces)? } else { None };
     let hash_policy = if scope.hash_policy { sysctl::hash_policy(Family::V4)? } else { None };
     // Where nothing of ours leads IPv6 packets, nobody shares them out.
-    let is_shared6 = scope.hash_policy && leads_ipv6(&rules, scope.protocol);
-    let hash_policy6 = if is_shared6 { sysctl::hash_policy(Family::V6)? } else { None };
+    let hash_policy6 = if scope.hash_policy && is_led { sysctl::hash_policy(Family::V6)? } else { None };
     Ok(Observed {
         interfaces,
         routes,

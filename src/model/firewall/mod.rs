@@ -1,8 +1,8 @@
 //! Managed chains of the packet filter: desired and observed.
 //!
 //! The first rule of each chain bears a comment, its *fingerprint*, with a hash of the chain's rules in iptables, and of
-//! all managed rules in nftables. By it a pass sees that another program has flushed or changed the rules, or restored them from an old file, and nothing
-//! needs to be remembered.
+//! all managed rules in nftables. By it a pass sees that another program has flushed or changed the rules, or restored them
+//! from an old file, and nothing needs to be remembered.
 
 use std::collections::BTreeMap;
 use std::fmt;

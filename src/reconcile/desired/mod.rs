@@ -22,10 +22,10 @@ pub struct Desired {
     /// `fib_multipath_hash_policy` of both families; `None`: unchanged.
     pub hash_policy: Option<u8>,
     /// Default routes in the order of creation: those of the links' tables; then in main the spares, those with carrier
-    /// first; then the tiers. The spares carry while the tiers change.
+    /// first; then the tiers, of IPv6 in table `default` and once more in main. The spares carry while the tiers change.
     pub routes: Vec<DefaultRoute>,
-    /// The families in which an uplink can carry traffic now.
-    pub carried: Vec<Family>,
+    /// An uplink can carry IPv4 traffic now.
+    pub carries_ipv4: bool,
     pub nexthops: BTreeMap<u32, NextHop>,
     /// Nexthop groups by id, members sorted by id.
     pub groups: BTreeMap<u32, Vec<Member>>,
@@ -51,11 +51,9 @@ impl Desired {
         let interfaces = live.iter().map(|l| (l.next_hop.device.name.clone(), l.family)).collect();
         let mut desired = Self { interfaces, hash_policy: config.settings.hash_policy, ..Self::default() };
         (desired.rules, desired.kill_switches) = rules::rules(config, live);
+        desired.carries_ipv4 = live.v4.iter().any(LiveLink::carries_default);
         desired.lost_sources = rules::lost_sources(config, live);
         for family in Family::BOTH {
-            if live.of(family).iter().any(LiveLink::carries_default) {
-                desired.carried.push(family);
-            }
             desired.add_routes(config, live, family, mode);
         }
         desired

@@ -1,4 +1,5 @@
-//! The input of iptables-restore(8), and of its twin of IPv6, that leads from the observed to the desired managed chains. Pure.
+//! The input of iptables-restore(8), and of its twin of IPv6, that leads from the observed to the desired managed
+//! chains. Pure.
 
 use std::fmt::Write;
 

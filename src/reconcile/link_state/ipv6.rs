@@ -186,7 +186,7 @@ fn is_tunnels(link: &Link, address: HostAddr) -> bool {
 }
 
 /// Addresses that packets to the Internet can have.
-fn global_addresses(interface: &Interface) -> impl Iterator<Item = &Address> + Clone {
+pub(crate) fn global_addresses(interface: &Interface) -> impl Iterator<Item = &Address> + Clone {
     interface.addresses6.iter().filter(|address| is_global(address.local))
 }
 

@@ -14,6 +14,8 @@ use crate::state::records::{LinkRecord, LinkRecords};
 
 mod ipv6;
 
+pub(crate) use ipv6::global_addresses;
+
 /// A link with a next hop in a family: it can carry traffic, or lacks only its carrier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveLink<'a> {

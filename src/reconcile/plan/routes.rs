@@ -73,7 +73,7 @@ impl<'a> Routes<'a> {
             let aliases = found.remove(&(route.family, route.table, route.metric)).unwrap_or_default();
             routes.make(route, aliases);
         }
-        routes.delete_unwanted(found, desired.carried.contains(&Family::V4));
+        routes.delete_unwanted(found, desired.carries_ipv4);
         // A next hop in main without its original in table `default` would be somebody else's.
         routes.obsolete.sort_by_key(|route| route.table == TableId::DEFAULT);
         routes
@@ -143,8 +143,8 @@ impl<'a> Routes<'a> {
         self.made.push(Change::Route(route.clone()));
     }
 
-    /// Deletes routes where none is desired, if they are managed or in the way. `has_ipv4`: an uplink can carry IPv4 now.
-    fn delete_unwanted(&mut self, found: BTreeMap<Place, Vec<&FoundRoute>>, has_ipv4: bool) {
+    /// Deletes routes where none is desired, if they are managed or in the way. `carries_ipv4`: an uplink can carry IPv4 now.
+    fn delete_unwanted(&mut self, found: BTreeMap<Place, Vec<&FoundRoute>>, carries_ipv4: bool) {
         let numbers = self.config.settings.numbers;
         let tiers = self.config.links.iter().filter_map(Link::tier);
         let tiers: BTreeSet<_> = tiers.map(|tier| numbers.tier_metric(Family::V4, tier)).collect();
@@ -154,7 +154,7 @@ impl<'a> Routes<'a> {
             // A route of pppd's `defaultroute` or a DHCP client, at the metric of a tier that is down, would win over
             // the tiers that are up. It stays if no tier is up, and in IPv6, where main's does not carry.
             let is_tiers = route.table == TableId::MAIN && tiers.contains(&route.metric);
-            let is_in_the_way = route.family == Family::V4 && has_ipv4 && is_tiers && self.is_on_links(route);
+            let is_in_the_way = route.family == Family::V4 && carries_ipv4 && is_tiers && self.is_on_links(route);
             if !self.is_ours(route) && !is_in_the_way {
                 continue;
             }

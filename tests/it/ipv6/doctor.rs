@@ -92,7 +92,7 @@ fn one_of_several_lines_without_an_address_of_its_provider_is_told_of() {
     let config = CONFIG.replace("interface = \"ppp0\"", "interface = \"ppp0\"\nprefixes = \"2001:db8:5::/48\"");
     let server = server(&config.replace("gateway =", "gateway6 = \"fe80::1\"\ngateway ="));
     ip("-6 addr add 2001:db8:c::10/64 dev eth1 nodad");
-    let words = "ppp0 of isp1 has no IPv6 address but link-local ones";
+    let words = "ppp0 of isp1 has no global IPv6 address";
     SIX1.up(&server);
     assert_eq!(found(&server, words), []);
     ip(&format!("-6 addr del {} dev ppp0", SIX1.global));
