@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Output, Stdio};
+use std::process::{ExitStatus, Output};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
 
+use super::program;
 use crate::model::firewall::{
     self, Batch, Fingerprint, FoundChainRule, FoundChains, FoundFirewall, Leftover, RESTORE_OPTIONS, Table, Variant,
     is_ours,
@@ -152,23 +151,7 @@ fn find(program: &str) -> Option<PathBuf> {
 fn run(program: &'static str, args: &[&str], input: &[u8], limit: Duration) -> Result<(PathBuf, Output), Error> {
     let path = find(program).ok_or(Error::Missing { program })?;
     let failed = |source| Error::Run { path: path.clone(), source };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(failed)?;
-    let ended = runtime.block_on(async {
-        let mut command = Command::new(&path);
-        command.args(args).env_clear().current_dir("/").kill_on_drop(true);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
-        let stdin = child.stdin.take();
-        let feed = async {
-            if let Some(mut stdin) = stdin {
-                // If the program stops reading, it says why on standard error.
-                let _ = stdin.write_all(input).await;
-            }
-        };
-        let both = async { tokio::join!(feed, child.wait_with_output()).1 };
-        tokio::time::timeout(limit, both).await.map_or(Ok(None), |output| output.map(Some))
-    });
-    match ended.map_err(failed)? {
+    match program::run(&path, args, input, limit).map_err(failed)? {
         Some(output) => Ok((path, output)),
         None => Err(Error::Hung { path, limit }),
     }

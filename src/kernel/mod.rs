@@ -20,6 +20,7 @@ pub mod iptables;
 pub mod netlink;
 pub mod nftables;
 pub mod observe;
+mod program;
 pub mod removal;
 pub mod sysctl;
 pub mod towards;
@@ -84,12 +85,14 @@ impl Error {
 #[derive(Debug)]
 pub struct Linux {
     socket: socket::Socket,
+    /// Opened with the first change of nftables.
+    netfilter: Option<socket::Socket>,
 }
 
 impl Linux {
-    /// Opens a netlink socket.
+    /// Opens a netlink socket for routes.
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { socket: socket::Socket::open().map_err(Error::Open)? })
+        Ok(Self { socket: socket::Socket::open().map_err(Error::Open)?, netfilter: None })
     }
 
     /// `None`: there is no interface of that name.
@@ -110,7 +113,7 @@ impl Kernel for Linux {
     }
 
     fn apply(&mut self, change: &Change, protocol: u8) -> Result<(), Error> {
-        apply::apply(&mut self.socket, change, protocol)
+        apply::apply(self, change, protocol)
     }
 
     fn in_groups(&mut self, groups: &Range<u32>) -> Result<Vec<(Device, u32)>, Error> {

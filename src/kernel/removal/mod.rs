@@ -1,19 +1,24 @@
 //! Waiting for the removal of an interface, by the kernel's notices.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
+use netlink_sys::{Socket as Netlink, SocketAddr};
+use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use thiserror::Error;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub mod wait;
 
 use self::wait::{Notice, Wait, WaitOutcome};
 use super::interface;
 use super::netlink::socket::{self, Socket, split};
+use super::program::timeout;
 use crate::kernel::netlink::constants::{RTM_DELLINK, RTM_NEWADDR, RTMGRP_IPV4_IFADDR, RTMGRP_LINK};
 use crate::model::names::IfName;
 
@@ -26,25 +31,25 @@ pub struct Error(#[from] io::Error);
 
 /// A subscription. Notices between subscribing and waiting are not lost.
 pub struct Watch {
-    runtime: tokio::runtime::Runtime,
-    socket: TokioSocket,
-    terminate: Signal,
+    socket: Netlink,
+    terminate: SignalFd,
 }
 
 impl Watch {
-    /// Subscribes, and handles SIGTERM from here on.
+    /// Subscribes, and handles SIGTERM from here on: this thread and the programs that it starts do not get it.
     pub(crate) fn subscribe() -> Result<Self, Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-        let entered = runtime.enter();
-        let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-        socket.socket_mut().bind(&SocketAddr::new(0, GROUPS))?;
-        let terminate = signal(SignalKind::terminate())?;
-        drop(entered);
-        Ok(Self { runtime, socket, terminate })
+        let mut socket = Netlink::new(NETLINK_ROUTE)?;
+        socket.bind(&SocketAddr::new(0, GROUPS))?;
+        socket.set_non_blocking(true)?;
+        let terminate = SigSet::from(Signal::SIGTERM);
+        terminate.thread_block().map_err(io::Error::from)?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let terminate = SignalFd::with_flags(&terminate, flags).map_err(io::Error::from)?;
+        Ok(Self { socket, terminate })
     }
 
     /// Waits for the outcome of `wait`, which is about `interface`.
-    pub fn wait(mut self, wait: &Wait, interface: &IfName, index: u32) -> Result<WaitOutcome, Error> {
+    pub fn wait(self, wait: &Wait, interface: &IfName, index: u32) -> Result<WaitOutcome, Error> {
         // The interface may have gone before the subscription, without a notice.
         let mut notices = vec![look(interface, index)?];
         loop {
@@ -52,22 +57,27 @@ impl Watch {
                 return Ok(outcome);
             }
             let Some(left) = wait.remaining(Instant::now()) else { return Ok(WaitOutcome::TimedOut) };
-            let next = async {
-                tokio::select! {
-                    _ = self.terminate.recv() => Ok(vec![Notice::Terminated]),
-                    received = self.socket.recv_from_full() => match received {
-                        Ok((datagram, _)) => Ok(read(&datagram)),
-                        Err(e) => Err(e),
-                    },
-                }
+            let mut fds = [self.socket.as_fd(), self.terminate.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            match poll(&mut fds, timeout(left)) {
+                Err(Errno::EINTR) => {}
+                polled => drop(polled.map_err(io::Error::from)?),
+            }
+            notices = if matches!(self.terminate.read_signal(), Ok(Some(_))) {
+                vec![Notice::Terminated]
+            } else {
+                self.notices(interface, index)?
             };
-            notices = match self.runtime.block_on(async { tokio::time::timeout(left, next).await }) {
-                Err(_) => return Ok(WaitOutcome::TimedOut),
-                Ok(Ok(notices)) => notices,
-                // ENOBUFS: some notices were lost.
-                Ok(Err(e)) if e.raw_os_error() == Some(libc::ENOBUFS) => vec![look(interface, index)?],
-                Ok(Err(e)) => return Err(e.into()),
-            };
+        }
+    }
+
+    /// The notices that have come, if any.
+    fn notices(&self, interface: &IfName, index: u32) -> Result<Vec<Notice>, Error> {
+        match self.socket.recv_from_full() {
+            Ok((datagram, _)) => Ok(read(&datagram)),
+            // Some notices were lost.
+            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => Ok(vec![look(interface, index)?]),
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(Vec::new()),
+            Err(e) => Err(e.into()),
         }
     }
 }
