@@ -5,10 +5,10 @@ use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
 use nix::libc;
 
 use super::netlink::nexthop::NexthopMessage;
-use super::netlink::socket::{self, Socket};
+use super::netlink::socket;
 use super::netlink::{route_request, rule};
 use super::observe::lan;
-use super::{Error, conntrack, interface, nftables, sysctl};
+use super::{Error, Linux, conntrack, interface, nftables, sysctl};
 use crate::kernel::iptables;
 use crate::kernel::netlink::constants::{
     RTM_DELNEXTHOP, RTM_DELROUTE, RTM_DELRULE, RTM_NEWNEXTHOP, RTM_NEWROUTE, RTM_NEWRULE,
@@ -25,7 +25,8 @@ const APPEND: u16 = NLM_F_CREATE | NLM_F_APPEND;
 const NEW_RULE: u16 = NLM_F_CREATE;
 
 /// Makes one change.
-pub(crate) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Result<(), Error> {
+pub(crate) fn apply(kernel: &mut Linux, change: &Change, protocol: u8) -> Result<(), Error> {
+    let Linux { socket, netfilter } = kernel;
     let done = match change {
         Change::LooseRpFilter(name) => return sysctl::loosen_rp_filter(name),
         Change::IgnoreLinkdown(device, Family::V6) => return sysctl::ignore_linkdown6(&device.name),
@@ -34,7 +35,7 @@ pub(crate) fn apply(socket: &mut Socket, change: &Change, protocol: u8) -> Resul
         Change::Prefer { address, is_preferred } => lan::prefer(socket, address, *is_preferred),
         Change::HashPolicy(family, policy) => return sysctl::set_hash_policy(*family, *policy),
         Change::Firewall(batch) => return Ok(iptables::restore(batch)?),
-        Change::Nftables(transaction) => return nftables::commit(transaction),
+        Change::Nftables(transaction) => return nftables::commit(transaction, netfilter),
         Change::FlushConnections(family, mark) => conntrack::flush(*family, *mark),
         Change::ForgetPrefix(mark, prefix) => conntrack::forget(*mark, *prefix),
         Change::MarkConnections(unmarked) => conntrack::mark(unmarked, socket),

@@ -207,7 +207,7 @@ fn make(whole: Edit, common: &Common) -> Result<(), CtlError> {
         writeln!(io::stdout(), "{transaction}")?;
         return Ok(());
     }
-    Ok(nftables::commit(&transaction).map_err(named)?)
+    Ok(nftables::commit(&transaction, &mut None).map_err(named)?)
 }
 
 /// The error of a change, whose command may name thousands of addresses.
