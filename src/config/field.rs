@@ -125,12 +125,12 @@ impl<'a> Field<'a> {
         Err(self.invalid(format_args!("write {}", words.join(" or "))))
     }
 
-    /// From `least` to 10 minutes, since no caller waits longer for a hook.
-    pub(crate) fn duration(self, least: Duration) -> Result<Duration, SpannedError> {
+    /// From `least` to `most` minutes.
+    pub(crate) fn duration(self, least: Duration, most: u64) -> Result<Duration, SpannedError> {
         let given = self.value().as_str().and_then(|s| humantime::parse_duration(s).ok());
-        given.filter(|d| (least..=Duration::from_mins(10)).contains(d)).ok_or_else(|| {
+        given.filter(|d| (least..=Duration::from_mins(most)).contains(d)).ok_or_else(|| {
             let least = humantime::format_duration(least);
-            self.invalid(format_args!("write a time such as \"10s\", from {least} to 10m"))
+            self.invalid(format_args!("write a time such as \"10s\", from {least} to {most}m"))
         })
     }
 
@@ -183,7 +183,7 @@ impl<'a> Field<'a> {
 }
 
 /// A number without a sign, which `parse` would accept.
-fn digits<T: TryFrom<i64>>(text: &str) -> Option<T> {
+pub(super) fn digits<T: TryFrom<i64>>(text: &str) -> Option<T> {
     let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if is_number { T::try_from(text.parse().ok()?).ok() } else { None }
 }

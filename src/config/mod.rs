@@ -1,5 +1,6 @@
 //! The configuration file, parsed and validated. `parse` is pure; `load` reads the file.
 
+mod check;
 mod error;
 mod field;
 mod policy;
@@ -9,7 +10,6 @@ mod sets;
 mod tests;
 mod validate;
 
-use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
@@ -20,7 +20,9 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv6Net};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+pub use check::{Check, Method, Target};
 pub use error::{Error, Place};
+pub use sets::Sets;
 pub(crate) use validate::is_customers;
 
 pub use crate::model::firewall::Firewall;
@@ -37,6 +39,12 @@ const LONGEST: u64 = 1 << 20;
 /// Reads and validates the file at `path`.
 pub fn load(path: &Path) -> Result<Config, Error> {
     parse(&read(path)?, path)
+}
+
+/// The same for a hook, without `[check]`, in which a mistake stops no event.
+pub(crate) fn load_for_hook(path: &Path) -> Result<Config, Error> {
+    let text = read(path)?;
+    raw::RawConfig::read(&text).and_then(|raw| validate::config(&raw)).map_err(|error| Error::new(error, &text, path))
 }
 
 /// The text of the file at `path`, which may be a pipe.
@@ -73,7 +81,12 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Validates `text`; errors name it `file`.
 pub fn parse(text: &str, file: &Path) -> Result<Config, Error> {
-    raw::RawConfig::read(text).and_then(|raw| validate::config(&raw)).map_err(|error| Error::new(error, text, file))
+    raw::RawConfig::read(text).and_then(with_check).map_err(|error| Error::new(error, text, file))
+}
+
+fn with_check(raw: raw::RawConfig<'_>) -> Result<Config, error::SpannedError> {
+    let config = validate::config(&raw)?;
+    Ok(Config { check: check::read(raw.check)?, ..config })
 }
 
 /// Where each link and each policy begins in a text that [`parse`] accepts, in the order of [`Config`].
@@ -91,6 +104,8 @@ pub struct Config {
     pub links: Vec<Link>,
     /// In the order of the file: the first match decides.
     pub policies: Vec<Policy>,
+    /// `None`: no uplink is probed; or a hook has read the file, which does not look.
+    pub check: Option<Check>,
     pub settings: Settings,
 }
 
@@ -145,6 +160,11 @@ impl Config {
     /// The link that is configured on `interface`.
     pub(crate) fn link_on(&self, interface: &IfName) -> Option<&Link> {
         self.links.iter().find(|link| link.interface == *interface)
+    }
+
+    /// The uplinks whose health `mh-watch` judges.
+    pub fn checked(&self) -> impl Iterator<Item = &Link> {
+        self.uplinks().filter(|link| link.check)
     }
 
     /// Whether any link is used for IPv6 when it has any.
@@ -204,6 +224,10 @@ pub struct Link {
     pub ipv6: bool,
     /// Of an uplink: which IPv6 packets that leave by it get its address.
     pub nat6: Nat6,
+    /// Whether `mh-watch` judges its health: it is an uplink, there is a `[check]`, and nothing says otherwise.
+    pub check: bool,
+    /// Of an uplink: connections leave it once a better tier is up, and it is probed sparingly.
+    pub metered: bool,
 }
 
 impl Link {
@@ -321,27 +345,6 @@ impl Policy {
         let is_about =
             |list: &[IpNet], family| list.is_empty() || list.iter().any(|net| Family::of(net.addr()) == family);
         Family::BOTH.into_iter().filter(move |family| is_about(&self.from, *family) && is_about(&self.to, *family))
-    }
-}
-
-/// Named sets that a policy's packets must be in, at least one. Others fill them, such as a resolver.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Sets {
-    /// Of the source.
-    pub from: Option<SetName>,
-    /// Of the destination.
-    pub to: Option<SetName>,
-    /// What our firewall rules mark such a packet with: a bit for each pair of sets.
-    pub mark: Mark,
-}
-
-impl fmt::Display for Sets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.from, &self.to) {
-            (Some(from), Some(to)) => write!(f, "from {from} to {to}"),
-            (Some(from), None) => write!(f, "from {from}"),
-            (None, to) => write!(f, "to {}", to.as_ref().map_or("", SetName::as_str)),
-        }
     }
 }
 

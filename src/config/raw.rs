@@ -43,10 +43,11 @@ tables! {
         uplink: "uplink",
         tunnel: "tunnel",
         policy: "policy",
+        check: "check",
         settings: "settings",
     }
 
-    /// `[[uplink]]` or `[[tunnel]]`. `weight` and `tier` are known for tunnels, too, to be refused with a reason.
+    /// `[[uplink]]` or `[[tunnel]]`. Keys of uplinks are known for tunnels, too, to be refused with a reason.
     RawLink {
         name: "name",
         interface: "interface",
@@ -61,6 +62,8 @@ tables! {
         prefixes: "prefixes",
         ipv6: "ipv6",
         nat6: "nat6",
+        check: "check",
+        metered: "metered",
     }
 
     /// `[[policy]]`.
@@ -79,6 +82,15 @@ tables! {
         fwmark: "fwmark",
         via: "via",
         otherwise: "otherwise",
+    }
+
+    /// `[check]`.
+    RawCheck {
+        targets: "targets",
+        interval: "interval",
+        down_after: "down-after",
+        cut_after: "cut-after",
+        up_after: "up-after",
     }
 
     RawSettings {
@@ -101,6 +113,8 @@ pub(super) struct RawConfig<'t> {
     pub uplink: Vec<Spanned<RawLink<'t>>>,
     pub tunnel: Vec<Spanned<RawLink<'t>>>,
     pub policy: Vec<Spanned<RawPolicy<'t>>>,
+    /// Read by those who need it.
+    pub check: Entry<'t>,
     pub settings: RawSettings<'t>,
 }
 
@@ -112,7 +126,8 @@ impl<'t> RawConfig<'t> {
             uplink: tables("[[uplink]]", file.uplink)?,
             tunnel: tables("[[tunnel]]", file.tunnel)?,
             policy: tables("[[policy]]", file.policy)?,
-            settings: file.settings.map(settings).transpose()?.unwrap_or_default(),
+            check: file.check,
+            settings: table("[settings]", file.settings)?.unwrap_or_default(),
         })
     }
 }
@@ -131,11 +146,14 @@ fn tables<'t, T: Table<'t>>(header: &str, entry: Entry<'t>) -> Result<Vec<Spanne
     Ok(tables)
 }
 
-fn settings(entry: Value<'_>) -> Result<RawSettings<'_>, SpannedError> {
+/// A table of which there is one at most.
+pub(super) fn table<'t, T: Table<'t>>(header: &str, entry: Entry<'t>) -> Result<Option<T>, SpannedError> {
+    let Some(entry) = entry else { return Ok(None) };
     match (entry.span(), entry.into_inner()) {
-        (_, DeValue::Table(table)) => RawSettings::read(table),
+        (_, DeValue::Table(table)) => T::read(table).map(Some),
         (span, _) => {
-            Err(SpannedError { key: None, span, message: "write it once, in single brackets, [settings]".to_owned() })
+            let message = format!("write it once, in single brackets, {header}");
+            Err(SpannedError { key: None, span, message })
         }
     }
 }

@@ -1,13 +1,36 @@
 //! The named sets of policies: each pair of them gets a bit of the mark.
 
+use std::fmt;
+
 use toml::Spanned;
 
 use super::error::SpannedError;
 use super::field::{Field, optional, refused};
 use super::raw::{RawConfig, RawPolicy};
-use super::{Config, Firewall, FwMark, Link, Policy, Sets};
+use super::{Config, Firewall, FwMark, Link, Policy};
 use crate::model::names::{Mark, SetName};
 use crate::model::numbering;
+
+/// Named sets that a policy's packets must be in, at least one. Others fill them, such as a resolver.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Sets {
+    /// Of the source.
+    pub from: Option<SetName>,
+    /// Of the destination.
+    pub to: Option<SetName>,
+    /// What our firewall rules mark such a packet with: a bit for each pair of sets.
+    pub mark: Mark,
+}
+
+impl fmt::Display for Sets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.from, &self.to) {
+            (Some(from), Some(to)) => write!(f, "from {from} to {to}"),
+            (Some(from), None) => write!(f, "from {from}"),
+            (None, to) => write!(f, "to {}", to.as_ref().map_or("", SetName::as_str)),
+        }
+    }
+}
 
 /// Gives the policies their sets.
 pub(super) fn add(raw: &[Spanned<RawPolicy<'_>>], links: &[Link], policies: &mut [Policy]) -> Result<(), SpannedError> {

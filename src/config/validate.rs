@@ -18,12 +18,12 @@ use crate::model::numbering::{
     TIERS,
 };
 
-/// Validates the file.
+/// Validates the file, but for `[check]`.
 pub(super) fn config(raw: &RawConfig<'_>) -> Result<Config, SpannedError> {
     let links = links(raw)?;
     let policies = policies(&raw.policy, &links)?;
     let settings = settings(&raw.settings)?;
-    let config = Config { links, policies, settings };
+    let config = Config { links, policies, check: None, settings };
     rules_fit(raw, &config)?;
     sets::need_nftables(raw, &config)?;
     Ok(config)
@@ -41,7 +41,9 @@ fn links(raw: &RawConfig<'_>) -> Result<Vec<Link>, SpannedError> {
     let mut links = Vec::with_capacity(all.len());
     for (position, raw_link) in (0..).zip(&all) {
         let is_uplink = links.len() < raw.uplink.len();
-        links.push(link(raw_link, position, is_uplink)?);
+        let mut link = link(raw_link, position, is_uplink)?;
+        link.check &= raw.check.is_some();
+        links.push(link);
     }
     let entries: Vec<_> = all.iter().map(|raw| raw.get_ref()).collect();
     check_unique(&links, &entries)?;
@@ -64,6 +66,8 @@ fn link(raw: &Spanned<RawLink<'_>>, position: u8, is_uplink: bool) -> Result<Lin
         refused("weight", &raw.weight, message)?;
         refused("tier", &raw.tier, message)?;
         refused("nat6", &raw.nat6, "belongs to uplinks: a tunnel has masquerade, remove it")?;
+        refused("check", &raw.check, message)?;
+        refused("metered", &raw.metered, message)?;
         LinkKind::Tunnel
     };
     Ok(Link {
@@ -77,6 +81,8 @@ fn link(raw: &Spanned<RawLink<'_>>, position: u8, is_uplink: bool) -> Result<Lin
         prefixes: selector("prefixes", &raw.prefixes, prefix)?,
         ipv6: optional("ipv6", &raw.ipv6, |f| f.choice(&[("auto", true), ("off", false)]))?.unwrap_or(true),
         nat6: optional("nat6", &raw.nat6, |f| f.choice(&NAT6))?.unwrap_or_default(),
+        check: optional("check", &raw.check, Field::flag)?.unwrap_or(is_uplink),
+        metered: optional("metered", &raw.metered, Field::flag)?.unwrap_or_default(),
         name,
         position,
         kind,
@@ -191,6 +197,9 @@ fn check_unique(links: &[Link], raw: &[&RawLink<'_>]) -> Result<(), SpannedError
     Ok(())
 }
 
+/// Minutes: no caller waits longer for a hook.
+const LONGEST_WAIT: u64 = 10;
+
 fn settings(raw: &RawSettings<'_>) -> Result<Settings, SpannedError> {
     let default = Settings::default();
     let nexthops =
@@ -206,10 +215,12 @@ fn settings(raw: &RawSettings<'_>) -> Result<Settings, SpannedError> {
         // 0 to 4 are the protocols of the kernel, ip(8) and the administrator.
         protocol: optional("protocol", &raw.protocol, |f| f.within(5..=255))?.unwrap_or(default.protocol),
         nexthops: optional("nexthops", &raw.nexthops, |f| f.choice(&nexthops))?.unwrap_or(default.nexthops),
-        settle_timeout: optional("settle-timeout", &raw.settle_timeout, |f| f.duration(Duration::ZERO))?
+        settle_timeout: optional("settle-timeout", &raw.settle_timeout, |f| f.duration(Duration::ZERO, LONGEST_WAIT))?
             .unwrap_or(default.settle_timeout),
-        lock_timeout: optional("lock-timeout", &raw.lock_timeout, |f| f.duration(Duration::from_millis(1)))?
-            .unwrap_or(default.lock_timeout),
+        lock_timeout: optional("lock-timeout", &raw.lock_timeout, |f| {
+            f.duration(Duration::from_millis(1), LONGEST_WAIT)
+        })?
+        .unwrap_or(default.lock_timeout),
         firewall: optional("firewall", &raw.firewall, |f| f.choice(&firewall))?.unwrap_or(default.firewall),
         hash_policy: optional("hash-policy", &raw.hash_policy, |f| f.within(0..=3))?,
     })

@@ -72,7 +72,7 @@ pub fn run(program: &str, events: &[Event], options: &Common, wait: bool) -> Res
     let Some(event) = events.first() else { return Ok(()) };
     let who = format!("{program} {}", event.interface);
     let store = Store::new(&options.state_dir);
-    let config = match config::load(&options.config) {
+    let config = match config::load_for_hook(&options.config) {
         Err(source) if !options.dry_run => return Err(record_only(events, source, &store, &who)?),
         loaded => loaded?,
     };

@@ -5,6 +5,7 @@ const EMPTY: &str = "";
 pub(super) const UPLINK: &str = "[[uplink]]\nname = 'a'\ninterface = 'ppp0'\n";
 const TUNNEL: &str = "[[tunnel]]\nname = 'a'\ninterface = 'tun0'\n";
 const SETTINGS: &str = "[[tunnel]]\nname = 'a'\ninterface = 'tun0'\n[settings]\n";
+const CHECK: &str = "[[uplink]]\nname = 'a'\ninterface = 'ppp0'\n[check]\n";
 pub(super) const POLICY: &str = "uplink = [{ name = 'a', interface = 'ppp0' }, { name = 'b', interface = 'ppp1' }]\n[[policy]]\nname = 'p'\nvia = 'a'\n";
 /// The same, for what stands instead of the name and `via`.
 const BARE_POLICY: &str =
@@ -35,13 +36,13 @@ const FILE: Cases<'_> = &[
     ("[[uplink]]\r\nname = 'a'\r\nname = 'b'\r\n", "f:3: duplicate key \"name\": keep one of them"),
     (
         "[[uplink]]\nwieght = 1\n",
-        "f:2: unknown key `wieght`, expected one of `name`, `interface`, `ipparam`, `weight`, `tier`, `table`, `mark`, `masquerade`, `gateway`, `gateway6`, `prefixes`, `ipv6`, `nat6`",
+        "f:2: unknown key `wieght`, expected one of `name`, `interface`, `ipparam`, `weight`, `tier`, `table`, `mark`, `masquerade`, `gateway`, `gateway6`, `prefixes`, `ipv6`, `nat6`, `check`, `metered`",
     ),
     (
         "[[uplink]]\n\"a\\nb\\u001b\" = 1\n",
-        "f:2: unknown key `a\\nb\\u{1b}`, expected one of `name`, `interface`, `ipparam`, `weight`, `tier`, `table`, `mark`, `masquerade`, `gateway`, `gateway6`, `prefixes`, `ipv6`, `nat6`",
+        "f:2: unknown key `a\\nb\\u{1b}`, expected one of `name`, `interface`, `ipparam`, `weight`, `tier`, `table`, `mark`, `masquerade`, `gateway`, `gateway6`, `prefixes`, `ipv6`, `nat6`, `check`, `metered`",
     ),
-    ("[[uplinks]]\n", "f:1: unknown key `uplinks`, expected one of `uplink`, `tunnel`, `policy`, `settings`"),
+    ("[[uplinks]]\n", "f:1: unknown key `uplinks`, expected one of `uplink`, `tunnel`, `policy`, `check`, `settings`"),
     (
         "[[policy]]\nport = 1\n",
         "f:2: unknown key `port`, expected one of `name`, `from`, `to`, `from-set`, `to-set`, `iif`, `proto`, `sport`, `dport`, `uid`, `dscp`, `fwmark`, `via`, `otherwise`",
@@ -105,6 +106,9 @@ const LINKS: Cases<'_> = &[
     ("gateway = 'fe80::1'\n", "f:4: gateway: \"fe80::1\" is not valid: it is an IPv6 address: write gateway6"),
     ("gateway6 = '192.0.2.1'\n", "f:4: gateway6: \"192.0.2.1\" is not valid: write an IPv6 address such as fe80::1"),
     ("gateway6 = '::1'\n", "f:4: gateway6: \"::1\" is not valid: no host on a line can have it"),
+    ("[[check]]\n", "f:4: write it once, in single brackets, [check]"),
+    ("check = 'yes'\n", "f:4: check: \"yes\" is not valid: write true or false"),
+    ("metered = 1\n", "f:4: metered: 1 is not valid: write true or false"),
     ("ipv6 = false\n", "f:4: ipv6: false is not valid: write text in quotes"),
     ("ipv6 = 'on'\n", "f:4: ipv6: \"on\" is not valid: write \"auto\" or \"off\""),
     ("nat6 = 'some'\n", "f:4: nat6: \"some\" is not valid: write \"foreign\" or \"all\" or \"none\""),
@@ -178,6 +182,8 @@ const LINKS: Cases<'_> = &[
 
 const TUNNELS: Cases<'_> = &[
     ("weight = 3\n", "f:4: weight: belongs to uplinks: a tunnel is no part of the default route, remove it"),
+    ("check = false\n", "f:4: check: belongs to uplinks: a tunnel is no part of the default route, remove it"),
+    ("metered = true\n", "f:4: metered: belongs to uplinks: a tunnel is no part of the default route, remove it"),
     ("tier = 3\n", "f:4: tier: belongs to uplinks: a tunnel is no part of the default route, remove it"),
 ];
 
@@ -342,11 +348,120 @@ const SETTINGS_CASES: Cases<'_> = &[
     ),
 ];
 
-pub(super) const GROUPS: [(&str, Cases<'_>); 6] = [
+/// `[check]`.
+const CHECKS: Cases<'_> = &[
+    (
+        "targets = 'dns.google'\n",
+        "f:5: targets: \"dns.google\" is not valid: write an address, \"192.0.2.1\", \"tcp:192.0.2.1:443\" or \"dns:192.0.2.1\", IPv6 in brackets, \"[2001:db8::1]\"; never a host name",
+    ),
+    (
+        "targets = '2001:db8::1'\n",
+        "f:5: targets: \"2001:db8::1\" is not valid: write an address, \"192.0.2.1\", \"tcp:192.0.2.1:443\" or \"dns:192.0.2.1\", IPv6 in brackets, \"[2001:db8::1]\"; never a host name",
+    ),
+    (
+        "targets = '[192.0.2.1]'\n",
+        "f:5: targets: \"[192.0.2.1]\" is not valid: write an address, \"192.0.2.1\", \"tcp:192.0.2.1:443\" or \"dns:192.0.2.1\", IPv6 in brackets, \"[2001:db8::1]\"; never a host name",
+    ),
+    (
+        "targets = '192.0.2.1:53'\n",
+        "f:5: targets: \"192.0.2.1:53\" is not valid: write an address, \"192.0.2.1\", \"tcp:192.0.2.1:443\" or \"dns:192.0.2.1\", IPv6 in brackets, \"[2001:db8::1]\"; never a host name",
+    ),
+    (
+        "targets = '[2001:db8::1%2]'\n",
+        "f:5: targets: \"[2001:db8::1%2]\" is not valid: write an address, \"192.0.2.1\", \"tcp:192.0.2.1:443\" or \"dns:192.0.2.1\", IPv6 in brackets, \"[2001:db8::1]\"; never a host name",
+    ),
+    (
+        "targets = '[2001:db8::1'\n",
+        "f:5: targets: \"[2001:db8::1\" is not valid: write an address, \"192.0.2.1\", \"tcp:192.0.2.1:443\" or \"dns:192.0.2.1\", IPv6 in brackets, \"[2001:db8::1]\"; never a host name",
+    ),
+    (
+        "targets = 'icmp:192.0.2.1'\n",
+        "f:5: targets: \"icmp:192.0.2.1\" is not valid: write an address, \"192.0.2.1\", \"tcp:192.0.2.1:443\" or \"dns:192.0.2.1\", IPv6 in brackets, \"[2001:db8::1]\"; never a host name",
+    ),
+    (
+        "targets = 'tcp:192.0.2.1'\n",
+        "f:5: targets: \"tcp:192.0.2.1\" is not valid: write an address, \"192.0.2.1\", \"tcp:192.0.2.1:443\" or \"dns:192.0.2.1\", IPv6 in brackets, \"[2001:db8::1]\"; never a host name",
+    ),
+    (
+        "targets = 'tcp:192.0.2.1:0'\n",
+        "f:5: targets: \"tcp:192.0.2.1:0\" is not valid: write an address, \"192.0.2.1\", \"tcp:192.0.2.1:443\" or \"dns:192.0.2.1\", IPv6 in brackets, \"[2001:db8::1]\"; never a host name",
+    ),
+    (
+        "targets = 'tcp:192.0.2.1:+80'\n",
+        "f:5: targets: \"tcp:192.0.2.1:+80\" is not valid: write an address, \"192.0.2.1\", \"tcp:192.0.2.1:443\" or \"dns:192.0.2.1\", IPv6 in brackets, \"[2001:db8::1]\"; never a host name",
+    ),
+    (
+        "targets = 'tcp:192.0.2.1:65536'\n",
+        "f:5: targets: \"tcp:192.0.2.1:65536\" is not valid: write an address, \"192.0.2.1\", \"tcp:192.0.2.1:443\" or \"dns:192.0.2.1\", IPv6 in brackets, \"[2001:db8::1]\"; never a host name",
+    ),
+    (
+        "targets = 'tcp:2001:db8::1:80'\n",
+        "f:5: targets: \"tcp:2001:db8::1:80\" is not valid: write an address, \"192.0.2.1\", \"tcp:192.0.2.1:443\" or \"dns:192.0.2.1\", IPv6 in brackets, \"[2001:db8::1]\"; never a host name",
+    ),
+    (
+        "targets = 'dns:192.0.2.1:53'\n",
+        "f:5: targets: \"dns:192.0.2.1:53\" is not valid: write an address, \"192.0.2.1\", \"tcp:192.0.2.1:443\" or \"dns:192.0.2.1\", IPv6 in brackets, \"[2001:db8::1]\"; never a host name",
+    ),
+    (
+        "targets = '192.0.2.0/24'\n",
+        "f:5: targets: \"192.0.2.0/24\" is not valid: write an address, \"192.0.2.1\", \"tcp:192.0.2.1:443\" or \"dns:192.0.2.1\", IPv6 in brackets, \"[2001:db8::1]\"; never a host name",
+    ),
+    (
+        "targets = ''\n",
+        "f:5: targets: \"\" is not valid: write an address, \"192.0.2.1\", \"tcp:192.0.2.1:443\" or \"dns:192.0.2.1\", IPv6 in brackets, \"[2001:db8::1]\"; never a host name",
+    ),
+    ("targets = '127.0.0.1'\n", "f:5: targets: \"127.0.0.1\" is not valid: no host beyond a line can have it"),
+    ("targets = 'dns:224.0.0.1'\n", "f:5: targets: \"dns:224.0.0.1\" is not valid: no host beyond a line can have it"),
+    ("targets = '[::1]'\n", "f:5: targets: \"[::1]\" is not valid: no host beyond a line can have it"),
+    (
+        "targets = '[::ffff:192.0.2.1]'\n",
+        "f:5: targets: \"[::ffff:192.0.2.1]\" is not valid: no host beyond a line can have it",
+    ),
+    ("targets = '[fe80::1]'\n", "f:5: targets: \"[fe80::1]\" is not valid: no host beyond a line can have it"),
+    (
+        "targets = 'tcp:[ff02::1]:80'\n",
+        "f:5: targets: \"tcp:[ff02::1]:80\" is not valid: no host beyond a line can have it",
+    ),
+    ("targets = []\n", "f:5: targets: the list is empty: write at least one value"),
+    ("targets = 5\n", "f:5: targets: 5 is not valid: write text in quotes"),
+    (
+        "targets = ['192.0.2.1', 'dns:192.0.2.1',\n'192.0.2.1']\n",
+        "f:6: targets: \"192.0.2.1\" is in the list twice: write it once",
+    ),
+    (
+        "targets = ['192.0.2.1', '192.0.2.2', '192.0.2.3', '192.0.2.4', '192.0.2.5', '192.0.2.6', '192.0.2.7', '192.0.2.8', '192.0.2.9', '192.0.2.10', '192.0.2.11', '192.0.2.12', '192.0.2.13', '192.0.2.14', '192.0.2.15', '192.0.2.16', '192.0.2.17']\n",
+        "f:5: targets: write at most 16: each is probed by each uplink",
+    ),
+    ("interval = 1\n", "f:5: interval: 1 is not valid: write a time such as \"10s\", from 200ms to 1m"),
+    ("interval = '199ms'\n", "f:5: interval: \"199ms\" is not valid: write a time such as \"10s\", from 200ms to 1m"),
+    ("interval = '61s'\n", "f:5: interval: \"61s\" is not valid: write a time such as \"10s\", from 200ms to 1m"),
+    (
+        "down-after = '499ms'\n",
+        "f:5: down-after: \"499ms\" is not valid: write a time such as \"10s\", from 500ms to 10m",
+    ),
+    ("up-after = '11m'\n", "f:5: up-after: \"11m\" is not valid: write a time such as \"10s\", from 500ms to 10m"),
+    (
+        "cut-after = 'never'\n",
+        "f:5: cut-after: \"never\" is not valid: write a time such as \"10s\", from 500ms to 10m",
+    ),
+    (
+        "down-after = '3s'\ncut-after = '3s'\n",
+        "f:6: cut-after: write more than down-after: a link is drained before it is cut",
+    ),
+    ("cut-after = '2s'\n", "f:5: cut-after: write more than down-after: a link is drained before it is cut"),
+    ("down-after = '10s'\n", "f:5: down-after: write less than cut-after, 10s, or cut-after as well"),
+    (
+        "downafter = '3s'\n",
+        "f:5: unknown key `downafter`, expected one of `targets`, `interval`, `down-after`, `cut-after`, `up-after`",
+    ),
+];
+
+pub(super) const GROUPS: [(&str, Cases<'_>); 7] = [
     (EMPTY, FILE),
     (UPLINK, LINKS),
     (TUNNEL, TUNNELS),
     (BARE_POLICY, BARE_POLICIES),
     (POLICY, POLICIES),
+    (CHECK, CHECKS),
     (SETTINGS, SETTINGS_CASES),
 ];

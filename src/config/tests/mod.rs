@@ -126,6 +126,8 @@ fn every_key_is_read() {
             prefixes: vec!["2001:db8:1::/56".parse().unwrap(), "2001:db8:ff::/64".parse().unwrap()],
             ipv6: false,
             nat6: Nat6::All,
+            check: false,
+            metered: true,
         }
     );
     let net = |s: &str| s.parse::<IpNet>().unwrap();
@@ -159,6 +161,24 @@ fn every_key_is_read() {
         fwmarks,
         [(0x100, 0xff00), (0x200, all_but_the_sets), (0x200, all_but_the_sets), (0x200, all_but_the_sets)]
     );
+    let target = |address: &str, method| Target::new(address.parse().unwrap(), method).unwrap();
+    assert_eq!(
+        config.check,
+        Some(Check {
+            targets: vec![
+                target("192.0.2.1", Method::Icmp),
+                target("2001:db8::1", Method::Icmp),
+                target("192.0.2.1", Method::Tcp(443)),
+                target("2001:db8::1", Method::Tcp(65535)),
+                target("192.0.2.1", Method::Dns),
+                target("2001:db8::1", Method::Dns),
+            ],
+            interval: Duration::from_millis(200),
+            down_after: Duration::from_millis(500),
+            cut_after: Duration::from_millis(501),
+            up_after: Duration::from_mins(10),
+        })
+    );
     assert_eq!(
         config.settings,
         Settings {
@@ -171,6 +191,44 @@ fn every_key_is_read() {
             hash_policy: Some(3),
         }
     );
+}
+
+#[test]
+fn uplinks_are_probed_where_there_is_a_check_unless_they_say_otherwise() {
+    let links =
+        format!("{}check = false\nmetered = true\n[[tunnel]]\nname = 'vpn'\ninterface = 'tun0'\n", uplinks_of(3));
+    let without = good(&links);
+    assert_eq!((&without.check, without.checked().count()), (&None, 0));
+    assert_eq!(without.links.iter().map(|link| link.metered).collect::<Vec<_>>(), [false, false, true, false]);
+
+    let with = good(&format!("{links}[check]\n"));
+    assert_eq!(with.checked().map(|link| link.name.as_str()).collect::<Vec<_>>(), ["l1", "l2"]);
+    let check = with.check.unwrap();
+    let targets: Vec<_> = check.targets.iter().map(ToString::to_string).collect();
+    assert_eq!(targets, ["1.1.1.1", "9.9.9.9", "208.67.222.222"]);
+    let times = [check.interval, check.down_after, check.cut_after, check.up_after];
+    assert_eq!(times.map(|time| time.as_millis()), [1000, 2500, 10_000, 5000]);
+}
+
+#[test]
+fn a_hook_reads_all_but_the_check_in_which_a_mistake_stops_no_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("multihome.toml");
+    let text = format!("{}[check]\ntargets = 'dns.google'\n", uplinks_of(2));
+    fs::write(&path, &text).unwrap();
+    assert!(load(&path).unwrap_err().to_string().ends_with("never a host name"));
+    let read = load_for_hook(&path).unwrap();
+    assert_eq!(read.checked().count(), 2);
+    let right = good(&text.replace("dns.google", "192.0.2.1"));
+    assert_eq!(Config { check: right.check.clone(), ..read }, right);
+}
+
+#[test]
+fn a_target_is_shown_as_it_is_written() {
+    let written =
+        ["192.0.2.1", "tcp:192.0.2.1:1", "dns:192.0.2.1", "[2001:db8::1]", "tcp:[2001:db8::1]:80", "dns:[2001:db8::1]"];
+    let check = good(&format!("{UPLINK}[check]\ntargets = {written:?}\n")).check.unwrap();
+    assert_eq!(check.targets.iter().map(ToString::to_string).collect::<Vec<_>>(), written);
 }
 
 #[test]
