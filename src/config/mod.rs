@@ -86,6 +86,14 @@ pub fn parse(text: &str, file: &Path) -> Result<Config, Error> {
 
 fn with_check(raw: raw::RawConfig<'_>) -> Result<Config, error::SpannedError> {
     let config = validate::config(&raw)?;
+    if config.probe_mark.is_none()
+        && config.checked().next().is_some()
+        && let Some(table) = raw.check
+    {
+        let message = "there is no bit of the mark left for probes: each link has one, each pair of sets has one, and \
+                       those of fwmark are taken; write narrower masks";
+        return Err(error::SpannedError { key: Some("check"), span: table.span(), message: message.to_owned() });
+    }
     Ok(Config { check: check::read(raw.check)?, ..config })
 }
 
@@ -106,6 +114,8 @@ pub struct Config {
     pub policies: Vec<Policy>,
     /// `None`: no uplink is probed; or a hook has read the file, which does not look.
     pub check: Option<Check>,
+    /// What probes of uplinks bear, and nothing else does; `None`: no uplink is probed.
+    pub probe_mark: Option<Mark>,
     pub settings: Settings,
 }
 

@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::error::SpannedError;
 use super::field::{Field, optional, refused, required, selector};
 use super::raw::RawPolicy;
-use super::{FwMark, Link, Otherwise, Policy, PortRange, UidRange, sets};
+use super::{FwMark, Link, Mark, Otherwise, Policy, PortRange, UidRange, sets};
 use crate::model::names::LinkName;
 
 /// IP protocols by name, and whether they have ports.
@@ -25,8 +25,11 @@ const PROTOCOLS: [(&str, (u8, bool)); 9] = [
     ("ah", (51, false)),
 ];
 
-/// All policies, in the order of the file.
-pub(super) fn policies(raw: &[Spanned<RawPolicy<'_>>], links: &[Link]) -> Result<Vec<Policy>, SpannedError> {
+/// All policies, in the order of the file, and the bit of the mark that probes have.
+pub(super) fn policies(
+    raw: &[Spanned<RawPolicy<'_>>],
+    links: &[Link],
+) -> Result<(Vec<Policy>, Option<Mark>), SpannedError> {
     let mut names = HashSet::new();
     let mut policies = Vec::with_capacity(raw.len());
     for raw in raw {
@@ -37,8 +40,8 @@ pub(super) fn policies(raw: &[Spanned<RawPolicy<'_>>], links: &[Link]) -> Result
         }
         policies.push(policy);
     }
-    sets::add(raw, links, &mut policies)?;
-    Ok(policies)
+    let probe_mark = sets::add(raw, links, &mut policies)?;
+    Ok((policies, probe_mark))
 }
 
 fn policy(raw: &Spanned<RawPolicy<'_>>, links: &[Link]) -> Result<Policy, SpannedError> {

@@ -32,8 +32,12 @@ impl fmt::Display for Sets {
     }
 }
 
-/// Gives the policies their sets.
-pub(super) fn add(raw: &[Spanned<RawPolicy<'_>>], links: &[Link], policies: &mut [Policy]) -> Result<(), SpannedError> {
+/// Gives the policies their sets. Returns the next bit of the mark, for probes, if there are any and a bit is left.
+pub(super) fn add(
+    raw: &[Spanned<RawPolicy<'_>>],
+    links: &[Link],
+    policies: &mut [Policy],
+) -> Result<Option<Mark>, SpannedError> {
     let mut free = numbering::set_marks(taken(links, policies));
     let mut known: Vec<Sets> = Vec::new();
     for (raw, policy) in raw.iter().map(Spanned::get_ref).zip(&mut *policies) {
@@ -44,7 +48,7 @@ pub(super) fn add(raw: &[Spanned<RawPolicy<'_>>], links: &[Link], policies: &mut
         }
         if !known.iter().any(|sets| sets.from == from && sets.to == to) {
             let Some(mark) = free.next().and_then(|bit| Mark::new(bit).ok()) else {
-                return no_bit_left(raw, known.len());
+                return no_bit_left(raw, known.len()).map(|()| None);
             };
             known.push(Sets { from: from.clone(), to: to.clone(), mark });
         }
@@ -53,12 +57,14 @@ pub(super) fn add(raw: &[Spanned<RawPolicy<'_>>], links: &[Link], policies: &mut
     if !known.is_empty() {
         have_no_owners(raw)?;
     }
+    let left = free.next().and_then(|bit| Mark::new(bit).ok());
+    let of_probes = left.filter(|_| links.iter().any(|link| link.check));
     // What an administrator's rules compare the whole mark with has no bit of ours.
-    let ours = known.iter().fold(0, |all, sets| all | sets.mark.get());
+    let ours = known.iter().map(|sets| sets.mark).chain(of_probes).fold(0, |all, mark| all | mark.get());
     for fwmark in policies.iter_mut().filter_map(|policy| policy.fwmark.as_mut()) {
         fwmark.mask &= !ours;
     }
-    Ok(())
+    Ok(of_probes)
 }
 
 /// Fails if a policy selects by the owner of a socket. A packet of this server that is in a set gets its mark after it was

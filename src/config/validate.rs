@@ -21,9 +21,9 @@ use crate::model::numbering::{
 /// Validates the file, but for `[check]`.
 pub(super) fn config(raw: &RawConfig<'_>) -> Result<Config, SpannedError> {
     let links = links(raw)?;
-    let policies = policies(&raw.policy, &links)?;
+    let (policies, probe_mark) = policies(&raw.policy, &links)?;
     let settings = settings(&raw.settings)?;
-    let config = Config { links, policies, check: None, settings };
+    let config = Config { links, policies, check: None, probe_mark, settings };
     rules_fit(raw, &config)?;
     sets::need_nftables(raw, &config)?;
     Ok(config)

@@ -9,6 +9,7 @@ use crate::config::{Config, Link};
 use crate::event::{Addresses, Event, EventKind, Family};
 use crate::kernel::removal::wait::WaitOutcome;
 use crate::model::names::IfName;
+use crate::state::drain::Level;
 use crate::state::records::Effect;
 
 impl Recorded<'_> {
@@ -69,8 +70,10 @@ impl Recorded<'_> {
         for prefix in prefixes {
             let _ = write!(line, ", {prefix}");
         }
-        let drained = self.before.drained.get(name);
-        let _ = drained.map(|drain| write!(line, ", drained by a drill (process {})", drain.pid));
+        if let Some((drain, level)) = self.before.drain(name, *family) {
+            let whose = if level == Level::Held { "a drill" } else { "mh-watch" };
+            let _ = write!(line, ", drained by {whose} (process {})", drain.pid);
+        }
         line
     }
 }

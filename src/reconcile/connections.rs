@@ -4,7 +4,7 @@ use super::{Carrying, FlushScope};
 use crate::config::{Config, Firewall, Link};
 use crate::kernel::{self, Kernel};
 use crate::model::change::Change;
-use crate::model::names::{Family, LinkName};
+use crate::model::names::Family;
 use crate::model::routing::FwMark;
 use crate::state::records::LinkRecords;
 
@@ -18,7 +18,7 @@ pub(super) fn flushes(
 ) -> Result<Vec<Change>, kernel::Error> {
     let mut changes = Vec::new();
     for family in Family::BOTH {
-        for link in gone(config, records, family, carrying.of_family(family), flush_scope) {
+        for link in gone(config, records, family, carrying, flush_scope) {
             let mark = FwMark { value: link.mark.get(), mask: config.marks() };
             if kernel.has_connections(family, mark)? {
                 changes.push(Change::FlushConnections(family, mark));
@@ -35,15 +35,16 @@ fn gone<'a>(
     config: &'a Config,
     records: &LinkRecords,
     family: Family,
-    live: &[LinkName],
+    carrying: &Carrying,
     flush_scope: &FlushScope,
 ) -> Vec<&'a Link> {
+    let live = carrying.of_family(family);
     let takers: Vec<_> = config.uplinks().filter(|link| live.contains(&link.name)).collect();
     if config.settings.firewall == Firewall::None || takers.is_empty() {
         return Vec::new();
     }
     let mut gone = Vec::new();
-    for link in config.links.iter().filter(|link| !live.contains(&link.name)) {
+    for link in config.links.iter().filter(|link| !carrying.keeps_connections(family, &link.name)) {
         let is_concerned = match flush_scope {
             FlushScope::All => true,
             FlushScope::Link(name) => {

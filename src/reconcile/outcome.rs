@@ -14,6 +14,7 @@ use crate::kernel;
 use crate::model::change::Change;
 use crate::model::names::{Family, IfName, LinkName};
 use crate::model::observed::Observed;
+use crate::state::drain::Level;
 
 /// A part of the desired state that reconciling could not reach.
 #[derive(Debug, Error)]
@@ -88,15 +89,29 @@ impl Warning {
 pub struct Carrying {
     pub v4: Vec<LinkName>,
     pub v6: Vec<LinkName>,
+    /// Drained ones, whose connections stay with them.
+    pub(super) drained: Vec<(Family, LinkName)>,
 }
 
 impl Carrying {
     pub(super) fn of(routed: &Live<'_>) -> Self {
-        let carrying = |family| {
-            let links = routed.of(family).iter().filter(|l| l.carrier);
-            links.map(|l| l.link.name.clone()).collect()
-        };
-        Self { v4: carrying(Family::V4), v6: carrying(Family::V6) }
+        let mut all = Self::default();
+        for l in routed.iter().filter(|l| l.carrier) {
+            let name = l.link.name.clone();
+            match (l.level, l.family) {
+                (Some(Level::Drained), family) => all.drained.push((family, name)),
+                (Some(_), _) => {}
+                (None, Family::V4) => all.v4.push(name),
+                (None, Family::V6) => all.v6.push(name),
+            }
+        }
+        all
+    }
+
+    /// Whether the link's connections of the family are to go on by it.
+    pub(super) fn keeps_connections(&self, family: Family, link: &LinkName) -> bool {
+        let is_link = |(of, name): &(Family, LinkName)| *of == family && name == link;
+        self.of_family(family).contains(link) || self.drained.iter().any(is_link)
     }
 
     pub fn of_family(&self, family: Family) -> &[LinkName] {

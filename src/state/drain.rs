@@ -1,7 +1,7 @@
-//! Drains: links that `mhctl drill` keeps out of new connections for a while. A drain names its process and its end.
-//! The process holds a lock, which the kernel releases however the process ends. Without the lock, or after its end, a
-//! drain is ignored: if the process dies, the next event uses the link again. A drain that is not forced is also
-//! ignored if only drained uplinks remain.
+//! Drains: links that `mhctl drill` or `mh-watch` keeps out of new connections for a while. A drain names its process and
+//! its end. The process holds a lock, which the kernel releases however the process ends. Without the lock, or after its
+//! end, a drain is ignored: if the process dies or stands still, the next event uses the link again. A drain that is not
+//! forced is also ignored if only drained uplinks remain.
 //!
 //! The lock has a file of its own, of mode 0600, because whoever can open a file can lock it. The drain itself is
 //! readable by all, for `mhctl status`. A process that cannot open the lock's file checks whether the process exists
@@ -16,6 +16,19 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::{F_UNLCK, F_WRLCK, SEEK_SET, flock};
 
+use crate::model::names::Family;
+
+/// How far a link is out of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// No new connection takes it. Its table, its mark rule and its source rules stay, for the connections that it has.
+    Drained,
+    /// Its connections are forgotten as well. Its spare stays, behind all others, and probes go by it.
+    Cut,
+    /// As if its line were gone.
+    Held,
+}
+
 /// A drain of one link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drain {
@@ -24,12 +37,25 @@ pub struct Drain {
     pub until: u64,
     /// It counts even if no other uplink is up.
     pub force: bool,
+    /// `None`: IPv4 is in full use.
+    pub v4: Option<Level>,
+    /// IPv6 likewise.
+    pub v6: Option<Level>,
 }
 
 impl Drain {
-    /// A drain by this process for `seconds` from now; `None`: `/proc` is missing.
+    /// One by this process that holds the link for `seconds` from now; `None`: `/proc` is missing.
     pub(crate) fn by_me(seconds: u64, force: bool) -> Option<Self> {
-        Some(Self { pid: std::process::id(), until: uptime()?.saturating_add(seconds), force })
+        let until = uptime()?.saturating_add(seconds);
+        Some(Self { pid: std::process::id(), until, force, v4: Some(Level::Held), v6: Some(Level::Held) })
+    }
+
+    /// How far a family of the link is out of use; `None`: it is not.
+    pub fn level(&self, family: Family) -> Option<Level> {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
     }
 
     /// Whether the drain is in force now; `lock` is the file of its lock.

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use multihome::config;
 use multihome::kernel::Kernel;
-use multihome::model::names::Family;
+use multihome::model::names::{Family, LinkName};
 use multihome::reconcile::{Failure, FlushScope, preview, reconcile};
+use multihome::state::drain::{Drain, Level};
 use multihome::state::records::{LinkRecord, LinkRecords};
 
 use crate::fake::Fake;
@@ -59,10 +60,23 @@ fn split<'a>(path: &Path, text: &'a str, section: &str) -> (&'a str, &'a str) {
     parts.unwrap_or_else(|| panic!("{} has no section {section}, or at the wrong place", path.display()))
 }
 
+/// With `drained` in a record: how far the link is out of use, in both families.
 fn records(text: &str) -> LinkRecords {
-    let records: BTreeMap<String, toml::Value> = toml::from_str(text).unwrap();
-    let record = |value| toml::to_string(&value).unwrap().parse::<LinkRecord>().unwrap();
-    records.into_iter().map(|(name, value)| (name.parse().unwrap(), record(value))).collect()
+    let tables: BTreeMap<String, toml::Table> = toml::from_str(text).unwrap();
+    let mut records = LinkRecords::new();
+    for (name, mut table) in tables {
+        let name: LinkName = name.parse().unwrap();
+        if let Some(word) = table.remove("drained") {
+            let level = match word.as_str().unwrap() {
+                "drained" => Some(Level::Drained),
+                "cut" => Some(Level::Cut),
+                word => panic!("{word}"),
+            };
+            records.drained.insert(name.clone(), Drain { pid: 1, until: u64::MAX, force: false, v4: level, v6: level });
+        }
+        records.insert(name, toml::to_string(&table).unwrap().parse::<LinkRecord>().unwrap());
+    }
+    records
 }
 
 /// The plans of a case; that they lead to rest, and `reconcile` there as well, is checked.

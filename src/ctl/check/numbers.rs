@@ -78,7 +78,7 @@ fn pretended(place: u32, link: &Link) -> LiveLink<'_> {
     // 198.18.0.0/15 is for tests (RFC 2544); only that each has another matters.
     let local = HostAddr::new(Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + place)).ok();
     let next_hop = NextHop { device, gateway: None, onlink: false };
-    LiveLink { link, family: Family::V4, next_hop, local, prefixes: Vec::new(), carrier: true }
+    LiveLink { link, family: Family::V4, next_hop, local, prefixes: Vec::new(), carrier: true, level: None }
 }
 
 impl Numbers {

@@ -127,7 +127,8 @@ fn check(pass: &Pass<'_>, link: &Link, force: bool) -> Result<Vec<Family>, CtlEr
     let observed = Linux::open()?.observe(&Scope::new(pass.config, &records))?;
     let states = LinkStates::new(pass.config, &records, &observed);
     let of_families = Family::BOTH.map(|family| states.state(link, family));
-    if let Some(LinkState::Drained(drain)) = of_families.iter().find(|state| matches!(state, LinkState::Drained(_))) {
+    if let Some(LinkState::Drained(_, drain)) = of_families.iter().find(|state| matches!(state, LinkState::Drained(..)))
+    {
         return Err(Error::Drained { link: link.name.clone(), pid: drain.pid }.into());
     }
     let up = families_up(&states, link);
@@ -266,7 +267,7 @@ impl Drill<'_> {
         let scope = Scope { firewall: Firewall::None, ..Scope::new(self.pass.config, &records) };
         let states = LinkStates::new(self.pass.config, &records, &kernel.observe(&scope)?);
         let is_held =
-            Family::BOTH.iter().any(|family| matches!(states.state(self.link, *family), LinkState::Drained(_)));
+            Family::BOTH.iter().any(|family| matches!(states.state(self.link, *family), LinkState::Drained(..)));
         let is_used = !is_held && !families_up(&states, self.link).is_empty();
         Ok(is_used && records.drained.contains_key(&self.link.name))
     }

@@ -33,7 +33,9 @@ No privileges are needed. States of a link:
   dead        reported up, but its interface is down or has lost its address
   no-carrier  it carries traffic as soon as its interface has a carrier again
   no-gateway  an Ethernet without a router, not used while another uplink is up
-  drained     a drill keeps it out of new connections (JSON: held)
+  drained     no new connection takes it: mh-watch says that nothing is answered
+              there, or a drill is on (JSON: held)
+  cut         mh-watch has given it up: its connections have left it, too
 A second table has the links that have IPv6, or should.
 SHARE is what an uplink carries now of new connections that no policy is about:
 0 % where it waits for a better tier to go, - where it is not up.

@@ -64,7 +64,10 @@ impl Desired {
         let numbers = config.settings.numbers;
         let live = all.of(family);
         for l in live {
-            self.routes.push(plain(l.link.table, Numbering::table_metric(family), l));
+            // What is left of a cut link's connections goes by another link.
+            if l.keeps_connections() {
+                self.routes.push(plain(l.link.table, Numbering::table_metric(family), l));
+            }
         }
         // Those with carrier come first: if two exchange their metrics, the old one may be dead.
         for carrier in [true, false] {
@@ -211,10 +214,10 @@ pub(crate) fn nexthop_ids(config: &Config) -> BTreeSet<u32> {
     ids
 }
 
-/// Live uplinks by tier.
+/// Live uplinks by tier, without drained ones.
 fn tiers<'a>(live: &'a [LiveLink<'a>]) -> BTreeMap<Tier, Vec<(&'a LiveLink<'a>, Weight)>> {
     let mut tiers: BTreeMap<Tier, Vec<_>> = BTreeMap::new();
-    for l in live {
+    for l in live.iter().filter(|l| l.level.is_none()) {
         if let LinkKind::Uplink { weight, tier } = l.link.kind {
             tiers.entry(tier).or_default().push((l, weight));
         }

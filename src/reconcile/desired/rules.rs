@@ -44,6 +44,7 @@ fn add(
     let numbers = config.settings.numbers;
     let sources = sources(config, family, live);
     let to = first_policy(config, family);
+    let drained: Vec<_> = live.iter().filter(|l| l.level.is_some()).map(|l| l.link.position).collect();
     let mut policies = Vec::new();
     let mut guards = Vec::new();
     for (policy, first) in config.policies.iter().zip(config.policy_priorities()) {
@@ -55,7 +56,10 @@ fn add(
         for selector in selectors(policy, family) {
             let links = policy.via.iter().filter_map(|name| config.link(name));
             for (link, priority) in links.zip(&mut priorities) {
-                policies.push(lookup(family, priority, selector.clone(), link.table));
+                // The table of a drained link is full, for the connections that it has.
+                if !drained.contains(&link.position) {
+                    policies.push(lookup(family, priority, selector.clone(), link.table));
+                }
             }
             if is_kill_switch && let Some(priority) = priorities.next() {
                 if can_be_bound(config, &selector, &sources) {
@@ -76,6 +80,7 @@ fn add(
     }
     rules.push(main(family, numbers.main_rule()));
     rules.extend(marks(config, family));
+    rules.extend(probes(config, family));
     rules.extend(sources.into_iter().chain(guards).chain(policies));
 }
 
@@ -107,6 +112,14 @@ fn marks(config: &Config, family: Family) -> Vec<Rule> {
     rules
 }
 
+/// The rule for probes. A socket that is bound to an uplink's interface finds a default route by it in main, as long as
+/// the uplink is up: its spare, if no other. No policy has a say in that.
+fn probes(config: &Config, family: Family) -> Option<Rule> {
+    let bit = config.probe_mark?.get();
+    let selector = Selector { fwmark: Some(FwMark { value: bit, mask: bit }), ..Selector::default() };
+    Some(lookup(family, config.settings.numbers.probe_rule(), selector, TableId::MAIN))
+}
+
 /// The source rules.
 fn sources(config: &Config, family: Family, live: &[LiveLink<'_>]) -> Vec<Rule> {
     // If the default route has chosen the address of a socket, and the administrator's firewall then marks its packets
@@ -115,7 +128,7 @@ fn sources(config: &Config, family: Family, live: &[LiveLink<'_>]) -> Vec<Rule> 
     let own_marks = config.policies.iter().filter_map(Policy::mark).fold(0, |all, mark| all | mark.value);
     let fwmark = (own_marks != 0).then_some(FwMark { value: 0, mask: own_marks });
     let mut rules = Vec::new();
-    for l in live.iter().filter(|l| l.link.is_uplink()) {
+    for l in live.iter().filter(|l| l.link.is_uplink() && l.keeps_connections()) {
         let priority = config.settings.numbers.source_rule(l.link.position);
         for from in l.sources().into_iter().filter(|from| !is_shared(from, l, live)) {
             let selector = Selector { from: Some(from), fwmark, ..Selector::default() };
@@ -131,8 +144,8 @@ pub(super) fn lost_sources(config: &Config, live: &Live<'_>) -> BTreeSet<u32> {
 }
 
 fn lost<'a>(config: &'a Config, live: &[LiveLink<'_>]) -> impl Iterator<Item = &'a Link> {
-    let is_lost = |link: &&Link| link.nat6 == Nat6::None && !live.iter().any(|l| l.link.name == link.name);
-    config.uplinks().filter(is_lost)
+    let is_there = |link: &Link| live.iter().any(|l| l.link.name == link.name && l.keeps_connections());
+    config.uplinks().filter(move |link| link.nat6 == Nat6::None && !is_there(link))
 }
 
 /// The rules that refuse what comes from the configured prefixes of such uplinks.

@@ -66,6 +66,7 @@ pub(super) fn ability<'a>(
         local,
         prefixes: prefixes(found, local, [told, &link.prefixes, delegated].concat()),
         carrier: found.state == InterfaceState::Up,
+        level: None,
     };
     if live.carrier { LinkState::Up(live) } else { LinkState::NoCarrier(live) }
 }

@@ -9,7 +9,7 @@ use crate::event::Addresses;
 use crate::model::names::{Family, HostAddr};
 use crate::model::observed::{Address, Interface, InterfaceState, Observed, Scope};
 use crate::model::routing::{ArpKey, Device, NextHop};
-use crate::state::drain::Drain;
+use crate::state::drain::{Drain, Level};
 use crate::state::records::{LinkRecord, LinkRecords};
 
 mod ipv6;
@@ -28,12 +28,19 @@ pub struct LiveLink<'a> {
     pub prefixes: Vec<IpNet>,
     /// Whether its interface has its carrier.
     pub carrier: bool,
+    /// How far it is out of use: never [`Level::Held`].
+    pub level: Option<Level>,
 }
 
 impl LiveLink<'_> {
     /// Whether it is part of the default route now.
     pub fn carries_default(&self) -> bool {
-        self.link.is_uplink() && self.carrier
+        self.link.is_uplink() && self.carrier && self.level.is_none()
+    }
+
+    /// Whether its connections stay with it.
+    pub(crate) fn keeps_connections(&self) -> bool {
+        self.level != Some(Level::Cut)
     }
 
     /// The sources whose packets leave by it.
@@ -92,7 +99,7 @@ pub enum LinkState<'a> {
     /// An Ethernet uplink without a gateway, not used while another uplink can carry traffic.
     NoGateway(LiveLink<'a>),
     /// It could carry traffic, and is kept out of new connections.
-    Drained(Drain),
+    Drained(LiveLink<'a>, Drain),
 }
 
 impl<'a> LinkState<'a> {
@@ -101,9 +108,13 @@ impl<'a> LinkState<'a> {
         if let Self::Up(live) = self { Some(live) } else { None }
     }
 
-    /// The link, if it has routes: it can carry traffic, or lacks only its carrier.
+    /// The link, if it has routes: it can carry traffic, or lacks only its carrier, or is drained and not held.
     pub fn routed(&self) -> Option<&LiveLink<'a>> {
-        if let Self::Up(live) | Self::NoCarrier(live) = self { Some(live) } else { None }
+        match self {
+            Self::Up(live) | Self::NoCarrier(live) => Some(live),
+            Self::Drained(live, _) if live.level.is_some() => Some(live),
+            _ => None,
+        }
     }
 
     /// Whether it is recorded as up, and no packet can leave by it.
@@ -171,7 +182,7 @@ impl<'a> LinkStates<'a> {
         Live { v4: live(&self.v4), v6: live(&self.v6), kept6: self.kept6.clone() }
     }
 
-    /// The links that have routes: those that can carry traffic, and those that lack only their carrier.
+    /// The links that have routes (see [`LinkState::routed`]).
     pub fn routed(&self) -> Live<'a> {
         let routed = |all: &[(&'a Link, LinkState<'a>)]| all.iter().filter_map(|(_, s)| s.routed()).cloned().collect();
         Live { v4: routed(&self.v4), v6: routed(&self.v6), kept6: self.kept6.clone() }
@@ -215,7 +226,8 @@ impl Scope {
 /// Whether this is the state of an uplink that can carry traffic independently of the others.
 fn is_in_full_use(state: &LinkState<'_>, records: &LinkRecords, observed: &Observed) -> bool {
     state.live().is_some_and(|live| {
-        live.link.is_uplink() && !records.drained.contains_key(&live.link.name) && !live.lacks_gateway(observed)
+        let is_drained = records.drain(&live.link.name, live.family).is_some();
+        live.link.is_uplink() && !is_drained && !live.lacks_gateway(observed)
     })
 }
 
@@ -227,8 +239,11 @@ fn out_of_use<'a>(
     observed: &Observed,
 ) -> Option<LinkState<'a>> {
     let is_uplink = live.link.is_uplink();
-    match records.drained.get(&live.link.name) {
-        Some(drain) if drain.force || !is_uplink || another => Some(LinkState::Drained(*drain)),
+    match records.drain(&live.link.name, live.family) {
+        Some((drain, level)) if drain.force || !is_uplink || another => {
+            let level = (level != Level::Held).then_some(level);
+            Some(LinkState::Drained(LiveLink { level, ..live.clone() }, drain))
+        }
         None if is_uplink && another && live.lacks_gateway(observed) => Some(LinkState::NoGateway(live.clone())),
         _ => None,
     }
@@ -294,7 +309,7 @@ fn with_way_out<'a>(
 ) -> LinkState<'a> {
     let carrier = interface.state == InterfaceState::Up;
     let next_hop = next_hop(gateway, interface);
-    let live = LiveLink { link, family: Family::V4, next_hop, local, prefixes: Vec::new(), carrier };
+    let live = LiveLink { link, family: Family::V4, next_hop, local, prefixes: Vec::new(), carrier, level: None };
     if carrier { LinkState::Up(live) } else { LinkState::NoCarrier(live) }
 }
 

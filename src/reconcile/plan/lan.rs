@@ -1,6 +1,6 @@
 //! Preferred and deprecated IPv6 addresses of the LAN. Pure.
 //!
-//! While an uplink is down, no host should begin anything from its prefix: we deprecate our own addresses of it on the
+//! While an uplink is down or drained, no host should begin anything from its prefix: we deprecate our own addresses of it on the
 //! LAN, and a router advertisement daemon that follows the addresses tells the hosts (RFC 8475).
 
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use super::Change;
 use crate::config::Config;
 use crate::model::names::Family;
 use crate::model::observed::{Observed, Preference};
-use crate::reconcile::link_state::Live;
+use crate::reconcile::link_state::{Live, LiveLink};
 
 /// The addresses to deprecate, and those that we have deprecated and whose uplink is back.
 pub(super) fn preferred(config: &Config, live: &Live<'_>, observed: &Observed) -> Vec<Change> {
@@ -22,7 +22,7 @@ pub(super) fn preferred(config: &Config, live: &Live<'_>, observed: &Observed) -
     let lost = lost_prefixes(config, live, observed);
     for found in &observed.lan6 {
         let is_in = |prefix: &IpNet| prefix.contains(&IpAddr::V6(found.address.addr()));
-        let is_live = live.v6.iter().filter(|l| l.carrier).flat_map(|l| &l.prefixes).any(is_in);
+        let is_live = live.v6.iter().filter(|l| is_in_use(l)).flat_map(|l| &l.prefixes).any(is_in);
         let is_wanted = match found.preference {
             Preference::Preferred if !is_live && lost.iter().any(is_in) => false,
             // Nothing else tells by now whose prefix it was.
@@ -35,12 +35,16 @@ pub(super) fn preferred(config: &Config, live: &Live<'_>, observed: &Observed) -
     changes
 }
 
+fn is_in_use(l: &LiveLink<'_>) -> bool {
+    l.carrier && l.level.is_none()
+}
+
 /// The prefixes of uplinks that they do not have now: configured ones, and those of rules that the kernel still holds.
 fn lost_prefixes(config: &Config, live: &Live<'_>, observed: &Observed) -> Vec<IpNet> {
     let numbers = config.settings.numbers;
     let mut lost = Vec::new();
     for link in config.uplinks() {
-        let now = live.v6.iter().find(|l| l.link.name == link.name && l.carrier);
+        let now = live.v6.iter().find(|l| l.link.name == link.name && is_in_use(l));
         let mut before: Vec<IpNet> = link.prefixes.iter().copied().map(IpNet::V6).collect();
         for found in &observed.rules {
             let is_source = found.protocol == config.settings.protocol

@@ -25,7 +25,7 @@ use crate::model::names::{IfName, LinkName};
 use crate::model::observed::Observed;
 use crate::state::clock::boot_id;
 use crate::state::deprecated::Deprecated;
-use crate::state::drain::{Drain, DrainLock};
+use crate::state::drain::{Drain, DrainLock, Level};
 pub use record::{Effect, Record, Records};
 use text::{Readable, Stored};
 
@@ -86,6 +86,12 @@ impl LinkRecords {
     pub(crate) fn record(&self, link: &LinkName, family: Family) -> Option<&LinkRecord> {
         let elsewhere = || self.v6_elsewhere.get(link).filter(|_| family == Family::V6);
         self.records.get(link).filter(|record| record.has(family)).or_else(elsewhere)
+    }
+
+    /// The drain of a link, if it is about the family, and how far that is out of use.
+    pub(crate) fn drain(&self, link: &LinkName, family: Family) -> Option<(Drain, Level)> {
+        let drain = self.drained.get(link)?;
+        Some((*drain, drain.level(family)?))
     }
 
     /// All of them.
@@ -295,6 +301,11 @@ impl Store {
         let Some(lock) = DrainLock::take(&path).map_err(Error::io("lock", &path))? else { return Ok(None) };
         self.replace(link.as_str(), &self.drain_path(link), drain)?;
         Ok(Some(lock))
+    }
+
+    /// Changes the drain of `link`, which holds `lock`.
+    pub(crate) fn redrain(&self, link: &LinkName, drain: &Drain, _lock: &DrainLock) -> Result<(), Error> {
+        self.replace(link.as_str(), &self.drain_path(link), drain)
     }
 
     /// Ends the drain of `link` that holds `lock`.

@@ -46,7 +46,7 @@ fn link(n: u32, name: &str, interface: &str, ipparam: &str) -> Link {
 #[test]
 fn a_link_is_recognised_by_the_callers_names_and_by_interface_only_without_any() {
     let links = vec![link(1, "isp1", "ppp0", "isp1"), link(2, "isp2", "ppp1", "second")];
-    let config = Config { links, policies: vec![], check: None, settings: Settings::default() };
+    let config = Config { links, policies: vec![], check: None, probe_mark: None, settings: Settings::default() };
     let (up, down) = (EventKind::Up(addresses()), EventKind::Down(Family::V4));
     for (names, interface, expected) in [
         (&[][..], "ppp0", Some("isp1")),
@@ -99,8 +99,13 @@ fn a_link_is_recognised_by_the_callers_names_and_by_interface_only_without_any()
 #[test]
 fn an_entry_follows_its_link_through_the_configuration() {
     let first = link(1, "isp1", "ppp0", "isp1");
-    let config =
-        |links: &[Link]| Config { links: links.to_vec(), policies: vec![], check: None, settings: Settings::default() };
+    let config = |links: &[Link]| Config {
+        links: links.to_vec(),
+        policies: vec![],
+        check: None,
+        probe_mark: None,
+        settings: Settings::default(),
+    };
     let whose = |record: &Record, links: &[Link]| record.link(&config(links)).map(|link| link.name.to_string());
     let named = said("ppp7", &first, None);
     let on_its_own = said("ppp0", &first, None);

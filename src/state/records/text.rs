@@ -15,7 +15,7 @@ use crate::event::{Addresses, Family};
 use crate::model::names::HostAddr;
 use crate::state::clock::Moment;
 use crate::state::deprecated::Deprecated;
-use crate::state::drain::Drain;
+use crate::state::drain::{Drain, Level};
 
 /// The content of a file in the state directory.
 pub(super) trait Readable: Sized {
@@ -136,18 +136,46 @@ fn prefixes(value: &DeValue<'_>) -> Option<Vec<Ipv6Net>> {
 
 impl Stored for Drain {
     fn to_text(&self) -> String {
-        let Self { pid, until, force } = self;
-        [line("pid", pid), line("until", until), line("force", force)].concat()
+        let Self { pid, until, force, v4, v6 } = self;
+        let mut lines = vec![line("pid", pid), line("until", until), line("force", force)];
+        if [*v4, *v6] != [Some(Level::Held); 2] {
+            let levels = LEVELS.into_iter().zip([v4, v6]);
+            lines.extend(levels.filter_map(|(key, level)| Some(text(key, word_of((*level)?)))));
+        }
+        lines.concat()
     }
+}
+
+/// The keys of a drain's levels. Without either the link is held in both families: a drill says no more.
+const LEVELS: [&str; 2] = ["ipv4", "ipv6"];
+
+fn word_of(level: Level) -> &'static str {
+    match level {
+        Level::Drained => "drained",
+        Level::Cut => "cut",
+        Level::Held => "held",
+    }
+}
+
+fn level(value: &DeValue<'_>) -> Option<Level> {
+    let word = value.as_str()?;
+    [Level::Drained, Level::Cut, Level::Held].into_iter().find(|level| word_of(*level) == word)
 }
 
 impl Readable for Drain {
     fn from_table(table: &DeTable<'_>) -> Result<Self, FieldError> {
+        let [v4, v6] = LEVELS.map(|key| optional(table, key, level));
+        let (mut v4, mut v6) = (v4?, v6?);
+        if v4.is_none() && v6.is_none() {
+            (v4, v6) = (Some(Level::Held), Some(Level::Held));
+        }
         Ok(Self {
             pid: required(table, "pid", number)?,
             until: required(table, "until", number)?,
             // Older versions did not write it.
             force: optional(table, "force", DeValue::as_bool)?.unwrap_or_default(),
+            v4,
+            v6,
         })
     }
 }
@@ -239,7 +267,13 @@ mod tests {
             "addresses = [{ index = 7, address = \"2001:db8::1\" }, { index = 9, address = \"2001:db8::2\" }]\n";
         assert_eq!(read::<Deprecated>(deprecated).unwrap().to_text(), deprecated);
         let older = read::<Drain>("pid = 7\nstarted = 500\nuntil = 100\n");
-        assert_eq!(older, Ok(Drain { pid: 7, until: 100, force: false }));
+        let held = Some(Level::Held);
+        assert_eq!(older, Ok(Drain { pid: 7, until: 100, force: false, v4: held, v6: held }));
+        for levels in ["ipv4 = \"cut\"\nipv6 = \"drained\"\n", "ipv6 = \"cut\"\n"] {
+            let drain = format!("pid = 7\nuntil = 100\nforce = false\n{levels}");
+            assert_eq!(read::<Drain>(&drain).unwrap().to_text(), drain);
+        }
+        assert!(read::<Drain>("pid = 7\nuntil = 100\nipv4 = \"gone\"\n").is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::config::{Link, LinkKind};
 use crate::model::names::{Family, HostAddr, IfName};
 use crate::model::observed::{Interface, InterfaceState};
 use crate::reconcile::link_state::{LinkState, LiveLink};
+use crate::state::drain::Level;
 use crate::state::records::LinkRecord;
 
 /// A family of a link, and the interface that it is on.
@@ -123,9 +124,16 @@ impl Seen<'_> {
                 );
                 (State::NoGateway, Some(reason))
             }
-            LinkState::Drained(drain) => {
+            LinkState::Drained(live, drain) if live.level.is_some() => {
+                let (state, what) = match live.level {
+                    Some(Level::Cut) => (State::Cut, "cut off"),
+                    _ => (State::Drained, "drained"),
+                };
+                (state, Some(format!("{what} by mh-watch (process {}): nothing is answered there", drain.pid)))
+            }
+            LinkState::Drained(_, drain) => {
                 let left = clock.uptime.map_or(0, |now| drain.until.saturating_sub(now));
-                (State::Drained, Some(format!("drained by a drill (process {}) for {left} s more", drain.pid)))
+                (State::Held, Some(format!("drained by a drill (process {}) for {left} s more", drain.pid)))
             }
         }
     }

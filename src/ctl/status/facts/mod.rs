@@ -75,8 +75,11 @@ pub(super) enum State {
     Dead,
     NoCarrier,
     NoGateway,
-    #[serde(rename = "held")]
+    /// By mh-watch.
     Drained,
+    Cut,
+    /// Drained by a drill.
+    Held,
 }
 
 #[derive(Debug, Clone, Serialize)]

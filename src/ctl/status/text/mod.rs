@@ -142,15 +142,16 @@ fn word(state: State) -> &'static str {
         State::Dead => "dead",
         State::NoCarrier => "no-carrier",
         State::NoGateway => "no-gateway",
-        State::Drained => "drained",
+        State::Drained | State::Held => "drained",
+        State::Cut => "cut",
     }
 }
 
 fn tone(state: State) -> Tone {
     match state {
         State::Up => Tone::Good,
-        State::Drained | State::NoGateway => Tone::Odd,
-        State::Down | State::Stale | State::Dead | State::NoCarrier => Tone::Bad,
+        State::Held | State::NoGateway => Tone::Odd,
+        State::Drained | State::Cut | State::Down | State::Stale | State::Dead | State::NoCarrier => Tone::Bad,
     }
 }
 

@@ -10,9 +10,14 @@ use crate::ctl::detours::{self, Detour};
 use crate::model::names::{Family, TableId};
 use crate::model::observed::InterfaceState;
 use crate::model::routing::{Action, FoundNextHop, FoundRoute, FoundRule, FoundTarget, RouteKind, Rule, Selector};
-use crate::state::drain::Drain;
+use crate::state::drain::{Drain, Level};
 
 mod scene;
+
+/// A drill's, for 25 s more.
+fn held(force: bool) -> Drain {
+    Drain { pid: 4711, until: 90 * 86400 + 25, force, v4: Some(Level::Held), v6: Some(Level::Held) }
+}
 
 #[test]
 fn all_is_well() {
@@ -59,7 +64,7 @@ fn each_trouble_has_its_words() {
     let mut server = Server::new();
     let name = |name: &str| name.parse().unwrap();
     // fibre is drained, cable has lost its carrier, lte's interface is another one, office is not up.
-    server.records.drained.insert(name("fibre"), Drain { pid: 4711, until: 90 * 86400 + 25, force: true });
+    server.records.drained.insert(name("fibre"), held(true));
     server.observed.interfaces.get_mut(&"eth1".parse().unwrap()).unwrap().state = InterfaceState::NoCarrier;
     server.observed.interfaces.get_mut(&"wwan0".parse().unwrap()).unwrap().device.index = 33;
     server.records.remove(&name("office"));
@@ -137,19 +142,19 @@ fn a_drain_that_would_leave_no_uplink_counts_for_nothing() {
     let mut server = Server::new();
     let name = |name: &str| name.parse::<crate::model::names::LinkName>().unwrap();
     let states = |server: &Server| server.facts().links.iter().map(|link| link.state).collect::<Vec<_>>();
-    let drain = Drain { pid: 4711, until: 90 * 86400 + 25, force: false };
+    let drain = held(false);
     for link in ["fibre", "lte", "office"] {
         server.records.drained.insert(name(link), drain);
     }
     // cable carries.
-    assert_eq!(states(&server), [State::Drained, State::Up, State::Drained, State::Drained]);
+    assert_eq!(states(&server), [State::Held, State::Up, State::Held, State::Held]);
     server.observed.interfaces.get_mut(&"eth1".parse().unwrap()).unwrap().state = InterfaceState::NoCarrier;
-    assert_eq!(states(&server), [State::Up, State::NoCarrier, State::Up, State::Drained]);
+    assert_eq!(states(&server), [State::Up, State::NoCarrier, State::Up, State::Held]);
     server.apply();
     assert!(server.facts().kernel.as_wanted);
     // A forced one counts, and is no uplink that another drain could rely on.
-    server.records.drained.insert(name("fibre"), Drain { force: true, ..drain });
-    assert_eq!(states(&server), [State::Drained, State::NoCarrier, State::Up, State::Drained]);
+    server.records.drained.insert(name("fibre"), held(true));
+    assert_eq!(states(&server), [State::Held, State::NoCarrier, State::Up, State::Held]);
 }
 
 #[test]
