@@ -154,6 +154,7 @@ test-vm: tools
 bench: build tools
 	tests/bench/install
 	MULTIHOME_BENCH=$(abspath $(TARGET))/release $(CARGO) test --locked --test it -- bench:: --ignored --nocapture
+	$(CARGO) run --release --locked --example health
 
 stress: tools
 	@echo 'Again: make stress SEED=$(SEED) EVENTS=$(EVENTS)'

@@ -30,5 +30,8 @@ pub mod cli;
 /// The life of an event.
 pub mod hook;
 
+/// What only `mh-watch` does.
+pub mod watch;
+
 /// `mhctl`, and all that only it needs.
 pub mod ctl;

@@ -33,6 +33,7 @@ mod foreign;
 mod fuzz;
 mod glue;
 mod golden;
+mod health;
 mod hooks_cli;
 mod hooks_state;
 mod house;

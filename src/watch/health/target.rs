@@ -1,0 +1,78 @@
+//! What is known of a target by one uplink: when it answered, how fast, and whether it has gone silent by itself.
+
+use std::time::Duration;
+
+use super::rtt::{INITIAL, Rtt, SHORTEST};
+
+/// An answer is worth something for so long.
+pub(super) const HOUR: Duration = Duration::from_hours(1);
+/// So many probes in a row without an answer, while others answered: this target is silent by itself.
+const MISSES: u32 = 4;
+/// So many probes are sent to a target that never answered before it is asked less often.
+const TRIES: u32 = 3;
+/// A silent target is asked again after this.
+const RECHECK: Duration = Duration::from_mins(1);
+/// Suspicion does not wait longer than this beyond the usual round-trip time, though the verdict does.
+const LATE: Duration = Duration::from_millis(400);
+
+/// What is known of a target by one uplink.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Target {
+    pub rtt: Option<Rtt>,
+    /// When it answered last.
+    pub answered: Option<Duration>,
+    /// When it was asked last.
+    pub(super) asked: Option<Duration>,
+    /// Probes in a row that it left unanswered, while others answered.
+    pub(super) misses: u32,
+    /// Lost probes that no other target's answer has made misses yet: the uplink may be dead.
+    pub(super) pending: u32,
+    /// Probes sent before the first answer.
+    pub(super) tries: u32,
+}
+
+impl Target {
+    pub(super) fn answer(&mut self, now: Duration, rtt: Duration) {
+        self.answered = Some(now);
+        (self.misses, self.pending) = (0, 0);
+        match &mut self.rtt {
+            Some(known) => known.add(rtt),
+            none => *none = Some(Rtt::first(rtt)),
+        }
+    }
+
+    /// Another target has answered: what this one left unanswered is its own fault. However many that was, it counts once:
+    /// a blackout that swallowed a burst is no fault of the target.
+    pub(super) fn others_answered(&mut self) {
+        self.misses = self.misses.saturating_add(self.pending.min(1));
+        self.pending = 0;
+    }
+
+    /// Whether its silence says something.
+    pub(super) fn is_usable(&self, now: Duration) -> bool {
+        self.answered.is_some_and(|at| now.saturating_sub(at) < HOUR) && self.misses < MISSES
+    }
+
+    /// Whether it is still to be found out whether it answers at all.
+    pub(super) fn is_new(&self) -> bool {
+        self.answered.is_none() && self.tries < TRIES
+    }
+
+    /// When it may be asked again, apart from the pace of all probes.
+    pub(super) fn eligible_at(&self) -> Duration {
+        let is_silent = self.misses >= MISSES || (self.answered.is_none() && self.tries >= TRIES);
+        match self.asked {
+            Some(asked) if is_silent => asked + RECHECK,
+            _ => Duration::ZERO,
+        }
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.rtt.map_or(INITIAL, |rtt| rtt.timeout())
+    }
+
+    /// A probe without an answer for so long is a reason to ask again, and others.
+    pub(super) fn patience(&self) -> Duration {
+        self.rtt.map_or(INITIAL, |rtt| rtt.timeout().min(rtt.smoothed + LATE).max(SHORTEST))
+    }
+}

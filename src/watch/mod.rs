@@ -1,0 +1,3 @@
+//! mh-watch: notices uplinks that are up but dead.
+
+pub mod health;
