@@ -11,7 +11,7 @@
 # make test-deb   the package once more, with lintian; its hooks behind NetworkManager and networkd; whole systems booted
 
 CARGO    ?= cargo
-PROGRAMS  = mh-ip-up mh-ip-down mh-vpn-up mhctl
+PROGRAMS  = mh-ip-up mh-ip-down mh-vpn-up mh-watch mhctl
 TARGET    = $(or $(CARGO_TARGET_DIR),target)
 HOST      = $(shell rustc -vV | sed -n 's/^host: //p')
 DESTDIR   =

@@ -30,7 +30,7 @@ pub mod cli;
 /// The life of an event.
 pub mod hook;
 
-/// What only `mh-watch` does.
+/// `mh-watch`, and all that only it needs.
 pub mod watch;
 
 /// `mhctl`, and all that only it needs.

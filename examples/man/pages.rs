@@ -61,6 +61,7 @@ fn exit_statuses(name: &str) -> [(&'static str, &'static str); 3] {
         "mh-vpn-up" => {
             "All was done; or it was not, the log says why, and --strict is not given: OpenVPN would end itself."
         }
+        "mh-watch" => "It was told to end, by SIGTERM or SIGINT.",
         "mhctl-check" => "The configuration has no error.",
         "mhctl-doctor" => "Nothing was found but notes.",
         "mhctl-drill" => "There was a route all the time, and the link is in use again.",
@@ -70,6 +71,7 @@ fn exit_statuses(name: &str) -> [(&'static str, &'static str); 3] {
     };
     let failed = match name {
         "mh-vpn-up" => "With --strict: it was not done, or not all of it. Standard error and the log say why.",
+        "mh-watch" => "There is no configuration that can be used, or the kernel tells of no changes.",
         "mhctl-check" => "It has one.",
         "mhctl-demo" => "It did not show what it promises, or could not be run.",
         "mhctl-doctor" => "There is trouble, or it could not be looked for.",
@@ -116,7 +118,8 @@ fn see_also(name: &str) -> Vec<String> {
         "mh-ip-up" => "mh-ip-down(8) mhctl(8) mhctl-setup(8) pppd(8)",
         "mh-ip-down" => "mh-ip-up(8) mhctl(8) mhctl-setup(8) pppd(8)",
         "mh-vpn-up" => "mhctl(8) mhctl-setup(8) openvpn(8)",
-        "mhctl" => "mh-ip-up(8) mh-ip-down(8) mh-vpn-up(8) ip-route(8) ip-rule(8) ip-nexthop(8)",
+        "mh-watch" => "mhctl(8) mhctl-setup(8) mh-ip-up(8)",
+        "mhctl" => "mh-watch(8) mh-ip-up(8) mh-ip-down(8) mh-vpn-up(8) ip-route(8) ip-rule(8) ip-nexthop(8)",
         "mhctl-link-up" => "mhctl(8) mhctl-link(8) mhctl-link-down(8)",
         "mhctl-link-down" => "mhctl(8) mhctl-link(8) mhctl-link-up(8)",
         "mhctl-setup" => "mhctl(8) mhctl-unsetup(8) mh-ip-up(8) pppd(8)",

@@ -86,6 +86,29 @@ impl<'a> Field<'a> {
         if ok { Ok(text.to_owned()) } else { Err(self.invalid("write 1 to 64 printable characters")) }
     }
 
+    /// A program by its absolute path, alone or in a list with its arguments. No shell reads it.
+    pub(crate) fn command(self) -> Result<Vec<String>, SpannedError> {
+        let items = match self.value().as_array() {
+            Some(list) => list.iter().collect(),
+            None => vec![self.value],
+        };
+        let mut words: Vec<String> = Vec::with_capacity(items.len());
+        for value in items {
+            let field = Self { value, ..self };
+            let word = field.text()?;
+            if words.is_empty() && !word.starts_with('/') {
+                return Err(
+                    field.invalid("begin with the absolute path of a program, such as \"/usr/local/sbin/tell\"")
+                );
+            }
+            if word.contains('\0') {
+                return Err(field.invalid("no argument of a program can have a NUL"));
+            }
+            words.push(word.to_owned());
+        }
+        if words.is_empty() { Err(self.error("the list is empty: write a program".to_owned())) } else { Ok(words) }
+    }
+
     /// A type that is parsed from text.
     pub fn word<T: FromStr<Err = InvalidValue>>(self) -> Result<T, SpannedError> {
         self.text()?.parse().map_err(|e: InvalidValue| self.invalid(e.expected()))

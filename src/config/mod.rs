@@ -383,6 +383,8 @@ pub struct Settings {
     pub firewall: Firewall,
     /// `net.ipv4.fib_multipath_hash_policy`, 0 to 3; `None`: unchanged.
     pub hash_policy: Option<u8>,
+    /// A program by its absolute path, and its arguments, which mh-watch runs for each of its events; empty: none.
+    pub event_command: Vec<String>,
 }
 
 /// How the default route is made.
@@ -407,6 +409,7 @@ impl Default for Settings {
             lock_timeout: Duration::from_secs(30),
             firewall: Firewall::default(),
             hash_policy: None,
+            event_command: Vec::new(),
         }
     }
 }

@@ -105,6 +105,7 @@ tables! {
         firewall: "firewall",
         device_group: "device-group",
         hash_policy: "hash-policy",
+        event_command: "event-command",
     }
 }
 

@@ -223,6 +223,7 @@ fn settings(raw: &RawSettings<'_>) -> Result<Settings, SpannedError> {
         .unwrap_or(default.lock_timeout),
         firewall: optional("firewall", &raw.firewall, |f| f.choice(&firewall))?.unwrap_or(default.firewall),
         hash_policy: optional("hash-policy", &raw.hash_policy, |f| f.within(0..=3))?,
+        event_command: optional("event-command", &raw.event_command, Field::command)?.unwrap_or_default(),
     })
 }
 

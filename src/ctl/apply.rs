@@ -9,8 +9,7 @@ use super::show::{self, ChangeJson};
 use super::{Error, complete, plan, take_up};
 use crate::cli::Common;
 use crate::config;
-use crate::hook::pass::Pass;
-use crate::model::change::Change;
+use crate::hook::pass::{self, Pass};
 use crate::model::names::LinkName;
 use crate::reconcile::Carrying;
 use crate::reconcile::Outcome;
@@ -50,27 +49,6 @@ impl<'a> OutcomeJson<'a> {
     }
 }
 
-/// What was made, as far as it fits a line of a log.
-pub(super) fn headline(outcome: &Outcome, protocol: u8) -> String {
-    const SHOWN: usize = 3;
-    let made = &outcome.made;
-    let mut all: Vec<_> = made
-        .iter()
-        .take(SHOWN)
-        .map(|change| match change {
-            Change::Firewall(batch) => batch.headline(),
-            Change::Nftables(transaction) => transaction.headline(),
-            change => change.command(protocol).to_string(),
-        })
-        .collect();
-    match made.len() {
-        0 => return "nothing to change".to_owned(),
-        n if n > SHOWN => all.push(format!("{} more", n - SHOWN)),
-        _ => {}
-    }
-    format!("made: {}", all.join(", "))
-}
-
 pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     if common.dry_run {
         return plan::run(&plan::Args { json: args.json }, common);
@@ -80,7 +58,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     let outcome = pass.run()?;
     // The timer finds nothing to do each minute, and nobody wants to read that.
     if !outcome.made.is_empty() || io::stderr().is_terminal() {
-        pass.report(&headline(&outcome, config.settings.protocol), &outcome);
+        pass.report(&pass::headline(&outcome, config.settings.protocol), &outcome);
     }
     if args.json {
         show::json(&OutcomeJson::new(&outcome, config.settings.protocol))?;

@@ -9,12 +9,12 @@ use std::slice;
 use ipnet::Ipv6Net;
 use tracing::warn;
 
-use super::{Error, apply, complete};
+use super::{Error, complete};
 use crate::cli::Common;
 use crate::config::{self, Config, Link};
 use crate::event::{Addresses, Event, EventKind, Family};
 use crate::hook;
-use crate::hook::pass::Pass;
+use crate::hook::pass::{self, Pass};
 use crate::kernel::{Kernel, Linux};
 use crate::model::firewall::Firewall;
 use crate::model::names::{HostAddr, IfName, InvalidValue, LinkName};
@@ -218,7 +218,7 @@ fn refresh(link: &Link, config: &Config, common: &Common) -> Result<ExitCode, Er
     let pass = Pass { config, store: Store::new(&common.state_dir), who: "mhctl link".to_owned() };
     let outcome = pass.run_for(&FlushScope::Link(link.name.clone()), &[], &mut Linux::open()?)?;
     if !outcome.made.is_empty() {
-        pass.report(&apply::headline(&outcome, config.settings.protocol), &outcome);
+        pass.report(&pass::headline(&outcome, config.settings.protocol), &outcome);
     }
     complete(outcome.failures)
 }

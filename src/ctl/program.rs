@@ -5,6 +5,7 @@ use clap::{CommandFactory, Parser};
 use super::Command;
 use crate::cli::Common;
 use crate::hook::{IpDown, IpUp, VpnUp};
+use crate::watch::MhWatch;
 
 /// Look after the routes of a server with several Internet lines
 #[derive(Debug, Parser)]
@@ -19,7 +20,7 @@ mhctl apply        # change it
 mhctl doctor       # what is wrong?
 mhctl demo         # see it work, in a throwaway network namespace
 What has happened is in the log:
-  journalctl -t mhctl -t mh-ip-up -t mh-ip-down -t mh-vpn-up")]
+  journalctl -t mhctl -t mh-ip-up -t mh-ip-down -t mh-vpn-up -t mh-watch")]
 pub struct Mhctl {
     /// Those that all have.
     #[command(flatten)]
@@ -33,7 +34,7 @@ impl Mhctl {
     pub const PROGRAM: &str = "mhctl";
 }
 
-/// All four, for whoever writes about them.
-pub fn all() -> [clap::Command; 4] {
-    [IpUp::command(), IpDown::command(), VpnUp::command(), Mhctl::command()]
+/// All five, for whoever writes about them.
+pub fn all() -> [clap::Command; 5] {
+    [IpUp::command(), IpDown::command(), VpnUp::command(), MhWatch::command(), Mhctl::command()]
 }

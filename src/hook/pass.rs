@@ -118,20 +118,46 @@ impl Pass<'_> {
 
     /// Logs the line of a pass, which begins with `headline`.
     pub fn report(&self, headline: &str, outcome: &Outcome) {
-        let ms = outcome.elapsed.as_secs_f64() * 1e3;
-        info!("{headline}; {}; {} in {ms:.1} ms", links_up(&outcome.carrying), changes(outcome.made.len()));
-        for change in &outcome.made {
-            debug!("{}", change.command(self.config.settings.protocol));
-        }
-        // Not if nothing changed: a timer may run a pass every minute.
-        for warning in outcome.warnings.iter().filter(|_| !outcome.made.is_empty()) {
-            warn!("{warning}");
-        }
+        report(headline, outcome, self.config.settings.protocol);
     }
 }
 
+/// [`Pass::report`] without the pass; `protocol` marks what multihome manages.
+pub(crate) fn report(headline: &str, outcome: &Outcome, protocol: u8) {
+    let ms = outcome.elapsed.as_secs_f64() * 1e3;
+    info!("{headline}; {}; {} in {ms:.1} ms", links_up(&outcome.carrying), changes(outcome.made.len()));
+    for change in &outcome.made {
+        debug!("{}", change.command(protocol));
+    }
+    // Not if nothing changed: a timer may run a pass every minute.
+    for warning in outcome.warnings.iter().filter(|_| !outcome.made.is_empty()) {
+        warn!("{warning}");
+    }
+}
+
+/// What was made, as far as it fits a line of a log.
+pub(crate) fn headline(outcome: &Outcome, protocol: u8) -> String {
+    const SHOWN: usize = 3;
+    let made = &outcome.made;
+    let mut all: Vec<_> = made
+        .iter()
+        .take(SHOWN)
+        .map(|change| match change {
+            Change::Firewall(batch) => batch.headline(),
+            Change::Nftables(transaction) => transaction.headline(),
+            change => change.command(protocol).to_string(),
+        })
+        .collect();
+    match made.len() {
+        0 => return "nothing to change".to_owned(),
+        n if n > SHOWN => all.push(format!("{} more", n - SHOWN)),
+        _ => {}
+    }
+    format!("made: {}", all.join(", "))
+}
+
 /// The links that carry traffic, in words. IPv6 is named where any does.
-fn links_up(carrying: &Carrying) -> String {
+pub(crate) fn links_up(carrying: &Carrying) -> String {
     let names = |links: &[LinkName]| match links {
         [] => "none".to_owned(),
         links => links.iter().map(LinkName::as_str).collect::<Vec<_>>().join(" "),

@@ -208,6 +208,11 @@ impl Numbering {
         self.nexthop_id + FIRST_GROUP_ID + rank(tier)
     }
 
+    /// All managed ids of nexthop objects.
+    pub(crate) fn nexthops(self) -> Range<u32> {
+        self.nexthop_id..self.nexthop_id + NEXTHOP_IDS
+    }
+
     /// Whether a managed id belongs to a group rather than a link's object.
     pub(crate) fn is_group(self, id: u32) -> bool {
         id >= self.nexthop_id + FIRST_GROUP_ID

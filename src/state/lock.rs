@@ -101,7 +101,7 @@ fn wait(file: File, path: &Path, timeout: Duration) -> Result<File, Error> {
 }
 
 /// The process that the file names. If it is gone, it holds nothing: another program has locked the file.
-fn holder(path: &Path) -> Option<String> {
+pub(crate) fn holder(path: &Path) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().next()?;
     let pid: u32 = line.rsplit(' ').next()?.parse().ok()?;

@@ -1,3 +1,13 @@
-//! mh-watch: notices uplinks that are up but dead.
+//! `mh-watch`: notices what happens to the links, repairs at once what others delete, and tells of it. It is never
+//! needed: without it the kernel fails over, the hooks register, and a timer repairs once a minute.
 
 pub mod health;
+mod links;
+mod notice;
+mod program;
+mod repair;
+mod run;
+mod service;
+pub mod tell;
+
+pub use program::{MhWatch, main};

@@ -81,5 +81,6 @@ mod units;
 mod variants;
 mod vpn;
 mod warnings;
+mod watch;
 mod why;
 mod why_kernel;

@@ -106,6 +106,7 @@ fn setup_on_debian_makes_just_this_and_unsetup_leaves_nothing_of_it() {
         ("etc/ppp/ip-up.d/0multihome", "-> /usr/sbin/mh-ip-up".to_owned()),
         ("etc/ppp/ipv6-down.d/0multihome", "-> /usr/sbin/mh-ip-down".to_owned()),
         ("etc/ppp/ipv6-up.d/0multihome", "-> /usr/sbin/mh-ip-up".to_owned()),
+        ("etc/systemd/system/mh-watch.service", unit("mh-watch.service")),
         (
             "etc/systemd/system/multi-user.target.wants/multihome-online.service",
             "-> /etc/systemd/system/multihome-online.service".to_owned(),
@@ -182,7 +183,7 @@ fn a_sourced_hook_runs_the_executable_with_pppds_arguments() {
 fn debians_run_parts_takes_the_hooks_name() {
     let root = Root::new(&DEBIAN);
     fs::create_dir_all(root.at("bin")).unwrap();
-    for name in ["mh-ip-up", "mh-ip-down", "mh-vpn-up", "mhctl"] {
+    for name in ["mh-ip-up", "mh-ip-down", "mh-vpn-up", "mh-watch", "mhctl"] {
         symlink("/bin/true", root.at("bin").join(name)).unwrap();
     }
     root.done(&["setup", "--bin-dir", root.at("bin").to_str().unwrap()]);
@@ -229,7 +230,7 @@ fn another_distribution_moves_the_hooks() {
 fn what_was_said_of_the_distribution_holds_until_something_else_is_said() {
     for name in ["arch", "fedora", "suse", "gentoo", "plain"] {
         let root = Root::new(&[("etc/multihome.toml", ARTICLE)]);
-        for program in ["mh-ip-up", "mh-ip-down", "mh-vpn-up", "mhctl"] {
+        for program in ["mh-ip-up", "mh-ip-down", "mh-vpn-up", "mh-watch", "mhctl"] {
             root.write(&format!("usr/sbin/{program}"), "");
             fs::set_permissions(root.at("usr/sbin").join(program), fs::Permissions::from_mode(0o755)).unwrap();
         }

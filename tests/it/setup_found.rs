@@ -83,6 +83,7 @@ fn what_a_package_has_put_in_place_is_there() {
         // As systemctl(1) of a merged /usr has it.
         symlink(format!("/lib/systemd/system/{name}"), dir.join(name)).unwrap();
     }
+    root.write("usr/lib/systemd/system/mh-watch.service", "");
     let before = root.all();
     let text = root.setup(&[]);
     assert!(text.contains("there        /etc/ppp/ip-up.d/0multihome"), "{text}");

@@ -274,9 +274,9 @@ fn calls(set: &str) -> BTreeSet<String> {
     words.flat_map(|word| if word.starts_with('@') { calls(word) } else { [word.to_owned()].into() }).collect()
 }
 
-#[test]
-fn our_own_unit_may_make_each_call_that_an_apply_makes_with_any_packet_filter() {
-    let unit = fs::read_to_string(OWN).unwrap();
+/// The calls that a unit may make.
+pub fn allowed_calls(unit: &str) -> BTreeSet<String> {
+    let unit = fs::read_to_string(unit).unwrap();
     let mut allowed = BTreeSet::new();
     for filter in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
         let (forbids, sets) = filter.strip_prefix('~').map_or((false, filter), |sets| (true, sets));
@@ -288,6 +288,12 @@ fn our_own_unit_may_make_each_call_that_an_apply_makes_with_any_packet_filter() 
             };
         }
     }
+    allowed
+}
+
+#[test]
+fn our_own_unit_may_make_each_call_that_an_apply_makes_with_any_packet_filter() {
+    let allowed = allowed_calls(OWN);
     assert!(allowed.contains("sendto") && !allowed.contains("chown"), "{allowed:?}");
     for (filter, is_legacy) in [("nftables", false), ("iptables", false), ("iptables", true)] {
         let server = Server::new(&with_settings(ARTICLE, &format!("firewall = \"{filter}\"")));

@@ -49,7 +49,7 @@ const FILE: Cases<'_> = &[
     ),
     (
         "[settings]\ntimeout = 1\n",
-        "f:2: unknown key `timeout`, expected one of `rule-priority`, `metric`, `spare-metric`, `protocol`, `nexthop-id`, `nexthops`, `settle-timeout`, `lock-timeout`, `firewall`, `device-group`, `hash-policy`",
+        "f:2: unknown key `timeout`, expected one of `rule-priority`, `metric`, `spare-metric`, `protocol`, `nexthop-id`, `nexthops`, `settle-timeout`, `lock-timeout`, `firewall`, `device-group`, `hash-policy`, `event-command`",
     ),
     ("[uplink]\nname = 'a'\n", "f:1: write each in double brackets, [[uplink]]"),
     ("uplink = 3", "f:1: write each in double brackets, [[uplink]]"),
@@ -340,6 +340,16 @@ const SETTINGS_CASES: Cases<'_> = &[
     (
         "firewall = 'ipfw'\n",
         "f:5: firewall: \"ipfw\" is not valid: write \"auto\" or \"nftables\" or \"iptables\" or \"none\"",
+    ),
+    (
+        "event-command = 'tell'\n",
+        "f:5: event-command: \"tell\" is not valid: begin with the absolute path of a program, such as \"/usr/local/sbin/tell\"",
+    ),
+    ("event-command = []\n", "f:5: event-command: the list is empty: write a program"),
+    ("event-command = ['/bin/a', 1]\n", "f:5: event-command: 1 is not valid: write text in quotes"),
+    (
+        "event-command = ['/bin/a', \"\\u0000\"]\n",
+        "f:5: event-command: \"\\0\" is not valid: no argument of a program can have a NUL",
     ),
     ("hash-policy = 4\n", "f:5: hash-policy: 4 is not valid: write a number from 0 to 3"),
     (

@@ -189,6 +189,7 @@ fn every_key_is_read() {
             lock_timeout: Duration::from_mins(10),
             firewall: Firewall::Nftables,
             hash_policy: Some(3),
+            event_command: ["/usr/local/sbin/tell", "-v", "-v", "$HOME"].map(str::to_owned).to_vec(),
         }
     );
 }

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 
 use tracing::warn;
 
-use super::super::{Error, apply, complete, take_up};
+use super::super::{Error, complete, take_up};
 use crate::cli::Common;
 use crate::config::Config;
 use crate::hook;
-use crate::hook::pass::Pass;
+use crate::hook::pass::{self, Pass};
 use crate::model::names::LinkName;
 use crate::reconcile::Carrying;
 use crate::state::records::Store;
@@ -47,7 +47,7 @@ pub(super) fn bring_up(config: &Config, common: &Common, out: &mut impl Write) -
         return Ok(ExitCode::SUCCESS);
     }
     let outcome = pass.run()?;
-    pass.report(&apply::headline(&outcome, config.settings.protocol), &outcome);
+    pass.report(&pass::headline(&outcome, config.settings.protocol), &outcome);
     for (word, links) in [("links up", &outcome.carrying.v4), ("with IPv6", &outcome.carrying.v6)] {
         let names: Vec<_> = links.iter().map(LinkName::as_str).collect();
         if !names.is_empty() {

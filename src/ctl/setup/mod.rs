@@ -156,7 +156,7 @@ fn advise(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let mut missing = Vec::new();
-    for program in ["mh-ip-up", "mh-ip-down", "mh-vpn-up", "mhctl"] {
+    for program in ["mh-ip-up", "mh-ip-down", "mh-vpn-up", "mh-watch", "mhctl"] {
         let path = format!("{bin}/{program}");
         if !tree.at(&path).exists() && !Path::new(&path).exists() {
             missing.push(program);
@@ -199,6 +199,13 @@ fn next(tree: &Tree, steps: &[Step], out: &mut impl Write) -> io::Result<()> {
     if made.any(|step| step.item().path == networkd::PATH) && networkd::is_running(tree) {
         commands.push("systemctl restart systemd-networkd");
     }
+    let has_units = steps.iter().any(|step| step.is_change() && step.item().path.ends_with(wanted::WATCH));
+    if has_units && !tree.has(wanted::WATCH_ENABLED) {
+        writeln!(
+            out,
+            "\nFor what other programs delete to be back at once, not within a minute: systemctl enable --now mh-watch"
+        )?;
+    }
     if commands.is_empty() { Ok(()) } else { writeln!(out, "\nThen: {}", commands.join(" && ")) }
 }
 
@@ -228,9 +235,10 @@ pub(super) fn undo(args: &UndoArgs, common: &Common) -> Result<ExitCode, CtlErro
         }
     }
     if reload && !common.dry_run {
+        let watch = if tree.has(wanted::WATCH_ENABLED) { "systemctl disable --now mh-watch; " } else { "" };
         writeln!(
             out,
-            "\nThen: systemctl stop multihome.timer && systemctl daemon-reload\n\
+            "\nThen: {watch}systemctl stop multihome.timer && systemctl daemon-reload\n\
              OpenVPN's configurations may still name mh-vpn-up."
         )?;
     }

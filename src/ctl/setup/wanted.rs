@@ -14,12 +14,18 @@ const TABLES: &str = "/etc/iproute2/rt_tables.d/multihome.conf";
 const PROTOCOLS: &str = "/etc/iproute2/rt_protos.d/multihome.conf";
 /// Where the administrator's units are.
 pub(super) const UNITS: &str = "/etc/systemd/system";
-/// A unit, and the target that starts it.
-const UNIT_FILES: [(&str, &str, &str); 3] = [
-    ("multihome.service", "multi-user.target", include_str!("../../../systemd/multihome.service")),
-    ("multihome-online.service", "multi-user.target", include_str!("../../../systemd/multihome-online.service")),
-    ("multihome.timer", "timers.target", include_str!("../../../systemd/multihome.timer")),
+/// A unit, the target that starts it, and its text.
+const UNIT_FILES: [(&str, Option<&str>, &str); 4] = [
+    ("multihome.service", Some("multi-user.target"), include_str!("../../../systemd/multihome.service")),
+    ("multihome-online.service", Some("multi-user.target"), include_str!("../../../systemd/multihome-online.service")),
+    ("multihome.timer", Some("timers.target"), include_str!("../../../systemd/multihome.timer")),
+    // A program that stays is the administrator's to start.
+    (WATCH, None, include_str!("../../../systemd/mh-watch.service")),
 ];
+/// The unit of mh-watch.
+pub(super) const WATCH: &str = "mh-watch.service";
+/// There where that is enabled.
+pub(super) const WATCH_ENABLED: &str = "/etc/systemd/system/multi-user.target.wants/mh-watch.service";
 /// Directory of the executables that the unit files name.
 pub(super) const SBIN: &str = "/usr/sbin";
 /// Events of pppd, and whose executable they run.
@@ -78,7 +84,7 @@ pub(super) fn is_names(path: &str) -> bool {
     path == TABLES || path == PROTOCOLS
 }
 
-/// The units, enabled as systemctl(1) does: those that a package or `make install` has put beside the executables, or
+/// The units, most of them enabled as systemctl(1) does: those that a package or `make install` has put beside the executables, or
 /// else the administrator's own.
 pub(super) fn units(tree: &Tree, bin: &str) -> Vec<Item> {
     let prefix = bin.rsplit_once('/').map_or("", |(prefix, _)| prefix);
@@ -90,7 +96,9 @@ pub(super) fn units(tree: &Tree, bin: &str) -> Vec<Item> {
         if !is_installed {
             items.push(Item { path: path.clone(), content: Content::Text(text.replace(SBIN, bin)) });
         }
-        items.push(Item { path: format!("{UNITS}/{target}.wants/{name}"), content: Content::Link(path) });
+        if let Some(target) = target {
+            items.push(Item { path: format!("{UNITS}/{target}.wants/{name}"), content: Content::Link(path) });
+        }
     }
     items
 }

@@ -20,7 +20,7 @@ impl Host {
         let host = Self { server: Server::new(config), root: TempDir::new().unwrap() };
         host.write("etc/os-release", "ID=debian\n");
         host.write("etc/ppp/options", "lock\n# defaultroute\nnodefaultroute\n");
-        for program in ["mh-ip-up", "mh-ip-down", "mh-vpn-up", "mhctl"] {
+        for program in ["mh-ip-up", "mh-ip-down", "mh-vpn-up", "mh-watch", "mhctl"] {
             host.write(&format!("usr/sbin/{program}"), "");
             host.executable(&format!("usr/sbin/{program}"));
         }

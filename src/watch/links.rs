@@ -1,0 +1,129 @@
+//! The state of each link, as it is when a pass is over.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::notice::Interest;
+use crate::config::{Config, Firewall};
+use crate::kernel::{self, Kernel, Linux};
+use crate::model::names::{Family, HostAddr, IfName, LinkName, Tier};
+use crate::model::observed::Scope;
+use crate::model::routing::NextHop;
+use crate::reconcile::link_state::{LinkState, LinkStates};
+use crate::state::drain::Level;
+use crate::state::records::LinkRecords;
+
+/// What keeps a link from carrying traffic, if anything does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    Up,
+    Down,
+    Gone,
+    Dead,
+    NoCarrier,
+    NoGateway,
+    Drained,
+    Cut,
+}
+
+impl Status {
+    fn of(state: &LinkState<'_>) -> Self {
+        match state {
+            LinkState::Up(_) => Self::Up,
+            LinkState::Down => Self::Down,
+            LinkState::Stale => Self::Gone,
+            LinkState::Dead => Self::Dead,
+            LinkState::NoCarrier(_) => Self::NoCarrier,
+            LinkState::NoGateway(_) => Self::NoGateway,
+            LinkState::Drained(live, _) if live.level == Some(Level::Cut) => Self::Cut,
+            LinkState::Drained(..) => Self::Drained,
+        }
+    }
+
+    /// Why traffic does not go by the link, or that it does.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Up => "it can carry traffic",
+            Self::Down => "nobody has reported it up, or its caller has reported it down",
+            Self::Gone => "its interface is gone",
+            Self::Dead => "its interface is down or has lost its address",
+            Self::NoCarrier => "its interface has lost its carrier",
+            Self::NoGateway => "it has no gateway, and another uplink can carry traffic",
+            Self::Drained => "it is kept out of new connections",
+            Self::Cut => "it is kept out of all connections",
+        }
+    }
+}
+
+/// A link in a family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LinkView {
+    pub(super) name: LinkName,
+    pub(super) family: Family,
+    /// `None`: it is a tunnel.
+    pub(super) tier: Option<Tier>,
+    pub(super) status: Status,
+    /// Its interface now; `None`: it has no next hop.
+    pub(super) interface: Option<IfName>,
+    /// Its own address, where it has a next hop.
+    pub(super) local: Option<HostAddr>,
+    /// What its routes and rules are made of.
+    pub(super) way: Option<(NextHop, Vec<IpNet>)>,
+}
+
+#[cfg(test)]
+impl LinkView {
+    /// One without a next hop.
+    pub(super) fn of(name: LinkName, family: Family, tier: Option<Tier>, status: Status) -> Self {
+        Self { name, family, tier, status, interface: None, local: None, way: None }
+    }
+}
+
+/// A look at all links, by position, those of IPv4 first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Links(pub(super) Vec<LinkView>);
+
+impl Links {
+    /// Looks at the links, and at what can concern them.
+    ///
+    /// # Errors
+    /// The kernel cannot be read.
+    pub(super) fn look(config: &Config, records: &LinkRecords) -> Result<(Self, Interest), kernel::Error> {
+        let scope = Scope { firewall: Firewall::None, ..Scope::new(config, records) };
+        let observed = Linux::open()?.observe(&scope)?;
+        let states = LinkStates::new(config, records, &observed);
+        let mut links = Vec::new();
+        for family in Family::BOTH {
+            for (link, state) in states.iter_of(family) {
+                let routed = state.routed();
+                links.push(LinkView {
+                    name: link.name.clone(),
+                    family,
+                    tier: link.tier(),
+                    status: Status::of(state),
+                    interface: routed.map(|live| live.next_hop.device.name.clone()),
+                    local: routed.and_then(|live| live.local),
+                    way: routed.map(|live| (live.next_hop.clone(), live.sources())),
+                });
+            }
+        }
+        let indices: BTreeSet<_> = observed.interfaces.values().map(|found| found.device.index).collect();
+        Ok((Self(links), Interest::new(config, &scope.interfaces, indices)))
+    }
+
+    /// The link in a family.
+    pub(super) fn get(&self, name: &LinkName, family: Family) -> Option<&LinkView> {
+        self.0.iter().find(|view| view.name == *name && view.family == family)
+    }
+
+    /// The links that can carry traffic of a family.
+    pub(super) fn up(&self, family: Family) -> impl Iterator<Item = &LinkView> {
+        self.0.iter().filter(move |view| view.family == family && view.status == Status::Up)
+    }
+
+    /// The lowest tier with an uplink that can carry traffic of the family.
+    pub(super) fn tier(&self, family: Family) -> Option<Tier> {
+        self.up(family).filter_map(|view| view.tier).min()
+    }
+}

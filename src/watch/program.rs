@@ -1,0 +1,56 @@
+//! `mh-watch` as a program: its command line, from which man page and shell completions are made.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use super::run;
+use crate::cli;
+use crate::cli::log::Log;
+use crate::config;
+use crate::state::records;
+
+/// Its name, in the log, too.
+pub(super) const NAME: &str = "mh-watch";
+
+/// Notice what happens to the links, repair at once what others delete, tell of it
+#[derive(Debug, Parser)]
+#[command(name = NAME, version, after_help = "\
+systemd runs it, once it is enabled:
+  systemctl enable --now mh-watch
+By hand, until Ctrl-C:
+  mh-watch
+  mh-watch --json  # a line for each event
+SIGHUP has it read the configuration again (systemctl reload mh-watch).")]
+pub struct MhWatch {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    pub config: PathBuf,
+    /// State directory, of records and locks
+    #[arg(long, value_name = "DIR", default_value = records::DEFAULT_DIR)]
+    pub state_dir: PathBuf,
+    /// Print each event as a line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Say more, and say it on standard error too
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Runs until it is told to end.
+pub fn main() -> ExitCode {
+    let options = match cli::parse::<MhWatch>(NAME) {
+        Ok(options) => options,
+        Err(status) => return status.into(),
+    };
+    let log = Log::start(NAME, options.verbose);
+    let status = match run::run(&options) {
+        Ok(()) => cli::DONE,
+        Err(error) => {
+            log.complain(&error.to_string());
+            cli::FAILED
+        }
+    };
+    status.into()
+}
