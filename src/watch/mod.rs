@@ -4,10 +4,12 @@
 pub mod health;
 mod links;
 mod notice;
+pub mod probe;
 mod program;
 mod repair;
 mod run;
 mod service;
 pub mod tell;
+pub mod traffic;
 
 pub use program::{MhWatch, main};

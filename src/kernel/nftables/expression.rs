@@ -36,6 +36,8 @@ const DESTINATION6: u32 = 24;
 const NAME_SIZE: usize = 16;
 /// `IP_CT_DIR_REPLY`.
 const REPLY: u8 = 1;
+/// `IP_CT_DIR_ORIGINAL`.
+const ORIGINAL: u8 = 0;
 
 /// The expressions of a rule.
 pub(super) fn expressions(rule: &Rule) -> Vec<DefaultNla> {
@@ -69,10 +71,8 @@ impl Expressions {
             Match::Destination(net) => self.address(End::Destination, *net),
             Match::Marked(value, mask) => self.marked(*mask, NFT_CMP_EQ, *value),
             Match::NotMarked(value, mask) => self.marked(*mask, NFT_CMP_NEQ, *value),
-            Match::Reply => {
-                self.load_ct(NFT_CT_DIRECTION);
-                self.compare(NFT_CMP_EQ, &[REPLY]);
-            }
+            Match::Reply => self.direction(REPLY),
+            Match::Original => self.direction(ORIGINAL),
             Match::Forwarded => self.flag(NFT_CT_STATUS, IPS_DST_NAT, NFT_CMP_NEQ),
             Match::NotForwarded => self.flag(NFT_CT_STATUS, IPS_DST_NAT, NFT_CMP_EQ),
             Match::IcmpError(family) => {
@@ -98,6 +98,8 @@ impl Expressions {
                 self.add("ct", &[number(NFTA_CT_KEY, NFT_CT_MARK), number(NFTA_CT_SREG, REGISTER)]);
             }
             Statement::Masquerade => self.add("masq", &[]),
+            // From 0.
+            Statement::Count => self.add("counter", &[]),
         }
     }
 
@@ -123,6 +125,11 @@ impl Expressions {
 
     fn load_ct(&mut self, key: u32) {
         self.add("ct", &[number(NFTA_CT_KEY, key), number(NFTA_CT_DREG, REGISTER)]);
+    }
+
+    fn direction(&mut self, direction: u8) {
+        self.load_ct(NFT_CT_DIRECTION);
+        self.compare(NFT_CMP_EQ, &[direction]);
     }
 
     /// The connection mark compares so with this value, under the mask.

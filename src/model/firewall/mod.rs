@@ -52,6 +52,10 @@ pub enum ChainName {
     From(LinkName),
     /// Source NAT of IPv6 packets that leave by this uplink.
     Nat6(LinkName),
+    /// Counts what leaves by uplinks; in nftables only.
+    Sent,
+    /// Counts what answers that, by the uplink that it comes in by; in nftables only.
+    Replies,
 }
 
 impl ChainName {
@@ -63,7 +67,7 @@ impl ChainName {
             Self::Forward => Some("FORWARD"),
             Self::Output => Some("OUTPUT"),
             Self::Postrouting | Self::Masquerade => Some("POSTROUTING"),
-            Self::Arrived | Self::Restore | Self::From(_) | Self::Nat6(_) => None,
+            Self::Arrived | Self::Restore | Self::From(_) | Self::Nat6(_) | Self::Sent | Self::Replies => None,
         }
     }
 
@@ -74,6 +78,8 @@ impl ChainName {
             // They are in different tables.
             (Self::From(link) | Self::Nat6(link), _) => format!("{PREFIX}-{link}"),
             (Self::Arrived, _) => format!("{PREFIX}-ARRIVED"),
+            (Self::Sent, _) => format!("{PREFIX}-SENT"),
+            (Self::Replies, _) => format!("{PREFIX}-REPLIES"),
             _ => format!("{PREFIX}-RESTORE"),
         }
     }

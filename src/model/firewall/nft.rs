@@ -16,6 +16,10 @@ pub const TABLE: &str = "multihome";
 /// What the name of an uplink's chain of source NAT in IPv6 has before the uplink's.
 const NAT6: &str = "nat6-";
 
+/// Names of the chains that count.
+pub(crate) const SENT: &str = "sent";
+pub(crate) const REPLIES: &str = "replies";
+
 /// Where the kernel calls a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Base {
@@ -79,6 +83,8 @@ impl ChainName {
             Self::Output => (Kind::Route, Hook::Output, BEFORE_DSTNAT),
             Self::Postrouting => (Kind::Filter, Hook::Postrouting, BEFORE_DSTNAT),
             Self::Masquerade => (Kind::Nat, Hook::Postrouting, BEHIND_SRCNAT),
+            Self::Sent => (Kind::Filter, Hook::Postrouting, BEFORE_DSTNAT),
+            Self::Replies => (Kind::Filter, Hook::Prerouting, BEFORE_DSTNAT),
             Self::Arrived | Self::Restore | Self::From(_) | Self::Nat6(_) => return None,
         };
         Some(Base { kind, hook, priority })
@@ -92,6 +98,8 @@ impl ChainName {
             Self::Restore => "restore".to_owned(),
             Self::From(link) => format!("from-{link}"),
             Self::Nat6(link) => format!("{NAT6}{link}"),
+            Self::Sent => SENT.to_owned(),
+            Self::Replies => REPLIES.to_owned(),
             base => base.base().map(|base| base.hook.name().to_owned()).unwrap_or_default(),
         }
     }
@@ -110,6 +118,8 @@ pub enum Statement {
     MarkConnection { value: u32, mask: u32 },
     /// Give the packet the address of its outgoing interface.
     Masquerade,
+    /// Count the packet, and go on.
+    Count,
 }
 
 /// A rule.
@@ -335,6 +345,7 @@ impl fmt::Display for Condition<'_> {
             Match::Marked(value, mask) => write!(f, "ct mark & {mask:#x} == {value:#x}"),
             Match::NotMarked(value, mask) => write!(f, "ct mark & {mask:#x} != {value:#x}"),
             Match::Reply => f.write_str("ct direction reply"),
+            Match::Original => f.write_str("ct direction original"),
             Match::Forwarded => f.write_str("ct status dnat"),
             Match::NotForwarded => f.write_str("ct status ! dnat"),
             Match::IcmpError(Family::V4) => f.write_str("meta l4proto icmp ct state related"),
@@ -364,6 +375,7 @@ impl fmt::Display for Statement {
             Self::Mark { value, mask } => write!(f, "meta mark set {}", Masked { of: "meta mark", value, mask }),
             Self::MarkConnection { value, mask } => write!(f, "ct mark set {}", Masked { of: "ct mark", value, mask }),
             Self::Masquerade => f.write_str("masquerade"),
+            Self::Count => f.write_str("counter"),
         }
     }
 }

@@ -44,6 +44,8 @@ pub enum Match {
     NotForwarded,
     /// It is an error of ICMP, of its family, about a packet of its connection.
     IcmpError(Family),
+    /// It travels in the original direction of its connection.
+    Original,
 }
 
 /// The target of a rule.
@@ -61,6 +63,8 @@ pub enum Verdict {
     Unmark(u32),
     /// Give the packet the address of its outgoing interface.
     Masquerade,
+    /// Count the packet, and go on.
+    Count,
 }
 
 /// A rule.
@@ -129,6 +133,7 @@ impl fmt::Display for Match {
             Self::Marked(value, mask) => write!(f, "-m connmark --mark {value:#x}/{mask:#x}"),
             Self::NotMarked(value, mask) => write!(f, "-m connmark ! --mark {value:#x}/{mask:#x}"),
             Self::Reply => f.write_str("-m conntrack --ctdir REPLY"),
+            Self::Original => f.write_str("-m conntrack --ctdir ORIGINAL"),
             Self::Forwarded => f.write_str("-m conntrack --ctstate DNAT"),
             Self::NotForwarded => f.write_str("-m conntrack ! --ctstate DNAT"),
             Self::IcmpError(Family::V4) => f.write_str("-p icmp -m conntrack --ctstate RELATED"),
@@ -146,6 +151,8 @@ impl fmt::Display for Verdict {
             Self::MarkConnection(value, mask) => write!(f, "-j CONNMARK --set-xmark {value:#x}/{mask:#x}"),
             Self::Unmark(mask) => write!(f, "-j MARK --set-xmark 0x0/{mask:#x}"),
             Self::Masquerade => f.write_str("-j MASQUERADE"),
+            // Every rule of iptables(8) counts.
+            Self::Count => Ok(()),
         }
     }
 }

@@ -14,6 +14,7 @@ mod nft;
 mod render;
 pub mod sets;
 mod sticky;
+mod traffic;
 
 pub(crate) use render::{device_groups, misgrouped, unmasqueraded};
 

@@ -129,8 +129,14 @@ fn nft_rule(config: &Config, chain: &ChainName, rule: &ChainRule) -> Rule {
         Verdict::Unmark(mask) => Statement::Mark { value: 0, mask: mask | config.set_marks() },
         Verdict::MarkConnection(value, mask) => Statement::MarkConnection { value: *value, mask: *mask },
         Verdict::Masquerade => Statement::Masquerade,
+        Verdict::Count => Statement::Count,
     };
-    Rule { conditions: rule.matches.clone(), statement, comment: comment(config, chain, rule) }
+    let mut comment = comment(config, chain, rule);
+    // Whoever reads the counter knows it by these two words.
+    if let (Verdict::Count, Some(family)) = (&rule.verdict, rule.family()) {
+        comment = format!("{comment} {family}");
+    }
+    Rule { conditions: rule.matches.clone(), statement, comment }
 }
 
 /// Rules that restore the mark under the mask, one for each link: the kernel copies marks under a mask since 6.13 only

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{nat, sticky};
+use super::{nat, sticky, traffic};
 use crate::config::{Config, Firewall, Link};
 use crate::model::firewall::{Lacking, LinkMatch, Ruleset, TableKind};
 use crate::model::names::{Family, HostAddr, IfName};
@@ -122,7 +122,11 @@ pub(super) fn rulesets(
         None => &[Family::V4],
     };
     let nat = nat::chains(config, &links, live, &observed.firewall, only.is_none());
-    vec![sticky::mangle(config, &links, families), Ruleset { kind: TableKind::Nat, chains: nat }]
+    let mut mangle = sticky::mangle(config, &links, families);
+    if only.is_none() {
+        mangle.chains.extend(traffic::chains(&links, families));
+    }
+    vec![mangle, Ruleset { kind: TableKind::Nat, chains: nat }]
 }
 
 fn matched_link<'a>(

@@ -53,6 +53,8 @@ pub fn configs(uplinks: usize, tunnels: usize) -> impl Strategy<Value = (String,
                 text.push_str(if i == 0 { own.trim_start_matches("ipv6 = \"off\"\n") } else { own });
                 if let Some((weight, tier)) = ranks.get(i) {
                     writeln!(text, "weight = {weight}\ntier = {tier}").unwrap();
+                    // Not where there is no [check] either.
+                    writeln!(text, "check = {}", i != 1).unwrap();
                 }
             }
             let has_sets = policies.iter().any(|(selector, ..)| selector.contains("-set"));
@@ -68,6 +70,9 @@ pub fn configs(uplinks: usize, tunnels: usize) -> impl Strategy<Value = (String,
             writeln!(text, "rule-priority = {priority}").unwrap();
             if let Some(hash) = hash {
                 writeln!(text, "hash-policy = {hash}").unwrap();
+            }
+            if priority == 120 {
+                text.push_str("[check]\n");
             }
             let config = config::parse(&text, Path::new("random.toml")).unwrap_or_else(|e| panic!("{e}\n{text}"));
             (text, config)
