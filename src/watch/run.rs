@@ -71,7 +71,7 @@ async fn watch(options: &MhWatch, config: Loaded) -> Result<(), Error> {
         watch.begin_what_is_due();
         let wakeup = watch.next_wakeup();
         tokio::select! {
-            heard = notices.next(&watch.interest) => watch.heard(heard.map_err(Error::Notices)?),
+            heard = notices.next(&watch.interest) => watch.heard(&heard.map_err(Error::Notices)?),
             passed = over(&mut watch.running) => watch.passed(passed),
             () = watch.teller.next() => {}
             () = sleep_until(watch.start + wakeup) => {}
@@ -256,7 +256,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Judges what was heard.
-    fn heard(&mut self, heard: Heard) {
+    fn heard(&mut self, heard: &Heard) {
         let now = self.now();
         for notice in &heard.notices {
             self.origins.add(notice, now);
@@ -319,17 +319,17 @@ impl<'a> Watch<'a> {
     fn tell_of_changes(&mut self, outcome: &Outcome, is_repair: bool, now: Duration) {
         let protocol = self.config.settings.protocol;
         let made = pass::headline(outcome, protocol);
-        if !is_repair {
-            pass::report(&made, outcome, protocol);
-            return;
-        }
         let mut things: Vec<_> = outcome.made.iter().filter_map(Thing::of).collect();
         things.sort_unstable();
         things.dedup();
+        if !is_repair || things.is_empty() {
+            pass::report(&made, outcome, protocol);
+            return;
+        }
         let by = things.iter().find_map(|thing| self.origins.of(*thing)).map(ToString::to_string);
         let who = by.as_ref().map(|by| format!(" what {by} has changed")).unwrap_or_default();
         pass::report(&format!("repaired{who}: {made}"), outcome, protocol);
-        let reason = "another program has changed it".to_owned();
+        let reason = "it had been changed, and no link had".to_owned();
         let changes = outcome.made.iter().map(|change| change.command(protocol).to_string()).collect();
         self.teller.tell(Event { by, changes, ..Event::new(Kind::Repair, reason) });
         for thing in things {

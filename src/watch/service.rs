@@ -1,4 +1,4 @@
-//! What systemd is told (sd_notify(3)): a datagram of a few lines.
+//! What systemd is told (`sd_notify(3)`): a datagram of a few lines.
 
 use std::env;
 use std::os::linux::net::SocketAddrExt;

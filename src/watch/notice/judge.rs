@@ -66,7 +66,7 @@ fn of_rule(body: &[u8], interest: &Interest) -> Option<(Thing, u8)> {
     let protocol = attribute(attributes, FRA_PROTOCOL).and_then(|value| value.first()).copied().unwrap_or_default();
     let priority = number(attributes, FRA_PRIORITY).unwrap_or_default();
     let table = number(attributes, FRA_TABLE).unwrap_or(u32::from(header[4]));
-    let is_the_kernels = priority == 0 || priority >= DEFAULT6_RULE && priority <= DEFAULT6_RULE + 2;
+    let is_the_kernels = priority == 0 || (DEFAULT6_RULE..=DEFAULT6_RULE + 2).contains(&priority);
     let is_of_a_link = interest.tables.contains(&table) && table != TableId::MAIN.get();
     let matters =
         protocol == interest.protocol || is_the_kernels || is_of_a_link || interest.priorities.contains(&priority);

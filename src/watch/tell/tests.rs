@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use super::{Event, Kind, Told, VERSION, between};
 use crate::model::names::{Family, Tier};
-use crate::watch::links::{LinkView, Links, Status};
+use crate::watch::links::Status::{self, Dead, Down, Drained, Gone, NoCarrier, Up};
+use crate::watch::links::{LinkView, Links};
 
 /// A look at three uplinks, of which the last is the second tier's, and a tunnel.
 fn look(statuses: [Status; 4]) -> Links {
@@ -24,8 +25,6 @@ fn told(before: [Status; 4], after: [Status; 4]) -> Vec<String> {
     let (before, after) = (look(before), look(after));
     between(&before, &after).iter().map(ToString::to_string).collect()
 }
-
-use Status::{Dead, Down, Drained, Gone, NoCarrier, Up};
 
 #[test]
 fn nothing_has_happened() {
@@ -73,6 +72,18 @@ fn an_event_is_a_line_of_json() {
     assert!(told.line().ends_with(",\"missed\":3}\n"));
 }
 
+const ALL: [Kind; 9] = [
+    Kind::Up,
+    Kind::Down,
+    Kind::Drained,
+    Kind::Cut,
+    Kind::Back,
+    Kind::Failover,
+    Kind::Failback,
+    Kind::Repair,
+    Kind::Fight,
+];
+
 /// docs/events.md names each key and each kind, and the version.
 #[test]
 fn the_json_is_documented() {
@@ -92,8 +103,7 @@ fn the_json_is_documented() {
         assert!(text.contains(&format!("| `{key}` |")), "{key}");
     }
     assert!(text.contains(&format!("version {VERSION}")));
-    use Kind::{Back, Cut, Down, Drained, Failback, Failover, Fight, Repair, Up};
-    for kind in [Up, Down, Drained, Cut, Back, Failover, Failback, Repair, Fight] {
+    for kind in ALL {
         assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         assert!(text.contains(&format!("| `{}` |", kind.as_str())), "{kind:?}");
     }

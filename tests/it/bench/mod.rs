@@ -9,6 +9,7 @@ mod house;
 mod measure;
 mod scale;
 mod traffic;
+mod watch;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -28,6 +29,13 @@ const MARK: &str = "<!-- From here on written by `make bench`. -->";
 /// How often each of the short ones runs.
 const ROUNDS: usize = 60;
 
+/// The part about mh-watch alone, which is soon over.
+#[test]
+#[ignore = "measures for some minutes"]
+fn watching() {
+    println!("{}", watch::watching(tempfile::tempdir().unwrap().path()));
+}
+
 #[test]
 #[ignore = "measures for some minutes: `make bench`"]
 fn bench() {
@@ -44,7 +52,8 @@ fn bench() {
     }
 
     let mut report = String::new();
-    for part in [machine, events, filters::filters, traffic::losses, scale::scale, scale::crowd, sizes] {
+    for part in [machine, events, filters::filters, traffic::losses, scale::scale, scale::crowd, watch::watching, sizes]
+    {
         let text = part(dir.path());
         println!("{text}");
         report.push_str(&text);
@@ -153,7 +162,7 @@ fn events(dir: &Path) -> String {
 /// Size of each executable.
 fn sizes(_: &Path) -> String {
     let mut text = "\n## Size\n\n| | bytes |\n|---|---|\n".to_owned();
-    for name in ["mh-ip-up", "mh-ip-down", "mh-vpn-up", "mhctl"] {
+    for name in ["mh-ip-up", "mh-ip-down", "mh-vpn-up", "mh-watch", "mhctl"] {
         let _ = writeln!(text, "| `{name}` | {} |", fs::metadata(house::program(name)).unwrap().len());
     }
     text
