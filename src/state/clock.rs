@@ -30,7 +30,7 @@ impl Moment {
 }
 
 /// The id of the running boot. It does not change while a process lives, and is asked for once.
-pub(super) fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     static ID: OnceLock<String> = OnceLock::new();
     ID.get_or_init(|| fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_end().to_owned())
         .clone()

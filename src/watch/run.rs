@@ -1,32 +1,35 @@
 //! The main loop: waits for notices, the next wake-up, passes, and signals.
 
 use std::collections::BTreeSet;
-use std::future::pending;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
 use super::MhWatch;
+use super::checks::{Checks, answer};
+use super::drains::{self, Drains};
+use super::failback::{self, Leaving};
+use super::health::Key;
 use super::links::Links;
+use super::loaded::{Loaded, Stamp, stamp};
+use super::memory::Memory;
 use super::notice::{Heard, Interest, Notices, Thing};
+use super::probe::Answer;
 use super::program::NAME;
 use super::repair::{Budget, Origins, Schedule};
 use super::service::Service;
+use super::task::{Passed, Running, Task, over};
 use super::tell::{Event, Kind, Teller, between};
-use crate::config::{self, Config, Settings};
-use crate::hook::pass::{self, Pass, links_up};
+use crate::config::{self, Config};
+use crate::hook::pass::{self, links_up};
 use crate::reconcile::{Outcome, summary};
 use crate::state::lock::holder;
-use crate::state::records::Store;
 
 /// How long a pass may go on when the program is to end. It is safe to stop at any point.
 const LAST_PASS: Duration = Duration::from_secs(2);
@@ -71,6 +74,7 @@ async fn watch(options: &MhWatch, config: Loaded) -> Result<(), Error> {
         watch.begin_what_is_due();
         let wakeup = watch.next_wakeup();
         tokio::select! {
+            (key, answer) = answer(&mut watch.checks) => watch.answered(&key, answer),
             heard = notices.next(&watch.interest) => watch.heard(&heard.map_err(Error::Notices)?),
             passed = over(&mut watch.running) => watch.passed(passed),
             () = watch.teller.next() => {}
@@ -81,75 +85,11 @@ async fn watch(options: &MhWatch, config: Loaded) -> Result<(), Error> {
         }
     }
     watch.service.stopping();
+    watch.end_drains();
     if watch.running.is_some() && timeout(LAST_PASS, over(&mut watch.running)).await.is_err() {
         debug!("a pass is left to itself");
     }
     Ok(())
-}
-
-/// A configuration, and what tells whether its file is still the same.
-struct Loaded {
-    config: Arc<Config>,
-    stamp: Option<Stamp>,
-}
-
-/// Changes whenever the file does.
-type Stamp = (u64, u64, i64, i64);
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let meta = path.metadata().ok()?;
-    Some((meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
-}
-
-impl Loaded {
-    fn load(path: &Path) -> Result<Self, config::Error> {
-        // Before it is read: if it changes meanwhile, it is read again.
-        let stamp = stamp(path);
-        Ok(Self { config: Arc::new(config::load(path)?), stamp })
-    }
-}
-
-/// What a pass has come to.
-struct Passed {
-    outcome: Outcome,
-    /// After it.
-    links: Links,
-    interest: Interest,
-    /// When it began, since the start.
-    began: Duration,
-}
-
-/// A pass that goes on.
-struct Running {
-    pass: JoinHandle<Result<Passed, pass::Error>>,
-    since: Duration,
-    /// That it waits for the lock was said.
-    is_late: bool,
-}
-
-/// Waits for the end of a pass. Never ends while there is none.
-async fn over(running: &mut Option<Running>) -> Result<Passed, String> {
-    let Some(Running { pass, .. }) = running else { return pending().await };
-    let passed = pass.await;
-    *running = None;
-    match passed {
-        Ok(Ok(passed)) => Ok(passed),
-        Ok(Err(e)) => Err(e.to_string()),
-        Err(e) => Err(e.to_string()),
-    }
-}
-
-/// Runs a pass, as every event and `mhctl apply` do, and looks at the links after it.
-fn pass_and_look(config: &Config, state_dir: &Path, began: Duration) -> Result<Passed, pass::Error> {
-    // Each wait for the lock that is given up leaves a thread behind.
-    let settings = Settings { lock_timeout: Duration::MAX, ..config.settings.clone() };
-    let patient = Config { settings, ..config.clone() };
-    let pass = Pass { config: &patient, store: Store::new(state_dir), who: NAME.to_owned() };
-    let outcome = pass.run()?;
-    // The pass has logged those that cannot be read.
-    let (records, _) = pass.store.load_after(&[], config);
-    let (links, interest) = Links::look(config, &records)?;
-    Ok(Passed { outcome, links, interest, began })
 }
 
 /// What is known between two wake-ups. Times are since the start.
@@ -173,6 +113,14 @@ struct Watch<'a> {
     trouble: String,
     teller: Teller,
     service: Service,
+    /// `None`: no uplink is probed.
+    checks: Option<Checks>,
+    drains: Arc<Mutex<Drains>>,
+    /// When drains are renewed.
+    renewal: Option<Duration>,
+    /// Connections that leave their uplinks with the next pass.
+    leaving: Leaving,
+    memory: Memory,
     /// When systemd is told next that all is well.
     pulse: Option<Duration>,
 }
@@ -181,8 +129,14 @@ impl<'a> Watch<'a> {
     fn new(options: &'a MhWatch, Loaded { config, stamp }: Loaded) -> io::Result<Self> {
         let teller = Teller::new(options.json, config.settings.event_command.clone())?;
         let service = Service::new();
+        let memory = Memory::new(&options.state_dir);
         Ok(Self {
             options,
+            checks: Checks::new(&config, Duration::ZERO).map(|checks| memory.restored(checks, Duration::ZERO)),
+            drains: Arc::default(),
+            renewal: None,
+            leaving: Leaving::new(),
+            memory,
             start: Instant::now(),
             interest: Interest::new(&config, &BTreeSet::new(), BTreeSet::new()),
             config,
@@ -213,7 +167,8 @@ impl<'a> Watch<'a> {
             None => self.schedule.due(),
         };
         let pause = self.budget.next();
-        let next = [Some(pass), pause, self.pulse].into_iter().flatten().min().unwrap_or(pass);
+        let check = self.checks.as_ref().and_then(Checks::wake);
+        let next = [Some(pass), pause, check, self.renewal, self.pulse].into_iter().flatten().min().unwrap_or(pass);
         // A timer takes no longer ones.
         next.min(self.now() + Duration::from_hours(1))
     }
@@ -227,9 +182,10 @@ impl<'a> Watch<'a> {
             self.service.alive();
             self.pulse = Some(now + pulse);
         }
-        if self.budget.take_ended(now) {
+        if self.budget.take_ended(now) || self.renewal.take_if(|renewal| now >= *renewal).is_some() {
             self.schedule.at(now);
         }
+        self.check(now);
         match &mut self.running {
             Some(running) if !running.is_late && now >= running.since + self.config.settings.lock_timeout => {
                 running.is_late = true;
@@ -250,9 +206,43 @@ impl<'a> Watch<'a> {
         }
         self.schedule.begin(now, self.is_overrun);
         self.is_overrun = false;
-        let (config, state_dir) = (self.config.clone(), self.options.state_dir.clone());
-        let pass = spawn_blocking(move || pass_and_look(&config, &state_dir, now));
-        self.running = Some(Running { pass, since: now, is_late: false });
+        let task = Task {
+            config: self.config.clone(),
+            state_dir: self.options.state_dir.clone(),
+            began: now,
+            drains: self.drains.clone(),
+            levels: self.checks.as_ref().map(Checks::levels).unwrap_or_default(),
+            leaving: std::mem::take(&mut self.leaving),
+        };
+        self.renewal = (!task.levels.is_empty()).then(|| now + drains::RENEWED);
+        self.running = Some(task.spawn());
+    }
+
+    /// Looks after the uplinks that are probed. A verdict that has changed leads to a pass at once.
+    fn check(&mut self, now: Duration) {
+        let Some(checks) = self.checks.as_mut().filter(|checks| checks.wake().is_some_and(|wake| now >= wake)) else {
+            return;
+        };
+        let is_changed = checks.poll(now);
+        if is_changed {
+            self.schedule.at(now);
+        }
+        self.memory.keep(checks, now, is_changed);
+    }
+
+    fn answered(&mut self, key: &Key, answer: Answer) {
+        if let Some(checks) = &mut self.checks {
+            checks.answered(key, answer.probe, answer.at.saturating_duration_since(self.start.into_std()));
+        }
+    }
+
+    /// Puts drained links back: without this process nobody would notice that one answers again.
+    fn end_drains(&mut self) {
+        self.checks = None;
+        let is_any = self.drains.try_lock().is_ok_and(|drains| !drains.is_empty());
+        if is_any && self.running.is_none() {
+            self.begin(self.now());
+        }
     }
 
     /// Judges what was heard.
@@ -306,14 +296,32 @@ impl<'a> Watch<'a> {
             self.tell_of_changes(&outcome, is_repair, now);
         }
         if let Some(before) = &self.links {
-            for event in between(before, &links) {
+            for mut event in between(before, &links) {
+                self.give_reason(&mut event);
                 self.teller.tell(event);
             }
+            self.leaving = failback::leaving(&self.config, before, &links);
+            if !self.leaving.is_empty() {
+                self.schedule.at(now);
+            }
+        }
+        if let Some(checks) = &mut self.checks {
+            checks.follow(&links, now);
         }
         self.links = Some(links);
         self.is_new = false;
         self.service.status(links_up(&outcome.carrying));
         summary(&outcome.failures)
+    }
+
+    /// Of a link that is drained, cut or back, the checks know more than its state says.
+    fn give_reason(&self, event: &mut Event) {
+        if matches!(event.kind, Kind::Drained | Kind::Cut | Kind::Back)
+            && let (Some(checks), Some(key)) = (&self.checks, &event.key)
+            && let Some(reason) = checks.reason(key)
+        {
+            event.reason = reason.to_owned();
+        }
     }
 
     fn tell_of_changes(&mut self, outcome: &Outcome, is_repair: bool, now: Duration) {
@@ -349,6 +357,21 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Checks what a new configuration says, with what is known.
+    fn check_instead(&mut self, config: &Config) {
+        let now = self.now();
+        let before = self.checks.take().map(|checks| checks.save(now));
+        self.checks = Checks::new(config, now);
+        if let Some(checks) = &mut self.checks {
+            if let Some(before) = before {
+                checks.restore(now, Duration::ZERO, &before);
+            }
+            if let Some(links) = &self.links {
+                checks.follow(links, now);
+            }
+        }
+    }
+
     /// Reads the configuration again. One with a mistake is not used.
     fn reload(&mut self) {
         self.service.reloading();
@@ -358,6 +381,7 @@ impl<'a> Watch<'a> {
                 if config != self.config {
                     info!("the configuration is read again");
                     self.teller.run_instead(config.settings.event_command.clone());
+                    self.check_instead(&config);
                     self.config = config;
                     self.is_new = true;
                 }

@@ -73,6 +73,11 @@ impl Expressions {
             Match::NotMarked(value, mask) => self.marked(*mask, NFT_CMP_NEQ, *value),
             Match::Reply => self.direction(REPLY),
             Match::Original => self.direction(ORIGINAL),
+            Match::Bears(bits) => {
+                self.load_meta(NFT_META_MARK);
+                self.mask(*bits, 0);
+                self.compare(NFT_CMP_EQ, &bits.to_ne_bytes());
+            }
             Match::Forwarded => self.flag(NFT_CT_STATUS, IPS_DST_NAT, NFT_CMP_NEQ),
             Match::NotForwarded => self.flag(NFT_CT_STATUS, IPS_DST_NAT, NFT_CMP_EQ),
             Match::IcmpError(family) => {

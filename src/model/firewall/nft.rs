@@ -346,6 +346,7 @@ impl fmt::Display for Condition<'_> {
             Match::NotMarked(value, mask) => write!(f, "ct mark & {mask:#x} != {value:#x}"),
             Match::Reply => f.write_str("ct direction reply"),
             Match::Original => f.write_str("ct direction original"),
+            Match::Bears(bits) => write!(f, "meta mark & {bits:#x} == {bits:#x}"),
             Match::Forwarded => f.write_str("ct status dnat"),
             Match::NotForwarded => f.write_str("ct status ! dnat"),
             Match::IcmpError(Family::V4) => f.write_str("meta l4proto icmp ct state related"),

@@ -46,6 +46,8 @@ pub enum Match {
     IcmpError(Family),
     /// It travels in the original direction of its connection.
     Original,
+    /// Its own mark has these bits.
+    Bears(u32),
 }
 
 /// The target of a rule.
@@ -134,6 +136,7 @@ impl fmt::Display for Match {
             Self::NotMarked(value, mask) => write!(f, "-m connmark ! --mark {value:#x}/{mask:#x}"),
             Self::Reply => f.write_str("-m conntrack --ctdir REPLY"),
             Self::Original => f.write_str("-m conntrack --ctdir ORIGINAL"),
+            Self::Bears(bits) => write!(f, "-m mark --mark {bits:#x}/{bits:#x}"),
             Self::Forwarded => f.write_str("-m conntrack --ctstate DNAT"),
             Self::NotForwarded => f.write_str("-m conntrack ! --ctstate DNAT"),
             Self::IcmpError(Family::V4) => f.write_str("-p icmp -m conntrack --ctstate RELATED"),

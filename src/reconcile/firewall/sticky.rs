@@ -11,7 +11,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::render::MatchedLink;
 use crate::config::{Config, LinkKind};
 use crate::model::firewall::{Chain, ChainName, ChainRule, Match, Ruleset, TableKind, Verdict};
-use crate::model::names::{Family, HostAddr};
+use crate::model::names::{Family, HostAddr, Mark};
 
 /// Multicast of IPv6.
 pub(super) const MULTICAST: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8);
@@ -27,11 +27,13 @@ struct Marks<'a> {
     uplinks: u32,
     /// The families whose connections are sticky.
     families: &'a [Family],
+    /// What probes bear.
+    probes: Option<u32>,
 }
 
 pub(super) fn mangle(config: &Config, links: &[MatchedLink<'_>], families: &[Family]) -> Ruleset {
     let uplinks = config.uplinks().fold(0, |all, link| all | link.mark.get());
-    let marks = Marks { links, mask: config.marks(), uplinks, families };
+    let marks = Marks { links, mask: config.marks(), uplinks, families, probes: config.probe_mark.map(Mark::get) };
     let mut chains = vec![
         // Connection marks are restored after the administrator's rules have set marks, which decide about the first
         // packet of a connection only.
@@ -220,6 +222,8 @@ impl Marks<'_> {
         for link in self.links.iter().filter(|link| link.configured.kind == LinkKind::Tunnel) {
             rules.push(ChainRule::new([to(link)], Verdict::Unmark(self.mask)));
         }
+        // They are no connections of the link, and go on when these are forgotten.
+        rules.extend(self.probes.map(|bits| ChainRule::new([Match::Bears(bits)], Verdict::Return)));
         rules.extend(self.decided());
         rules.extend(self.unmarkable());
         for link in self.links {

@@ -325,12 +325,27 @@ impl Store {
         self.replace("deprecated", &self.deprecated_path(), deprecated)
     }
 
+    /// The text of a file that is no record; `None`: it does not exist.
+    pub(crate) fn text(&self, name: &str) -> Result<Option<String>, Error> {
+        text_of(&self.dir.join(name))
+    }
+
+    /// Writes such a file atomically. One process at a time does.
+    pub(crate) fn write_text(&self, name: &str, text: &str) -> Result<(), Error> {
+        self.prepare()?;
+        self.replace_text(name, &self.dir.join(name), text)
+    }
+
     fn replace(&self, name: &str, path: &Path, value: &impl Stored) -> Result<(), Error> {
+        self.replace_text(name, path, &value.to_text())
+    }
+
+    fn replace_text(&self, name: &str, path: &Path, text: &str) -> Result<(), Error> {
         // Under the lock no other process uses this name. A file with it was left by a hook that died.
         let temporary = self.dir.join(format!(".{name}.new"));
         remove(&temporary)?;
         let new = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary);
-        if let Err(e) = new.and_then(|file| fill(&file, &value.to_text())) {
+        if let Err(e) = new.and_then(|file| fill(&file, text)) {
             // On a full disk it would take space.
             let _ = remove(&temporary);
             return Err(Error::io("write", &temporary)(e));
@@ -355,24 +370,30 @@ fn interface_of(name: &str) -> Option<(IfName, Family)> {
     Some((interface.parse().ok()?, family))
 }
 
+/// Reads a record; `None`: it does not exist.
+fn read<T: Readable>(path: PathBuf) -> Result<Option<T>, Error> {
+    let Some(text) = text_of(&path)? else { return Ok(None) };
+    text::read(&text).map(Some).map_err(|reason| Error::Malformed { path, reason })
+}
+
 /// Reads a file; `None`: it does not exist. A record has about a hundred bytes. Anything else in its place, such as a
 /// pipe without a writer, must not block an event.
-fn read<T: Readable>(path: PathBuf) -> Result<Option<T>, Error> {
+fn text_of(path: &Path) -> Result<Option<String>, Error> {
     const LIMIT: u64 = 64 * 1024;
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
-    let file = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(&path) {
+    let file = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io("read", &path)(e)),
+        Err(e) => return Err(Error::io("read", path)(e)),
     };
-    let meta = file.metadata().map_err(Error::io("read", &path))?;
+    let meta = file.metadata().map_err(Error::io("read", path))?;
     if !meta.is_file() || meta.len() > LIMIT {
         let reason = if meta.is_file() { "it is too large" } else { "it is no file" }.to_owned();
-        return Err(Error::Malformed { path, reason });
+        return Err(Error::Malformed { path: path.to_owned(), reason });
     }
     let mut text = String::with_capacity(1024);
-    file.take(LIMIT).read_to_string(&mut text).map_err(Error::io("read", &path))?;
-    text::read(&text).map(Some).map_err(|reason| Error::Malformed { path, reason })
+    file.take(LIMIT).read_to_string(&mut text).map_err(Error::io("read", path))?;
+    Ok(Some(text))
 }
 
 /// Creates a directory with mode 0755 and its parents, whatever the umask (pppd's is 077): `mhctl status` needs no

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::model::names::{Family, IfName, LinkName};
+use crate::watch::health::Key;
 
 /// Version of the JSON. It grows when a key goes or changes its meaning, not when one is added.
 pub const VERSION: u32 = 1;
@@ -61,6 +62,9 @@ pub struct Event {
     /// `IPv4` or `IPv6`, if it is about one of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub family: Option<String>,
+    /// Both, for those who look something up.
+    #[serde(skip)]
+    pub(in crate::watch) key: Option<Key>,
     /// The link's interface, if it has a next hop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
@@ -87,6 +91,7 @@ impl Event {
             kind,
             link: None,
             family: None,
+            key: None,
             interface: None,
             reason,
             by: None,
@@ -101,6 +106,7 @@ impl Event {
         Self {
             link: Some(link.to_string()),
             family: Some(family.to_string()),
+            key: Some(Key { uplink: link.clone(), family }),
             interface: interface.map(ToString::to_string),
             ..Self::new(kind, reason.to_owned())
         }

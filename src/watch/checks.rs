@@ -1,0 +1,266 @@
+//! Checks of uplinks: the machines of `health` get answers and counters, their probes are sent, and their verdicts become
+//! levels of drains.
+
+use std::collections::BTreeMap;
+use std::future::{pending, poll_fn};
+use std::task::Poll;
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use super::drains::{self, Levels};
+use super::health::{Counters, Event, Evidence, Key, Opinion, Saved, Settings, Uplink, Uplinks, Verdict, Why};
+use super::links::{LinkView, Links, Status};
+use super::probe::{Answer, Binding, Error, Prober};
+use super::traffic::{ByUplink, Meter};
+use crate::config::{Config, Target};
+use crate::model::names::{Family, HostAddr};
+use crate::state::drain::Level;
+
+/// All uplinks of a configuration with a `[check]`. Times are since the start of the process.
+pub(super) struct Checks {
+    uplinks: Uplinks,
+    /// By the number that the machines give them.
+    targets: BTreeMap<Family, Vec<Target>>,
+    probers: BTreeMap<Key, Prober>,
+    /// `None`: it could not be opened, and only probes tell of life.
+    meter: Option<Meter>,
+    mark: u32,
+    /// Why a verdict is what it is.
+    reasons: BTreeMap<Key, String>,
+    /// What keeps probes from being sent was said.
+    has_complained: bool,
+}
+
+impl Checks {
+    /// `None`: there is no `[check]`, or no uplink that it is about.
+    pub(super) fn new(config: &Config, now: Duration) -> Option<Self> {
+        let (check, mark) = (config.check.as_ref()?, config.probe_mark?.get());
+        let settings = Settings {
+            interval: check.interval,
+            down_after: check.down_after,
+            cut_after: check.cut_after,
+            up_after: check.up_after,
+        };
+        let mut targets: BTreeMap<Family, Vec<Target>> = BTreeMap::new();
+        for target in &check.targets {
+            targets.entry(target.family()).or_default().push(*target);
+        }
+        let mut uplinks = Vec::new();
+        for link in config.uplinks() {
+            for family in Family::BOTH.into_iter().filter(|family| link.ipv6 || *family == Family::V4) {
+                let asked = targets.get(&family).filter(|_| link.check);
+                uplinks.push(Uplink {
+                    key: Key { uplink: link.name.clone(), family },
+                    tier: link.tier().map_or(0, |tier| u16::from(tier.get())),
+                    metered: link.metered,
+                    targets: asked.into_iter().flatten().map(ToString::to_string).collect(),
+                });
+            }
+        }
+        let meter = Meter::open().inspect_err(|e| warn!("{e}: only probes tell whether an uplink lives")).ok();
+        let (probers, reasons) = Default::default();
+        let uplinks = Uplinks::new(now, settings, uplinks);
+        Some(Self { uplinks, targets, probers, meter, mark, reasons, has_complained: false })
+    }
+
+    /// Takes over what an earlier process knew, `away` ago.
+    pub(super) fn restore(&mut self, now: Duration, away: Duration, saved: &Saved) {
+        self.uplinks.restore(now, away, saved);
+    }
+
+    pub(super) fn save(&self, now: Duration) -> Saved {
+        self.uplinks.save(now)
+    }
+
+    /// For status and metrics.
+    pub(super) fn uplinks(&self) -> &Uplinks {
+        &self.uplinks
+    }
+
+    /// Follows the links: which are up, and how their probes leave.
+    pub(super) fn follow(&mut self, links: &Links, now: Duration) {
+        let keys: Vec<_> = self.uplinks.keys().cloned().collect();
+        for key in keys {
+            let view = links.get(&key.uplink, key.family);
+            let Some(binding) = view.filter(|view| is_up(view)).and_then(|view| self.binding(view)) else {
+                self.uplinks.down(&key);
+                self.probers.remove(&key);
+                self.reasons.remove(&key);
+                continue;
+            };
+            if self.probers.get(&key).is_none_or(|prober| *prober.binding() != binding) {
+                self.probers.insert(key.clone(), Prober::new(binding));
+                self.uplinks.up(now, &key);
+            }
+        }
+    }
+
+    fn binding(&self, view: &LinkView) -> Option<Binding> {
+        let (next_hop, _) = view.way.as_ref()?;
+        // From a link-local address nobody beyond the router is asked.
+        let source = view.local.filter(|local| !local.is_link_local()).map(HostAddr::get);
+        let device = &next_hop.device;
+        Some(Binding { mark: self.mark, interface: device.name.clone(), index: device.index, source })
+    }
+
+    /// When [`Self::poll`] is wanted next.
+    pub(super) fn wake(&self) -> Option<Duration> {
+        self.uplinks.wake()
+    }
+
+    /// The next answer to a probe. Dropping this loses none.
+    pub(super) async fn answer(&mut self) -> (Key, Answer) {
+        poll_fn(|context| {
+            for (key, prober) in &mut self.probers {
+                if let Poll::Ready(answer) = prober.poll_answer(context) {
+                    return Poll::Ready((key.clone(), answer));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    pub(super) fn answered(&mut self, key: &Key, probe: u64, at: Duration) {
+        if let Some(health) = self.uplinks.health_mut(key) {
+            health.answered(at, probe);
+        }
+    }
+
+    /// Reads counters, sends the probes that are due, and judges. Whether a verdict has changed.
+    pub(super) fn poll(&mut self, now: Duration) -> bool {
+        self.count(now);
+        let outcome = self.uplinks.poll(now);
+        for (key, probe) in outcome.probes {
+            let target = self.targets.get(&key.family).and_then(|targets| targets.get(probe.target));
+            let (Some(target), Some(prober)) = (target, self.probers.get_mut(&key)) else { continue };
+            if let Err(error) = prober.send(*target, probe.id) {
+                self.complain(&key, &error);
+                if let Some(health) = self.uplinks.health_mut(&key) {
+                    health.refused(now, probe.id);
+                }
+            }
+        }
+        let mut is_changed = false;
+        for event in &outcome.events {
+            is_changed |= self.note(event);
+        }
+        is_changed
+    }
+
+    fn count(&mut self, now: Duration) {
+        let counted = self.meter.as_mut().map(Meter::counted).transpose();
+        let by_rules = counted.inspect_err(|e| debug!("{e}")).ok().flatten().unwrap_or_default();
+        for key in self.probers.keys() {
+            let counters =
+                by_rules.get(key).copied().or_else(|| of_interface(&mut self.meter, &by_rules, key, &self.probers));
+            if let Some(health) = self.uplinks.health_mut(key) {
+                health.counted(now, counters);
+            }
+        }
+    }
+
+    /// An interface that is gone is told of by the kernel; else what is wrong is wrong with each probe.
+    fn complain(&mut self, key: &Key, error: &Error) {
+        debug!("{} is not probed: {error}", key.uplink);
+        if matches!(error, Error::PingGroups) && !self.has_complained {
+            self.has_complained = true;
+            warn!("{error}");
+        }
+    }
+
+    /// Notes why a verdict has changed, if the event is about that.
+    fn note(&mut self, event: &Event) -> bool {
+        match event {
+            Event::Drained { key, evidence } | Event::Cut { key, evidence } => {
+                self.reasons.insert(key.clone(), silence(evidence));
+                true
+            }
+            Event::Back { key, why: Why::Answers { after } } => {
+                let after = humantime::format_duration(Duration::from_secs(after.as_secs()));
+                self.reasons.insert(key.clone(), format!("it answers again, after {after}"));
+                true
+            }
+            Event::Back { key, why: Why::NoOther } => {
+                self.reasons.insert(key.clone(), "no uplink answers, so none is left".to_owned());
+                true
+            }
+            Event::AllDead { family, uplinks } => {
+                warn!(
+                    "nothing is answered by any of {uplinks} uplinks ({family}): none is drained, since none is better"
+                );
+                false
+            }
+            Event::AllDeadOver { family, after } => {
+                warn!("an uplink answers again ({family}), after {} s", after.as_secs());
+                false
+            }
+        }
+    }
+
+    /// Why a link has been drained, cut, or put back.
+    pub(super) fn reason(&self, key: &Key) -> Option<&str> {
+        self.reasons.get(key).map(String::as_str)
+    }
+
+    /// The drains that the verdicts come to.
+    pub(super) fn levels(&self) -> Levels {
+        let mut levels = Levels::new();
+        for key in self.uplinks.keys() {
+            let level = match self.uplinks.verdict(key) {
+                Verdict::Use => continue,
+                Verdict::Drained => Level::Drained,
+                Verdict::Cut => Level::Cut,
+            };
+            drains::add(&mut levels, &key.uplink, key.family, level);
+        }
+        levels
+    }
+}
+
+/// The next answer to a probe. Never comes where nothing is probed.
+pub(super) async fn answer(checks: &mut Option<Checks>) -> (Key, Answer) {
+    match checks {
+        Some(checks) => checks.answer().await,
+        None => pending().await,
+    }
+}
+
+/// Without a carrier there is nothing to probe, and a link that a drill holds is not to be judged by what it lacks.
+fn is_up(view: &LinkView) -> bool {
+    matches!(view.status, Status::Up | Status::Drained | Status::Cut)
+}
+
+/// What the interface has counted, where our rules count nothing.
+fn of_interface(
+    meter: &mut Option<Meter>,
+    by_rules: &ByUplink,
+    key: &Key,
+    probers: &BTreeMap<Key, Prober>,
+) -> Option<Counters> {
+    // Some of our rules count: this uplink's are missing for a moment only. An interface with both families does not say
+    // which of them lives.
+    let other = Key { uplink: key.uplink.clone(), family: key.family.other() };
+    if !by_rules.is_empty() || probers.contains_key(&other) {
+        return None;
+    }
+    let (meter, prober) = (meter.as_mut()?, probers.get(key)?);
+    meter.of_interface(&prober.binding().interface).inspect_err(|e| debug!("{e}")).ok().flatten()
+}
+
+fn silence(evidence: &Evidence) -> String {
+    let Evidence { silent, lost, targets } = evidence;
+    let silent = silent.as_secs_f64();
+    format!("nothing has come by it for {silent:.1} s, and {lost} probes of {targets} targets were not answered")
+}
+
+/// A word for what a machine holds of its uplink.
+pub(super) fn word(opinion: Opinion) -> &'static str {
+    match opinion {
+        Opinion::Unknown => "unknown",
+        Opinion::Good => "good",
+        Opinion::Suspected { .. } => "suspected",
+        Opinion::Dead { .. } => "dead",
+    }
+}

@@ -1,0 +1,85 @@
+//! A pass in a thread of its own, since it may wait for the lock: drains first, then what every event does, then a look
+//! at what has come of it.
+
+use std::future::pending;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::drains::{Drains, Levels};
+use super::failback::{self, Leaving};
+use super::links::Links;
+use super::notice::Interest;
+use super::program::NAME;
+use crate::config::{Config, Settings};
+use crate::hook::pass::{self, Pass};
+use crate::reconcile::Outcome;
+use crate::state::records::Store;
+
+/// What a pass needs.
+pub(super) struct Task {
+    pub(super) config: Arc<Config>,
+    pub(super) state_dir: PathBuf,
+    /// When it begins, since the start.
+    pub(super) began: Duration,
+    pub(super) drains: Arc<Mutex<Drains>>,
+    /// What the drains are to be.
+    pub(super) levels: Levels,
+    /// Connections to forget when the routes are as wanted.
+    pub(super) leaving: Leaving,
+}
+
+/// What a pass has come to.
+pub(super) struct Passed {
+    pub(super) outcome: Outcome,
+    /// After it.
+    pub(super) links: Links,
+    pub(super) interest: Interest,
+    /// When it began, since the start.
+    pub(super) began: Duration,
+}
+
+impl Task {
+    pub(super) fn spawn(self) -> Running {
+        let since = self.began;
+        Running { pass: spawn_blocking(move || self.run()), since, is_late: false }
+    }
+
+    fn run(self) -> Result<Passed, pass::Error> {
+        let Self { config, state_dir, began, drains, levels, leaving } = self;
+        // Each wait for the lock that is given up leaves a thread behind.
+        let settings = Settings { lock_timeout: Duration::MAX, ..config.settings.clone() };
+        let patient = Config { settings, ..(*config).clone() };
+        let pass = Pass { config: &patient, store: Store::new(&state_dir), who: NAME.to_owned() };
+        // Whoever panicked with it has left drains that hold, or that do not.
+        drains.lock().unwrap_or_else(PoisonError::into_inner).set(&levels, &pass)?;
+        let outcome = pass.run()?;
+        failback::forget(&leaving, &config)?;
+        // The pass has logged those that cannot be read.
+        let (records, _) = pass.store.load_after(&[], &config);
+        let (links, interest) = Links::look(&config, &records)?;
+        Ok(Passed { outcome, links, interest, began })
+    }
+}
+
+/// A pass that goes on.
+pub(super) struct Running {
+    pass: JoinHandle<Result<Passed, pass::Error>>,
+    pub(super) since: Duration,
+    /// That it waits for the lock was said.
+    pub(super) is_late: bool,
+}
+
+/// Waits for the end of a pass. Never ends while there is none.
+pub(super) async fn over(running: &mut Option<Running>) -> Result<Passed, String> {
+    let Some(Running { pass, .. }) = running else { return pending().await };
+    let passed = pass.await;
+    *running = None;
+    match passed {
+        Ok(Ok(passed)) => Ok(passed),
+        Ok(Err(e)) => Err(e.to_string()),
+        Err(e) => Err(e.to_string()),
+    }
+}
