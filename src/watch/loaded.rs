@@ -1,4 +1,4 @@
-//! The configuration file, and whether it is still the same.
+//! The configuration as it was read last, and whether its file has changed since.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

@@ -9,13 +9,14 @@ mod links;
 mod loaded;
 pub mod memory;
 mod notice;
+mod pass;
 pub mod probe;
 mod program;
 mod repair;
 mod run;
 mod service;
-mod task;
 pub mod tell;
+mod told;
 pub mod traffic;
 
 pub use program::{MhWatch, main};

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Event, Kind, Told, VERSION, between};
 use crate::model::names::{Family, Tier};
-use crate::watch::links::Status::{self, Dead, Down, Drained, Gone, NoCarrier, Up};
+use crate::watch::links::Status::{self, Cut, Dead, Down, Drained, Gone, NoCarrier, Up};
 use crate::watch::links::{LinkView, Links};
 
 /// A look at three uplinks, of which the last is the second tier's, and a tunnel.
@@ -41,6 +41,8 @@ fn links_come_and_go() {
     assert_eq!(told([Up; 4], [Up, Drained, Up, Up]), ["isp2 drained (IPv4): it is kept out of new connections"]);
     assert_eq!(told([Up, Drained, Up, Up], [Up; 4]), ["isp2 back (IPv4): it can carry traffic"]);
     assert_eq!(told([Up; 4], [Up, Up, Up, Dead]).len(), 1);
+    assert_eq!(told([Up, Drained, Up, Up], [Up, Cut, Up, Up]), ["isp2 cut (IPv4): it is kept out of all connections"]);
+    assert_eq!(told([Up, Cut, Up, Up], [Up; 4]), ["isp2 back (IPv4): it can carry traffic"]);
 }
 
 #[test]

@@ -158,7 +158,9 @@ fn on_a_full_or_read_only_disk_it_repairs_all_the_same() {
     drop(file);
     ip("rule del priority 101");
     time("with a full disk", || held() == before);
-    mount_state(MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, "mode=755,size=64k").unwrap();
+    // Not while a pass has the lock's file open.
+    let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    until("it is read-only", || mount_state(read_only, "mode=755,size=64k").is_ok());
     ip("route del default");
     time("with one that is read-only", || held() == before);
     assert!(!watcher.stop().contains("ERROR"));

@@ -1,4 +1,4 @@
-//! A pass in a thread of its own, since it may wait for the lock: drains first, then what every event does, then a look
+//! A pass of mh-watch, in a thread of its own, since it may wait for the lock: drains first, then what every event does, then a look
 //! at what has come of it.
 
 use std::future::pending;

@@ -1,0 +1,109 @@
+//! What comes of a pass: events, repairs that are counted, and when the next is due.
+
+use std::time::Duration;
+
+use tracing::{error, info};
+
+use super::failback;
+use super::notice::Thing;
+use super::pass::Passed;
+use super::run::Watch;
+use super::tell::{Event, Kind, between};
+use crate::hook::pass::{self, links_up};
+use crate::reconcile::{Outcome, summary};
+
+impl Watch<'_> {
+    /// Tells what a pass has come to, and when the next is due.
+    pub(super) fn passed(&mut self, passed: Result<Passed, String>) {
+        let now = self.now();
+        let trouble = match passed {
+            Ok(passed) => self.tell(passed, now),
+            Err(error) => error,
+        };
+        if trouble.is_empty() {
+            if !self.trouble.is_empty() {
+                info!("all is done that could not be done before");
+            }
+            self.schedule.done();
+        } else {
+            if trouble != self.trouble {
+                error!("{trouble}");
+            }
+            self.schedule.failed(now);
+        }
+        self.trouble = trouble;
+    }
+
+    /// The same of one that could be made; what it has left undone.
+    fn tell(&mut self, passed: Passed, now: Duration) -> String {
+        let Passed { outcome, links, interest, began } = passed;
+        self.interest = interest;
+        // What had to be changed although no link has changed, others have changed.
+        let is_repair = !self.is_new && self.links.as_ref() == Some(&links);
+        if outcome.made.is_empty() {
+            self.origins.forget_before(began);
+        } else {
+            self.tell_of_changes(&outcome, is_repair, now);
+        }
+        if let Some(before) = &self.links {
+            for mut event in between(before, &links) {
+                self.give_reason(&mut event);
+                self.teller.tell(event);
+            }
+            self.leaving = failback::leaving(&self.config, before, &links);
+            if !self.leaving.is_empty() {
+                self.schedule.at(now);
+            }
+        }
+        if let Some(checks) = &mut self.checks {
+            checks.follow(&links, now);
+        }
+        self.links = Some(links);
+        self.is_new = false;
+        self.service.status(links_up(&outcome.carrying));
+        summary(&outcome.failures)
+    }
+
+    /// Of a link that is drained, cut or back, the checks know more than its state says.
+    fn give_reason(&self, event: &mut Event) {
+        if matches!(event.kind, Kind::Drained | Kind::Cut | Kind::Back)
+            && let (Some(checks), Some(key)) = (&self.checks, &event.key)
+            && let Some(reason) = checks.reason(key)
+        {
+            event.reason = reason.to_owned();
+        }
+    }
+
+    fn tell_of_changes(&mut self, outcome: &Outcome, is_repair: bool, now: Duration) {
+        let protocol = self.config.settings.protocol;
+        let made = pass::headline(outcome, protocol);
+        let mut things: Vec<_> = outcome.made.iter().filter_map(Thing::of).collect();
+        things.sort_unstable();
+        things.dedup();
+        if !is_repair || things.is_empty() {
+            pass::report(&made, outcome, protocol);
+            return;
+        }
+        let by = things.iter().find_map(|thing| self.origins.of(*thing)).map(ToString::to_string);
+        let who = by.as_ref().map(|by| format!(" what {by} has changed")).unwrap_or_default();
+        pass::report(&format!("repaired{who}: {made}"), outcome, protocol);
+        let reason = "it had been changed, and no link had".to_owned();
+        let changes = outcome.made.iter().map(|change| change.command(protocol).to_string()).collect();
+        self.teller.tell(Event { by, changes, ..Event::new(Kind::Repair, reason) });
+        for thing in things {
+            let Some(fight) = self.budget.repaired(thing, now) else { continue };
+            if fight.is_news {
+                let by = self.origins.of(thing).map(ToString::to_string);
+                let who = by.as_deref().unwrap_or("another program");
+                let reason = format!(
+                    "{thing} had to be repaired {} times, and {who} changes that again and again: nothing is done \
+                     about it for {} s; end one of the two",
+                    fight.repairs,
+                    fight.pause.as_secs()
+                );
+                let pause = Some(fight.pause.as_secs());
+                self.teller.tell(Event { by, pause, ..Event::new(Kind::Fight, reason) });
+            }
+        }
+    }
+}
