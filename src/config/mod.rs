@@ -23,7 +23,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 pub use check::{Check, Method, Target};
 pub use error::{Error, Place};
 pub use sets::Sets;
-pub(crate) use validate::is_customers;
+pub(crate) use validate::{MOST_PREFIXES, is_customers};
 
 pub use crate::model::firewall::Firewall;
 use crate::model::names::{Family, HostAddr, IfName, LinkName, Mark, SetName, TableId, Tier, Weight};

@@ -8,7 +8,7 @@ use ipnet::Ipv6Net;
 use toml::Spanned;
 
 use super::error::SpannedError;
-use super::field::{Field, optional, refused, required, selector};
+use super::field::{Field, optional, refused, required};
 use super::policy::policies;
 use super::raw::{Entry, RawConfig, RawLink, RawSettings};
 use super::{Config, Firewall, Link, LinkKind, Nat6, NexthopMode, Settings, sets};
@@ -78,7 +78,7 @@ fn link(raw: &Spanned<RawLink<'_>>, position: u8, is_uplink: bool) -> Result<Lin
         masquerade: optional("masquerade", &raw.masquerade, Field::flag)?.unwrap_or_default(),
         gateway: optional("gateway", &raw.gateway, |f| gateway(f, Family::V4))?,
         gateway6: optional("gateway6", &raw.gateway6, |f| gateway(f, Family::V6))?,
-        prefixes: selector("prefixes", &raw.prefixes, prefix)?,
+        prefixes: optional("prefixes", &raw.prefixes, prefixes)?.unwrap_or_default(),
         ipv6: optional("ipv6", &raw.ipv6, |f| f.choice(&[("auto", true), ("off", false)]))?.unwrap_or(true),
         nat6: optional("nat6", &raw.nat6, |f| f.choice(&NAT6))?.unwrap_or_default(),
         check: optional("check", &raw.check, Field::flag)?.unwrap_or(is_uplink),
@@ -101,6 +101,18 @@ fn gateway(field: Field<'_>, family: Family) -> Result<HostAddr, SpannedError> {
     }
 }
 
+/// Those of a link. Each is a rule, and every packet is compared with all of them.
+fn prefixes(field: Field<'_>) -> Result<Vec<Ipv6Net>, SpannedError> {
+    let all = field.list(prefix)?;
+    if all.len() > MOST_PREFIXES {
+        return Err(field.error(format!(
+            "{} prefixes are more than any provider delegates: write {MOST_PREFIXES} at most, wider ones",
+            all.len()
+        )));
+    }
+    Ok(all)
+}
+
 /// A prefix that a provider can route to this host.
 fn prefix(field: Field<'_>) -> Result<Ipv6Net, SpannedError> {
     let Ok(net) = field.text()?.parse::<Ipv6Net>() else {
@@ -114,6 +126,9 @@ fn prefix(field: Field<'_>) -> Result<Ipv6Net, SpannedError> {
     }
     Ok(net)
 }
+
+/// More than any provider delegates to a customer.
+pub(crate) const MOST_PREFIXES: usize = 64;
 
 /// Whether a provider can route the prefix to one of its customers.
 pub(crate) fn is_customers(net: Ipv6Net) -> bool {

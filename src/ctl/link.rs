@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::{Error, complete};
 use crate::cli::Common;
-use crate::config::{self, Config, Link};
+use crate::config::{self, Config, Link, MOST_PREFIXES};
 use crate::event::{Addresses, Event, EventKind, Family};
 use crate::hook;
 use crate::hook::pass::{self, Pass};
@@ -22,9 +22,6 @@ use crate::model::observed::{Interface, Scope};
 use crate::reconcile::FlushScope;
 use crate::reconcile::link_state::LinkStates;
 use crate::state::records::{LinkRecords, Records, Store};
-
-/// More than any provider delegates to a customer.
-const MOST_PREFIXES: usize = 64;
 
 /// What happened to the link.
 #[derive(Debug, clap::Args)]

@@ -19,6 +19,7 @@ pub mod lookup;
 pub mod monitor;
 mod overlap;
 mod pppd;
+mod prefixes;
 pub mod probe;
 mod program;
 mod tree;

@@ -2,9 +2,10 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::model::change::Change;
+use crate::model::names::DeviceName;
 use crate::reconcile::plan::Plan;
 
 /// What a text means, and so how it is coloured.
@@ -111,6 +112,13 @@ pub(super) fn scaled(mut n: f64, units: [&str; 6]) -> String {
     }
     let digits = if unit == 0 || n >= 99.95 { 0 } else { usize::from(n < 9.995) + 1 };
     format!("{n:.digits$} {}", units[unit])
+}
+
+/// JSON has escapes of its own.
+impl Serialize for DeviceName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 /// A number of bytes.

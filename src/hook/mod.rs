@@ -2,6 +2,7 @@
 
 mod displaced;
 mod headline;
+mod noted;
 pub mod pass;
 mod programs;
 mod recorded;

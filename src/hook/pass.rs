@@ -7,13 +7,13 @@ use std::time::Duration;
 use thiserror::Error;
 use tracing::{debug, info, warn};
 
+use super::noted::Noted;
 use crate::config::Config;
 use crate::kernel::{self, Kernel, Linux};
 use crate::model::change::Change;
 use crate::model::names::LinkName;
 use crate::reconcile::plan::Plan;
 use crate::reconcile::{Carrying, FlushScope, Outcome, reconcile};
-use crate::state::deprecated::Deprecated;
 use crate::state::lock::{self, Lock};
 use crate::state::records::{self, Effect, LinkRecords, Store};
 
@@ -94,9 +94,10 @@ impl Pass<'_> {
     ) -> Result<Outcome, Error> {
         let lock = self.lock("lock")?;
         let records = self.link_records_after(unwritten);
-        let outcome = reconcile(self.config, &records, flush_scope, kernel);
+        let mut noted = Noted { kernel, store: &self.store, deprecated: records.deprecated.clone() };
+        let outcome = reconcile(self.config, &records, flush_scope, &mut noted);
         if let Ok(outcome) = &outcome {
-            self.write_deprecated(&records.deprecated, outcome);
+            noted.conclude(&records.deprecated, outcome);
         }
         drop(lock);
         let outcome = outcome?;
@@ -104,16 +105,6 @@ impl Pass<'_> {
             kernel.flush_route_cache()?;
         }
         Ok(outcome)
-    }
-
-    /// Writes down which addresses are deprecated because we have done so.
-    fn write_deprecated(&self, before: &Deprecated, outcome: &Outcome) {
-        let after = before.after(&outcome.preferred_again, &outcome.made);
-        if after != *before
-            && let Err(error) = self.store.write_deprecated(&after)
-        {
-            warn!("{error}: the addresses that are deprecated now stay so when their uplink is back");
-        }
     }
 
     /// Logs the line of a pass, which begins with `headline`.

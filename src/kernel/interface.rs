@@ -16,7 +16,7 @@ use crate::kernel::netlink::constants::{
     IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN, IPV4_DEVCONF_RP_FILTER, IPV6_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN,
     RTEXT_FILTER_SKIP_STATS, RTM_GETLINK, RTM_SETLINK,
 };
-use crate::model::names::IfName;
+use crate::model::names::{DeviceName, IfName};
 use crate::model::observed::InterfaceState;
 use crate::model::routing::{ArpKey, Device};
 
@@ -59,7 +59,7 @@ impl Request {
 #[derive(Debug)]
 pub(crate) struct InterfaceInfo {
     pub(crate) index: u32,
-    pub(crate) name: String,
+    pub(crate) name: DeviceName,
     pub(crate) group: u32,
     /// Whether packets can leave by it.
     pub(crate) state: InterfaceState,
@@ -98,7 +98,7 @@ pub(crate) fn in_groups(socket: &mut Socket, groups: &Range<u32>) -> Result<Vec<
     let found = socket.list(RTM_GETLINK, &request, |body| {
         let InterfaceInfo { index, name, group, .. } = parse(body).ok_or_else(cut_short)?;
         // A device whose name a configuration cannot contain was not put into a managed group.
-        let name = name.parse().ok().filter(|_| groups.contains(&group));
+        let name = name.checked().filter(|_| groups.contains(&group));
         Ok(name.map(|name| (Device { index, name }, group)))
     });
     found.map_err(read("interfaces"))
@@ -137,7 +137,7 @@ fn set_sysctl(socket: &mut Socket, index: u32, number: u16, value: u32) -> Resul
 
 fn named(socket: &mut Socket, name: &IfName, request: &Request) -> Result<Option<InterfaceInfo>, Error> {
     // The kernel also finds an interface by an alternative name, which does not count here.
-    Ok(get(socket, request)?.filter(|found| found.name == name.as_str()))
+    Ok(get(socket, request)?.filter(|found| found.name.as_str() == name.as_str()))
 }
 
 fn get(socket: &mut Socket, request: &Request) -> Result<Option<InterfaceInfo>, Error> {
@@ -169,7 +169,7 @@ pub(crate) fn parse(body: &[u8]) -> Option<InterfaceInfo> {
     }
     Some(InterfaceInfo {
         index: u32::from_ne_bytes([i0, i1, i2, i3]),
-        name: nla::string(name),
+        name: DeviceName::new(nla::string(name)),
         group: attribute(IFLA_GROUP).and_then(|group| parse_u32(group).ok()).unwrap_or_default(),
         state: match (flags & IFF_UP != 0, flags & IFF_LOWER_UP != 0) {
             (false, _) => InterfaceState::Down,

@@ -22,7 +22,7 @@ fn is_bare(c: char) -> bool {
 }
 
 /// Is visible. Some invisible characters, or ones that change the direction of text, are no control characters.
-fn is_shown(c: char) -> bool {
+pub(super) fn is_shown(c: char) -> bool {
     c.is_alphanumeric() || c.is_ascii_graphic() || c == ' '
 }
 

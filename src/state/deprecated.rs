@@ -13,16 +13,27 @@ pub struct Deprecated(pub BTreeSet<(u32, Ipv6Addr)>);
 impl Deprecated {
     /// The same after these changes, without what somebody else has made preferred before them.
     pub(crate) fn after(&self, preferred_again: &BTreeSet<(u32, Ipv6Addr)>, made: &[Change]) -> Self {
-        let mut all = &self.0 - preferred_again;
+        let mut all = Self(&self.0 - preferred_again);
         for change in made {
-            let Change::Prefer { address, is_preferred } = change else { continue };
-            let entry = (address.device.index, address.address.addr());
-            if *is_preferred {
-                all.remove(&entry)
-            } else {
-                all.insert(entry)
-            };
+            all.note(change);
         }
-        Self(all)
+        all
+    }
+
+    /// The same after this change.
+    pub(crate) fn and(&self, change: &Change) -> Self {
+        let mut all = self.clone();
+        all.note(change);
+        all
+    }
+
+    fn note(&mut self, change: &Change) {
+        let Change::Prefer { address, is_preferred } = change else { return };
+        let entry = (address.device.index, address.address.addr());
+        if *is_preferred {
+            self.0.remove(&entry);
+        } else {
+            self.0.insert(entry);
+        }
     }
 }

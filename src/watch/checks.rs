@@ -28,6 +28,8 @@ pub(super) struct Checks {
     mark: u32,
     /// Why a verdict is what it is.
     reasons: BTreeMap<Key, String>,
+    /// An answer has come that nobody has judged.
+    has_news: bool,
     /// What keeps probes from being sent was said.
     has_complained: bool,
 }
@@ -61,7 +63,7 @@ impl Checks {
         let meter = Meter::open().inspect_err(|e| warn!("{e}: only probes tell whether an uplink lives")).ok();
         let (probers, reasons) = Default::default();
         let uplinks = Uplinks::new(now, settings, uplinks);
-        Some(Self { uplinks, targets, probers, meter, mark, reasons, has_complained: false })
+        Some(Self { uplinks, targets, probers, meter, mark, reasons, has_news: false, has_complained: false })
     }
 
     /// Takes over what an earlier process knew, `away` ago.
@@ -92,6 +94,7 @@ impl Checks {
             if self.probers.get(&key).is_none_or(|prober| *prober.binding() != binding) {
                 self.probers.insert(key.clone(), Prober::new(binding));
                 self.uplinks.up(now, &key);
+                self.has_news = true;
             }
         }
     }
@@ -106,7 +109,7 @@ impl Checks {
 
     /// When [`Self::poll`] is wanted next.
     pub(super) fn wake(&self) -> Option<Duration> {
-        self.uplinks.wake()
+        if self.has_news { Some(Duration::ZERO) } else { self.uplinks.wake() }
     }
 
     /// The next answer to a probe. Dropping this loses none.
@@ -124,12 +127,13 @@ impl Checks {
 
     pub(super) fn answered(&mut self, key: &Key, probe: u64, at: Duration) {
         if let Some(health) = self.uplinks.health_mut(key) {
-            health.answered(at, probe);
+            self.has_news |= health.answered(at, probe).is_some();
         }
     }
 
     /// Reads counters, sends the probes that are due, and judges. Whether a verdict has changed.
     pub(super) fn poll(&mut self, now: Duration) -> bool {
+        self.has_news = false;
         self.count(now);
         let outcome = self.uplinks.poll(now);
         for (key, probe) in outcome.probes {

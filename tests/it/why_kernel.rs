@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use crate::support::random::Random;
 use multihome::ctl::lookup::read::Fib;
 use multihome::ctl::lookup::{Answer, End, Packet, Tables, difference, walk};
-use multihome::model::names::Family;
+use multihome::model::names::{DeviceName, Family};
 use multihome::model::routing::RouteKind;
 use nix::sched::{CloneFlags, unshare};
 
@@ -257,7 +257,7 @@ fn packet(words: &Words, random: &mut Random, fib: &mut Fib) -> Packet {
     let forwarded = random.once_in(3);
     let iif = forwarded.then(|| random.pick(&DEVICES).to_string()).map(|name| {
         let index = fib.index(&name.parse().unwrap()).unwrap().unwrap();
-        (index, name)
+        (index, DeviceName::new(name))
     });
     let from = match (forwarded, random.below(3)) {
         (true, n) => Some(words.foreign[n].to_owned()),

@@ -311,3 +311,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_link_has_no_more_prefixes_than_a_provider_delegates() {
+    let with = |count: u32| {
+        let all: Vec<_> = (0..count).map(|n| format!("'2001:db8:{n:x}::/48'")).collect();
+        parse(&format!("{UPLINK}prefixes = [{}]\n", all.join(", ")), Path::new("f"))
+    };
+    assert_eq!(with(64).unwrap().links[0].prefixes.len(), 64);
+    let refused = "f:4: prefixes: 65 prefixes are more than any provider delegates: write 64 at most, wider ones";
+    assert_eq!(with(65).unwrap_err().to_string(), refused);
+}

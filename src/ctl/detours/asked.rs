@@ -173,7 +173,7 @@ impl<'a> Asker<'a> {
         let mut names = Vec::new();
         for (leg, _) in route.shares() {
             let link = self.live.iter().find(|l| l.next_hop.device.index == leg.hop.device);
-            names.push(link.map_or(leg.name.as_str(), |l| l.link.name.as_str()));
+            names.push(link.map_or_else(|| leg.name.to_string(), |l| l.link.name.to_string()));
         }
         format!("by {}", names.join(" and "))
     }

@@ -6,7 +6,7 @@ use super::strays::Owners;
 use super::taker::{Taker, way};
 use crate::config::Config;
 use crate::ctl::lookup::{End, FibNextHop, FibRoute, Packet, Tables, Walk, walk};
-use crate::model::names::{Family, TableId};
+use crate::model::names::{DeviceName, Family, TableId};
 use crate::model::numbering::Numbering;
 use crate::model::routing::{Action, FoundNextHop, FoundRule, RouteKind, Rule, Selector};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
@@ -25,7 +25,7 @@ pub(super) struct Judge<'a> {
     /// Metric of the default route that carries.
     metric: u32,
     /// The devices that it leads to.
-    devices: Vec<String>,
+    devices: Vec<DeviceName>,
     owners: &'a Owners<'a>,
 }
 
@@ -44,7 +44,7 @@ impl<'a> Judge<'a> {
         }
         let best = live.iter().filter_map(|l| l.link.tier()).min();
         let best_links = live.iter().filter(|l| best.is_some() && l.link.tier() == best);
-        let devices = best_links.map(|l| l.next_hop.device.name.to_string()).collect();
+        let devices = best_links.map(|l| l.next_hop.device.name.device()).collect();
         let metric = config.settings.numbers.tier_metric(family, best.unwrap_or_default());
         // Main without its default stands among ours; with it behind them.
         if best.is_some() {
@@ -63,7 +63,7 @@ impl<'a> Judge<'a> {
         walked: &Walk<'_>,
         tables: &Tables,
         rules: &[FoundRule],
-        answer: Option<String>,
+        answer: Option<DeviceName>,
     ) -> Option<Taker> {
         let wanted = match walk(&self.rules, &self.tables, &sample.packet).ok()?.end {
             End::Route(route) => Some(route.table),
@@ -86,7 +86,7 @@ impl<'a> Judge<'a> {
                 return is_lost.then_some(Taker::NoMain(!has_its_place));
             }
             End::Unknown(_) => {
-                let known = |device: &String| self.devices.contains(device) || wanted != Some(self.carrying);
+                let known = |device: &DeviceName| self.devices.contains(device) || wanted != Some(self.carrying);
                 return answer.filter(|device| !known(device)).map(|d| Taker::Unclear(d, sample.packet.clone()));
             }
         };
@@ -131,6 +131,6 @@ fn default(family: Family, table: TableId) -> FibRoute {
     FibRoute::default_by(
         family,
         table,
-        vec![FibNextHop { hop: FoundNextHop::new(0, None), name: String::new(), group: 0 }],
+        vec![FibNextHop { hop: FoundNextHop::new(0, None), name: DeviceName::default(), group: 0 }],
     )
 }

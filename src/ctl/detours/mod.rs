@@ -25,6 +25,7 @@ mod before;
 mod ipv6;
 mod judge;
 mod meet;
+mod onlink;
 mod samples;
 mod strays;
 mod taker;
@@ -84,14 +85,15 @@ pub(super) fn look(
     let mut fib = Fib::open()?;
     let mut found = Found::default();
     let mut takers = Takers::new();
+    // Kill switches are a promise even where nothing leads IPv6 anywhere any more.
+    let uses_ipv6 = !live.v6.is_empty() || observed.leads_ipv6(config.settings.protocol);
     let look = Look { config, states, observed, live: &live };
     let rules_of = Family::BOTH.map(|family| {
         let rules = observed.rules.iter().filter(|found| found.rule.family == family);
         rules.cloned().collect::<Vec<_>>()
     });
     for (family, rules) in Family::BOTH.into_iter().zip(&rules_of) {
-        // Kill switches are a promise even where nothing leads IPv6 anywhere any more.
-        if family == Family::V4 || !live.v6.is_empty() || observed.leads_ipv6(config.settings.protocol) {
+        if family == Family::V4 || uses_ipv6 {
             look.sample(family, rules, &mut fib, &mut takers, &mut found)?;
         }
     }
@@ -117,6 +119,9 @@ pub(super) fn look(
         }
     }
     found.detours = takers.values().map(|(taker, traffic)| taker.detour(traffic, config, mhctl)).collect();
+    if uses_ipv6 {
+        found.detours.extend(onlink::advertised(config, states, observed, &takers, &mut fib)?);
+    }
     found.detours.extend(ipv6::without_main(config, &wanted, observed, mhctl));
     Ok(found)
 }

@@ -143,7 +143,7 @@ pub(super) fn of_policy(
     packet.from = foreign.or(from.map(|net| hosts(net)[0]));
     packet.iif = match (iif, foreign) {
         (Some(name), _) if name.as_str() != "lo" => match fib.index(name)? {
-            Some(index) => Some((index, name.to_string())),
+            Some(index) => Some((index, name.device())),
             None => return Ok(None),
         },
         (None, Some(from)) => match fib.ask(&Packet { dport: 0, ..own(from) })? {

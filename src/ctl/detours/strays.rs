@@ -48,7 +48,7 @@ impl<'a> Owners<'a> {
         let (link, index) = self.links.get(&route.table)?;
         let is_own = |leg: &FibNextHop| match index {
             Some(index) => leg.hop.device == *index,
-            None => leg.name == link.interface.as_str(),
+            None => leg.name.as_str() == link.interface.as_str(),
         };
         let is_astray = route.kind == RouteKind::Unicast && route.protocol != self.ours;
         (is_astray && !route.next_hops.iter().all(is_own)).then_some(*link)

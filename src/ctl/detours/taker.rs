@@ -5,7 +5,7 @@ use super::samples::Traffic;
 use crate::config::{Config, Otherwise};
 use crate::ctl::lookup::{FibNextHop, FibRoute, Names, Packet, owner, protocol_name, rule_deletion, rule_text};
 use crate::ctl::show;
-use crate::model::names::{Family, LinkName, TableId};
+use crate::model::names::{DeviceName, Family, LinkName, TableId};
 use crate::model::routing::{FoundRule, RouteKind};
 
 /// Who takes traffic.
@@ -23,12 +23,12 @@ pub(super) enum Taker {
     /// The lack of a rule that leads to main; `true`: an apply puts it back, since no other rule has its place.
     NoMain(bool),
     /// Something that cannot be told from here.
-    Unclear(String, Packet),
+    Unclear(DeviceName, Packet),
 }
 
 /// The devices that a route leads to.
 pub(super) fn way(route: &FibRoute) -> String {
-    let names: Vec<_> = route.shares().iter().map(|(leg, _)| leg.name.as_str()).collect();
+    let names: Vec<_> = route.shares().iter().map(|(leg, _)| leg.name.to_string()).collect();
     format!("by {}", names.join(" and "))
 }
 
@@ -165,7 +165,7 @@ fn whose(route: &FibRoute) -> String {
     name.map_or_else(|| "which is foreign".to_owned(), |name| format!("of {name}"))
 }
 
-fn route_text(route: &FibRoute) -> String {
+pub(super) fn route_text(route: &FibRoute) -> String {
     let ipv6 = ipv6(route);
     if route.prefix.prefix_len() == 0 && route.table == TableId::MAIN {
         format!("the{ipv6} default route of metric {}", route.metric)
@@ -195,7 +195,7 @@ fn rule_mend(found: &FoundRule, config: &Config) -> String {
 }
 
 /// The command of ip(8) that deletes a route.
-fn route_deletion(route: &FibRoute) -> String {
+pub(super) fn route_deletion(route: &FibRoute) -> String {
     let prefix = if route.prefix.prefix_len() == 0 { "default".to_owned() } else { route.prefix.to_string() };
     let is_ipv6 = route.prefix.addr().is_ipv6();
     let ip = if is_ipv6 { "ip -6" } else { "ip" };
@@ -208,7 +208,7 @@ fn route_deletion(route: &FibRoute) -> String {
             // Without it all next hops of the metric would go (`ip6_route_del()`).
             delete.push_str(" via ::");
         }
-        delete = format!("{delete} dev {}", crate::model::sh::quoted(name));
+        delete = format!("{delete} dev {}", crate::model::sh::quoted(name.as_str()));
     }
     format!("{delete} protocol {}", route.protocol)
 }

@@ -6,10 +6,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::Finding;
-use crate::config::{Config, Link};
+use crate::config::{Config, Link, Nat6};
+use crate::ctl::prefixes;
 use crate::kernel::{Error, sysctl};
 use crate::model::names::{Family, IfName};
-use crate::model::observed::{Interface, LanAddress, Observed};
+use crate::model::observed::{Interface, LanAddress, Observed, Preference};
 use crate::model::sh::quoted;
 use crate::reconcile::link_state::{LinkState, LinkStates, LiveLink, global_addresses};
 use crate::state::records::LinkRecords;
@@ -76,6 +77,7 @@ pub(super) fn look(
     for uplink in routed.iter().filter(|l| l.link.is_uplink()) {
         found.extend(sourceless(uplink, &routed, observed));
     }
+    found.extend(overlapping(&routed, mhctl));
     found.extend(foreign_lan(config, &routed, observed, sysctls, mhctl));
     found
 }
@@ -97,6 +99,23 @@ fn sourceless(uplink: &LiveLink<'_>, routed: &[LiveLink<'_>], observed: &Observe
             mend,
         )
     })
+}
+
+/// A prefix of two uplinks.
+fn overlapping(routed: &[LiveLink<'_>], mhctl: &str) -> Option<Finding> {
+    let overlap = prefixes::overlap(routed)?;
+    let (one, other) = (overlap.first.0, overlap.second.0);
+    Some(Finding::trouble(
+        overlap.what(),
+        overlap.why(),
+        format!(
+            "have the wrong one go: prefixes in the configuration, an address of {} or {} that somebody there has \
+             advertised, or what was said: {mhctl} link down {} --prefixes",
+            one.next_hop.device.name.quoted(),
+            other.next_hop.device.name.quoted(),
+            other.link.name
+        ),
+    ))
 }
 
 /// An address of a prefix in the last of its subnets, which a LAN has the least likely.
@@ -158,7 +177,7 @@ fn temporary(config: &Config, own: OfInterface, interface: &Interface) -> Option
     })
 }
 
-/// A LAN with a prefix that is no link's.
+/// A LAN with a prefix that is no link's, also of none that is down.
 fn foreign_lan(
     config: &Config,
     routed: &[LiveLink<'_>],
@@ -166,23 +185,36 @@ fn foreign_lan(
     sysctls: &Sysctls,
     mhctl: &str,
 ) -> Option<Finding> {
-    let uplink = routed.iter().find(|l| l.link.is_uplink()).filter(|_| sysctls.forwards)?;
+    let uplinks: Vec<_> = routed.iter().filter(|l| l.link.is_uplink()).filter(|_| sysctls.forwards).collect();
     let configured = config.links.iter().flat_map(|link| &link.prefixes).map(|prefix| IpNet::V6(*prefix));
-    let known: Vec<_> = configured.chain(routed.iter().flat_map(|l| l.prefixes.clone())).collect();
+    let mut known: Vec<_> = configured.chain(routed.iter().flat_map(|l| l.prefixes.clone())).collect();
+    known.extend(config.uplinks().flat_map(|link| prefixes::refused(config, link, observed)));
     let is_foreign = |lan: &&LanAddress| {
         let (address, length) = (lan.address.addr(), lan.address.prefix_len());
         let is_global = !address.is_unique_local() && !address.is_loopback();
-        is_global && length < 127 && !known.iter().any(|prefix| prefix.contains(&IpAddr::V6(address)))
+        let is_of_dead_line = matches!(lan.preference, Preference::DeprecatedByUs | Preference::PreferredAgain);
+        let is_known = is_of_dead_line || known.iter().any(|prefix| prefix.contains(&IpAddr::V6(address)));
+        is_global && length < 127 && !is_known
     };
+    uplinks.first()?;
     let LanAddress { device, address, .. } = observed.lan6.iter().find(is_foreign)?;
     let prefix = address.trunc();
+    let untranslated: Vec<_> = uplinks.iter().filter(|l| l.link.nat6 == Nat6::None).collect();
+    let how = match untranslated.len() {
+        0 => "translated where it is not that line's own",
+        all if all == uplinks.len() => "untranslated, and providers drop what is not of their line",
+        _ => "translated where it is not that line's own, unless its nat6 is \"none\"",
+    };
+    // Of several lines nothing tells which it is, also where one of them alone has IPv6 now.
+    let mut possible = config.uplinks().filter(|link| link.ipv6);
+    let only = possible.next().filter(|_| possible.next().is_none());
+    let link = only.map_or("LINK", |link| link.name.as_str());
     Some(Finding::trouble(
         format!("{prefix} of {} is a prefix of no link", quoted(device.name.as_str())),
-        "what its hosts send leaves by any line, translated where it is not that line's own",
+        format!("what its hosts send leaves by any line, {how}"),
         format!(
             "write prefixes = [\"{prefix}\"] for the link whose provider routes it here, or have its caller say so: \
-             {mhctl} link up {} --prefix={prefix}",
-            uplink.link.name
+             {mhctl} link up {link} --prefix={prefix}"
         ),
     ))
 }

@@ -48,7 +48,7 @@ impl Found {
     /// The lowest metric of the default routes by an uplink.
     fn metric(&self, defaults: &[FibRoute]) -> Option<u32> {
         let name = self.interface.as_ref().filter(|_| !self.tunnel)?.as_str();
-        let by_it = defaults.iter().filter(|route| route.next_hops.iter().any(|leg| leg.name == name));
+        let by_it = defaults.iter().filter(|route| route.next_hops.iter().any(|leg| leg.name.as_str() == name));
         by_it.map(|route| route.metric).min()
     }
 }
@@ -128,7 +128,7 @@ fn guess_interfaces(found: &mut [Found], sessions: &BTreeMap<IfName, Session>) {
 fn routed(defaults: &[FibRoute]) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     for (route, leg) in defaults.iter().flat_map(|route| route.next_hops.iter().map(move |leg| (route, leg))) {
-        let Ok(interface) = leg.name.parse::<IfName>() else { continue };
+        let Some(interface) = leg.name.checked() else { continue };
         if found.iter().any(|f| f.interface.as_ref() == Some(&interface)) {
             continue;
         }
@@ -140,7 +140,7 @@ fn routed(defaults: &[FibRoute]) -> Vec<Found> {
         if route.protocol == RTPROT_DHCP {
             comments.extend(by_dhcp());
         }
-        let tunnel = ["tun", "tap", "wg"].iter().any(|kind| leg.name.starts_with(kind));
+        let tunnel = ["tun", "tap", "wg"].iter().any(|kind| leg.name.as_str().starts_with(kind));
         found.push(Found { tunnel, gateway, comments, ..Found::on(&interface) });
     }
     found
@@ -151,10 +151,10 @@ fn routed(defaults: &[FibRoute]) -> Vec<Found> {
 fn routed6(defaults: &[FibRoute]) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     for leg in defaults.iter().flat_map(|route| &route.next_hops) {
-        let Ok(interface) = leg.name.parse::<IfName>() else { continue };
+        let Some(interface) = leg.name.checked() else { continue };
         if found.iter().all(|known| known.interface.as_ref() != Some(&interface)) {
             let comments = vec![format!("The IPv6 default route there is now, by {}.", leg.name)];
-            let tunnel = ["tun", "tap", "wg"].iter().any(|kind| leg.name.starts_with(kind));
+            let tunnel = ["tun", "tap", "wg"].iter().any(|kind| leg.name.as_str().starts_with(kind));
             found.push(Found { tunnel, comments, ..Found::on(&interface) });
         }
     }
@@ -164,7 +164,7 @@ fn routed6(defaults: &[FibRoute]) -> Vec<Found> {
 /// The router of the IPv6 default route by an interface that somebody has written by hand.
 fn fixed_router(interface: &IfName, defaults: &[FibRoute]) -> Option<HostAddr> {
     let by_hand = defaults.iter().filter(|route| [RTPROT_BOOT, RTPROT_STATIC].contains(&route.protocol));
-    let mut legs = by_hand.flat_map(|route| &route.next_hops).filter(|leg| leg.name == interface.as_str());
+    let mut legs = by_hand.flat_map(|route| &route.next_hops).filter(|leg| leg.name.as_str() == interface.as_str());
     legs.find_map(|leg| HostAddr::new(leg.hop.gateway?).ok())
 }
 

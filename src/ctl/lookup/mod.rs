@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nix::libc;
 
-use crate::model::names::{Family, TableId, Weight};
+use crate::model::names::{DeviceName, Family, TableId, Weight};
 use crate::model::observed::Observed;
 use crate::model::routing::{FoundNextHop, FoundRule, FoundTarget, Member, NextHop, NexthopKind, RouteKind};
 
@@ -25,7 +25,7 @@ pub struct Packet {
     /// Source, of the same family; `None`: this host's, and not chosen yet.
     pub from: Option<IpAddr>,
     /// Interface that it came in by; `None`: it is this host's own.
-    pub iif: Option<(u32, String)>,
+    pub iif: Option<(u32, DeviceName)>,
     pub proto: u8,
     /// Source port; 0 where there is none, or none yet.
     pub sport: u16,
@@ -80,7 +80,7 @@ pub struct FibRoute {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FibNextHop {
     pub hop: FoundNextHop,
-    pub name: String,
+    pub name: DeviceName,
     pub group: u32,
 }
 
@@ -185,7 +185,7 @@ pub enum Answer {
         /// Whether it ends on this host.
         local: bool,
         device: u32,
-        name: String,
+        name: DeviceName,
         /// Next router.
         gateway: Option<IpAddr>,
         /// Source address that it chose.

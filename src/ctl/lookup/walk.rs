@@ -9,7 +9,7 @@ use super::find::{Found, find};
 use super::show::proto_text;
 use super::{FibRoute, Packet, Refusal, Tables};
 use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
-use crate::model::names::{Family, TableId};
+use crate::model::names::{DeviceName, Family, TableId};
 use crate::model::routing::{Action, FoundRule, FwMark, PortRange};
 
 /// The bits of `tos` that old selectors compare (`INET_DSCP_LEGACY_TOS_MASK`).
@@ -71,7 +71,7 @@ pub enum End<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Miss {
     /// Comes in by another interface, or is this host's own (`None`).
-    Iif(Option<String>),
+    Iif(Option<DeviceName>),
     /// No socket that is bound to a device.
     Oif,
     Mark(u32),
@@ -222,7 +222,7 @@ fn plain_miss(rule: &FoundRule, packet: &Packet) -> Option<Miss> {
     let (selector, more) = (&rule.rule.selector, rule.more());
     let iif = packet.iif.as_ref().map(|(_, name)| name.as_str());
     if rule.iif().is_some_and(|wanted| wanted != iif.unwrap_or("lo")) {
-        return Some(Miss::Iif(iif.map(str::to_owned)));
+        return Some(Miss::Iif(packet.iif.as_ref().map(|(_, name)| name.clone())));
     }
     if more.oif.is_some() {
         return Some(Miss::Oif);

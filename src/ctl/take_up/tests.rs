@@ -1,6 +1,7 @@
 use super::*;
 use crate::config;
 use crate::ctl::lookup::FibNextHop;
+use crate::model::names::DeviceName;
 use crate::model::observed::Address;
 use crate::model::routing::{Action, Device, FoundNextHop, FoundRule, Rule, Selector};
 use crate::state::records::LinkRecord;
@@ -47,7 +48,7 @@ fn interface(index: u32, name: &str, arp: bool, address: &str) -> Interface {
 fn default(device: u32, gateway: Option<&str>, dead: bool) -> FibRoute {
     let gateway = gateway.map(|gateway| gateway.parse().unwrap());
     let hop = FoundNextHop { dead, ..FoundNextHop::new(device, gateway) };
-    let next_hop = FibNextHop { hop, name: "any".to_owned(), group: 0 };
+    let next_hop = FibNextHop { hop, name: DeviceName::new("any"), group: 0 };
     FibRoute { metric: 100, protocol: 16, ..FibRoute::default_by(Family::V4, TableId::MAIN, vec![next_hop]) }
 }
 

@@ -13,7 +13,7 @@ pub(super) fn report(report: &Report<'_>) -> Value {
         "packet": {
             "to": packet.to,
             "from": packet.from,
-            "iif": packet.iif.as_ref().map(|(_, name)| name),
+            "iif": packet.iif.as_ref().map(|(_, name)| name.as_str()),
             "proto": packet.proto,
             "sport": packet.sport,
             "dport": packet.dport,
@@ -69,7 +69,7 @@ fn way(route: &FibRoute, report: &Report<'_>) -> Value {
     let next_hops = report.silence.shares(route).into_iter().map(|(next_hop, share)| {
         json!({
             "link": report.naming.links.get(&next_hop.name).map(ToString::to_string),
-            "interface": next_hop.name,
+            "interface": next_hop.name.as_str(),
             "gateway": next_hop.hop.gateway,
             "share_percent": share,
         })
@@ -93,7 +93,7 @@ fn kernel(answer: &Answer) -> Value {
             "table": table.get(),
             "prefix_length": prefix_len,
             "local": local,
-            "interface": name,
+            "interface": name.as_str(),
             "gateway": gateway,
             "source": source,
         }),

@@ -18,7 +18,7 @@ use crate::ctl::lookup::read::Fib;
 use crate::ctl::lookup::{self, Answer, End, Names, Packet, Tables, Walk, difference};
 use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
 use crate::kernel::{self, Kernel, Linux, sysctl};
-use crate::model::names::{Family, HostAddr, IfName, LinkName, TableId};
+use crate::model::names::{DeviceName, Family, HostAddr, IfName, LinkName, TableId};
 use crate::model::observed::Scope;
 use crate::model::routing::FoundRule;
 use crate::reconcile::link_state::LinkStates;
@@ -162,7 +162,7 @@ struct Naming<'a> {
     config: Option<&'a Config>,
     tables: Names,
     /// Links by the name of the interface that they are on.
-    links: BTreeMap<String, LinkName>,
+    links: BTreeMap<DeviceName, LinkName>,
 }
 
 impl Naming<'_> {
@@ -261,7 +261,7 @@ fn configuration(args: &Args, common: &Common) -> Result<Option<Config>, config:
 #[derive(Default)]
 struct Known {
     /// Links by the name of the interface that they are on.
-    links: BTreeMap<String, LinkName>,
+    links: BTreeMap<DeviceName, LinkName>,
     without: Without,
     /// Links of `--if-down` that are not up anyway.
     down_already: Vec<LinkName>,
@@ -274,8 +274,8 @@ impl Known {
         let states = LinkStates::new(config, &records, &observed);
         let live = states.live();
         let mut known = Self::default();
-        known.links.extend(config.links.iter().map(|l| (l.interface.to_string(), l.name.clone())));
-        known.links.extend(live.iter().map(|l| (l.next_hop.device.name.to_string(), l.link.name.clone())));
+        known.links.extend(config.links.iter().map(|l| (l.interface.device(), l.name.clone())));
+        known.links.extend(live.iter().map(|l| (l.next_hop.device.name.device(), l.link.name.clone())));
         for link in &args.if_down {
             super::link::find(link.as_str(), config)?;
             if !live.iter().any(|l| l.link.name == *link) {
@@ -302,7 +302,7 @@ fn packet(args: &Args, fib: &mut Fib) -> Result<Packet, CtlError> {
         return Err(Error::ForeignUser(from).into());
     }
     let iif = match (&args.iif, foreign) {
-        (Some(name), _) => Some((fib.index(name)?.ok_or_else(|| Error::NoInterface(name.clone()))?, name.to_string())),
+        (Some(name), _) => Some((fib.index(name)?.ok_or_else(|| Error::NoInterface(name.clone()))?, name.device())),
         (None, Some(from)) => Some(towards(from, fib)?.ok_or(Error::NoSource(from))?),
         (None, None) => None,
     };
@@ -323,7 +323,7 @@ fn packet(args: &Args, fib: &mut Fib) -> Result<Packet, CtlError> {
 }
 
 /// The device by which an address is reached.
-fn towards(to: IpAddr, fib: &mut Fib) -> Result<Option<(u32, String)>, kernel::Error> {
+fn towards(to: IpAddr, fib: &mut Fib) -> Result<Option<(u32, DeviceName)>, kernel::Error> {
     let packet = Packet { to, from: None, iif: None, proto: IPPROTO_TCP, sport: 0, dport: 0, mark: 0, uid: 0, dscp: 0 };
     Ok(match fib.ask(&packet)? {
         Some(Answer::Way { device, name, local: false, .. }) => Some((device, name)),

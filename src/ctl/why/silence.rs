@@ -9,13 +9,14 @@ use serde::Serialize;
 use crate::ctl::lookup::read::{Fib, Neighbour};
 use crate::ctl::lookup::{Answer, FibNextHop, FibRoute, pass_over, pass_to_first};
 use crate::kernel::{self, sysctl};
+use crate::model::names::DeviceName;
 
 /// A gateway of a route that does not answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Silent {
     #[serde(skip)]
     device: u32,
-    pub(super) interface: String,
+    pub(super) interface: DeviceName,
     pub(super) gateway: IpAddr,
     /// It is being asked for, and may answer yet.
     pub(super) asked: bool,

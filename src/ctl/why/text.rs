@@ -11,7 +11,7 @@ use crate::ctl::lookup::{
     Answer, End, FibNextHop, FibRoute, Outcome, Packet, Refusal, Step, errno_text, proto_text, rule_text,
 };
 use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
-use crate::model::names::LinkName;
+use crate::model::names::{DeviceName, LinkName};
 
 /// Longest rule that has its outcome on the same line.
 const RULE_WIDTH: usize = 38;
@@ -135,7 +135,7 @@ fn silence(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
         let question = if gateway.is_ipv4() { "ARP" } else { "neighbour discovery" };
         let answers =
             if *asked { format!("has not answered {question} yet") } else { format!("does not answer {question}") };
-        let name = report.naming.links.get(interface).map_or(interface.as_str(), LinkName::as_str);
+        let name = report.naming.links.get(interface).map_or_else(|| interface.to_string(), LinkName::to_string);
         writeln!(out, "But         gateway {gateway} {answers}:")?;
         if report.silence.passed_over || report.is_explained() {
             writeln!(out, "            the kernel passes {name} over")?;
@@ -146,8 +146,8 @@ fn silence(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn device(name: &str, naming: &Naming<'_>) -> String {
-    naming.links.get(name).map_or_else(|| name.to_owned(), |link| format!("{link} ({name})"))
+fn device(name: &DeviceName, naming: &Naming<'_>) -> String {
+    naming.links.get(name).map_or_else(|| name.to_string(), |link| format!("{link} ({name})"))
 }
 
 fn next_hop(next_hop: &FibNextHop, naming: &Naming<'_>) -> String {

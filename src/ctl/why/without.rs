@@ -205,5 +205,5 @@ fn is_same(route: &FibRoute, old: &FoundRoute) -> bool {
 fn next_hop(next_hop: &NextHop, weight: u16, known: &[FibNextHop]) -> FibNextHop {
     let group = known.iter().find(|l| l.hop.device == next_hop.device.index).map_or(0, |l| l.group);
     let hop = FoundNextHop::new(next_hop.device.index, next_hop.gateway.map(HostAddr::get));
-    FibNextHop { hop: FoundNextHop { weight, ..hop }, name: next_hop.device.name.to_string(), group }
+    FibNextHop { hop: FoundNextHop { weight, ..hop }, name: next_hop.device.name.device(), group }
 }

@@ -85,7 +85,8 @@ impl Found {
         if prefix.prefix_len() == 0 && found.from.is_none() {
             self.defaults.push(body.to_vec());
         }
-        let is_refused = matches!(found.kind, RouteKind::Unreachable | RouteKind::Blackhole | RouteKind::Prohibit);
+        // DHCPv6 clients make no other kind. The others are an administrator's, for networks that nobody here shall reach.
+        let is_refused = found.kind == RouteKind::Unreachable;
         let is_global = HostAddr::new(prefix.addr()).is_ok() && !prefix.addr().is_unique_local();
         if is_refused && is_global && (1..=LONGEST_DELEGATION).contains(&prefix.prefix_len()) {
             self.delegated.push(prefix);

@@ -234,5 +234,5 @@ fn usable(found: &FoundAddress, index: u32) -> Option<Address> {
 /// The current name of the interface with this index.
 fn name_of(socket: &mut Socket, index: u32) -> Result<Option<IfName>, Error> {
     // A name that a configuration cannot contain is no link's.
-    Ok(interface::by_index(socket, index)?.and_then(|found| found.name.parse().ok()))
+    Ok(interface::by_index(socket, index)?.and_then(|found| found.name.checked()))
 }

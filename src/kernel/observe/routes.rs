@@ -11,7 +11,7 @@ use crate::kernel::netlink::route::Route;
 use crate::kernel::netlink::route_request;
 use crate::kernel::netlink::socket::{self, Socket};
 use crate::kernel::{Error, interface};
-use crate::model::names::{Family, HostAddr, IfName, TableId, Weight};
+use crate::model::names::{DeviceName, Family, HostAddr, IfName, TableId, Weight};
 use crate::model::observed::Interface;
 use crate::model::routing::{Device, FoundNextHop, FoundRoute, FoundTarget, NextHop, RouteKind, WeightedNextHop};
 use crate::model::sh::quoted;
@@ -19,7 +19,7 @@ use crate::model::sh::quoted;
 /// Devices by index: those of the scope, and the names of others in routes.
 pub(crate) struct Devices {
     known: HashMap<u32, Device>,
-    others: HashMap<u32, String>,
+    others: HashMap<u32, DeviceName>,
 }
 
 impl Devices {
@@ -33,9 +33,9 @@ impl Devices {
     }
 
     /// For messages only.
-    fn name(&self, index: u32) -> String {
-        let known = self.get(index).map(|device| device.name.to_string());
-        known.or_else(|| self.others.get(&index).cloned()).unwrap_or_else(|| format!("if{index}"))
+    fn name(&self, index: u32) -> DeviceName {
+        let known = self.get(index).map(|device| device.name.device());
+        known.or_else(|| self.others.get(&index).cloned()).unwrap_or_else(|| DeviceName::new(format!("if{index}")))
     }
 }
 
@@ -147,7 +147,7 @@ fn other(found: &Route<'_>, names: &Devices) -> FoundTarget {
             Some(IpAddr::V6(gateway)) => write!(text, "via {gateway} "),
             None => Ok(()),
         };
-        let _ = write!(text, "dev {} ", quoted(&names.name(hop.device)));
+        let _ = write!(text, "dev {} ", quoted(names.name(hop.device).as_str()));
     }
     FoundTarget::Other { kind: found.kind, text: text.trim_end().to_owned(), hops }
 }

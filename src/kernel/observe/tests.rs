@@ -178,7 +178,7 @@ fn read_as_all(body: &[u8], devices: &routes::Devices) -> usize {
     size += by_ethernet.values().map(Vec::len).sum::<usize>();
     let _ = address::with_preferred(body, true);
     size += usize::from(FoundAddress::parse(body).is_ok());
-    size += interface::parse(body).map_or(0, |found| found.name.len());
+    size += interface::parse(body).map_or(0, |found| found.name.as_str().len());
     size += usize::from(nftables::found::jump(body.get(4..).unwrap_or_default()).is_some());
     let _ = Fingerprint::find(body);
     size

@@ -112,6 +112,11 @@ impl IfName {
         &self.0
     }
 
+    /// The name as the kernel has it.
+    pub(crate) fn device(&self) -> DeviceName {
+        DeviceName(self.0.clone())
+    }
+
     /// The name quoted for sh(1): the kernel allows `x;id&`.
     pub(crate) fn quoted(&self) -> Cow<'_, str> {
         sh::quoted(&self.0)
@@ -131,6 +136,36 @@ impl FromStr for IfName {
         } else {
             Err(InvalidValue::new("interface name", s, "write 1 to 15 printable characters without '/', ':' or spaces"))
         }
+    }
+}
+
+/// Name of a network device as the kernel has it, which any root of this host has chosen: in it is everything but `/`, `:`
+/// and blanks, also what a terminal obeys. That is shown escaped.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeviceName(String);
+
+impl DeviceName {
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// As it is: to compare, to quote, and for JSON. What is printed is its `Display`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name, if a link's interface may have it.
+    pub(crate) fn checked(&self) -> Option<IfName> {
+        self.0.parse().ok()
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            if sh::is_shown(c) { write!(f, "{c}")? } else { write!(f, "{}", c.escape_default())? }
+        }
+        Ok(())
     }
 }
 

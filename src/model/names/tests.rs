@@ -74,3 +74,16 @@ fn an_error_does_not_carry_a_flood() {
     let error = "x".repeat(100_000).parse::<IfName>().unwrap_err().to_string();
     assert!(error.len() < 300, "{}", error.len());
 }
+
+#[test]
+fn a_devices_name_is_shown_without_what_a_terminal_obeys() {
+    for (name, shown) in [
+        ("eth0.100@x", "eth0.100@x"),
+        ("a\u{1b}[31mb", "a\\u{1b}[31mb"),
+        ("a\u{9b}31m", "a\\u{9b}31m"),
+        ("\u{202e}x\u{7f}", "\\u{202e}x\\u{7f}"),
+        ("caf\u{e9}", "caf\u{e9}"),
+    ] {
+        assert_eq!(DeviceName::new(name).to_string(), shown);
+    }
+}

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 mod rules;
 
+use ipnet::IpNet;
+
 pub use rules::selectors;
 
 use crate::config::{Config, Link, LinkKind, Otherwise};
@@ -117,7 +119,10 @@ impl Desired {
             .rules
             .iter()
             .filter(|found| found.protocol == settings.protocol && self.lost_sources.contains(&found.rule.priority));
-        let refusing: Vec<_> = of_lost.filter_map(|found| rules::refusing(&found.rule)).collect();
+        let mut refusing: Vec<_> = of_lost.filter_map(|found| rules::refusing(&found.rule)).collect();
+        // The number was another uplink's before the configuration changed, or this one's prefix is another's now.
+        let sources: Vec<_> = live_sources(config, &self.rules).collect();
+        refusing.retain(|rule| !sources.iter().any(|from| rule.selector.from.is_some_and(|lost| from.contains(&lost))));
         if !refusing.is_empty() {
             self.rules.extend(refusing);
             self.rules.sort();
@@ -192,6 +197,17 @@ fn multipath(members: &[(&LiveLink<'_>, Weight)]) -> Target {
     }
     next_hops.sort();
     Target::NextHops(next_hops)
+}
+
+/// The IPv6 sources that lead to an uplink.
+fn live_sources<'a>(config: &'a Config, rules: &'a [Rule]) -> impl Iterator<Item = IpNet> + 'a {
+    let is_source = |rule: &&Rule| {
+        let mut priorities = config.uplinks().map(|link| config.settings.numbers.source_rule(link.position));
+        rule.family == Family::V6
+            && rule.action.table().is_some()
+            && priorities.any(|priority| priority == rule.priority)
+    };
+    rules.iter().filter(is_source).filter_map(|rule| rule.selector.from)
 }
 
 /// All uplinks and the metrics of their spares: by tier, then by position.

@@ -69,7 +69,7 @@ fn batch(variant: Variant, table: Table, wanted: &[Chain], without: Lacking, fou
 }
 
 /// Whether the observed chain has all its desired rules.
-fn is_complete(chain: &Chain, without: Lacking, found: &FoundChains) -> bool {
+pub(super) fn is_complete(chain: &Chain, without: Lacking, found: &FoundChains) -> bool {
     let rules = found.get(&chain.name.iptables()).map(Vec::as_slice).unwrap_or_default();
     let signature = FoundChainRule::Fingerprint(chain.fingerprint(without));
     chain.rules.is_empty() || rules.len() == chain.rules.len() && rules.first() == Some(&signature)

@@ -3,7 +3,7 @@
 
 use crate::config::{Config, Firewall};
 use crate::model::change::Change;
-use crate::model::firewall::{FoundFirewall, Lacking, Table, TableKind};
+use crate::model::firewall::{ChainName, FoundChains, FoundFirewall, Lacking, Table, TableKind};
 use crate::model::names::Family;
 use crate::model::observed::Observed;
 use crate::reconcile::link_state::Live;
@@ -67,18 +67,39 @@ pub(crate) fn refilled_sets(config: &Config, live: &Live<'_>, observed: &Observe
     nat::refilled(config, live, table).map(Change::Nftables)
 }
 
-/// Whether the rules that translate what leaves by some uplink in IPv6 are to be made, and nothing is in their way.
-pub(crate) fn begins_nat6(config: &Config, live: &Live<'_>, observed: &Observed, without: Lacking) -> bool {
+/// Whether a link gets the chain now that translates what leaves by it, and nothing is in the way of that: packets that
+/// leave before would go on as they are, and so would their connections.
+pub(crate) fn begins_nat(config: &Config, live: &Live<'_>, observed: &Observed, without: Lacking) -> bool {
     let found = &observed.firewall;
-    if found.hidden || live.v6.is_empty() {
+    if found.hidden || config.settings.firewall == Firewall::None {
         return false;
     }
-    if found.uses_nftables(config.settings.firewall, without) {
-        return found.nft.as_ref().is_some_and(|table| nat::begins(config, live, table));
-    }
-    let changes = changes(config, live, observed, without);
-    let nat6 = Table { family: Family::V6, kind: TableKind::Nat };
-    changes.iter().any(|change| matches!(change, Change::Firewall(batch) if batch.table == nat6))
+    let is_nft = found.uses_nftables(config.settings.firewall, without);
+    let mut families = Family::BOTH.into_iter();
+    families.any(|family| {
+        let own = nat::own_chains(live, family);
+        if is_nft {
+            let is_there = |chain: &ChainName| found.nft.as_ref().is_none_or(|t| t.chains.contains_key(&chain.nft()));
+            return !own.iter().all(is_there);
+        }
+        !own.is_empty() && begins_in_iptables(config, live, observed, without, family, &own)
+    })
+}
+
+/// Whether one of these chains is to be made or filled anew. What goes can wait until its routes are gone.
+fn begins_in_iptables(
+    config: &Config,
+    live: &Live<'_>,
+    observed: &Observed,
+    without: Lacking,
+    family: Family,
+    own: &[ChainName],
+) -> bool {
+    let nothing = FoundChains::new();
+    let table = observed.firewall.tables.get(&Table { family, kind: TableKind::Nat }).unwrap_or(&nothing);
+    let rulesets = render::rulesets(config, live, observed, without, Some(family));
+    let mut wanted = rulesets.iter().filter(|ruleset| ruleset.kind == TableKind::Nat).flat_map(|r| r.of(family));
+    wanted.any(|chain| own.contains(&chain.name) && !iptables::is_complete(&chain, without, table))
 }
 
 /// The changes that take all managed chains away.

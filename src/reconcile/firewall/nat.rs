@@ -141,10 +141,21 @@ pub(super) fn made(config: &Config, live: &Live<'_>, table: &FoundTable, wanted:
         if !table.chains.contains_key(&chain_of(link).nft())
             && let Some(live) = translating(link, live)
         {
-            commands.push(Command::AddElements { set, elements: elements(live), is_empty: true });
+            commands.extend(filled(&set, &elements(live)));
         }
     }
     commands
+}
+
+/// The commands that fill an empty set. The kernel takes no longer list in one request than 64 KiB of it.
+fn filled(set: &AddressSet, elements: &[Element]) -> Vec<Command> {
+    const MOST: usize = 500;
+    let part = |(place, part): (usize, &[Element])| Command::AddElements {
+        set: set.clone(),
+        elements: part.to_vec(),
+        is_empty: place == 0,
+    };
+    elements.chunks(MOST).enumerate().map(part).collect()
 }
 
 /// The commands that delete the sets whose chains go, after these: a chain that comes again fills its set.
@@ -164,7 +175,7 @@ pub(super) fn refilled(config: &Config, live: &Live<'_>, table: &FoundTable) -> 
             Some(_) => commands.push(Command::FlushSet(set.clone())),
             None => commands.push(Command::AddSet(set.clone())),
         }
-        commands.push(Command::AddElements { set, elements, is_empty: true });
+        commands.extend(filled(&set, &elements));
         id += 1;
     }
     (!commands.is_empty()).then_some(Transaction(commands))
@@ -175,7 +186,16 @@ fn are_same(found: &[Element], wanted: &[Element]) -> bool {
     found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| found.is_of(wanted))
 }
 
-/// Whether an uplink gets its chain now: packets that leave before that would go on as they are.
-pub(super) fn begins(config: &Config, live: &Live<'_>, table: &FoundTable) -> bool {
-    config.uplinks().any(|link| translating(link, live).is_some() && !table.chains.contains_key(&chain_of(link).nft()))
+/// The chains that translate what leaves by live links in a family.
+pub(super) fn own_chains(live: &Live<'_>, family: Family) -> Vec<ChainName> {
+    live.of(family).iter().filter_map(|l| own_chain(l, live)).collect()
+}
+
+/// The chain that translates what leaves by the link in its family, if any does.
+fn own_chain(l: &LiveLink<'_>, live: &Live<'_>) -> Option<ChainName> {
+    match l.family {
+        Family::V4 => l.link.masquerade.then_some(ChainName::Masquerade),
+        Family::V6 if translates_all(l.link) => Some(ChainName::Masquerade),
+        Family::V6 => translating(l.link, live).map(|l| chain_of(l.link)),
+    }
 }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::{IpNet, Ipv6Net};
 
 use super::{LinkState, LiveLink, interface_of};
-use crate::config::{Config, Link};
+use crate::config::{Config, Link, MOST_PREFIXES, is_customers};
 use crate::model::names::{Family, HostAddr, TableId};
 use crate::model::numbering::RA;
 use crate::model::observed::{Address, Interface, InterfaceState, Observed};
@@ -26,6 +26,13 @@ const PEERS: [Ipv6Addr; 2] = [Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), Ipv6Ad
 pub(super) fn only_uplink(config: &Config) -> Option<&Link> {
     let mut uplinks = config.uplinks().filter(|link| link.ipv6);
     uplinks.next().filter(|_| uplinks.next().is_none())
+}
+
+/// What was delegated to this host. More than any provider delegates is a list of networks to be kept out: each would
+/// become a rule.
+fn delegations(observed: &Observed) -> Vec<Ipv6Net> {
+    let delegated: Vec<_> = observed.delegated.iter().copied().filter(|net| is_customers(*net)).collect();
+    if delegated.len() > MOST_PREFIXES { Vec::new() } else { delegated }
 }
 
 /// The state of a link as if it were not drained and the only one. `v4`: its IPv4 state; `is_only`: delegated prefixes
@@ -57,14 +64,19 @@ pub(super) fn ability<'a>(
     }
     let gateway = said.and_then(|said| said.gateway).or(link.gateway6).or(advertised);
     let told = said.map(|said| &said.prefixes[..]).unwrap_or_default();
-    let delegated = if is_only { &observed.delegated[..] } else { &[] };
+    let delegated = if is_only { delegations(observed) } else { Vec::new() };
     let local = local(link, said.and_then(|said| said.local), found);
     let live = LiveLink {
         link,
         family: Family::V6,
         next_hop: next_hop(link, gateway, found),
         local,
-        prefixes: prefixes(found, local, [told, &link.prefixes, delegated].concat()),
+        prefixes: prefixes(
+            found,
+            local,
+            [told, &link.prefixes, &delegated].concat(),
+            &of_others(link, records, config),
+        ),
         carrier: found.state == InterfaceState::Up,
         level: None,
     };
@@ -196,13 +208,27 @@ fn is_global(addr: HostAddr) -> bool {
     addr.v6().is_some_and(|addr| !addr.is_unicast_link_local() && !addr.is_unique_local())
 }
 
+/// What is said of other uplinks' prefixes.
+fn of_others(link: &Link, records: &LinkRecords, config: &Config) -> Vec<Ipv6Net> {
+    let mut all = Vec::new();
+    for other in config.uplinks().filter(|other| other.ipv6 && other.name != link.name) {
+        let said = records.record(&other.name, Family::V6).and_then(|record| record.v6.as_ref());
+        all.extend(&other.prefixes);
+        all.extend(said.into_iter().flat_map(|said| &said.prefixes));
+    }
+    all
+}
+
 /// The prefixes of the link: `said`, its address, and those of its interface. A prefix of a point-to-point interface or an Ethernet
-/// is shared with neighbours behind the same line.
-fn prefixes(interface: &Interface, local: Option<HostAddr>, said: Vec<Ipv6Net>) -> Vec<IpNet> {
+/// is shared with neighbours behind the same line. Anybody there can advertise one: what is said to be another uplink's stays
+/// that one's, but for the interface's own address.
+fn prefixes(interface: &Interface, local: Option<HostAddr>, said: Vec<Ipv6Net>, of_others: &[Ipv6Net]) -> Vec<IpNet> {
     let mut all: Vec<IpNet> = said.into_iter().map(IpNet::V6).collect();
     all.extend(local.map(|local| IpNet::from(local.get())));
     for Address { local, reaches } in global_addresses(interface) {
-        all.extend([reaches.trunc(), IpNet::from(local.get())]);
+        let is_others = of_others.iter().any(|other| IpNet::V6(*other).contains(reaches));
+        all.extend((!is_others).then(|| reaches.trunc()));
+        all.push(IpNet::from(local.get()));
     }
     all.sort();
     all.dedup();

@@ -84,9 +84,9 @@ impl Plan {
         plan.problems.extend(routes.problems);
         plan.changes.extend(routes.early.into_iter().map(Change::DeleteRoute));
         // One by sets holds when its packets are marked. Its rule comes first, since the bit may have been another's.
-        // And what leaves by a new uplink in IPv6 has a source that its provider knows.
+        // And what leaves by a new link has a source that its provider knows.
         let is_awaited = config.has_kill_switch_by_sets()
-            || tables.stale.is_empty() && firewall::begins_nat6(config, live, observed, without);
+            || tables.stale.is_empty() && firewall::begins_nat(config, live, observed, without);
         let firewall_before_routes = !firewall_first && is_awaited;
         let refusals = if firewall_before_routes {
             obsolete.refusals(config, &firewall::changes(config, live, observed, without))

@@ -88,3 +88,29 @@ fn a_link_with_ipv6_only_is_told_of() {
     let told = String::from_utf8(ok(server.bare(CTL).arg("apply")).stdout).unwrap();
     assert_eq!(told, "");
 }
+
+#[test]
+fn status_tells_of_an_uplink_that_has_lost_its_ipv6() {
+    let refusing = CONFIG.replace("interface", "nat6 = \"none\"\ninterface");
+    let server = Server::new(&refusing);
+    for (line, six) in [(ISP1, SIX1), (ISP2, SIX2)] {
+        server.up(line);
+        six.up(&server);
+    }
+    let status = || String::from_utf8(ok(server.bare(CTL).arg("status")).stdout).unwrap();
+    assert!(!status().contains("refused") && !status().contains("no IPv6"), "{}", status());
+    SIX1.lose(&server);
+    let shown = status();
+    assert!(shown.contains("\nisp1  down  ppp0 "), "{shown}");
+    let refused = "  isp1: what comes from 2001:db8:1::/64, 2001:db8:100::/48 is refused meanwhile (nat6 = \"none\")\n";
+    assert!(shown.contains(refused), "{shown}");
+    let ipv6 = &asked(&server, "status --json")["links"][0]["ipv6"];
+    assert_eq!(ipv6["refused"], json!(["2001:db8:1::/64", "2001:db8:100::/48"]));
+    // Where its packets go on by the other line, nothing of it is left in the kernel.
+    server.configure(CONFIG);
+    server.apply();
+    let shown = status();
+    assert!(shown.contains("\n  isp1: no IPv6 now\n") && !shown.contains("refused"), "{shown}");
+    server.configure(&CONFIG.replacen("interface", "ipv6 = \"off\"\ninterface", 1));
+    assert!(!status().contains("no IPv6 now"), "{}", status());
+}

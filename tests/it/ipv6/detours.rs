@@ -226,3 +226,27 @@ fn a_policy_says_what_the_prefix_of_its_hosts_decides() {
     let check = said(&server, "check");
     assert!(check.contains("no errors, no warnings") && check.contains("before policies"), "{check}");
 }
+
+/// Such a route is main's own, which comes before kill switches.
+#[test]
+fn what_somebody_behind_a_line_has_advertised_as_being_there_is_told_of() {
+    let server = server(ARTICLE);
+    for (protocol, number, key) in [("kernel", 2, "accept_ra_pinfo"), ("ra", 9, "accept_ra_rt_info_max_plen")] {
+        ip(&format!("-6 route add 2001:db8:f000::/36 dev ppp0 proto {protocol} metric 256"));
+        told(
+            &server,
+            &["route 2001:db8:f000::/36 of table 254, which a router's advertisement on ppp0 of isp1 has made, takes"],
+            &format!("ip -6 route del 2001:db8:f000::/36 table 254 metric 256 via :: dev ppp0 protocol {number}"),
+        );
+        ip(&format!("-6 route add 2001:db8:f000::/36 dev ppp0 proto {protocol} metric 256"));
+        let [[_, mend]] = &detours(&server)[..] else { panic!() };
+        assert!(mend.contains(&format!("echo 0 > /proc/sys/net/ipv6/conf/ppp0/{key}")), "{mend}");
+        ip("-6 route del 2001:db8:f000::/36 dev ppp0");
+    }
+    // A line's own subnet, one that an address has brought along, and one of the LAN.
+    ip("-6 route add 2001:db8:d::/64 dev ppp0 proto kernel metric 256");
+    ip("-6 addr add 2001:db8:e::1/48 dev ppp0 nodad");
+    ip("-6 route add 2001:db8:f000::/36 dev lan proto kernel metric 256");
+    server.apply();
+    well(&server, "an administrator's");
+}

@@ -80,10 +80,47 @@ fn a_lan_with_a_prefix_of_no_link_is_told_of() {
     sysctl6("conf/all/forwarding", "1");
     let told = found(&server, words);
     assert_eq!(told[0].0, "trouble");
-    assert!(told[0].1.ends_with(" link up isp1 --prefix=2001:db8:5:1::/64"), "{told:?}");
+    assert!(told[0].1.ends_with(" link up LINK --prefix=2001:db8:5:1::/64"), "{told:?}");
     assert_eq!(found(&server, "fd00:5::"), []);
     server.configure(&CONFIG.replace("interface = \"ppp0\"", "interface = \"ppp0\"\nprefixes = \"2001:db8:5::/48\""));
     assert_eq!(found(&server, words), []);
+}
+
+#[test]
+fn a_lan_of_a_line_that_is_down_is_not_told_of_and_what_is_said_of_others_is_so() {
+    let server = server(&CONFIG.replace("interface", "nat6 = \"none\"\ninterface"));
+    sysctl6("conf/all/forwarding", "1");
+    SIX1.up(&server);
+    said(&server, "link up isp1 --ipv6 --prefix 2001:db8:5::/48");
+    said(&server, "link up cable --interface eth1 --gateway6 fe80::d --prefix 2001:db8:6::/48");
+    ip("-6 addr add 2001:db8:5:1::1/64 dev lan nodad");
+    SIX1.lose(&server);
+    assert_eq!(found(&server, "is a prefix of no link"), []);
+    ip("-6 addr add 2001:db8:7:1::1/64 dev lan nodad");
+    let told = found(&server, "2001:db8:7:1::/64 of lan is a prefix of no link");
+    assert!(told[0].1.ends_with(" link up LINK --prefix=2001:db8:7:1::/64"), "{told:?}");
+    let shown = ctl(&server, "doctor --root /nowhere").output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains(" leaves by any line, untranslated, and providers drop"), "{shown}");
+}
+
+#[test]
+fn a_prefix_of_two_lines_is_told_of() {
+    let server = server(CONFIG);
+    SIX1.up(&server);
+    said(&server, "link up cable --interface eth1 --gateway6 fe80::d --prefix 2001:db8:5::/56");
+    assert_eq!(found(&server, "overlap"), []);
+    for prefix in ["2001:db8:5::/56", "2001:db8:5::/48", "2001:db8:5:80::/60"] {
+        said(&server, &format!("link up isp1 --ipv6 --prefix {prefix}"));
+        let told = found(&server, &format!("{prefix} of isp1 and 2001:db8:5::/56 of cable overlap"));
+        assert_eq!(told.len(), 1, "{prefix}");
+        assert!(told[0].0 == "trouble" && told[0].1.ends_with(" link down cable --prefixes"), "{told:?}");
+        let status = said(&server, "status");
+        let line = format!("Warning        {prefix} of isp1 and 2001:db8:5::/56 of cable overlap: what comes from");
+        assert!(status.contains(&line), "{status}");
+    }
+    said(&server, "link down isp1 --prefixes");
+    assert_eq!(found(&server, "overlap"), []);
 }
 
 /// As of a provider that delegates a prefix, and gives the line itself no address.

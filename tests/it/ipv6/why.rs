@@ -202,3 +202,17 @@ fn if_down_of_an_ethernet_is_the_loss_of_its_carrier() {
     server.apply();
     assert_eq!(ends(&server, ""), before);
 }
+
+/// Any root of this host names devices, also one of a container that hands one over.
+#[test]
+fn a_devices_name_is_harmless_to_a_terminal() {
+    let server = server();
+    ip("link add a\u{1b}[31mb type veth peer name far");
+    ip("link set far up");
+    ip("link set a\u{1b}[31mb up");
+    ip("-6 addr add 2001:db8:777::1/64 dev a\u{1b}[31mb nodad");
+    for args in ["2001:db8:ffff::1 --from 2001:db8:777::5", "2001:db8:777::5"] {
+        let shown = why(&server, args);
+        assert!(!shown.contains('\u{1b}') && shown.contains("by a\\u{1b}[31mb"), "{shown}");
+    }
+}

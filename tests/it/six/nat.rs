@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use super::internet::*;
 use super::sticky::by_line;
+use crate::support::ctl::said;
 use crate::support::filter::{flush_marks, ip6tables, listed, managed, nft};
 use crate::support::internet::{ECHO, Namespace};
 use crate::support::*;
@@ -161,6 +162,42 @@ fn what_is_translated_is_settled_before_a_packet_can_leave() {
     };
     let again = places(&mut hook6(&server, UP, SIX1), [old, new, "ip -6 route append"]);
     assert!(again.is_sorted(), "{again:?}");
+}
+
+#[test]
+fn what_is_all_translated_is_settled_before_a_packet_can_leave_too() {
+    let server = Server::new(&LINKS.replace("[[uplink]]\n", "[[uplink]]\nnat6 = \"all\"\n"));
+    let six = Six::new();
+    six.connect(SIX1);
+    let own = if firewall() == "auto" { "nat-postrouting meta nfproto ipv6" } else { "-j MASQUERADE" };
+    let first = places(&mut hook6(&server, UP, SIX1), [own, "ip -6 route append"]);
+    assert!(first.is_sorted(), "{first:?}");
+}
+
+/// `masquerade` is about IPv4 and its routes. What began before would stay as it is for as long as it lives.
+#[test]
+fn what_is_masqueraded_is_so_before_a_packet_can_leave() {
+    let server = Server::new(&LINKS.replace("[[uplink]]\n", "[[uplink]]\nmasquerade = true\n"));
+    ISP1.create();
+    let own = if firewall() == "auto" { "nat-postrouting meta nfproto ipv4" } else { "-j MASQUERADE" };
+    let first = places(&mut server.hook(UP, ISP1), [own, "ip route replace table 254 default"]);
+    assert!(first.is_sorted(), "{first:?}");
+    // Where all is there, nobody waits for anything.
+    ok(&mut server.hook(UP, ISP1));
+    ISP2.create();
+    let second = String::from_utf8(ok(server.hook(UP, ISP2).option("--dry-run")).stdout).unwrap();
+    assert!(!second.contains("asquerade") && !second.contains("MASQUERADE"), "{second}");
+}
+
+#[test]
+fn what_is_translated_is_so_until_no_packet_can_leave() {
+    let (server, _six) = scene(LINKS);
+    let (first, second) = LINKS.split_at(LINKS.rfind("[[uplink]]").unwrap());
+    server.configure(&format!("{first}{}", second.replace("[[uplink]]\n", "[[uplink]]\nipv6 = \"off\"\n")));
+    let own = if firewall() == "auto" { "delete chain inet multihome nat6-isp2" } else { "-X MULTIHOME-isp2" };
+    let said = said(&server, "plan");
+    let place = |what: &str| said.lines().position(|line| line.starts_with(what)).unwrap_or_else(|| panic!("{said}"));
+    assert!(place("ip -6 route del") < place(own), "{said}");
 }
 
 #[test]

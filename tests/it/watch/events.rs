@@ -140,7 +140,9 @@ fn the_event_command_gets_json_its_arguments_as_they_are_and_nothing_else() {
         "#!/bin/sh\nexec >>\"$1\"\nshift\ncat\nfor word; do echo \"word $word\"; done\nenv | sort\necho 'a\tloud one' >&2\n",
     );
     with_command(&server, &path, &format!(", {:?}, '$(id); rm -rf *', 'zwei Wörter'", out.to_str().unwrap()));
-    let watcher = Watcher::start_with(&server, |command| drop(command.env("SECRET", "x")));
+    let watcher = Watcher::start_with(&server, |command| {
+        command.env("SECRET", "x");
+    });
     watcher.told_that("STATUS=links up");
     ISP2.lose_carrier();
     watcher.event("down");

@@ -2,6 +2,7 @@
 
 mod events;
 mod hard;
+mod health;
 mod repair;
 mod service;
 

@@ -21,7 +21,9 @@ const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/mh-watch.servic
 #[test]
 fn systemd_hears_that_it_is_ready_alive_and_ending() {
     let server = both_up();
-    let mut watcher = Watcher::start_with(&server, |command| drop(command.env("WATCHDOG_USEC", "400000")));
+    let mut watcher = Watcher::start_with(&server, |command| {
+        command.env("WATCHDOG_USEC", "400000");
+    });
     let status = watcher.told_that("STATUS=");
     assert_eq!(status, "STATUS=links up: isp1 isp2");
     watcher.told_that("WATCHDOG=1");

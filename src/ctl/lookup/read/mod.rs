@@ -20,7 +20,7 @@ use crate::kernel::netlink::route::Route;
 use crate::kernel::netlink::socket::Socket;
 use crate::kernel::observe::{lan, routes, rules};
 use crate::kernel::{Error, interface, observe, parse, read};
-use crate::model::names::{Family, IfName, TableId};
+use crate::model::names::{DeviceName, Family, IfName, TableId};
 use crate::model::routing::{FoundNextHop, FoundRule, RouteKind};
 
 mod neighbour;
@@ -30,7 +30,7 @@ pub use neighbour::Neighbour;
 /// Name and group of a device.
 #[derive(Debug, Clone)]
 struct Device {
-    name: String,
+    name: DeviceName,
     group: u32,
 }
 
@@ -232,7 +232,7 @@ impl Fib {
         }
         let device = match interface::by_index(&mut self.socket, index)? {
             Some(found) => Device { name: found.name, group: found.group },
-            None => Device { name: format!("if{index}"), group: 0 },
+            None => Device { name: DeviceName::new(format!("if{index}")), group: 0 },
         };
         self.devices.insert(index, device.clone());
         Ok(device)

@@ -2,6 +2,7 @@
 
 use super::{Clock, DefaultFacts, Ipv6Facts, LinkFacts, Seen, State};
 use crate::config::{Link, LinkKind};
+use crate::ctl::prefixes;
 use crate::model::names::{Family, HostAddr, IfName};
 use crate::model::observed::{Interface, InterfaceState};
 use crate::reconcile::link_state::{LinkState, LiveLink};
@@ -53,6 +54,7 @@ impl Seen<'_> {
             age: record.filter(|record| record.v4.is_some()).and_then(|record| age(record.since, clock)),
             share_percent: share(link, state, defaults),
             ipv6: None,
+            lacks_ipv6: link.is_uplink() && link.ipv6 && *self.states.state(link, Family::V6) == LinkState::Down,
             weight,
             tier,
             received_bytes: counters.map(|counters| counters.received),
@@ -68,7 +70,8 @@ impl Seen<'_> {
     pub(super) fn ipv6(&self, link: &Link, defaults: &[DefaultFacts], clock: Clock) -> Option<Ipv6Facts> {
         let state = self.states.state(link, Family::V6);
         let is_wanted = link.ipv6 && link.gateway6.is_some() && self.observed.has_ipv6();
-        if *state == LinkState::Down && !is_wanted {
+        let refused = prefixes::refused(self.config, link, self.observed);
+        if *state == LinkState::Down && !is_wanted && refused.is_empty() {
             return None;
         }
         let record = self.records.record(&link.name, Family::V6);
@@ -95,6 +98,7 @@ impl Seen<'_> {
             prefixes: live.iter().flat_map(|live| &live.prefixes).map(ToString::to_string).collect(),
             age: since.and_then(|since| age(*since, clock)),
             share_percent: share(link, word, defaults),
+            refused: refused.iter().map(ToString::to_string).collect(),
         })
     }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::config::{Config, Firewall};
 use crate::ctl::counters::Counters;
 use crate::ctl::detours::{self, Detour, Elsewhere};
+use crate::ctl::prefixes;
 use crate::model::firewall::Lacking;
 use crate::model::names::{Family, IfName};
 use crate::model::observed::Observed;
@@ -62,7 +63,7 @@ pub(super) struct Facts {
     /// How to call mhctl for the same.
     #[serde(skip)]
     pub(super) mhctl: String,
-    /// Records that cannot be read.
+    /// Records that cannot be read, and a prefix that two uplinks have.
     pub(super) warnings: Vec<String>,
 }
 
@@ -103,6 +104,9 @@ pub(super) struct LinkFacts {
     pub(super) share_percent: Option<f64>,
     /// `None`: nobody has told of IPv6, and it has none by itself.
     pub(super) ipv6: Option<Ipv6Facts>,
+    /// It is an uplink that may have IPv6, and has none now.
+    #[serde(skip)]
+    pub(super) lacks_ipv6: bool,
     pub(super) weight: Option<u16>,
     pub(super) tier: Option<u8>,
     pub(super) received_bytes: Option<u64>,
@@ -130,6 +134,9 @@ pub(super) struct Ipv6Facts {
     /// Seconds since a caller has told of it.
     pub(super) age: Option<u64>,
     pub(super) share_percent: Option<f64>,
+    /// Of one that is down, whose packets are refused meanwhile.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) refused: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -195,10 +202,11 @@ pub(super) struct KernelFacts {
 }
 
 impl Facts {
-    pub(super) fn new(seen: &Seen<'_>, clock: Clock, warnings: Vec<String>) -> Self {
+    pub(super) fn new(seen: &Seen<'_>, clock: Clock, mut warnings: Vec<String>) -> Self {
         let Seen { config, observed, .. } = seen;
         let routed = seen.states.routed();
         let plan = Plan::new(config, &routed, observed);
+        warnings.extend(prefixes::overlap(&routed.v6).map(|overlap| format!("{}: {}", overlap.what(), overlap.why())));
         let rules = plan.policy_rules(config, &routed, observed);
         let [default_routes, default_routes_ipv6] = Family::BOTH.map(|family| seen.default_routes(family));
         let mut links = Vec::with_capacity(config.links.len());

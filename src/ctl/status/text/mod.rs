@@ -30,6 +30,9 @@ pub(super) fn text(facts: &Facts, screen: Screen) -> String {
     }
     let with_ipv6: Vec<_> = facts.links.iter().filter_map(|l| Some((l.name.as_str(), l.ipv6.as_ref()?))).collect();
     ipv6(&mut out, &with_ipv6, screen);
+    for link in facts.links.iter().filter(|link| !with_ipv6.is_empty() && link.lacks_ipv6 && link.ipv6.is_none()) {
+        remark(&mut out, &format!("{}: no IPv6 now", link.name), screen);
+    }
     out.push('\n');
     default_routes(&mut out, Family::V4, &facts.default_routes, screen);
     if !with_ipv6.is_empty() {
@@ -92,6 +95,10 @@ fn ipv6(out: &mut String, links: &[(&str, &Ipv6Facts)], screen: Screen) {
     for (name, link) in links {
         if let Some(reason) = &link.reason {
             remark(out, &format!("{name}, IPv6: {reason}"), screen);
+        }
+        if !link.refused.is_empty() {
+            let refused = link.refused.join(", ");
+            remark(out, &format!("{name}: what comes from {refused} is refused meanwhile (nat6 = \"none\")"), screen);
         }
         if !link.prefixes.is_empty() {
             remark(out, &format!("{name}: prefixes {}", link.prefixes.join(", ")), screen);
