@@ -210,6 +210,7 @@ impl Config {
 
 /// A connection out of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a key of the file")]
 pub struct Link {
     /// Also the name of its routing table.
     pub name: LinkName,

@@ -77,14 +77,12 @@ impl ChainName {
         const BEFORE_DSTNAT: i32 = -101;
         const BEHIND_SRCNAT: i32 = 101;
         let (kind, hook, priority) = match self {
-            Self::Prerouting => (Kind::Filter, Hook::Prerouting, BEFORE_DSTNAT),
+            Self::Prerouting | Self::Replies => (Kind::Filter, Hook::Prerouting, BEFORE_DSTNAT),
             Self::Input => (Kind::Filter, Hook::Input, BEFORE_DSTNAT),
             Self::Forward => (Kind::Filter, Hook::Forward, BEFORE_DSTNAT),
             Self::Output => (Kind::Route, Hook::Output, BEFORE_DSTNAT),
-            Self::Postrouting => (Kind::Filter, Hook::Postrouting, BEFORE_DSTNAT),
+            Self::Postrouting | Self::Sent => (Kind::Filter, Hook::Postrouting, BEFORE_DSTNAT),
             Self::Masquerade => (Kind::Nat, Hook::Postrouting, BEHIND_SRCNAT),
-            Self::Sent => (Kind::Filter, Hook::Postrouting, BEFORE_DSTNAT),
-            Self::Replies => (Kind::Filter, Hook::Prerouting, BEFORE_DSTNAT),
             Self::Arrived | Self::Restore | Self::From(_) | Self::Nat6(_) => return None,
         };
         Some(Base { kind, hook, priority })

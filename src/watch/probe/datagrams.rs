@@ -65,7 +65,7 @@ impl Datagrams {
         Ok(())
     }
 
-    /// A number that no stranger can know, and that no open question has: a keyed hash (SipHash) whose key is of the
+    /// A number that no stranger can know, and that no open question has: a hash with a key (`SipHash`) that is of the
     /// operating system's randomness.
     fn unguessable(&mut self) -> u64 {
         loop {

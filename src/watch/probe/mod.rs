@@ -102,18 +102,13 @@ impl Prober {
             self.connections.push(Connection::begin(&self.binding, target, address, probe)?);
             return Ok(());
         }
-        let known = self.datagrams.iter().position(|datagrams| datagrams.target() == target);
-        let at = match known {
-            Some(at) => at,
-            None => {
-                self.datagrams.push(Datagrams::open(&self.binding, target)?);
-                self.datagrams.len() - 1
-            }
-        };
-        match self.datagrams.get_mut(at) {
-            Some(datagrams) => datagrams.ask(probe),
-            None => Ok(()),
+        if let Some(known) = self.datagrams.iter_mut().find(|datagrams| datagrams.target() == target) {
+            return known.ask(probe);
         }
+        let mut new = Datagrams::open(&self.binding, target)?;
+        let asked = new.ask(probe);
+        self.datagrams.push(new);
+        asked
     }
 
     /// The next answer. Dropping this loses none. Without a question it waits for good.

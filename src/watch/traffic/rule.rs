@@ -12,11 +12,15 @@ use crate::watch::health::Key;
 /// The uplink and family that a rule of the chain counts for, and its packets; `None`: it is another rule. Kernels before
 /// 4.20 send all rules.
 pub(super) fn counted(rule: &[u8], chain: &str) -> Option<(Key, u64)> {
-    let is_named = |kind, name| attribute(rule, kind).is_some_and(|found| string(found) == name);
-    if !is_named(NFTA_RULE_TABLE, TABLE) || !is_named(NFTA_RULE_CHAIN, chain) {
+    if !is_text(attribute(rule, NFTA_RULE_TABLE)?, TABLE) || !is_text(attribute(rule, NFTA_RULE_CHAIN)?, chain) {
         return None;
     }
     Some((counts_for(&comment(rule)?)?, packets(rule)?))
+}
+
+/// Whether the value of an attribute is this text, with its NUL.
+fn is_text(value: &[u8], text: &str) -> bool {
+    value.strip_suffix(&[0]) == Some(text.as_bytes())
 }
 
 /// The last words of its comment are the link's name and the family; in the first rule the fingerprint stands before them.
@@ -42,8 +46,8 @@ fn comment(rule: &[u8]) -> Option<String> {
 
 fn packets(rule: &[u8]) -> Option<u64> {
     for (kind, expression) in Attributes::new(attribute(rule, NFTA_RULE_EXPRESSIONS)?).flatten() {
-        let is_counter = attribute(expression, NFTA_EXPR_NAME).is_some_and(|name| string(name) == "counter");
-        if kind == NFTA_LIST_ELEM && is_counter {
+        let name = attribute(expression, NFTA_EXPR_NAME)?;
+        if kind == NFTA_LIST_ELEM && is_text(name, "counter") {
             let packets = attribute(attribute(expression, NFTA_EXPR_DATA)?, NFTA_COUNTER_PACKETS)?;
             return packets.try_into().ok().map(u64::from_be_bytes);
         }

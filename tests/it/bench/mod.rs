@@ -4,6 +4,7 @@
 //! All that is compared runs in turn within the same minutes, so that a busy machine is busy for
 //! all of it alike; that is why the figures are ratios.
 
+mod counters;
 mod filters;
 mod house;
 mod measure;
@@ -52,8 +53,17 @@ fn bench() {
     }
 
     let mut report = String::new();
-    for part in [machine, events, filters::filters, traffic::losses, scale::scale, scale::crowd, watch::watching, sizes]
-    {
+    for part in [
+        machine,
+        events,
+        filters::filters,
+        traffic::losses,
+        scale::scale,
+        scale::crowd,
+        counters::counters,
+        watch::watching,
+        sizes,
+    ] {
         let text = part(dir.path());
         println!("{text}");
         report.push_str(&text);

@@ -31,7 +31,7 @@ fn raw(address: IpAddr) -> OwnedFd {
     fd
 }
 
-/// Sum of 16-bit words, as the header of ICMP has it; the kernel makes that of ICMPv6.
+/// Sum of 16-bit words, as the header of ICMP has it; the kernel makes that of IPv6 itself.
 fn with_checksum(mut packet: Vec<u8>) -> Vec<u8> {
     packet[2..4].fill(0);
     let sum: u32 = packet.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
