@@ -12,7 +12,7 @@ use super::measure::{Spread, quiet, short};
 use crate::support::{ARTICLE, held, ip};
 
 /// How long nothing happens.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 /// How often something is repaired: seldom enough for no fight.
 const REPAIRS: usize = 9;
