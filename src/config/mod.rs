@@ -114,7 +114,7 @@ pub struct Config {
     pub policies: Vec<Policy>,
     /// `None`: no uplink is probed; or a hook has read the file, which does not look.
     pub check: Option<Check>,
-    /// What probes of uplinks bear, and nothing else does; `None`: no uplink is probed.
+    /// What probes of uplinks bear beside their link's mark, and nothing else does; `None`: no uplink is probed.
     pub probe_mark: Option<Mark>,
     pub settings: Settings,
 }
@@ -170,6 +170,11 @@ impl Config {
     /// The link that is configured on `interface`.
     pub(crate) fn link_on(&self, interface: &IfName) -> Option<&Link> {
         self.links.iter().find(|link| link.interface == *interface)
+    }
+
+    /// What probes by this link bear; `None`: no uplink is probed.
+    pub(crate) fn probe_marks(&self, link: &Link) -> Option<u32> {
+        Some(self.probe_mark?.get() | link.mark.get())
     }
 
     /// The uplinks whose health `mh-watch` judges.

@@ -46,7 +46,7 @@ pub(crate) const DEFAULT6_RULE: u32 = 32765;
 pub(crate) const LAST_PRIORITY: u32 = DEFAULT6_RULE - 1;
 
 // Distances from `rule-priority`, that of the first mark's rule, in the order of the rules.
-const PROBE_RULE: u32 = 40;
+const PROBE_RULES: u32 = 40;
 const GUARDED_MAIN_RULE: u32 = GUARD_RULES_WITH_DSCP - 1;
 const GUARD_RULES_WITH_DSCP: u32 = GUARD_RULES_WITH_PORTS - 1;
 const GUARD_RULES_WITH_PORTS: u32 = GUARD_RULES - 1;
@@ -121,9 +121,9 @@ impl Numbering {
         self.rule_priority + u32::from(order)
     }
 
-    /// Priority of the rule for probes, behind those of marks.
-    pub(crate) fn probe_rule(self) -> u32 {
-        self.rule_priority + PROBE_RULE
+    /// Priority of the rule for probes of the uplink at `position`, behind the rules of all marks.
+    pub(crate) fn probe_rule(self, position: u8) -> u32 {
+        self.rule_priority + PROBE_RULES + u32::from(position)
     }
 
     /// Priority of the rule that looks up main without its default route.
@@ -251,8 +251,8 @@ mod tests {
         assert_eq!(MAX_RULE_PRIORITY, 32642);
         assert_eq!(highest.source_rule(last), LAST_PRIORITY);
         assert_eq!(highest.room_for_policies(MAX_LINKS), 0);
-        assert!(highest.mark_rule(last) < highest.probe_rule());
-        assert!(highest.probe_rule() < highest.guarded_main_rule());
+        assert!(highest.mark_rule(last) < highest.probe_rule(0));
+        assert!(highest.probe_rule(last) < highest.guarded_main_rule());
         assert!(highest.tier_metric(Family::V4, last_tier) < highest.metric_of_spare(0));
         assert!(highest.link_nexthop(last) < highest.tier_nexthop(Tier::default()));
         assert!(highest.is_group(highest.tier_nexthop(last_tier)) && !highest.is_group(highest.link_nexthop(last)));

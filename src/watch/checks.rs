@@ -14,7 +14,7 @@ use super::links::{LinkView, Links, Status};
 use super::probe::{Answer, Binding, Error, Prober};
 use super::traffic::{ByUplink, Meter};
 use crate::config::{Config, Target};
-use crate::model::names::{Family, HostAddr};
+use crate::model::names::{Family, HostAddr, LinkName};
 use crate::state::drain::Level;
 
 /// All uplinks of a configuration with a `[check]`. Times are since the start of the process.
@@ -25,7 +25,8 @@ pub(super) struct Checks {
     probers: BTreeMap<Key, Prober>,
     /// `None`: it could not be opened, and only probes tell of life.
     meter: Option<Meter>,
-    mark: u32,
+    /// Of the probes by each uplink.
+    marks: BTreeMap<LinkName, u32>,
     /// Why a verdict is what it is.
     reasons: BTreeMap<Key, String>,
     /// An answer has come that nobody has judged.
@@ -37,7 +38,8 @@ pub(super) struct Checks {
 impl Checks {
     /// `None`: there is no `[check]`, or no uplink that it is about.
     pub(super) fn new(config: &Config, now: Duration) -> Option<Self> {
-        let (check, mark) = (config.check.as_ref()?, config.probe_mark?.get());
+        let check = config.check.as_ref()?;
+        let marks = config.checked().filter_map(|link| Some((link.name.clone(), config.probe_marks(link)?))).collect();
         let settings = Settings {
             interval: check.interval,
             down_after: check.down_after,
@@ -63,7 +65,7 @@ impl Checks {
         let meter = Meter::open().inspect_err(|e| warn!("{e}: only probes tell whether an uplink lives")).ok();
         let (probers, reasons) = Default::default();
         let uplinks = Uplinks::new(now, settings, uplinks);
-        Some(Self { uplinks, targets, probers, meter, mark, reasons, has_news: false, has_complained: false })
+        Some(Self { uplinks, targets, probers, meter, marks, reasons, has_news: false, has_complained: false })
     }
 
     /// Takes over what an earlier process knew, `away` ago.
@@ -104,7 +106,8 @@ impl Checks {
         // From a link-local address nobody beyond the router is asked.
         let source = view.local.filter(|local| !local.is_link_local()).map(HostAddr::get);
         let device = &next_hop.device;
-        Some(Binding { mark: self.mark, interface: device.name.clone(), index: device.index, source })
+        let mark = *self.marks.get(&view.name)?;
+        Some(Binding { mark, interface: device.name.clone(), index: device.index, source })
     }
 
     /// When [`Self::poll`] is wanted next.

@@ -66,10 +66,7 @@ impl Desired {
         let numbers = config.settings.numbers;
         let live = all.of(family);
         for l in live {
-            // What is left of a cut link's connections goes by another link.
-            if l.keeps_connections() {
-                self.routes.push(plain(l.link.table, Numbering::table_metric(family), l));
-            }
+            self.routes.push(plain(l.link.table, Numbering::table_metric(family), l));
         }
         // Those with carrier come first: if two exchange their metrics, the old one may be dead.
         for carrier in [true, false] {

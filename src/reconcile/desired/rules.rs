@@ -79,7 +79,7 @@ fn add(
         policies.push(lookup(family, DEFAULT6_RULE, Selector::default(), TableId::DEFAULT));
     }
     rules.push(main(family, numbers.main_rule()));
-    rules.extend(marks(config, family));
+    rules.extend(marks(config, family, live));
     rules.extend(probes(config, family));
     rules.extend(sources.into_iter().chain(guards).chain(policies));
 }
@@ -99,12 +99,15 @@ fn unreachable(family: Family, priority: u32, selector: Selector) -> Rule {
     Rule { priority, family, selector, action: Action::Unreachable }
 }
 
-/// The mark rules.
-fn marks(config: &Config, family: Family) -> Vec<Rule> {
+/// The mark rules, without those of cut links: what is left of their connections goes by another link.
+fn marks(config: &Config, family: Family, live: &[LiveLink<'_>]) -> Vec<Rule> {
     // Tunnels first: a packet whose mark has the bits of several links goes by the tunnel among them.
     let (uplinks, tunnels): (Vec<_>, Vec<_>) = config.links.iter().partition(|link| link.is_uplink());
     let mut rules = Vec::with_capacity(config.links.len());
     for (order, link) in (0..).zip(tunnels.into_iter().chain(uplinks)) {
+        if live.iter().any(|l| l.link.position == link.position && !l.keeps_connections()) {
+            continue;
+        }
         let bit = link.mark.get();
         let selector = Selector { fwmark: Some(FwMark { value: bit, mask: bit }), ..Selector::default() };
         rules.push(lookup(family, config.settings.numbers.mark_rule(order), selector, link.table));
@@ -112,12 +115,15 @@ fn marks(config: &Config, family: Family) -> Vec<Rule> {
     rules
 }
 
-/// The rule for probes. A socket that is bound to an uplink's interface finds a default route by it in main, as long as
-/// the uplink is up: its spare, if no other. No policy has a say in that.
-fn probes(config: &Config, family: Family) -> Option<Rule> {
-    let bit = config.probe_mark?.get();
-    let selector = Selector { fwmark: Some(FwMark { value: bit, mask: bit }), ..Selector::default() };
-    Some(lookup(family, config.settings.numbers.probe_rule(), selector, TableId::MAIN))
+/// The rules for probes, which lead into the uplinks' tables whatever else does not. No policy has a say in that.
+fn probes(config: &Config, family: Family) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for link in config.checked() {
+        let Some(bits) = config.probe_marks(link) else { continue };
+        let selector = Selector { fwmark: Some(FwMark { value: bits, mask: bits }), ..Selector::default() };
+        rules.push(lookup(family, config.settings.numbers.probe_rule(link.position), selector, link.table));
+    }
+    rules
 }
 
 /// The source rules.

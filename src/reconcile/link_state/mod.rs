@@ -38,7 +38,7 @@ impl LiveLink<'_> {
         self.link.is_uplink() && self.carrier && self.level.is_none()
     }
 
-    /// Whether its connections stay with it.
+    /// Whether its connections stay with it. Else no mark and no source leads to its table, only probes.
     pub(crate) fn keeps_connections(&self) -> bool {
         self.level != Some(Level::Cut)
     }

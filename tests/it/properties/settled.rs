@@ -13,7 +13,6 @@ use multihome::reconcile::desired::{DefaultRouteMode, Desired};
 use multihome::reconcile::firewall::sets;
 use multihome::reconcile::link_state::{LinkStates, LiveLink};
 use multihome::reconcile::{Failure, FlushScope, Outcome, reconcile};
-use multihome::state::drain::Level;
 use multihome::state::records::LinkRecords;
 
 use crate::fake::{Fake, Held, Via};
@@ -69,8 +68,7 @@ pub fn asks_tables6(fake: &Fake) -> bool {
 fn assert_routes(config: &Config, family: Family, routed: &[LiveLink<'_>], fake: &Fake) {
     let live: Vec<_> = routed.iter().filter(|l| l.carrier).cloned().collect();
     for link in &config.links {
-        let up = live.iter().find(|l| l.link.name == link.name && l.level != Some(Level::Cut));
-        let up = up.map(|l| l.next_hop.device.index);
+        let up = live.iter().find(|l| l.link.name == link.name).map(|l| l.next_hop.device.index);
         let foreign = fake.routes.iter().any(|r| r.family == family && r.table == link.table && r.protocol != OURS);
         let carriers: Vec<_> = fake.carriers(family, link.table).iter().map(|(index, _)| *index).collect();
         let is_asked = family == Family::V4 || asks_tables6(fake);
