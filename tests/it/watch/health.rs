@@ -78,35 +78,35 @@ fn a_dead_line_is_drained_then_cut_and_used_again_when_it_answers() {
     let watcher = Watcher::settled(&scene.server);
     scene.is_known();
     let (mut sticky, from) = connect_tcp(("100.64.2.1", ECHO)).unwrap();
-    let line = if from.to_string() == ISP1.local { 1 } else { 2 };
-    let other = [ISP2, ISP1][line - 1].local.to_owned();
+    let number = if from.to_string() == ISP1.local { 1 } else { 2 };
+    let other = [ISP2, ISP1][number - 1].local.to_owned();
 
-    scene.carries(line, false);
+    scene.carries(number, false);
     let died = Instant::now();
     let event = watcher.event("drained");
-    let link = format!("isp{line}");
+    let link = format!("isp{number}");
     assert_eq!((event["link"].as_str(), event["family"].as_str()), (Some(&link[..]), Some("IPv4")));
     let reason = event["reason"].as_str().unwrap();
     assert!(reason.starts_with("nothing has come by it for ") && reason.contains(" of 3 targets"), "{reason}");
-    assert_eq!(scene.state(line), "drained");
-    assert_eq!(seen(), [other.clone()], "new connections go by the other line");
+    assert_eq!(scene.state(number), "drained");
+    assert_eq!(seen(), std::slice::from_ref(&other), "new connections go by the other line");
     // It lives after all: its connection has not been touched.
     if died.elapsed() < Duration::from_secs(3) {
-        scene.carries(line, true);
+        scene.carries(number, true);
         assert!(talks(&mut sticky));
         assert_eq!(watcher.event("back")["link"], link);
         assert_eq!(seen().len(), 2);
-        scene.carries(line, false);
+        scene.carries(number, false);
         watcher.event("drained");
     }
     let cut = watcher.event("cut");
-    assert_eq!((cut["link"].as_str(), scene.state(line)), (Some(&link[..]), "cut".to_owned()));
+    assert_eq!((cut["link"].as_str(), scene.state(number)), (Some(&link[..]), "cut".to_owned()));
     assert_eq!(seen(), [other]);
     // A probe still finds its way, and nothing else does.
-    scene.carries(line, true);
+    scene.carries(number, true);
     let back = watcher.event("back");
     assert!(back["reason"].as_str().unwrap().starts_with("it answers again"), "{back}");
-    assert_eq!((scene.state(line), seen().len()), ("up".to_owned(), 2));
+    assert_eq!((scene.state(number), seen().len()), ("up".to_owned(), 2));
     watcher.stop();
 }
 
