@@ -9,7 +9,7 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::drains::{self, Levels};
-use super::health::{Counters, Event, Evidence, Key, Opinion, Saved, Settings, Uplink, Uplinks, Verdict, Why};
+use super::health::{Counters, Event, Evidence, Health, Key, Opinion, Saved, Settings, Uplink, Uplinks, Verdict, Why};
 use super::links::{LinkView, Links, Status};
 use super::probe::{Answer, Binding, Error, Prober};
 use super::traffic::{ByUplink, Meter};
@@ -151,7 +151,7 @@ impl Checks {
         }
         let mut is_changed = false;
         for event in &outcome.events {
-            is_changed |= self.note(event);
+            is_changed |= self.note(event, now);
         }
         is_changed
     }
@@ -178,10 +178,16 @@ impl Checks {
     }
 
     /// Notes why a verdict has changed, if the event is about that.
-    fn note(&mut self, event: &Event) -> bool {
+    fn note(&mut self, event: &Event, now: Duration) -> bool {
         match event {
             Event::Drained { key, evidence } | Event::Cut { key, evidence } => {
-                self.reasons.insert(key.clone(), silence(evidence));
+                // It has been silent for longer than the verdict knew.
+                let opinion = self.uplinks.health(key).map(Health::opinion);
+                let since = match opinion {
+                    Some(Opinion::Dead { since, .. }) => since,
+                    _ => now.saturating_sub(evidence.silent),
+                };
+                self.reasons.insert(key.clone(), silence(evidence, now.saturating_sub(since)));
                 true
             }
             Event::Back { key, why: Why::Answers { after } } => {
@@ -256,8 +262,8 @@ fn of_interface(
     meter.of_interface(&prober.binding().interface).inspect_err(|e| debug!("{e}")).ok().flatten()
 }
 
-fn silence(evidence: &Evidence) -> String {
-    let Evidence { silent, lost, targets } = evidence;
+fn silence(evidence: &Evidence, silent: Duration) -> String {
+    let Evidence { lost, targets, .. } = evidence;
     let silent = silent.as_secs_f64();
     format!("nothing has come by it for {silent:.1} s, and {lost} probes of {targets} targets were not answered")
 }
