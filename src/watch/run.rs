@@ -83,10 +83,7 @@ async fn watch(options: &MhWatch, config: Loaded) -> Result<(), Error> {
         }
     }
     watch.service.stopping();
-    watch.end_drains();
-    if watch.running.is_some() && timeout(LAST_PASS, over(&mut watch.running)).await.is_err() {
-        debug!("a pass is left to itself");
-    }
+    watch.end().await;
     Ok(())
 }
 
@@ -234,11 +231,18 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Puts drained links back: without this process nobody would notice that one answers again.
-    fn end_drains(&mut self) {
+    /// Waits for a pass that goes on, and puts drained links back: without this process nobody would notice that one
+    /// answers again.
+    async fn end(&mut self) {
         self.checks = None;
-        let is_any = self.drains.try_lock().is_ok_and(|drains| !drains.is_empty());
-        if is_any && self.running.is_none() {
+        for is_last in [false, true] {
+            if self.running.is_some() && timeout(LAST_PASS, over(&mut self.running)).await.is_err() {
+                debug!("a pass is left to itself");
+                return;
+            }
+            if is_last || self.drains.try_lock().is_ok_and(|drains| drains.is_empty()) {
+                return;
+            }
             self.begin(self.now());
         }
     }

@@ -360,25 +360,34 @@ fn connections_that_an_earlier_release_has_pinned_stay_where_they_are() {
     assert_eq!(talking(&mut streams), 32);
 }
 
+/// The lines of the plan of a line's first event that load rules, and that change the default.
+fn order(server: &Server, line: Line) -> (usize, usize) {
+    line.create();
+    let mut hook = server.bare(UP);
+    hook.args(["--dry-run", line.device, "/dev/pts/7", "115200", line.local, line.remote, line.link]);
+    let said = String::from_utf8(ok(&mut hook).stdout).unwrap();
+    let at = |what: &str| said.lines().position(|l| l.starts_with(what)).unwrap_or_else(|| panic!("{what}: {said}"));
+    let loads = if firewall() == "auto" { "nft -f" } else { "iptables-restore" };
+    (at(loads), at("ip nexthop replace"))
+}
+
 /// One event loads the rules and changes the routes: connections under way have to be marked in between.
 #[test]
 fn rules_are_loaded_before_another_line_can_take_a_connection_and_after_the_first_default() {
-    let server = Server::new(MASQUERADED);
-    let order = |server: &Server, line: Line| {
-        line.create();
-        let mut hook = server.bare(UP);
-        hook.args(["--dry-run", line.device, "/dev/pts/7", "115200", line.local, line.remote, line.link]);
-        let said = String::from_utf8(ok(&mut hook).stdout).unwrap();
-        let at =
-            |what: &str| said.lines().position(|l| l.starts_with(what)).unwrap_or_else(|| panic!("{what}: {said}"));
-        let loads = if firewall() == "auto" { "nft -f" } else { "iptables-restore" };
-        (at(loads), at("ip nexthop replace"))
-    };
+    let server = Server::new(ARTICLE);
     // Nobody is kept waiting by a packet filter that is locked.
     let (rules, routes) = order(&server, ISP1);
     assert!(rules > routes);
     ok(&mut server.hook(UP, ISP1));
     flush_marks();
     let (rules, routes) = order(&server, ISP2);
+    assert!(rules < routes);
+}
+
+/// What leaves untranslated stays so for as long as its connection lives.
+#[test]
+fn what_masquerades_is_loaded_before_the_first_default() {
+    let server = Server::new(MASQUERADED);
+    let (rules, routes) = order(&server, ISP1);
     assert!(rules < routes);
 }
