@@ -32,6 +32,7 @@ mod drill;
 mod flush;
 mod init;
 mod link;
+mod metrics;
 mod plan;
 mod sessions;
 pub mod set;
@@ -70,6 +71,8 @@ pub enum Command {
     Link(link::Args),
     /// Show and change the sets that policies name (to-set, from-set)
     Set(set::Args),
+    /// Print states, shares, traffic and health of the links for Prometheus
+    Metrics(metrics::Args),
     /// Print the names of the links, one a line: for shell completions
     #[command(hide = true)]
     LinkNames,
@@ -194,6 +197,7 @@ impl Command {
             Self::Flush(args) => flush::run(args, common),
             Self::Link(args) => link::run(args, common),
             Self::Set(args) => set::run(args, common),
+            Self::Metrics(args) => metrics::run(args, common),
             Self::LinkNames => link::names(common),
             Self::Drill(args) => drill::run(args, common),
             Self::Demo(args) => demo::run(args),

@@ -61,6 +61,17 @@ pub(crate) fn forwards6() -> Result<bool, Error> {
     Ok(ipv6("all", "forwarding")? == Some(1))
 }
 
+/// The first and the last of the groups that may send ICMP echoes by sockets of their own; `None`: the kernel lacks it.
+pub(crate) fn ping_groups() -> Result<Option<(u32, u32)>, Error> {
+    let path = PathBuf::from(format!("{IPV4}/ping_group_range"));
+    let text = match fs::read_to_string(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(|source| Error::Sysctl { action: "read", path, source })?,
+    };
+    let mut groups = text.split_whitespace().filter_map(|group| group.parse().ok());
+    Ok(groups.next().zip(groups.next()))
+}
+
 fn hash_policy_path(family: Family) -> PathBuf {
     let dir = if family == Family::V4 { IPV4 } else { IPV6 };
     PathBuf::from(format!("{dir}/fib_multipath_hash_policy"))

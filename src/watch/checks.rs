@@ -27,13 +27,20 @@ pub(super) struct Checks {
     meter: Option<Meter>,
     /// Of the probes by each uplink.
     marks: BTreeMap<LinkName, u32>,
-    /// Why a verdict is what it is.
-    reasons: BTreeMap<Key, String>,
+    /// Why a verdict is what it is, and whether it is that the uplink is used.
+    reasons: BTreeMap<Key, (bool, String)>,
     /// An answer has come that nobody has judged.
     has_news: bool,
     /// What keeps probes from being sent was said.
     has_complained: bool,
+    /// How often each uplink that is probed was found dead.
+    detections: BTreeMap<Key, u64>,
+    /// How often each target of an uplink was asked.
+    asked: BTreeMap<(Key, usize), u32>,
 }
+
+/// Who was asked less often may not have had the time to answer.
+const OFTEN_ASKED: u32 = 3;
 
 impl Checks {
     /// `None`: there is no `[check]`, or no uplink that it is about.
@@ -63,9 +70,12 @@ impl Checks {
             }
         }
         let meter = Meter::open().inspect_err(|e| warn!("{e}: only probes tell whether an uplink lives")).ok();
-        let (probers, reasons) = Default::default();
+        let (probers, reasons, asked) = Default::default();
+        let probed = uplinks.iter().filter(|uplink| !uplink.targets.is_empty());
+        let detections = probed.map(|uplink| (uplink.key.clone(), 0)).collect();
         let uplinks = Uplinks::new(now, settings, uplinks);
-        Some(Self { uplinks, targets, probers, meter, marks, reasons, has_news: false, has_complained: false })
+        let (has_news, has_complained) = (false, false);
+        Some(Self { uplinks, targets, probers, meter, marks, reasons, has_news, has_complained, detections, asked })
     }
 
     /// Takes over what an earlier process knew, `away` ago.
@@ -75,6 +85,34 @@ impl Checks {
 
     pub(super) fn save(&self, now: Duration) -> Saved {
         self.uplinks.save(now)
+    }
+
+    /// How often each uplink that is probed was found dead.
+    pub(super) fn detections(&self) -> BTreeMap<Key, u64> {
+        self.detections.clone()
+    }
+
+    /// Counts on from what was counted before.
+    pub(super) fn count_on(&mut self, before: &BTreeMap<Key, u64>) {
+        for (key, count) in &mut self.detections {
+            *count = before.get(key).copied().unwrap_or_default();
+        }
+    }
+
+    /// The targets that have never answered by an uplink, while others did.
+    pub(super) fn silent(&self, key: &Key) -> Vec<String> {
+        let known = self.uplinks.health(key).map_or(&[][..], |health| health.targets());
+        if known.iter().all(|target| target.answered.is_none()) {
+            return Vec::new();
+        }
+        let mut silent = Vec::new();
+        for (at, (known, target)) in known.iter().zip(self.targets.get(&key.family).into_iter().flatten()).enumerate() {
+            let asked = self.asked.get(&(key.clone(), at)).copied().unwrap_or_default();
+            if known.answered.is_none() && asked >= OFTEN_ASKED {
+                silent.push(target.to_string());
+            }
+        }
+        silent
     }
 
     /// For status and metrics.
@@ -147,6 +185,9 @@ impl Checks {
                 if let Some(health) = self.uplinks.health_mut(&key) {
                     health.refused(now, probe.id);
                 }
+            } else {
+                let asked = self.asked.entry((key, probe.target)).or_default();
+                *asked = asked.saturating_add(1);
             }
         }
         let mut is_changed = false;
@@ -187,16 +228,19 @@ impl Checks {
                     Some(Opinion::Dead { since, .. }) => since,
                     _ => now.saturating_sub(evidence.silent),
                 };
-                self.reasons.insert(key.clone(), silence(evidence, now.saturating_sub(since)));
+                self.reasons.insert(key.clone(), (false, silence(evidence, now.saturating_sub(since))));
+                if matches!(event, Event::Drained { .. }) {
+                    *self.detections.entry(key.clone()).or_default() += 1;
+                }
                 true
             }
             Event::Back { key, why: Why::Answers { after } } => {
                 let after = humantime::format_duration(Duration::from_secs(after.as_secs()));
-                self.reasons.insert(key.clone(), format!("it answers again, after {after}"));
+                self.reasons.insert(key.clone(), (true, format!("it answers again, after {after}")));
                 true
             }
             Event::Back { key, why: Why::NoOther } => {
-                self.reasons.insert(key.clone(), "no uplink answers, so none is left".to_owned());
+                self.reasons.insert(key.clone(), (true, "no uplink answers, so none is left".to_owned()));
                 true
             }
             Event::AllDead { family, uplinks } => {
@@ -212,9 +256,10 @@ impl Checks {
         }
     }
 
-    /// Why a link has been drained, cut, or put back.
-    pub(super) fn reason(&self, key: &Key) -> Option<&str> {
-        self.reasons.get(key).map(String::as_str)
+    /// Why a link has been drained or cut, or put back; `None`: that was not our verdict. A drain is void where no other
+    /// uplink is left, say, or another process has one.
+    pub(super) fn reason(&self, key: &Key, is_back: bool) -> Option<&str> {
+        self.reasons.get(key).filter(|(of_back, _)| *of_back == is_back).map(|(_, reason)| &reason[..])
     }
 
     /// The drains that the verdicts come to.
@@ -266,14 +311,4 @@ fn silence(evidence: &Evidence, silent: Duration) -> String {
     let Evidence { lost, targets, .. } = evidence;
     let silent = silent.as_secs_f64();
     format!("nothing has come by it for {silent:.1} s, and {lost} probes of {targets} targets were not answered")
-}
-
-/// A word for what a machine holds of its uplink.
-pub(super) fn word(opinion: Opinion) -> &'static str {
-    match opinion {
-        Opinion::Unknown => "unknown",
-        Opinion::Good => "good",
-        Opinion::Suspected { .. } => "suspected",
-        Opinion::Dead { .. } => "dead",
-    }
 }

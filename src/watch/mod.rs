@@ -8,6 +8,7 @@ pub mod health;
 mod links;
 mod loaded;
 pub mod memory;
+pub mod metrics;
 mod notice;
 mod pass;
 pub mod probe;

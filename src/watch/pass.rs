@@ -39,6 +39,8 @@ pub(super) struct Passed {
     pub(super) interest: Interest,
     /// When it began, since the start.
     pub(super) began: Duration,
+    /// Why the drains are not as wanted.
+    pub(super) undrained: Option<pass::Error>,
 }
 
 impl Task {
@@ -53,14 +55,15 @@ impl Task {
         let settings = Settings { lock_timeout: Duration::MAX, ..config.settings.clone() };
         let patient = Config { settings, ..(*config).clone() };
         let pass = Pass { config: &patient, store: Store::new(&state_dir), who: NAME.to_owned() };
-        // Whoever panicked with it has left drains that hold, or that do not.
-        drains.lock().unwrap_or_else(PoisonError::into_inner).set(&levels, &pass)?;
+        // Whoever panicked with it has left drains that hold, or that do not. A full disk keeps a link in use, and nothing
+        // else from being done.
+        let undrained = drains.lock().unwrap_or_else(PoisonError::into_inner).set(&levels, &pass).err();
         let outcome = pass.run()?;
         failback::forget(&leaving, &config)?;
         // The pass has logged those that cannot be read.
         let (records, _) = pass.store.load_after(&[], &config);
         let (links, interest) = Links::look(&config, &records)?;
-        Ok(Passed { outcome, links, interest, began })
+        Ok(Passed { outcome, links, interest, began, undrained })
     }
 }
 

@@ -22,6 +22,7 @@ systemd runs it, once it is enabled:
 By hand, until Ctrl-C:
   mh-watch
   mh-watch --json  # a line for each event
+  mh-watch --metrics /run/multihome.prom  # for Prometheus' node_exporter
 SIGHUP has it read the configuration again (systemctl reload mh-watch).")]
 pub struct MhWatch {
     /// Configuration file
@@ -33,6 +34,9 @@ pub struct MhWatch {
     /// Print each event as a line of JSON
     #[arg(long)]
     pub json: bool,
+    /// Keep metrics in this file, in Prometheus' text format
+    #[arg(long, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
     /// Say more, and say it on standard error too
     #[arg(short, long)]
     pub verbose: bool,

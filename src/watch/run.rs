@@ -19,6 +19,7 @@ use super::health::Key;
 use super::links::Links;
 use super::loaded::{Loaded, Stamp, stamp};
 use super::memory::Memory;
+use super::metrics::{self, Textfile};
 use super::notice::{Heard, Interest, Notices};
 use super::pass::{Running, Task, over};
 use super::probe::Answer;
@@ -46,11 +47,11 @@ pub(super) enum Error {
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn run(options: &MhWatch) -> Result<(), Error> {
     let config = Loaded::load(&options.config)?;
-    // The kernel names threads in its notices, and one pass at a time is run.
+    // The kernel names threads in its notices. One pass at a time is run, and one file of metrics is written.
     let runtime = Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(1)
+        .max_blocking_threads(1 + usize::from(options.metrics.is_some()))
         .thread_name(NAME)
         .thread_stack_size(512 << 10)
         .build()?;
@@ -76,6 +77,7 @@ async fn watch(options: &MhWatch, config: Loaded) -> Result<(), Error> {
             heard = notices.next(&watch.interest) => watch.heard(&heard.map_err(Error::Notices)?),
             passed = over(&mut watch.running) => watch.passed(passed),
             () = watch.teller.next() => {}
+            () = watch.textfile.over() => {}
             () = sleep_until(watch.start + wakeup) => {}
             _ = hangup.recv() => watch.reload(),
             _ = terminate.recv() => break,
@@ -84,6 +86,10 @@ async fn watch(options: &MhWatch, config: Loaded) -> Result<(), Error> {
     }
     watch.service.stopping();
     watch.end().await;
+    if watch.textfile.is_running() && timeout(LAST_PASS, watch.textfile.over()).await.is_err() {
+        debug!("the file of metrics is left to itself");
+    }
+    watch.textfile.remove();
     Ok(())
 }
 
@@ -116,6 +122,7 @@ pub(super) struct Watch<'a> {
     /// Connections that leave their uplinks with the next pass.
     pub(super) leaving: Leaving,
     memory: Memory,
+    textfile: Textfile,
     /// When systemd is told next that all is well.
     pub(super) pulse: Option<Duration>,
 }
@@ -124,14 +131,18 @@ impl<'a> Watch<'a> {
     fn new(options: &'a MhWatch, Loaded { config, stamp }: Loaded) -> io::Result<Self> {
         let teller = Teller::new(options.json, config.settings.event_command.clone())?;
         let service = Service::new();
-        let memory = Memory::new(&options.state_dir);
+        let mut memory = Memory::new(&options.state_dir);
+        let checks = Checks::new(&config, Duration::ZERO).map(|checks| memory.restored(checks, Duration::ZERO));
+        // So that others see that it runs, though no uplink be up.
+        memory.keep(checks.as_ref(), Duration::ZERO, true);
         Ok(Self {
             options,
-            checks: Checks::new(&config, Duration::ZERO).map(|checks| memory.restored(checks, Duration::ZERO)),
+            checks,
             drains: Arc::default(),
             renewal: None,
             leaving: Leaving::new(),
             memory,
+            textfile: Textfile::new(options.metrics.clone()),
             start: Instant::now(),
             interest: Interest::new(&config, &BTreeSet::new(), BTreeSet::new()),
             config,
@@ -163,7 +174,9 @@ impl<'a> Watch<'a> {
         };
         let pause = self.budget.next();
         let check = self.checks.as_ref().and_then(Checks::wake);
-        let next = [Some(pass), pause, check, self.renewal, self.pulse].into_iter().flatten().min().unwrap_or(pass);
+        let metrics = self.links.as_ref().and_then(|_| self.textfile.wake(self.teller.counts.events()));
+        let next =
+            [Some(pass), pause, check, self.renewal, self.pulse, metrics].into_iter().flatten().min().unwrap_or(pass);
         // A timer takes no longer ones.
         next.min(self.now() + Duration::from_hours(1))
     }
@@ -181,6 +194,7 @@ impl<'a> Watch<'a> {
             self.schedule.at(now);
         }
         self.check(now);
+        self.write_metrics(now);
         match &mut self.running {
             Some(running) if !running.is_late && now >= running.since + self.config.settings.lock_timeout => {
                 running.is_late = true;
@@ -222,7 +236,21 @@ impl<'a> Watch<'a> {
         if is_changed {
             self.schedule.at(now);
         }
-        self.memory.keep(checks, now, is_changed);
+        self.memory.keep(Some(checks), now, is_changed);
+    }
+
+    /// Writes the file of metrics, if that is due. Before the first pass is over there is little to tell.
+    fn write_metrics(&mut self, now: Duration) {
+        let events = self.teller.counts.events();
+        if self.links.is_none() || !self.textfile.is_due(now, events) {
+            return;
+        }
+        let (config, state_dir) = (self.config.clone(), self.options.state_dir.clone());
+        let report = self.memory.report(self.checks.as_ref(), now);
+        let detections = self.checks.as_ref().map(Checks::detections).unwrap_or_default();
+        let counts = self.teller.counts.with_detections(detections);
+        let text = move || metrics::text(&config, &state_dir, Some(&report), Some(&counts)).map_err(|e| e.to_string());
+        self.textfile.write(now, events, text);
     }
 
     fn answered(&mut self, key: &Key, answer: Answer) {
@@ -236,15 +264,20 @@ impl<'a> Watch<'a> {
     async fn end(&mut self) {
         self.checks = None;
         for is_last in [false, true] {
-            if self.running.is_some() && timeout(LAST_PASS, over(&mut self.running)).await.is_err() {
-                debug!("a pass is left to itself");
-                return;
-            }
-            if is_last || self.drains.try_lock().is_ok_and(|drains| drains.is_empty()) {
+            if !self.finish_pass().await || is_last || self.drains.try_lock().is_ok_and(|drains| drains.is_empty()) {
                 return;
             }
             self.begin(self.now());
         }
+    }
+
+    /// Waits for the pass that is under way, if there is one; whether it has ended.
+    async fn finish_pass(&mut self) -> bool {
+        let is_over = self.running.is_none() || timeout(LAST_PASS, over(&mut self.running)).await.is_ok();
+        if !is_over {
+            debug!("a pass is left to itself");
+        }
+        is_over
     }
 
     /// Judges what was heard.
@@ -268,16 +301,18 @@ impl<'a> Watch<'a> {
     /// Checks what a new configuration says, with what is known.
     fn check_instead(&mut self, config: &Config) {
         let now = self.now();
-        let before = self.checks.take().map(|checks| checks.save(now));
+        let before = self.checks.take().map(|checks| (checks.save(now), checks.detections()));
         self.checks = Checks::new(config, now);
         if let Some(checks) = &mut self.checks {
-            if let Some(before) = before {
-                checks.restore(now, Duration::ZERO, &before);
+            if let Some((saved, detections)) = before {
+                checks.restore(now, Duration::ZERO, &saved);
+                checks.count_on(&detections);
             }
             if let Some(links) = &self.links {
                 checks.follow(links, now);
             }
         }
+        self.memory.keep(self.checks.as_ref(), now, true);
     }
 
     /// Reads the configuration again. One with a mistake is not used.

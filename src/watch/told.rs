@@ -36,7 +36,7 @@ impl Watch<'_> {
 
     /// The same of one that could be made; what it has left undone.
     fn tell(&mut self, passed: Passed, now: Duration) -> String {
-        let Passed { outcome, links, interest, began } = passed;
+        let Passed { outcome, links, interest, began, undrained } = passed;
         self.interest = interest;
         // What had to be changed although no link has changed, others have changed.
         let is_repair = !self.is_new && self.links.as_ref() == Some(&links);
@@ -61,14 +61,16 @@ impl Watch<'_> {
         self.links = Some(links);
         self.is_new = false;
         self.service.status(links_up(&outcome.carrying));
-        summary(&outcome.failures)
+        let undrained = undrained.map(|error| error.to_string());
+        let undone = Some(summary(&outcome.failures)).filter(|undone| !undone.is_empty());
+        undrained.into_iter().chain(undone).collect::<Vec<_>>().join("; ")
     }
 
     /// Of a link that is drained, cut or back, the checks know more than its state says.
     fn give_reason(&self, event: &mut Event) {
         if matches!(event.kind, Kind::Drained | Kind::Cut | Kind::Back)
             && let (Some(checks), Some(key)) = (&self.checks, &event.key)
-            && let Some(reason) = checks.reason(key)
+            && let Some(reason) = checks.reason(key, event.kind == Kind::Back)
         {
             event.reason = reason.to_owned();
         }

@@ -99,6 +99,21 @@ fn what_begins_outside_is_no_reply_and_silence_is_seen() {
 }
 
 #[test]
+fn a_routers_word_that_there_is_no_way_on_is_no_reply() {
+    let (_server, internet) = scene();
+    internet.providers[0].sysctl("ipv4/icmp_ratelimit", "0");
+    internet.providers[0].ip("route replace prohibit default");
+    let before = counted("isp1").unwrap();
+    let socket = UdpSocket::bind((ISP1.local, 0)).unwrap();
+    socket.connect(HOST).unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    socket.send(b"who").unwrap();
+    let error = socket.recv(&mut [0; 16]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::HostUnreachable, "{error}");
+    assert_eq!(since(counted("isp1").unwrap(), before), Counters { sent: 1, replies: 0 });
+}
+
+#[test]
 fn only_uplinks_that_are_judged_are_counted() {
     let server = Server::new(&config(""));
     let internet = Internet::new();

@@ -73,6 +73,7 @@ mod setup_found;
 mod silent;
 mod six;
 mod spares;
+mod status_json;
 mod sticky;
 mod strays;
 mod stress;

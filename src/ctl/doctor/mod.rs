@@ -11,6 +11,7 @@ use super::setup::{self, distribution::Distribution, manifest::Manifest};
 use super::tree::Tree;
 use crate::cli::Common;
 
+mod check;
 mod firewall;
 mod forwarding;
 mod ifupdown;
@@ -92,6 +93,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
     if let Some(config) = &config {
         findings.extend(pppd::options(&tree, config));
         findings.extend(peers::unknown(&tree, config));
+        findings.extend(check::look(&tree, config, &common.state_dir)?);
         findings.extend(managers::networkd(&tree, config));
         findings.extend(managers::network_manager(&tree, config));
         findings.extend(ifupdown::gateways(&tree, config));

@@ -13,7 +13,7 @@ use crate::ctl::tree::Tree;
 use crate::model::sh::quoted;
 
 /// The link that a peer is, by what tells its hooks so: as an event is recognised.
-fn link_of<'a>(words: &[&str], config: &'a Config) -> Option<&'a Link> {
+pub(super) fn link_of<'a>(words: &[&str], config: &'a Config) -> Option<&'a Link> {
     let unit = value(words, "unit").map(|n| format!("ppp{n}"));
     let names: Vec<_> = ["ipparam", "linkname"].iter().filter_map(|option| value(words, option)).collect();
     let interface = value(words, "ifname").or(unit.as_deref()).filter(|_| names.is_empty());

@@ -22,6 +22,7 @@ use crate::model::observed::Scope;
 use crate::reconcile::link_state::{LinkStates, Live, LiveLink};
 use crate::state::drain;
 use crate::state::records::Store;
+use crate::watch::memory::Report;
 
 /// Options of `status`.
 #[derive(Debug, clap::Args)]
@@ -39,6 +40,7 @@ No privileges are needed. States of a link:
 A second table has the links that have IPv6, or should.
 SHARE is what an uplink carries now of new connections that no policy is about:
 0 % where it waits for a better tier to go, - where it is not up.
+RTT and LOSS are what mh-watch measures, where it runs and [check] is there.
 The kernel is asked for the way of some packets, too: what takes traffic
 elsewhere is a problem, whoever made it.
 Example: mhctl status --watch  # until Ctrl-C")]
@@ -84,6 +86,7 @@ fn look(common: &Common, meter: &mut Meter) -> Result<Facts, Error> {
     let silent = silent(&states.live())?;
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let clock = Clock { unix, uptime: drain::uptime() };
+    let report = Report::of_running(&common.state_dir);
     let seen = Seen {
         config: &config,
         records: &records,
@@ -94,6 +97,7 @@ fn look(common: &Common, meter: &mut Meter) -> Result<Facts, Error> {
         silent: &silent,
         forwards6: sysctl::forwards6()?,
         since6: &since6,
+        report: report.as_ref(),
         mhctl: &mhctl,
     };
     Ok(Facts::new(&seen, clock, errors.iter().map(ToString::to_string).collect()))

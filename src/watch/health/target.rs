@@ -10,6 +10,9 @@ pub(super) const HOUR: Duration = Duration::from_hours(1);
 const MISSES: u32 = 4;
 /// So many probes are sent to a target that never answered before it is asked less often.
 const TRIES: u32 = 3;
+/// So many of the first answers may each prove those before them slow: of an address that was still to be resolved, or of
+/// a line that had just come up.
+const FIRST: u32 = 4;
 /// A silent target is asked again after this.
 const RECHECK: Duration = Duration::from_mins(1);
 /// Suspicion does not wait longer than this beyond the usual round-trip time, though the verdict does.
@@ -27,15 +30,19 @@ pub struct Target {
     pub(super) misses: u32,
     /// Lost probes that no other target's answer has made misses yet: the uplink may be dead.
     pub(super) pending: u32,
-    /// Probes sent before the first answer.
+    /// Probes sent to it, whether answered or not.
     pub(super) tries: u32,
+    /// Answers since the start.
+    pub(super) answers: u32,
 }
 
 impl Target {
     pub(super) fn answer(&mut self, now: Duration, rtt: Duration) {
         self.answered = Some(now);
         (self.misses, self.pending) = (0, 0);
+        self.answers = self.answers.saturating_add(1);
         match &mut self.rtt {
+            Some(known) if self.answers <= FIRST && rtt < known.smoothed / 2 => *known = Rtt::first(rtt),
             Some(known) => known.add(rtt),
             none => *none = Some(Rtt::first(rtt)),
         }
@@ -53,9 +60,10 @@ impl Target {
         self.answered.is_some_and(|at| now.saturating_sub(at) < HOUR) && self.misses < MISSES
     }
 
-    /// Whether it is still to be found out whether it answers at all.
+    /// Whether it is still to be found out whether it answers at all, or whether it is as slow as its first answer.
     pub(super) fn is_new(&self) -> bool {
-        self.answered.is_none() && self.tries < TRIES
+        let is_slow = self.answers == 1 && self.timeout() > INITIAL;
+        (self.answered.is_none() || is_slow) && self.tries < TRIES
     }
 
     /// When it may be asked again, apart from the pace of all probes.

@@ -36,6 +36,18 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub(in crate::watch) const ALL: [Self; 9] = [
+        Self::Up,
+        Self::Down,
+        Self::Drained,
+        Self::Cut,
+        Self::Back,
+        Self::Failover,
+        Self::Failback,
+        Self::Repair,
+        Self::Fight,
+    ];
+
     /// As JSON has it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -15,6 +15,7 @@ use std::time::SystemTime;
 use tokio::task::{JoinHandle, spawn};
 use tracing::{info, warn};
 
+use super::metrics::Counts;
 pub(super) use between::between;
 pub(super) use event::Told;
 pub use event::{Event, Kind, VERSION};
@@ -38,13 +39,15 @@ pub(super) struct Teller {
     /// Events that were left out since the program ran last.
     missed: u32,
     running: Option<JoinHandle<()>>,
+    pub(super) counts: Counts,
 }
 
 impl Teller {
     /// With `json` events are also lines on standard output.
     pub(super) fn new(json: bool, command: Vec<String>) -> io::Result<Self> {
         let lines = if json { Some(writer()?) } else { None };
-        Ok(Self { lines, is_slow: false, command, waiting: VecDeque::new(), missed: 0, running: None })
+        let (waiting, counts) = Default::default();
+        Ok(Self { lines, is_slow: false, command, waiting, missed: 0, running: None, counts })
     }
 
     /// The configuration names another program, perhaps. One that runs goes on.
@@ -60,7 +63,9 @@ impl Teller {
             Kind::Fight => warn!("{event}"),
             _ => info!("{event}"),
         }
-        let told = Told::new(event, SystemTime::now());
+        let time = SystemTime::now();
+        self.counts.add(event.kind, time);
+        let told = Told::new(event, time);
         self.print(&told);
         if self.command.is_empty() {
             return;

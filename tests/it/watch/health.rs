@@ -1,7 +1,10 @@
-//! Lines that are up and carry nothing: what `mh-watch` makes of them, with packets that travel.
+//! Lines that are up and carry nothing: what `mh-watch` makes of them, and what `status` says of it, with packets that
+//! travel.
 
+use std::fs::OpenOptions;
 use std::time::{Duration, Instant};
 
+use fs2::FileExt;
 use nix::sys::signal::Signal;
 
 use super::Watcher;
@@ -21,13 +24,13 @@ up-after = \"1s\"
 /// Hosts that are no targets.
 const HOSTS: std::ops::RangeInclusive<u8> = 10..=40;
 
-struct Scene {
+pub(super) struct Scene {
     internet: Internet,
-    server: Server,
+    pub(super) server: Server,
 }
 
 impl Scene {
-    fn new(config: &str) -> Self {
+    pub(super) fn new(config: &str) -> Self {
         let server = Server::new(config);
         let internet = Internet::new();
         // As systemd has it; a new namespace allows nobody to ask by ICMP echo without CAP_NET_RAW.
@@ -40,16 +43,20 @@ impl Scene {
     }
 
     /// Line 1 or 2 carries nothing any more, or does again; its provider still answers for itself.
-    fn carries(&self, line: usize, on: bool) {
+    pub(super) fn carries(&self, line: usize, on: bool) {
         self.internet.providers[line - 1].sysctl("ipv4/ip_forward", if on { "1" } else { "0" });
     }
 
     fn state(&self, link: usize) -> String {
-        json(&self.server, "status --json")["links"][link - 1]["state"].as_str().unwrap().to_owned()
+        self.status(link)["state"].as_str().unwrap().to_owned()
+    }
+
+    fn status(&self, link: usize) -> serde_json::Value {
+        json(&self.server, "status --json")["links"][link - 1].take()
     }
 
     /// Waits until mh-watch has heard all targets by both lines: nothing is judged before.
-    fn is_known(&self) {
+    pub(super) fn is_known(&self) {
         until("all is known", || {
             let Ok(text) = std::fs::read_to_string(self.server.state().join("health")) else { return false };
             let health: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -59,7 +66,7 @@ impl Scene {
     }
 }
 
-fn two_lines() -> String {
+pub(super) fn two_lines() -> String {
     format!("{ARTICLE}{CHECK}")
 }
 
@@ -159,6 +166,55 @@ fn whatever_ends_mh_watch_ends_its_drains_and_a_restart_knows_what_was() {
 }
 
 #[test]
+fn a_drain_that_cannot_be_written_keeps_nothing_else_from_being_done() {
+    let scene = Scene::new(&two_lines());
+    let watcher = Watcher::settled(&scene.server);
+    scene.is_known();
+    // As a full disk does.
+    let lock = scene.server.state().join("isp1.hold.lock");
+    std::fs::create_dir(&lock).unwrap();
+    scene.carries(1, false);
+    until("it is said", || watcher.said().contains("isp1.hold.lock"));
+    ip("nexthop del id 7002");
+    watcher.event("repair");
+    std::fs::remove_dir(&lock).unwrap();
+    watcher.event("cut");
+    assert_eq!(scene.state(1), "cut");
+    watcher.stop();
+}
+
+#[test]
+fn a_pass_that_drains_when_it_is_to_end_leaves_no_drain_behind() {
+    let scene = Scene::new(&two_lines());
+    let watcher = Watcher::settled(&scene.server);
+    scene.is_known();
+    let whole = ours();
+    let lock = OpenOptions::new().write(true).open(scene.server.state().join("lock")).unwrap();
+    lock.lock_exclusive().unwrap();
+    scene.carries(1, false);
+    until("it waits for the lock", || scene.server.state().join("isp1.hold").exists());
+    watcher.send(Signal::SIGTERM);
+    std::thread::sleep(Duration::from_millis(200));
+    FileExt::unlock(&lock).unwrap();
+    watcher.stop();
+    assert_eq!((scene.state(1), ours()), ("up".to_owned(), whole));
+}
+
+#[test]
+fn a_drain_that_is_not_of_mh_watch_has_not_its_reason() {
+    let scene = Scene::new(&two_lines());
+    let watcher = Watcher::settled(&scene.server);
+    scene.is_known();
+    scene.carries(1, false);
+    watcher.event("drained");
+    // The only one that is left is used, whatever it is.
+    scene.server.lose(ISP2);
+    let back = watcher.event("back");
+    assert!(!back["reason"].as_str().unwrap().contains("nothing has come"), "{back}");
+    watcher.stop();
+}
+
+#[test]
 fn a_probe_leaves_by_its_line_and_no_policy_leads_it_elsewhere() {
     let policy = "
 [[policy]]
@@ -197,4 +253,45 @@ fn connections_leave_a_metered_line_when_a_better_tier_is_back() {
         ask_again(&socket, ("100.64.3.1", ECHO)).is_some_and(|seen| seen.to_string() == ISP1.local)
     });
     watcher.stop();
+}
+
+#[test]
+fn status_says_what_is_known_while_mh_watch_runs() {
+    let scene = Scene::new(&two_lines());
+    let unknown = |link: usize| {
+        let link = scene.status(link);
+        ["health", "health_for", "rtt_ms", "loss_percent"].iter().all(|key| link[key].is_null())
+    };
+    let warning = "mh-watch does not run: systemctl enable --now mh-watch";
+    assert!(unknown(1) && json(&scene.server, "status --json")["warnings"][0] == warning);
+    let watcher = Watcher::settled(&scene.server);
+    scene.is_known();
+    let whole = json(&scene.server, "status --json");
+    assert!(whole["mh_watch_runs"] == true && whole["warnings"].as_array().unwrap().is_empty(), "{whole}");
+    for link in [1, 2] {
+        let link = scene.status(link);
+        assert!(link["health"] == "good" && link["health_for"].as_u64().is_some(), "{link}");
+        assert!(link["rtt_ms"].as_f64().is_some_and(|rtt| rtt > 0.0 && rtt < 60e3), "{link}");
+        assert!(link["loss_percent"].as_f64().is_some_and(|loss| (0.0..=100.0).contains(&loss)), "{link}");
+    }
+    let text = said(&scene.server, "status");
+    let heading: Vec<_> = text.lines().next().unwrap().split_whitespace().collect();
+    assert!(heading.contains(&"RTT") && heading.contains(&"LOSS"), "{text}");
+    scene.carries(2, false);
+    watcher.event("drained");
+    let link = scene.status(2);
+    let reason = link["reason"].as_str().unwrap();
+    assert!(link["health"] == "dead" && reason.contains("nothing is answered there, for "), "{link}");
+    scene.server.lose(ISP1);
+    watcher.event("down");
+    assert!(unknown(1), "what is down is not probed");
+    watcher.send(Signal::SIGKILL);
+    drop(watcher);
+    assert!(unknown(1) && unknown(2));
+    assert_eq!(json(&scene.server, "status --json")["warnings"][0], warning);
+    // Whatever the file holds.
+    for text in ["", "{}", "[[[[", "\u{0}"] {
+        std::fs::write(scene.server.state().join("health"), text).unwrap();
+        assert!(unknown(1));
+    }
 }

@@ -1,8 +1,10 @@
 //! `mh-watch` as it runs: the real program, the real kernel.
 
+mod doctor;
 mod events;
 mod hard;
 mod health;
+mod metrics;
 mod repair;
 mod service;
 

@@ -1,6 +1,8 @@
 //! What there is to tell of a link.
 
-use super::{Clock, DefaultFacts, Ipv6Facts, LinkFacts, Seen, State};
+use std::time::Duration;
+
+use super::{Clock, DefaultFacts, HealthFacts, Ipv6Facts, LinkFacts, Seen, State};
 use crate::config::{Link, LinkKind};
 use crate::ctl::prefixes;
 use crate::model::names::{Family, HostAddr, IfName};
@@ -8,6 +10,7 @@ use crate::model::observed::{Interface, InterfaceState};
 use crate::reconcile::link_state::{LinkState, LiveLink};
 use crate::state::drain::Level;
 use crate::state::records::LinkRecord;
+use crate::watch::memory::{Judged, UplinkReport};
 
 /// A family of a link, and the interface that it is on.
 struct Place<'a> {
@@ -53,6 +56,7 @@ impl Seen<'_> {
             gateway: v4.and_then(|v4| v4.gateway).or(link.gateway).and_then(HostAddr::v4),
             age: record.filter(|record| record.v4.is_some()).and_then(|record| age(record.since, clock)),
             share_percent: share(link, state, defaults),
+            health: self.health(link, Family::V4),
             ipv6: None,
             lacks_ipv6: link.is_uplink() && link.ipv6 && *self.states.state(link, Family::V6) == LinkState::Down,
             weight,
@@ -98,6 +102,7 @@ impl Seen<'_> {
             prefixes: live.iter().flat_map(|live| &live.prefixes).map(ToString::to_string).collect(),
             age: since.and_then(|since| age(*since, clock)),
             share_percent: share(link, word, defaults),
+            health: self.health(link, Family::V6),
             refused: refused.iter().map(ToString::to_string).collect(),
         })
     }
@@ -107,7 +112,7 @@ impl Seen<'_> {
         let Place { link, family, interface, .. } = place;
         let is_v4 = *family == Family::V4;
         match self.states.state(link, *family) {
-            LinkState::Up(live) => (State::Up, self.silence(live)),
+            LinkState::Up(live) => (State::Up, self.silence(live).or_else(|| self.doubt(link, *family))),
             LinkState::Down => (State::Down, Some(self.why_down(place))),
             LinkState::Stale if place.found.is_none() => (State::Stale, Some(format!("{interface} is gone"))),
             LinkState::Stale => (
@@ -133,11 +138,48 @@ impl Seen<'_> {
                     Some(Level::Cut) => (State::Cut, "cut off"),
                     _ => (State::Drained, "drained"),
                 };
-                (state, Some(format!("{what} by mh-watch (process {}): nothing is answered there", drain.pid)))
+                let told = self.told_of(link, *family).filter(|told| told.state == Judged::Dead);
+                let since = told.map(since).unwrap_or_default();
+                (state, Some(format!("{what} by mh-watch (process {}): nothing is answered there{since}", drain.pid)))
             }
             LinkState::Drained(_, drain) => {
                 let left = clock.uptime.map_or(0, |now| drain.until.saturating_sub(now));
                 (State::Held, Some(format!("drained by a drill (process {}) for {left} s more", drain.pid)))
+            }
+        }
+    }
+
+    /// What mh-watch knows of a family that it looks at: of others it may say what was once.
+    fn told_of(&self, link: &Link, family: Family) -> Option<&UplinkReport> {
+        let is_looked_at = match self.states.state(link, family) {
+            LinkState::Up(_) => true,
+            LinkState::Drained(live, _) => live.level.is_some(),
+            _ => false,
+        };
+        self.report.filter(|_| is_looked_at).and_then(|report| report.of(link.name.as_str(), family))
+    }
+
+    fn health(&self, link: &Link, family: Family) -> HealthFacts {
+        let Some(told) = self.told_of(link, family) else { return HealthFacts::default() };
+        HealthFacts {
+            rtt_ms: told.rtt().map(|rtt| rtt.as_secs_f64() * 1000.0),
+            loss_percent: told.loss().map(|loss| loss * 100.0),
+            health: Some(told.state),
+            health_for: told.since().map(|since| since.as_secs()),
+        }
+    }
+
+    /// Why mh-watch does not take a link for good, which is used all the same.
+    fn doubt(&self, link: &Link, family: Family) -> Option<String> {
+        let told = self.told_of(link, family)?;
+        match told.state {
+            Judged::Good => None,
+            Judged::Unknown => {
+                Some("mh-watch cannot tell whether it lives: no target of [check] has answered by it".to_owned())
+            }
+            Judged::Suspected => Some(format!("mh-watch suspects it: nothing is answered there{}", since(told))),
+            Judged::Dead => {
+                Some(format!("nothing is answered there{}, and mh-watch knows of no better uplink", since(told)))
             }
         }
     }
@@ -172,6 +214,12 @@ impl Seen<'_> {
         };
         Some(format!("its gateway {gateway} does not answer {question}; {follows}"))
     }
+}
+
+/// How long something has been so, as the end of a sentence.
+fn since(told: &UplinkReport) -> String {
+    let time = told.since().map(|since| humantime::format_duration(Duration::from_secs(since.as_secs())));
+    time.map(|time| format!(", for {time} now")).unwrap_or_default()
 }
 
 /// Of an uplink that is up, its part of the first default route.

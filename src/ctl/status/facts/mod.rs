@@ -15,6 +15,7 @@ use crate::model::observed::Observed;
 use crate::reconcile::link_state::LinkStates;
 use crate::reconcile::plan::Plan;
 use crate::state::records::LinkRecords;
+use crate::watch::memory::{Judged, Report};
 
 mod link;
 mod policy;
@@ -35,9 +36,14 @@ pub(super) struct Seen<'a> {
     pub(super) forwards6: bool,
     /// When IPv6 came up, by the index of the interface, in seconds since 1970.
     pub(super) since6: &'a BTreeMap<u32, u64>,
+    /// What mh-watch knows; `None`: it does not run.
+    pub(super) report: Option<&'a Report>,
     /// How to call mhctl for the same.
     pub(super) mhctl: &'a str,
 }
+
+/// Version of the JSON (docs/status.md). It grows when a key goes or changes its meaning, not when one is added.
+const VERSION: u32 = 1;
 
 /// When it was.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +57,8 @@ pub(super) struct Clock {
 /// All that there is to tell.
 #[derive(Debug, Serialize)]
 pub(super) struct Facts {
+    version: u32,
+    pub(super) mh_watch_runs: bool,
     pub(super) links: Vec<LinkFacts>,
     /// IPv4 default routes of the main table, the one in use first.
     pub(super) default_routes: Vec<DefaultFacts>,
@@ -63,7 +71,7 @@ pub(super) struct Facts {
     /// How to call mhctl for the same.
     #[serde(skip)]
     pub(super) mhctl: String,
-    /// Records that cannot be read, and a prefix that two uplinks have.
+    /// Records that cannot be read, a prefix that two uplinks have, and an mh-watch that is wanted and does not run.
     pub(super) warnings: Vec<String>,
 }
 
@@ -102,6 +110,8 @@ pub(super) struct LinkFacts {
     /// Of an uplink that is up, what it carries now of new connections that no policy is about: 0 where it waits for
     /// a better tier to go.
     pub(super) share_percent: Option<f64>,
+    #[serde(flatten)]
+    pub(super) health: HealthFacts,
     /// `None`: nobody has told of IPv6, and it has none by itself.
     pub(super) ipv6: Option<Ipv6Facts>,
     /// It is an uplink that may have IPv6, and has none now.
@@ -120,6 +130,17 @@ pub(super) struct LinkFacts {
     pub(super) sent_bytes_per_second: Option<f64>,
 }
 
+/// What mh-watch knows of a family of a link; all `None` where it is not checked.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub(super) struct HealthFacts {
+    pub(super) rtt_ms: Option<f64>,
+    /// Of the last probes, 100 at most.
+    pub(super) loss_percent: Option<f64>,
+    pub(super) health: Option<Judged>,
+    /// Seconds.
+    pub(super) health_for: Option<u64>,
+}
+
 /// IPv6 of a link.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Ipv6Facts {
@@ -134,6 +155,8 @@ pub(super) struct Ipv6Facts {
     /// Seconds since a caller has told of it.
     pub(super) age: Option<u64>,
     pub(super) share_percent: Option<f64>,
+    #[serde(flatten)]
+    pub(super) health: HealthFacts,
     /// Of one that is down, whose packets are refused meanwhile.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) refused: Vec<String>,
@@ -207,6 +230,9 @@ impl Facts {
         let routed = seen.states.routed();
         let plan = Plan::new(config, &routed, observed);
         warnings.extend(prefixes::overlap(&routed.v6).map(|overlap| format!("{}: {}", overlap.what(), overlap.why())));
+        if config.check.is_some() && seen.report.is_none() {
+            warnings.push("mh-watch does not run: systemctl enable --now mh-watch".to_owned());
+        }
         let rules = plan.policy_rules(config, &routed, observed);
         let [default_routes, default_routes_ipv6] = Family::BOTH.map(|family| seen.default_routes(family));
         let mut links = Vec::with_capacity(config.links.len());
@@ -215,6 +241,8 @@ impl Facts {
             links.push(LinkFacts { ipv6, ..seen.link(link, &default_routes, clock) });
         }
         Self {
+            version: VERSION,
+            mh_watch_runs: seen.report.is_some(),
             links,
             default_routes,
             default_routes_ipv6,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::facts::{DefaultFacts, Facts, Ipv6Facts, LinkFacts, PolicyFacts, State};
+use super::facts::{DefaultFacts, Facts, HealthFacts, Ipv6Facts, LinkFacts, PolicyFacts, State};
 use crate::ctl::show::{Align, Screen, Tone, bytes, scaled, table};
 use crate::model::names::Family;
 
@@ -62,6 +62,10 @@ fn links(links: &[LinkFacts], screen: Screen) -> Vec<String> {
         left("SINCE", 6, |l| plain(l.age.map(ago))),
         right("SHARE", 4, |l| plain(l.share_percent.map(percent))),
     ];
+    if links.iter().any(|link| link.health != HealthFacts::default()) {
+        columns.push(right("RTT", 3, |l| plain(l.health.rtt_ms.map(round_trip))));
+        columns.push(right("LOSS", 3, |l| plain(l.health.loss_percent.map(percent))));
+    }
     if tiers {
         columns.push(right("TIER", 7, |l| plain(l.tier.map(|tier| tier.to_string()))));
     }
@@ -80,7 +84,7 @@ fn ipv6(out: &mut String, links: &[(&str, &Ipv6Facts)], screen: Screen) {
     if links.is_empty() {
         return;
     }
-    let columns: Vec<Column<(&str, &Ipv6Facts)>> = vec![
+    let mut columns: Vec<Column<(&str, &Ipv6Facts)>> = vec![
         left("LINK", 0, |(name, _)| ((*name).to_owned(), Some(Tone::Strong))),
         left("IPV6", 0, |(_, l)| (word(l.state).to_owned(), Some(tone(l.state)))),
         left("DEVICE", 1, |(_, l)| (l.interface.clone(), None)),
@@ -89,6 +93,10 @@ fn ipv6(out: &mut String, links: &[(&str, &Ipv6Facts)], screen: Screen) {
         left("SINCE", 6, |(_, l)| plain(l.age.map(ago))),
         right("SHARE", 4, |(_, l)| plain(l.share_percent.map(percent))),
     ];
+    if links.iter().any(|(_, link)| link.health != HealthFacts::default()) {
+        columns.push(right("RTT", 3, |(_, l)| plain(l.health.rtt_ms.map(round_trip))));
+        columns.push(right("LOSS", 3, |(_, l)| plain(l.health.loss_percent.map(percent))));
+    }
     out.push('\n');
     out.push_str(&fitted(columns, links, screen).join("\n"));
     out.push('\n');
@@ -327,6 +335,11 @@ fn shortened(text: &str, most: usize) -> String {
 
 fn percent(n: f64) -> String {
     format!("{n:.0} %")
+}
+
+fn round_trip(ms: f64) -> String {
+    let digits = if ms >= 9.995 { 0 } else { usize::from(ms < 0.9995) + 1 };
+    format!("{ms:.digits$} ms")
 }
 
 /// How long ago, in the two largest units.

@@ -194,6 +194,19 @@ fn replies_are_life_though_no_target_answers_any_more() {
 }
 
 #[test]
+fn slow_first_answers_do_not_make_it_slow_to_notice() {
+    for traffic in [None, Some(100)] {
+        let mut scene = Scene::dead_between(seconds(60), NEVER);
+        (scene.rtt, scene.traffic) = (ms(1900), traffic);
+        scene.run(ms(2500));
+        scene.rtt = ms(20);
+        scene.run(seconds(70));
+        let dead = scene.verdicts().0.unwrap();
+        assert!(dead <= seconds(63), "{traffic:?}: {dead:?}");
+    }
+}
+
+#[test]
 fn latency_alone_drains_nothing() {
     // From 20 ms to 2 s within two seconds, idle, and back.
     let mut scene = Scene::dead_between(NEVER, NEVER);

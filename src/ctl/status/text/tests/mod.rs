@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use self::scene::{CONFIG, NOW, Server};
-use super::super::facts::LedIpv6;
+use super::super::facts::{HealthFacts, LedIpv6};
 use super::*;
 use crate::config;
 use crate::ctl::detours::{self, Detour};
-use crate::model::names::{Family, TableId};
+use crate::model::names::{Family, IfName, TableId};
 use crate::model::observed::InterfaceState;
 use crate::model::routing::{Action, FoundNextHop, FoundRoute, FoundRule, FoundTarget, RouteKind, Rule, Selector};
 use crate::state::drain::{Drain, Level};
@@ -297,4 +297,52 @@ fn a_clock_that_was_set_tells_no_age() {
         server.records.get_mut(&"fibre".parse().unwrap()).unwrap().since = since;
         assert_eq!(age(&server), None);
     }
+}
+
+#[test]
+fn what_mh_watch_knows_is_beside_the_links_that_it_looks_at() {
+    let mut server = Server::new();
+    server.watched(&[("fibre", "good", 2, 12_345, 0), ("cable", "good", 2, 410, 3), ("lte", "good", 0, 87_000, 1)]);
+    assert_eq!(server.wide(120), include_str!("watched-120.txt"));
+    assert_eq!(server.wide(80), include_str!("watched-80.txt"));
+    server.watched(&[
+        ("fibre", "suspected", 1, 12_345, 2),
+        ("cable", "unknown", 1, u64::MAX, 101),
+        ("nobody", "dead", 1, 1, 1),
+    ]);
+    let shown = server.wide(200);
+    assert!(shown.contains("\n  fibre: mh-watch suspects it: nothing is answered there, for 1s now\n"), "{shown}");
+    assert!(shown.contains("\n  cable: mh-watch cannot tell whether it lives: no target of [check] has"), "{shown}");
+    let facts = server.facts();
+    assert_eq!((facts.links[1].health.rtt_ms, facts.links[1].health.loss_percent), (None, None));
+    assert!(facts.mh_watch_runs);
+    // Whatever it knows of a link that is down was so once.
+    server.observed.interfaces.remove(&"ppp0".parse::<IfName>().unwrap());
+    assert_eq!(server.facts().links[0].health, HealthFacts::default());
+}
+
+#[test]
+fn a_link_that_mh_watch_has_drained_says_for_how_long_it_has_been_silent() {
+    let mut server = Server::new();
+    let drain = Drain { v4: Some(Level::Drained), v6: None, ..held(false) };
+    server.records.drained.insert("fibre".parse().unwrap(), drain);
+    server.apply();
+    let told = "\n  fibre: drained by mh-watch (process 4711): nothing is answered there";
+    assert!(server.wide(200).contains(&format!("{told}\n")));
+    server.watched(&[("fibre", "dead", 1, 12_345, 50)]);
+    let shown = server.wide(200);
+    assert!(shown.contains(&format!("{told}, for 1s now\n")), "{shown}");
+    assert!(shown.contains("  12 ms  50 %"), "{shown}");
+}
+
+#[test]
+fn an_mh_watch_that_is_wanted_and_does_not_run_is_told_of() {
+    let mut server = Server::new();
+    assert!(server.facts().warnings.is_empty());
+    server.config = config::parse(&format!("{CONFIG}[check]\n"), Path::new("f")).unwrap();
+    server.apply();
+    let line = "Warning        mh-watch does not run: systemctl enable --now mh-watch\n";
+    assert!(server.wide(80).ends_with(line), "{}", server.wide(80));
+    server.watched(&[]);
+    assert!(!server.wide(80).contains("mh-watch"));
 }

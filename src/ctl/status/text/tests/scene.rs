@@ -19,6 +19,7 @@ use crate::model::routing::{
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::LinkStates;
 use crate::state::records::{LinkRecord, LinkRecords};
+use crate::watch::memory::Report;
 
 pub(super) const CONFIG: &str = r#"
 [settings]
@@ -65,6 +66,7 @@ pub(super) struct Server {
     advertised: Vec<FoundRoute>,
     pub(super) since6: BTreeMap<u32, u64>,
     pub(super) silent: BTreeSet<(Family, IfName)>,
+    pub(super) report: Option<Report>,
 }
 
 /// As every kernel starts with it.
@@ -89,6 +91,7 @@ impl Server {
             silent: BTreeSet::new(),
             advertised: Vec::new(),
             since6: BTreeMap::new(),
+            report: None,
         };
         for (index, name, address, bytes) in [
             (1, "ppp0", "198.51.100.10", 1_234_567_890),
@@ -198,9 +201,9 @@ impl Server {
         let Self { config, records, observed, counters, ways, silent, .. } = self;
         let clock = Clock { unix: NOW, uptime: Some(90 * 86400) };
         let states = &LinkStates::new(config, records, observed);
-        let since6 = &self.since6;
-        let seen =
-            Seen { config, records, observed, states, counters, ways, silent, forwards6: true, since6, mhctl: "mhctl" };
+        let (since6, report, mhctl) = (&self.since6, self.report.as_ref(), "mhctl");
+        let forwards6 = true;
+        let seen = Seen { config, records, observed, states, counters, ways, silent, forwards6, since6, report, mhctl };
         Facts::new(&seen, clock, vec![])
     }
 
@@ -210,5 +213,18 @@ impl Server {
             assert!(line.chars().count() <= width, "{line:?}");
         }
         shown
+    }
+
+    /// mh-watch runs, and says this of links in IPv4: state, seconds, microseconds, and lost of 100 probes.
+    pub(super) fn watched(&mut self, links: &[(&str, &str, u64, u64, u32)]) {
+        let uplink = |(link, state, seconds, rtt_us, lost): &(&str, &str, u64, u64, u32)| {
+            serde_json::json!({
+                "link": link, "family": 4, "state": state, "for_ms": seconds * 1000, "rtt_us": rtt_us, "lost": lost,
+                "probes": 100
+            })
+        };
+        let uplinks: Vec<_> = links.iter().map(uplink).collect();
+        let report = serde_json::json!({ "version": 1, "boot": "", "at": u64::MAX, "pid": 1, "uplinks": uplinks, "saved": null });
+        self.report = Some(serde_json::from_value(report).unwrap());
     }
 }

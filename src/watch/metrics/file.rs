@@ -1,0 +1,162 @@
+//! The file that `mh-watch --metrics` keeps: for `node_exporter`'s textfile collector, or whoever reads it.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::future::pending;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::{debug, error, info};
+
+/// After an event it is written at once, but not more often than this.
+const SOONEST: Duration = Duration::from_secs(1);
+
+/// It is written so often whenever there is something else to wake up for.
+const OFTEN: Duration = Duration::from_secs(15);
+
+/// It is written so often if there is nothing else.
+const LATEST: Duration = Duration::from_mins(1);
+
+/// When it is written, and that it is. Times are since the start.
+#[derive(Debug, Default)]
+pub(in crate::watch) struct Textfile {
+    /// `None`: none is kept.
+    path: Option<PathBuf>,
+    /// When it was written last.
+    begun: Option<Duration>,
+    /// How many events there were then.
+    events: u64,
+    running: Option<JoinHandle<Result<(), String>>>,
+    /// Why it could not be written the last time: said once.
+    trouble: String,
+}
+
+impl Textfile {
+    pub(in crate::watch) fn new(path: Option<PathBuf>) -> Self {
+        Self { path, ..Self::default() }
+    }
+
+    /// When it has to be written at the latest, after so many events; `None`: not before something happens.
+    pub(in crate::watch) fn wake(&self, events: u64) -> Option<Duration> {
+        self.due(events, LATEST)
+    }
+
+    /// Whether it is to be written, since there is something to wake up for.
+    pub(in crate::watch) fn is_due(&self, now: Duration, events: u64) -> bool {
+        self.due(events, OFTEN).is_some_and(|due| now >= due)
+    }
+
+    fn due(&self, events: u64, without_news: Duration) -> Option<Duration> {
+        if self.path.is_none() || self.running.is_some() {
+            return None;
+        }
+        let Some(begun) = self.begun else { return Some(Duration::ZERO) };
+        Some(begun + if events == self.events { without_news } else { SOONEST })
+    }
+
+    /// Begins to write what `text` gives, in a thread of its own: a disk may hang.
+    pub(in crate::watch) fn write(
+        &mut self,
+        now: Duration,
+        events: u64,
+        text: impl FnOnce() -> Result<String, String> + Send + 'static,
+    ) {
+        let Some(path) = self.path.clone() else { return };
+        (self.begun, self.events) = (Some(now), events);
+        self.running = Some(spawn_blocking(move || {
+            let text = text()?;
+            replace(&path, &text).map_err(|e| format!("cannot write metrics to {}: {e}", path.display()))
+        }));
+    }
+
+    /// Waits until it is written. Never ends while it is not being written.
+    pub(in crate::watch) async fn over(&mut self) {
+        let Some(running) = &mut self.running else { return pending().await };
+        let done = running.await.unwrap_or_else(|e| Err(e.to_string()));
+        self.running = None;
+        let trouble = done.err().unwrap_or_default();
+        if trouble.is_empty() && !self.trouble.is_empty() {
+            info!("metrics can be written again");
+        } else if !trouble.is_empty() && trouble != self.trouble {
+            error!("{trouble}");
+        }
+        self.trouble = trouble;
+    }
+
+    pub(in crate::watch) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Nobody is to take what was once for what is.
+    pub(in crate::watch) fn remove(&self) {
+        if let Some(path) = self.path.as_ref().filter(|_| self.begun.is_some())
+            && let Err(e) = fs::remove_file(path)
+        {
+            debug!("{}: {e}", path.display());
+        }
+    }
+}
+
+/// Replaces a file that anybody may read. A reader finds the old one or the new one, as a whole.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
+    // node_exporter reads names that end in .prom only. One that is there was left by a process that died.
+    let temporary = path.with_file_name(format!(".{}.new", name.display()));
+    match fs::remove_file(&temporary) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let written = fill(&temporary, text).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // On a full disk it would take space.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn fill(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
+    // Whatever the umask.
+    file.set_permissions(Permissions::from_mode(0o644))?;
+    file.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn it_is_written_after_events_with_other_work_and_once_a_minute() {
+        assert_eq!(Textfile::new(None).wake(1), None);
+        let mut file = Textfile::new(Some("/x".into()));
+        assert!(file.is_due(Duration::ZERO, 0));
+        (file.begun, file.events) = (Some(100 * S), 3);
+        assert_eq!(file.wake(3), Some(160 * S));
+        assert!(!file.is_due(114 * S, 3) && file.is_due(115 * S, 3));
+        assert_eq!(file.wake(4), Some(101 * S));
+        assert!(!file.is_due(100 * S, 4) && file.is_due(101 * S, 4));
+    }
+
+    #[test]
+    fn it_is_replaced_as_a_whole_for_all_to_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.prom");
+        let elsewhere = dir.path().join("elsewhere");
+        fs::write(&elsewhere, "mine").unwrap();
+        // Left over, or laid there by somebody.
+        std::os::unix::fs::symlink(&elsewhere, dir.path().join(".a.prom.new")).unwrap();
+        replace(&path, "one\n").unwrap();
+        replace(&path, "two\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o644);
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "mine");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        fs::create_dir(dir.path().join("d")).unwrap();
+        assert!(replace(&dir.path().join("d"), "x").is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "nothing is left over");
+    }
+}
