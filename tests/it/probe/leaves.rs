@@ -20,6 +20,7 @@ fn count(source: &str, source6: &str) {
                     type filter hook postrouting priority 0;
                     ip daddr 192.0.2.0/24 oifname a1 meta mark 2 ip saddr {source} counter name good return
                     ip6 daddr 2001:db8:f::/64 oifname a1 meta mark 2 ip6 saddr {source6} counter name good return
+                    tcp flags & rst == rst return comment \"the kernel's answer to what comes for a closed socket\"
                     ip daddr 192.0.2.0/24 counter name bad
                     ip6 daddr 2001:db8:f::/64 counter name bad
                 }}
