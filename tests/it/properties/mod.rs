@@ -11,7 +11,7 @@ use multihome::model::numbering::KERNEL;
 use multihome::model::observed::Scope;
 use multihome::model::routing::{DefaultRoute, Target, WeightedNextHop};
 use multihome::reconcile::desired::{DefaultRouteMode, Desired};
-use multihome::reconcile::link_state::{LinkStates, LiveLink};
+use multihome::reconcile::link_state::LinkStates;
 use multihome::reconcile::{Failure, FlushScope, preview, reconcile};
 use proptest::prelude::*;
 
@@ -163,10 +163,9 @@ proptest! {
         reconcile(&config, &records, &FlushScope::All, &mut fake).unwrap();
         let link = &config.links[which % config.links.len()];
         let observed = fake.observe(&Scope::new(&config, &records)).unwrap();
-        // The spare of a drained uplink, too.
-        let routed = LinkStates::new(&config, &records, &observed).routed();
-        let is_other = |l: &LiveLink<'_>| l.link.is_uplink() && l.carrier && l.link.name != link.name;
-        let others = Family::BOTH.map(|family| routed.of(family).iter().any(is_other));
+        let live = LinkStates::new(&config, &records, &observed).live();
+        let others = Family::BOTH
+            .map(|family| live.of(family).iter().any(|l| l.carries_default() && l.link.name != link.name));
         loss.befall(&link.interface, &mut fake);
         // Somebody's own default is theirs to have, and to lose.
         let is_ours = |r: &Held| r.protocol == OURS || r.table != TableId::MAIN;
@@ -228,10 +227,8 @@ proptest! {
         scene in scenes(), family in prop::sample::select(&Family::BOTH[..]), which in 0..7_usize
     ) {
         let Scene { mut config, mut records, mut fake, .. } = scene;
-        // A link more that may have IPv6, and whose delegation it is is not known; nor does a drain count for nothing
-        // because of it.
+        // A link more that may have IPv6, and whose delegation it is is not known.
         fake.delegated.clear();
-        records.drained.clear();
         let which = which % config.links.len();
         let link = config.links[which].clone();
         let leads = |change: &Change| match change {

@@ -124,7 +124,7 @@ pub fn assert_spares_come_first(config: &Config, change: &Change, fake: &Fake) {
 
 /// The uplinks of the lowest tier that is up carry, by weight.
 fn assert_default_is_shared_out(family: Family, live: &[LiveLink<'_>], fake: &Fake) {
-    let uplinks = live.iter().filter(|l| l.level.is_none()).filter_map(|l| match l.link.kind {
+    let uplinks = live.iter().filter_map(|l| match l.link.kind {
         LinkKind::Uplink { weight, tier } => Some((tier, (l.next_hop.device.index, weight))),
         LinkKind::Tunnel => None,
     });
