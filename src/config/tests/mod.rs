@@ -3,10 +3,12 @@
 mod cases;
 
 use std::fs;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::numbering::Numbering;
 use cases::{GROUPS, POLICY, UPLINK};
 
 fn error(text: &str) -> Error {
