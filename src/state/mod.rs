@@ -3,5 +3,6 @@
 pub mod clock;
 pub mod deprecated;
 pub mod drain;
+pub(crate) mod files;
 pub mod lock;
 pub mod records;

@@ -9,10 +9,10 @@ mod tests;
 mod text;
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
 use std::ops::{Deref, DerefMut};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
@@ -26,6 +26,7 @@ use crate::model::observed::Observed;
 use crate::state::clock::boot_id;
 use crate::state::deprecated::Deprecated;
 use crate::state::drain::{Drain, DrainLock, Level};
+use crate::state::files;
 pub use record::{Effect, Record, Records};
 use text::{Readable, Stored};
 
@@ -189,7 +190,7 @@ impl Store {
                 return Err(Error::Absent(self.dir.clone()));
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                make_dir(&self.dir).map_err(Error::io("create directory", &self.dir))?;
+                files::make_dir(&self.dir).map_err(Error::io("create directory", &self.dir))?;
                 look()
             }
             found => found,
@@ -344,19 +345,9 @@ impl Store {
         // Under the lock no other process uses this name. A file with it was left by a hook that died.
         let temporary = self.dir.join(format!(".{name}.new"));
         remove(&temporary)?;
-        let new = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary);
-        if let Err(e) = new.and_then(|file| fill(&file, text)) {
-            // On a full disk it would take space.
-            let _ = remove(&temporary);
-            return Err(Error::io("write", &temporary)(e));
-        }
+        files::make(&temporary, text).map_err(Error::io("write", &temporary))?;
         fs::rename(&temporary, path).map_err(Error::io("replace", path))
     }
-}
-
-fn fill(mut file: &File, text: &str) -> io::Result<()> {
-    file.set_permissions(Permissions::from_mode(0o644))?;
-    file.write_all(text.as_bytes())
 }
 
 /// The interface and family that a file name stands for.
@@ -394,21 +385,6 @@ fn text_of(path: &Path) -> Result<Option<String>, Error> {
     let mut text = String::with_capacity(1024);
     file.take(LIMIT).read_to_string(&mut text).map_err(Error::io("read", path))?;
     Ok(Some(text))
-}
-
-/// Creates a directory with mode 0755 and its parents, whatever the umask (pppd's is 077): `mhctl status` needs no
-/// root. Existing directories stay as they are.
-fn make_dir(dir: &Path) -> io::Result<()> {
-    let mut missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
-    while let Some(dir) = missing.pop() {
-        match DirBuilder::new().mode(0o755).create(dir) {
-            Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o755))?,
-            // Another hook has created it meanwhile.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
 }
 
 fn remove(path: &Path) -> Result<(), Error> {

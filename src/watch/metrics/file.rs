@@ -1,14 +1,15 @@
 //! The file that `mh-watch --metrics` keeps: for `node_exporter`'s textfile collector, or whoever reads it.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs;
 use std::future::pending;
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{debug, error, info};
+
+use crate::state::files;
 
 /// After an event it is written at once, but not more often than this.
 const SOONEST: Duration = Duration::from_secs(1);
@@ -108,23 +109,16 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let written = fill(&temporary, text).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // On a full disk it would take space.
+    files::make(&temporary, text)?;
+    fs::rename(&temporary, path).inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
-    }
-    written
-}
-
-fn fill(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
-    // Whatever the umask.
-    file.set_permissions(Permissions::from_mode(0o644))?;
-    file.write_all(text.as_bytes())
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     const S: Duration = Duration::from_secs(1);
