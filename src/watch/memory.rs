@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tracing::debug;
 
 use super::checks::Checks;
-use super::health::{Health, Key, Opinion, Saved};
+use super::health::{Health, Key, Opinion, Saved, millis, number};
 use super::program::NAME;
 use crate::model::names::Family;
 use crate::state::clock::boot_id;
@@ -232,14 +232,6 @@ fn report(key: &Key, health: &Health, noted: Duration, now: Duration) -> UplinkR
         probes,
         silent: Vec::new(),
     }
-}
-
-fn number(family: Family) -> u8 {
-    if family == Family::V4 { 4 } else { 6 }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether the process runs and is an mh-watch: the number may be another's by now.

@@ -27,6 +27,7 @@ pub use judge::{Event, Judge, Key, Standing, Verdict, Why};
 pub use machine::Health;
 pub use rtt::Rtt;
 pub use saved::{Saved, SavedUplink};
+pub(super) use saved::{millis, number};
 pub use target::Target;
 pub use traffic::Counters;
 pub use uplinks::{Outcome, Uplink, Uplinks};

@@ -117,7 +117,7 @@ impl Health {
         };
         SavedUplink {
             uplink: key.uplink.as_str().to_owned(),
-            family: if key.family == Family::V4 { 4 } else { 6 },
+            family: number(key.family),
             targets: self.targets.iter().zip(names).filter_map(target).collect(),
             relapses: self.relapses,
             good_for: millis(now.saturating_sub(self.good_since)),
@@ -150,6 +150,11 @@ impl Health {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+/// A family as this file and that of `memory` have it.
+pub(in crate::watch) fn number(family: Family) -> u8 {
+    if family == Family::V4 { 4 } else { 6 }
+}
+
+pub(in crate::watch) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
