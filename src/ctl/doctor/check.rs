@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Finding;
 use super::pppd::link_of;
-use crate::config::{Check, Config, Method};
+use crate::config::{Check, Config, Link, Method};
 use crate::ctl::pppd::{is_example, value, words};
 use crate::ctl::tree::Tree;
 use crate::kernel::{self, sysctl};
@@ -134,7 +134,7 @@ fn lcp_echo(tree: &Tree, config: &Config) -> Vec<Finding> {
 
 /// Metered uplinks beside which there is nothing better.
 fn metered(config: &Config) -> impl Iterator<Item = Finding> {
-    let best = config.uplinks().filter_map(crate::config::Link::tier).min();
+    let best = config.uplinks().filter_map(Link::tier).min();
     let is_alone = config.uplink_count() < 2;
     let all = config.uplinks().filter(move |link| link.metered && !is_alone && link.tier() == best);
     all.map(|link| {

@@ -1,7 +1,7 @@
 //! Preferred and deprecated IPv6 addresses of the LAN. Pure.
 //!
-//! While an uplink is down or drained, no host should begin anything from its prefix: we deprecate our own addresses of it on the
-//! LAN, and a router advertisement daemon that follows the addresses tells the hosts (RFC 8475).
+//! While an uplink is down or drained, no host should begin anything from its prefix: we deprecate our own addresses of
+//! it on the LAN, and a router advertisement daemon that follows the addresses tells the hosts (RFC 8475).
 
 use std::net::IpAddr;
 
