@@ -117,6 +117,11 @@ impl<'a> LinkState<'a> {
         }
     }
 
+    /// Whether mh-watch looks at it: it is up, or drained by mh-watch. Of any other it may say what was once.
+    pub(crate) fn is_looked_at(&self) -> bool {
+        matches!(self, Self::Up(_)) || matches!(self, Self::Drained(live, _) if live.level.is_some())
+    }
+
     /// Whether it is recorded as up, and no packet can leave by it.
     pub(crate) fn is_dead(&self) -> bool {
         matches!(self, Self::Dead | Self::NoCarrier(_))

@@ -83,8 +83,7 @@ impl<'a> Seen<'a> {
                 let recorded = record.map_or(&link.interface, |record| &record.interface);
                 let interface = state.routed().map_or(recorded, |live| &live.next_hop.device.name);
                 let told = report.and_then(|report| report.of(link.name.as_str(), family));
-                // Of a link that is down mh-watch may say what was once.
-                let told = told.filter(|_| matches!(state, LinkState::Up(_)) || is_drained(state));
+                let told = told.filter(|_| state.is_looked_at());
                 rows.push(Row { link, family, state, interface, told });
             }
         }
@@ -155,10 +154,6 @@ impl<'a> Seen<'a> {
         page.add(name, Kind::Counter, help, sent);
         Ok(())
     }
-}
-
-fn is_drained(state: &LinkState<'_>) -> bool {
-    matches!(state, LinkState::Drained(live, _) if live.level.is_some())
 }
 
 fn weight(link: &Link) -> f64 {

@@ -149,14 +149,10 @@ impl Seen<'_> {
         }
     }
 
-    /// What mh-watch knows of a family that it looks at: of others it may say what was once.
+    /// What mh-watch knows of a family that it looks at.
     fn told_of(&self, link: &Link, family: Family) -> Option<&UplinkReport> {
-        let is_looked_at = match self.states.state(link, family) {
-            LinkState::Up(_) => true,
-            LinkState::Drained(live, _) => live.level.is_some(),
-            _ => false,
-        };
-        self.report.filter(|_| is_looked_at).and_then(|report| report.of(link.name.as_str(), family))
+        let state = self.states.state(link, family);
+        self.report.filter(|_| state.is_looked_at()).and_then(|report| report.of(link.name.as_str(), family))
     }
 
     fn health(&self, link: &Link, family: Family) -> HealthFacts {
