@@ -151,6 +151,10 @@ fn foreign_router_by(
 ) -> Option<HostAddr> {
     let index = interface.device.index;
     let router = router_by(route, index)?;
+    let is_first = route.target.devices().first() == Some(&index);
+    if is_first && is_ours(route, config) {
+        return None;
+    }
     let is_copy = |original: &FoundRoute| {
         original.family == Family::V6
             && original.table == TableId::DEFAULT

@@ -158,7 +158,9 @@ impl<'a> Routes<'a> {
             if !self.is_ours(route) && !is_in_the_way {
                 continue;
             }
-            if self.tables.pending.contains(&(route.family, route.table)) {
+            // With what is in table `default` goes main's copy, before it: alone it would be somebody else's.
+            let original = if self.is_copy(route) { TableId::DEFAULT } else { route.table };
+            if self.tables.pending.contains(&(route.family, original)) {
                 self.clear(&[route]);
             } else {
                 self.obsolete.push(route.clone());
@@ -175,6 +177,12 @@ impl<'a> Routes<'a> {
                 self.made.push(Change::DeleteRoute((*route).clone()));
             }
         }
+    }
+
+    /// Whether it is the copy in main of a tier's default in table `default`.
+    fn is_copy(&self, route: &FoundRoute) -> bool {
+        let is_tiers = !self.config.settings.numbers.is_spare(route.metric);
+        route.family == Family::V6 && route.table == TableId::MAIN && is_tiers
     }
 
     pub(super) fn is_ours(&self, route: &FoundRoute) -> bool {
