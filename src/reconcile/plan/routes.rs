@@ -69,7 +69,9 @@ impl<'a> Routes<'a> {
             found.entry((route.family, route.table, route.metric)).or_default().push(route);
         }
         routes.step_aside(desired, &mut found);
-        for route in &desired.routes {
+        let mut wanted: Vec<_> = desired.routes.iter().collect();
+        wanted.sort_by_key(|route| (route.family, turn(config, route, &found)));
+        for route in wanted {
             let aliases = found.remove(&(route.family, route.table, route.metric)).unwrap_or_default();
             routes.make(route, aliases);
         }
@@ -197,6 +199,17 @@ impl<'a> Routes<'a> {
     pub(super) fn is_on_links(&self, route: &FoundRoute) -> bool {
         let devices = route.target.devices();
         !devices.is_empty() && devices.iter().all(|device| self.link_devices.contains(device))
+    }
+}
+
+/// Routes of links' tables come first. If spares change places, the one that goes to a free metric comes before what
+/// takes its old one: else a line that goes meanwhile would leave the other without a way.
+fn turn(config: &Config, route: &DefaultRoute, found: &BTreeMap<Place, Vec<&FoundRoute>>) -> u8 {
+    let is_free = !found.contains_key(&(route.family, route.table, route.metric));
+    match route.table {
+        TableId::MAIN if config.settings.numbers.is_spare(route.metric) && is_free => 1,
+        TableId::MAIN | TableId::DEFAULT => 2,
+        _ => 0,
     }
 }
 
