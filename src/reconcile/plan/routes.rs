@@ -26,7 +26,8 @@ impl Tables {
     pub(super) fn new(config: &Config, missing: &Missing<'_>, obsolete: &Obsolete<'_>) -> Self {
         Self {
             stale: stale_tables(config, obsolete),
-            pending: missing.tables().collect(),
+            // What is in table `default` is in main as well, and leads nowhere else.
+            pending: missing.tables().filter(|(_, table)| *table != TableId::DEFAULT).collect(),
             guarded: missing.kill_switches.iter().filter_map(|rule| table_of(rule)).collect(),
         }
     }
@@ -160,9 +161,7 @@ impl<'a> Routes<'a> {
             if !self.is_ours(route) && !is_in_the_way {
                 continue;
             }
-            // With what is in table `default` goes main's copy, before it: alone it would be somebody else's.
-            let original = if self.is_copy(route) { TableId::DEFAULT } else { route.table };
-            if self.tables.pending.contains(&(route.family, original)) {
+            if self.tables.pending.contains(&(route.family, route.table)) {
                 self.clear(&[route]);
             } else {
                 self.obsolete.push(route.clone());
@@ -179,12 +178,6 @@ impl<'a> Routes<'a> {
                 self.made.push(Change::DeleteRoute((*route).clone()));
             }
         }
-    }
-
-    /// Whether it is the copy in main of a tier's default in table `default`.
-    fn is_copy(&self, route: &FoundRoute) -> bool {
-        let is_tiers = !self.config.settings.numbers.is_spare(route.metric);
-        route.family == Family::V6 && route.table == TableId::MAIN && is_tiers
     }
 
     pub(super) fn is_ours(&self, route: &FoundRoute) -> bool {

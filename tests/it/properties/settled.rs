@@ -67,17 +67,18 @@ pub fn asks_tables6(fake: &Fake) -> bool {
 /// The routes of a family are as wanted; `routed` has those without carrier, too.
 fn assert_routes(config: &Config, family: Family, routed: &[LiveLink<'_>], fake: &Fake) {
     let live: Vec<_> = routed.iter().filter(|l| l.carrier).cloned().collect();
+    let is_asked = family == Family::V4 || asks_tables6(fake);
     for link in &config.links {
         let up = live.iter().find(|l| l.link.name == link.name).map(|l| l.next_hop.device.index);
         let foreign = fake.routes.iter().any(|r| r.family == family && r.table == link.table && r.protocol != OURS);
         let carriers: Vec<_> = fake.carriers(family, link.table).iter().map(|(index, _)| *index).collect();
-        let is_asked = family == Family::V4 || asks_tables6(fake);
         assert!(foreign || !is_asked || carriers == up.into_iter().collect::<Vec<_>>(), "{family:?} {link:?}\n{fake}");
     }
     // Somebody's default at a better metric, or at ours, is theirs to have.
-    let used = fake.in_use(family, TableId::MAIN).map(|used| used.metric);
-    let is_foreign = |r: &&Held| r.family == family && r.table == TableId::MAIN && r.protocol != OURS;
-    if !fake.routes.iter().filter(is_foreign).any(|r| used == Some(r.metric)) {
+    let table = carrying_table(family);
+    let used = fake.in_use(family, table).map(|used| used.metric);
+    let is_foreign = |r: &&Held| r.family == family && r.table == table && r.protocol != OURS;
+    if is_asked && !fake.routes.iter().filter(is_foreign).any(|r| used == Some(r.metric)) {
         assert_default_is_shared_out(family, &live, fake);
     }
     assert_spares(config, family, routed, fake);
@@ -122,17 +123,22 @@ pub fn assert_spares_come_first(config: &Config, change: &Change, fake: &Fake) {
     }
 }
 
+/// The table whose default route carries: IPv6's is a copy of main's.
+fn carrying_table(family: Family) -> TableId {
+    if family == Family::V4 { TableId::MAIN } else { TableId::observed(253) }
+}
+
 /// The uplinks of the lowest tier that is up carry, by weight.
 fn assert_default_is_shared_out(family: Family, live: &[LiveLink<'_>], fake: &Fake) {
-    let uplinks = live.iter().filter_map(|l| match l.link.kind {
+    let uplinks = live.iter().filter(|l| l.level.is_none()).filter_map(|l| match l.link.kind {
         LinkKind::Uplink { weight, tier } => Some((tier, (l.next_hop.device.index, weight))),
         LinkKind::Tunnel => None,
     });
     let first = uplinks.clone().map(|(tier, _)| tier).min();
     let mut wanted: Vec<_> = uplinks.filter(|(tier, _)| Some(*tier) == first).map(|(_, share)| share).collect();
-    let mut carriers = fake.carriers(family, TableId::MAIN);
+    let mut carriers = fake.carriers(family, carrying_table(family));
     // No group takes more than this before Linux 6.12.
-    let group = fake.in_use(family, TableId::MAIN).is_some_and(|r| matches!(r.via, Via::Nexthop(_)));
+    let group = fake.in_use(family, carrying_table(family)).is_some_and(|r| matches!(r.via, Via::Nexthop(_)));
     for (_, weight) in wanted.iter_mut().filter(|_| group) {
         *weight = (*weight).min(Weight::HEAVIEST_MEMBER);
     }

@@ -1,6 +1,7 @@
 //! What can have happened.
 
 use multihome::model::names::Family;
+use multihome::state::drain::Level;
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -88,6 +89,12 @@ pub enum Step {
         link: Option<usize>,
         group: u32,
     },
+    /// Somebody takes a link out of use, or ends that.
+    Drain {
+        link: usize,
+        force: bool,
+        levels: [Option<Level>; 2],
+    },
     /// One of our hooks ran, with the old or the new configuration, and perhaps was killed.
     Hook {
         old: bool,
@@ -102,6 +109,7 @@ pub fn steps() -> impl Strategy<Value = Step> {
     let table = select(vec![254_u32, 254, 1, 2, 101]);
     let metric6 = select(vec![512_u32, 512, 513, 514, 1024, 4_000_000, 4_000_001]);
     let family = select(vec![Family::V4, Family::V6]);
+    let level = proptest::option::of(select(vec![Level::Drained, Level::Cut, Level::Held]));
     let ids = select(vec![7001_u32, 7002, 7050, 7100, 7101, 7102, 7200, 9000]);
     prop_oneof![
         8 => (link.clone(), any::<bool>()).prop_map(|(link, shared_gateway)| Step::Up { link, shared_gateway }),
@@ -141,6 +149,8 @@ pub fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Step::FlushRules),
         1 => (proptest::option::of(link), select(vec![7000, 7001, 7006, 7031, 7032, 42]))
             .prop_map(|(link, group)| Step::Group { link, group }),
+        3 => (0..7_usize, any::<bool>(), level.clone(), level)
+            .prop_map(|(link, force, v4, v6)| Step::Drain { link, force, levels: [v4, v6] }),
         6 => (any::<bool>(), proptest::option::of(0..12_usize)).prop_map(|(old, until)| Step::Hook { old, until }),
     ]
 }

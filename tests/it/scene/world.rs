@@ -1,17 +1,19 @@
 //! A machine to which things happen.
 
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 use ipnet::{IpNet, Ipv6Net};
 use multihome::config::Config;
 use multihome::event::{Addresses, Event, EventKind, Family};
-use multihome::model::names::{HostAddr, IfName, TableId, Weight};
+use multihome::model::names::{HostAddr, IfName, LinkName, TableId, Weight};
 use multihome::model::observed::Address;
 use multihome::model::routing::{
     Action, Device, FoundRule, Member, NextHop, NexthopKind, Rule, Selector, WeightedNextHop,
 };
 use multihome::reconcile::{FlushScope, reconcile};
 use multihome::state::clock::Moment;
+use multihome::state::drain::{Drain, Level};
 use multihome::state::records::{LinkRecords, Records};
 
 use super::OURS;
@@ -58,6 +60,7 @@ pub struct World {
     pub fake: Fake,
     said: Records,
     pub records: LinkRecords,
+    drained: BTreeMap<LinkName, Drain>,
     next: u32,
     old: Config,
     pub new: Config,
@@ -69,8 +72,8 @@ impl World {
         let addresses6 = vec![link_local(9), address("2001:db8:ff::10".parse().unwrap(), 64)];
         let lan = Nic { up: true, strict_rp_filter: true, addresses, addresses6, ..nic(9) };
         fake.nics.insert(LAN.parse().unwrap(), lan);
-        let (said, records) = Default::default();
-        Self { fake, said, records, next: 10, old, new }
+        let (said, records, drained) = Default::default();
+        Self { fake, said, records, drained, next: 10, old, new }
     }
 
     fn interface(&self, link: usize) -> IfName {
@@ -86,6 +89,7 @@ impl World {
         let effect = self.said.effect(&event, index, Some(&self.new), now);
         self.said.carry_out(&effect);
         self.records = self.said.by_link(&self.new);
+        self.records.drained = self.drained.clone();
     }
 
     /// A next hop by an interface, through the peer of its address if it has one.
@@ -171,6 +175,18 @@ impl World {
                 if let Some(nic) = self.fake.nics.get_mut(&name) {
                     nic.group = group;
                 }
+            }
+            Step::Drain { link, force, levels: [v4, v6] } => {
+                let name = self.new.links[link % self.new.links.len()].name.clone();
+                // Only drills are forced.
+                let is_drill = [v4, v6].into_iter().flatten().all(|level| level == Level::Held);
+                let drain = Drain { pid: 1, until: u64::MAX, force: force && is_drill, v4, v6 };
+                if drain.v4.or(drain.v6).is_none() {
+                    self.drained.remove(&name);
+                } else {
+                    self.drained.insert(name, drain);
+                }
+                self.records.drained = self.drained.clone();
             }
             Step::Hook { old, until } => {
                 let config = if old { &self.old } else { &self.new };
