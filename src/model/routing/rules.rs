@@ -91,6 +91,11 @@ impl Action {
             _ => None,
         }
     }
+
+    /// The priority that it leads on to.
+    pub fn jump(self) -> Option<u32> {
+        if let Self::Goto(priority) = self { Some(priority) } else { None }
+    }
 }
 
 /// A rule as the kernel holds it (`struct fib_rule`, `struct fib4_rule`).

@@ -96,6 +96,7 @@ impl Plan {
         let (standing, new): (Vec<&Rule>, Vec<&Rule>) =
             refusals.iter().partition(|rule| obsolete.others.contains(rule));
         plan.make_rules(&new);
+        plan.delete_rules(&obsolete.take_misleading(&missing));
         plan.make_rules(&missing.kill_switches);
         if firewall_before_routes {
             plan.load_firewall(config, live, observed, without);

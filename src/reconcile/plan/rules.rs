@@ -80,9 +80,7 @@ impl<'a> Obsolete<'a> {
             if desired.index_of(found).is_some_and(|index| kept.insert(index)) {
                 continue;
             }
-            if let Action::Goto(to) = found.rule.action {
-                jumps.insert((found.rule.priority, to));
-            }
+            jumps.extend(found.rule.action.jump().map(|to| (found.rule.priority, to)));
             obsolete.push(&found.rule);
         }
         let (mut guards, mut others): (Vec<&Rule>, Vec<&Rule>) =
@@ -92,6 +90,25 @@ impl<'a> Obsolete<'a> {
         // and before those in front of it.
         others.sort_by_key(|rule| Reverse(rule.priority));
         Self { guards, others }
+    }
+
+    /// Takes the rules of older policies that a missing guard leads to before its kill switch, unless they are of a kill
+    /// switch themselves. They are deleted before that guard is added.
+    pub(super) fn take_misleading(&mut self, missing: &Missing<'_>) -> Vec<&'a Rule> {
+        let refused: BTreeSet<_> = self.iter().filter(|rule| rule.action == Action::Unreachable).map(selected).collect();
+        let mut misleading = Vec::new();
+        for family in Family::BOTH {
+            let added = missing.kill_switches.iter().filter(|rule| rule.family == family);
+            let first = added.clone().filter_map(|guard| guard.action.jump()).min();
+            let last = added.filter(|rule| !is_guard(rule)).map(|rule| rule.priority).max();
+            let (Some(first), Some(last)) = (first, last) else { continue };
+            for rule in std::mem::take(&mut self.others) {
+                let is_led_to = rule.family == family && (first..=last).contains(&rule.priority);
+                let taken = is_led_to && rule.action.table().is_some() && !refused.contains(&selected(rule));
+                if taken { misleading.push(rule) } else { self.others.push(rule) }
+            }
+        }
+        misleading
     }
 
     /// Rules that refuse, while our table changes, what bears the mark of a set whose bit had another meaning: old rules of
@@ -121,7 +138,11 @@ impl<'a> Obsolete<'a> {
 }
 
 fn is_guard(rule: &Rule) -> bool {
-    matches!(rule.action, Action::Goto(_))
+    rule.action.jump().is_some()
+}
+
+fn selected(rule: &Rule) -> (Family, &Selector) {
+    (rule.family, &rule.selector)
 }
 
 /// Whether guards with these jumps jump over the rule.

@@ -11,7 +11,7 @@ use std::path::Path;
 use multihome::config::{self, Config};
 use multihome::model::change::Change;
 use multihome::model::names::Family;
-use multihome::model::routing::Selector;
+use multihome::model::routing::{FoundRule, Selector};
 use multihome::reconcile::desired::selectors;
 use multihome::reconcile::{FlushScope, reconcile};
 use multihome::state::records::LinkRecords;
@@ -242,10 +242,46 @@ impl Watch {
     }
 }
 
+/// Connections have the tunnel's mark; in IPv6 if a link has had any, or none would have been marked.
+fn track(config: &Config, fake: &mut Fake) {
+    let vpn = config.links.iter().find(|l| l.name.as_str() == "vpn").unwrap().mark.get();
+    for family in Family::BOTH {
+        let is_marks = |held: &&FoundRule| held.rule.family == family && held.rule.selector.fwmark.is_some();
+        if fake.rules.iter().any(|held| is_marks(&held)) {
+            fake.tracked.insert((family, vpn));
+        }
+    }
+}
+
 fn kill_selectors(config: &Config) -> Vec<(Family, Selector)> {
     let kill = config.policies.iter().find(|policy| policy.name == "kill").unwrap();
     let of = |family| selectors(kill, family).into_iter().map(move |selector| (family, selector));
     Family::BOTH.into_iter().flat_map(of).collect()
+}
+
+/// One configuration takes another's place: `lines` are those that are up before and after.
+fn assert_no_leak(before: &Choice, after: &Choice, selector: &str, lines: [&[Line]; 2], since: Since) {
+    let (old, new) = (before.config(selector), after.config(selector));
+    let mut fake = machine();
+    reconcile(&old, &records(lines[0]), &FlushScope::All, &mut fake).unwrap();
+    track(&old, &mut fake);
+    let mut watch = Watch::new(&fake, &kill_selectors(&new));
+    watch.assert_all_safe(&fake, "at first");
+    since.happens(&mut fake, before.rule_priority);
+    if since != Since::Nothing {
+        watch = Watch::new(&fake, &kill_selectors(&new));
+    }
+    let each = |_, change: &Change, fake: &mut Fake| {
+        let when = format!("before {}", change.command(77));
+        watch.look(fake, &when);
+        if since.is_bare() && matches!(change, Change::Route(_)) {
+            watch.assert_all_safe(fake, &when);
+        }
+        Ok(())
+    };
+    reconcile(&new, &records(lines[1]), &FlushScope::All, &mut Watched::new(&mut fake, each)).unwrap();
+    watch.look(&fake, "in the end");
+    watch.assert_all_safe(&fake, "in the end");
 }
 
 proptest! {
@@ -260,28 +296,19 @@ proptest! {
             // What is half gone is put back before numbers move.
             after = before.clone();
         }
-        let (old, new) = (before.config(selector), after.config(selector));
-        let mut fake = machine();
-        reconcile(&old, &records(&up), &FlushScope::All, &mut fake).unwrap();
-        let vpn = old.links.iter().find(|l| l.name.as_str() == "vpn").unwrap().mark.get();
-        fake.tracked.extend(Family::BOTH.map(|family| (family, vpn)));
-        let mut watch = Watch::new(&fake, &kill_selectors(&new));
-        watch.assert_all_safe(&fake, "at first");
-        since.happens(&mut fake, before.rule_priority);
-        if since != Since::Nothing {
-            watch = Watch::new(&fake, &kill_selectors(&new));
-        }
-        let each = |_, change: &Change, fake: &mut Fake| {
-            let when = format!("before {}", change.command(77));
-            watch.look(fake, &when);
-            if since.is_bare() && matches!(change, Change::Route(_)) {
-                watch.assert_all_safe(fake, &when);
-            }
-            Ok(())
-        };
-        reconcile(&new, &records(&up_after), &FlushScope::All, &mut Watched::new(&mut fake, each)).unwrap();
-        watch.look(&fake, "in the end");
-        watch.assert_all_safe(&fake, "in the end");
+        assert_no_leak(&before, &after, selector, [&up, &up_after], since);
+    }
+}
+
+/// The new guard leads to where an older policy's rule still is, in front of the kill switch.
+#[test]
+fn a_guard_leads_to_no_older_policy() {
+    let before = Choice { order: vec![0, 1, 2], more: false, web: true, second: false, rule_priority: 100 };
+    let after = Choice { order: vec![1, 0], more: true, web: false, second: false, rule_priority: 101 };
+    let down = (false, false, false, false);
+    let isp1_up = [down, down, (true, false, false, true), down, down];
+    for selector in SELECTORS {
+        assert_no_leak(&before, &after, selector, [&isp1_up, &[down; 5]], Since::Nothing);
     }
 }
 
