@@ -95,7 +95,8 @@ impl<'a> Obsolete<'a> {
     /// Takes the rules of older policies that a missing guard leads to before its kill switch, unless they are of a kill
     /// switch themselves. They are deleted before that guard is added.
     pub(super) fn take_misleading(&mut self, missing: &Missing<'_>) -> Vec<&'a Rule> {
-        let refused: BTreeSet<_> = self.iter().filter(|rule| rule.action == Action::Unreachable).map(selected).collect();
+        let refused: BTreeSet<_> =
+            self.iter().filter(|rule| rule.action == Action::Unreachable).map(selected).collect();
         let mut misleading = Vec::new();
         for family in Family::BOTH {
             let added = missing.kill_switches.iter().filter(|rule| rule.family == family);
