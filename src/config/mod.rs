@@ -357,6 +357,11 @@ impl Policy {
         combinations.saturating_mul(self.via.len() + usize::from(self.otherwise == Otherwise::Unreachable))
     }
 
+    /// Its IP protocol in a family: `icmp` is that of the family.
+    pub(crate) fn proto_in(&self, family: Family) -> Option<u8> {
+        self.proto.map(|proto| if proto == Family::V4.icmp() { family.icmp() } else { proto })
+    }
+
     /// The families that it can be about: those of its addresses.
     pub fn families(&self) -> impl Iterator<Item = Family> {
         let is_about =

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::model::change::Change;
 use crate::model::names::DeviceName;
+use crate::reconcile::link_state::Status;
 use crate::reconcile::plan::Plan;
 
 /// What a text means, and so how it is coloured.
@@ -118,6 +119,12 @@ pub(super) fn scaled(mut n: f64, units: [&str; 6]) -> String {
 impl Serialize for DeviceName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
+    }
+}
+
+impl Serialize for Status {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
     }
 }
 

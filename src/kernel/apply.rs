@@ -37,7 +37,7 @@ pub(crate) fn apply(kernel: &mut Linux, change: &Change, protocol: u8) -> Result
         Change::Firewall(batch) => return Ok(iptables::restore(batch)?),
         Change::Nftables(transaction) => return nftables::commit(transaction, netfilter),
         Change::FlushConnections(family, mark) => conntrack::flush(*family, *mark),
-        Change::ForgetPrefix(mark, prefix) => conntrack::forget(*mark, *prefix),
+        Change::FlushPrefix(mark, prefix) => conntrack::flush_prefix(*mark, *prefix),
         Change::MarkConnections(unmarked) => conntrack::mark(unmarked, socket),
         Change::DeviceGroup { device, group } => ignore_missing(interface::set_group(socket, device.index, *group)),
         Change::Nexthop { id, next_hop } => {

@@ -80,7 +80,7 @@ pub(crate) fn flush(family: Family, mark: FwMark) -> Result<(), socket::Error> {
 
 /// Deletes the entries of IPv6 connections that bear this mark and have an end in the prefix, as this host or its LAN had
 /// it: the source of the first packet or, where another host was asked for, the destination of replies.
-pub(crate) fn forget(mark: FwMark, prefix: IpNet) -> Result<(), socket::Error> {
+pub(crate) fn flush_prefix(mark: FwMark, prefix: IpNet) -> Result<(), socket::Error> {
     if !Path::new(COUNT).exists() {
         return Ok(());
     }

@@ -60,7 +60,7 @@ pub enum Change {
     /// Delete the connection-tracking entries of a family that bear a link's mark under the mask of all links' marks.
     FlushConnections(Family, FwMark),
     /// The same, of those that have an address in an IPv6 prefix which is the link's no more.
-    ForgetPrefix(FwMark, IpNet),
+    FlushPrefix(FwMark, IpNet),
     /// Give an uplink's mark to the tracked connections that leave by it and bear no link's.
     MarkConnections(Unmarked),
 }
@@ -86,7 +86,7 @@ impl Change {
 
     /// Whether it is one of connection tracking, which the kernel does not show.
     pub(crate) fn is_about_connections(&self) -> bool {
-        matches!(self, Self::FlushConnections(..) | Self::ForgetPrefix(..) | Self::MarkConnections(_))
+        matches!(self, Self::FlushConnections(..) | Self::FlushPrefix(..) | Self::MarkConnections(_))
     }
 
     /// Whether it is one of the packet filter.
@@ -112,8 +112,8 @@ impl fmt::Display for Command<'_> {
             // sysctl(8) would read the dot of a VLAN's name as a separator.
             Change::LooseRpFilter(name) => write!(f, "echo 2 > /proc/sys/net/ipv4/conf/{}/rp_filter", name.quoted()),
             Change::IgnoreLinkdown(device, family) => {
-                let (ip, name) = (if *family == Family::V4 { "ipv4" } else { "ipv6" }, device.name.quoted());
-                write!(f, "echo 1 > /proc/sys/net/{ip}/conf/{name}/ignore_routes_with_linkdown")
+                let (family, name) = (family.word(), device.name.quoted());
+                write!(f, "echo 1 > /proc/sys/net/{family}/conf/{name}/ignore_routes_with_linkdown")
             }
             Change::OwnArp(device, key) => {
                 let (value, name, key) = (key.value(), device.name.quoted(), key.name());
@@ -124,19 +124,19 @@ impl fmt::Display for Command<'_> {
                 let lifetime = if *is_preferred { "forever" } else { "0" };
                 write!(f, "ip -6 address change {address} dev {} preferred_lft {lifetime}", device.name.quoted())
             }
-            Change::HashPolicy(Family::V4, n) => write!(f, "sysctl -w net.ipv4.fib_multipath_hash_policy={n}"),
-            Change::HashPolicy(Family::V6, n) => write!(f, "sysctl -w net.ipv6.fib_multipath_hash_policy={n}"),
+            Change::HashPolicy(family, n) => {
+                write!(f, "sysctl -w net.{}.fib_multipath_hash_policy={n}", family.word())
+            }
             Change::DeviceGroup { device, group } => {
                 write!(f, "ip link set dev {} group {group}", device.name.quoted())
             }
             Change::Firewall(batch) => write!(f, "{batch}"),
             Change::Nftables(transaction) => write!(f, "{transaction}"),
             Change::FlushConnections(family, FwMark { value, mask }) => {
-                let ip = if *family == Family::V4 { "ipv4" } else { "ipv6" };
-                write!(f, "conntrack -D -f {ip} --mark {value:#x}/{mask:#x}")
+                write!(f, "conntrack -D -f {} --mark {value:#x}/{mask:#x}", family.word())
             }
             // As conntrack(8) has it: of the reply, the destination is our end.
-            Change::ForgetPrefix(FwMark { value, mask }, prefix) => {
+            Change::FlushPrefix(FwMark { value, mask }, prefix) => {
                 write!(f, "conntrack -D -f ipv6 --reply-dst {prefix} --mark {value:#x}/{mask:#x}")
             }
             Change::MarkConnections(Unmarked { ours, mark: FwMark { value, mask }, .. }) => {
@@ -162,18 +162,10 @@ impl fmt::Display for Command<'_> {
                 write!(f, "ip -6 route append table {table} default metric {metric} protocol {protocol} ")?;
                 target.fmt_added(f)
             }
-            Change::DeleteRoute(route) => write!(f, "ip{} route del {}", option(route.family), route.selection()),
-            Change::KernelRule(rule) => write!(f, "ip{} rule add {rule} protocol {KERNEL}", option(rule.family)),
-            Change::Rule(rule) => write!(f, "ip{} rule add {rule} protocol {protocol}", option(rule.family)),
-            Change::DeleteRule(rule) => write!(f, "ip{} rule del {rule} protocol {protocol}", option(rule.family)),
+            Change::DeleteRoute(route) => write!(f, "{}", route.deletion()),
+            Change::KernelRule(rule) => write!(f, "{} rule add {rule} protocol {KERNEL}", rule.family.ip()),
+            Change::Rule(rule) => write!(f, "{} rule add {rule} protocol {protocol}", rule.family.ip()),
+            Change::DeleteRule(rule) => write!(f, "{} rule del {rule} protocol {protocol}", rule.family.ip()),
         }
-    }
-}
-
-/// The option of ip(8) for a family; IPv4 is its default.
-pub(crate) fn option(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "",
-        Family::V6 => " -6",
     }
 }

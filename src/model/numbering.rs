@@ -39,8 +39,14 @@ const FIRST_GROUP_ID: u32 = 100;
 /// Number of managed ids, from `nexthop-id` on.
 const NEXTHOP_IDS: u32 = 2 * FIRST_GROUP_ID;
 
+/// Priorities of the rules that the kernel starts with: for `local`, for main, and for `default`, which IPv6 lacks
+/// (`fib_default_rules_init()`, `fib6_rules_net_init()`).
+pub(crate) const KERNELS_LOCAL_RULE: u32 = 0;
+pub(crate) const KERNELS_MAIN_RULE: u32 = 32766;
+pub(crate) const KERNELS_DEFAULT_RULE: u32 = 32767;
+
 /// Priority of the IPv6 rule that looks up [`TableId::DEFAULT`]: the last before the kernel's own for main.
-pub(crate) const DEFAULT6_RULE: u32 = 32765;
+pub(crate) const DEFAULT6_RULE: u32 = KERNELS_MAIN_RULE - 1;
 
 /// Last priority of policies.
 pub(crate) const LAST_PRIORITY: u32 = DEFAULT6_RULE - 1;
@@ -70,6 +76,11 @@ pub(crate) const MAX_NEXTHOP_ID: u32 = u32::MAX - NEXTHOP_IDS;
 
 /// Highest `device-group`.
 pub(crate) const MAX_DEVICE_GROUP: u32 = u32::MAX - DEVICE_GROUPS;
+
+/// Whether the kernel starts with a rule of this priority.
+pub(crate) fn is_the_kernels(priority: u32) -> bool {
+    [KERNELS_LOCAL_RULE, KERNELS_MAIN_RULE, KERNELS_DEFAULT_RULE].contains(&priority)
+}
 
 /// Default table of the link at `position`.
 pub fn table(position: u8) -> u32 {

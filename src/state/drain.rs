@@ -23,7 +23,7 @@ use crate::model::names::Family;
 pub enum Level {
     /// No new connection takes it. Its table, its mark rule and its source rules stay, for the connections that it has.
     Drained,
-    /// Its connections are forgotten as well, and neither mark nor source leads to it. Its spare stays, behind all others,
+    /// Its connections are flushed as well, and neither mark nor source leads to it. Its spare stays, behind all others,
     /// and probes go by it.
     Cut,
     /// As if its line were gone.

@@ -26,8 +26,8 @@ pub(super) fn leaving(config: &Config, before: &Links, after: &Links) -> Leaving
     leaving
 }
 
-/// Forgets them: their next packets go where new connections go.
-pub(super) fn forget(leaving: &[(Family, FwMark)], config: &Config) -> Result<(), kernel::Error> {
+/// Flushes them: their next packets go where new connections go.
+pub(super) fn flush(leaving: &[(Family, FwMark)], config: &Config) -> Result<(), kernel::Error> {
     if leaving.is_empty() {
         return Ok(());
     }

@@ -10,49 +10,31 @@ use crate::kernel::{self, Kernel, Linux};
 use crate::model::names::{Family, HostAddr, IfName, LinkName, Tier};
 use crate::model::observed::Scope;
 use crate::model::routing::NextHop;
+pub(super) use crate::reconcile::link_state::Status;
 use crate::reconcile::link_state::{LinkState, LinkStates};
-use crate::state::drain::Level;
 use crate::state::records::LinkRecords;
 
-/// What keeps a link from carrying traffic, if anything does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Status {
-    Up,
-    Down,
-    Gone,
-    Dead,
-    NoCarrier,
-    NoGateway,
-    Drained,
-    Cut,
-}
-
 impl Status {
-    fn of(state: &LinkState<'_>) -> Self {
-        match state {
-            LinkState::Up(_) => Self::Up,
-            LinkState::Down => Self::Down,
-            LinkState::Stale => Self::Gone,
-            LinkState::Dead => Self::Dead,
-            LinkState::NoCarrier(_) => Self::NoCarrier,
-            LinkState::NoGateway(_) => Self::NoGateway,
-            LinkState::Drained(live, _) if live.level == Some(Level::Cut) => Self::Cut,
-            LinkState::Drained(..) => Self::Drained,
-        }
-    }
-
     /// Why traffic does not go by the link, or that it does.
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::Up => "it can carry traffic",
             Self::Down => "nobody has reported it up, or its caller has reported it down",
-            Self::Gone => "its interface is gone",
+            Self::Stale => "its interface is gone",
             Self::Dead => "its interface is down or has lost its address",
             Self::NoCarrier => "its interface has lost its carrier",
             Self::NoGateway => "it has no gateway, and another uplink can carry traffic",
-            Self::Drained => "it is kept out of new connections",
+            Self::Drained | Self::Held => "it is kept out of new connections",
             Self::Cut => "it is kept out of all connections",
         }
+    }
+}
+
+/// The state of a link. By whom it is drained makes no difference here.
+fn without_drill(state: &LinkState<'_>) -> Status {
+    match state.status() {
+        Status::Held => Status::Drained,
+        status => status,
     }
 }
 
@@ -101,7 +83,7 @@ impl Links {
                     name: link.name.clone(),
                     family,
                     tier: link.tier(),
-                    status: Status::of(state),
+                    status: without_drill(state),
                     interface: routed.map(|live| live.next_hop.device.name.clone()),
                     local: routed.and_then(|live| live.local),
                     way: routed.map(|live| (live.next_hop.clone(), live.sources())),

@@ -20,4 +20,27 @@ pub mod tell;
 mod told;
 pub mod traffic;
 
-pub use program::{MhWatch, main};
+use std::process::ExitCode;
+
+pub use program::MhWatch;
+use program::NAME;
+
+use crate::cli;
+use crate::cli::log::Log;
+
+/// Runs the program until SIGTERM or SIGINT.
+pub fn main() -> ExitCode {
+    let options = match cli::parse::<MhWatch>(NAME) {
+        Ok(options) => options,
+        Err(status) => return status.into(),
+    };
+    let log = Log::start(NAME, options.verbose);
+    let status = match run::run(&options) {
+        Ok(()) => cli::DONE,
+        Err(error) => {
+            log.complain(&error.to_string());
+            cli::FAILED
+        }
+    };
+    status.into()
+}

@@ -27,7 +27,7 @@ pub(super) struct Task {
     pub(super) drains: Arc<Mutex<Drains>>,
     /// What the drains are to be.
     pub(super) levels: Levels,
-    /// Connections to forget when the routes are as wanted.
+    /// Connections to flush when the routes are as wanted.
     pub(super) leaving: Leaving,
 }
 
@@ -59,7 +59,7 @@ impl Task {
         // else from being done.
         let undrained = drains.lock().unwrap_or_else(PoisonError::into_inner).set(&levels, &pass).err();
         let outcome = pass.run()?;
-        failback::forget(&leaving, &config)?;
+        failback::flush(&leaving, &config)?;
         // The pass has logged those that cannot be read.
         let (records, _) = pass.store.load_after(&[], &config);
         let (links, interest) = Links::look(&config, &records)?;

@@ -1,13 +1,9 @@
-//! `mh-watch` as a program: its command line, from which man page and shell completions are made.
+//! The command line of `mh-watch`, from which man page and shell completions are made.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::Parser;
 
-use super::run;
-use crate::cli;
-use crate::cli::log::Log;
 use crate::config;
 use crate::state::records;
 
@@ -40,21 +36,4 @@ pub struct MhWatch {
     /// Say more, and say it on standard error too
     #[arg(short, long)]
     pub verbose: bool,
-}
-
-/// Runs until it is told to end.
-pub fn main() -> ExitCode {
-    let options = match cli::parse::<MhWatch>(NAME) {
-        Ok(options) => options,
-        Err(status) => return status.into(),
-    };
-    let log = Log::start(NAME, options.verbose);
-    let status = match run::run(&options) {
-        Ok(()) => cli::DONE,
-        Err(error) => {
-            log.complain(&error.to_string());
-            cli::FAILED
-        }
-    };
-    status.into()
 }

@@ -11,7 +11,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
-use super::MhWatch;
 use super::checks::{Checks, answer};
 use super::drains::{self, Drains};
 use super::failback::Leaving;
@@ -23,7 +22,7 @@ use super::metrics::{self, Textfile};
 use super::notice::{Heard, Interest, Notices};
 use super::pass::{Running, Task, over};
 use super::probe::Answer;
-use super::program::NAME;
+use super::program::{MhWatch, NAME};
 use super::repair::{Budget, Origins, Schedule};
 use super::service::Service;
 use super::tell::Teller;

@@ -230,19 +230,20 @@ fn status_tells_a_line_without_carrier_from_one_that_is_down() {
 }
 
 #[test]
-fn connections_of_a_line_that_has_lost_its_carrier_are_forgotten_once_another_carries() {
+fn connections_of_a_line_that_has_lost_its_carrier_are_flushed_once_another_carries() {
     let server = Server::new(&with_settings(LINKS, "firewall = \"iptables\""));
     ISP1.create();
     ISP2.create();
     server.apply();
     let entry = "-I -p udp -s 198.51.100.10 -d 192.0.2.1 --sport 9 --dport 9 -t 60 -m 0x1";
     ok(std::process::Command::new("conntrack").args(entry.split(' ')));
-    let pinned = || !ok(std::process::Command::new("conntrack").args(["-L", "--mark", "0x1/0x3"])).stdout.is_empty();
+    let has_sticky =
+        || !ok(std::process::Command::new("conntrack").args(["-L", "--mark", "0x1/0x3"])).stdout.is_empty();
     ISP1.lose_carrier();
     ISP2.lose_carrier();
     server.apply();
-    assert!(pinned(), "nobody could take it over");
+    assert!(has_sticky(), "nobody could take it over");
     ISP2.regain_carrier();
     server.apply();
-    assert!(!pinned());
+    assert!(!has_sticky());
 }

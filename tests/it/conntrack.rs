@@ -1,4 +1,4 @@
-//! Connections that are tracked: which of them a line's end frees, and what a pin must not keep from working.
+//! Connections that are tracked: which of them a line's end frees, and what a connection mark must not keep from working.
 
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -12,7 +12,7 @@ const LINKS: &str = "[[uplink]]\nname = \"isp1\"\ninterface = \"ppp0\"\n\
                      [[uplink]]\nname = \"isp2\"\ninterface = \"ppp1\"\n[settings]\nsettle-timeout = \"0s\"\n";
 
 #[test]
-fn neighbours_of_a_static_line_are_reached_without_its_gateway_although_connections_are_pinned() {
+fn neighbours_of_a_static_line_are_reached_without_its_gateway_although_connections_are_sticky() {
     let server = Server::new("[[uplink]]\nname = \"cable\"\ninterface = \"eth1\"\ngateway = \"192.168.100.1\"\n");
     // A modem with a page of its own, and a gateway that passes nothing back to where it came from.
     let (modem, gateway) = (Namespace::new(), Namespace::new());
@@ -95,7 +95,7 @@ fn of_a_hundred_thousand_connections_just_the_dead_lines_go() {
             socket.send(&some.concat(), 0).unwrap();
         }
     };
-    // Somebody else's, with and without other bits; pinned to the line that lives; to the one that dies; IPv6.
+    // Somebody else's, with and without other bits; sticky to the line that lives; to the one that dies; IPv6.
     send(0..99_000, 0x40000, false);
     send(100_000..100_300, 0x1, false);
     send(101_000..101_500, 0x40002, false);

@@ -177,7 +177,7 @@ fn rules_come_back_and_go() {
         "-t mangle -D MULTIHOME-POSTROUTING 2",
         "-t mangle -D PREROUTING -j MULTIHOME-PREROUTING",
         "-t nat -F",
-        // A rule that has come after the pins, which are to have the last word.
+        // A rule that has come after ours, which are to have the last word.
         "-t mangle -A OUTPUT -j MARK --set-mark 0x2",
         // A second jump.
         "-t mangle -I OUTPUT -j MULTIHOME-OUTPUT",
@@ -240,8 +240,8 @@ fn not_one_line_of_others_changes() {
     // Their bits of a packet's and a connection's mark beside ours.
     assert!(ask_udp(("100.64.1.1", ECHO)).is_some() || ask_udp(("100.64.1.2", ECHO)).is_some());
     let tracked = String::from_utf8(ok(Command::new("conntrack").args(["-L", "-p", "udp"])).stdout).unwrap();
-    let (theirs, pin) = (0x80000, [1, 2]);
-    assert!(pin.iter().any(|pin| tracked.contains(&format!("mark={}", theirs | pin))), "{tracked}");
+    let (theirs, ours) = (0x80000, [1, 2]);
+    assert!(ours.iter().any(|ours| tracked.contains(&format!("mark={}", theirs | ours))), "{tracked}");
     ISP2.unregister();
     finish(server.down(ISP2));
     ok(&mut server.with_args(CTL, &["apply"]));

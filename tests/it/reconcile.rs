@@ -161,8 +161,8 @@ impl Kernel for Asked {
         }
     }
 
-    fn has_connections(&mut self, family: Family, pin: FwMark) -> Result<bool, kernel::Error> {
-        self.fake.has_connections(family, pin)
+    fn has_connections(&mut self, family: Family, mark: FwMark) -> Result<bool, kernel::Error> {
+        self.fake.has_connections(family, mark)
     }
 
     fn flush_route_cache(&mut self) -> Result<(), kernel::Error> {
@@ -212,22 +212,22 @@ fn copies_of_a_rule_go_although_a_wanted_one_stands_between_them() {
     assert_eq!(sources, ["priority 191 from 198.51.100.10/32 fwmark 0x0/0x10000 lookup 1"]);
 }
 
-/// Somebody else's route in a link's table, and a rule that will not go: pins are forgotten once, not for ever.
+/// Somebody else's route in a link's table, and a rule that will not go: connections are flushed once, not for ever.
 #[test]
-fn pins_are_forgotten_once() {
+fn connections_are_flushed_once() {
     let config = config::parse(UPLINK, Path::new("test.toml")).unwrap();
     let mut fake = Fake::parse(&format!(
         "{LINE}route table 1 default metric 0 protocol 4 unreachable\nrule priority 100 fwmark 0x1/0x1 lookup 1 protocol 77\n\
          rule priority 200 from 192.0.2.7/32 lookup 1 protocol 77\n"
     ));
-    let mut forgotten = 0;
+    let mut flushed = 0;
     let stubborn = |_, change: &Change, _: &mut Fake| {
-        forgotten += usize::from(matches!(change, Change::FlushConnections(..)));
+        flushed += usize::from(matches!(change, Change::FlushConnections(..)));
         if matches!(change, Change::DeleteRule(_)) { Err(EINVAL) } else { Ok(()) }
     };
     let outcome = reconcile(&config, &records(), &FlushScope::All, &mut Watched::new(&mut fake, stubborn)).unwrap();
     assert!(!outcome.failures.iter().any(|f| matches!(f, Failure::NotConverging)), "{:?}", outcome.failures);
-    assert_eq!(forgotten, 1);
+    assert_eq!(flushed, 1);
 }
 
 /// Nobody answers any more to addresses of a prefix that a link has lost: its connections are flushed,
@@ -241,18 +241,18 @@ fn connections_of_a_prefix_that_a_link_has_lost_are_flushed() {
         [("isp1".parse().unwrap(), record.parse().unwrap())].into_iter().collect()
     };
     let mut fake = Fake::parse("link 11 ppp0 up address fe80::a/10\n");
-    let mut forgotten = |prefixes: &str| {
+    let mut flushed = |prefixes: &str| {
         let outcome = reconcile(&config, &records(prefixes), &FlushScope::All, &mut fake).unwrap();
         assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
-        let made = outcome.made.iter().filter(|change| matches!(change, Change::ForgetPrefix(..)));
+        let made = outcome.made.iter().filter(|change| matches!(change, Change::FlushPrefix(..)));
         made.map(|change| change.command(77).to_string()).collect::<Vec<_>>()
     };
     let (first, second) = ("\"2001:db8:1::/48\"", "\"2001:db8:2::/48\"");
-    assert_eq!(forgotten(first), [""; 0]);
-    assert_eq!(forgotten(&format!("{first}, {second}")), [""; 0], "one more");
-    assert_eq!(forgotten(second), ["conntrack -D -f ipv6 --reply-dst 2001:db8:1::/48 --mark 0x1/0x1"]);
-    assert_eq!(forgotten("\"2001:db8::/32\""), [""; 0], "it is a part of the new one");
-    assert_eq!(forgotten(""), ["conntrack -D -f ipv6 --reply-dst 2001:db8::/32 --mark 0x1/0x1"]);
+    assert_eq!(flushed(first), [""; 0]);
+    assert_eq!(flushed(&format!("{first}, {second}")), [""; 0], "one more");
+    assert_eq!(flushed(second), ["conntrack -D -f ipv6 --reply-dst 2001:db8:1::/48 --mark 0x1/0x1"]);
+    assert_eq!(flushed("\"2001:db8::/32\""), [""; 0], "it is a part of the new one");
+    assert_eq!(flushed(""), ["conntrack -D -f ipv6 --reply-dst 2001:db8::/32 --mark 0x1/0x1"]);
 }
 
 /// While sets are renumbered, rules refuse what bears their marks. When our table is refused meanwhile, they are not made

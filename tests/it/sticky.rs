@@ -342,7 +342,7 @@ COMMIT
 ";
 
 #[test]
-fn connections_that_an_earlier_release_has_pinned_stay_where_they_are() {
+fn connections_that_an_earlier_release_has_marked_stay_where_they_are() {
     let (server, internet) = scene(&[ISP1]);
     flush_marks();
     feed("iptables-restore", &["-n"], EARLIER);

@@ -158,7 +158,7 @@ otherwise = "unreachable"
     let stream = lan.run(|| connect_tcp(("10.9.0.5", ECHO)));
     let (mut stream, _) = stream.unwrap();
     for _ in 0..20 {
-        assert!(talks(&mut stream), "a pinned connection in packets that are pinned themselves");
+        assert!(talks(&mut stream), "a sticky connection in packets of a sticky one");
     }
     ip("link del tun0");
     ok(&mut server.openvpn(TUN, "down"));

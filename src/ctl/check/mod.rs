@@ -103,9 +103,8 @@ fn report(text: &str, file: &Path) -> Report {
         Remark { at: place.map(At::new), key: None, message: advice.message }
     });
     let warnings = warnings.collect();
-    let uncovered = uncovered(&config, Addresses::Guessed)
-        .into_iter()
-        .map(|Uncovered { what, mend, .. }| format!("{what} ({mend})"));
+    let uncovered =
+        uncovered(&config, Addresses::Guessed).into_iter().map(|Uncovered { what, fix, .. }| format!("{what} ({fix})"));
     let (uncovered, numbers) = (uncovered.collect(), Some(Numbers::new(&config)));
     Report { file: file.to_owned(), error: None, excerpt: None, warnings, uncovered, numbers }
 }

@@ -96,7 +96,11 @@ impl Numbers {
             mark: live.link.mark.get(),
             mark_rule: desired.rules.iter().find(|rule| is_mark_rule(rule, live)).map(|rule| rule.priority),
             address_rule: desired.rules.iter().find(|rule| is_source_rule(rule, live)).map(|rule| rule.priority),
-            nexthop: desired.nexthops.iter().find(|(_, leg)| leg.device == live.next_hop.device).map(|(id, _)| *id),
+            nexthop: desired
+                .nexthops
+                .iter()
+                .find(|(_, next_hop)| next_hop.device == live.next_hop.device)
+                .map(|(id, _)| *id),
             spare_metric: spares(config).find(|(link, _)| link.name == live.link.name).map(|(_, metric)| metric),
         });
         // Guards have one of their own before them.

@@ -197,7 +197,7 @@ fn compare(stage: &Stage, screen: &mut Screen, group: &Samples) -> Result<(), Er
     screen.tell(
         "For comparison the same death on a server with a classic multipath route (\"ip\n\
          route add default nexthop ... nexthop ...\"), which kernels before 5.3 get. The\n\
-         kernel drops it as a whole. Here the spare carries until the hook has mended it;\n\
+         kernel drops it as a whole. Here the spare carries until the hook has run;\n\
          where spares are taken away there is no way until then, although the hook is\n\
          started as soon as the removal of the device has returned:",
     )?;

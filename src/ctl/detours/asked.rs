@@ -171,9 +171,9 @@ impl<'a> Asker<'a> {
     /// The devices that a route leads to, by the names of their links.
     fn way(&self, route: &FibRoute) -> String {
         let mut names = Vec::new();
-        for (leg, _) in route.shares() {
-            let link = self.live.iter().find(|l| l.next_hop.device.index == leg.hop.device);
-            names.push(link.map_or_else(|| leg.name.to_string(), |l| l.link.name.to_string()));
+        for (next_hop, _) in route.shares() {
+            let link = self.live.iter().find(|l| l.next_hop.device.index == next_hop.hop.device);
+            names.push(link.map_or_else(|| next_hop.name.to_string(), |l| l.link.name.to_string()));
         }
         format!("by {}", names.join(" and "))
     }
@@ -192,7 +192,7 @@ impl Suspect<'_> {
 
     /// The same for a route that it takes.
     fn led_by(&self, route: &FibRoute, asker: &Asker<'_>) -> Option<Elsewhere> {
-        // The legs of one by a nexthop object may not be known; what ends on this host is nobody's to route.
+        // The next hops of one by a nexthop object may not be known; what ends on this host is nobody's to route.
         if route.next_hops.is_empty() || route.delivers(&self.sample.packet) {
             return None;
         }
@@ -225,7 +225,7 @@ fn is_mains_own(route: &FibRoute) -> bool {
     route.table == TableId::MAIN && route.prefix.prefix_len() >= NARROW
 }
 
-/// Whether all legs of a route are by the link's interface.
+/// Whether all next hops of a route are by the link's interface.
 fn leads_by(route: &FibRoute, l: &LiveLink<'_>) -> bool {
-    !route.next_hops.is_empty() && route.next_hops.iter().all(|leg| leg.hop.device == l.next_hop.device.index)
+    !route.next_hops.is_empty() && route.next_hops.iter().all(|next_hop| next_hop.hop.device == l.next_hop.device.index)
 }

@@ -210,7 +210,7 @@ impl<'a> Comparison<'a> {
     /// Whether a route leads by an interface that is none of the policy's links'.
     pub(super) fn leads_off(&self, route: &FibRoute, policy: &Policy) -> bool {
         let interfaces: Vec<_> = policy.via.iter().filter_map(|name| self.interface(name)).collect();
-        !route.next_hops.iter().all(|leg| interfaces.contains(&leg.name.as_str()))
+        !route.next_hops.iter().all(|next_hop| interfaces.contains(&next_hop.name.as_str()))
     }
 
     /// The interface that a link is up on, or else the configured one.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Detour;
+use super::taker::rule_for_main;
 use crate::config::Config;
 use crate::model::names::Family;
 use crate::model::observed::Observed;
@@ -23,7 +24,7 @@ pub(super) fn without_main(config: &Config, wanted: &[Rule], observed: &Observed
     let first = if all_held { String::new() } else { format!("{mhctl} apply; ") };
     Some(Detour {
         what: "no IPv6 rule leads to table main, as if by `ip -6 rule flush`: IPv6 goes nowhere".to_owned(),
-        mend: format!("{first}ip -6 rule add priority 32766 lookup main"),
+        fix: format!("{first}{}", rule_for_main(Family::V6)),
         policies: vec![None],
         is_trouble: true,
     })

@@ -7,7 +7,7 @@ use super::taker::{Taker, way};
 use crate::config::Config;
 use crate::ctl::lookup::{End, FibNextHop, FibRoute, Packet, Tables, Walk, walk};
 use crate::model::names::{DeviceName, Family, TableId};
-use crate::model::numbering::Numbering;
+use crate::model::numbering::{KERNELS_DEFAULT_RULE, KERNELS_LOCAL_RULE, KERNELS_MAIN_RULE, Numbering};
 use crate::model::routing::{Action, FoundNextHop, FoundRule, RouteKind, Rule, Selector};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::link_state::Live;
@@ -50,7 +50,7 @@ impl<'a> Judge<'a> {
         if best.is_some() {
             tables.insert(carrying, vec![default(family, carrying)]);
         }
-        let main = Rule { priority: 32766, family, selector: Selector::default(), action: TO_MAIN };
+        let main = Rule { priority: KERNELS_MAIN_RULE, family, selector: Selector::default(), action: TO_MAIN };
         rules.push(FoundRule { rule: main, protocol: 0, more: None });
         Self { config, family, carrying, rules, tables, metric, devices, owners }
     }
@@ -91,7 +91,10 @@ impl<'a> Judge<'a> {
             }
         };
         let last = walked.steps.last()?.found;
-        if last.protocol != ours && !is_main(last) && !matches!(last.rule.priority, 0 | 32767) {
+        if last.protocol != ours
+            && !is_main(last)
+            && ![KERNELS_LOCAL_RULE, KERNELS_DEFAULT_RULE].contains(&last.rule.priority)
+        {
             return takes_all(last, &sample.selector).then(|| Taker::Rule(Box::new(last.clone()), by));
         }
         let Action::Lookup { table, .. } = last.rule.action else { return None };
@@ -112,14 +115,16 @@ impl<'a> Judge<'a> {
 fn found<'a>(routes: &'a [FibRoute], packet: &Packet) -> Option<&'a FibRoute> {
     let carries = |r: &&FibRoute| {
         let refuses = matches!(r.kind, RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit);
-        r.tos == 0 && r.prefix.contains(&packet.to) && (refuses || r.next_hops.iter().any(|leg| !leg.hop.dead))
+        r.tos == 0
+            && r.prefix.contains(&packet.to)
+            && (refuses || r.next_hops.iter().any(|next_hop| !next_hop.hop.dead))
     };
     let longest = routes.iter().filter(carries).map(|r| r.prefix.prefix_len()).max();
     routes.iter().filter(carries).find(|r| Some(r.prefix.prefix_len()) == longest)
 }
 
 fn is_main(found: &FoundRule) -> bool {
-    leads_to_main(found) && found.rule.priority >= 32766
+    leads_to_main(found) && found.rule.priority >= KERNELS_MAIN_RULE
 }
 
 fn leads_to_main(found: &FoundRule) -> bool {

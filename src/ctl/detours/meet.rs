@@ -2,14 +2,13 @@
 
 use ipnet::IpNet;
 
+use crate::ctl::lookup::LEGACY_TOS;
 use crate::ctl::overlap::Overlap as _;
 use crate::model::names::IfName;
 use crate::model::routing::{FoundRule, FwMark, PortRange, Selector, UidRange};
 
 /// A rule or a route for a network that is narrower is somebody's own way to a destination, and wins by right.
 pub(super) const NARROW: u8 = 8;
-/// `tos` of older rules is the code point without its upper three bits (`INET_DSCP_LEGACY_TOS_MASK`).
-const LEGACY_TOS: u8 = 0x1c;
 
 /// Whether a packet of `s` can match the rule: `false` only where that is certain. `is_own` says whether a network is a
 /// single address of this host's.

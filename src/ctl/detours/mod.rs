@@ -42,7 +42,9 @@ const MOST_WALKS: usize = 32;
 pub(super) struct Detour {
     /// Who takes which traffic, and whither.
     pub(super) what: String,
-    pub(super) mend: String,
+    /// What to do about it.
+    #[serde(rename = "mend")]
+    pub(super) fix: String,
     /// The traffic: `null` is all that no policy is about, else a policy's name.
     pub(super) policies: Vec<Option<String>>,
     /// Whether traffic goes that way now, or a kill switch's would.
@@ -74,7 +76,7 @@ pub(super) struct Found {
 }
 
 /// Asks the kernel for the way of a few packets to the Internet and of one of each policy, looks through the links'
-/// tables, and compares kill switches with the rules of others before them. `mhctl` is how mends call it.
+/// tables, and compares kill switches with the rules of others before them. `mhctl` is how fixes call it.
 pub(super) fn look(
     config: &Config,
     states: &LinkStates<'_>,

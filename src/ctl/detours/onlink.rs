@@ -37,22 +37,22 @@ pub(super) fn advertised(
     };
     let mut detours = BTreeMap::new();
     for route in fib.first_routes(Family::V6, TableId::MAIN, MOST_ROUTES)? {
-        let [leg] = &route.next_hops[..] else { continue };
-        let Some((link, interface)) = interfaces.get(&leg.hop.device) else { continue };
+        let [next_hop] = &route.next_hops[..] else { continue };
+        let Some((link, interface)) = interfaces.get(&next_hop.hop.device) else { continue };
         if !is_strangers(&route, interface) || is_told(&route) {
             continue;
         }
         let name = &interface.device.name;
         // Of a route that is advertised by itself (RFC 4191), or of a prefix.
         let key = if route.protocol == RA { "accept_ra_rt_info_max_plen" } else { "accept_ra_pinfo" };
-        detours.entry(leg.hop.device).or_insert_with(|| Detour {
+        detours.entry(next_hop.hop.device).or_insert_with(|| Detour {
             what: format!(
                 "{}, which a router's advertisement on {name} of {} has made, takes what goes there past policies and kill \
                  switches",
                 route_text(&route),
                 link.name
             ),
-            mend: format!(
+            fix: format!(
                 "if that is not your provider's: echo 0 > /proc/sys/net/ipv6/conf/{}/{key} (give it its address by \
                  other means then), and {}",
                 name.quoted(),

@@ -8,7 +8,7 @@ use crate::config::Policy;
 use crate::ctl::lookup::read::Fib;
 use crate::ctl::lookup::{Answer, Packet};
 use crate::kernel;
-use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP};
+use crate::kernel::netlink::constants::IPPROTO_TCP;
 use crate::model::names::{Family, HostAddr, IfName};
 use crate::model::observed::LanAddress;
 use crate::model::routing::{FoundRule, Selector};
@@ -110,8 +110,7 @@ pub(super) fn of_policy(
     let iif = policy.iif.first();
     let (sport, dport) = (policy.sport.first(), policy.dport.first());
     let (from, to) = (first_net(&policy.from, family), first_net(&policy.to, family));
-    let icmp = if family == Family::V4 { IPPROTO_ICMP } else { IPPROTO_ICMPV6 };
-    let proto = policy.proto.map(|proto| if proto == IPPROTO_ICMP { icmp } else { proto });
+    let proto = policy.proto_in(family);
     let selector = Selector {
         from,
         to,

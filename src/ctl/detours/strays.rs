@@ -46,9 +46,9 @@ impl<'a> Owners<'a> {
     /// The link in whose table a route of somebody else leads by another interface.
     pub(super) fn strays_from(&self, route: &FibRoute) -> Option<&'a Link> {
         let (link, index) = self.links.get(&route.table)?;
-        let is_own = |leg: &FibNextHop| match index {
-            Some(index) => leg.hop.device == *index,
-            None => leg.name.as_str() == link.interface.as_str(),
+        let is_own = |next_hop: &FibNextHop| match index {
+            Some(index) => next_hop.hop.device == *index,
+            None => next_hop.name.as_str() == link.interface.as_str(),
         };
         let is_astray = route.kind == RouteKind::Unicast && route.protocol != self.ours;
         (is_astray && !route.next_hops.iter().all(is_own)).then_some(*link)
@@ -83,7 +83,7 @@ impl Main {
     pub(super) fn read(family: Family, fib: &mut Fib) -> Result<Self, kernel::Error> {
         let mut known = HashSet::new();
         for route in fib.first_routes(family, TableId::MAIN, MOST_ROUTES)? {
-            known.extend(route.next_hops.iter().map(|leg| (route.prefix, leg.hop.device)));
+            known.extend(route.next_hops.iter().map(|next_hop| (route.prefix, next_hop.hop.device)));
         }
         Ok(Self(known))
     }
@@ -99,6 +99,6 @@ impl Main {
         for len in 1..=route.prefix.prefix_len() {
             wider.extend(IpNet::new(route.prefix.addr(), len).map(|net| net.trunc()));
         }
-        route.next_hops.iter().all(|leg| wider.iter().any(|net| self.0.contains(&(*net, leg.hop.device))))
+        route.next_hops.iter().all(|next_hop| wider.iter().any(|net| self.0.contains(&(*net, next_hop.hop.device))))
     }
 }

@@ -6,6 +6,7 @@ use crate::config::{Config, Otherwise};
 use crate::ctl::lookup::{FibNextHop, FibRoute, Names, Packet, owner, protocol_name, rule_deletion, rule_text};
 use crate::ctl::show;
 use crate::model::names::{DeviceName, Family, LinkName, TableId};
+use crate::model::numbering::KERNELS_MAIN_RULE;
 use crate::model::routing::{FoundRule, RouteKind};
 
 /// Who takes traffic.
@@ -28,7 +29,7 @@ pub(super) enum Taker {
 
 /// The devices that a route leads to.
 pub(super) fn way(route: &FibRoute) -> String {
-    let names: Vec<_> = route.shares().iter().map(|(leg, _)| leg.name.to_string()).collect();
+    let names: Vec<_> = route.shares().iter().map(|(next_hop, _)| next_hop.name.to_string()).collect();
     format!("by {}", names.join(" and "))
 }
 
@@ -52,28 +53,32 @@ impl Taker {
 
     pub(super) fn detour(&self, traffic: &[Traffic], config: &Config, mhctl: &str) -> Detour {
         let takes = takes(traffic);
-        let (what, mend) = match self {
-            Self::Rule(found, by) => (format!("{} takes {takes}: {by}", rule(found)), rule_mend(found, config)),
+        let (what, fix) = match self {
+            Self::Rule(found, by) => (format!("{} takes {takes}: {by}", rule(found)), rule_fix(found, config)),
             Self::Before(found, by) => {
                 let before = format!("{} stands before the kill switch of {}", rule(found), policies(traffic));
                 let what = match by {
                     Some(by) => format!("{before}, and takes what both select: {by}"),
                     None => format!("{before}: what both select is not refused"),
                 };
-                (what, rule_mend(found, config))
+                (what, rule_fix(found, config))
             }
             Self::Route(route, by) => {
-                (format!("{}, {}, takes {takes}: {by}", route_text(route), whose(route)), route_mend(route))
+                (format!("{}, {}, takes {takes}: {by}", route_text(route), whose(route)), route_fix(route))
             }
             Self::Stray(route, link, more) => {
                 let and_so_on = if *more == 0 { "" } else { "; and so on" };
-                let mend = format!("delete it: {}{and_so_on}", route_deletion(route));
-                (stray(route, link, *more, traffic, &takes), mend)
+                let fix = format!("delete it: {}{and_so_on}", route_deletion(route));
+                (stray(route, link, *more, traffic, &takes), fix)
             }
             // Made first, it would let through what a kill switch refuses whose rules are gone as well.
             Self::NoMain(is_put_back) => (
                 format!("no rule leads to table main, as if by `ip rule flush`, for {takes}: it goes nowhere"),
-                format!("{mhctl} apply{}", if *is_put_back { "" } else { "; ip rule add priority 32766 lookup main" }),
+                if *is_put_back {
+                    format!("{mhctl} apply")
+                } else {
+                    format!("{mhctl} apply; {}", rule_for_main(Family::V4))
+                },
             ),
             Self::Unclear(device, packet) => (
                 format!("{takes} leaves by {device}, and what leads it there cannot be told from here"),
@@ -90,7 +95,7 @@ impl Taker {
                 policies.extend(its.iter().map(|policy| Some(policy.name.clone())));
             }
         }
-        Detour { what, mend, policies, is_trouble }
+        Detour { what, fix, policies, is_trouble }
     }
 }
 
@@ -100,7 +105,7 @@ pub(super) fn doubt(found: &FoundRule, traffic: &[Traffic], is_wide: bool, confi
     let holds = if is_wide { "which may not hold" } else { "which may not hold for what it leads to" };
     Detour {
         what: format!("{} stands before the kill switch of {}, {holds}", rule(found), policies(traffic)),
-        mend: rule_mend(found, config),
+        fix: rule_fix(found, config),
         policies: traffic.iter().map(|traffic| traffic.policy().map(str::to_owned)).collect(),
         is_trouble: is_wide,
     }
@@ -182,7 +187,7 @@ pub(super) fn prefix_text(route: &FibRoute) -> String {
     if prefix.prefix_len() == prefix.max_prefix_len() { prefix.addr().to_string() } else { prefix.to_string() }
 }
 
-fn rule_mend(found: &FoundRule, config: &Config) -> String {
+fn rule_fix(found: &FoundRule, config: &Config) -> String {
     let delete = rule_deletion(found);
     match owner(found) {
         Some("tailscale") => "tailscale set --exit-node=".to_owned(),
@@ -197,14 +202,14 @@ fn rule_mend(found: &FoundRule, config: &Config) -> String {
 /// The command of ip(8) that deletes a route.
 pub(super) fn route_deletion(route: &FibRoute) -> String {
     let prefix = if route.prefix.prefix_len() == 0 { "default".to_owned() } else { route.prefix.to_string() };
-    let is_ipv6 = route.prefix.addr().is_ipv6();
-    let ip = if is_ipv6 { "ip -6" } else { "ip" };
+    let family = Family::of(route.prefix.addr());
+    let ip = family.ip();
     let from = route.from.map(|from| format!(" from {from}")).unwrap_or_default();
     let mut delete = format!("{ip} route del {prefix}{from} table {} metric {}", route.table, route.metric);
     if let [FibNextHop { name, hop, .. }] = &route.next_hops[..] {
         if let Some(gateway) = hop.gateway {
             delete = format!("{delete} via {gateway}");
-        } else if is_ipv6 && route.kind == RouteKind::Unicast {
+        } else if family == Family::V6 && route.kind == RouteKind::Unicast {
             // Without it all next hops of the metric would go (`ip6_route_del()`).
             delete.push_str(" via ::");
         }
@@ -213,7 +218,12 @@ pub(super) fn route_deletion(route: &FibRoute) -> String {
     format!("{delete} protocol {}", route.protocol)
 }
 
-fn route_mend(route: &FibRoute) -> String {
+/// The command of ip(8) that puts the kernel's own rule for main back.
+pub(super) fn rule_for_main(family: Family) -> String {
+    format!("{} rule add priority {KERNELS_MAIN_RULE} lookup main", family.ip())
+}
+
+fn route_fix(route: &FibRoute) -> String {
     let delete = route_deletion(route);
     if route.prefix.prefix_len() > 0 {
         let pushed = if route.prefix.addr().is_ipv6() { "route-ipv6" } else { "redirect-gateway" };

@@ -76,7 +76,7 @@ pub(super) fn gateways(tree: &Tree, config: &Config) -> Vec<Finding> {
     let mut found = Vec::new();
     for Stanza { file, interface, gateway, metric } in texts(tree).iter().flat_map(|(file, text)| stanzas(file, text)) {
         let (Some(gateway), true) = (gateway, metric <= highest_metric(config)) else { continue };
-        let mend = match config.link_on(&interface) {
+        let fix = match config.link_on(&interface) {
             Some(link) if link.gateway.is_some() => {
                 format!("take the line `gateway {gateway}` out of {file}: multihome.toml has it")
             }
@@ -90,7 +90,7 @@ pub(super) fn gateways(tree: &Tree, config: &Config) -> Vec<Finding> {
             format!("{file} has `gateway {gateway}` for {interface}"),
             "ifup adds that default route itself: while ours stands it fails with \"File exists\", and leaves the \
              interface half configured",
-            mend,
+            fix,
         ));
     }
     found

@@ -89,14 +89,14 @@ fn sourceless(uplink: &LiveLink<'_>, routed: &[LiveLink<'_>], observed: &Observe
     let has_own = global_addresses(observed.interfaces.get(name)?).next().is_some();
     let is_alone = routed.iter().filter(|l| l.link.is_uplink()).count() == 1;
     (!has_own && !is_alone).then(|| {
-        let mend = uplink.prefixes.iter().find_map(last_subnet).map_or_else(
+        let fix = uplink.prefixes.iter().find_map(last_subnet).map_or_else(
             || "have its provider's advertisement (accept_ra) or a DHCPv6 client give it one".to_owned(),
             |own| format!("ip -6 addr add {own}/128 dev {}, at each start of the line", name.quoted()),
         );
         Finding::trouble(
             format!("{name} of {} has no global IPv6 address", uplink.link.name),
             "what this host sends or translates by it may have an address of another line, which its provider drops",
-            mend,
+            fix,
         )
     })
 }

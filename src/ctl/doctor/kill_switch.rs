@@ -44,7 +44,7 @@ pub(super) fn look(
             Gap::Sets | Gap::Sources | Gap::Above | Gap::Users | Gap::Marks | Gap::Interfaces | Gap::Ipv4 => true,
         };
         if is_here {
-            found.push(Finding::note(gap.what, "otherwise = \"unreachable\" does not cover it", gap.mend));
+            found.push(Finding::note(gap.what, "otherwise = \"unreachable\" does not cover it", gap.fix));
         }
     }
     Ok(found)

@@ -74,11 +74,11 @@ pub(super) fn networkd(tree: &Tree, config: &Config) -> Option<Finding> {
         "mkdir -p /etc/systemd/networkd.conf.d; printf '[Network]\\n{lines}' >{DROP_IN}; \
          systemctl restart systemd-networkd"
     );
-    let mend = if overriding.len() == on.len() { overriding.join(", and ") } else { write };
+    let fix = if overriding.len() == on.len() { overriding.join(", and ") } else { write };
     Some(Finding::trouble(
         format!("systemd-networkd has {} on", on.join(" and ")),
         "when it restarts, it deletes rules, routes and nexthops that are not its own",
-        mend,
+        fix,
     ))
 }
 

@@ -21,13 +21,13 @@ pub(super) fn judge(table: &str, line: &str, union: u32) -> Option<Finding> {
     let target = words.iter().position(|word| word == "-j").and_then(|at| words.get(at + 1)).map_or("", |word| word);
     let chain = words.get(1).map_or("", |word| word);
     if table != "mangle" || !BY_HAND.contains(&chain) {
-        let mend = if mask(&words) == u32::MAX {
+        let fix = if mask(&words) == u32::MAX {
             "use a mask in that rule: it leaves no bit for marks of links"
         } else {
             "use a mask in that rule, or give the links other marks with `mark`"
         };
         let why = format!("it uses bits of our marks ({bits:#x}), and steers connections by them");
-        return Some(Finding::trouble(what, why, mend));
+        return Some(Finding::trouble(what, why, fix));
     }
     let spec: Vec<_> = words.iter().skip(1).map(|word| quoted(word)).collect();
     let delete = format!("iptables -t mangle -D {}, and where it is loaded from at boot", spec.join(" "));
@@ -40,14 +40,14 @@ pub(super) fn judge(table: &str, line: &str, union: u32) -> Option<Finding> {
             }
             let mask = if value & union == 0 { value } else { value | union };
             let why = "it overwrites all other bits of the mark, ours and those of other programs";
-            let mend = match value {
+            let fix = match value {
                 // It chooses nothing.
                 0 => format!("delete it: {delete}"),
                 _ => format!(
                     "write a [[policy]] and delete it: {delete}; or give it a mask: --set-xmark {value:#x}/{mask:#x}"
                 ),
             };
-            Some(Finding::trouble(what, why, mend))
+            Some(Finding::trouble(what, why, fix))
         }
         ("MARK", _) => Some(Finding::trouble(
             what,
@@ -147,33 +147,33 @@ mod tests {
 
     #[test]
     fn marks_are_not_to_be_moved_where_there_is_no_room() {
-        let mend = |line: &str| judge("mangle", line, 7).unwrap().mend;
+        let fix = |line: &str| judge("mangle", line, 7).unwrap().fix;
         assert_eq!(
-            mend("-A SOMEBODYS -j CONNMARK --restore-mark"),
+            fix("-A SOMEBODYS -j CONNMARK --restore-mark"),
             "use a mask in that rule: it leaves no bit for marks of links"
         );
-        assert!(mend("-A SOMEBODYS -j MARK --set-xmark 0x2/0x2").ends_with("give the links other marks with `mark`"));
+        assert!(fix("-A SOMEBODYS -j MARK --set-xmark 0x2/0x2").ends_with("give the links other marks with `mark`"));
     }
 
     #[test]
     fn a_rule_that_chooses_no_link_is_only_to_be_deleted() {
-        let mend = |line: &str| judge("mangle", line, 7).unwrap().mend;
-        let none = mend("-A OUTPUT -j MARK --set-xmark 0x0/0xffffffff");
+        let fix = |line: &str| judge("mangle", line, 7).unwrap().fix;
+        let none = fix("-A OUTPUT -j MARK --set-xmark 0x0/0xffffffff");
         assert!(
             none.starts_with("delete it: iptables -t mangle -D OUTPUT -j MARK --set-xmark 0x0/0xffffffff"),
             "{none}"
         );
-        let some = mend("-A OUTPUT -j MARK --set-xmark 0x2/0xffffffff");
+        let some = fix("-A OUTPUT -j MARK --set-xmark 0x2/0xffffffff");
         assert!(some.ends_with("or give it a mask: --set-xmark 0x2/0x7"), "{some}");
     }
 
     #[test]
     fn what_is_printed_to_be_pasted_is_quoted_for_sh() {
         let line = r#"-A OUTPUT -m comment --comment "it's \"$(id)\" `x`" -j CONNMARK --restore-mark"#;
-        let mend = judge("mangle", line, 7).unwrap().mend;
+        let fix = judge("mangle", line, 7).unwrap().fix;
         let expected =
             r#"iptables -t mangle -D OUTPUT -m comment --comment 'it'\''s "$(id)" `x`' -j CONNMARK --restore-mark,"#;
-        assert!(mend.contains(expected), "{mend}");
+        assert!(fix.contains(expected), "{fix}");
     }
 
     #[test]

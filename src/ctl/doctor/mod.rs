@@ -40,7 +40,7 @@ pub struct Args {
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Weight {
+enum Severity {
     /// Something goes wrong.
     Trouble,
     /// Something may go wrong, depending on what is wanted.
@@ -50,20 +50,22 @@ enum Weight {
 /// A problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
-    weight: Weight,
+    #[serde(rename = "weight")]
+    severity: Severity,
     what: String,
     why: String,
     /// A command that fixes it, or what to do.
-    mend: String,
+    #[serde(rename = "mend")]
+    fix: String,
 }
 
 impl Finding {
-    fn trouble(what: impl Into<String>, why: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { weight: Weight::Trouble, what: what.into(), why: why.into(), mend: mend.into() }
+    fn trouble(what: impl Into<String>, why: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { severity: Severity::Trouble, what: what.into(), why: why.into(), fix: fix.into() }
     }
 
-    fn note(what: impl Into<String>, why: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { weight: Weight::Note, ..Self::trouble(what, why, mend) }
+    fn note(what: impl Into<String>, why: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { severity: Severity::Note, ..Self::trouble(what, why, fix) }
     }
 }
 
@@ -81,8 +83,8 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
         }
         Err(error) => {
             let why = "an event with a wrong configuration does nothing";
-            let mend = format!("{mhctl} {}", if error.place.is_some() { "check" } else { "init --write" });
-            findings.push(Finding::trouble(error.to_string(), why, mend));
+            let fix = format!("{mhctl} {}", if error.place.is_some() { "check" } else { "init --write" });
+            findings.push(Finding::trouble(error.to_string(), why, fix));
             None
         }
     };
@@ -101,8 +103,8 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
         findings.extend(network::kernel(config, common)?);
         findings.extend(firewall::look(config, crate::kernel::sysctl::forwards()?, mhctl)?);
     }
-    findings.sort_by_key(|finding| finding.weight);
-    let troubles = findings.iter().filter(|f| f.weight == Weight::Trouble).count();
+    findings.sort_by_key(|finding| finding.severity);
+    let troubles = findings.iter().filter(|f| f.severity == Severity::Trouble).count();
     let mut out = io::stdout().lock();
     if args.json {
         super::show::json(&serde_json::json!({ "troubles": troubles, "findings": findings }))?;
@@ -113,9 +115,9 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<ExitCode, Error> {
 }
 
 fn print(findings: &[Finding], troubles: usize, out: &mut impl Write) -> io::Result<()> {
-    for Finding { weight, what, why, mend } in findings {
-        let word = if *weight == Weight::Trouble { "TROUBLE" } else { "note" };
-        writeln!(out, "{word:<8} {what}\n{:8} {why}\n{:8} fix: {mend}\n", "", "")?;
+    for Finding { severity, what, why, fix } in findings {
+        let word = if *severity == Severity::Trouble { "TROUBLE" } else { "note" };
+        writeln!(out, "{word:<8} {what}\n{:8} {why}\n{:8} fix: {fix}\n", "", "")?;
     }
     let count = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
     match (troubles, findings.len() - troubles) {

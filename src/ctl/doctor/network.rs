@@ -79,7 +79,7 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
 /// Traffic that others take.
 fn detour(detour: Detour) -> Finding {
     let finding = if detour.is_trouble { Finding::trouble } else { Finding::note };
-    finding(detour.what, "policies, shares and failover are only where our routes are asked".to_owned(), detour.mend)
+    finding(detour.what, "policies, shares and failover are only where our routes are asked".to_owned(), detour.fix)
 }
 
 /// What an apply would change. The reverse path filter has a finding of its own.
@@ -115,7 +115,7 @@ fn no_gateway(link: &Link, interface: &IfName, mhctl: &str, why: &str) -> Findin
 }
 
 fn problem(problem: &Problem, mhctl: &str) -> Finding {
-    let (why, mend) = match problem {
+    let (why, fix) = match problem {
         Problem::ForeignDefault(route) => {
             ("ours cannot stand there, so traffic is not shared and does not fail over", route.deletion())
         }
@@ -133,9 +133,9 @@ fn problem(problem: &Problem, mhctl: &str) -> Finding {
         Problem::NoNexthopObjects => ("", "write nexthops = \"auto\" in [settings]".to_owned()),
     };
     let text = problem.to_string();
-    // The ways out are said by `mend`.
+    // The ways out are in `fix`.
     let what = text.split("; it stays").next().unwrap_or(&text).to_owned();
-    Finding::trouble(what, why, mend)
+    Finding::trouble(what, why, fix)
 }
 
 /// What the kernel and the system lack.
@@ -253,7 +253,7 @@ fn leftover(found: &FoundRule, config: &Config, wanted: &[Rule], mhctl: &str) ->
 /// A rule that compares bits of our marks.
 fn mark_of_ours(found: &FoundRule, config: &Config, text: &str) -> Option<Finding> {
     let FwMark { value, mask } = found.rule.selector.fwmark.filter(|m| m.mask & config.all_marks() != 0)?;
-    let mend = if mask == u32::MAX && value == 51820 {
+    let fix = if mask == u32::MAX && value == 51820 {
         "write Table = off into wg-quick's file, and make it a [[tunnel]]".to_owned()
     } else if mask.count_zeros() as usize >= config.links.len() {
         format!("give each link a `mark` outside of {mask:#x}")
@@ -263,7 +263,7 @@ fn mark_of_ours(found: &FoundRule, config: &Config, text: &str) -> Option<Findin
         format!("have that rule compare another mark, without our bits: under the mask {:#x}", !config.all_marks())
     };
     let what = format!("{text} compares bits of our marks ({:#x})", mask & config.all_marks());
-    Some(Finding::trouble(what, "the mark of a sticky connection changes what it matches, and the reverse", mend))
+    Some(Finding::trouble(what, "the mark of a sticky connection changes what it matches, and the reverse", fix))
 }
 
 /// Names of tables and protocols, for ip(8).
@@ -278,12 +278,12 @@ pub(super) fn names(tree: &Tree, config: &Config) -> Vec<Finding> {
                 continue;
             }
             let why = "ip(8) then shows another table than you mean";
-            let mend = format!("remove the line from {file}, or give {} `table = {number}`", link.name);
+            let fix = format!("remove the line from {file}, or give {} `table = {number}`", link.name);
             let what = format!("{file} says that table {number} is {name}; {} has {}", link.name, link.table);
             found.push(Finding::note(
                 what,
                 why,
-                if same_name { mend } else { format!("give {} another `table`", link.name) },
+                if same_name { fix } else { format!("give {} another `table`", link.name) },
             ));
         }
     }

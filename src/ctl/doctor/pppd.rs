@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Finding, Weight};
+use super::{Finding, Severity};
 use crate::config::{Config, Link};
 use crate::ctl::pppd::{DefaultRoute, is_example, value, words};
 use crate::ctl::setup::distribution::{Distribution, Hook};
@@ -54,7 +54,7 @@ pub(super) fn options(tree: &Tree, config: &Config) -> Vec<Finding> {
         let link = link_of(&words, config);
         let own = DefaultRoute::after(words.iter().copied());
         let all = DefaultRoute::after(general.iter().chain(&words).copied());
-        let mend = without_default(&path);
+        let fix = without_default(&path);
         match (own, all, link) {
             (DefaultRoute::None, DefaultRoute::None, Some(_)) => excepted += 1,
             // It comes from the general options, and is told of there.
@@ -62,23 +62,23 @@ pub(super) fn options(tree: &Tree, config: &Config) -> Vec<Finding> {
             (_, DefaultRoute::Refused, _) => found.push(Finding::trouble(
                 format!("{path} has `defaultroute` after `nodefaultroute`"),
                 "pppd ends with \"defaultroute option is disabled\", and does not dial",
-                mend,
+                fix,
             )),
             (_, _, Some(link)) => {
                 let what = format!("{path} has `defaultroute`, and is the link {}", link.name);
-                found.push(Finding::trouble(what, why(&words), mend));
+                found.push(Finding::trouble(what, why(&words), fix));
             }
             (_, _, None) => {
                 let what = format!("{path} has `defaultroute`; should it be a link:");
-                found.push(Finding::note(what, why(&words), mend));
+                found.push(Finding::note(what, why(&words), fix));
             }
         }
     }
     if DefaultRoute::after(general.iter().copied()) != DefaultRoute::None {
         let dialled = config.uplinks().filter(|link| link.gateway.is_none()).count();
         let what = format!("{OPTIONS} has `defaultroute`, for every peer that does not say `nodefaultroute`");
-        let weight = if excepted < dialled { Weight::Trouble } else { Weight::Note };
-        found.push(Finding { weight, ..Finding::trouble(what, why(&general), without_default(OPTIONS)) });
+        let severity = if excepted < dialled { Severity::Trouble } else { Severity::Note };
+        found.push(Finding { severity, ..Finding::trouble(what, why(&general), without_default(OPTIONS)) });
     }
     found
 }
@@ -103,8 +103,8 @@ pub(super) fn hooks(tree: &Tree, distribution: Distribution, mhctl: &str) -> Vec
         // Of IPv6 a line's addresses are recorded; its routes do not depend on it.
         let v6 = event.starts_with("ipv6");
         if distribution == Distribution::Debian {
-            let weight = if v6 { Weight::Note } else { Weight::Trouble };
-            found.extend(shadow(tree, event, program).map(|finding| Finding { weight, ..finding }));
+            let severity = if v6 { Severity::Note } else { Severity::Trouble };
+            found.extend(shadow(tree, event, program).map(|finding| Finding { severity, ..finding }));
         }
         let Some((path, hook)) = distribution.hook(event) else { continue };
         let dir = format!("/etc/ppp/{event}.d");
@@ -216,8 +216,8 @@ fn fault(tree: &Tree, path: &str, program: &str, hook: Hook, mhctl: &str) -> Opt
     let bad = within.find(|path| fs::metadata(path).is_ok_and(|m| m.uid() != 0 || m.mode() & 0o022 != 0))?;
     let what = format!("{target} can be changed by others than root, at {}", bad.display());
     let why = "pppd 2.5.3 and later does not run such a hook";
-    let mend = format!("install it in a directory that only root can write to, then {mhctl} setup");
-    Some(Finding::trouble(what, why, mend))
+    let fix = format!("install it in a directory that only root can write to, then {mhctl} setup");
+    Some(Finding::trouble(what, why, fix))
 }
 
 #[cfg(test)]

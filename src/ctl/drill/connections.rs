@@ -40,15 +40,15 @@ enum Fate {
 
 /// The connections, or why nothing is known of them.
 pub(super) enum Watched<'a> {
-    Known(Pinned<'a>),
+    Known(StickyConnections<'a>),
     Unknown(&'static str),
 }
 
 /// Connections that were sticky to a link.
-pub(super) struct Pinned<'a> {
+pub(super) struct StickyConnections<'a> {
     config: &'a Config,
     link: &'a Link,
-    /// The bits of all pins.
+    /// All links' marks.
     mask: u32,
     destroyed: DestroyEvents,
     fates: BTreeMap<Tuple, Fate>,
@@ -67,7 +67,7 @@ impl<'a> Watched<'a> {
         if config.settings.firewall == Firewall::None {
             return Self::Unknown("firewall = \"none\" in [settings]: none is sticky");
         }
-        match Pinned::of(link, config, ours) {
+        match StickyConnections::of(link, config, ours) {
             Ok(Some(sticky)) => Self::Known(sticky),
             Ok(None) => Self::Unknown("this kernel tracks none (nf_conntrack)"),
             Err(error) => Self::failed(&error),
@@ -106,7 +106,7 @@ impl<'a> Watched<'a> {
     }
 }
 
-impl<'a> Pinned<'a> {
+impl<'a> StickyConnections<'a> {
     /// None: no connections are tracked.
     fn of(link: &'a Link, config: &'a Config, ours: BTreeSet<IpAddr>) -> Result<Option<Self>, kernel::Error> {
         let mask = config.marks();
@@ -127,7 +127,7 @@ impl<'a> Pinned<'a> {
     fn listen(&mut self) -> Result<(), kernel::Error> {
         let Self { config, link, mask, destroyed, fates, .. } = self;
         destroyed.take(|gone| {
-            // What goes with the drilled link's pin is what a pass has the kernel forget.
+            // What ends with the drilled link's mark is what a pass has flushed.
             let fate = fate(gone, *mask, link, config);
             if let Some(noted) = fates.get_mut(&gone.tuple).filter(|_| fate != Fate::Back) {
                 *noted = fate;
@@ -202,11 +202,11 @@ fn socket(tuple: &Tuple) -> Tuple {
 
 /// What a tracked connection says of itself.
 fn fate(connection: &Connection, mask: u32, drilled: &Link, config: &Config) -> Fate {
-    let pin = connection.mark & mask;
-    if pin == drilled.mark.get() {
+    let mark = connection.mark & mask;
+    if mark == drilled.mark.get() {
         return Fate::Back;
     }
-    let other = config.links.iter().find(|link| link.mark.get() == pin);
+    let other = config.links.iter().find(|link| link.mark.get() == mark);
     match other.map(|link| link.name.to_string()) {
         Some(other) if connection.is_answered() => Fate::Moved(other),
         other => Fate::Broken(other),

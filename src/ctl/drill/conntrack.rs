@@ -1,7 +1,7 @@
 //! All tracked connections, and the ends of those that go, over ctnetlink.
 //!
 //! An entry is "assured" once both ends have shown that they mean it: TCP's third packet, or UDP both ways for
-//! two seconds. One that is forgotten comes back with its next packet, TCP in its midst too
+//! two seconds. One that is flushed comes back with its next packet, TCP in its midst too
 //! (`nf_conntrack_tcp_loose`), under the same first tuple and with the mark of the line that it takes now.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -43,9 +43,8 @@ pub struct Tuple {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connection {
     pub tuple: Tuple,
-    /// Its mark, pin and all.
     pub mark: u32,
-    /// Seconds after which it is forgotten; each packet begins them anew.
+    /// Seconds after which the kernel deletes the entry; each packet begins them anew.
     pub timeout: u32,
     status: u32,
     tcp_state: Option<u8>,

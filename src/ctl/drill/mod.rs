@@ -70,7 +70,7 @@ pub struct Args {
 /// Why there was no drill.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is nothing to rehearse.
+    /// It carries nothing that could fail over.
     #[error("{0} is not up: see `mhctl status`")]
     NotUp(LinkName),
     #[error("{link} is drained by process {pid} already")]
@@ -189,7 +189,7 @@ impl Drill<'_> {
         let samplers = Samplers::start(&self.families);
         let begin = Instant::now();
         let lock = self.take(drain)?;
-        let rehearsed = self
+        let drilled = self
             .reconcile("is drained for a drill")
             .and_then(|_| self.wait(&mut notices, quiet, &samplers, &mut watched));
         // The link is put back whatever cannot be read.
@@ -199,7 +199,7 @@ impl Drill<'_> {
         let back = self.put_back(lock);
         let elapsed = begin.elapsed();
         let routes = samplers.stop();
-        let end = rehearsed?;
+        let end = drilled?;
         let back = back?;
         let carried = self.counters()?.into_iter().filter_map(|(name, _, after)| {
             let (_, _, before) = before.iter().find(|(n, _, before)| *n == name && before.index == after.index)?;

@@ -48,7 +48,8 @@ impl Found {
     /// The lowest metric of the default routes by an uplink.
     fn metric(&self, defaults: &[FibRoute]) -> Option<u32> {
         let name = self.interface.as_ref().filter(|_| !self.tunnel)?.as_str();
-        let by_it = defaults.iter().filter(|route| route.next_hops.iter().any(|leg| leg.name.as_str() == name));
+        let by_it =
+            defaults.iter().filter(|route| route.next_hops.iter().any(|next_hop| next_hop.name.as_str() == name));
         by_it.map(|route| route.metric).min()
     }
 }
@@ -127,20 +128,22 @@ fn guess_interfaces(found: &mut [Found], sessions: &BTreeMap<IfName, Session>) {
 /// The lines of the default routes that there are.
 fn routed(defaults: &[FibRoute]) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
-    for (route, leg) in defaults.iter().flat_map(|route| route.next_hops.iter().map(move |leg| (route, leg))) {
-        let Some(interface) = leg.name.checked() else { continue };
+    for (route, next_hop) in
+        defaults.iter().flat_map(|route| route.next_hops.iter().map(move |next_hop| (route, next_hop)))
+    {
+        let Some(interface) = next_hop.name.checked() else { continue };
         if found.iter().any(|f| f.interface.as_ref() == Some(&interface)) {
             continue;
         }
-        let gateway = match leg.hop.gateway {
+        let gateway = match next_hop.hop.gateway {
             Some(IpAddr::V4(addr)) => HostAddr::new(addr).ok(),
             _ => None,
         };
-        let mut comments = vec![format!("The default route there is now, by {}.", leg.name)];
+        let mut comments = vec![format!("The default route there is now, by {}.", next_hop.name)];
         if route.protocol == RTPROT_DHCP {
             comments.extend(by_dhcp());
         }
-        let tunnel = ["tun", "tap", "wg"].iter().any(|kind| leg.name.as_str().starts_with(kind));
+        let tunnel = ["tun", "tap", "wg"].iter().any(|kind| next_hop.name.as_str().starts_with(kind));
         found.push(Found { tunnel, gateway, comments, ..Found::on(&interface) });
     }
     found
@@ -150,11 +153,11 @@ fn routed(defaults: &[FibRoute]) -> Vec<Found> {
 /// advertisements.
 fn routed6(defaults: &[FibRoute]) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
-    for leg in defaults.iter().flat_map(|route| &route.next_hops) {
-        let Some(interface) = leg.name.checked() else { continue };
+    for next_hop in defaults.iter().flat_map(|route| &route.next_hops) {
+        let Some(interface) = next_hop.name.checked() else { continue };
         if found.iter().all(|known| known.interface.as_ref() != Some(&interface)) {
-            let comments = vec![format!("The IPv6 default route there is now, by {}.", leg.name)];
-            let tunnel = ["tun", "tap", "wg"].iter().any(|kind| leg.name.as_str().starts_with(kind));
+            let comments = vec![format!("The IPv6 default route there is now, by {}.", next_hop.name)];
+            let tunnel = ["tun", "tap", "wg"].iter().any(|kind| next_hop.name.as_str().starts_with(kind));
             found.push(Found { tunnel, comments, ..Found::on(&interface) });
         }
     }
@@ -164,8 +167,9 @@ fn routed6(defaults: &[FibRoute]) -> Vec<Found> {
 /// The router of the IPv6 default route by an interface that somebody has written by hand.
 fn fixed_router(interface: &IfName, defaults: &[FibRoute]) -> Option<HostAddr> {
     let by_hand = defaults.iter().filter(|route| [RTPROT_BOOT, RTPROT_STATIC].contains(&route.protocol));
-    let mut legs = by_hand.flat_map(|route| &route.next_hops).filter(|leg| leg.name.as_str() == interface.as_str());
-    legs.find_map(|leg| HostAddr::new(leg.hop.gateway?).ok())
+    let mut next_hops =
+        by_hand.flat_map(|route| &route.next_hops).filter(|next_hop| next_hop.name.as_str() == interface.as_str());
+    next_hops.find_map(|next_hop| HostAddr::new(next_hop.hop.gateway?).ok())
 }
 
 /// What there is to say of a gateway that a DHCP server has given.

@@ -3,8 +3,7 @@
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::walk::LEGACY_TOS;
-use super::{FibRoute, Packet, Refusal};
+use super::{FibRoute, LEGACY_TOS, Packet, Refusal};
 use crate::model::names::Family;
 use crate::model::routing::RouteKind;
 

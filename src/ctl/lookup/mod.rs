@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nix::libc;
 
 use crate::model::names::{DeviceName, Family, TableId, Weight};
+use crate::model::numbering;
 use crate::model::observed::Observed;
 use crate::model::routing::{FoundNextHop, FoundRule, FoundTarget, Member, NextHop, NexthopKind, RouteKind};
 
@@ -17,6 +18,9 @@ mod walk;
 
 pub use show::{Names, errno_text, owner, proto_text, protocol_name, rule_deletion, rule_text};
 pub use walk::{End, Miss, Outcome, Step, Walk, walk};
+
+/// The bits of `tos` that old selectors compare: the code point without its upper three (`INET_DSCP_LEGACY_TOS_MASK`).
+pub(super) const LEGACY_TOS: u8 = 0x1c;
 
 /// The first packet of a connection, as the lookup sees it (`struct flowi4`, `struct flowi6`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,7 +242,7 @@ pub fn difference(end: &End<'_>, answer: &Answer, rules: &[FoundRule]) -> Option
 /// (`fib_trie_table()`, `fib_unmerge()`).
 fn one_trie(a: TableId, b: TableId, rules: &[FoundRule]) -> bool {
     let both = [a, b].iter().all(|table| [TableId::MAIN, TableId::LOCAL].contains(table));
-    both && rules.iter().all(|found| matches!(found.rule.priority, 0 | 32766 | 32767))
+    both && rules.iter().all(|found| numbering::is_the_kernels(found.rule.priority))
 }
 
 #[cfg(test)]

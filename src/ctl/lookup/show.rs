@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::kernel;
 use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
-use crate::model::names::{Family, TableId};
+use crate::model::names::TableId;
 use crate::model::routing::{Action, FoundRule, FwMark, PortRange, Rule};
 use crate::model::sh::quoted;
 
@@ -118,7 +118,7 @@ fn ports_text(PortRange { start, end }: PortRange, mask: Option<u16>) -> String 
 pub fn rule_deletion(found: &FoundRule) -> String {
     let text = rule_text(found, &Names::new());
     let protocol = if found.protocol == 0 { String::new() } else { format!(" protocol {}", found.protocol) };
-    let ip = if found.rule.family == Family::V6 { "ip -6" } else { "ip" };
+    let ip = found.rule.family.ip();
     format!("{ip} rule del priority {} {text}{protocol}", found.rule.priority)
 }
 

@@ -7,13 +7,10 @@ use ipnet::IpNet;
 
 use super::find::{Found, find};
 use super::show::proto_text;
-use super::{FibRoute, Packet, Refusal, Tables};
+use super::{FibRoute, LEGACY_TOS, Packet, Refusal, Tables};
 use crate::kernel::netlink::constants::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
 use crate::model::names::{DeviceName, Family, TableId};
 use crate::model::routing::{Action, FoundRule, FwMark, PortRange};
-
-/// The bits of `tos` that old selectors compare (`INET_DSCP_LEGACY_TOS_MASK`).
-pub(super) const LEGACY_TOS: u8 = 0x1c;
 
 /// The way of a packet.
 #[derive(Debug, Clone, PartialEq)]

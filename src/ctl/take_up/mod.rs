@@ -101,7 +101,7 @@ fn way6(interface: &Interface, defaults: &[FibRoute]) -> Option<(HostAddr, NextH
     let global = interface.addresses6.iter().find(|address| !address.local.is_link_local());
     if interface.arp {
         let mut hops = defaults.iter().filter(|route| route.prefix.addr().is_ipv6()).flat_map(|route| &route.next_hops);
-        let has_router = hops.any(|leg| leg.hop.device == interface.device.index && !leg.hop.dead);
+        let has_router = hops.any(|next_hop| next_hop.hop.device == interface.device.index && !next_hop.hop.dead);
         return Some((global?.local, if has_router { NextHop::Interface } else { NextHop::Unknown }));
     }
     Some((global.or(interface.addresses6.first())?.local, NextHop::Interface))

@@ -40,7 +40,7 @@ use without::Without;
 Examples:
   mhctl why 203.0.113.99 --proto udp --dport 1130  # from this host
   mhctl why 8.8.8.8 --from 192.168.2.30            # from a machine behind it
-  mhctl why 2001:4860:4860::8888 --if-down isp1    # were isp1 down
+  mhctl why 2001:4860:4860::8888 --if-down isp1    # if isp1 were down
 Sets of policies (to-set, from-set) are asked. Other firewall rules are not gone
 through: say the mark that they give with --mark.")]
 pub struct Args {
@@ -308,11 +308,10 @@ fn packet(args: &Args, fib: &mut Fib) -> Result<Packet, CtlError> {
     };
     // Whoever asks; std has no geteuid().
     let own = || fs::metadata("/proc/self").map_or(0, |meta| meta.uid());
-    let is_icmpv6 = args.proto == IPPROTO_ICMP && args.dst.is_ipv6();
     Ok(Packet {
         to: args.dst,
         from: args.from,
-        proto: if is_icmpv6 { IPPROTO_ICMPV6 } else { args.proto },
+        proto: if args.proto == IPPROTO_ICMP { Family::of(args.dst).icmp() } else { args.proto },
         sport: args.sport,
         dport: args.dport,
         mark: args.mark,

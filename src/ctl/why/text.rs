@@ -70,7 +70,7 @@ fn headline(packet: &Packet, report: &Report<'_>) -> String {
     let mut text = parts.join(", ");
     if !report.without.is_empty() {
         let links: Vec<_> = report.without.iter().map(ToString::to_string).collect();
-        text = format!("{text},\nwere {} down", links.join(" and "));
+        text = format!("{text},\nif {} were down", links.join(" and "));
     }
     text + ":"
 }
@@ -102,7 +102,7 @@ fn end(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
             };
             writeln!(out, "It is       {how}, by the {}", if *by_route { "route in that table" } else { "rule" })
         }
-        End::NoWay => writeln!(out, "It has      no way: no rule takes it"),
+        End::NoWay => writeln!(out, "It has      no route to host: no rule matched"),
         End::Unknown(why) => writeln!(out, "It ends     at what cannot be told from here: {why}"),
     }
 }
@@ -204,7 +204,7 @@ fn kernel(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
 fn bound(report: &Report<'_>, answer: &Answer, out: &mut impl Write) -> io::Result<()> {
     let (Some((source, walk)), Answer::Way { device: first, .. }) = (&report.bound, answer) else { return Ok(()) };
     let (End::Route(route), Some(step)) = (&walk.end, walk.steps.last()) else {
-        return writeln!(out, "But then    with source {source} it has no way any more");
+        return writeln!(out, "But then    with source {source} there is no route to host");
     };
     if report.walk.steps.last().is_some_and(|before| before.found == step.found) {
         return Ok(());

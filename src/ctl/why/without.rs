@@ -1,4 +1,4 @@
-//! What the kernel would hold, were some links down: what it does by itself when their devices go, and
+//! What the kernel would hold if some links were down: what it does by itself when their devices go, and
 //! what an apply would change then. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -175,17 +175,16 @@ impl Without {
 fn delete(old: &FoundRoute, routes: &mut Vec<FibRoute>) {
     let Some(at) = routes.iter().position(|route| is_same(route, old)) else { return };
     if let (Family::V6, FoundTarget::NextHops(gone)) = (old.family, &old.target) {
-        let is_gone = |leg: &FibNextHop| {
-            gone.iter().any(|WeightedNextHop { next_hop, .. }| {
-                next_hop.device.index == leg.hop.device && next_hop.gateway.map(HostAddr::get) == leg.hop.gateway
-            })
-        };
-        routes[at].next_hops.retain(|leg| !is_gone(leg));
+        routes[at].next_hops.retain(|held| !gone.iter().any(|gone| is_same_next_hop(&gone.next_hop, held)));
         if !routes[at].next_hops.is_empty() {
             return;
         }
     }
     routes.remove(at);
+}
+
+fn is_same_next_hop(a: &NextHop, b: &FibNextHop) -> bool {
+    a.device.index == b.hop.device && a.gateway.map(HostAddr::get) == b.hop.gateway
 }
 
 fn is_default(route: &FibRoute, metric: u32) -> bool {

@@ -7,13 +7,14 @@ use nix::libc;
 
 // linux/rtnetlink.h and linux/if_link.h.
 pub(crate) use nix::libc::{
-    IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_GROUP, IFLA_IFNAME, IFLA_STATS64, RTA_DST, RTA_GATEWAY, RTA_MULTIPATH, RTA_OIF,
-    RTA_PREFSRC, RTA_PRIORITY, RTA_SRC, RTA_TABLE, RTM_DELLINK, RTM_DELROUTE, RTM_DELRULE, RTM_GETADDR, RTM_GETLINK,
-    RTM_GETNEIGH, RTM_GETROUTE, RTM_GETRULE, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWRULE, RTM_SETLINK, RTPROT_BOOT,
-    RTPROT_STATIC, RTPROT_UNSPEC,
+    IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_GROUP, IFLA_IFNAME, IFLA_STATS64, IFLA_WIRELESS, RTA_DST, RTA_GATEWAY,
+    RTA_MULTIPATH, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_SRC, RTA_TABLE, RTM_DELADDR, RTM_DELLINK, RTM_DELROUTE,
+    RTM_DELRULE, RTM_GETADDR, RTM_GETLINK, RTM_GETNEIGH, RTM_GETROUTE, RTM_GETRULE, RTM_NEWADDR, RTM_NEWLINK,
+    RTM_NEWNETCONF, RTM_NEWROUTE, RTM_NEWRULE, RTM_SETLINK, RTPROT_BOOT, RTPROT_STATIC, RTPROT_UNSPEC,
 };
 
 pub(crate) const RTEXT_FILTER_SKIP_STATS: u32 = libc::RTEXT_FILTER_SKIP_STATS as u32;
+pub(crate) const RTM_DELNETCONF: u16 = 81;
 pub(crate) const RTM_NEWNEXTHOP: u16 = 104;
 pub(crate) const RTM_DELNEXTHOP: u16 = 105;
 pub(crate) const RTM_GETNEXTHOP: u16 = 106;
@@ -92,6 +93,7 @@ pub(crate) const RT_SCOPE_UNIVERSE: u8 = libc::RT_SCOPE_UNIVERSE;
 pub(crate) const RT_SCOPE_LINK: u8 = libc::RT_SCOPE_LINK;
 pub(crate) const RT_SCOPE_NOWHERE: u8 = libc::RT_SCOPE_NOWHERE;
 pub(crate) const RTN_UNICAST: u8 = libc::RTN_UNICAST;
+pub(crate) const RTN_UNREACHABLE: u8 = libc::RTN_UNREACHABLE;
 
 // sys/socket.h and netinet/in.h.
 pub(crate) const AF_UNSPEC: u8 = libc::AF_UNSPEC as u8;
@@ -122,6 +124,11 @@ pub(crate) const IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN: u16 = 29;
 pub(crate) const IFLA_INET6_CONF: u16 = 2;
 /// Counted from 0, as all in `IFLA_INET6_CONF` are (linux/ipv6.h).
 pub(crate) const IPV6_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN: usize = 39;
+
+// linux/netconf.h.
+pub(crate) const NETCONFA_IFINDEX: u16 = 1;
+/// In the place of an index: the `all` of /proc/sys/net/ipv4/conf.
+pub(crate) const NETCONFA_IFINDEX_ALL: u32 = u32::MAX;
 
 // linux/nexthop.h.
 pub(crate) const NHA_ID: u16 = 1;
@@ -193,11 +200,14 @@ pub(crate) const NFT_MSG_DELSET: u16 = nf_tables(libc::NFT_MSG_DELSET);
 pub(crate) const NFT_MSG_NEWSETELEM: u16 = nf_tables(libc::NFT_MSG_NEWSETELEM);
 pub(crate) const NFT_MSG_GETSETELEM: u16 = nf_tables(libc::NFT_MSG_GETSETELEM);
 pub(crate) const NFT_MSG_DELSETELEM: u16 = nf_tables(libc::NFT_MSG_DELSETELEM);
+pub(crate) const NFT_MSG_NEWGEN: u16 = nf_tables(libc::NFT_MSG_NEWGEN);
 
 const fn nf_tables(message: i32) -> u16 {
     (libc::NFNL_SUBSYS_NFTABLES << 8 | message) as u16
 }
 
+pub(crate) const NFTA_GEN_PROC_PID: u16 = 2;
+pub(crate) const NFTA_GEN_PROC_NAME: u16 = 3;
 pub(crate) const NFTA_LIST_ELEM: u16 = 1;
 pub(crate) const NFTA_TABLE_NAME: u16 = 1;
 pub(crate) const NFTA_TABLE_FLAGS: u16 = 2;

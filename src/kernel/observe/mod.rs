@@ -151,7 +151,7 @@ fn take_iptables(found: &mut FoundFirewall, family: Family) {
         found.over_netlink = false;
     }
     if usual == Some(Variant::Nft) && legacy() {
-        // What cannot be read cannot be mended either.
+        // What cannot be read cannot be repaired either.
         let _ = iptables::add_legacy(found, family);
     }
 }

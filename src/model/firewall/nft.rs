@@ -331,7 +331,7 @@ struct Condition<'a>(&'a Match);
 impl fmt::Display for Condition<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Match::Family(family) => write!(f, "meta nfproto {}", if *family == Family::V4 { "ipv4" } else { "ipv6" }),
+            Match::Family(family) => write!(f, "meta nfproto {}", family.word()),
             Match::From(LinkMatch::Group(group)) => write!(f, "iifgroup {group}"),
             Match::From(LinkMatch::Name(name)) => write!(f, "iifname \"{name}\""),
             Match::To(LinkMatch::Group(group)) => write!(f, "oifgroup {group}"),

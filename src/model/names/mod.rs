@@ -9,6 +9,10 @@ use thiserror::Error;
 
 use crate::model::sh;
 
+mod family;
+
+pub use family::Family;
+
 /// An invalid value from outside; the message says what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{what} {value:?} is not valid: {expected}")]
@@ -166,32 +170,6 @@ impl fmt::Display for DeviceName {
             if sh::is_shown(c) { write!(f, "{c}")? } else { write!(f, "{}", c.escape_default())? }
         }
         Ok(())
-    }
-}
-
-/// An IP version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
-
-    pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::V4 } else { Self::V6 }
-    }
-
-    #[must_use]
-    pub fn other(self) -> Self {
-        if self == Self::V4 { Self::V6 } else { Self::V4 }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if *self == Self::V4 { "IPv4" } else { "IPv6" })
     }
 }
 

@@ -8,7 +8,6 @@ mod rules;
 
 pub use rules::{Action, FoundRule, FwMark, More, PortRange, Rule, Selector, UidRange};
 
-use crate::model::change::option;
 use crate::model::names::{Family, HostAddr, IfName, TableId, Weight};
 
 /// A network device. The index tells it from a later one of the same name.
@@ -320,7 +319,7 @@ impl FoundRoute {
 
     /// The command of ip(8) that deletes only this route.
     pub(crate) fn deletion(&self) -> String {
-        format!("ip{} route del {}", option(self.family), self.selection())
+        format!("{} route del {}", self.family.ip(), self.selection())
     }
 }
 

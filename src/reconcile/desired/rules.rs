@@ -11,9 +11,6 @@ use crate::model::routing::FwMark;
 use crate::model::routing::{Action, Rule, Selector};
 use crate::reconcile::link_state::{Live, LiveLink};
 
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
-
 /// All rules, sorted, and the priorities of the rules of kill switches.
 pub(super) fn rules(config: &Config, live: &Live<'_>) -> (Vec<Rule>, BTreeSet<u32>) {
     let mut rules = Vec::new();
@@ -213,8 +210,8 @@ pub fn selectors(policy: &Policy, family: Family) -> Vec<Selector> {
     if !policy.families().any(|own| own == family) {
         return Vec::new();
     }
-    let proto = policy.proto.map(|proto| if proto == ICMP && family == Family::V6 { ICMPV6 } else { proto });
-    let fixed = Selector { proto, dscp: policy.dscp, fwmark: policy.mark(), ..Selector::default() };
+    let fixed =
+        Selector { proto: policy.proto_in(family), dscp: policy.dscp, fwmark: policy.mark(), ..Selector::default() };
     let mut all = vec![fixed];
     multiply(&mut all, &of_family(&policy.from, family), |s, net| s.from = prefix(*net));
     multiply(&mut all, &of_family(&policy.to, family), |s, net| s.to = prefix(*net));

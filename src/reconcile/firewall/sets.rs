@@ -10,12 +10,10 @@ use crate::model::firewall::set::{AddressSet, End};
 use crate::model::firewall::{FoundFirewall, Lacking, Match};
 use crate::model::names::{Family, SetName};
 
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
-
 /// The sets of the configuration, one for each name and family.
 pub(crate) fn all(config: &Config) -> Vec<AddressSet> {
     let mut all = Vec::new();
-    let pairs = config.set_names().into_iter().flat_map(|name| FAMILIES.map(|family| (name, family)));
+    let pairs = config.set_names().into_iter().flat_map(|name| Family::BOTH.map(|family| (name, family)));
     for (id, (name, family)) in (1..).zip(pairs) {
         all.push(AddressSet::of(name, family, id));
     }
@@ -43,7 +41,7 @@ pub(super) fn marking(config: &Config) -> Vec<Rule> {
     let mut rules = vec![Rule { conditions: Vec::new(), statement: nobodys, comment: String::new() }];
     for pair in pairs {
         let bit = pair.mark.get();
-        for family in FAMILIES {
+        for family in Family::BOTH {
             rules.push(Rule {
                 conditions: conditions(config, pair, family),
                 statement: Statement::Mark { value: bit, mask: bit },

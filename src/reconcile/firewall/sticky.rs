@@ -222,7 +222,7 @@ impl Marks<'_> {
         for link in self.links.iter().filter(|link| link.configured.kind == LinkKind::Tunnel) {
             rules.push(ChainRule::new([to(link)], Verdict::Unmark(self.mask)));
         }
-        // They are no connections of the link, and go on when these are forgotten.
+        // They are no connections of the link, and go on when these are flushed.
         rules.extend(self.probes.map(|bits| ChainRule::new([Match::Bears(bits)], Verdict::Return)));
         rules.extend(self.decided());
         rules.extend(self.unmarkable());

@@ -13,8 +13,10 @@ use crate::state::drain::{Drain, Level};
 use crate::state::records::{LinkRecord, LinkRecords};
 
 mod ipv6;
+mod status;
 
 pub(crate) use ipv6::global_addresses;
+pub(crate) use status::Status;
 
 /// A link with a next hop in a family: it can carry traffic, or lacks only its carrier.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Missing rules of those that the kernel starts with. Pure.
 
 use crate::model::names::{Family, TableId};
+use crate::model::numbering::{KERNELS_DEFAULT_RULE, KERNELS_MAIN_RULE};
 use crate::model::routing::{Action, FoundRule, Rule, Selector};
 use crate::reconcile::desired::Desired;
 
@@ -8,9 +9,10 @@ use crate::reconcile::desired::Desired;
 /// no foreign rule decides about all remaining packets: then nothing looks up main. multihome does not need the second,
 /// but routes in table `default` do.
 pub(super) fn lost(found: &[FoundRule], desired: &Desired, managed: u8) -> Vec<Rule> {
-    let mut lost = of_family(Family::V4, &[(32766, TableId::MAIN), (32767, TableId::DEFAULT)], found, managed);
+    let main = (KERNELS_MAIN_RULE, TableId::MAIN);
+    let mut lost = of_family(Family::V4, &[main, (KERNELS_DEFAULT_RULE, TableId::DEFAULT)], found, managed);
     if desired.routes.iter().any(|route| route.family == Family::V6) {
-        lost.extend(of_family(Family::V6, &[(32766, TableId::MAIN)], found, managed));
+        lost.extend(of_family(Family::V6, &[main], found, managed));
     }
     lost
 }

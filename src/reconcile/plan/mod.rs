@@ -79,7 +79,7 @@ impl Plan {
             plan.mark_connections(config, live, observed);
         }
         plan.flush_moved_marks(config, live, observed, &tables.stale);
-        plan.forget_prefixes(config, live, &obsolete);
+        plan.flush_lost_prefixes(config, live, &obsolete);
         let routes = Routes::new(config, &desired, observed, &tables);
         plan.problems.extend(routes.problems);
         plan.changes.extend(routes.early.into_iter().map(Change::DeleteRoute));

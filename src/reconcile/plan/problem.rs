@@ -2,7 +2,6 @@
 
 use thiserror::Error;
 
-use crate::model::change::option;
 use crate::model::routing::FoundRoute;
 
 /// A problem, and what the administrator can do about it.
@@ -11,15 +10,15 @@ pub enum Problem {
     /// A foreign default route is at the metric of a tier.
     #[error(
         "a foreign default route stands at metric {} of table {}: {}; it stays. Delete it \
-         (ip{} route del {}) and keep its owner from adding it, or make its line an [[uplink]]",
-        .0.metric, .0.table, .0.target, option(.0.family), .0.selection()
+         ({}) and keep its owner from adding it, or make its line an [[uplink]]",
+        .0.metric, .0.table, .0.target, .0.deletion()
     )]
     ForeignDefault(FoundRoute),
     /// A foreign default route is at the metric of a spare.
     #[error(
         "a foreign default route stands at metric {} of table {}, where a spare belongs: {}; it stays. \
-         Delete it (ip{} route del {}), or set `spare-metric` in [settings]",
-        .0.metric, .0.table, .0.target, option(.0.family), .0.selection()
+         Delete it ({}), or set `spare-metric` in [settings]",
+        .0.metric, .0.table, .0.target, .0.deletion()
     )]
     ForeignSpare(FoundRoute),
     /// A foreign nexthop object has a managed id.

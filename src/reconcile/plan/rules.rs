@@ -15,7 +15,7 @@ use crate::model::observed::Observed;
 use crate::model::routing::{Action, FwMark, Rule, Selector};
 use crate::reconcile::desired::{DefaultRouteMode, Desired};
 use crate::reconcile::firewall;
-use crate::reconcile::link_state::{Live, LiveLink};
+use crate::reconcile::link_state::Live;
 
 /// Missing rules, in the order in which they are added.
 #[derive(Default)]
@@ -125,7 +125,7 @@ impl<'a> Obsolete<'a> {
             let selector = Selector { fwmark: Some(FwMark { value: bit, mask: bit }), ..Selector::default() };
             // Before any guard.
             let priority = config.settings.numbers.guarded_main_rule();
-            for family in [Family::V4, Family::V6] {
+            for family in Family::BOTH {
                 let (selector, action) = (selector.clone(), Action::Unreachable);
                 refusals.push(Rule { priority, family, selector, action });
             }
@@ -234,23 +234,22 @@ impl Plan {
             }
         }
     }
-}
 
-impl Plan {
     /// Connections of an IPv6 prefix that a live link has lost must not stay on it: nobody answers to their addresses
     /// there any more.
-    pub(super) fn forget_prefixes(&mut self, config: &Config, live: &Live<'_>, obsolete: &Obsolete<'_>) {
+    pub(super) fn flush_lost_prefixes(&mut self, config: &Config, live: &Live<'_>, obsolete: &Obsolete<'_>) {
         if config.settings.firewall == Firewall::None {
             return;
         }
         for rule in obsolete.iter().filter(|rule| rule.family == Family::V6) {
             let Some(prefix) = rule.selector.from else { continue };
-            let priority = |l: &LiveLink<'_>| config.settings.numbers.source_rule(l.link.position);
-            let link = live.v6.iter().find(|l| priority(l) == rule.priority);
-            // It may only have become a part of another one.
-            if let Some(l) = link.filter(|l| !l.prefixes.iter().any(|now| now.contains(&prefix))) {
-                let mark = FwMark { value: l.link.mark.get(), mask: config.marks() };
-                self.changes.push(Change::ForgetPrefix(mark, prefix));
+            for l in &live.v6 {
+                // It may only have become a part of another one.
+                let is_lost = !l.prefixes.iter().any(|now| now.contains(&prefix));
+                if is_lost && config.settings.numbers.source_rule(l.link.position) == rule.priority {
+                    let mark = FwMark { value: l.link.mark.get(), mask: config.marks() };
+                    self.changes.push(Change::FlushPrefix(mark, prefix));
+                }
             }
         }
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::links::word_of_family;
 use super::page::{Kind, Page, sample};
 use crate::watch::health::Key;
 use crate::watch::tell;
@@ -46,7 +45,7 @@ impl Counts {
         page.add("multihome_last_event_timestamp_seconds", Kind::Gauge, help, last.into_iter().collect());
         let mut detections = Vec::with_capacity(self.detections.len());
         for (key, count) in &self.detections {
-            let labels = [("link", key.uplink.as_str()), ("family", word_of_family(key.family))];
+            let labels = [("link", key.uplink.as_str()), ("family", key.family.word())];
             detections.push(sample(&labels, count));
         }
         page.add(

@@ -24,9 +24,11 @@ struct Row<'a> {
 impl Row<'_> {
     /// With the labels that all of them have, and perhaps one more.
     fn sample(&self, more: Option<(&str, &str)>, value: impl std::fmt::Display) -> Sample {
-        let family = word_of_family(self.family);
-        let mut labels =
-            vec![("link", self.link.name.as_str()), ("family", family), ("interface", self.interface.as_str())];
+        let mut labels = vec![
+            ("link", self.link.name.as_str()),
+            ("family", self.family.word()),
+            ("interface", self.interface.as_str()),
+        ];
         labels.extend(more);
         sample(&labels, value)
     }
@@ -34,27 +36,6 @@ impl Row<'_> {
     /// Whether it is out of use by mh-watch, at least so far.
     fn is_out(&self, level: Level) -> bool {
         matches!(self.state, LinkState::Drained(live, _) if live.level.is_some_and(|is| is >= level))
-    }
-}
-
-pub(super) fn word_of_family(family: Family) -> &'static str {
-    if family == Family::V4 { "ipv4" } else { "ipv6" }
-}
-
-/// The state of a link as `mhctl status --json` has it.
-fn word(state: &LinkState<'_>) -> &'static str {
-    match state {
-        LinkState::Up(_) => "up",
-        LinkState::Down => "down",
-        LinkState::Stale => "stale",
-        LinkState::Dead => "dead",
-        LinkState::NoCarrier(_) => "no-carrier",
-        LinkState::NoGateway(_) => "no-gateway",
-        LinkState::Drained(live, _) => match live.level {
-            Some(Level::Drained) => "drained",
-            Some(Level::Cut) => "cut",
-            Some(Level::Held) | None => "held",
-        },
     }
 }
 
@@ -95,7 +76,7 @@ impl<'a> Seen<'a> {
             Some(row.sample(None, u8::from(matches!(row.state, LinkState::Up(_)))))
         });
         self.add(page, "multihome_link_state", "State of the link, as mhctl status has it.", |row| {
-            Some(row.sample(Some(("state", word(row.state))), 1))
+            Some(row.sample(Some(("state", row.state.status().word())), 1))
         });
         self.add(page, "multihome_link_drained", "Whether mh-watch keeps new connections off the link.", |row| {
             Some(row.sample(None, u8::from(row.is_out(Level::Drained))))

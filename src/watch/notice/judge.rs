@@ -3,31 +3,18 @@
 
 use super::{Interest, Notice, Process, Thing};
 use crate::kernel::netlink::constants::{
-    AF_INET, AF_INET6, FRA_PRIORITY, FRA_PROTOCOL, FRA_TABLE, IFLA_GROUP, IFLA_IFNAME, NFNL_SUBSYS_NFTABLES,
-    NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, NFT_MSG_DELSETELEM, NFT_MSG_DELTABLE,
-    NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, NFT_MSG_NEWSETELEM, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_CHAIN, NHA_ID,
-    RT_SCOPE_UNIVERSE, RTA_TABLE, RTM_DELLINK, RTM_DELNEXTHOP, RTM_DELROUTE, RTM_DELRULE, RTM_NEWADDR, RTM_NEWNEXTHOP,
-    RTM_NEWROUTE, RTM_NEWRULE,
+    AF_INET, AF_INET6, FRA_PRIORITY, FRA_PROTOCOL, FRA_TABLE, IFLA_GROUP, IFLA_IFNAME, IFLA_WIRELESS, NETCONFA_IFINDEX,
+    NETCONFA_IFINDEX_ALL, NFNL_SUBSYS_NFTABLES, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, NFT_MSG_DELCHAIN,
+    NFT_MSG_DELRULE, NFT_MSG_DELSETELEM, NFT_MSG_DELTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWGEN, NFT_MSG_NEWRULE,
+    NFT_MSG_NEWSETELEM, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, NFTA_GEN_PROC_NAME, NFTA_GEN_PROC_PID, NFTA_RULE_CHAIN,
+    NHA_ID, RT_SCOPE_UNIVERSE, RTA_TABLE, RTM_DELADDR, RTM_DELLINK, RTM_DELNETCONF, RTM_DELNEXTHOP, RTM_DELROUTE,
+    RTM_DELRULE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNETCONF, RTM_NEWNEXTHOP, RTM_NEWROUTE, RTM_NEWRULE, RTN_UNREACHABLE,
 };
 use crate::kernel::netlink::netfilter::payload;
 use crate::kernel::netlink::nla::{attribute, string};
 use crate::model::firewall::{PREFIX, nft::TABLE};
 use crate::model::names::{Family, TableId};
-use crate::model::numbering::{DEFAULT6_RULE, KERNEL};
-
-// linux/rtnetlink.h, linux/netconf.h and linux/netfilter/nf_tables.h.
-const RTM_NEWLINK: u16 = 16;
-const RTM_DELADDR: u16 = 21;
-const RTM_NEWNETCONF: u16 = 80;
-const RTM_DELNETCONF: u16 = 81;
-const RTN_UNREACHABLE: u8 = 7;
-const IFLA_WIRELESS: u16 = 11;
-const NETCONFA_IFINDEX: u16 = 1;
-/// In the place of an index: the `all` of /proc/sys/net/ipv4/conf.
-const NETCONFA_IFINDEX_ALL: u32 = u32::MAX;
-const NFT_MSG_NEWGEN: u16 = NFNL_SUBSYS_NFTABLES << 8 | 15;
-const NFTA_GEN_PROC_PID: u16 = 2;
-const NFTA_GEN_PROC_NAME: u16 = 3;
+use crate::model::numbering::{self, DEFAULT6_RULE, KERNEL};
 
 /// What a message on the socket of routes is about, if that can concern us. `port` is that of its header.
 pub(super) fn route(kind: u16, port: u32, body: &[u8], interest: &Interest) -> Option<Notice> {
@@ -66,7 +53,7 @@ fn of_rule(body: &[u8], interest: &Interest) -> Option<(Thing, u8)> {
     let protocol = attribute(attributes, FRA_PROTOCOL).and_then(|value| value.first()).copied().unwrap_or_default();
     let priority = number(attributes, FRA_PRIORITY).unwrap_or_default();
     let table = number(attributes, FRA_TABLE).unwrap_or(u32::from(header[4]));
-    let is_the_kernels = priority == 0 || (DEFAULT6_RULE..=DEFAULT6_RULE + 2).contains(&priority);
+    let is_the_kernels = numbering::is_the_kernels(priority) || priority == DEFAULT6_RULE;
     let is_of_a_link = interest.tables.contains(&table) && table != TableId::MAIN.get();
     let matters =
         protocol == interest.protocol || is_the_kernels || is_of_a_link || interest.priorities.contains(&priority);

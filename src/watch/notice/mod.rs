@@ -49,7 +49,7 @@ impl Thing {
             | Change::HashPolicy(..)
             | Change::DeviceGroup { .. }
             | Change::Prefer { .. } => Self::Interfaces,
-            Change::FlushConnections(..) | Change::ForgetPrefix(..) | Change::MarkConnections(_) => return None,
+            Change::FlushConnections(..) | Change::FlushPrefix(..) | Change::MarkConnections(_) => return None,
         })
     }
 }

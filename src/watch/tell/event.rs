@@ -21,7 +21,7 @@ pub enum Kind {
     Down,
     /// It is kept out of new connections.
     Drained,
-    /// The same, and its connections are forgotten.
+    /// The same, and its connections are flushed.
     Cut,
     /// It is drained or cut no more.
     Back,

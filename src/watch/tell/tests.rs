@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Event, Kind, Told, VERSION, between};
 use crate::model::names::{Family, Tier};
-use crate::watch::links::Status::{self, Cut, Dead, Down, Drained, Gone, NoCarrier, Up};
+use crate::watch::links::Status::{self, Cut, Dead, Down, Drained, NoCarrier, Stale, Up};
 use crate::watch::links::{LinkView, Links};
 
 /// A look at three uplinks, of which the last is the second tier's, and a tunnel.
@@ -31,13 +31,13 @@ fn nothing_has_happened() {
     for status in [Up, Down, Dead, NoCarrier, Drained] {
         assert_eq!(told([status; 4], [status; 4]), [""; 0]);
     }
-    assert_eq!(told([Down; 4], [Dead, Gone, NoCarrier, Down]), [""; 0]);
+    assert_eq!(told([Down; 4], [Dead, Stale, NoCarrier, Down]), [""; 0]);
 }
 
 #[test]
 fn links_come_and_go() {
     assert_eq!(told([Up; 4], [NoCarrier, Up, Up, Up]), ["isp1 down (IPv4): its interface has lost its carrier"]);
-    assert_eq!(told([Up, Gone, Up, Up], [Up; 4]), ["isp2 up (IPv4): it can carry traffic"]);
+    assert_eq!(told([Up, Stale, Up, Up], [Up; 4]), ["isp2 up (IPv4): it can carry traffic"]);
     assert_eq!(told([Up; 4], [Up, Drained, Up, Up]), ["isp2 drained (IPv4): it is kept out of new connections"]);
     assert_eq!(told([Up, Drained, Up, Up], [Up; 4]), ["isp2 back (IPv4): it can carry traffic"]);
     assert_eq!(told([Up; 4], [Up, Up, Up, Dead]).len(), 1);
@@ -47,12 +47,12 @@ fn links_come_and_go() {
 
 #[test]
 fn traffic_moves_to_another_tier_and_back() {
-    let over = told([Up; 4], [Gone, Drained, Up, Up]);
+    let over = told([Up; 4], [Stale, Drained, Up, Up]);
     assert_eq!(over[2], "failover (IPv4): traffic goes by tier 2 instead of tier 1; now: lte");
-    let back = told([Gone, Drained, Up, Up], [Up, Up, Up, Up]);
+    let back = told([Stale, Drained, Up, Up], [Up, Up, Up, Up]);
     assert_eq!(back[2], "failback (IPv4): traffic goes by tier 1 instead of tier 2; now: isp1 isp2");
     // Then there is no traffic.
-    assert_eq!(told([Up; 4], [Gone; 4]).len(), 4);
+    assert_eq!(told([Up; 4], [Stale; 4]).len(), 4);
 }
 
 #[test]

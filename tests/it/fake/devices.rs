@@ -93,14 +93,15 @@ impl Fake {
             route.dead.insert(index);
         }
         let place = |route: &Held| (route.table, route.metric);
-        let legs = |which: &dyn Fn(&Held) -> bool| -> BTreeSet<(TableId, u32)> {
-            self.routes.iter().filter(|route| route.is_leg() && which(route)).map(place).collect()
+        let next_hops = |which: &dyn Fn(&Held) -> bool| -> BTreeSet<(TableId, u32)> {
+            self.routes.iter().filter(|route| route.is_hop() && which(route)).map(place).collect()
         };
-        let (concerned, live) = (legs(&|leg| leg.uses(index)), legs(&|leg| leg.dead.is_empty()));
+        let (concerned, live) =
+            (next_hops(&|next_hop| next_hop.uses(index)), next_hops(&|next_hop| next_hop.dead.is_empty()));
         self.routes.retain(|route| {
-            let goes_alone = !route.is_leg() && route.family == Family::V6 && route.uses(index);
+            let goes_alone = !route.is_hop() && route.family == Family::V6 && route.uses(index);
             let goes_with_all = concerned.contains(&place(route)) && !live.contains(&place(route));
-            !(goes_alone || route.is_leg() && goes_with_all)
+            !(goes_alone || route.is_hop() && goes_with_all)
         });
     }
 

@@ -7,14 +7,14 @@ use super::{Fake, Held, Via};
 
 impl Fake {
     /// Devices among which the default route of `table` shares out its flows: those of the first
-    /// route that is not wholly dead or passed over. Of IPv6, those of its live legs.
+    /// route that is not wholly dead or passed over. Of IPv6, those of its live next hops.
     pub fn carriers(&self, family: Family, table: TableId) -> Vec<(u32, Weight)> {
         let Some(first) = self.in_use(family, table) else { return Vec::new() };
-        if !first.is_leg() {
+        if !first.is_hop() {
             return self.live_next_hops(first).unwrap_or_default();
         }
-        let legs = self.routes[self.place(family, table, first.metric)].iter().filter(|route| route.is_leg());
-        legs.filter_map(|leg| self.live_next_hops(leg)).flatten().collect()
+        let next_hops = self.routes[self.place(family, table, first.metric)].iter().filter(|route| route.is_hop());
+        next_hops.filter_map(|next_hop| self.live_next_hops(next_hop)).flatten().collect()
     }
 
     /// The default route of `table` that a lookup ends at.

@@ -2,8 +2,8 @@
 //! surprising parts above all. It is written and read as text (`text.rs`).
 
 pub mod devices;
-pub mod legs;
 mod lookup;
+pub mod next_hops;
 mod observe;
 mod requests;
 mod routes;

@@ -55,10 +55,10 @@ impl Kernel for Fake {
         let sees_ipv6 = !rules6.is_empty() && (scope.ipv6 || is_led);
         let is_main = |held: &Held| (held.family, held.table) == (Family::V6, TableId::MAIN);
         let sees_tables = !ours.is_empty() || scope.has_ipv6 || self.routes.iter().any(is_main);
-        for legs in self.dumped6().into_iter().filter(|_| sees_ipv6) {
-            let first = legs[0];
+        for next_hops in self.dumped6().into_iter().filter(|_| sees_ipv6) {
+            let first = next_hops[0];
             if first.table == TableId::MAIN || sees_tables && first.protocol == scope.protocol {
-                routes.push(self.found(first, shown(&legs), known));
+                routes.push(self.found(first, shown(&next_hops), known));
             }
         }
         let nexthops = self.nexthops.as_ref().map(|objects| {
@@ -95,8 +95,8 @@ impl Kernel for Fake {
         Ok(all.map(|(name, nic)| (Device { index: nic.index, name: name.clone() }, nic.group)).collect())
     }
 
-    fn has_connections(&mut self, family: Family, pin: FwMark) -> Result<bool, kernel::Error> {
-        Ok(self.tracked.iter().any(|(of, mark)| *of == family && mark & pin.mask == pin.value))
+    fn has_connections(&mut self, family: Family, wanted: FwMark) -> Result<bool, kernel::Error> {
+        Ok(self.tracked.iter().any(|(of, mark)| *of == family && mark & wanted.mask == wanted.value))
     }
 
     fn flush_route_cache(&mut self) -> Result<(), kernel::Error> {
@@ -146,15 +146,15 @@ impl Fake {
     }
 }
 
-/// What a dump shows of the legs of an IPv6 route: of a single one no weight.
-fn shown(legs: &[&Held]) -> Via {
-    match legs {
+/// What a dump shows of the next hops of an IPv6 route: of a single one no weight.
+fn shown(next_hops: &[&Held]) -> Via {
+    match next_hops {
         [only] => match &only.via {
             Via::NextHops(hops) => {
                 Via::NextHops(vec![WeightedNextHop { weight: Weight::default(), ..hops[0].clone() }])
             }
             via => via.clone(),
         },
-        _ => Via::NextHops(legs.iter().filter_map(|leg| leg.hop()).cloned().collect()),
+        _ => Via::NextHops(next_hops.iter().filter_map(|next_hop| next_hop.hop()).cloned().collect()),
     }
 }

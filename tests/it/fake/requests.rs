@@ -43,11 +43,11 @@ impl Fake {
             }
             Change::Firewall(batch) => self.restore(batch)?,
             Change::Nftables(transaction) => self.commit(transaction)?,
-            Change::FlushConnections(family, pin) => {
-                self.tracked.retain(|(of, mark)| of != family || mark & pin.mask != pin.value);
+            Change::FlushConnections(family, flushed) => {
+                self.tracked.retain(|(of, mark)| of != family || mark & flushed.mask != flushed.value);
             }
             // The fake knows neither the addresses of connections nor by which link they leave.
-            Change::ForgetPrefix(..) | Change::MarkConnections(_) => {}
+            Change::FlushPrefix(..) | Change::MarkConnections(_) => {}
             Change::HashPolicy(Family::V4, policy) => self.hash_policy = *policy,
             Change::HashPolicy(Family::V6, policy) => self.hash_policy6 = *policy,
             Change::Nexthop { id, next_hop } => {

@@ -181,7 +181,7 @@ impl Fake {
             while words.is("nexthop") || is_first {
                 let (hop, is_dead) = self.weighted(words);
                 let dead = is_dead.then_some(hop.next_hop.device.index).into_iter().collect();
-                self.append6(Held { dead, ..Held::leg(table, metric, protocol, hop) }).unwrap();
+                self.append6(Held { dead, ..Held::by_hop(table, metric, protocol, hop) }).unwrap();
                 is_first = false;
             }
         }
@@ -304,8 +304,8 @@ impl fmt::Display for Fake {
             writeln!(f)?;
         }
         for route in &self.routes {
-            let legs = &self.routes[self.place(route.family, route.table, route.metric)];
-            let has_siblings = legs.iter().filter(|leg| leg.is_leg()).count() > 1;
+            let next_hops = &self.routes[self.place(route.family, route.table, route.metric)];
+            let has_siblings = next_hops.iter().filter(|next_hop| next_hop.is_hop()).count() > 1;
             match route.hop().filter(|_| has_siblings) {
                 // Alone it would have no weight to be seen.
                 Some(hop) => writeln!(f, "{route} weight {}", hop.weight)?,

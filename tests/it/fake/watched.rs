@@ -40,8 +40,8 @@ impl<F: FnMut(usize, &Change, &mut Fake) -> Result<(), i32>> Kernel for Watched<
         self.fake.in_groups(groups)
     }
 
-    fn has_connections(&mut self, family: Family, pin: FwMark) -> Result<bool, kernel::Error> {
-        self.fake.has_connections(family, pin)
+    fn has_connections(&mut self, family: Family, mark: FwMark) -> Result<bool, kernel::Error> {
+        self.fake.has_connections(family, mark)
     }
 
     fn flush_route_cache(&mut self) -> Result<(), kernel::Error> {

@@ -55,7 +55,7 @@ fn has_mixed_legs(config: &Config, fake: &Fake) -> bool {
     let place = |r: &Held| (r.table, r.metric);
     places.map(place).any(|ours| {
         let foreign = |r: &&Held| r.family == Family::V6 && r.protocol != OURS && place(r) == ours;
-        fake.routes.iter().any(|r| foreign(&r) && (r.is_leg() || config.links.iter().any(|l| l.table == r.table)))
+        fake.routes.iter().any(|r| foreign(&r) && (r.is_hop() || config.links.iter().any(|l| l.table == r.table)))
     })
 }
 

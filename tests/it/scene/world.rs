@@ -19,7 +19,7 @@ use multihome::state::records::{LinkRecords, Records};
 use super::OURS;
 use super::step::Step;
 use crate::fake::devices::link_local;
-use crate::fake::legs::RA;
+use crate::fake::next_hops::RA;
 use crate::fake::watched::Watched;
 use crate::fake::{EPERM, Fake, Held, Nic, Via};
 
@@ -243,7 +243,7 @@ impl World {
         let name = self.interface(link);
         let Some(mut hop) = self.hop6(&name, true) else { return };
         hop.next_hop.gateway = Some("fe80::9".parse().unwrap());
-        let route = Held::leg(TableId::MAIN, 1024, RA, hop);
+        let route = Held::by_hop(TableId::MAIN, 1024, RA, hop);
         if on && self.fake.nics[&name].up {
             let _ = self.fake.append6(route);
         } else {

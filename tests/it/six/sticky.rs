@@ -183,7 +183,7 @@ fn errors_reach_the_host_that_they_are_about() {
 }
 
 #[test]
-fn connections_of_a_prefix_that_a_line_has_lost_are_forgotten_and_no_others() {
+fn connections_of_a_prefix_that_a_line_has_lost_are_flushed_and_no_others() {
     let (server, six) = scene(&LINKS.replace("2001:db8:1::/48", "2001:db8:1:2::/64"));
     let mut kept = connect_all(&six.internet.server, SIX1.local, 1);
     let lost = connect_all(&six.internet.lan, LAN_1, 2);

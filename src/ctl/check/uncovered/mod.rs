@@ -76,7 +76,7 @@ pub struct Uncovered {
     /// What, on one line.
     pub what: String,
     /// What to do.
-    pub mend: String,
+    pub fix: String,
 }
 
 /// All that the kill switches of `config` do not cover, each kind once.
@@ -130,7 +130,7 @@ fn above(policy: &Policy, earlier: &[Policy]) -> Option<Uncovered> {
                 names(&others, " or "),
                 above.name
             ),
-            mend: format!("put {:?} above {:?}, unless that is meant", policy.name, above.name),
+            fix: format!("put {:?} above {:?}, unless that is meant", policy.name, above.name),
         });
     }
     None
@@ -145,7 +145,7 @@ fn sets(policies: &[&Policy]) -> Option<Uncovered> {
              resolved by HTTPS (DoH), or elsewhere, fill none",
             named(policies)?
         ),
-        mend: "select by from or iif what must never leave otherwise; put networks into the set at boot \
+        fix: "select by from or iif what must never leave otherwise; put networks into the set at boot \
                (mhctl set add)"
             .to_owned(),
     })
@@ -161,7 +161,7 @@ fn one_family(policies: &[&Policy], own: Family) -> Option<Uncovered> {
             "{} {verb} {own} addresses: what the same hosts send in {other} is not covered",
             named(policies)?
         ),
-        mend: format!("name {other} addresses, too, or select by iif, uid or fwmark, which hold in both families"),
+        fix: format!("name {other} addresses, too, or select by iif, uid or fwmark, which hold in both families"),
     })
 }
 
@@ -173,7 +173,7 @@ fn users(policies: &[&Policy]) -> Option<Uncovered> {
              forwarded as uid 0, TCP resets are the kernel's own",
             named(policies)?
         ),
-        mend: "write a policy for the resolver as well (to, dport = 53); select containers by iif".to_owned(),
+        fix: "write a policy for the resolver as well (to, dport = 53); select containers by iif".to_owned(),
     })
 }
 
@@ -183,18 +183,17 @@ fn marks(policies: &[&Policy], config: &Config) -> Option<Uncovered> {
         return Some(Uncovered {
             gap: Gap::Marks,
             what: format!("{named}: what your firewall marks with the bit of another link goes by that link"),
-            mend: "leave it out of those rules".to_owned(),
+            fix: "leave it out of those rules".to_owned(),
         });
     }
     let mask = config.marks();
     let others = config.links.iter().filter(|link| policies.iter().any(|policy| !policy.via.contains(&link.name)));
     let is_about = |family| policies.iter().any(|policy| policy.families().any(|own| own == family));
     let families: Vec<_> = Family::BOTH.into_iter().filter(|family| is_about(*family)).collect();
-    let mut forget = Vec::new();
+    let mut flushes = Vec::new();
     for link in others {
         for family in &families {
-            let family = family.to_string().to_lowercase();
-            forget.push(format!("conntrack -D -f {family} --mark {}/{mask:#x}", link.mark));
+            flushes.push(format!("conntrack -D -f {} --mark {}/{mask:#x}", family.word(), link.mark));
         }
     }
     Some(Uncovered {
@@ -204,7 +203,7 @@ fn marks(policies: &[&Policy], config: &Config) -> Option<Uncovered> {
              began before the policy was applied, one that your own firewall rules mark; for sockets of this server \
              only while a link of via is up"
         ),
-        mend: format!("those of before are looked at anew after: {}", forget.join("; ")),
+        fix: format!("those of before are looked at anew after: {}", flushes.join("; ")),
     })
 }
 
@@ -217,7 +216,7 @@ fn interfaces(policies: &[&Policy]) -> Option<Uncovered> {
              SO_BINDTODEVICE, as ping -I ppp0, and of UDP by IP_UNICAST_IF and IP_PKTINFO",
             named(policies)?
         ),
-        mend: "drop that in OUTPUT of your own firewall".to_owned(),
+        fix: "drop that in OUTPUT of your own firewall".to_owned(),
     })
 }
 
@@ -228,7 +227,7 @@ fn main(policies: &[&Policy]) -> Option<Uncovered> {
             "{}: what main has a better route for than its default goes by that: LANs, a VPN's 0.0.0.0/1",
             named(policies)?
         ),
-        mend: "ip route show table main; ip -6 route show table main".to_owned(),
+        fix: "ip route show table main; ip -6 route show table main".to_owned(),
     })
 }
 
@@ -258,7 +257,7 @@ fn fragments(policies: &[&Policy], config: &Config) -> Option<Uncovered> {
              tracks connections (firewall = \"none\")",
             named(policies)?
         ),
-        mend: "select without ports, or have it track: iptables -A FORWARD -m conntrack --ctstate INVALID -j DROP"
+        fix: "select without ports, or have it track: iptables -A FORWARD -m conntrack --ctstate INVALID -j DROP"
             .to_owned(),
     })
 }
@@ -287,7 +286,7 @@ fn sources(policies: &[&Policy], config: &Config, addresses: Addresses<'_>) -> O
             named(&about)?,
             if selected.is_empty() { "," } else { ":" }
         ),
-        mend: "select by uid, or bind the programs to the address".to_owned(),
+        fix: "select by uid, or bind the programs to the address".to_owned(),
     })
 }
 

@@ -99,13 +99,13 @@ fn thousands_of_kill_switches_are_one_line() {
 }
 
 #[test]
-fn connections_of_before_are_forgotten_in_the_families_that_a_kill_switch_is_about() {
+fn connections_of_before_are_flushed_in_the_families_that_a_kill_switch_is_about() {
     for (selector, families) in [("to = \"192.0.2.1\"", "4"), ("to = \"2001:db8::1\"", "6"), ("uid = 1", "46")] {
         let told = told(&[&format!("{selector}\n{KILL}")]);
         let marks = told.iter().find(|uncovered| uncovered.gap == Gap::Marks).unwrap();
         for family in ["4", "6"] {
             let command = format!("conntrack -D -f ipv{family} --mark 0x1/0x7");
-            assert_eq!(marks.mend.contains(&command), families.contains(family), "{selector}: {}", marks.mend);
+            assert_eq!(marks.fix.contains(&command), families.contains(family), "{selector}: {}", marks.fix);
         }
     }
 }

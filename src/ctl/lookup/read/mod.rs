@@ -12,8 +12,7 @@ use nix::libc;
 
 use crate::ctl::lookup::{Answer, FibNextHop, FibRoute, Packet, Tables, walk};
 use crate::kernel::netlink::constants::{
-    IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, RTA_DPORT, RTA_IP_PROTO, RTA_SPORT, RTM_GETNEXTHOP,
-    RTM_GETROUTE,
+    IPPROTO_TCP, IPPROTO_UDP, RTA_DPORT, RTA_IP_PROTO, RTA_SPORT, RTM_GETNEXTHOP, RTM_GETROUTE,
 };
 use crate::kernel::netlink::nexthop::NexthopMessage;
 use crate::kernel::netlink::route::Route;
@@ -50,8 +49,7 @@ pub struct Fib {
 impl Fib {
     /// Whether the kernel answers for the IP protocol of a packet (`rtm_getroute_parse_ip_proto()`).
     pub fn answers(packet: &Packet) -> bool {
-        let icmp = if packet.family() == Family::V4 { IPPROTO_ICMP } else { IPPROTO_ICMPV6 };
-        [icmp, IPPROTO_TCP, IPPROTO_UDP].contains(&packet.proto)
+        [packet.family().icmp(), IPPROTO_TCP, IPPROTO_UDP].contains(&packet.proto)
     }
 
     /// Of the thread's network namespace.

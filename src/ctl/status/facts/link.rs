@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Clock, DefaultFacts, HealthFacts, Ipv6Facts, LinkFacts, Seen, State};
+use super::{Clock, DefaultFacts, HealthFacts, Ipv6Facts, LinkFacts, Seen};
 use crate::config::{Link, LinkKind};
 use crate::ctl::prefixes;
 use crate::model::names::{Family, HostAddr, IfName};
 use crate::model::observed::{Interface, InterfaceState};
-use crate::reconcile::link_state::{LinkState, LiveLink};
+use crate::reconcile::link_state::{LinkState, LiveLink, Status};
 use crate::state::drain::Level;
 use crate::state::records::LinkRecord;
 use crate::watch::memory::{Judged, UplinkReport};
@@ -35,7 +35,7 @@ impl Seen<'_> {
         let interface = record.map_or(&link.interface, |record| &record.interface);
         let found = self.observed.interfaces.get(interface);
         let place = Place { link, family: Family::V4, record, interface, found };
-        let (state, reason) = self.state(&place, clock);
+        let state = self.states.of(link).status();
         // A table of routes is only consulted for a link that has one.
         let v4 = record.and_then(|record| record.v4.as_ref());
         let first = found.and_then(|found| found.addresses.first()).map(|address| address.local);
@@ -49,7 +49,7 @@ impl Seen<'_> {
             name: link.name.to_string(),
             kind: if tier.is_some() { "uplink" } else { "tunnel" },
             state,
-            reason,
+            reason: self.reason(&place, clock),
             interface: interface.to_string(),
             index: counters.map(|counters| counters.index),
             local: local.and_then(HostAddr::v4),
@@ -87,66 +87,59 @@ impl Seen<'_> {
             (None, None) => &link.interface,
         };
         let found = self.observed.interfaces.get(interface);
-        let (word, reason) = self.state(&Place { link, family: Family::V6, record, interface, found }, clock);
+        let place = Place { link, family: Family::V6, record, interface, found };
         let gateway = match live {
             Some(live) => live.next_hop.gateway,
             None => said.and_then(|said| said.gateway).or(link.gateway6),
         };
         let since = record.and_then(|record| self.since6.get(&record.index));
         Some(Ipv6Facts {
-            state: word,
-            reason,
+            state: state.status(),
+            reason: self.reason(&place, clock),
             interface: interface.to_string(),
             local: live.and_then(|live| live.local).or(said.and_then(|said| said.local)).and_then(HostAddr::v6),
             gateway: gateway.and_then(HostAddr::v6),
             prefixes: live.iter().flat_map(|live| &live.prefixes).map(ToString::to_string).collect(),
             age: since.and_then(|since| age(*since, clock)),
-            share_percent: share(link, word, defaults),
+            share_percent: share(link, state.status(), defaults),
             health: self.health(link, Family::V6),
             refused: refused.iter().map(ToString::to_string).collect(),
         })
     }
 
-    /// The state, and why it is that if it is not up.
-    fn state(&self, place: &Place<'_>, clock: Clock) -> (State, Option<String>) {
+    /// Why it is not up, or what is wrong with it although it is.
+    fn reason(&self, place: &Place<'_>, clock: Clock) -> Option<String> {
         let Place { link, family, interface, .. } = place;
         let is_v4 = *family == Family::V4;
-        match self.states.state(link, *family) {
-            LinkState::Up(live) => (State::Up, self.silence(live).or_else(|| self.doubt(link, *family))),
-            LinkState::Down => (State::Down, Some(self.why_down(place))),
-            LinkState::Stale if place.found.is_none() => (State::Stale, Some(format!("{interface} is gone"))),
-            LinkState::Stale => (
-                State::Stale,
-                Some(format!("{interface} is another interface by the same name; no caller has reported that one up")),
-            ),
-            LinkState::Dead if place.state() == Some(InterfaceState::Down) => {
-                (State::Dead, Some(format!("{interface} is down")))
+        Some(match self.states.state(link, *family) {
+            LinkState::Up(live) => return self.silence(live).or_else(|| self.doubt(link, *family)),
+            LinkState::Down => self.why_down(place),
+            LinkState::Stale if place.found.is_none() => format!("{interface} is gone"),
+            LinkState::Stale => {
+                format!("{interface} is another interface by the same name; no caller has reported that one up")
             }
-            LinkState::Dead if is_v4 => (State::Dead, Some(format!("{interface} has lost its address"))),
-            LinkState::Dead => (State::Dead, Some(format!("{interface} has lost its IPv6 addresses"))),
-            LinkState::NoCarrier(_) => (State::NoCarrier, Some(format!("{interface} has no carrier"))),
+            LinkState::Dead if place.state() == Some(InterfaceState::Down) => format!("{interface} is down"),
+            LinkState::Dead if is_v4 => format!("{interface} has lost its address"),
+            LinkState::Dead => format!("{interface} has lost its IPv6 addresses"),
+            LinkState::NoCarrier(_) => format!("{interface} has no carrier"),
             LinkState::NoGateway(_) => {
                 let key = if is_v4 { "gateway" } else { "gateway6" };
-                let reason = format!(
+                format!(
                     "not used while another uplink is up: {interface} is an Ethernet, and no router is known; have the \
                      caller say the router's address, or write {key}"
-                );
-                (State::NoGateway, Some(reason))
+                )
             }
             LinkState::Drained(live, drain) if live.level.is_some() => {
-                let (state, what) = match live.level {
-                    Some(Level::Cut) => (State::Cut, "cut off"),
-                    _ => (State::Drained, "drained"),
-                };
+                let what = if live.level == Some(Level::Cut) { "cut off" } else { "drained" };
                 let told = self.told_of(link, *family).filter(|told| told.state == Judged::Dead);
                 let since = told.map(since).unwrap_or_default();
-                (state, Some(format!("{what} by mh-watch (process {}): nothing is answered there{since}", drain.pid)))
+                format!("{what} by mh-watch (process {}): nothing is answered there{since}", drain.pid)
             }
             LinkState::Drained(_, drain) => {
                 let left = clock.uptime.map_or(0, |now| drain.until.saturating_sub(now));
-                (State::Held, Some(format!("drained by a drill (process {}) for {left} s more", drain.pid)))
+                format!("drained by a drill (process {}) for {left} s more", drain.pid)
             }
-        }
+        })
     }
 
     /// What mh-watch knows of a family that it looks at.
@@ -219,10 +212,12 @@ fn since(told: &UplinkReport) -> String {
 }
 
 /// Of an uplink that is up, its part of the first default route.
-fn share(link: &Link, state: State, defaults: &[DefaultFacts]) -> Option<f64> {
-    let mut legs = defaults.first().into_iter().flat_map(|first| &first.legs);
-    let share = legs.find(|leg| leg.link.as_deref() == Some(link.name.as_str())).map(|leg| leg.percent);
-    link.tier().filter(|_| state == State::Up).map(|_| share.unwrap_or_default())
+fn share(link: &Link, state: Status, defaults: &[DefaultFacts]) -> Option<f64> {
+    let mut next_hops = defaults.first().into_iter().flat_map(|first| &first.next_hops);
+    let share = next_hops
+        .find(|next_hop| next_hop.link.as_deref() == Some(link.name.as_str()))
+        .map(|next_hop| next_hop.percent);
+    link.tier().filter(|_| state == Status::Up).map(|_| share.unwrap_or_default())
 }
 
 /// Seconds since `since`; none if the clock was set in between. A record does not survive a boot.

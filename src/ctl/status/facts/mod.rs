@@ -12,7 +12,7 @@ use crate::ctl::prefixes;
 use crate::model::firewall::Lacking;
 use crate::model::names::{Family, IfName};
 use crate::model::observed::Observed;
-use crate::reconcile::link_state::LinkStates;
+use crate::reconcile::link_state::{LinkStates, Status};
 use crate::reconcile::plan::Plan;
 use crate::state::records::LinkRecords;
 use crate::watch::memory::{Judged, Report};
@@ -75,28 +75,12 @@ pub(super) struct Facts {
     pub(super) warnings: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum State {
-    Up,
-    Down,
-    Stale,
-    Dead,
-    NoCarrier,
-    NoGateway,
-    /// By mh-watch.
-    Drained,
-    Cut,
-    /// Drained by a drill.
-    Held,
-}
-
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct LinkFacts {
     pub(super) name: String,
     pub(super) kind: &'static str,
     /// Of IPv4, as all down to the share.
-    pub(super) state: State,
+    pub(super) state: Status,
     /// Why it is not up, or what is wrong with it although it is.
     pub(super) reason: Option<String>,
     pub(super) interface: String,
@@ -144,7 +128,7 @@ pub(super) struct HealthFacts {
 /// IPv6 of a link.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Ipv6Facts {
-    pub(super) state: State,
+    pub(super) state: Status,
     pub(super) reason: Option<String>,
     pub(super) interface: String,
     /// A global address, if there is one.
@@ -172,11 +156,13 @@ pub(super) struct DefaultFacts {
     pub(super) carries: bool,
     /// As ip-route(8) has it.
     pub(super) target: String,
-    pub(super) legs: Vec<LegFacts>,
+    /// Those that carry.
+    #[serde(rename = "legs")]
+    pub(super) next_hops: Vec<NextHopFacts>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct LegFacts {
+pub(super) struct NextHopFacts {
     /// Link, if it is one of ours.
     pub(super) link: Option<String>,
     pub(super) interface: String,
@@ -218,7 +204,7 @@ pub(super) struct KernelFacts {
     pub(super) firewall_hidden: bool,
     /// What an apply would do.
     pub(super) changes: Vec<String>,
-    /// What an apply cannot mend.
+    /// What an apply cannot repair.
     pub(super) problems: Vec<String>,
     /// Somebody else's rules and routes that take traffic, as the kernel itself was asked.
     pub(super) detours: Vec<Detour>,

@@ -1,6 +1,6 @@
 //! What there is to tell of default routes.
 
-use super::{DefaultFacts, LegFacts, Seen};
+use super::{DefaultFacts, NextHopFacts, Seen};
 use crate::ctl::lookup::{observed_next_hops, pass_over, pass_to_first};
 use crate::model::names::{Family, IfName, TableId};
 use crate::model::numbering::DEFAULT6_RULE;
@@ -52,12 +52,12 @@ impl Seen<'_> {
             _ => {}
         }
         let sum: f64 = carrying.iter().map(|(_, share)| share).sum();
-        let mut legs = Vec::new();
+        let mut next_hops = Vec::new();
         for (next_hop, share) in carrying {
             if share > 0.0 {
                 let interface = &next_hop.device.name;
                 let (link, percent) = (self.link_on(interface), share * 100.0 / sum);
-                legs.push(LegFacts { link, interface: interface.to_string(), percent });
+                next_hops.push(NextHopFacts { link, interface: interface.to_string(), percent });
             }
         }
         let settings = &self.config.settings;
@@ -66,9 +66,9 @@ impl Seen<'_> {
             metric: route.metric,
             ours,
             spare: ours && settings.numbers.is_spare(route.metric),
-            carries: is_refusal || !legs.is_empty(),
+            carries: is_refusal || !next_hops.is_empty(),
             target: route.target.to_string(),
-            legs,
+            next_hops,
         }
     }
 

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use super::facts::{DefaultFacts, Facts, HealthFacts, Ipv6Facts, LinkFacts, PolicyFacts, State};
+use super::facts::{DefaultFacts, Facts, HealthFacts, Ipv6Facts, LinkFacts, PolicyFacts};
 use crate::ctl::show::{Align, Screen, Tone, bytes, scaled, table};
 use crate::model::names::Family;
+use crate::reconcile::link_state::Status;
 
 /// Where values stand that have a word before them.
 const INDENT: usize = 15;
@@ -149,24 +150,16 @@ fn plain(text: Option<String>) -> Cell {
     (text.unwrap_or_else(|| "-".to_owned()), None)
 }
 
-fn word(state: State) -> &'static str {
-    match state {
-        State::Up => "up",
-        State::Down => "down",
-        State::Stale => "stale",
-        State::Dead => "dead",
-        State::NoCarrier => "no-carrier",
-        State::NoGateway => "no-gateway",
-        State::Drained | State::Held => "drained",
-        State::Cut => "cut",
-    }
+/// For people a drill drains a link as mh-watch does; the reason says who it was.
+fn word(state: Status) -> &'static str {
+    if state == Status::Held { Status::Drained.word() } else { state.word() }
 }
 
-fn tone(state: State) -> Tone {
+fn tone(state: Status) -> Tone {
     match state {
-        State::Up => Tone::Good,
-        State::Held | State::NoGateway => Tone::Odd,
-        State::Drained | State::Cut | State::Down | State::Stale | State::Dead | State::NoCarrier => Tone::Bad,
+        Status::Up => Tone::Good,
+        Status::Held | Status::NoGateway => Tone::Odd,
+        Status::Drained | Status::Cut | Status::Down | Status::Stale | Status::Dead | Status::NoCarrier => Tone::Bad,
     }
 }
 
@@ -186,15 +179,15 @@ fn default_routes(out: &mut String, family: Family, routes: &[DefaultFacts], scr
         labelled(out, label, None, &none, screen);
     }
     for (at, route) in carrying.into_iter().enumerate().filter(|(at, route)| *at == 0 || !is_behind(family, route)) {
-        let legs = route.legs.iter().map(|leg| {
-            let name = leg.link.as_ref().unwrap_or(&leg.interface);
-            if route.legs.len() > 1 { format!("{name} {}", percent(leg.percent)) } else { name.clone() }
+        let next_hops = route.next_hops.iter().map(|next_hop| {
+            let name = next_hop.link.as_ref().unwrap_or(&next_hop.interface);
+            if route.next_hops.len() > 1 { format!("{name} {}", percent(next_hop.percent)) } else { name.clone() }
         });
-        let mut line = legs.collect::<Vec<_>>().join(", ");
+        let mut line = next_hops.collect::<Vec<_>>().join(", ");
         if line.is_empty() {
             line.clone_from(&route.target);
         }
-        if !route.ours && route.legs.is_empty() {
+        if !route.ours && route.next_hops.is_empty() {
             line.push_str(" (foreign)");
         } else if !route.ours {
             let _ = write!(line, " (foreign: {})", route.target);
@@ -212,7 +205,7 @@ fn default_routes(out: &mut String, family: Family, routes: &[DefaultFacts], scr
 /// Whether a default route goes without saying where another carries: a spare; and in IPv6 one by a link that the kernel has
 /// made of a router's advertisement, and by which the link is known.
 fn is_behind(family: Family, route: &DefaultFacts) -> bool {
-    let is_by_links = !route.legs.is_empty() && route.legs.iter().all(|leg| leg.link.is_some());
+    let is_by_links = !route.next_hops.is_empty() && route.next_hops.iter().all(|next_hop| next_hop.link.is_some());
     route.spare || family == Family::V6 && !route.ours && is_by_links
 }
 
@@ -295,7 +288,7 @@ fn kernel(out: &mut String, facts: &Facts, screen: Screen) {
         );
         labelled(out, "Kernel", None, &line, screen);
     }
-    let detours = kernel.detours.iter().map(|detour| format!("{}; {}", detour.what, detour.mend));
+    let detours = kernel.detours.iter().map(|detour| format!("{}; {}", detour.what, detour.fix));
     for problem in kernel.problems.iter().cloned().chain(detours) {
         labelled(out, "Problem", Some(Tone::Bad), &wrap(&problem, 0, INDENT, screen), screen);
     }

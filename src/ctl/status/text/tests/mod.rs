@@ -147,14 +147,14 @@ fn a_drain_that_would_leave_no_uplink_counts_for_nothing() {
         server.records.drained.insert(name(link), drain);
     }
     // cable carries.
-    assert_eq!(states(&server), [State::Held, State::Up, State::Held, State::Held]);
+    assert_eq!(states(&server), [Status::Held, Status::Up, Status::Held, Status::Held]);
     server.observed.interfaces.get_mut(&"eth1".parse().unwrap()).unwrap().state = InterfaceState::NoCarrier;
-    assert_eq!(states(&server), [State::Up, State::NoCarrier, State::Up, State::Held]);
+    assert_eq!(states(&server), [Status::Up, Status::NoCarrier, Status::Up, Status::Held]);
     server.apply();
     assert!(server.facts().kernel.as_wanted);
     // A forced one counts, and is no uplink that another drain could rely on.
     server.records.drained.insert(name("fibre"), held(true));
-    assert_eq!(states(&server), [State::Held, State::NoCarrier, State::Up, State::Held]);
+    assert_eq!(states(&server), [Status::Held, Status::NoCarrier, Status::Up, Status::Held]);
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn traffic_that_others_take_is_a_problem() {
     let mut server = Server::new();
     server.ways.detours.push(Detour {
         what: "rule 50: lookup 52, as of tailscale, takes traffic to the Internet: by tailscale0".to_owned(),
-        mend: "tailscale set --exit-node=".to_owned(),
+        fix: "tailscale set --exit-node=".to_owned(),
         policies: vec![None],
         is_trouble: true,
     });

@@ -177,7 +177,8 @@ impl Server {
         let desired = Desired::new(&self.config, &states.routed(), DefaultRouteMode::Objects);
         let desired = desired.for_kernel(&self.observed, &self.config);
         let nexthop = |kind| NexthopObject { protocol, kind };
-        let singles = desired.nexthops.iter().map(|(id, leg)| (*id, nexthop(NexthopKind::Single(leg.clone()))));
+        let singles =
+            desired.nexthops.iter().map(|(id, next_hop)| (*id, nexthop(NexthopKind::Single(next_hop.clone()))));
         let groups = desired.groups.iter().map(|(id, all)| (*id, nexthop(NexthopKind::Group(all.clone()))));
         let nexthops: BTreeMap<_, _> = singles.chain(groups).collect();
         let routes = desired.routes.iter().map(|route| FoundRoute {
@@ -187,7 +188,7 @@ impl Server {
             protocol,
             target: match &route.target {
                 Target::Group(id) => FoundTarget::Nexthop { id: *id, devices: vec![] },
-                Target::NextHops(legs) => FoundTarget::NextHops(legs.clone()),
+                Target::NextHops(next_hops) => FoundTarget::NextHops(next_hops.clone()),
             },
         });
         self.observed.routes = routes.chain(self.advertised.clone()).collect();

@@ -17,7 +17,7 @@ const METRIC: u32 = 1024;
 
 impl Held {
     /// An IPv6 route of one next hop.
-    pub fn leg(table: TableId, metric: u32, protocol: u8, hop: WeightedNextHop) -> Self {
+    pub fn by_hop(table: TableId, metric: u32, protocol: u8, hop: WeightedNextHop) -> Self {
         let metric = if metric == 0 { METRIC } else { metric };
         let via = Via::NextHops(vec![hop]);
         Self { family: Family::V6, table, metric, protocol, via, dead: BTreeSet::new() }
@@ -26,13 +26,13 @@ impl Held {
     /// The next hop of an IPv6 route that others of its metric can join.
     pub fn hop(&self) -> Option<&WeightedNextHop> {
         match &self.via {
-            Via::NextHops(hops) if self.is_leg() => hops.first(),
+            Via::NextHops(hops) if self.is_hop() => hops.first(),
             _ => None,
         }
     }
 
     /// Whether it can be one of several: it has a gateway, and the kernel has not made it for an advertisement.
-    pub fn is_leg(&self) -> bool {
+    pub fn is_hop(&self) -> bool {
         let has_gateway = matches!(&self.via, Via::NextHops(hops) if hops[0].next_hop.gateway.is_some());
         let is_advertised = self.protocol == RA && self.metric == METRIC;
         self.family == Family::V6 && !is_advertised && has_gateway
@@ -56,7 +56,7 @@ impl Fake {
     /// `RTM_NEWROUTE` with CREATE and APPEND.
     pub fn append_leg(&mut self, table: TableId, metric: u32, protocol: u8, hop: WeightedNextHop) -> Result<(), i32> {
         self.check_hop6(&hop.next_hop)?;
-        self.append6(Held::leg(table, metric, protocol, hop))
+        self.append6(Held::by_hop(table, metric, protocol, hop))
     }
 
     /// The same of a route that is in order.
@@ -81,7 +81,7 @@ impl Fake {
         }
     }
 
-    /// `RTM_DELROUTE`. Where the request has no gateway, all legs go with the first that it asks for.
+    /// `RTM_DELROUTE`. Where the request has no gateway, all next hops go with the first that it asks for.
     pub fn delete_route6(&mut self, wanted: &FoundRoute) -> Result<(), i32> {
         match &wanted.target {
             FoundTarget::Nexthop { id, .. } => {
@@ -104,7 +104,7 @@ impl Fake {
             let at = self.asked_for(wanted, |held| held.is_asked_for(None)).ok_or(ESRCH)?;
             let first = self.routes.remove(at);
             let place = (first.table, first.metric);
-            self.routes.retain(|held| !(first.is_leg() && held.is_leg() && (held.table, held.metric) == place));
+            self.routes.retain(|held| !(first.is_hop() && held.is_hop() && (held.table, held.metric) == place));
         }
         let mut done = Ok(());
         for hop in hops {
@@ -127,18 +127,18 @@ impl Fake {
         })
     }
 
-    /// The IPv6 routes as a dump has them: legs of one metric as one route, at the place and with the protocol of the
+    /// The IPv6 routes as a dump has them: next hops of one metric as one route, at the place and with the protocol of the
     /// first; what stands between the first and the last is left out.
     pub fn dumped6(&self) -> Vec<Vec<&Held>> {
         let routes: Vec<_> = self.routes.iter().filter(|held| held.family == Family::V6).collect();
         let place = |held: &Held| (held.table, held.metric);
         let mut dumped: Vec<Vec<&Held>> = Vec::new();
         for (at, held) in routes.iter().enumerate() {
-            let is_sibling = |other: &&Held| other.is_leg() && place(other) == place(held);
+            let is_sibling = |other: &&Held| other.is_hop() && place(other) == place(held);
             let is_hidden = routes[..at].iter().any(is_sibling) && routes[at + 1..].iter().any(is_sibling);
-            let first = dumped.iter_mut().find(|legs| held.is_leg() && is_sibling(&legs[0]));
+            let first = dumped.iter_mut().find(|next_hops| held.is_hop() && is_sibling(&next_hops[0]));
             match first {
-                Some(legs) => legs.push(held),
+                Some(next_hops) => next_hops.push(held),
                 None if is_hidden => {}
                 None => dumped.push(vec![held]),
             }
