@@ -12,6 +12,7 @@ use tracing::warn;
 use super::{Error, complete};
 use crate::cli::Common;
 use crate::config::{self, Config, Link, MOST_PREFIXES};
+use crate::event::resolvers::{resolver, resolvers};
 use crate::event::{Addresses, Event, EventKind, Family};
 use crate::hook;
 use crate::hook::pass::{self, Pass};
@@ -69,6 +70,10 @@ struct UpArgs {
     /// IPv6 prefix that is routed to us, any number of them
     #[arg(long = "prefix", value_name = "PREFIX", value_parser = prefix)]
     prefixes: Vec<Ipv6Net>,
+    /// Resolver of the provider, any number of them, of either family
+    // What a DHCP server says may be anything: what is none costs the link nothing but a warning.
+    #[arg(long = "dns", value_name = "ADDRESS")]
+    resolvers: Vec<String>,
     /// It has IPv6: what was said of that stays, but for what is said now
     #[arg(long)]
     ipv6: bool,
@@ -231,13 +236,16 @@ impl UpArgs {
         let mut told = Vec::new();
         if is_said || !is_said6 && (has || !has6) {
             let local = self.local.or(found.and_then(first_address));
-            told.push(Addresses { local, gateway: self.gateway, ..Addresses::none(Family::V4) });
+            let resolvers = resolvers(self.resolvers.clone(), Family::V4);
+            told.push(Addresses { local, gateway: self.gateway, resolvers, ..Addresses::none(Family::V4) });
         }
         if is_said6 || !is_said && has6 {
             let before = self.recorded(interface, found, common).unwrap_or(Addresses::none(Family::V6));
             let prefixes = if self.prefixes.is_empty() { before.prefixes } else { self.prefixes.clone() };
             let (local, gateway) = (self.local6.or(before.local), self.gateway6.or(before.gateway));
-            told.push(Addresses { family: Family::V6, local, gateway, prefixes });
+            let said = resolvers(self.resolvers.clone(), Family::V6);
+            let resolvers = if said.is_empty() { before.resolvers } else { said };
+            told.push(Addresses { family: Family::V6, local, gateway, prefixes, resolvers });
         }
         Ok(told)
     }
@@ -252,6 +260,9 @@ impl UpArgs {
 
     /// A router is not ourselves, and prefixes are no flood: each becomes a rule.
     fn check(&self, interface: &IfName, found: Option<&Interface>) -> Result<(), Error> {
+        for word in self.resolvers.iter().filter(|word| resolver(word).is_none()) {
+            warn!("{}", InvalidValue::new("resolver", word, "no host beyond a line can have it; it is passed over"));
+        }
         let found = found.into_iter().flat_map(|found| found.addresses.iter().chain(&found.addresses6));
         let mut own = found.map(|address| address.local).chain(self.local).chain(self.local6);
         if let Some(gateway) = own.find(|own| [self.gateway, self.gateway6].contains(&Some(*own))) {

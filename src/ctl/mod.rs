@@ -120,6 +120,12 @@ pub enum Error {
     /// A flush in the midst of a drill, which puts its link back.
     #[error("a drill drains {link}, and at its end everything would come back: end it first (kill {pid})")]
     Drilled { link: LinkName, pid: u32 },
+    /// A flush in the midst of an mh-watch, which repairs what it takes away.
+    #[error(
+        "mh-watch runs, and would put everything back at once: stop it first (systemctl stop mh-watch, or kill {pid} \
+         where it was started by hand)"
+    )]
+    Watched { pid: u32 },
     /// The configuration, without which the interface is not known.
     #[error("{0}; nothing was recorded: once that is fixed, say it again, or name the --interface")]
     NoInterface(Box<config::Error>),

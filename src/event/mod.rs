@@ -2,6 +2,7 @@
 
 pub mod openvpn;
 pub mod pppd;
+pub(crate) mod resolvers;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -60,12 +61,14 @@ pub struct Addresses {
     pub gateway: Option<HostAddr>,
     /// IPv6 prefixes that the provider routes to this host.
     pub prefixes: Vec<Ipv6Net>,
+    /// The provider's resolvers, best first, a few at most.
+    pub resolvers: Vec<HostAddr>,
 }
 
 impl Addresses {
     /// None is known.
     pub fn none(family: Family) -> Self {
-        Self { family, local: None, gateway: None, prefixes: Vec::new() }
+        Self { family, local: None, gateway: None, prefixes: Vec::new(), resolvers: Vec::new() }
     }
 }
 

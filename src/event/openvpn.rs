@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Addresses, Env, Error, Event, EventKind, Family, arg_or_var, host, session, var};
+use super::{Addresses, Env, Error, Event, EventKind, Family, arg_or_var, host, resolvers, session, var};
 use crate::model::names::{HostAddr, IfName, InvalidValue};
 
 /// The arguments that OpenVPN adds to the administrator's. Any may be empty, and by hand the later ones may be missing.
@@ -52,6 +52,7 @@ pub fn events(args: &Args, env: Env) -> Result<(Vec<Event>, Option<Error>), Erro
     let v4 = Addresses {
         local: address4("local address", arg_or_var(args.local.as_deref(), env, "ifconfig_local"))?,
         gateway: gateway(args, env, is_tap)?,
+        resolvers: resolvers::of_openvpn(env, Family::V4),
         ..Addresses::none(Family::V4)
     };
     let has_v4 = v4.local.is_some() || v4.gateway.is_some();
@@ -74,7 +75,7 @@ fn addresses6(local: &str, env: Env, is_tap: bool) -> Result<Addresses, InvalidV
         (true, None, Some(gateway)) => address6("route_ipv6_gateway_1", &gateway)?,
         _ => None,
     };
-    Ok(Addresses { local, gateway, ..Addresses::none(Family::V6) })
+    Ok(Addresses { local, gateway, resolvers: resolvers::of_openvpn(env, Family::V6), ..Addresses::none(Family::V6) })
 }
 
 /// openvpn-plugin-down-root runs its command with the environment of *up*, but without `script_type`, and without the

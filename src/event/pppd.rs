@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Addresses, Env, Error, Event, EventKind, arg_or_var, host, session, var};
+use super::{Addresses, Env, Error, Event, EventKind, arg_or_var, host, resolvers, session, var};
 use crate::model::names::{Family, InvalidValue};
 
 /// What pppd passes. Any but the first may be empty. What is not used, and a name that names no link, may be any bytes.
@@ -56,7 +56,8 @@ fn addresses(args: &Args, env: Env) -> Result<Addresses, Error> {
     }
     // pppd passes 0.0.0.0 with noremoteip. It also does at an ip-down that it delayed until an ip-up had ended, if a new
     // negotiation has reset the addresses meanwhile.
-    Ok(Addresses { local: host(LOCAL, local)?, gateway: host(REMOTE, remote)?, ..Addresses::none(family) })
+    let (local, gateway) = (host(LOCAL, local)?, host(REMOTE, remote)?);
+    Ok(Addresses { local, gateway, resolvers: resolvers::of_pppd(env, family), ..Addresses::none(family) })
 }
 
 fn address(what: &'static str, value: Option<String>) -> Result<Option<IpAddr>, InvalidValue> {
@@ -231,13 +232,14 @@ mod tests {
         #[test]
         fn nothing_makes_it_panic(
             argv in proptest::array::uniform6("ppp0|192\\.0\\.2\\.1|fe80::1|0.0.0.0||\\PC*|(?s).*"),
-            vars in proptest::array::uniform7(proptest::option::of("[0-9]{1,12}|192\\.0\\.2\\.1|fe80::1||(?s).*")),
+            vars in proptest::array::uniform9(proptest::option::of("[0-9]{1,12}|192\\.0\\.2\\.1|fe80::1||(?s).*")),
             up: bool,
         ) {
             let [ifname, tty, speed, local, remote, ipparam] = argv;
             let (tty, speed, ipparam) = (tty.into(), speed.into(), Some(ipparam.into()));
             let args = Args { ifname, tty, speed, local, remote, ipparam };
-            let names = ["IPLOCAL", "IPREMOTE", "LLLOCAL", "LLREMOTE", "PPP_IPPARAM", "LINKNAME", "PPPD_PID"];
+            let names =
+                ["IPLOCAL", "IPREMOTE", "LLLOCAL", "LLREMOTE", "PPP_IPPARAM", "LINKNAME", "PPPD_PID", "DNS1", "DNS2"];
             let env = |name: &str| names.iter().position(|n| *n == name).and_then(|i| vars[i].clone());
             match event(&args, up, &env) {
                 Ok(event) => prop_assert_eq!(event.interface.as_str(), args.ifname),

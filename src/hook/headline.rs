@@ -59,7 +59,7 @@ impl Recorded<'_> {
 
     fn came_up(&self, interface: &IfName, addresses: &Addresses) -> String {
         let name = &self.link.name;
-        let Addresses { family, local, gateway, prefixes } = addresses;
+        let Addresses { family, local, gateway, prefixes, .. } = addresses;
         let mut line = match family {
             Family::V4 => format!("{name} up on {interface}"),
             Family::V6 => format!("{name} up with IPv6 on {interface}"),

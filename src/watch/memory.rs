@@ -252,6 +252,7 @@ fn since_boot() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch::health::{Settings, Uplink, Uplinks};
 
     fn written(pid: u32, at: u64, state: &str, more: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -262,6 +263,41 @@ mod tests {
         );
         fs::write(dir.path().join(FILE), text).unwrap();
         dir
+    }
+
+    /// Of both families, with as many targets as there may be, which have answered once.
+    fn largest() -> Report {
+        let name = |n: usize| format!("tcp:[2001:db8:1111:2222:3333:4444:5555:{n:x}]:65535");
+        let targets: Vec<_> = (0xf000..0xf018).map(name).collect();
+        let mut uplinks = Vec::new();
+        for (n, family) in (0..31).flat_map(|n| Family::BOTH.map(|family| (n, family))) {
+            let key = Key { uplink: format!("fifteen-char-{n:02}").parse().unwrap(), family };
+            uplinks.push(Uplink { key, tier: 1, metered: false, targets: targets.clone() });
+        }
+        let keys: Vec<_> = uplinks.iter().map(|uplink| uplink.key.clone()).collect();
+        let mut checked = Uplinks::new(Duration::ZERO, Settings::default(), uplinks);
+        keys.iter().for_each(|key| checked.up(Duration::ZERO, key));
+        for _ in 0..targets.len() {
+            let now = checked.wake().unwrap();
+            for (key, probe) in checked.poll(now).probes {
+                checked.health_mut(&key).unwrap().answered(now + Duration::from_micros(123_456), probe.id);
+            }
+        }
+        let known = |key| report(key, checked.health(key).unwrap(), Duration::ZERO, Duration::from_hours(1));
+        let uplinks = keys.iter().map(|key| UplinkReport { silent: targets.clone(), ..known(key) }).collect();
+        let saved = Some(checked.save(Duration::from_hours(1)));
+        Report { version: VERSION, boot: boot_id(), at: since_boot(), pid: std::process::id(), uplinks, saved }
+    }
+
+    #[test]
+    fn the_largest_file_is_read_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = serde_json::to_string(&largest()).unwrap();
+        assert_eq!(text.matches("answered_ago").count(), 31 * 2 * 24);
+        println!("{} bytes", text.len());
+        Store::new(dir.path()).write_text(FILE, &text).unwrap();
+        let read = Report::read(dir.path()).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), text);
     }
 
     const PLAUSIBLE: &str = r#""for_ms":5,"rtt_us":1500,"lost":1,"probes":4"#;

@@ -152,6 +152,15 @@ fn comes(gateway: Option<&str>) {
     }
 }
 
+/// Of a DHCP server.
+const RESOLVERS: &str = "--dhcp-option=6,203.0.113.53,203.0.113.54";
+
+/// Whether the record of eth1 has the resolvers, in their order.
+fn has_resolvers() -> bool {
+    let record = fs::read_to_string("/run/multihome/eth1.ipv4").unwrap();
+    record.contains("\nresolvers = [\"203.0.113.53\", \"203.0.113.54\"]\n")
+}
+
 pub fn run(command: &str) {
     let mut words = command.split_whitespace();
     ok(Command::new(words.next().unwrap()).args(words));
@@ -193,9 +202,10 @@ fn dhclients_lease_is_a_link_from_bound_to_expired_and_released() {
         let machine = Machine::new();
         let times = "supersede dhcp-lease-time 12; supersede dhcp-renewal-time 2; supersede dhcp-rebinding-time 6;";
         append("/etc/dhcp/dhclient.conf", times);
-        let first = machine.dnsmasq("--dhcp-option=3,203.0.113.1");
+        let first = machine.dnsmasq(&format!("--dhcp-option=3,203.0.113.1 {RESOLVERS}"));
         let _client = Daemon::start("dhclient -4 -d eth1");
         comes(Some("203.0.113.1"));
+        assert!(has_resolvers());
         assert!(held().iter().any(|rule| rule.contains("from 203.0.113.50 lookup 2")), "{:#?}", held());
         // dhclient-script cannot add its own where ours is.
         assert_eq!(defaults("main").len(), 1, "{:#?}", held());
@@ -238,9 +248,10 @@ fn dhcpcds_lease_is_a_link_and_its_own_default_has_a_metric() {
     apart(|| {
         let machine = Machine::new();
         append("/etc/dhcpcd.conf", "ipv4only\nnoarp");
-        let first = machine.dnsmasq("--dhcp-option=3,203.0.113.2,203.0.113.1");
+        let first = machine.dnsmasq(&format!("--dhcp-option=3,203.0.113.2,203.0.113.1 {RESOLVERS}"));
         let _client = Daemon::start("dhcpcd -B eth1");
         comes(Some("203.0.113.2"));
+        assert!(has_resolvers());
         let own = defaults("main").into_iter().find(|route| !route.contains(" proto 77")).unwrap();
         assert!(own.contains(" metric ") && own.contains(" dev eth1"), "{own}");
 

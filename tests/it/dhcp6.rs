@@ -21,7 +21,8 @@ fn router(machine: &Machine) -> Daemon {
     }
     Daemon::start(&format!(
         "{} dnsmasq --keep-in-foreground --port=0 --conf-file=/dev/null --user=root --pid-file= --enable-ra \
-         --dhcp-range=2001:db8:1::,ra-only --ra-param=eth1-far,4,60 --interface=eth1-far",
+         --dhcp-range=2001:db8:1::,ra-only --ra-param=eth1-far,4,60 --dhcp-option=option6:dns-server,[2001:db8::54] \
+         --interface=eth1-far",
         machine.inside()
     ))
 }
@@ -31,7 +32,7 @@ fn server(machine: &Machine, prefix: &str) -> Daemon {
     let dhcpd = unpacked("dhcpd");
     let config = format!(
         "default-lease-time 12; preferred-lifetime 12; max-lease-time 12; authoritative;\n\
-         option dhcp-renewal-time 2; option dhcp-rebinding-time 4;\n\
+         option dhcp-renewal-time 2; option dhcp-rebinding-time 4; option dhcp6.name-servers 2001:db8::53;\n\
          subnet6 2001:db8:1::/64 {{ range6 2001:db8:1::50 2001:db8:1::50; prefix6 {prefix} {prefix} /56; }}\n"
     );
     fs::write("/run/dhcpd.conf", config).unwrap();
@@ -50,6 +51,14 @@ fn comes6(prefix: &str) {
         defaults6().iter().any(|line| line.contains("via fe80::1 dev eth1 proto 77 metric 512"))
             && from(prefix)
             && (from("2001:db8:1::50") || from("2001:db8:1::/64"))
+    });
+}
+
+/// Waits until this is the resolver of the record.
+fn resolves6(resolver: &str) {
+    until(&format!("{resolver} is recorded"), || {
+        let record = fs::read_to_string("/run/multihome/eth1.ipv6").unwrap_or_default();
+        record.contains(&format!("\nresolvers = [\"{resolver}\"]\n"))
     });
 }
 
@@ -72,6 +81,9 @@ fn dhcpcds_routers_addresses_and_prefixes_are_the_links() {
         comes6("2001:db8:100::/56");
         // IPv4 is the other line's, as it was.
         assert_eq!(default(), ONLY_ISP1);
+        // By turns what the server and what the router says.
+        resolves6("2001:db8::53");
+        resolves6("2001:db8::54");
         drop(first);
         let _second = server(&machine, "2001:db8:200::");
         comes6("2001:db8:200::/56");
@@ -98,6 +110,7 @@ fn dhclients_address_and_prefix_are_the_links_until_they_expire() {
         until("eth1 has a link-local address", || ip("-6 addr show dev eth1 -tentative").contains("fe80::"));
         let _client = Daemon::start("dhclient -6 -d -N -P -lf /run/leases6 -pf /run/dhclient6.pid eth1");
         comes6("2001:db8:100::/56");
+        resolves6("2001:db8::53");
         assert_eq!(default(), ONLY_ISP1);
         drop(first);
         goes6();

@@ -66,6 +66,7 @@ mod races;
 mod reconcile;
 mod records;
 mod renamed;
+mod resolvers;
 mod scene;
 mod sets;
 mod setup;

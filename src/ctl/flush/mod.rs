@@ -21,6 +21,7 @@ use crate::model::sh::quoted;
 use crate::reconcile::link_state::LinkStates;
 use crate::state::deprecated::Deprecated;
 use crate::state::records::{Effect, LinkRecords, Records, Store};
+use crate::watch::memory::Report;
 
 mod steps;
 mod told;
@@ -48,32 +49,24 @@ Stays: what others made; marks of tracked connections, which nothing heeds any
 Afterwards a link counts again at its next event, or with `mhctl link up`.
 Rules, and links with a gateway in the configuration, come back at any event or
 apply, so stop the timer before: systemctl stop multihome.timer
+While mh-watch runs, which would put everything back at once, nothing is done:
+systemctl stop mh-watch
 Example: mhctl flush --dry-run  # see it; without --dry-run do it")]
 pub struct Args {}
 
 pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     let config = config::load(&common.config)?;
     let pass = Pass { config: &config, store: Store::new(&common.state_dir), who: "mhctl flush".to_owned() };
+    let watcher = Report::of_running(&common.state_dir).map(|report| report.pid);
     if common.dry_run {
-        let records = undrilled(&pass)?;
-        let seen = Seen::by(&mut Linux::open()?, &config, &records)?;
-        let live = LinkStates::new(&config, &records, &seen.observed).routed();
-        let steps = steps(&config, &live, &seen, &[]).map_err(|CutOff| Error::CutOff)?;
-        if seen.observed.firewall.hidden {
-            writeln!(io::stdout(), "# {}", pass::FILTER_HIDDEN)?;
-        }
-        print(&steps, &pass.store.records().0, &pass.store)?;
-        for told in [opened(&config, &live, &seen.observed, &steps), lost(&live.v4, &seen.observed, &common.mhctl())]
-            .iter()
-            .flatten()
-        {
-            writeln!(io::stdout(), "# {told}")?;
-        }
-        return Ok(ExitCode::SUCCESS);
+        return show(&pass, watcher, common);
+    }
+    if let Some(pid) = watcher {
+        return Err(Error::Watched { pid });
     }
     let lock = pass.lock("lock")?;
     let (entries, _) = pass.store.records();
-    let records = undrilled(&pass)?;
+    let records = undrilled(&pass, None)?;
     let mut kernel = Linux::open()?;
     let before = Seen::by(&mut kernel, &config, &records)?;
     let live = LinkStates::new(&config, &records, &before.observed).routed();
@@ -99,9 +92,33 @@ pub(super) fn run(_: &Args, common: &Common) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The records, if no link is drained.
-fn undrilled(pass: &Pass<'_>) -> Result<LinkRecords, Error> {
-    let records = pass.link_records();
+/// Prints what a flush would do.
+fn show(pass: &Pass<'_>, watcher: Option<u32>, common: &Common) -> Result<ExitCode, Error> {
+    let config = pass.config;
+    let records = undrilled(pass, watcher)?;
+    let seen = Seen::by(&mut Linux::open()?, config, &records)?;
+    let live = LinkStates::new(config, &records, &seen.observed).routed();
+    let steps = steps(config, &live, &seen, &[]).map_err(|CutOff| Error::CutOff)?;
+    let mut out = io::stdout();
+    if let Some(pid) = watcher {
+        writeln!(out, "# {}", Error::Watched { pid })?;
+    }
+    if seen.observed.firewall.hidden {
+        writeln!(out, "# {}", pass::FILTER_HIDDEN)?;
+    }
+    print(&steps, &pass.store.records().0, &pass.store)?;
+    let (opened, lost) =
+        (opened(config, &live, &seen.observed, &steps), lost(&live.v4, &seen.observed, &common.mhctl()));
+    for told in [opened, lost].iter().flatten() {
+        writeln!(out, "# {told}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The records, if no drill drains a link. Drains of `watcher`, an mh-watch, end with it.
+fn undrilled(pass: &Pass<'_>, watcher: Option<u32>) -> Result<LinkRecords, Error> {
+    let mut records = pass.link_records();
+    records.drained.retain(|_, drain| Some(drain.pid) != watcher);
     match records.drained.iter().next() {
         Some((link, drain)) => Err(Error::Drilled { link: link.clone(), pid: drain.pid }),
         None => Ok(records),

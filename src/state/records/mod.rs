@@ -328,7 +328,7 @@ impl Store {
 
     /// The text of a file that is no record; `None`: it does not exist.
     pub(crate) fn text(&self, name: &str) -> Result<Option<String>, Error> {
-        text_of(&self.dir.join(name))
+        text_of(&self.dir.join(name), LARGEST_TEXT)
     }
 
     /// Writes such a file atomically. One process at a time does.
@@ -363,14 +363,17 @@ fn interface_of(name: &str) -> Option<(IfName, Family)> {
 
 /// Reads a record; `None`: it does not exist.
 fn read<T: Readable>(path: PathBuf) -> Result<Option<T>, Error> {
-    let Some(text) = text_of(&path)? else { return Ok(None) };
+    let Some(text) = text_of(&path, LARGEST_RECORD)? else { return Ok(None) };
     text::read(&text).map(Some).map_err(|reason| Error::Malformed { path, reason })
 }
 
-/// Reads a file; `None`: it does not exist. A record has about a hundred bytes. Anything else in its place, such as a
-/// pipe without a writer, must not block an event.
-fn text_of(path: &Path) -> Result<Option<String>, Error> {
-    const LIMIT: u64 = 64 * 1024;
+/// In bytes. A record has a few hundred; what `mh-watch` knows of 31 uplinks takes a quarter of the other.
+const LARGEST_RECORD: u64 = 64 << 10;
+const LARGEST_TEXT: u64 = 1 << 20;
+
+/// Reads a file of at most `limit` bytes; `None`: it does not exist. Anything else in its place, such as a pipe without a
+/// writer, must not block an event.
+fn text_of(path: &Path, limit: u64) -> Result<Option<String>, Error> {
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
     let file = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(path) {
         Ok(file) => file,
@@ -378,12 +381,12 @@ fn text_of(path: &Path) -> Result<Option<String>, Error> {
         Err(e) => return Err(Error::io("read", path)(e)),
     };
     let meta = file.metadata().map_err(Error::io("read", path))?;
-    if !meta.is_file() || meta.len() > LIMIT {
+    if !meta.is_file() || meta.len() > limit {
         let reason = if meta.is_file() { "it is too large" } else { "it is no file" }.to_owned();
         return Err(Error::Malformed { path: path.to_owned(), reason });
     }
     let mut text = String::with_capacity(1024);
-    file.take(LIMIT).read_to_string(&mut text).map_err(Error::io("read", path))?;
+    file.take(limit).read_to_string(&mut text).map_err(Error::io("read", path))?;
     Ok(Some(text))
 }
 

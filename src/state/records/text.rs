@@ -8,9 +8,8 @@ use std::str::FromStr;
 use toml::de::{DeTable, DeValue};
 use toml_writer::ToTomlValue;
 
-use ipnet::Ipv6Net;
-
 use super::{LinkRecord, Record};
+use crate::event::resolvers::MOST;
 use crate::event::{Addresses, Family};
 use crate::model::names::HostAddr;
 use crate::state::clock::Moment;
@@ -48,14 +47,12 @@ impl Stored for Record {
         let Moment { unix, since_boot, boot } = &self.since;
         lines.extend([line("since", unix), line("since-boot", since_boot), text("boot", boot)]);
         lines.extend(self.link.as_ref().map(|link| text("link", link)));
-        let Addresses { family, local, gateway, prefixes } = &self.addresses;
+        let Addresses { family, local, gateway, prefixes, resolvers } = &self.addresses;
         lines.push(if *family == Family::V4 { "[v4]\n" } else { "[v6]\n" }.to_owned());
         lines.extend(local.map(|a| text("local", a)));
         lines.extend(gateway.map(|a| text("gateway", a)));
-        if !prefixes.is_empty() {
-            let prefixes: Vec<_> = prefixes.iter().map(|net| net.to_string().to_toml_value()).collect();
-            lines.push(line("prefixes", format_args!("[{}]", prefixes.join(", "))));
-        }
+        lines.extend(list("prefixes", prefixes));
+        lines.extend(list("resolvers", resolvers));
         lines.concat()
     }
 }
@@ -106,7 +103,8 @@ impl Readable for LinkRecord {
 fn v4(table: &DeTable<'_>) -> Result<Option<Addresses>, FieldError> {
     let Some(table) = optional(table, "v4", DeValue::as_table)? else { return Ok(None) };
     let (local, gateway) = (address(table, "local", Family::V4)?, address(table, "gateway", Family::V4)?);
-    Ok(Some(Addresses { local, gateway, ..Addresses::none(Family::V4) }))
+    let resolvers = resolvers(table, Family::V4)?;
+    Ok(Some(Addresses { local, gateway, resolvers, ..Addresses::none(Family::V4) }))
 }
 
 fn v6(table: &DeTable<'_>) -> Result<Option<Addresses>, FieldError> {
@@ -117,7 +115,8 @@ fn v6(table: &DeTable<'_>) -> Result<Option<Addresses>, FieldError> {
         family: Family::V6,
         local: address(table, "local", Family::V6)?,
         gateway: address(table, gateway, Family::V6)?,
-        prefixes: optional(table, "prefixes", prefixes)?.unwrap_or_default(),
+        prefixes: optional(table, "prefixes", all)?.unwrap_or_default(),
+        resolvers: resolvers(table, Family::V6)?,
     }))
 }
 
@@ -130,7 +129,14 @@ fn address(table: &DeTable<'_>, key: &'static str, family: Family) -> Result<Opt
     }
 }
 
-fn prefixes(value: &DeValue<'_>) -> Option<Vec<Ipv6Net>> {
+/// Resolvers of the family; older versions did not write any.
+fn resolvers(table: &DeTable<'_>, family: Family) -> Result<Vec<HostAddr>, FieldError> {
+    let found: Vec<HostAddr> = optional(table, "resolvers", all)?.unwrap_or_default();
+    let are_possible = found.len() <= MOST && found.iter().all(|address| address.family() == family);
+    if are_possible { Ok(found) } else { Err(FieldError("resolvers")) }
+}
+
+fn all<T: FromStr>(value: &DeValue<'_>) -> Option<Vec<T>> {
     value.as_array()?.iter().map(|one| word(one.get_ref())).collect()
 }
 
@@ -202,6 +208,12 @@ fn line(key: &str, value: impl Display) -> String {
     format!("{key} = {value}\n")
 }
 
+/// `None`: there is nothing to list.
+fn list<T: ToString>(key: &str, values: &[T]) -> Option<String> {
+    let values: Vec<_> = values.iter().map(|value| value.to_string().to_toml_value()).collect();
+    (!values.is_empty()).then(|| line(key, format_args!("[{}]", values.join(", "))))
+}
+
 /// The name of an interface may contain a quote.
 fn text(key: &str, value: impl Display) -> String {
     line(key, value.to_string().to_toml_value())
@@ -238,6 +250,7 @@ fn number<T: FromStr>(value: &DeValue<'_>) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
+    use ipnet::Ipv6Net;
     use proptest::prelude::*;
 
     use super::*;
@@ -245,8 +258,10 @@ mod tests {
     /// A key can be left out, but not be wrong.
     const ENTRY: &str = "interface = \"ppp0\"\nindex = 5\nnames = [\"isp1\", \"a\\u007Fb\"]\nsession = 77\n\
                          since = 1700000000\nsince-boot = 12345\nboot = \"0fb9b4b8\"\nlink = \"isp1\"\n\
-                         [v4]\nlocal = \"198.51.100.10\"\ngateway = \"198.51.100.1\"\n";
-    const V6: &str = "[v6]\nlocal = \"fe80::1\"\ngateway = \"fe80::2\"\nprefixes = [\"2001:db8::/56\"]\n";
+                         [v4]\nlocal = \"198.51.100.10\"\ngateway = \"198.51.100.1\"\n\
+                         resolvers = [\"198.51.100.53\", \"192.0.2.53\"]\n";
+    const V6: &str = "[v6]\nlocal = \"fe80::1\"\ngateway = \"fe80::2\"\nprefixes = [\"2001:db8::/56\"]\n\
+                      resolvers = [\"2001:db8:53::1\"]\n";
 
     const OLD_V6: &str = "[v6]\nlocal = \"fe80::1\"\nremote = \"fe80::2\"\n";
 
@@ -257,7 +272,9 @@ mod tests {
 
     #[test]
     fn an_entry_reads_as_it_was_written() {
-        for text in [ENTRY, &with_v6()] {
+        // Older versions did not write resolvers.
+        let older = ENTRY.split_once("resolvers").unwrap().0;
+        for text in [ENTRY, &with_v6(), older] {
             let record: Record = read(text).unwrap();
             assert_eq!(record.to_text(), text);
         }
@@ -300,6 +317,10 @@ mod tests {
             ("since-boot = 12345\n", ""),
             ("link = \"isp1\"", "link = \"../x\""),
             ("198.51.100.10", "127.0.0.1"),
+            ("\"192.0.2.53\"", "\"127.0.0.1\""),
+            ("\"192.0.2.53\"", "\"2001:db8::53\""),
+            ("\"192.0.2.53\"", "7"),
+            ("\"192.0.2.53\"", &"\"192.0.2.53\", ".repeat(8)),
             ("[v4]", "[[v4]]"),
             ("[v4]", "[v5]"),
             ("[v4]", &format!("{V6}[v4]")),
@@ -332,7 +353,8 @@ mod tests {
             if let Some((local, prefix)) = v6 {
                 let prefixes = vec![Ipv6Net::new_assert(prefix.into(), 56)];
                 let local = HostAddr::new(std::net::Ipv6Addr::from(local)).ok();
-                addresses = Addresses { family: Family::V6, local, gateway: None, prefixes };
+                let resolvers = local.into_iter().collect();
+                addresses = Addresses { family: Family::V6, local, gateway: None, prefixes, resolvers };
             }
             let record = Record { interface, index, names, session, since, link: None, addresses };
             prop_assert_eq!(read::<Record>(&record.to_text()), Ok(record));

@@ -229,7 +229,7 @@ impl World {
         let gateway = gateway.then(|| "fe80::1".parse().unwrap());
         let prefix = Ipv6Addr::new(0x2001, 0xdb8, 0x3000 + number, 0x100 * u16::from(prefix), 0, 0, 0, 0);
         let prefixes = if delegated { vec![Ipv6Net::new_assert(prefix, 56)] } else { vec![] };
-        self.note(link, EventKind::Up(Addresses { family: Family::V6, local, gateway, prefixes }), session);
+        self.note(link, EventKind::Up(Addresses { local, gateway, prefixes, ..Addresses::none(Family::V6) }), session);
     }
 
     fn renumber(&mut self, link: usize, prefix: u8) {

@@ -282,6 +282,9 @@ fn status_says_what_is_known_while_mh_watch_runs() {
     let link = scene.status(2);
     let reason = link["reason"].as_str().unwrap();
     assert!(link["health"] == "dead" && reason.contains("nothing is answered there, for "), "{link}");
+    // A drain of mh-watch ends with it, so what a flush would do can be said; no drill is going on.
+    let flush = said(&scene.server, "flush --dry-run");
+    assert!(flush.starts_with("# mh-watch runs, ") && flush.contains("\nip rule del "), "{flush}");
     scene.server.lose(ISP1);
     watcher.event("down");
     assert!(unknown(1), "what is down is not probed");

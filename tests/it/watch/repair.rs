@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::support::ctl::{ctl, refused, said};
 use crate::support::filter::managed;
 use crate::support::*;
 
@@ -49,4 +50,26 @@ fn what_others_delete_is_back() {
 /// Whether our rules are nftables'.
 fn firewall_is_nftables() -> bool {
     firewall() == "auto"
+}
+
+#[test]
+fn a_flush_is_refused_while_it_runs_and_holds_once_it_has_ended() {
+    let server = both_up();
+    let before = (held(), managed());
+    let watcher = Watcher::settled(&server);
+    let told = format!(
+        "mh-watch runs, and would put everything back at once: stop it first (systemctl stop mh-watch, or \
+                        kill {}",
+        watcher.child.id()
+    );
+    let (status, error) = refused(&server, "flush");
+    assert!(status == Some(1) && error.contains(&told), "{error}");
+    assert_eq!((held(), managed()), before);
+    let shown = said(&server, "flush --dry-run");
+    assert!(shown.starts_with(&format!("# {told}")) && shown.contains("\nip rule del "), "{shown}");
+    watcher.stop();
+    let shown_after = said(&server, "flush --dry-run");
+    assert_eq!(shown.split_once('\n').unwrap().1, shown_after);
+    ok(&mut ctl(&server, "flush"));
+    assert_eq!(said(&server, "flush --dry-run"), "# nothing to take away\n");
 }

@@ -1,6 +1,8 @@
 //! What stands between other programs and the executables: whatever comes from outside arrives as one word, and never
 //! as an option or a command.
 
+mod resolvers;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
