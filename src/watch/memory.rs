@@ -276,7 +276,9 @@ mod tests {
         }
         let keys: Vec<_> = uplinks.iter().map(|uplink| uplink.key.clone()).collect();
         let mut checked = Uplinks::new(Duration::ZERO, Settings::default(), uplinks);
-        keys.iter().for_each(|key| checked.up(Duration::ZERO, key));
+        for key in &keys {
+            checked.up(Duration::ZERO, key);
+        }
         for _ in 0..targets.len() {
             let now = checked.wake().unwrap();
             for (key, probe) in checked.poll(now).probes {

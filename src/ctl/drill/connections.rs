@@ -202,11 +202,11 @@ fn socket(tuple: &Tuple) -> Tuple {
 
 /// What a tracked connection says of itself.
 fn fate(connection: &Connection, mask: u32, drilled: &Link, config: &Config) -> Fate {
-    let mark = connection.mark & mask;
-    if mark == drilled.mark.get() {
+    let by = connection.mark & mask;
+    if by == drilled.mark.get() {
         return Fate::Back;
     }
-    let other = config.links.iter().find(|link| link.mark.get() == mark);
+    let other = config.links.iter().find(|link| link.mark.get() == by);
     match other.map(|link| link.name.to_string()) {
         Some(other) if connection.is_answered() => Fate::Moved(other),
         other => Fate::Broken(other),

@@ -188,7 +188,7 @@ impl Server {
             protocol,
             target: match &route.target {
                 Target::Group(id) => FoundTarget::Nexthop { id: *id, devices: vec![] },
-                Target::NextHops(next_hops) => FoundTarget::NextHops(next_hops.clone()),
+                Target::NextHops(hops) => FoundTarget::NextHops(hops.clone()),
             },
         });
         self.observed.routes = routes.chain(self.advertised.clone()).collect();
