@@ -158,8 +158,8 @@ bench: build tools
 
 stress: tools
 	@echo 'Again: make stress SEED=$(SEED) EVENTS=$(EVENTS)'
-	PROPTEST_CASES=$(CASES) $(CARGO) test --locked --lib
-	STRESS_SEED=$(SEED) STRESS_EVENTS=$(EVENTS) PROPTEST_CASES=$(CASES) $(CARGO) test --locked --test it -- --nocapture \
+	PROPTEST_CASES=$(CASES) $(CARGO) test --locked --profile stress --lib
+	STRESS_SEED=$(SEED) STRESS_EVENTS=$(EVENTS) PROPTEST_CASES=$(CASES) $(CARGO) test --locked --profile stress --test it -- --nocapture \
 		fuzz:: properties:: kill_switch:: stress:: crash:: faults:: crowd::
 
 tools:
