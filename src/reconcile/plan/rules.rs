@@ -67,15 +67,19 @@ pub(super) struct Obsolete<'a> {
     pub(super) guards: Vec<&'a Rule>,
     /// After everything is added.
     pub(super) others: Vec<&'a Rule>,
+    /// Where the guards that the kernel holds lead, obsolete or not.
+    led_to: BTreeSet<(Family, u32)>,
 }
 
 impl<'a> Obsolete<'a> {
     pub(super) fn new(desired: &Desired, observed: &'a Observed, managed: u8) -> Self {
         let mut kept = BTreeSet::new();
         let mut obsolete = Vec::new();
+        let mut led_to = BTreeSet::new();
         // A set, since thousands of guards may have the same jump.
         let mut jumps = BTreeSet::new();
         for found in observed.rules.iter().filter(|found| found.protocol == managed) {
+            led_to.extend(found.rule.action.jump().map(|to| (found.rule.family, to)));
             // The second of two equal managed rules is obsolete.
             if desired.index_of(found).is_some_and(|index| kept.insert(index)) {
                 continue;
@@ -89,11 +93,12 @@ impl<'a> Obsolete<'a> {
         // By falling priority: an `unreachable` is deleted after the rules behind it, which would match its packets,
         // and before those in front of it.
         others.sort_by_key(|rule| Reverse(rule.priority));
-        Self { guards, others }
+        Self { guards, others, led_to }
     }
 
-    /// Takes the rules of older policies that a missing guard leads to before its kill switch, unless they are of a kill
-    /// switch themselves. They are deleted before that guard is added.
+    /// Takes the rules of older policies that a missing guard leads to past an older kill switch, in front of its own, unless
+    /// they are of a kill switch themselves. They are deleted before that guard is added. Where a guard leads as far
+    /// already, it would lose its way.
     pub(super) fn take_misleading(&mut self, missing: &Missing<'_>) -> Vec<&'a Rule> {
         let refused: BTreeSet<_> =
             self.iter().filter(|rule| rule.action == Action::Unreachable).map(selected).collect();
@@ -103,6 +108,9 @@ impl<'a> Obsolete<'a> {
             let first = added.clone().filter_map(|guard| guard.action.jump()).min();
             let last = added.filter(|rule| !is_guard(rule)).map(|rule| rule.priority).max();
             let (Some(first), Some(last)) = (first, last) else { continue };
+            if self.led_to.range((family, first)..=(family, u32::MAX)).next().is_some() {
+                continue;
+            }
             for rule in std::mem::take(&mut self.others) {
                 let is_led_to = rule.family == family && (first..=last).contains(&rule.priority);
                 let taken = is_led_to && rule.action.table().is_some() && !refused.contains(&selected(rule));
