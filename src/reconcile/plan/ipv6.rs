@@ -34,13 +34,15 @@ impl Routes<'_> {
     /// Plans an IPv6 route; none of `found`, those of the same table and metric, is foreign.
     pub(super) fn make_next_hops(&mut self, route: &DefaultRoute, found: &[&FoundRoute]) {
         let Target::NextHops(wanted) = &route.target else { return };
+        // Somebody else's spare is as good; and it may be what tells the router.
+        let is_spare = self.config.settings.numbers.is_spare(route.metric);
         let mut missing: Vec<&WeightedNextHop> = wanted.iter().collect();
         let mut unwanted: Vec<HeldHop> = Vec::new();
         for held in found.iter().flat_map(|route| held_hops(route)) {
             let is_weighted =
                 |hop: &WeightedNextHop| held.is_alone || wanted.len() == 1 || hop.weight.get() == held.hop.weight;
             let place = missing.iter().position(|hop| held.leads_by(&hop.next_hop) && is_weighted(hop));
-            match place.filter(|_| self.is_ours(&held.route)) {
+            match place.filter(|_| is_spare || self.is_ours(&held.route)) {
                 Some(place) => _ = missing.remove(place),
                 None => unwanted.push(held),
             }

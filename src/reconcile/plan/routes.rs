@@ -110,7 +110,12 @@ impl<'a> Routes<'a> {
             if route.family == Family::V6 || aliases.first().is_some_and(|first| self.is_foreign(first)) {
                 return;
             }
-            aliases.retain(|found| !self.is_foreign(found));
+            // Nor is one deleted that the kernel would mistake for it: it compares a single next hop with the first of a
+            // multipath route (`fib_nh_match()`).
+            let is_mistaken = |found: &FoundRoute| {
+                found.protocol == foreign.protocol && found.target.devices().first() == foreign.target.devices().first()
+            };
+            aliases.retain(|found| !self.is_foreign(found) && !is_mistaken(found));
         }
         if route.family == Family::V6 {
             self.make_next_hops(route, &aliases);

@@ -1,7 +1,7 @@
 //! What a lookup finds.
 
 use multihome::model::names::{Family, TableId, Weight};
-use multihome::model::routing::NexthopKind;
+use multihome::model::routing::{FoundRule, NexthopKind};
 
 use super::{Fake, Held, Via};
 
@@ -55,9 +55,14 @@ impl Fake {
         }
     }
 
-    /// Whether packets can leave by the default route of main.
+    /// Whether packets can leave by a default route: main's; of IPv6, what table `default` has goes before it where a rule
+    /// leads there.
     pub fn has_default(&self, family: Family) -> bool {
+        let first = TableId::observed(253);
+        let leads = |held: &FoundRule| held.rule.family == family && held.rule.action.table() == Some(first);
+        let is_first = family == Family::V6 && self.rules.iter().any(leads) && self.in_use(family, first).is_some();
         let carries = |index| self.nic(index).is_some_and(|nic| nic.up && nic.carrier);
-        self.carriers(family, TableId::MAIN).iter().any(|(index, _)| carries(*index))
+        let table = if is_first { first } else { TableId::MAIN };
+        self.carriers(family, table).iter().any(|(index, _)| carries(*index))
     }
 }

@@ -48,15 +48,15 @@ pub fn assert_settled(config: &Config, records: &LinkRecords, fake: &mut Fake, o
     }
 }
 
-/// Whether somebody's next hops of IPv6 are among ours, where the kernel tells only the protocol of the first; in tables
-/// of links, which are looked through for our own routes only, beside ours.
+/// Whether somebody's next hops of IPv6 are among ours, where the kernel tells only the protocol of the first; or in a
+/// link's table, which is looked through for our own routes only, where ours belongs.
 fn has_mixed_legs(config: &Config, fake: &Fake) -> bool {
-    let places = fake.routes.iter().filter(|r| r.family == Family::V6 && r.protocol == OURS);
-    let place = |r: &Held| (r.table, r.metric);
-    places.map(place).any(|ours| {
-        let foreign = |r: &&Held| r.family == Family::V6 && r.protocol != OURS && place(r) == ours;
-        fake.routes.iter().any(|r| foreign(&r) && (r.is_hop() || config.links.iter().any(|l| l.table == r.table)))
-    })
+    let foreign = |r: &&Held| r.family == Family::V6 && r.protocol != OURS;
+    let is_beside = |r: &Held| {
+        fake.routes.iter().any(|o| o.protocol == OURS && (o.family, o.table, o.metric) == (r.family, r.table, r.metric))
+    };
+    let is_links = |r: &Held| r.metric == 1024 && config.links.iter().any(|l| l.table == r.table);
+    fake.routes.iter().filter(foreign).any(|r| is_links(r) || r.is_hop() && is_beside(r))
 }
 
 /// Whether a rule of ours asks the tables of links in IPv6. Else what somebody has left there is not looked for.
