@@ -347,12 +347,10 @@ impl Policy {
     /// Number of its priorities: for each combination of the lists' values, one for each link, and one more for
     /// `unreachable`. Both families have the same.
     pub fn rule_count(&self) -> usize {
-        let count = |list: &[IpNet], family| {
-            if list.is_empty() { 1 } else { list.iter().filter(|net| Family::of(net.addr()) == family).count() }
-        };
-        let others = [self.iif.len(), self.sport.len(), self.dport.len(), self.uid.len()];
-        let others = others.iter().fold(1, |n: usize, len| n.saturating_mul(*len.max(&1)));
-        let addresses = Family::BOTH.map(|family| count(&self.from, family).saturating_mul(count(&self.to, family)));
+        let lengths = [self.iif.len(), self.sport.len(), self.dport.len(), self.uid.len()];
+        let others = lengths.iter().fold(1, |n: usize, len| n.saturating_mul(*len.max(&1)));
+        let addresses =
+            Family::BOTH.map(|family| choices(&self.from, family).saturating_mul(choices(&self.to, family)));
         let combinations = others.saturating_mul(addresses[0].max(addresses[1]));
         combinations.saturating_mul(self.via.len() + usize::from(self.otherwise == Otherwise::Unreachable))
     }
@@ -368,6 +366,11 @@ impl Policy {
             |list: &[IpNet], family| list.is_empty() || list.iter().any(|net| Family::of(net.addr()) == family);
         Family::BOTH.into_iter().filter(move |family| is_about(&self.from, *family) && is_about(&self.to, *family))
     }
+}
+
+/// How many selectors a list of addresses makes in a family.
+fn choices(list: &[IpNet], family: Family) -> usize {
+    if list.is_empty() { 1 } else { list.iter().filter(|net| Family::of(net.addr()) == family).count() }
 }
 
 /// What happens to a policy's traffic when none of its links is up.

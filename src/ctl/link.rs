@@ -113,11 +113,10 @@ struct Which {
 impl Which {
     /// The link that is meant, `recorded` being the one that is up on the interface; `None`: it is no link's.
     fn link<'a>(&self, config: &'a Config, recorded: Option<&'a Link>) -> Result<Option<&'a Link>, Error> {
-        let configured = || self.interface.as_ref().and_then(|interface| config.link_on(interface));
-        match &self.name {
-            Some(name) => find(name, config).map(Some),
-            None => Ok(recorded.or_else(configured)),
+        if let Some(name) = &self.name {
+            return find(name, config).map(Some);
         }
+        Ok(recorded.or(self.interface.as_ref().and_then(|interface| config.link_on(interface))))
     }
 }
 
@@ -300,10 +299,12 @@ fn of_family(text: &str, family: Family, expected: &'static str) -> Result<HostA
 
 /// A prefix that a provider may have delegated, without the bits behind it.
 fn prefix(text: &str) -> Result<Ipv6Net, InvalidValue> {
-    let invalid = |expected| InvalidValue::new("prefix", text, expected);
-    let net: Ipv6Net = text.parse().map_err(|_| invalid("write an IPv6 prefix such as 2001:db8:1::/56"))?;
-    let net = net.trunc();
-    if config::is_customers(net) { Ok(net) } else { Err(invalid("no provider routes it to one customer")) }
+    let expected = match text.parse::<Ipv6Net>() {
+        Ok(net) if config::is_customers(net.trunc()) => return Ok(net.trunc()),
+        Ok(_) => "no provider routes it to one customer",
+        Err(_) => "write an IPv6 prefix such as 2001:db8:1::/56",
+    };
+    Err(InvalidValue::new("prefix", text, expected))
 }
 
 /// Whether IPv6 packets can leave by the interface without a router that somebody would have to tell of.

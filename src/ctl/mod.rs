@@ -164,12 +164,11 @@ impl Error {
 
     /// Whether a lack of privileges is the reason.
     fn is_permission(&self) -> bool {
-        let denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;
         match self {
             Self::Pass(e) | Self::Hook(hook::Error::Pass(e)) => e.is_permission(),
             Self::Kernel(e) | Self::Hook(hook::Error::Kernel(e)) => e.is_permission(),
             Self::Setup(setup::Error::Io { source, .. }) | Self::Init(init::Error::Write { source, .. }) => {
-                denied(source)
+                source.kind() == io::ErrorKind::PermissionDenied
             }
             _ => false,
         }

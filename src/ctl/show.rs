@@ -103,6 +103,11 @@ pub(super) fn policies<'a>(names: impl IntoIterator<Item = &'a str>, most: usize
     }
 }
 
+/// A number of pending changes, in words.
+pub(super) fn pending(changes: usize) -> String {
+    if changes == 1 { "1 change is pending".to_owned() } else { format!("{changes} changes are pending") }
+}
+
 /// Three digits and a unit in steps of 1000.
 pub(super) fn scaled(mut n: f64, units: [&str; 6]) -> String {
     let mut unit = 0;

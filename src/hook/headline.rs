@@ -139,8 +139,7 @@ fn what(events: &[Event]) -> (&IfName, String) {
 }
 
 /// How the wait for the removal of an interface ended.
-pub(super) fn waited_for(event: &Event, outcome: WaitOutcome, waited: Duration) -> String {
-    let interface = &event.interface;
+pub(super) fn waited_for(interface: &IfName, outcome: WaitOutcome, waited: Duration) -> String {
     let ms = waited.as_millis();
     match outcome {
         WaitOutcome::Removed => format!("{interface} is gone after {ms} ms"),

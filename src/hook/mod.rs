@@ -78,60 +78,84 @@ pub fn run(program: &str, events: &[Event], options: &Common, wait: bool) -> Res
         loaded => loaded?,
     };
     let Some(link) = recognise(event, &config, &store) else {
-        let unknown = headline::unknown(event, &options.config);
-        if let Some(perhaps) = headline::misnamed(event, &config) {
-            warn!("{unknown}; {perhaps}");
-        } else {
-            debug!("{unknown}");
-        }
-        if !options.dry_run {
-            forget_client(events, &config, &store, &who);
-        }
+        pass_over(events, &config, options, &store, &who);
         return Ok(());
     };
     if options.dry_run {
-        return dry_run(events, link, &config, store);
+        dry_run(events, link, &config, store)
+    } else {
+        carry_out(events, link, &Pass { config: &config, store, who }, wait)
     }
+}
 
+/// Carries out the events of a link: records them, reconciles the kernel, and where a device is about to go, waits until
+/// it has gone and reconciles once more.
+fn carry_out(events: &[Event], link: &Link, pass: &Pass<'_>, wait: bool) -> Result<(), Error> {
     // Subscribe before anything else, so that no notice is missed.
     let is_dying = events.iter().any(|event| event.kind == EventKind::Down(Family::V4));
     let watch = if wait && is_dying { watched(Watch::subscribe()) } else { None };
     let mut kernel = Linux::open()?;
     let index = index_if_up(events, link.name.as_str(), &mut kernel)?;
-
-    let pass = Pass { config: &config, store, who };
     for event in events {
-        if let Some(occupied) = displaced::by_name_elsewhere(&pass, event, link, &mut kernel) {
+        if let Some(occupied) = displaced::by_name_elsewhere(pass, event, link, &mut kernel) {
             warn!("{occupied}");
             return Ok(());
         }
     }
-    let recorded = match Recorded::record(&pass, events, link, index) {
-        // OpenVPN runs `down` after it has dropped root. If the interface is gone, the kernel has removed its routes,
-        // and the record does not count.
-        Err(e) if e.is_permission() && !is_up(events) && index.is_none() => {
-            info!("{}", headline::nothing_left(event, link));
-            return Ok(());
-        }
-        Err(source) => return Err(Error::Unrecorded { source, unrecorded: headline::unrecorded(events) }),
-        Ok(recorded) => recorded,
-    };
-    recorded.log_problems(&config, index, &mut kernel);
+    let Some(recorded) = record(events, link, pass, index)? else { return Ok(()) };
+    recorded.log_problems(pass.config, index, &mut kernel);
 
     // A stale event belongs to an ended session, whose connections were already flushed.
     let flush_scope = if recorded.is_stale() { FlushScope::None } else { FlushScope::Link(link.name.clone()) };
-    let mut failures = reconcile(&pass, &recorded, &recorded.headline(), &flush_scope, &mut kernel)?;
+    let mut failures = reconcile(pass, &recorded, &recorded.headline(), &flush_scope, &mut kernel)?;
     if let (Some(watch), Some(index)) = (watch, recorded.dying(index)) {
-        let since = Instant::now();
-        let wait = Wait::new(index, since, config.settings.settle_timeout);
-        let outcome = watched(watch.wait(&wait, &event.interface, index)).unwrap_or(WaitOutcome::TimedOut);
-        let headline = headline::waited_for(event, outcome, since.elapsed());
-        failures = reconcile(&pass, &recorded, &headline, &FlushScope::None, &mut kernel)?;
+        let headline = wait_for_removal(watch, index, pass, &recorded);
+        failures = reconcile(pass, &recorded, &headline, &FlushScope::None, &mut kernel)?;
     }
     match (failures.is_empty(), recorded.unwritten) {
         (true, None) => Ok(()),
         (true, Some(error)) => Err(pass::Error::Records(error).into()),
         (false, _) => Err(Error::Incomplete(failures)),
+    }
+}
+
+/// Records the events. `None`: they need not be recorded, and nothing is left to do.
+fn record<'a>(
+    events: &'a [Event],
+    link: &'a Link,
+    pass: &Pass<'_>,
+    index: Option<u32>,
+) -> Result<Option<Recorded<'a>>, Error> {
+    match Recorded::record(pass, events, link, index) {
+        // OpenVPN runs `down` after it has dropped root. If the interface is gone, the kernel has removed its routes,
+        // and the record does not count.
+        Err(e) if e.is_permission() && !is_up(events) && index.is_none() => {
+            info!("{}", headline::nothing_left(&events[0], link));
+            Ok(None)
+        }
+        Err(source) => Err(Error::Unrecorded { source, unrecorded: headline::unrecorded(events) }),
+        Ok(recorded) => Ok(Some(recorded)),
+    }
+}
+
+/// Waits for the removal of the interface, and says what came of it.
+fn wait_for_removal(watch: Watch, index: u32, pass: &Pass<'_>, recorded: &Recorded<'_>) -> String {
+    let since = Instant::now();
+    let wait = Wait::new(index, since, pass.config.settings.settle_timeout);
+    let outcome = watched(watch.wait(&wait, recorded.interface(), index)).unwrap_or(WaitOutcome::TimedOut);
+    headline::waited_for(recorded.interface(), outcome, since.elapsed())
+}
+
+/// Passes over events of no link.
+fn pass_over(events: &[Event], config: &Config, options: &Common, store: &Store, who: &str) {
+    let unknown = headline::unknown(&events[0], &options.config);
+    if let Some(perhaps) = headline::misnamed(&events[0], config) {
+        warn!("{unknown}; {perhaps}");
+    } else {
+        debug!("{unknown}");
+    }
+    if !options.dry_run {
+        forget_client(events, config, store, who);
     }
 }
 

@@ -130,15 +130,7 @@ pub(crate) fn report(headline: &str, outcome: &Outcome, protocol: u8) {
 pub(crate) fn headline(outcome: &Outcome, protocol: u8) -> String {
     const SHOWN: usize = 3;
     let made = &outcome.made;
-    let mut all: Vec<_> = made
-        .iter()
-        .take(SHOWN)
-        .map(|change| match change {
-            Change::Firewall(batch) => batch.headline(),
-            Change::Nftables(transaction) => transaction.headline(),
-            change => change.command(protocol).to_string(),
-        })
-        .collect();
+    let mut all: Vec<_> = made.iter().take(SHOWN).map(|change| change.headline(protocol)).collect();
     match made.len() {
         0 => return "nothing to change".to_owned(),
         n if n > SHOWN => all.push(format!("{} more", n - SHOWN)),
@@ -149,12 +141,13 @@ pub(crate) fn headline(outcome: &Outcome, protocol: u8) -> String {
 
 /// The links that carry traffic, in words. IPv6 is named where any does.
 pub(crate) fn links_up(carrying: &Carrying) -> String {
-    let names = |links: &[LinkName]| match links {
-        [] => "none".to_owned(),
-        links => links.iter().map(LinkName::as_str).collect::<Vec<_>>().join(" "),
-    };
     let v4 = format!("links up: {}", names(&carrying.v4));
     if carrying.v6.is_empty() { v4 } else { format!("{v4}, with IPv6: {}", names(&carrying.v6)) }
+}
+
+fn names(links: &[LinkName]) -> String {
+    let names: Vec<_> = links.iter().map(LinkName::as_str).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(" ") }
 }
 
 /// Waits for the lock with this name in the state directory for at most `timeout`.

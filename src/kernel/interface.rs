@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use netlink_packet_core::{DefaultNla, Emitable, parse_u32};
 
-use super::netlink::nla;
+use super::netlink::nla::{self, attribute};
 use super::netlink::socket::{self, Socket};
 use super::{Error, read};
 use crate::kernel::netlink::constants::{
@@ -152,39 +152,39 @@ fn cut_short() -> socket::Error {
 pub(crate) fn parse(body: &[u8]) -> Option<InterfaceInfo> {
     let [_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, _, _, _, _] = *body.first_chunk::<IFINFO_LEN>()?;
     let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
-    let attribute = |kind| nla::attribute(&body[IFINFO_LEN..], kind);
-    let name = attribute(IFLA_IFNAME)?;
-    // `struct rtnl_link_stats64` begins with rx_packets, tx_packets, rx_bytes, tx_bytes.
-    let first = |stats| Some([counter(stats, 0)?, counter(stats, 1)?, counter(stats, 2)?, counter(stats, 3)?]);
-    let counters = attribute(IFLA_STATS64).and_then(first);
-    let conf = |family: u8, kind| nla::attribute(nla::attribute(attribute(IFLA_AF_SPEC)?, family.into())?, kind);
-    let conf6 = conf(AF_INET6, IFLA_INET6_CONF);
-    let conf = conf(AF_INET, IFLA_INET_CONF);
-    let sysctl = |number| sysctl(conf?, number);
+    let attributes = &body[IFINFO_LEN..];
+    let name = attribute(attributes, IFLA_IFNAME)?;
+    let conf = sysctls(attributes, AF_INET, IFLA_INET_CONF);
+    let conf6 = sysctls(attributes, AF_INET6, IFLA_INET6_CONF);
     let mut lax_arp = Vec::new();
     for key in [ArpKey::Ignore, ArpKey::Announce] {
-        if sysctl(arp_number(key)).is_some_and(|value| value < key.value()) {
+        if sysctl(conf, arp_number(key)).is_some_and(|value| value < key.value()) {
             lax_arp.push(key);
         }
     }
     Some(InterfaceInfo {
         index: u32::from_ne_bytes([i0, i1, i2, i3]),
         name: DeviceName::new(nla::string(name)),
-        group: attribute(IFLA_GROUP).and_then(|group| parse_u32(group).ok()).unwrap_or_default(),
+        group: attribute(attributes, IFLA_GROUP).and_then(|group| parse_u32(group).ok()).unwrap_or_default(),
         state: match (flags & IFF_UP != 0, flags & IFF_LOWER_UP != 0) {
             (false, _) => InterfaceState::Down,
             (true, false) => InterfaceState::NoCarrier,
             (true, true) => InterfaceState::Up,
         },
         arp: flags & (IFF_POINTOPOINT | IFF_NOARP) == 0,
-        rp_filter: sysctl(IPV4_DEVCONF_RP_FILTER),
-        ignores_linkdown: sysctl(IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN).map(|value| value != 0),
+        rp_filter: sysctl(conf, IPV4_DEVCONF_RP_FILTER),
+        ignores_linkdown: sysctl(conf, IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN).map(|value| value != 0),
         ignores_linkdown6: conf6
             .and_then(|conf| number(conf, IPV6_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN))
             .map(|value| value != 0),
         lax_arp,
-        counters,
+        counters: attribute(attributes, IFLA_STATS64).and_then(counters),
     })
+}
+
+/// What `struct rtnl_link_stats64` begins with: rx_packets, tx_packets, rx_bytes, tx_bytes.
+fn counters(stats: &[u8]) -> Option<[u64; 4]> {
+    Some([counter(stats, 0)?, counter(stats, 1)?, counter(stats, 2)?, counter(stats, 3)?])
 }
 
 /// A counter of `struct rtnl_link_stats64`, by its index.
@@ -192,9 +192,14 @@ fn counter(stats: &[u8], index: usize) -> Option<u64> {
     stats.get(index * 8..)?.first_chunk().map(|n| u64::from_ne_bytes(*n))
 }
 
+/// The sysctls of a family, by the kind of their attribute.
+fn sysctls(attributes: &[u8], family: u8, kind: u16) -> Option<&[u8]> {
+    attribute(attribute(attribute(attributes, IFLA_AF_SPEC)?, family.into())?, kind)
+}
+
 /// The value of a sysctl in `IFLA_INET_CONF`, by its number, from 1.
-fn sysctl(conf: &[u8], number: u16) -> Option<u32> {
-    self::number(conf, usize::from(number).checked_sub(1)?)
+fn sysctl(conf: Option<&[u8]>, number: u16) -> Option<u32> {
+    self::number(conf?, usize::from(number).checked_sub(1)?)
 }
 
 /// A number of an array, by its index.

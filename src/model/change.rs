@@ -94,6 +94,15 @@ impl Change {
         matches!(self, Self::Firewall(_) | Self::Nftables(_))
     }
 
+    /// In a few words: its command, unless that is a whole ruleset.
+    pub(crate) fn headline(&self, protocol: u8) -> String {
+        match self {
+            Self::Firewall(batch) => batch.headline(),
+            Self::Nftables(transaction) => transaction.headline(),
+            change => change.command(protocol).to_string(),
+        }
+    }
+
     /// The change as a command that can be pasted; `protocol` marks what multihome manages.
     pub fn command(&self, protocol: u8) -> impl fmt::Display + '_ {
         Command { change: self, protocol }

@@ -110,8 +110,7 @@ impl Carrying {
 
     /// Whether the link's connections of the family are to go on by it.
     pub(super) fn keeps_connections(&self, family: Family, link: &LinkName) -> bool {
-        let is_link = |(of, name): &(Family, LinkName)| *of == family && name == link;
-        self.of_family(family).contains(link) || self.drained.iter().any(is_link)
+        self.of_family(family).contains(link) || self.drained.iter().any(|(of, name)| *of == family && name == link)
     }
 
     pub fn of_family(&self, family: Family) -> &[LinkName] {

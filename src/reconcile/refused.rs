@@ -9,7 +9,7 @@ use crate::model::change::Change;
 use crate::model::firewall::Lacking;
 use crate::model::names::{Family, LinkName};
 use crate::model::observed::Observed;
-use crate::model::routing::{DefaultRoute, Device};
+use crate::model::routing::Device;
 use crate::state::records::LinkRecords;
 
 /// Refusals so far.
@@ -66,8 +66,10 @@ impl Refused {
 
     /// If the new default route is refused, the old one is better than none.
     fn keeps_old_default(&self, family: Family) -> bool {
-        let is_default = |route: &DefaultRoute| route.family == family && route.table.carries_default();
-        self.changes.iter().any(|change| matches!(change, Change::Route(route) if is_default(route)))
+        self.changes.iter().any(|change| match change {
+            Change::Route(route) => route.family == family && route.table.carries_default(),
+            _ => false,
+        })
     }
 
     /// If `plan` changes device groups or rules that match them, removes misgrouped devices from the managed groups

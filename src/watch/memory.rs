@@ -138,8 +138,8 @@ impl Report {
 
     /// The uplink in a family; `None`: it is not checked, or what is known of it is old.
     pub fn of(&self, link: &str, family: Family) -> Option<&UplinkReport> {
-        let is_it = |uplink: &&UplinkReport| uplink.link == link && uplink.family == number(family);
-        self.uplinks.iter().find(is_it).filter(|_| self.age() <= STALE)
+        let mut uplinks = self.uplinks.iter().filter(|_| self.age() <= STALE);
+        uplinks.find(|uplink| uplink.link == link && uplink.family == number(family))
     }
 }
 

@@ -34,7 +34,6 @@ impl Service {
             Ok(socket)
         });
         let socket = socket.inspect_err(|e| debug!("systemd is not told: {e}")).ok();
-        let number = |name| env::var(name).ok()?.parse::<u64>().ok();
         let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
         let watchdog = number("WATCHDOG_USEC").filter(|usec| is_ours && *usec > 0).map(Duration::from_micros);
         Self { socket, watchdog, status: String::new() }
@@ -79,4 +78,8 @@ impl Service {
             debug!("systemd is not told: {e}");
         }
     }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable).ok()?.parse().ok()
 }

@@ -20,7 +20,7 @@ use crate::kernel::{self, Kernel, Linux, sysctl};
 use crate::model::change::Change;
 use crate::model::names::{Family, IfName, TableId};
 use crate::model::observed::{Observed, Scope};
-use crate::model::routing::{FoundRoute, NextHop};
+use crate::model::routing::NextHop;
 use crate::reconcile::preview;
 use crate::state::records::Store;
 
@@ -250,11 +250,10 @@ impl Server {
 
 /// Where main's default route of the lowest metric leads, with weights.
 fn ways(observed: &Observed, family: Family) -> Vec<(&NextHop, u16)> {
-    let of_main = |route: &&FoundRoute| route.family == family && route.table == TableId::MAIN;
-    let main = observed.routes.iter().filter(of_main);
-    let lowest = main.clone().map(|route| route.metric).min();
-    let routes = main.filter(|route| Some(route.metric) == lowest);
-    routes.flat_map(|route| observed_next_hops(&route.target, observed)).collect()
+    let routes = observed.routes.iter().filter(|route| route.family == family && route.table == TableId::MAIN);
+    let lowest = routes.clone().map(|route| route.metric).min();
+    let lowest = routes.filter(|route| Some(route.metric) == lowest);
+    lowest.flat_map(|route| observed_next_hops(&route.target, observed)).collect()
 }
 
 /// Index of a line's device.

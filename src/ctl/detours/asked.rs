@@ -95,14 +95,21 @@ impl<'a> Asker<'a> {
             return Ok(Some(Suspect { sample, policy, wanted, route: None }));
         }
         let route = self.fib.matched(&sample.packet)?;
-        let is_ours = |route: &FibRoute| route.protocol == self.config.settings.protocol;
         let is_fine = match (&route, wanted) {
-            (Some(route), Wanted::Link(l)) => is_ours(route) && route.table == l.link.table && leads_by(route, l),
-            (Some(route), Wanted::Default) => is_ours(route) && route.table == Numbering::carrying_table(self.family),
+            (Some(route), Wanted::Link(l)) => {
+                self.is_managed(route) && route.table == l.link.table && leads_by(route, l)
+            }
+            (Some(route), Wanted::Default) => {
+                self.is_managed(route) && route.table == Numbering::carrying_table(self.family)
+            }
             (None, Wanted::Refusal) => true,
             _ => false,
         };
         Ok((!is_fine).then_some(Suspect { sample, policy, wanted, route }))
+    }
+
+    fn is_managed(&self, route: &FibRoute) -> bool {
+        route.protocol == self.config.settings.protocol
     }
 
     /// Goes with a sample through the kernel's rules and tables.
@@ -163,7 +170,7 @@ impl<'a> Asker<'a> {
 
     /// The link to whose prefixes the source belongs, if the packet goes by it for that.
     fn bound(&self, route: &FibRoute, packet: &Packet) -> Option<&LiveLink<'a>> {
-        let from = packet.from.filter(|_| route.protocol == self.config.settings.protocol)?;
+        let from = packet.from.filter(|_| self.is_managed(route))?;
         let by = self.live.iter().find(|l| route.table == l.link.table && leads_by(route, l))?;
         (by.prefixes.iter().any(|prefix| prefix.contains(&from))).then_some(by)
     }

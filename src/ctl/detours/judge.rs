@@ -86,8 +86,8 @@ impl<'a> Judge<'a> {
                 return is_lost.then_some(Taker::NoMain(!has_its_place));
             }
             End::Unknown(_) => {
-                let known = |device: &DeviceName| self.devices.contains(device) || wanted != Some(self.carrying);
-                return answer.filter(|device| !known(device)).map(|d| Taker::Unclear(d, sample.packet.clone()));
+                let device = answer.filter(|device| wanted == Some(self.carrying) && !self.devices.contains(device))?;
+                return Some(Taker::Unclear(device, sample.packet.clone()));
             }
         };
         let last = walked.steps.last()?.found;
@@ -113,14 +113,15 @@ impl<'a> Judge<'a> {
 
 /// The route that a walk ends at in these.
 fn found<'a>(routes: &'a [FibRoute], packet: &Packet) -> Option<&'a FibRoute> {
-    let carries = |r: &&FibRoute| {
-        let refuses = matches!(r.kind, RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit);
-        r.tos == 0
-            && r.prefix.contains(&packet.to)
-            && (refuses || r.next_hops.iter().any(|next_hop| !next_hop.hop.dead))
-    };
-    let longest = routes.iter().filter(carries).map(|r| r.prefix.prefix_len()).max();
-    routes.iter().filter(carries).find(|r| Some(r.prefix.prefix_len()) == longest)
+    let fitting: Vec<_> = routes.iter().filter(|route| carries(route, packet)).collect();
+    let longest = fitting.iter().map(|route| route.prefix.prefix_len()).max()?;
+    fitting.into_iter().find(|route| route.prefix.prefix_len() == longest)
+}
+
+fn carries(route: &FibRoute, packet: &Packet) -> bool {
+    let refuses = matches!(route.kind, RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit);
+    let leads_on = route.next_hops.iter().any(|next_hop| !next_hop.hop.dead);
+    route.tos == 0 && route.prefix.contains(&packet.to) && (refuses || leads_on)
 }
 
 fn is_main(found: &FoundRule) -> bool {

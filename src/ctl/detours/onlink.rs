@@ -32,14 +32,11 @@ pub(super) fn advertised(
         let name = routed.next().map_or(&link.interface, |l| &l.next_hop.device.name);
         interfaces.extend(observed.interfaces.get(name).map(|found| (found.device.index, (link, found))));
     }
-    let is_told = |route: &FibRoute| {
-        takers.values().any(|(taker, _)| matches!(taker, Taker::Route(told, _) if told.prefix == route.prefix))
-    };
     let mut detours = BTreeMap::new();
     for route in fib.first_routes(Family::V6, TableId::MAIN, MOST_ROUTES)? {
         let [next_hop] = &route.next_hops[..] else { continue };
         let Some((link, interface)) = interfaces.get(&next_hop.hop.device) else { continue };
-        if !is_strangers(&route, interface) || is_told(&route) {
+        if !is_strangers(&route, interface) || is_told(&route, takers) {
             continue;
         }
         let name = &interface.device.name;
@@ -63,6 +60,10 @@ pub(super) fn advertised(
         });
     }
     Ok(detours.into_values().collect())
+}
+
+fn is_told(route: &FibRoute, takers: &Takers) -> bool {
+    takers.values().any(|(taker, _)| matches!(taker, Taker::Route(told, _) if told.prefix == route.prefix))
 }
 
 /// Whether a route is of an advertisement, and leads to more than a line's subnet. One that an address of the interface

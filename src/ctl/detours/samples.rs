@@ -218,7 +218,7 @@ fn host_of_both(a: Option<IpNet>, b: Option<IpNet>) -> Option<IpAddr> {
 /// A few hosts of a network, at least one.
 fn hosts(net: IpNet) -> Vec<IpAddr> {
     // In IPv6 the first is that of all its routers (RFC 4291, 2.6.1).
-    let is_anycast = |addr: &IpAddr| addr.is_ipv6() && *addr == net.network() && net.prefix_len() < 127;
-    let all: Vec<_> = net.hosts().filter(|addr| !is_anycast(addr)).take(3).collect();
+    let is_first_anycast = net.addr().is_ipv6() && net.prefix_len() < 127;
+    let all: Vec<_> = net.hosts().skip(usize::from(is_first_anycast)).take(3).collect();
     if all.is_empty() { vec![net.addr()] } else { all }
 }

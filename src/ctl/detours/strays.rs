@@ -46,12 +46,9 @@ impl<'a> Owners<'a> {
     /// The link in whose table a route of somebody else leads by another interface.
     pub(super) fn strays_from(&self, route: &FibRoute) -> Option<&'a Link> {
         let (link, index) = self.links.get(&route.table)?;
-        let is_own = |next_hop: &FibNextHop| match index {
-            Some(index) => next_hop.hop.device == *index,
-            None => next_hop.name.as_str() == link.interface.as_str(),
-        };
-        let is_astray = route.kind == RouteKind::Unicast && route.protocol != self.ours;
-        (is_astray && !route.next_hops.iter().all(is_own)).then_some(*link)
+        let is_foreign = route.kind == RouteKind::Unicast && route.protocol != self.ours;
+        let is_astray = !route.next_hops.iter().all(|next_hop| is_by(next_hop, link, *index));
+        (is_foreign && is_astray).then_some(*link)
     }
 
     /// All of them, but for what main knows as well, and sends there before any policy is asked: a LAN, say.
@@ -73,6 +70,14 @@ impl<'a> Owners<'a> {
             told.entry(key).and_modify(|stray| stray.more += 1).or_insert(Stray { link, route, more: 0 });
         }
         Ok(told.into_values().collect())
+    }
+}
+
+/// Whether a next hop is by a link's interface, of which this is the index if it has routes.
+fn is_by(next_hop: &FibNextHop, link: &Link, index: Option<u32>) -> bool {
+    match index {
+        Some(index) => next_hop.hop.device == index,
+        None => next_hop.name.as_str() == link.interface.as_str(),
     }
 }
 

@@ -92,14 +92,15 @@ fn silent(config: &Config, check: &Check, report: &Report) -> Vec<Finding> {
             }
         }
     }
-    let finding = |(target, links): (String, Vec<&str>)| {
-        Finding::note(
+    let mut found = Vec::with_capacity(by_target.len());
+    for (target, links) in by_target {
+        found.push(Finding::note(
             format!("{target} has never answered by {}, while other targets did", links.join(", ")),
             "it is no evidence there: the fewer targets answer, the more one of them decides",
             "write another target in its place in [check]",
-        )
-    };
-    by_target.into_iter().map(finding).collect()
+        ));
+    }
+    found
 }
 
 /// Peers whose pppd does not notice soon that the other end is gone.
@@ -112,8 +113,9 @@ fn lcp_echo(tree: &Tree, config: &Config) -> Vec<Finding> {
         let Some(link) = link_of(&own, config).filter(|link| link.is_uplink()) else { continue };
         let all: Vec<_> = general.iter().chain(&own).copied().collect();
         // pppd takes 0 for never.
-        let number = |option| value(&all, option).and_then(|n| n.parse::<u32>().ok()).unwrap_or_default();
-        let soon = number("lcp-echo-interval").saturating_mul(number("lcp-echo-failure"));
+        let [interval, failures] = ["lcp-echo-interval", "lcp-echo-failure"]
+            .map(|option| value(&all, option).and_then(|n| n.parse::<u32>().ok()).unwrap_or_default());
+        let soon = interval.saturating_mul(failures);
         if (1..=SOON).contains(&soon) {
             continue;
         }

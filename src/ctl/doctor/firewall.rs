@@ -87,8 +87,7 @@ fn shown(saved: &str) -> BTreeSet<(&str, &str)> {
 fn judge(config: &Config, lans: Option<&[Ipv4Net]>, saved: &str, nft: &[OtherRule], mhctl: &str) -> Vec<Finding> {
     let mut found = Vec::new();
     let shown = shown(saved);
-    let is_shown = |r: &OtherRule| r.family == "ip" && shown.contains(&(r.table.as_str(), r.chain.as_str()));
-    let nft: Vec<_> = nft.iter().filter(|r| !is_shown(r) && !is_ours(&r.chain)).collect();
+    let nft: Vec<_> = nft.iter().filter(|r| !r.is_among(&shown) && !is_ours(&r.chain)).collect();
     let union = config.all_marks();
     let mut table = "";
     for line in saved.lines() {
@@ -150,6 +149,12 @@ fn translates(saved: &str, name: &str, lans: &[Ipv4Net]) -> bool {
     false
 }
 
+/// The value of an option, and whether no `!` stands before it.
+fn option<'a>(words: &[&'a str], option: &str) -> Option<(bool, &'a str)> {
+    let at = words.iter().position(|word| *word == option)?;
+    Some((words[at - 1] != "!", *words.get(at + 1)?))
+}
+
 /// Where a rule of `chain` sends what comes from `lans` and leaves by `name`.
 fn target<'a>(line: &'a str, chain: &str, name: &str, lans: &[Ipv4Net]) -> Option<&'a str> {
     let words: Vec<_> = line.split_whitespace().collect();
@@ -159,17 +164,13 @@ fn target<'a>(line: &'a str, chain: &str, name: &str, lans: &[Ipv4Net]) -> Optio
     let target = words.iter().rposition(|word| ["-j", "-g"].contains(word)).and_then(|at| words.get(at + 1))?;
     // These stand before all matches, whose values may be anything.
     let plain: Vec<_> = words.iter().copied().take_while(|word| !["-m", "-j", "-g"].contains(word)).collect();
-    let option = |option: &str| {
-        let at = plain.iter().position(|word| *word == option)?;
-        Some((plain[at - 1] != "!", *plain.get(at + 1)?))
-    };
     // What is about one destination is not about the Internet.
-    if option("-d").is_some_and(|(is, _)| is) {
+    if option(&plain, "-d").is_some_and(|(is, _)| is) {
         return None;
     }
-    let (is, out) = option("-o").unwrap_or((true, "+"));
+    let (is, out) = option(&plain, "-o").unwrap_or((true, "+"));
     let by = out.trim_end_matches('+').to_owned();
-    let from = option("-s").filter(|(is, _)| *is).and_then(|(_, net)| net.parse().ok());
+    let from = option(&plain, "-s").filter(|(is, _)| *is).and_then(|(_, net)| net.parse().ok());
     Leaving { whole: by == out, by, not: !is, from }.covers(name, lans).then_some(*target)
 }
 

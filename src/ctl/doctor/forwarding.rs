@@ -4,7 +4,6 @@ use ipnet::IpNet;
 
 use super::Finding;
 use crate::config::{Config, Policy};
-use crate::ctl::lookup::FibRoute;
 use crate::ctl::lookup::read::Fib;
 use crate::kernel::{self, sysctl};
 use crate::model::names::{Family, TableId};
@@ -62,8 +61,8 @@ fn is_about_others(policy: &Policy, family: Family, config: &Config, fib: &mut F
         if !is_others {
             continue;
         }
-        let is_ours = |route: &FibRoute| route.kind == RouteKind::Local && route.prefix == *from;
-        if !fib.routes(TableId::LOCAL, from.addr())?.iter().any(is_ours) {
+        let local = fib.routes(TableId::LOCAL, from.addr())?;
+        if !local.iter().any(|route| route.kind == RouteKind::Local && route.prefix == *from) {
             return Ok(true);
         }
     }

@@ -64,11 +64,10 @@ fn texts(tree: &Tree) -> Vec<(String, String)> {
 
 /// Whether a stanza of any kind is about the interface.
 pub(super) fn configures(tree: &Tree, interface: &str) -> bool {
-    let is_its = |line: &str| {
+    texts(tree).iter().flat_map(|(_, text)| text.lines()).any(|line| {
         let mut words = line.split_whitespace();
         words.next() == Some("iface") && words.next() == Some(interface)
-    };
-    texts(tree).iter().any(|(_, text)| text.lines().any(is_its))
+    })
 }
 
 /// `gateway` at a metric of ours.

@@ -31,18 +31,23 @@ struct OfInterface {
     makes_temporary: bool,
 }
 
+impl OfInterface {
+    fn read(name: &IfName) -> Result<Self, Error> {
+        let name = name.as_str();
+        Ok(Self {
+            is_disabled: sysctl::ipv6(name, "disable_ipv6")? == Some(1),
+            accept_ra: sysctl::ipv6(name, "accept_ra")?.unwrap_or_default(),
+            forwards: sysctl::ipv6(name, "forwarding")? == Some(1),
+            makes_temporary: sysctl::ipv6(name, "use_tempaddr")?.is_some_and(|n| n > 0),
+        })
+    }
+}
+
 impl Sysctls {
     pub(super) fn read(observed: &Observed) -> Result<Self, Error> {
         let mut interfaces = BTreeMap::new();
         for name in observed.interfaces.keys() {
-            let value = |key| sysctl::ipv6(name.as_str(), key);
-            let found = OfInterface {
-                is_disabled: value("disable_ipv6")? == Some(1),
-                accept_ra: value("accept_ra")?.unwrap_or_default(),
-                forwards: value("forwarding")? == Some(1),
-                makes_temporary: value("use_tempaddr")?.is_some_and(|n| n > 0),
-            };
-            interfaces.insert(name.clone(), found);
+            interfaces.insert(name.clone(), OfInterface::read(name)?);
         }
         Ok(Self { forwards: sysctl::forwards6()?, interfaces })
     }
@@ -163,8 +168,8 @@ fn deaf(
 /// Policies by an address that this host prefers another to.
 fn temporary(config: &Config, own: OfInterface, interface: &Interface) -> Option<Finding> {
     let name = &interface.device.name;
-    let is_own = |net: &IpNet| interface.addresses6.iter().any(|address| *net == IpNet::from(address.local.get()));
-    let about = config.policies.iter().find(|policy| policy.from.iter().any(is_own))?;
+    let own_addresses: Vec<_> = interface.addresses6.iter().map(|a| IpNet::from(a.local.get())).collect();
+    let about = config.policies.iter().find(|policy| policy.from.iter().any(|net| own_addresses.contains(net)))?;
     own.makes_temporary.then(|| {
         Finding::note(
             format!("{name} has temporary addresses (use_tempaddr), and policy {:?} names its own", about.name),
@@ -175,6 +180,15 @@ fn temporary(config: &Config, own: OfInterface, interface: &Interface) -> Option
             ),
         )
     })
+}
+
+/// Whether the address is of none of the `known` prefixes, and could be of a link's.
+fn is_foreign(lan: &LanAddress, known: &[IpNet]) -> bool {
+    let (address, length) = (lan.address.addr(), lan.address.prefix_len());
+    let is_global = !address.is_unique_local() && !address.is_loopback();
+    let is_of_dead_line = matches!(lan.preference, Preference::DeprecatedByUs | Preference::PreferredAgain);
+    let is_known = is_of_dead_line || known.iter().any(|prefix| prefix.contains(&IpAddr::V6(address)));
+    is_global && length < 127 && !is_known
 }
 
 /// A LAN with a prefix that is no link's, also of none that is down.
@@ -189,15 +203,8 @@ fn foreign_lan(
     let configured = config.links.iter().flat_map(|link| &link.prefixes).map(|prefix| IpNet::V6(*prefix));
     let mut known: Vec<_> = configured.chain(routed.iter().flat_map(|l| l.prefixes.clone())).collect();
     known.extend(config.uplinks().flat_map(|link| prefixes::refused(config, link, observed)));
-    let is_foreign = |lan: &&LanAddress| {
-        let (address, length) = (lan.address.addr(), lan.address.prefix_len());
-        let is_global = !address.is_unique_local() && !address.is_loopback();
-        let is_of_dead_line = matches!(lan.preference, Preference::DeprecatedByUs | Preference::PreferredAgain);
-        let is_known = is_of_dead_line || known.iter().any(|prefix| prefix.contains(&IpAddr::V6(address)));
-        is_global && length < 127 && !is_known
-    };
     uplinks.first()?;
-    let LanAddress { device, address, .. } = observed.lan6.iter().find(is_foreign)?;
+    let LanAddress { device, address, .. } = observed.lan6.iter().find(|lan| is_foreign(lan, &known))?;
     let prefix = address.trunc();
     let untranslated: Vec<_> = uplinks.iter().filter(|l| l.link.nat6 == Nat6::None).collect();
     let how = match untranslated.len() {

@@ -106,12 +106,11 @@ impl NetworkManager {
         let etc = tree.files("/etc/NetworkManager/conf.d");
         let run = tree.files("/run/NetworkManager/conf.d");
         let lib = tree.files("/usr/lib/NetworkManager/conf.d");
-        let has = |all: &[(String, String)], name: &str| all.iter().any(|(other, _)| other == name);
         let mut conf = String::new();
-        for (name, text) in lib.iter().filter(|(name, _)| !has(&run, name) && !has(&etc, name)) {
+        for (name, text) in lib.iter().filter(|(name, _)| !has_file(&run, name) && !has_file(&etc, name)) {
             add_conf(&mut conf, name, text);
         }
-        for (name, text) in run.iter().filter(|(name, _)| !has(&etc, name)) {
+        for (name, text) in run.iter().filter(|(name, _)| !has_file(&etc, name)) {
             add_conf(&mut conf, name, text);
         }
         add_conf(&mut conf, "NetworkManager.conf", &tree.text("/etc/NetworkManager/NetworkManager.conf"));
@@ -158,10 +157,10 @@ impl NetworkManager {
         if never || !["auto", "manual"].contains(&method) {
             return None;
         }
+        let own = ini(profile, "ipv4", "route-metric");
+        let general = ini(&self.conf, "connection", "ipv4.route-metric");
         // -1 stands for the metric of the type.
-        let said = |value: Option<&str>| value.and_then(|value| value.parse().ok());
-        let general = said(ini(&self.conf, "connection", "ipv4.route-metric"));
-        Some(said(ini(profile, "ipv4", "route-metric")).or(general).unwrap_or(ETHERNET))
+        Some([own, general].into_iter().flatten().find_map(|metric| metric.parse().ok()).unwrap_or(ETHERNET))
     }
 
     fn link(&self, link: &Link, config: &Config) -> Vec<Finding> {
@@ -200,6 +199,10 @@ impl NetworkManager {
         }
         found
     }
+}
+
+fn has_file(files: &[(String, String)], name: &str) -> bool {
+    files.iter().any(|(other, _)| other == name)
 }
 
 fn add_conf(conf: &mut String, name: &str, text: &str) {

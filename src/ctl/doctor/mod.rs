@@ -119,11 +119,14 @@ fn print(findings: &[Finding], troubles: usize, out: &mut impl Write) -> io::Res
         let word = if *severity == Severity::Trouble { "TROUBLE" } else { "note" };
         writeln!(out, "{word:<8} {what}\n{:8} {why}\n{:8} fix: {fix}\n", "", "")?;
     }
-    let count = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
     match (troubles, findings.len() - troubles) {
         (0, 0) => writeln!(out, "no problem found"),
         (t, n) => writeln!(out, "{}, {}", count(t, "trouble"), count(n, "note")),
     }
+}
+
+fn count(n: usize, one: &str) -> String {
+    format!("{n} {one}{}", if n == 1 { "" } else { "s" })
 }
 
 /// The value of the last `key = value` in a section of an ini-like text.

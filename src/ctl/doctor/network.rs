@@ -8,6 +8,7 @@ use crate::config::{Config, Firewall, Link, NexthopMode};
 use crate::ctl::detours::{self, Detour};
 use crate::ctl::lookup::read::Fib;
 use crate::ctl::lookup::{Names, owner, protocol_name, rule_deletion, rule_text};
+use crate::ctl::show;
 use crate::ctl::tree::Tree;
 use crate::kernel::netlink::constants::{RTPROT_BOOT, RTPROT_STATIC, RTPROT_UNSPEC};
 use crate::kernel::{self, Kernel, Linux, sysctl};
@@ -84,19 +85,11 @@ fn detour(detour: Detour) -> Finding {
 
 /// What an apply would change. The reverse path filter has a finding of its own.
 fn pending(plan: &Plan, config: &Config, mhctl: &str) -> Option<Finding> {
-    let pending = || plan.changes.iter().filter(|c| !matches!(c, Change::LooseRpFilter(_)));
-    let first = pending().next()?;
-    let what = match pending().count() {
-        1 => "1 change is pending".to_owned(),
-        n => format!("{n} changes are pending"),
-    };
-    let first = match first {
-        Change::Firewall(batch) => batch.headline(),
-        Change::Nftables(transaction) => transaction.headline(),
-        first => first.command(config.settings.protocol).to_string(),
-    };
+    let pending: Vec<_> = plan.changes.iter().filter(|c| !matches!(c, Change::LooseRpFilter(_))).collect();
+    let first = pending.first()?.headline(config.settings.protocol);
+    let and_more = if pending.len() > 1 { ", ..." } else { "" };
     Some(Finding::trouble(
-        format!("{what}: {first}{}", if pending().count() > 1 { ", ..." } else { "" }),
+        format!("{}: {first}{and_more}", show::pending(pending.len())),
         "the kernel does not hold what is wanted: the configuration was edited, another program has changed something, or \
          a carrier has come back since the last event",
         format!("{mhctl} apply ({mhctl} plan shows what that changes)"),

@@ -185,6 +185,11 @@ impl OtherRule {
         })
     }
 
+    /// Whether it is in one of the chains, pairs of table and chain, that iptables-save(8) has shown.
+    pub(super) fn is_among(&self, shown: &BTreeSet<(&str, &str)>) -> bool {
+        self.family == "ip" && shown.contains(&(self.table.as_str(), self.chain.as_str()))
+    }
+
     fn is_in(&self, chain: &Value) -> bool {
         chain["family"] == *self.family && chain["table"] == *self.table && chain["name"] == *self.chain
     }

@@ -91,9 +91,10 @@ impl Connection {
 
 /// The address of either family, by the kind of its attribute.
 fn address(ip: &[u8], v4: u16, v6: u16) -> Option<IpAddr> {
-    let of_v4 = number(ip, v4).map(|address| IpAddr::V4(Ipv4Addr::from(address)));
-    let of_v6 = || Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(attribute(ip, v6)?).ok()?)));
-    of_v4.or_else(of_v6)
+    match number(ip, v4) {
+        Some(address) => Some(IpAddr::V4(Ipv4Addr::from(address))),
+        None => Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(attribute(ip, v6)?).ok()?))),
+    }
 }
 
 /// A number of four bytes.

@@ -32,7 +32,7 @@ use crate::kernel::{Kernel, Linux};
 use crate::model::firewall::Firewall;
 use crate::model::names::{Family, IfName, LinkName};
 use crate::model::observed::Scope;
-use crate::reconcile::link_state::{LinkState, LinkStates, LiveLink};
+use crate::reconcile::link_state::{LinkState, LinkStates};
 use crate::reconcile::{Failure, preview};
 use crate::state::drain::{Drain, DrainLock};
 use crate::state::records::Store;
@@ -136,8 +136,8 @@ fn check(pass: &Pass<'_>, link: &Link, force: bool) -> Result<Vec<Family>, CtlEr
         return Err(Error::NotUp(link.name.clone()).into());
     }
     let live = states.live();
-    let is_other = |l: &LiveLink<'_>| l.link.name != link.name && l.link.is_uplink();
-    let others = up.iter().any(|family| live.of(*family).iter().any(is_other));
+    let mut uplinks = up.iter().flat_map(|family| live.of(*family)).filter(|l| l.link.is_uplink());
+    let others = uplinks.any(|l| l.link.name != link.name);
     if others || force || !link.is_uplink() { Ok(up) } else { Err(Error::Alone(link.name.clone()).into()) }
 }
 
@@ -285,11 +285,7 @@ impl Drill<'_> {
     fn reconcile(&self, what: &str) -> Result<bool, CtlError> {
         let outcome = self.pass.run()?;
         self.pass.report(&format!("{} {what}", self.link.name), &outcome);
-        let carries = |family: &Family| match family {
-            Family::V4 => outcome.carrying.v4.contains(&self.link.name),
-            Family::V6 => outcome.carrying.v6.contains(&self.link.name),
-        };
-        let live = self.families.iter().all(carries);
+        let live = self.families.iter().all(|family| outcome.carrying.of_family(*family).contains(&self.link.name));
         complete(outcome.failures).map(|_| live)
     }
 

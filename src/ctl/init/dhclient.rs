@@ -34,19 +34,21 @@ pub(super) fn leases(tree: &Tree) -> Vec<Lease> {
 /// The leases of a file that have what is needed, in its order: the file is appended to.
 fn parse(text: &str) -> Vec<Lease> {
     let blocks = text.split("lease {").skip(1).filter_map(|rest| rest.split('}').next());
-    let leases = blocks.filter_map(|block| {
-        let value = |key: &str| {
-            let mut lines = block.lines().map(|line| line.trim().trim_end_matches(';'));
-            lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))
-        };
-        Some(Lease {
-            interface: value("interface")?.trim_matches('"').parse().ok()?,
-            address: value("fixed-address")?.parse().ok()?,
-            // Of several the first, as the hook takes it.
-            router: value("option routers")?.split(',').next()?.parse().ok()?,
-        })
-    });
-    leases.collect()
+    blocks.filter_map(lease).collect()
+}
+
+fn lease(block: &str) -> Option<Lease> {
+    Some(Lease {
+        interface: value(block, "interface")?.trim_matches('"').parse().ok()?,
+        address: value(block, "fixed-address")?.parse().ok()?,
+        // Of several the first, as the hook takes it.
+        router: value(block, "option routers")?.split(',').next()?.parse().ok()?,
+    })
+}
+
+fn value<'a>(block: &'a str, key: &str) -> Option<&'a str> {
+    let mut lines = block.lines().map(|line| line.trim().trim_end_matches(';'));
+    lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))
 }
 
 #[cfg(test)]

@@ -201,40 +201,44 @@ pub enum Answer {
 
 /// What keeps the kernel's answer from being the walk's; `None`: they agree.
 pub fn difference(end: &End<'_>, answer: &Answer, rules: &[FoundRule]) -> Option<String> {
-    let refused = |errno: i32| match answer {
+    let errno = match end {
+        End::Unknown(_) => return None,
+        End::Refused { how: Refusal::Blackhole, .. } => libc::EINVAL,
+        End::Refused { how: Refusal::Prohibit, .. } => libc::EACCES,
+        End::NoWay | End::Refused { how: Refusal::Unreachable, by_route: false } => libc::ENETUNREACH,
+        End::Refused { how: Refusal::Unreachable, by_route: true } => libc::EHOSTUNREACH,
+        End::Route(route) => return differs_from_route(route, answer, rules),
+    };
+    match answer {
         Answer::Refused(n) if *n == errno => None,
         Answer::Refused(n) => Some(format!("it refuses with \"{}\", not \"{}\"", errno_text(*n), errno_text(errno))),
         Answer::Way { name, table, .. } => Some(format!("it finds a way by {name}, in table {table}")),
-    };
-    match end {
-        End::Unknown(_) => None,
-        End::Refused { how: Refusal::Blackhole, .. } => refused(libc::EINVAL),
-        End::Refused { how: Refusal::Prohibit, .. } => refused(libc::EACCES),
-        End::NoWay | End::Refused { how: Refusal::Unreachable, by_route: false } => refused(libc::ENETUNREACH),
-        End::Refused { how: Refusal::Unreachable, by_route: true } => refused(libc::EHOSTUNREACH),
-        End::Route(route) => match answer {
-            Answer::Refused(n) => Some(format!("it refuses with \"{}\"", errno_text(*n))),
-            Answer::Way { table, .. } if *table != route.table && !one_trie(route.table, *table, rules) => {
-                Some(format!("it takes table {table}"))
-            }
-            Answer::Way { prefix_len: Some(len), .. } if *len != route.prefix.prefix_len() => {
-                Some(format!("it takes a route of prefix length {len}"))
-            }
-            // A broadcast that comes in is delivered here, one of this host's own goes out.
-            Answer::Way { local: true, .. } if route.kind.is_to_many() => None,
-            Answer::Way { local, .. } if *local != (route.kind == RouteKind::Local) => {
-                Some(if *local { "it keeps it here".to_owned() } else { "it sends it out".to_owned() })
-            }
-            Answer::Way { local: true, .. } => None,
-            Answer::Way { device, gateway, name, .. } => {
-                let mut hops = route.next_hops.iter().map(|next_hop| next_hop.hop);
-                let is_known = hops.any(|hop| hop.device == *device && hop.gateway == *gateway && !hop.dead);
-                (!is_known).then(|| match gateway {
-                    Some(gateway) => format!("it leaves by {name} via {gateway}"),
-                    None => format!("it leaves by {name}"),
-                })
-            }
-        },
+    }
+}
+
+fn differs_from_route(route: &FibRoute, answer: &Answer, rules: &[FoundRule]) -> Option<String> {
+    match answer {
+        Answer::Refused(n) => Some(format!("it refuses with \"{}\"", errno_text(*n))),
+        Answer::Way { table, .. } if *table != route.table && !one_trie(route.table, *table, rules) => {
+            Some(format!("it takes table {table}"))
+        }
+        Answer::Way { prefix_len: Some(len), .. } if *len != route.prefix.prefix_len() => {
+            Some(format!("it takes a route of prefix length {len}"))
+        }
+        // A broadcast that comes in is delivered here, one of this host's own goes out.
+        Answer::Way { local: true, .. } if route.kind.is_to_many() => None,
+        Answer::Way { local, .. } if *local != (route.kind == RouteKind::Local) => {
+            Some(if *local { "it keeps it here".to_owned() } else { "it sends it out".to_owned() })
+        }
+        Answer::Way { local: true, .. } => None,
+        Answer::Way { device, gateway, name, .. } => {
+            let mut hops = route.next_hops.iter().map(|next_hop| next_hop.hop);
+            let is_known = hops.any(|hop| hop.device == *device && hop.gateway == *gateway && !hop.dead);
+            (!is_known).then(|| match gateway {
+                Some(gateway) => format!("it leaves by {name} via {gateway}"),
+                None => format!("it leaves by {name}"),
+            })
+        }
     }
 }
 

@@ -49,8 +49,11 @@ pub fn owner(found: &FoundRule) -> Option<&'static str> {
 /// Whether tailscale is on this machine: its numbers are not its own.
 fn has_tailscale() -> bool {
     let programs = ["/usr/sbin/tailscaled", "/usr/bin/tailscale", "/usr/local/bin/tailscale"];
-    let is_up = || kernel::index(&"tailscale0".parse().ok()?).ok()?;
-    programs.iter().any(|program| Path::new(program).exists()) || is_up().is_some()
+    programs.iter().any(|program| Path::new(program).exists()) || tailscale_interface().is_some()
+}
+
+fn tailscale_interface() -> Option<u32> {
+    kernel::index(&"tailscale0".parse().ok()?).ok()?
 }
 
 /// The kernel's error in words.

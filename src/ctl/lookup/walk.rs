@@ -145,14 +145,13 @@ fn consider<'a>(
         Ok(Some(miss)) => return Ok((Outcome::Miss(miss), None)),
         Err(why) => return Ok((Outcome::Unknown, Some(End::Unknown(why)))),
     }
-    let refused = |how, by_route| Some(End::Refused { how, by_route });
     let (table, prefixlength) = match rule.rule.action {
         Action::Lookup { table, suppress_prefixlength } => (table, suppress_prefixlength),
         Action::Goto(target) => return Ok((Outcome::Goto(target), None)),
         Action::Nop => return Ok((Outcome::Nop, None)),
-        Action::Blackhole => return Ok((Outcome::Decides, refused(Refusal::Blackhole, false))),
-        Action::Unreachable => return Ok((Outcome::Decides, refused(Refusal::Unreachable, false))),
-        Action::Prohibit => return Ok((Outcome::Decides, refused(Refusal::Prohibit, false))),
+        Action::Blackhole => return Ok(refused(Refusal::Blackhole, false)),
+        Action::Unreachable => return Ok(refused(Refusal::Unreachable, false)),
+        Action::Prohibit => return Ok(refused(Refusal::Prohibit, false)),
         Action::Other(n) => {
             let why = format!("rule {} has an action that is not known here ({n})", rule.rule.priority);
             return Ok((Outcome::Unknown, Some(End::Unknown(why))));
@@ -163,7 +162,7 @@ fn consider<'a>(
         Found::None { dead } => (Outcome::NoRoute { dead }, None),
         Found::Throw => (Outcome::Throw, None),
         // fib4_rule_suppress() and fib6_rule_suppress() are not asked about a refusal.
-        Found::Refused(how) => (Outcome::Decides, refused(how, true)),
+        Found::Refused(how) => refused(how, true),
         Found::Route(route) => {
             let is_short = prefixlength.is_some_and(|n| u32::from(route.prefix.prefix_len()) <= n);
             let group = rule.more().suppress_ifgroup;
@@ -178,6 +177,10 @@ fn consider<'a>(
             }
         }
     })
+}
+
+fn refused<'a>(how: Refusal, by_route: bool) -> (Outcome<'a>, Option<End<'a>>) {
+    (Outcome::Decides, Some(End::Refused { how, by_route }))
 }
 
 /// Whether a route leads by a device of the group, as `suppress_ifgroup` sees it; `None`: by some next hops.

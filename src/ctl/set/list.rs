@@ -42,20 +42,17 @@ struct ElementFacts {
 
 impl ElementFacts {
     fn new(element: &Element) -> Self {
-        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs());
         Self {
             addresses: element.addresses(),
-            timeout_seconds: seconds(element.timeout),
-            expires_seconds: seconds(element.expires),
+            timeout_seconds: element.timeout.map(|time| time.as_secs()),
+            expires_seconds: element.expires.map(|time| time.as_secs()),
         }
     }
 
     fn text(&self) -> String {
-        let shown = |seconds| Time(Duration::from_secs(seconds)).to_string();
-        match (self.timeout_seconds, self.expires_seconds) {
-            (Some(timeout), Some(expires)) => {
-                format!("{} for {} of {}", self.addresses, shown(expires), shown(timeout))
-            }
+        let times = [self.timeout_seconds, self.expires_seconds];
+        match times.map(|seconds| seconds.map(|seconds| Time(Duration::from_secs(seconds)))) {
+            [Some(timeout), Some(expires)] => format!("{} for {expires} of {timeout}", self.addresses),
             _ => self.addresses.clone(),
         }
     }
@@ -83,12 +80,14 @@ fn look(name: &SetName, config: &Config) -> Result<NamedSet, CtlError> {
         let found = nftables::set::elements(&set)?.ok_or_else(|| Error::Missing(set.name.clone()))?;
         elements.extend(found.iter().map(ElementFacts::new));
     }
-    let has_it = |policy: &&Policy| {
-        let sets = policy.sets.as_ref();
-        sets.is_some_and(|sets| [&sets.from, &sets.to].into_iter().flatten().any(|of| of == name))
-    };
-    let policies = config.policies.iter().filter(has_it).map(|policy| policy.name.clone()).collect();
+    let policies = config.policies.iter().filter(|policy| names(policy, name));
+    let policies = policies.map(|policy| policy.name.clone()).collect();
     Ok(NamedSet { name: name.to_string(), policies, elements })
+}
+
+fn names(policy: &Policy, set: &SetName) -> bool {
+    let sets = policy.sets.as_ref();
+    sets.is_some_and(|sets| [&sets.from, &sets.to].into_iter().flatten().any(|of| of == set))
 }
 
 fn text(found: &Sets, out: &mut impl Write) -> io::Result<()> {

@@ -77,23 +77,18 @@ impl Distribution {
 
     /// What the tree at `root` is: by os-release(5), else by what pppd's own script does.
     pub fn detect(root: &Path) -> Option<Self> {
-        let read = |path: &str| fs::read_to_string(root.join(path)).ok();
-        let release = read("etc/os-release").or_else(|| read("usr/lib/os-release"));
-        release.and_then(|text| by_release(&text)).or_else(|| match read("etc/ppp/ip-up") {
-            Some(script) => by_script(&script),
-            None if root.join("etc/ppp/ip-up.d").is_dir() => Some(Self::Debian),
-            None => None,
+        let releases = ["etc/os-release", "usr/lib/os-release"];
+        let release = releases.iter().find_map(|path| fs::read_to_string(root.join(path)).ok());
+        release.and_then(|text| by_release(&text)).or_else(|| match fs::read_to_string(root.join("etc/ppp/ip-up")) {
+            Ok(script) => by_script(&script),
+            Err(_) => root.join("etc/ppp/ip-up.d").is_dir().then_some(Self::Debian),
         })
     }
 }
 
 /// By `ID`, then by each of `ID_LIKE`.
 fn by_release(text: &str) -> Option<Distribution> {
-    let value = |key: &str| {
-        let mut lines = text.lines().rev().filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
-        lines.next().map(|value| value.trim_matches(|c| c == '"' || c == '\'')).unwrap_or_default()
-    };
-    let mut ids = [value("ID")].into_iter().chain(value("ID_LIKE").split_whitespace());
+    let mut ids = [value(text, "ID")].into_iter().chain(value(text, "ID_LIKE").split_whitespace());
     ids.find_map(|id| match id {
         "debian" | "ubuntu" | "raspbian" => Some(Distribution::Debian),
         "fedora" | "rhel" | "centos" => Some(Distribution::Fedora),
@@ -105,6 +100,12 @@ fn by_release(text: &str) -> Option<Distribution> {
         "alpine" => Some(Distribution::Plain),
         _ => None,
     })
+}
+
+/// The last value of a key of os-release(5); empty if there is none.
+fn value<'a>(text: &'a str, key: &str) -> &'a str {
+    let mut lines = text.lines().rev().filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
+    lines.next().map(|value| value.trim_matches(|c| c == '"' || c == '\'')).unwrap_or_default()
 }
 
 /// By the text of /etc/ppp/ip-up.

@@ -20,9 +20,13 @@ use crate::state::records::Store;
 /// Whether the tree at `root` is that of the system that runs here: whoever prepares another one, in a directory or by
 /// chroot(2), wants this one's routes left alone.
 pub(super) fn is_this_system(root: &Path) -> bool {
-    let id = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
     let here = id(root);
     here == id("/".as_ref()) && id("/proc/1/root/".as_ref()).is_none_or(|first| Some(first) == here)
+}
+
+/// Device and inode of a directory.
+fn id(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok()
 }
 
 /// Takes up the links that are up and that nobody has told of, and applies the configuration.

@@ -75,16 +75,10 @@ impl Tree {
         let name = at.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let new = at.with_file_name(format!(".{name}.new"));
         let _ = fs::remove_file(&new);
-        let write = |text: &str, mode| {
-            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
-            io::Write::write_all(&mut file, text.as_bytes())?;
-            // Whatever the umask is.
-            file.set_permissions(fs::Permissions::from_mode(mode))
-        };
         let written = match content {
             Content::Link(target) => symlink(target, &new),
-            Content::Text(text) => write(text, 0o644),
-            Content::Script(text) => write(text, 0o755),
+            Content::Text(text) => write(&new, text, 0o644),
+            Content::Script(text) => write(&new, text, 0o755),
         };
         written.and_then(|()| fs::rename(&new, &at)).map_err(|e| {
             let _ = fs::remove_file(&new);
@@ -124,6 +118,13 @@ impl Tree {
     pub fn remove_directory(&self, path: &str) -> bool {
         fs::remove_dir(self.at(path)).is_ok()
     }
+}
+
+/// Writes a new file of this mode, whatever the umask is.
+fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    io::Write::write_all(&mut file, text.as_bytes())?;
+    file.set_permissions(fs::Permissions::from_mode(mode))
 }
 
 impl Manifest {

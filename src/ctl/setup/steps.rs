@@ -65,10 +65,8 @@ pub(super) fn carry_out(tree: &Tree, manifest: &mut Manifest, steps: &[Step]) ->
             }
         }
     }
-    let make_directories =
-        |path: &str| tree.missing_directories(path).iter().try_for_each(|dir| tree.make_directory(dir));
     if !made.is_empty() {
-        make_directories(manifest::PATH)?;
+        make_directories(tree, manifest::PATH)?;
         let new = made.iter().filter(|item| !manifest.made.contains_key(&item.path));
         let mut ahead = manifest.clone();
         ahead.made.extend(new.map(|item| (item.path.clone(), item.content.clone())));
@@ -77,7 +75,7 @@ pub(super) fn carry_out(tree: &Tree, manifest: &mut Manifest, steps: &[Step]) ->
     for step in steps {
         match step {
             Step::Make(item) | Step::Renew(item) => {
-                make_directories(&item.path)?;
+                make_directories(tree, &item.path)?;
                 tree.put(&item.path, &item.content)?;
                 manifest.made.insert(item.path.clone(), item.content.clone());
             }
@@ -103,6 +101,11 @@ pub(super) fn carry_out(tree: &Tree, manifest: &mut Manifest, steps: &[Step]) ->
         return Ok(());
     }
     manifest.save(tree)
+}
+
+/// Makes the directories above a path that are missing.
+fn make_directories(tree: &Tree, path: &str) -> Result<(), Error> {
+    tree.missing_directories(path).iter().try_for_each(|dir| tree.make_directory(dir))
 }
 
 impl Step {

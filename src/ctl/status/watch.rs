@@ -35,11 +35,13 @@ impl Rates {
         let elapsed = self.last.as_ref().map(|(then, _)| (now - *then).as_secs_f64());
         if elapsed.is_none_or(|elapsed| elapsed >= 0.9) {
             if let (Some((_, before)), Some(elapsed)) = (&self.last, elapsed) {
-                // A counter that goes back was reset: by a driver, or it wrapped at 32 bits.
-                #[allow(clippy::cast_precision_loss)]
-                let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / elapsed;
-                let both = counted.iter().filter_map(|(index, now)| Some((*index, *now, *before.get(index)?)));
-                self.rates = both.map(|(i, now, then)| (i, (rate(now.0, then.0), rate(now.1, then.1)))).collect();
+                self.rates.clear();
+                for (index, now) in &counted {
+                    if let Some(then) = before.get(index) {
+                        let rates = (rate(now.0, then.0, elapsed), rate(now.1, then.1, elapsed));
+                        self.rates.insert(*index, rates);
+                    }
+                }
             }
             self.last = Some((now, counted));
         }
@@ -48,6 +50,12 @@ impl Rates {
             (link.received_bytes_per_second, link.sent_bytes_per_second) = rate.unzip();
         }
     }
+}
+
+/// Per second. A counter that goes back was reset: by a driver, or it wrapped at 32 bits.
+#[expect(clippy::cast_precision_loss, reason = "beyond 2^53 a byte more or less does not show")]
+fn rate(now: u64, then: u64, elapsed: f64) -> f64 {
+    now.saturating_sub(then) as f64 / elapsed
 }
 
 /// The terminal while we draw on it: another page, without a cursor. The old page comes back.

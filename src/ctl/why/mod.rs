@@ -306,8 +306,6 @@ fn packet(args: &Args, fib: &mut Fib) -> Result<Packet, CtlError> {
         (None, Some(from)) => Some(towards(from, fib)?.ok_or(Error::NoSource(from))?),
         (None, None) => None,
     };
-    // Whoever asks; std has no geteuid().
-    let own = || fs::metadata("/proc/self").map_or(0, |meta| meta.uid());
     Ok(Packet {
         to: args.dst,
         from: args.from,
@@ -315,10 +313,15 @@ fn packet(args: &Args, fib: &mut Fib) -> Result<Packet, CtlError> {
         sport: args.sport,
         dport: args.dport,
         mark: args.mark,
-        uid: if iif.is_some() { 0 } else { args.uid.unwrap_or_else(own) },
+        uid: if iif.is_some() { 0 } else { args.uid.unwrap_or_else(own_uid) },
         iif,
         dscp: args.dscp,
     })
+}
+
+/// Whoever asks; std has no geteuid().
+fn own_uid() -> u32 {
+    fs::metadata("/proc/self").map_or(0, |meta| meta.uid())
 }
 
 /// The device by which an address is reached.

@@ -1,7 +1,6 @@
 //! A report for people, at 80 columns.
 
 use std::io::{self, Write};
-use std::net::IpAddr;
 
 use nix::libc;
 
@@ -50,7 +49,6 @@ fn headline(packet: &Packet, report: &Report<'_>) -> String {
         IPPROTO_ICMP | IPPROTO_ICMPV6 | IPPROTO_TCP | IPPROTO_UDP => proto_text(packet.proto),
         n => format!("protocol {n}"),
     };
-    let port = |port: u16| if port == 0 { String::new() } else { format!(" port {port}") };
     let source = packet.from.map(|from| format!(" {from}{}", port(packet.sport))).unwrap_or_default();
     let from = match &packet.iif {
         Some((_, name)) => format!("from{source}, in by {name},"),
@@ -73,6 +71,10 @@ fn headline(packet: &Packet, report: &Report<'_>) -> String {
         text = format!("{text},\nif {} were down", links.join(" and "));
     }
     text + ":"
+}
+
+fn port(port: u16) -> String {
+    if port == 0 { String::new() } else { format!(" port {port}") }
 }
 
 /// What came of a rule, in few words.
@@ -151,8 +153,8 @@ fn device(name: &DeviceName, naming: &Naming<'_>) -> String {
 }
 
 fn next_hop(next_hop: &FibNextHop, naming: &Naming<'_>) -> String {
-    let via = |gateway: IpAddr| format!(" via {gateway}");
-    format!("{}{}", device(&next_hop.name, naming), next_hop.hop.gateway.map(via).unwrap_or_default())
+    let via = next_hop.hop.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+    format!("{}{via}", device(&next_hop.name, naming))
 }
 
 fn kernel(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {

@@ -177,15 +177,16 @@ impl FoundTable {
 
     /// Whether it holds just these chains, with this fingerprint, and they are in force.
     pub(crate) fn is(&self, chains: &[Chain], fingerprint: Fingerprint) -> bool {
-        let is_found = |chain: &Chain| {
-            let name = chain.name.nft();
-            let rules = self.chains.get(&name).map(Vec::as_slice).unwrap_or_default();
-            let is_whole =
-                rules.len() == chain.rules.len() && rules.first() == Some(&FoundChainRule::Fingerprint(fingerprint));
-            is_whole && !self.patched.contains(&name) && self.bases.get(&name).is_none_or(|base| base.accepts)
-        };
-        let is_complete = chains.iter().all(|chain| is_found(chain) && self.is_based(&chain.name));
+        let is_complete = chains.iter().all(|chain| self.has(chain, fingerprint) && self.is_based(&chain.name));
         !self.is_dormant && is_complete && self.chains.len() == chains.len()
+    }
+
+    fn has(&self, chain: &Chain, fingerprint: Fingerprint) -> bool {
+        let name = chain.name.nft();
+        let rules = self.chains.get(&name).map(Vec::as_slice).unwrap_or_default();
+        let is_whole =
+            rules.len() == chain.rules.len() && rules.first() == Some(&FoundChainRule::Fingerprint(fingerprint));
+        is_whole && !self.patched.contains(&name) && self.bases.get(&name).is_none_or(|base| base.accepts)
     }
 
     /// Whether connections get the marks of their links.
@@ -252,10 +253,10 @@ impl Transaction {
 
     /// In a few words.
     pub(crate) fn headline(&self) -> String {
-        let is_filled = |command: &Command| matches!(command, Command::AddElements { .. });
+        let fills_sets = self.0.iter().any(|command| matches!(command, Command::AddElements { .. }));
         let what = match self.makes_table() {
             true => "our table",
-            false if self.0.iter().any(is_filled) => "the sets of uplinks' prefixes",
+            false if fills_sets => "the sets of uplinks' prefixes",
             false => "what is left of ours",
         };
         format!("{what} in nftables")

@@ -198,13 +198,10 @@ fn multipath(members: &[(&LiveLink<'_>, Weight)]) -> Target {
 
 /// The IPv6 sources that lead to an uplink.
 fn live_sources<'a>(config: &'a Config, rules: &'a [Rule]) -> impl Iterator<Item = IpNet> + 'a {
-    let is_source = |rule: &&Rule| {
-        let mut priorities = config.uplinks().map(|link| config.settings.numbers.source_rule(link.position));
-        rule.family == Family::V6
-            && rule.action.table().is_some()
-            && priorities.any(|priority| priority == rule.priority)
-    };
-    rules.iter().filter(is_source).filter_map(|rule| rule.selector.from)
+    let numbers = config.settings.numbers;
+    let priorities: Vec<_> = config.uplinks().map(|link| numbers.source_rule(link.position)).collect();
+    let leading = rules.iter().filter(|rule| rule.family == Family::V6 && rule.action.table().is_some());
+    leading.filter(move |rule| priorities.contains(&rule.priority)).filter_map(|rule| rule.selector.from)
 }
 
 /// All uplinks and the metrics of their spares: by tier, then by position.

@@ -147,8 +147,8 @@ pub(super) fn lost_sources(config: &Config, live: &Live<'_>) -> BTreeSet<u32> {
 }
 
 fn lost<'a>(config: &'a Config, live: &[LiveLink<'_>]) -> impl Iterator<Item = &'a Link> {
-    let is_there = |link: &Link| live.iter().any(|l| l.link.name == link.name && l.keeps_connections());
-    config.uplinks().filter(move |link| link.nat6 == Nat6::None && !is_there(link))
+    let kept: Vec<_> = live.iter().filter(|l| l.keeps_connections()).map(|l| l.link.position).collect();
+    config.uplinks().filter(move |link| link.nat6 == Nat6::None && !kept.contains(&link.position))
 }
 
 /// The rules that refuse what comes from the configured prefixes of such uplinks.

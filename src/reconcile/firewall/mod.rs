@@ -79,8 +79,8 @@ pub(crate) fn begins_nat(config: &Config, live: &Live<'_>, observed: &Observed, 
     families.any(|family| {
         let own = nat::own_chains(live, family);
         if is_nft {
-            let is_there = |chain: &ChainName| found.nft.as_ref().is_none_or(|t| t.chains.contains_key(&chain.nft()));
-            return !own.iter().all(is_there);
+            let Some(table) = &found.nft else { return false };
+            return own.iter().any(|chain| !table.chains.contains_key(&chain.nft()));
         }
         !own.is_empty() && begins_in_iptables(config, live, observed, without, family, &own)
     })

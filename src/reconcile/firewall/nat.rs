@@ -150,12 +150,11 @@ pub(super) fn made(config: &Config, live: &Live<'_>, table: &FoundTable, wanted:
 /// The commands that fill an empty set. The kernel takes no longer list in one request than 64 KiB of it.
 fn filled(set: &AddressSet, elements: &[Element]) -> Vec<Command> {
     const MOST: usize = 500;
-    let part = |(place, part): (usize, &[Element])| Command::AddElements {
-        set: set.clone(),
-        elements: part.to_vec(),
-        is_empty: place == 0,
-    };
-    elements.chunks(MOST).enumerate().map(part).collect()
+    let mut commands = Vec::new();
+    for (index, part) in elements.chunks(MOST).enumerate() {
+        commands.push(Command::AddElements { set: set.clone(), elements: part.to_vec(), is_empty: index == 0 });
+    }
+    commands
 }
 
 /// The commands that delete the sets whose chains go, after these: a chain that comes again fills its set.

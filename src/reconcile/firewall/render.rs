@@ -110,10 +110,11 @@ pub(super) fn rulesets(
     for link in &config.links {
         links.extend(matched_link(config, link, live, observed, without.device_groups));
     }
-    for link in &mut links {
-        let is_of_one = |family| only.is_none_or(|only| only == family);
-        link.segment_networks.retain(|net| is_of_one(Family::of(net.addr())));
-        link.own.retain(|own| is_of_one(own.family()));
+    if let Some(only) = only {
+        for link in &mut links {
+            link.segment_networks.retain(|net| Family::of(net.addr()) == only);
+            link.own.retain(|own| own.family() == only);
+        }
     }
     let families = match only {
         Some(Family::V4) => &[Family::V4][..],

@@ -8,8 +8,6 @@ use crate::model::names::Family;
 
 /// The chains that count, one for each direction; none, if no uplink is judged.
 pub(super) fn chains(links: &[MatchedLink<'_>], families: &[Family]) -> Vec<Chain> {
-    // A router that says that it knows no way on is no sign of one, though conntrack counts its word as a reply.
-    let error = |family: &Family| ChainRule::new([Match::IcmpError(*family)], Verdict::Return);
     let (mut sent, mut replies) = (Vec::new(), Vec::<ChainRule>::new());
     for link in links.iter().filter(|link| link.configured.check) {
         // IPv6 of a link that is not used for it is nobody's.
@@ -23,7 +21,9 @@ pub(super) fn chains(links: &[MatchedLink<'_>], families: &[Family]) -> Vec<Chai
     }
     let mut chains = Vec::new();
     if !replies.is_empty() {
-        replies.splice(..0, families.iter().map(error));
+        // conntrack counts a router's ICMP error as a reply, but it says that the router has no route.
+        let errors = families.iter().map(|family| ChainRule::new([Match::IcmpError(*family)], Verdict::Return));
+        replies.splice(..0, errors);
     }
     for (name, rules) in [(ChainName::Sent, sent), (ChainName::Replies, replies)] {
         if !rules.is_empty() {

@@ -185,14 +185,18 @@ impl<'a> LinkStates<'a> {
 
     /// The links that can carry traffic.
     pub fn live(&self) -> Live<'a> {
-        let live = |all: &[(&'a Link, LinkState<'a>)]| all.iter().filter_map(|(_, s)| s.live()).cloned().collect();
-        Live { v4: live(&self.v4), v6: live(&self.v6), kept6: self.kept6.clone() }
+        self.those(LinkState::live)
     }
 
     /// The links that have routes (see [`LinkState::routed`]).
     pub fn routed(&self) -> Live<'a> {
-        let routed = |all: &[(&'a Link, LinkState<'a>)]| all.iter().filter_map(|(_, s)| s.routed()).cloned().collect();
-        Live { v4: routed(&self.v4), v6: routed(&self.v6), kept6: self.kept6.clone() }
+        self.those(LinkState::routed)
+    }
+
+    fn those(&self, of: for<'s> fn(&'s LinkState<'a>) -> Option<&'s LiveLink<'a>>) -> Live<'a> {
+        let [v4, v6] =
+            Family::BOTH.map(|family| self.all(family).iter().filter_map(|(_, state)| of(state)).cloned().collect());
+        Live { v4, v6, kept6: self.kept6.clone() }
     }
 }
 

@@ -21,10 +21,10 @@ pub(super) fn preferred(config: &Config, live: &Live<'_>, observed: &Observed) -
     }
     let lost = lost_prefixes(config, live, observed);
     for found in &observed.lan6 {
-        let is_in = |prefix: &IpNet| prefix.contains(&IpAddr::V6(found.address.addr()));
-        let is_live = live.v6.iter().filter(|l| is_in_use(l)).flat_map(|l| &l.prefixes).any(is_in);
+        let address = IpAddr::V6(found.address.addr());
+        let is_live = live.v6.iter().any(|l| is_in_use(l) && is_in(&l.prefixes, &address));
         let is_wanted = match found.preference {
-            Preference::Preferred if !is_live && lost.iter().any(is_in) => false,
+            Preference::Preferred if !is_live && is_in(&lost, &address) => false,
             // Nothing else tells by now whose prefix it was.
             Preference::PreferredAgain if !is_live => false,
             Preference::DeprecatedByUs if is_live => true,
@@ -33,6 +33,10 @@ pub(super) fn preferred(config: &Config, live: &Live<'_>, observed: &Observed) -
         changes.push(Change::Prefer { address: found.clone(), is_preferred: is_wanted });
     }
     changes
+}
+
+fn is_in(prefixes: &[IpNet], address: &IpAddr) -> bool {
+    prefixes.iter().any(|prefix| prefix.contains(address))
 }
 
 fn is_in_use(l: &LiveLink<'_>) -> bool {
@@ -52,8 +56,8 @@ fn lost_prefixes(config: &Config, live: &Live<'_>, observed: &Observed) -> Vec<I
                 && found.rule.priority == numbers.source_rule(link.position);
             before.extend(found.rule.selector.from.filter(|_| is_source));
         }
-        let has = |prefix: &IpNet| now.is_some_and(|l| l.prefixes.iter().any(|own| own.contains(prefix)));
-        lost.extend(before.into_iter().filter(|prefix| !has(prefix)));
+        let now = now.map(|l| &l.prefixes[..]).unwrap_or_default();
+        lost.extend(before.into_iter().filter(|prefix| !now.iter().any(|own| own.contains(prefix))));
     }
     lost
 }

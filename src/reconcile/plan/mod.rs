@@ -137,11 +137,11 @@ impl Plan {
         for (device, key) in link_state::lax_arp(&live.v4, observed) {
             self.changes.push(Change::OwnArp(device.clone(), key));
         }
-        if let Some(policy) = desired.hash_policy.filter(|policy| observed.hash_policy != Some(*policy)) {
+        let Some(policy) = desired.hash_policy else { return };
+        if observed.hash_policy != Some(policy) {
             self.changes.push(Change::HashPolicy(Family::V4, policy));
         }
-        let differs6 = |policy: &u8| observed.hash_policy6.is_some_and(|found| found != *policy);
-        if let Some(policy) = desired.hash_policy.filter(differs6) {
+        if observed.hash_policy6.is_some_and(|found| found != policy) {
             self.changes.push(Change::HashPolicy(Family::V6, policy));
         }
     }

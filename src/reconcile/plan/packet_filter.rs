@@ -54,9 +54,16 @@ fn marks_connections(change: &Change, family: Family) -> bool {
 
 /// Whether the default route in use leads by live links only, so that there is no hurry to replace it.
 pub(super) fn nobody_waits(live: &Live<'_>, observed: &Observed) -> bool {
-    let used = Family::BOTH.map(|family| used_devices(observed, family));
-    let is_safe = |family: Family, used: &[u32]| used.iter().all(|device| is_live(*device, live.of(family)));
-    used.iter().any(|used| !used.is_empty()) && is_safe(Family::V4, &used[0]) && is_safe(Family::V6, &used[1])
+    let mut any_used = false;
+    for family in Family::BOTH {
+        for device in used_devices(observed, family) {
+            any_used = true;
+            if !is_live(device, live.of(family)) {
+                return false;
+            }
+        }
+    }
+    any_used
 }
 
 /// Indices of the devices that the default route of a family leads by which is in use.

@@ -32,12 +32,15 @@ impl Counts {
         Self { detections, ..self.clone() }
     }
 
+    fn of(&self, kind: tell::Kind) -> u64 {
+        self.events.get(kind.as_str()).copied().unwrap_or_default()
+    }
+
     pub(super) fn add_to(&self, page: &mut Page) {
-        let of = |kind: tell::Kind| self.events.get(kind.as_str()).copied().unwrap_or_default();
         let name = "multihome_repairs_total";
         let help = "How often what other programs had changed was repaired.";
-        page.add(name, Kind::Counter, help, vec![sample(&[], of(tell::Kind::Repair))]);
-        let events = tell::Kind::ALL.map(|kind| sample(&[("kind", kind.as_str())], of(kind)));
+        page.add(name, Kind::Counter, help, vec![sample(&[], self.of(tell::Kind::Repair))]);
+        let events = tell::Kind::ALL.map(|kind| sample(&[("kind", kind.as_str())], self.of(kind)));
         page.add("multihome_events_total", Kind::Counter, "Events of mh-watch.", events.into());
         let last = self.last.and_then(|last| last.duration_since(UNIX_EPOCH).ok());
         let last = last.map(|last| sample(&[], format!("{:.3}", last.as_secs_f64())));

@@ -107,9 +107,9 @@ impl<'a> Seen<'a> {
     /// By weight, among those of the best tier that can carry traffic; `None`: it is a tunnel, or not up.
     fn share(&self, row: &Row<'_>) -> Option<f64> {
         let own = row.state.live().filter(|live| live.carries_default())?;
-        let carrying = || self.live.of(row.family).iter().filter(|live| live.carries_default());
-        let best = carrying().filter_map(|live| live.link.tier()).min();
-        let sum: f64 = carrying().filter(|live| live.link.tier() == best).map(|live| weight(live.link)).sum();
+        let carrying = self.live.of(row.family).iter().filter(|live| live.carries_default());
+        let best = carrying.clone().filter_map(|live| live.link.tier()).min();
+        let sum: f64 = carrying.filter(|live| live.link.tier() == best).map(|live| weight(live.link)).sum();
         Some(if own.link.tier() == best { weight(own.link) / sum } else { 0.0 })
     }
 

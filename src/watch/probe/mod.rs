@@ -92,10 +92,9 @@ impl Prober {
     /// left, since there is no route, say. Never blocks.
     pub fn send(&mut self, target: Target, probe: u64) -> Result<(), Error> {
         if let Method::Tcp(port) = target.method() {
-            let of_target = |connection: &Connection| connection.target() == target;
-            if self.connections.iter().filter(|connection| of_target(connection)).count() >= MOST_CONNECTIONS
-                && let Some(oldest) = self.connections.iter().position(of_target)
-            {
+            let all = self.connections.iter().enumerate();
+            let mut of_target = all.filter(|(_, connection)| connection.target() == target).map(|(index, _)| index);
+            if let (Some(oldest), true) = (of_target.next(), of_target.count() + 1 >= MOST_CONNECTIONS) {
                 self.connections.remove(oldest);
             }
             let address = SocketAddr::new(target.address(), port);

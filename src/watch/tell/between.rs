@@ -2,7 +2,7 @@
 
 use super::{Event, Kind};
 use crate::model::names::Family;
-use crate::watch::links::{LinkView, Links, Status};
+use crate::watch::links::{Links, Status};
 
 /// What has happened to the links from one look to the next: to each link first, then to the traffic.
 pub(in crate::watch) fn between(before: &Links, after: &Links) -> Vec<Event> {
@@ -46,11 +46,11 @@ fn tiers(before: &Links, after: &Links, family: Family) -> Option<Event> {
         std::cmp::Ordering::Less => Kind::Failback,
         std::cmp::Ordering::Equal => return None,
     };
-    let carries = |view: &&LinkView| view.tier == Some(now);
+    let carrying = after.up(family).filter(|view| view.tier == Some(now));
     let reason = format!("traffic goes by tier {} instead of tier {}", now.get(), then.get());
     Some(Event {
         family: Some(family.to_string()),
-        carrying: after.up(family).filter(carries).map(|view| view.name.to_string()).collect(),
+        carrying: carrying.map(|view| view.name.to_string()).collect(),
         ..Event::new(kind, reason)
     })
 }

@@ -4,6 +4,7 @@ use ipnet::IpNet;
 
 use super::{LedIpv6, PolicyFacts, Seen};
 use crate::config::{Link, Otherwise, Policy};
+use crate::ctl::detours::Elsewhere;
 use crate::model::names::Family;
 use crate::model::routing::FoundRoute;
 use crate::reconcile::link_state::LiveLink;
@@ -13,26 +14,39 @@ impl Seen<'_> {
     /// Where a policy leads: to the first of its links whose table has a default route by its interface, if the kernel
     /// holds the rules of the policy, and has not said that it sends a packet of it elsewhere.
     pub(super) fn policy(&self, at: usize, policy: &Policy, rules: PolicyRules) -> PolicyFacts {
-        let elsewhere = |family| self.ways.elsewhere.get(&(at, family)).cloned();
-        let is_held = |family| rules.missing == 0 && elsewhere(family).is_none();
-        let leads_to = |family| self.leads_to(policy, family).filter(|_| is_held(family));
         let mut families = policy.families();
-        let first = families.next().unwrap_or(Family::V4);
+        let (link, elsewhere) = self.led(at, policy, rules, families.next().unwrap_or(Family::V4));
         let has_ipv6 = !self.states.routed().v6.is_empty();
-        let led = |family| LedIpv6 { link_ipv6: leads_to(family), elsewhere_ipv6: elsewhere(family) };
+        let ipv6 = families.next().filter(|_| has_ipv6).map(|family| {
+            let (link_ipv6, elsewhere_ipv6) = self.led(at, policy, rules, family);
+            LedIpv6 { link_ipv6, elsewhere_ipv6 }
+        });
         PolicyFacts {
             name: policy.name.clone(),
             via: policy.via.iter().map(ToString::to_string).collect(),
-            link: leads_to(first),
-            ipv6: families.next().filter(|_| has_ipv6).map(led),
+            link,
+            ipv6,
             otherwise: match policy.otherwise {
                 Otherwise::Default => "default",
                 Otherwise::Unreachable => "unreachable",
             },
             rules: rules.all,
             rules_missing: rules.missing,
-            elsewhere: elsewhere(first),
+            elsewhere,
         }
+    }
+
+    /// The link that a policy leads to in a family, and where the kernel says that a packet of it goes instead.
+    fn led(
+        &self,
+        at: usize,
+        policy: &Policy,
+        rules: PolicyRules,
+        family: Family,
+    ) -> (Option<String>, Option<Elsewhere>) {
+        let elsewhere = self.ways.elsewhere.get(&(at, family)).cloned();
+        let is_led = rules.missing == 0 && elsewhere.is_none();
+        (self.leads_to(policy, family).filter(|_| is_led), elsewhere)
     }
 
     /// Whether a policy may be about packets that come from a prefix of an uplink that is none of its own, and are forwarded.

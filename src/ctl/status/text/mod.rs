@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::facts::{DefaultFacts, Facts, HealthFacts, Ipv6Facts, LinkFacts, PolicyFacts};
-use crate::ctl::show::{Align, Screen, Tone, bytes, scaled, table};
+use crate::ctl::show::{Align, Screen, Tone, bytes, pending, scaled, table};
 use crate::model::names::Family;
 use crate::reconcile::link_state::Status;
 
@@ -277,10 +277,7 @@ fn kernel(out: &mut String, facts: &Facts, screen: Screen) {
         labelled(out, "Kernel", None, &(screen.paint(Tone::Good, "in sync") + so_far), screen);
     }
     if !kernel.changes.is_empty() {
-        let count = match kernel.changes.len() {
-            1 => "1 change is pending".to_owned(),
-            n => format!("{n} changes are pending"),
-        };
+        let count = pending(kernel.changes.len());
         let line = format!(
             "{}: `{mhctl} plan` shows, `{mhctl} apply` makes",
             screen.paint(Tone::Bad, &count),
