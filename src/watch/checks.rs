@@ -9,7 +9,7 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::drains::{self, Levels};
-use super::health::{Counters, Event, Evidence, Health, Key, Opinion, Saved, Settings, Uplink, Uplinks, Verdict, Why};
+use super::health::{Counted, Event, Evidence, Key, Saved, Settings, Uplink, Uplinks, Verdict, Why};
 use super::links::{LinkView, Links, Status};
 use super::probe::{Answer, Binding, Error, Prober};
 use super::traffic::{ByUplink, Meter};
@@ -166,10 +166,13 @@ impl Checks {
         .await
     }
 
-    pub(super) fn answered(&mut self, key: &Key, probe: u64, at: Duration) {
-        if let Some(health) = self.uplinks.health_mut(key) {
-            self.has_news |= health.answered(at, probe).is_some();
-        }
+    pub(super) fn answered(&mut self, key: &Key, answer: Answer, at: Duration) {
+        let Some(health) = self.uplinks.health_mut(key) else { return };
+        let rtt = match answer {
+            Answer { probe, is_ambiguous: true, .. } => health.answered_ambiguously(at, probe),
+            Answer { probe, .. } => health.answered(at, probe),
+        };
+        self.has_news |= rtt.is_some();
     }
 
     /// Reads counters, sends the probes that are due, and judges. Whether a verdict has changed.
@@ -192,7 +195,7 @@ impl Checks {
         }
         let mut is_changed = false;
         for event in &outcome.events {
-            is_changed |= self.note(event, now);
+            is_changed |= self.note(event);
         }
         is_changed
     }
@@ -201,10 +204,10 @@ impl Checks {
         let counted = self.meter.as_mut().map(Meter::counted).transpose();
         let by_rules = counted.inspect_err(|e| debug!("{e}")).ok().flatten().unwrap_or_default();
         for key in self.probers.keys() {
-            let counters =
-                by_rules.get(key).copied().or_else(|| of_interface(&mut self.meter, &by_rules, key, &self.probers));
+            let of_rules = by_rules.get(key).copied().map(Counted::Ours);
+            let counted = of_rules.or_else(|| of_interface(&mut self.meter, &by_rules, key, &self.probers));
             if let Some(health) = self.uplinks.health_mut(key) {
-                health.counted(now, counters);
+                health.counted(now, counted);
             }
         }
     }
@@ -219,16 +222,10 @@ impl Checks {
     }
 
     /// Notes why a verdict has changed, if the event is about that.
-    fn note(&mut self, event: &Event, now: Duration) -> bool {
+    fn note(&mut self, event: &Event) -> bool {
         match event {
-            Event::Drained { key, evidence } | Event::Cut { key, evidence } => {
-                // It has been silent for longer than the verdict knew.
-                let opinion = self.uplinks.health(key).map(Health::opinion);
-                let since = match opinion {
-                    Some(Opinion::Dead { since, .. }) => since,
-                    _ => now.saturating_sub(evidence.silent),
-                };
-                self.reasons.insert(key.clone(), (false, silence(evidence, now.saturating_sub(since))));
+            Event::Drained { key, silent, evidence } | Event::Cut { key, silent, evidence } => {
+                self.reasons.insert(key.clone(), (false, silence(*silent, evidence)));
                 if matches!(event, Event::Drained { .. }) {
                     *self.detections.entry(key.clone()).or_default() += 1;
                 }
@@ -296,7 +293,7 @@ fn of_interface(
     by_rules: &ByUplink,
     key: &Key,
     probers: &BTreeMap<Key, Prober>,
-) -> Option<Counters> {
+) -> Option<Counted> {
     // Some of our rules count: this uplink's are missing for a moment only. An interface with both families does not say
     // which of them lives.
     let other = Key { uplink: key.uplink.clone(), family: key.family.other() };
@@ -304,11 +301,16 @@ fn of_interface(
         return None;
     }
     let (meter, prober) = (meter.as_mut()?, probers.get(key)?);
-    meter.of_interface(&prober.binding().interface).inspect_err(|e| debug!("{e}")).ok().flatten()
+    let counters = meter.of_interface(&prober.binding().interface).inspect_err(|e| debug!("{e}")).ok().flatten();
+    counters.map(Counted::Anybodys)
 }
 
-fn silence(evidence: &Evidence, silent: Duration) -> String {
-    let Evidence { lost, targets, .. } = evidence;
-    let silent = silent.as_secs_f64();
+fn silence(silent: Duration, evidence: &Evidence) -> String {
+    let (silent, Evidence { lost, targets, has_replies }) = (silent.as_secs_f64(), evidence);
+    if *has_replies {
+        return format!(
+            "none of {targets} targets has answered by it for {silent:.1} s ({lost} probes), whatever else has come by it"
+        );
+    }
     format!("nothing has come by it for {silent:.1} s, and {lost} probes of {targets} targets were not answered")
 }

@@ -254,7 +254,7 @@ impl<'a> Watch<'a> {
 
     fn answered(&mut self, key: &Key, answer: Answer) {
         if let Some(checks) = &mut self.checks {
-            checks.answered(key, answer.probe, answer.at.saturating_duration_since(self.start.into_std()));
+            checks.answered(key, answer, answer.at.saturating_duration_since(self.start.into_std()));
         }
     }
 

@@ -17,8 +17,6 @@ pub(super) struct Burst {
     pub(super) first_id: u64,
     pub(super) next_round: Duration,
     gap: Duration,
-    /// It would like to have sent its last probe by then.
-    last: Duration,
     /// When the first of what is unanswered was sent.
     pub(super) asked: Duration,
     /// Rounds that have been sent.
@@ -26,9 +24,10 @@ pub(super) struct Burst {
 }
 
 impl Burst {
+    /// One that would like to have sent its last probe by `last`.
     pub(super) fn new(now: Duration, last: Duration, asked: Duration, first_id: u64) -> Self {
         let gap = (last.saturating_sub(now) / 2).clamp(CLOSEST, WIDEST);
-        Self { since: now, first_id, next_round: now, gap, last, asked, rounds: 0 }
+        Self { since: now, first_id, next_round: now, gap, asked, rounds: 0 }
     }
 
     pub(super) fn round_sent(&mut self, now: Duration) {
@@ -36,9 +35,9 @@ impl Burst {
         self.next_round = now + if self.is_enough() { WIDEST } else { self.gap };
     }
 
-    /// Whether its rounds are sent, unless probes could not be.
-    pub(super) fn is_sent(&self) -> bool {
-        self.is_enough() && self.next_round > self.last
+    /// Whether its rounds are sent, unless probes could not be, where the last is to be sent by `last`.
+    pub(super) fn is_sent(&self, last: Duration) -> bool {
+        self.is_enough() && self.next_round > last
     }
 
     fn is_enough(&self) -> bool {

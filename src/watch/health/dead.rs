@@ -43,10 +43,12 @@ struct Round {
 
 #[derive(Debug)]
 pub(super) struct Dead {
-    /// The last sign of life before the verdict.
+    /// As [`super::Opinion::Dead`] has it.
     pub(super) since: Duration,
     /// Answers have been overdue since then.
-    pub(super) overdue: Duration,
+    overdue: Duration,
+    /// The last reply, if any has come since the verdict: connections that get replies are not cut.
+    replied: Option<Duration>,
     pub(super) evidence: Evidence,
     pub(super) cut: Cut,
     pub(super) back: Option<Back>,
@@ -56,7 +58,7 @@ pub(super) struct Dead {
 
 impl Dead {
     pub(super) fn new(since: Duration, overdue: Duration, now: Duration, evidence: Evidence) -> Self {
-        Self { since, overdue, evidence, cut: Cut::No, back: None, round: None, next_round: now }
+        Self { since, overdue, replied: None, evidence, cut: Cut::No, back: None, round: None, next_round: now }
     }
 
     pub(super) fn answered(&mut self, now: Duration, id: u64, target: usize, needed: usize) {
@@ -69,28 +71,42 @@ impl Dead {
         }
     }
 
+    /// A target has answered.
     pub(super) fn live(&mut self, life: Duration) {
         self.back.get_or_insert(Back { since: life, rounds: 0, missed: 0 });
         self.overdue = self.overdue.max(life);
+        self.look_later();
+    }
+
+    /// A reply has come, from the provider perhaps.
+    pub(super) fn replied(&mut self, now: Duration) {
+        self.replied = Some(now);
+        self.look_later();
+    }
+
+    fn look_later(&mut self) {
         if let Cut::Looking(_) = self.cut {
             self.cut = Cut::No;
         }
+    }
+
+    /// When the last look is due.
+    fn look_at(&self, cut_after: Duration) -> Duration {
+        self.replied.map_or(self.overdue, |replied| replied.max(self.overdue)) + cut_after
     }
 
     pub(super) fn forget_silence(&mut self, now: Duration) {
         (self.back, self.round) = (None, None);
         (self.overdue, self.next_round) = (now, now);
-        if let Cut::Looking(_) = self.cut {
-            self.cut = Cut::No;
-        }
+        self.look_later();
     }
 
     pub(super) fn wake(&self, health: &Health) -> Duration {
         match (&self.cut, &self.round) {
-            (Cut::Looking(burst), _) if burst.is_sent() => health.lost_at(burst).unwrap_or(burst.next_round),
+            (Cut::Looking(burst), _) if burst.is_sent(burst.since) => health.lost_at(burst).unwrap_or(burst.next_round),
             (Cut::Looking(burst), _) => burst.next_round,
             (_, Some(round)) => round.ends,
-            (Cut::No, None) if self.back.is_none() => self.next_round.min(self.overdue + health.settings.cut_after),
+            (Cut::No, None) if self.back.is_none() => self.next_round.min(self.look_at(health.settings.cut_after)),
             (_, None) => self.next_round,
         }
     }
@@ -156,7 +172,7 @@ impl Health {
             return self.poll(now);
         }
 
-        if matches!(dead.cut, Cut::No) && dead.back.is_none() && now >= dead.overdue + self.settings.cut_after {
+        if matches!(dead.cut, Cut::No) && dead.back.is_none() && now >= dead.look_at(self.settings.cut_after) {
             dead.round = None;
             dead.cut = Cut::Looking(Burst::new(now, now, now, self.next_id));
         }
@@ -176,8 +192,8 @@ impl Health {
     /// The burst before the cut: a blackout that has just ended has to show in it. `None`: it is over.
     fn last_look(&mut self, now: Duration, mut burst: Burst) -> Option<Vec<Probe>> {
         let lost = self.lost_at(&burst);
-        let is_over = burst.is_sent() && lost.is_some_and(|lost| now >= lost);
-        let is_round = now >= burst.next_round && (!burst.is_sent() || lost.is_none());
+        let is_over = burst.is_sent(burst.since) && lost.is_some_and(|lost| now >= lost);
+        let is_round = now >= burst.next_round && (!burst.is_sent(burst.since) || lost.is_none());
         if is_round {
             burst.round_sent(now);
         }

@@ -45,12 +45,16 @@ pub enum Why {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// It has been `silent` for so long.
     Drained {
         key: Key,
+        silent: Duration,
         evidence: Evidence,
     },
+    /// The same.
     Cut {
         key: Key,
+        silent: Duration,
         evidence: Evidence,
     },
     Back {
@@ -133,18 +137,19 @@ impl Judge {
 
     /// Takes a dead uplink out of use.
     fn hold(&mut self, now: Duration, key: &Key, opinion: Opinion, events: &mut Vec<Event>) {
-        let Opinion::Dead { is_cut, evidence, .. } = opinion else { return };
+        let Opinion::Dead { since, is_cut, evidence } = opinion else { return };
+        let silent = now.saturating_sub(since);
         let verdict = self.verdict(key);
         if verdict == Verdict::Use {
             self.held.insert(key.clone(), Held { verdict: Verdict::Drained, since: now });
-            events.push(Event::Drained { key: key.clone(), evidence });
+            events.push(Event::Drained { key: key.clone(), silent, evidence });
         }
         if verdict != Verdict::Cut
             && is_cut
             && let Some(held) = self.held.get_mut(key)
         {
             held.verdict = Verdict::Cut;
-            events.push(Event::Cut { key: key.clone(), evidence });
+            events.push(Event::Cut { key: key.clone(), silent, evidence });
         }
     }
 

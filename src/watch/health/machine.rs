@@ -5,13 +5,11 @@ use std::time::Duration;
 use super::burst::{Burst, ROUND};
 use super::dead::{Cut, Dead, RARE};
 use super::target::Target;
-use super::traffic::{Counters, LOOK, Traffic};
+use super::traffic::{Counted, Traffic};
 use super::{Opinion, Probe, Settings};
 
 /// From one probe to the next by a quiet uplink.
-const QUIET: Duration = Duration::from_mins(1);
-/// While replies flow, each target is asked once in this time all the same: an answer counts for an hour only.
-const REFRESH: Duration = Duration::from_mins(20);
+pub(super) const QUIET: Duration = Duration::from_mins(1);
 /// Woken so much too late, the machine was stopped or the computer slept: silence until then says nothing.
 const STOPPED: Duration = Duration::from_secs(1);
 /// An answer that comes later is not waited for.
@@ -53,15 +51,19 @@ pub struct Health {
     pub(super) under_way: Vec<Sent>,
     pub(super) next_id: u64,
     /// Metered, or of an idle tier.
-    is_quiet: bool,
+    pub(super) is_quiet: bool,
     /// Somebody wanted a probe then.
-    called: Option<Duration>,
+    pub(super) called: Option<Duration>,
     pub(super) traffic: Traffic,
     /// The last sign of life; before the first one, when the machine was made.
     pub(super) life: Duration,
     /// What was sent until then and is unanswered is only lost: what was sent then has been answered.
     pub(super) proven: Option<Duration>,
-    last_sent: Option<Duration>,
+    /// The first probe to a target that counts since one has answered last.
+    pub(super) unheard: Option<Duration>,
+    /// When it wanted to be woken.
+    awaited: Option<Duration>,
+    pub(super) last_sent: Option<Duration>,
     pub(super) state: State,
     pub(super) good_since: Duration,
     pub(super) relapses: u32,
@@ -83,6 +85,8 @@ impl Health {
             traffic: Traffic::default(),
             life: now,
             proven: None,
+            unheard: None,
+            awaited: None,
             last_sent: None,
             state: State::Good,
             good_since: now,
@@ -107,16 +111,25 @@ impl Health {
     }
 
     /// A look at the uplink's counters; `None`: it has none.
-    pub fn counted(&mut self, now: Duration, counters: Option<Counters>) {
+    pub fn counted(&mut self, now: Duration, counted: Option<Counted>) {
         self.notice_stop(now);
-        let Some(counters) = counters else { return self.traffic.forget() };
-        if let Some(life) = self.traffic.look(now, counters) {
-            self.live(life, life);
+        let Some(counted) = counted else { return self.traffic.forget() };
+        if let Some(life) = self.traffic.look(now, counted) {
+            self.replied(now, life);
         }
     }
 
     /// An answer to a probe: the round-trip time, or `None` for an answer that nobody waits for.
     pub fn answered(&mut self, now: Duration, id: u64) -> Option<Duration> {
+        self.answer(now, id, true)
+    }
+
+    /// The same of a probe that may have been repeated: it is life, and no round-trip time is learnt (RFC 6298, section 3).
+    pub fn answered_ambiguously(&mut self, now: Duration, id: u64) -> Option<Duration> {
+        self.answer(now, id, false)
+    }
+
+    fn answer(&mut self, now: Duration, id: u64, is_rtt_learnt: bool) -> Option<Duration> {
         self.notice_stop(now);
         let index = self.under_way.iter().position(|probe| probe.id == id)?;
         let probe = self.under_way.remove(index);
@@ -127,7 +140,7 @@ impl Health {
         let was_dead = matches!(&self.state, State::Dead(dead) if dead.back.is_none());
         for (index, target) in self.targets.iter_mut().enumerate() {
             if index == probe.target {
-                target.answer(now, rtt);
+                target.answer(now, Some(rtt).filter(|_| is_rtt_learnt));
             } else if was_dead {
                 target.pending = 0;
             } else {
@@ -135,9 +148,15 @@ impl Health {
             }
         }
         self.live(now, probe.at);
+        self.heard(probe.at);
         let needed = self.needed(now);
-        if let State::Dead(dead) = &mut self.state {
-            dead.answered(now, id, probe.target, needed);
+        match &mut self.state {
+            State::Good => {}
+            State::Suspected(_) => self.state = State::Good,
+            State::Dead(dead) => {
+                dead.live(now);
+                dead.answered(now, id, probe.target, needed);
+            }
         }
         Some(rtt)
     }
@@ -146,6 +165,9 @@ impl Health {
     pub fn refused(&mut self, now: Duration, id: u64) {
         self.notice_stop(now);
         self.under_way.retain(|probe| probe.id != id);
+        if self.unanswered().next().is_none() {
+            self.unheard = None;
+        }
     }
 
     /// The interface has come up anew: silence until now says nothing. An uplink that was dead has to answer for a while
@@ -158,18 +180,17 @@ impl Health {
     /// Probes to send now. Answers that have come are handed in before, or they come too late.
     pub fn poll(&mut self, now: Duration) -> Vec<Probe> {
         self.notice_stop(now);
-        if self.traffic.look_at(self.is_quiet, self.settings.interval).is_some_and(|look| look <= now) {
-            // Nobody has looked.
-            self.traffic.forget();
-        }
+        self.forget_old_look(now);
+        let probes = self.probes(now);
+        self.forget_old_look(now);
+        self.awaited = self.wake();
+        probes
+    }
+
+    fn probes(&mut self, now: Duration) -> Vec<Probe> {
         self.expire(now);
         match &self.state {
-            State::Good if self.is_suspicious(now) => {
-                let last = (self.life + self.settings.down_after).saturating_sub(self.longest_timeout());
-                let asked = self.asked().unwrap_or(now);
-                self.state = State::Suspected(Burst::new(now, last, asked, self.next_id));
-                self.poll_suspected(now)
-            }
+            State::Good if self.is_suspicious(now) => self.suspect(now),
             State::Good => self.poll_good(now),
             State::Suspected(_) => self.poll_suspected(now),
             State::Dead(_) => self.poll_dead(now),
@@ -178,15 +199,15 @@ impl Health {
 
     /// When `poll` is wanted next; `None`: not before something happens.
     pub fn wake(&self) -> Option<Duration> {
-        let look = self.traffic.look_at(self.is_quiet, self.settings.interval);
         match &self.state {
             State::Good => {
                 let late = self.under_way.iter().filter(|probe| self.is_open(probe) && self.says_something(probe));
                 let late = late.map(|probe| probe.late).min();
                 let silent = self.traffic.suspicious_at().filter(|_| self.has_usable(self.traffic_time()));
-                [look, self.due_at(), late, silent].into_iter().flatten().min()
+                let (_, doubtful) = self.doubtful_at();
+                [self.look_at(), self.due_at(), late, silent, doubtful].into_iter().flatten().min()
             }
-            State::Suspected(burst) => Some(self.verdict_at(burst)),
+            State::Suspected(burst) => self.look_at().into_iter().chain([self.verdict_at(burst)]).min(),
             State::Dead(dead) => Some(dead.wake(self)),
         }
     }
@@ -247,44 +268,34 @@ impl Health {
             .collect()
     }
 
-    fn send(&mut self, now: Duration, index: usize) -> Probe {
+    pub(super) fn send(&mut self, now: Duration, index: usize) -> Probe {
         let (id, target) = (self.next_id, &mut self.targets[index]);
         self.next_id += 1;
         self.last_sent = Some(now);
         target.asked = Some(now);
         target.tries = target.tries.saturating_add(1);
+        if target.is_usable(now) {
+            self.unheard.get_or_insert(now);
+        }
         let (late, lost) = (now + target.patience(), now + target.timeout());
         self.under_way.push(Sent { id, target: index, at: now, late, lost, is_counted: false });
         Probe { target: index, id }
     }
 
-    fn poll_good(&mut self, now: Duration) -> Vec<Probe> {
-        if self.due_at().is_none_or(|due| now < due) {
-            return Vec::new();
+    /// When the counters are wanted, besides at each probe.
+    fn look_at(&self) -> Option<Duration> {
+        match self.state {
+            State::Good => self.traffic.look_at(self.is_quiet, self.settings.interval),
+            State::Suspected(_) => self.traffic.next_look(),
+            State::Dead(_) => None,
         }
-        self.called = None;
-        let eligible = (0..self.targets.len()).filter(|index| self.targets[*index].eligible_at() <= now);
-        let next = eligible.min_by_key(|index| (!self.targets[*index].is_new(), self.targets[*index].asked));
-        next.map(|index| self.send(now, index)).into_iter().collect()
     }
 
-    /// When the next probe is due while all is well.
-    fn due_at(&self) -> Option<Duration> {
-        let eligible = self.targets.iter().map(Target::eligible_at).min()?;
-        let after = |pace| self.last_sent.map_or(self.life, |sent| sent + pace);
-        let interval = self.settings.interval;
-        let refresh = self.targets.iter().map(|target| target.asked.map_or(Duration::ZERO, |at| at + REFRESH)).min()?;
-        let regular = if let Some(called) = self.called {
-            called
-        } else if self.targets.iter().any(Target::is_new) {
-            after(interval)
-        } else if self.is_quiet {
-            let asked = self.traffic.asked.filter(|asked| self.last_sent.is_none_or(|sent| sent < *asked));
-            after(QUIET.max(interval)).min(asked.map_or(Duration::MAX, |asked| asked + LOOK * 4))
-        } else {
-            after(interval).max(self.traffic.replied.map_or(Duration::ZERO, |replied| replied + interval))
-        };
-        Some(regular.min(refresh.max(after(interval))).max(eligible))
+    /// Nobody has looked when it wanted that.
+    fn forget_old_look(&mut self, now: Duration) {
+        if self.look_at().is_some_and(|look| look <= now) {
+            self.traffic.forget();
+        }
     }
 
     fn traffic_time(&self) -> Duration {
@@ -296,10 +307,18 @@ impl Health {
         self.life = self.life.max(life);
         self.proven = self.proven.max(Some(proven));
         self.traffic.settle();
+    }
+
+    /// A reply has come at `life`, or a packet that may be one.
+    fn replied(&mut self, now: Duration, life: Duration) {
+        self.live(life, life);
+        let (is_anybodys, is_outweighed) = (self.traffic.is_anybodys(), self.unheard_since().is_some());
         match &mut self.state {
-            State::Good => {}
+            // Whether it comes from beyond the provider, the targets have to say.
+            State::Suspected(burst) if is_outweighed => burst.asked = burst.asked.max(life),
             State::Suspected(_) => self.state = State::Good,
-            State::Dead(dead) => dead.live(life),
+            State::Dead(dead) if !is_anybodys => dead.replied(now),
+            State::Good | State::Dead(_) => {}
         }
     }
 
@@ -324,13 +343,14 @@ impl Health {
 
     /// Was nobody here when the machine wanted to be woken?
     fn notice_stop(&mut self, now: Duration) {
-        if self.wake().is_some_and(|wake| now > wake + STOPPED) {
+        if self.awaited.take_if(|wake| now > *wake + STOPPED).is_some() {
             self.forget_silence(now);
         }
     }
 
     fn forget_silence(&mut self, now: Duration) {
         self.under_way.clear();
+        self.unheard = None;
         self.traffic.forget();
         self.life = self.life.max(now);
         self.proven = Some(self.life);

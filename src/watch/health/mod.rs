@@ -5,11 +5,14 @@
 //! A machine (`Health`) forms an opinion of one uplink in one family. `Judge` makes verdicts of all opinions, because
 //! some rules are about all uplinks: the last one that is up is never drained. `Uplinks` holds both together.
 //!
-//! Any packet in reply direction is life. Silence after packets or after a probe is a suspicion; a burst of probes to
-//! several targets confirms it or ends it. Latency alone proves nothing: timeouts follow the measured round-trip times.
+//! Any packet in reply direction is life, as long as one target of many answers now and then. Silence after packets or
+//! after a probe is a suspicion; a burst of probes to several targets confirms it or ends it. Latency alone proves nothing:
+//! timeouts follow the measured round-trip times.
 
+mod beyond;
 mod burst;
 mod dead;
+mod good;
 mod judge;
 mod machine;
 mod rtt;
@@ -29,7 +32,7 @@ pub use rtt::Rtt;
 pub use saved::{Saved, SavedUplink};
 pub(super) use saved::{millis, number};
 pub use target::Target;
-pub use traffic::Counters;
+pub use traffic::{Counted, Counters};
 pub use uplinks::{Outcome, Uplink, Uplinks};
 
 /// The times of `[check]`.
@@ -83,7 +86,7 @@ pub enum Opinion {
         since: Duration,
     },
     Dead {
-        /// The last sign of life before the verdict.
+        /// The last sign of life before the verdict; where replies go on, the first probe that no target has answered.
         since: Duration,
         /// Whether its connections may be forgotten.
         is_cut: bool,
@@ -94,10 +97,10 @@ pub enum Opinion {
 /// What a verdict rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
-    /// Without any sign of life.
-    pub silent: Duration,
     /// Probes without an answer.
     pub lost: usize,
     /// Targets that the last burst asked.
     pub targets: usize,
+    /// Replies have come all the same: they are the provider's own, perhaps.
+    pub has_replies: bool,
 }

@@ -52,9 +52,10 @@ struct SavedTarget {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct SavedDead {
     since_ago: u64,
-    silent: u64,
     lost: usize,
     targets: usize,
+    #[serde(default)]
+    has_replies: bool,
 }
 
 impl Saved {
@@ -109,9 +110,9 @@ impl Health {
         let dead = match self.opinion() {
             Opinion::Dead { since, evidence, .. } => Some(SavedDead {
                 since_ago: millis(now.saturating_sub(since)),
-                silent: millis(evidence.silent),
                 lost: evidence.lost,
                 targets: evidence.targets,
+                has_replies: evidence.has_replies,
             }),
             _ => None,
         };
@@ -142,8 +143,7 @@ impl Health {
             && away <= LONGEST_AWAY
             && self.has_usable(now)
         {
-            let evidence =
-                Evidence { silent: Duration::from_millis(dead.silent), lost: dead.lost, targets: dead.targets };
+            let evidence = Evidence { lost: dead.lost, targets: dead.targets, has_replies: dead.has_replies };
             let since = now.saturating_sub(Duration::from_millis(dead.since_ago.min(OLDEST)));
             self.state = State::Dead(Dead::new(since, now, now, evidence));
         }

@@ -11,7 +11,14 @@ impl Health {
     pub(super) fn is_suspicious(&self, now: Duration) -> bool {
         let is_late = |probe: &Sent| now >= probe.late && self.is_open(probe) && self.says_something(probe);
         let is_silent = self.traffic.suspicious_at().is_some_and(|at| now >= at) && self.has_usable(now);
-        is_silent || self.under_way.iter().any(is_late)
+        let (_, doubtful) = self.doubtful_at();
+        is_silent || self.under_way.iter().any(is_late) || doubtful.is_some_and(|at| now >= at)
+    }
+
+    pub(super) fn suspect(&mut self, now: Duration) -> Vec<Probe> {
+        let asked = self.asked().unwrap_or(now);
+        self.state = State::Suspected(Burst::new(now, self.last_round(asked), asked, self.next_id));
+        self.poll_suspected(now)
     }
 
     pub(super) fn poll_suspected(&mut self, now: Duration) -> Vec<Probe> {
@@ -20,7 +27,7 @@ impl Health {
             return Vec::new();
         }
         // Some may not have been sent, or could not be.
-        if !burst.is_sent() || self.lost_at(&burst).is_none() {
+        if !burst.is_sent(self.last_round(burst.asked)) || self.lost_at(&burst).is_none() {
             burst.round_sent(now);
             self.state = State::Suspected(burst);
             return self.send_round(now);
@@ -29,20 +36,37 @@ impl Health {
             self.under_way.iter().filter(|probe| probe.id >= burst.first_id).map(|probe| probe.target).collect();
         asked.sort_unstable();
         asked.dedup();
-        let lost = self.under_way.iter().filter(|probe| self.is_open(probe)).count();
-        let evidence = Evidence { silent: now.saturating_sub(self.life), lost, targets: asked.len() };
+        let has_replies = now < self.silent_at(burst.asked);
+        let evidence = Evidence { lost: self.unanswered().count(), targets: asked.len(), has_replies };
+        let since = self.unheard.filter(|_| has_replies).unwrap_or(self.life);
         // A late answer would have come by then.
         let overdue = burst.asked + self.longest_timeout();
         let left = decayed(self.relapses, now.saturating_sub(self.good_since));
         self.relapses = (left + 1).min(MOST_RELAPSES);
-        self.state = State::Dead(Dead::new(self.life, overdue, now, evidence));
+        self.state = State::Dead(Dead::new(since, overdue, now, evidence));
         self.poll_dead(now)
     }
 
     /// When the verdict falls, unless something answers; before that, when the next round is due.
     pub(super) fn verdict_at(&self, burst: &Burst) -> Duration {
-        let Some(lost) = self.lost_at(burst).filter(|_| burst.is_sent()) else { return burst.next_round };
-        lost.max(self.life + self.settings.down_after).max(burst.asked + self.settings.least_evidence())
+        let is_sent = burst.is_sent(self.last_round(burst.asked));
+        self.lost_at(burst).filter(|_| is_sent).map_or(burst.next_round, |lost| lost.max(self.decided_at(burst.asked)))
+    }
+
+    /// When it has been silent for long enough, if what was sent at `asked` is the first that is unanswered.
+    fn silent_at(&self, asked: Duration) -> Duration {
+        (self.life + self.settings.down_after).max(asked + self.settings.least_evidence())
+    }
+
+    /// The same, or replies are outweighed.
+    fn decided_at(&self, asked: Duration) -> Duration {
+        let silent = self.silent_at(asked);
+        self.outweighed_at().map_or(silent, |outweighed| outweighed.min(silent))
+    }
+
+    /// What is sent later is not lost by then.
+    fn last_round(&self, asked: Duration) -> Duration {
+        self.decided_at(asked).saturating_sub(self.longest_timeout())
     }
 
     /// Whether a burst's probes are lost, all of them and enough.
@@ -53,7 +77,7 @@ impl Health {
     }
 
     /// When the first of what is unanswered was sent.
-    pub(super) fn asked(&self) -> Option<Duration> {
+    fn asked(&self) -> Option<Duration> {
         let probes = self.under_way.iter().filter(|probe| self.is_open(probe)).map(|probe| probe.at);
         probes.chain(self.traffic.asked).min()
     }

@@ -32,14 +32,16 @@ pub struct Target {
     pub(super) pending: u32,
     /// Probes sent to it, whether answered or not.
     pub(super) tries: u32,
-    /// Answers since the start.
+    /// Answers of a known round-trip time, since the start.
     pub(super) answers: u32,
 }
 
 impl Target {
-    pub(super) fn answer(&mut self, now: Duration, rtt: Duration) {
+    /// It has answered; `None`: how fast nobody knows.
+    pub(super) fn answer(&mut self, now: Duration, rtt: Option<Duration>) {
         self.answered = Some(now);
         (self.misses, self.pending) = (0, 0);
+        let Some(rtt) = rtt else { return };
         self.answers = self.answers.saturating_add(1);
         match &mut self.rtt {
             Some(known) if self.answers <= FIRST && rtt < known.smoothed / 2 => *known = Rtt::first(rtt),

@@ -18,10 +18,19 @@ pub struct Counters {
     pub replies: u64,
 }
 
+/// Whose packets were counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// Those of connections that begin here.
+    Ours(Counters),
+    /// All of the interface: what comes in may be a stranger's, whom nobody has asked.
+    Anybodys(Counters),
+}
+
 /// What the counters have said so far.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
-    last: Option<(Duration, Counters)>,
+    last: Option<(Duration, Counted)>,
     /// The last look that found replies, and came soon enough after the one before to date them.
     pub(super) replied: Option<Duration>,
     /// Packets since the last sign of life.
@@ -32,8 +41,10 @@ pub(super) struct Traffic {
 
 impl Traffic {
     /// A look at the counters. The time of life that it proves: now, or the look before where that was long ago.
-    pub(super) fn look(&mut self, now: Duration, counters: Counters) -> Option<Duration> {
-        let (before, old) = self.last.replace((now, counters))?;
+    pub(super) fn look(&mut self, now: Duration, counted: Counted) -> Option<Duration> {
+        use Counted::{Anybodys, Ours};
+        let (before, old) = self.last.replace((now, counted))?;
+        let ((Ours(old), Ours(counters)) | (Anybodys(old), Anybodys(counters))) = (old, counted) else { return None };
         // Made anew, or somebody has zeroed them.
         if counters.sent < old.sent || counters.replies < old.replies {
             return None;
@@ -50,6 +61,11 @@ impl Traffic {
             self.asked.get_or_insert(now);
         }
         None
+    }
+
+    /// Whether what comes in may be a stranger's.
+    pub(super) fn is_anybodys(&self) -> bool {
+        matches!(self.last, Some((_, Counted::Anybodys(_))))
     }
 
     /// A sign of life has come.
@@ -70,6 +86,11 @@ impl Traffic {
         }
         // On the whole second: quiet uplinks are looked at together.
         is_quiet.then(|| Duration::from_secs(last.as_secs() + 1))
+    }
+
+    /// When they are wanted again where each reply counts.
+    pub(super) fn next_look(&self) -> Option<Duration> {
+        self.last.map(|(last, _)| last + LOOK)
     }
 
     /// When packets without replies become a suspicion.

@@ -2,12 +2,13 @@
 //!
 //! That a connection comes about is an answer, and so is a reset, which only the target can send: it has the number of our
 //! packet. The kernel reports a router's "port unreachable" by the same errno, and tells the two apart in the socket's
-//! error queue (since Linux 5.8). It sends the packet again after a second, so an answer later than that may be to either.
+//! error queue (since Linux 5.8). It repeats the packet after a second: an answer after that may be to either.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream as StdTcpStream};
 use std::os::fd::AsRawFd;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc::linger;
@@ -15,15 +16,20 @@ use nix::sys::socket::{MsgFlags, connect, recv, setsockopt, sockopt};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::{Binding, Error, socket};
+use super::{Answer, Binding, Error, socket};
 use crate::config::Target;
 use crate::model::names::Family;
+
+/// No SYN is repeated sooner: `TCP_TIMEOUT_INIT` is a second (RFC 6298, 2.1), and a timer of the kernel is late by some
+/// ticks rather than early by more than one.
+const UNREPEATED: Duration = Duration::from_millis(950);
 
 #[derive(Debug)]
 pub(super) struct Connection {
     target: Target,
     probe: u64,
     stream: TcpStream,
+    begun: Instant,
 }
 
 impl Connection {
@@ -35,22 +41,25 @@ impl Connection {
             Family::V4 => setsockopt(&fd, sockopt::Ipv4RecvErr, &true),
             Family::V6 => setsockopt(&fd, sockopt::Ipv6RecvErr, &true),
         };
-        let begun = at_once.and(queued).and_then(|()| connect(fd.as_raw_fd(), &*socket::sockaddr(to)));
-        match begun {
+        let begun = Instant::now();
+        let connecting = at_once.and(queued).and_then(|()| connect(fd.as_raw_fd(), &*socket::sockaddr(to)));
+        match connecting {
             Ok(()) | Err(Errno::EINPROGRESS) => {}
             Err(errno) => return Err(socket::failed("connect to", target, errno)),
         }
         let stream = TcpStream::from_std(StdTcpStream::from(fd))
             .map_err(|source| socket::failed("wait for the connection to", target, source))?;
-        Ok(Self { target, probe, stream })
+        Ok(Self { target, probe, stream, begun })
     }
 
     pub(super) fn target(&self) -> Target {
         self.target
     }
 
-    pub(super) fn probe(&self) -> u64 {
-        self.probe
+    /// Its answer, now.
+    pub(super) fn answer(&self) -> Answer {
+        let at = Instant::now();
+        Answer { probe: self.probe, at, is_ambiguous: at.duration_since(self.begun) >= UNREPEATED }
     }
 
     /// Whether the target has answered; pending as long as it may.

@@ -60,6 +60,8 @@ pub struct Answer {
     /// What [`Prober::send`] was given.
     pub probe: u64,
     pub at: Instant,
+    /// The question may have been repeated: nobody knows how long the answer took.
+    pub is_ambiguous: bool,
 }
 
 /// Asks by one link, in the families of the targets that it is given. For each target that is asked by datagrams it has one
@@ -124,7 +126,7 @@ impl Prober {
             if let Some(datagrams) = self.datagrams.get_mut(at)
                 && let Poll::Ready(probe) = datagrams.poll(context)
             {
-                return Poll::Ready(Answer { probe, at: Instant::now() });
+                return Poll::Ready(Answer { probe, at: Instant::now(), is_ambiguous: false });
             }
         }
         let mut at = 0;
@@ -132,9 +134,9 @@ impl Prober {
             match connection.poll(context) {
                 Poll::Pending => at += 1,
                 Poll::Ready(is_answered) => {
-                    let probe = self.connections.remove(at).probe();
+                    let connection = self.connections.remove(at);
                     if is_answered {
-                        return Poll::Ready(Answer { probe, at: Instant::now() });
+                        return Poll::Ready(connection.answer());
                     }
                 }
             }

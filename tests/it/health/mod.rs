@@ -3,7 +3,9 @@
 
 mod simulation;
 
-use simulation::{DAY, Dpinger, Foolsm, Kind, Line, MhWatch, Mwan3track, Vyos, Watcher, detections, false_alarms};
+use simulation::{
+    Counts, DAY, Dpinger, Foolsm, Kind, Line, MhWatch, Mwan3track, Vyos, Watcher, detections, false_alarms,
+};
 
 type New = fn() -> Box<dyn Watcher>;
 
@@ -38,6 +40,27 @@ fn a_dead_line_is_left_within_five_seconds_at_a_round_trip_of_two_seconds() {
             assert!(worst < 5.0, "{worst} s at {rtt} s, jitter {jitter} s");
         }
     }
+    // In the middle of bufferbloat, and just after it.
+    for warm in [30.0, 603.0] {
+        let bloated = || detections(Kind { is_bloated: true, ..TRAFFIC }, 40, warm, || Box::new(MhWatch::new()));
+        let worst = *bloated().last().unwrap();
+        assert!(worst < 5.0, "{worst} s after {warm} s");
+    }
+}
+
+#[test]
+fn a_line_whose_provider_alone_answers_is_left_within_half_a_minute() {
+    for counts in [Counts::Replies, Counts::Anything] {
+        for (rtt, loss) in [(0.03, 0.0), (0.03, 0.02), (0.19, 0.1), (2.0, 0.01)] {
+            let worst = worst(Kind { rtt, jitter: rtt / 10.0, loss, counts, has_provider: true, ..TRAFFIC }, 60);
+            assert!(worst < 31.0, "{worst} s at {rtt} s and a loss of {loss}");
+        }
+    }
+    // What lasts for some seconds only drains nothing, and whatever it is it cuts nothing.
+    let blackouts = Kind { blackouts: (2000.0, 5.0), loss: 0.02, has_provider: true, ..TRAFFIC };
+    assert_eq!(drained_and_cut(Kind { longest_blackout: 8.0, ..blackouts }, 6, 0.1), (0, 0));
+    let (drained, cut) = drained_and_cut(blackouts, 6, 0.1);
+    assert!(drained > 0 && cut == 0, "{drained}, {cut}");
 }
 
 #[test]
@@ -46,6 +69,7 @@ fn random_loss_is_no_death() {
         assert_eq!(drained_and_cut(Kind { loss, ..Kind::PLAIN }, 1, days), (0, 0), "{loss}");
         assert_eq!(drained_and_cut(Kind { loss, ..TRAFFIC }, 1, days / 2.0), (0, 0), "{loss}");
     }
+    assert_eq!(drained_and_cut(Kind { loss: 0.3, ..TRAFFIC }, 1, 0.2), (0, 0));
     let satellite = Kind { rtt: 0.6, jitter: 0.08, loss: 0.02, ..Kind::PLAIN };
     assert_eq!(drained_and_cut(satellite, 2, 0.5), (0, 0));
 }
@@ -55,10 +79,13 @@ fn neither_bufferbloat_nor_a_dead_target_nor_one_that_limits_its_answers_is_a_de
     let bloated = Kind { is_bloated: true, loss: 0.01, ..Kind::PLAIN };
     for kind in [
         Kind { traffic: 50.0, ..bloated },
-        Kind { is_counted: false, ..bloated },
+        Kind { counts: Counts::Nothing, ..bloated },
+        Kind { counts: Counts::Anything, traffic: 50.0, ..bloated },
         Kind { dead_targets: 1, loss: 0.02, ..Kind::PLAIN },
         Kind { dead_targets: 2, loss: 0.02, ..Kind::PLAIN },
         Kind { rate_limit: 1.0, loss: 0.02, ..Kind::PLAIN },
+        Kind { dead_targets: 1, loss: 0.02, ..TRAFFIC },
+        Kind { rate_limit: 3.0, loss: 0.02, ..TRAFFIC },
     ] {
         assert_eq!(drained_and_cut(kind, 3, 0.3), (0, 0));
     }

@@ -5,7 +5,7 @@ use multihome::watch::probe::Error;
 use super::{LONG, PATIENCE, Say, Scene, serve_dns, serve_tcp};
 use crate::support::filter::{feed, nft};
 use crate::support::internet::sysctl;
-use crate::support::ip;
+use crate::support::{ip, until};
 
 /// Counts what goes to the targets by each link, and what of that has the mark and the source of link 1.
 fn count(source: &str, source6: &str) {
@@ -191,4 +191,22 @@ fn a_target_is_one_connection_to_connection_tracking() {
         scene.asks(&mut prober, "dns:192.0.2.53", probe);
     }
     assert_eq!(counted(), [10, 2]);
+}
+
+#[test]
+fn an_answer_after_a_second_may_be_to_a_repeated_question() {
+    let scene = Scene::new();
+    serve_tcp(&scene.far[1], "192.0.2.80", 80);
+    let mut prober = scene.prober(Scene::binding(1, None));
+    until("one is answered at once", || {
+        scene.send(&mut prober, "tcp:192.0.2.80:80", 1).unwrap();
+        scene.whole_answer(&mut prober, PATIENCE).is_some_and(|answer| !answer.is_ambiguous)
+    });
+    let drop = "table ip lost { chain first { type filter hook prerouting priority 0; tcp dport 80 drop; }; }";
+    scene.far[1].run(|| feed("nft", &["-f", "-"], drop));
+    scene.send(&mut prober, "tcp:192.0.2.80:80", 2).unwrap();
+    assert_eq!(scene.answer(&mut prober, LONG), None);
+    scene.far[1].run(|| nft("delete table ip lost"));
+    let answer = scene.whole_answer(&mut prober, PATIENCE).unwrap();
+    assert_eq!((answer.probe, answer.is_ambiguous), (2, true));
 }

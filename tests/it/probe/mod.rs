@@ -93,11 +93,13 @@ impl Scene {
 
     /// The probe that is answered next, within this time.
     fn answer(&self, prober: &mut Prober, within: Duration) -> Option<u64> {
-        let answer = self.runtime.block_on(async { tokio::time::timeout(within, prober.answer()).await });
-        answer.ok().map(|Answer { probe, at }| {
-            assert!(at <= Instant::now());
-            probe
-        })
+        self.whole_answer(prober, within).map(|answer| answer.probe)
+    }
+
+    fn whole_answer(&self, prober: &mut Prober, within: Duration) -> Option<Answer> {
+        let answer = self.runtime.block_on(async { tokio::time::timeout(within, prober.answer()).await }).ok();
+        assert!(answer.is_none_or(|answer| answer.at <= Instant::now()));
+        answer
     }
 
     /// Asks the target, which has to answer.

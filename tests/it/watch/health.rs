@@ -25,7 +25,7 @@ up-after = \"1s\"
 const HOSTS: std::ops::RangeInclusive<u8> = 10..=40;
 
 pub(super) struct Scene {
-    internet: Internet,
+    pub(super) internet: Internet,
     pub(super) server: Server,
 }
 
@@ -47,7 +47,7 @@ impl Scene {
         self.internet.providers[line - 1].sysctl("ipv4/ip_forward", if on { "1" } else { "0" });
     }
 
-    fn state(&self, link: usize) -> String {
+    pub(super) fn state(&self, link: usize) -> String {
         self.status(link)["state"].as_str().unwrap().to_owned()
     }
 
@@ -71,7 +71,7 @@ pub(super) fn two_lines() -> String {
 }
 
 /// Who the world sees us as, over many destinations.
-fn seen() -> Vec<String> {
+pub(super) fn seen() -> Vec<String> {
     let asked = HOSTS.filter_map(|host| ask_udp((&format!("100.64.1.{host}"), ECHO)));
     let mut seen: Vec<_> = asked.map(|address| address.to_string()).collect();
     seen.sort();

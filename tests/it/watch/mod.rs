@@ -1,5 +1,6 @@
 //! `mh-watch` as it runs: the real program, the real kernel.
 
+mod beyond;
 mod doctor;
 mod events;
 mod hard;

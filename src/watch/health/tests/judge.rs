@@ -4,7 +4,7 @@ use super::*;
 use crate::model::names::Family::{self, V4, V6};
 use crate::watch::health::{Event, Evidence, Judge, Key, Outcome, Standing, Uplink, Uplinks, Verdict, Why};
 
-const EVIDENCE: Evidence = Evidence { silent: Duration::from_millis(2500), lost: 10, targets: 3 };
+const EVIDENCE: Evidence = Evidence { lost: 10, targets: 3, has_replies: false };
 const GOOD: Opinion = Opinion::Good;
 const SUSPECTED: Opinion = Opinion::Suspected { since: Duration::ZERO };
 const DEAD: Opinion = Opinion::Dead { since: Duration::ZERO, is_cut: false, evidence: EVIDENCE };
@@ -20,12 +20,13 @@ fn v4(opinions: &[Opinion]) -> Vec<Standing> {
     names.iter().zip(opinions).map(|(name, opinion)| Standing { key: key(name, V4), opinion: Some(*opinion) }).collect()
 }
 
-fn drained(uplink: &str) -> Event {
-    Event::Drained { key: key(uplink, V4), evidence: EVIDENCE }
+/// At a time: it has been silent since the beginning.
+fn drained(uplink: &str, at: u64) -> Event {
+    Event::Drained { key: key(uplink, V4), silent: seconds(at), evidence: EVIDENCE }
 }
 
-fn cut(uplink: &str) -> Event {
-    Event::Cut { key: key(uplink, V4), evidence: EVIDENCE }
+fn cut(uplink: &str, at: u64) -> Event {
+    Event::Cut { key: key(uplink, V4), silent: seconds(at), evidence: EVIDENCE }
 }
 
 fn back(uplink: &str, why: Why) -> Event {
@@ -36,10 +37,10 @@ fn back(uplink: &str, why: Why) -> Event {
 fn a_dead_uplink_is_drained_then_cut_then_back() {
     let mut judge = Judge::default();
     assert_eq!(judge.judge(seconds(0), &v4(&[GOOD, GOOD])), []);
-    assert_eq!(judge.judge(seconds(1), &v4(&[DEAD, GOOD])), [drained("a")]);
+    assert_eq!(judge.judge(seconds(1), &v4(&[DEAD, GOOD])), [drained("a", 1)]);
     assert_eq!(judge.judge(seconds(2), &v4(&[DEAD, GOOD])), []);
     assert_eq!(judge.verdict(&key("a", V4)), Verdict::Drained);
-    assert_eq!(judge.judge(seconds(9), &v4(&[GONE, GOOD])), [cut("a")]);
+    assert_eq!(judge.judge(seconds(9), &v4(&[GONE, GOOD])), [cut("a", 9)]);
     assert_eq!(judge.judge(seconds(10), &v4(&[GONE, GOOD])), []);
     assert_eq!(judge.verdict(&key("a", V4)), Verdict::Cut);
     assert_eq!(judge.judge(seconds(30), &v4(&[GOOD, GOOD])), [back("a", Why::Answers { after: seconds(29) })]);
@@ -54,7 +55,7 @@ fn the_last_uplink_that_is_up_is_never_left() {
     assert_eq!(judge.verdict(&key("a", V4)), Verdict::Use);
     assert_eq!(judge.judge(seconds(9), &v4(&[GOOD])), [Event::AllDeadOver { family: V4, after: seconds(9) }]);
     // The other one goes down while the first is drained.
-    assert_eq!(judge.judge(seconds(20), &v4(&[DEAD, GOOD])), [drained("a")]);
+    assert_eq!(judge.judge(seconds(20), &v4(&[DEAD, GOOD])), [drained("a", 20)]);
     let events = judge.judge(seconds(60), &v4(&[DEAD]));
     assert_eq!(events, [back("a", Why::NoOther), Event::AllDead { family: V4, uplinks: 1 }]);
 }
@@ -71,13 +72,16 @@ fn where_all_fail_at_once_nothing_is_changed() {
     }
     // Once one answers, the others are left.
     let events = judge.judge(seconds(60), &v4(&[GONE, DEAD, GOOD]));
-    assert_eq!(events, [Event::AllDeadOver { family: V4, after: seconds(58) }, drained("a"), cut("a"), drained("b")]);
+    assert_eq!(
+        events,
+        [Event::AllDeadOver { family: V4, after: seconds(58) }, drained("a", 60), cut("a", 60), drained("b", 60)]
+    );
 }
 
 #[test]
 fn what_was_drained_on_the_way_to_that_is_used_again() {
     let mut judge = Judge::default();
-    assert_eq!(judge.judge(seconds(0), &v4(&[DEAD, GOOD])), [drained("a")]);
+    assert_eq!(judge.judge(seconds(0), &v4(&[DEAD, GOOD])), [drained("a", 0)]);
     let events = judge.judge(seconds(5), &v4(&[DEAD, DEAD]));
     assert_eq!(events, [back("a", Why::NoOther), Event::AllDead { family: V4, uplinks: 2 }]);
     // One that was dead long before is no part of it.
@@ -99,7 +103,7 @@ fn nothing_is_cut_while_no_uplink_is_known_to_live() {
 #[test]
 fn an_uplink_without_answers_so_far_is_another_uplink_all_the_same() {
     let mut judge = Judge::default();
-    assert_eq!(judge.judge(seconds(0), &v4(&[DEAD, Opinion::Unknown])), [drained("a")]);
+    assert_eq!(judge.judge(seconds(0), &v4(&[DEAD, Opinion::Unknown])), [drained("a", 0)]);
 }
 
 #[test]

@@ -3,14 +3,18 @@
 // A panic is as good as an assertion here.
 #![allow(clippy::unchecked_time_subtraction)]
 
+mod beyond;
 mod judge;
 mod machine;
+mod parts;
 mod properties;
 mod saved;
 
 use std::time::Duration;
 
-use super::{Counters, Health, Opinion, Settings};
+use super::{Counted, Counters, Health, Opinion, Settings};
+
+const NEVER: Duration = Duration::from_hours(1000);
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -31,7 +35,10 @@ struct Scene {
     carries: Carries,
     /// Packets a second that are sent and, while it carries, answered.
     traffic: Option<u64>,
+    /// They are answered though it carries nothing: by the provider.
+    has_provider: bool,
     counters: Counters,
+    counted: fn(Counters) -> Counted,
     /// When, and to which probe.
     answers: Vec<(Duration, u64)>,
     /// When probes were sent, and to which target.
@@ -49,7 +56,9 @@ impl Scene {
             rtt,
             carries: Box::new(carries),
             traffic: None,
+            has_provider: false,
             counters: Counters { sent: 0, replies: 0 },
+            counted: Counted::Ours,
             answers: Vec::new(),
             sent: Vec::new(),
             opinions: Vec::new(),
@@ -90,7 +99,7 @@ impl Scene {
                 let at = ms(u64::try_from(tenth).unwrap() * 10);
                 let packets = per_second / 100;
                 self.counters.sent += packets;
-                self.counters.replies += if (self.carries)(at, 0) { packets } else { 0 };
+                self.counters.replies += if self.has_provider || (self.carries)(at, 0) { packets } else { 0 };
             }
         }
         self.now = now;
@@ -100,7 +109,7 @@ impl Scene {
         for (_, id) in due {
             self.health.answered(now, id);
         }
-        self.health.counted(now, self.traffic.map(|_| self.counters));
+        self.health.counted(now, self.traffic.map(|_| (self.counted)(self.counters)));
         for probe in self.health.poll(now) {
             self.sent.push((now, probe.target));
             if (self.carries)(now, probe.target) && (self.carries)(now + self.rtt, probe.target) {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::names::Family;
+use crate::watch::health::Counted::{Anybodys, Ours};
 use crate::watch::health::{Evidence, Judge, Key, Standing, Verdict};
 
 /// What may be handed to a machine.
@@ -18,6 +19,8 @@ enum Input {
     Refuse(usize),
     /// So many packets more, and so many replies.
     Count(u64, u64),
+    /// The same, of all of the interface.
+    CountAll(u64, u64),
     NoCounters,
     Restart,
     Quiet(bool),
@@ -32,6 +35,7 @@ fn input() -> impl Strategy<Value = Input> {
         8 => (0usize..4).prop_map(Input::Answer),
         1 => (0usize..4).prop_map(Input::Refuse),
         4 => (0u64..5, 0u64..3).prop_map(|(sent, replies)| Input::Count(sent, replies)),
+        2 => (0u64..5, 0u64..3).prop_map(|(sent, replies)| Input::CountAll(sent, replies)),
         1 => Just(Input::NoCounters),
         1 => Just(Input::Restart),
         1 => any::<bool>().prop_map(Input::Quiet),
@@ -73,10 +77,11 @@ impl Watched {
                     self.health.refused(now, *id);
                 }
             }
-            Input::Count(sent, replies) => {
+            Input::Count(sent, replies) | Input::CountAll(sent, replies) => {
                 self.counters.sent += sent;
                 self.counters.replies += replies;
-                self.health.counted(now, Some(self.counters));
+                let is_all = matches!(input, Input::CountAll(..));
+                self.health.counted(now, Some(if is_all { Anybodys(self.counters) } else { Ours(self.counters) }));
             }
             Input::NoCounters => self.health.counted(now, None),
             Input::Restart => {
@@ -94,7 +99,7 @@ fn key(uplink: usize) -> Key {
 }
 
 fn opinion() -> impl Strategy<Value = Opinion> {
-    let evidence = Evidence { silent: ms(2500), lost: 9, targets: 3 };
+    let evidence = Evidence { lost: 9, targets: 3, has_replies: false };
     prop_oneof![
         Just(Opinion::Unknown),
         Just(Opinion::Good),
@@ -121,7 +126,8 @@ proptest! {
             if !matches!(before, Opinion::Dead { .. }) {
                 prop_assert!(it.has_answered, "no target ever answered");
                 prop_assert!(evidence.lost >= 9 && evidence.targets >= 1);
-                prop_assert!(it.now - it.life >= ms(2500), "silent for {:?} only", it.now - it.life);
+                let least = if evidence.has_replies { seconds(10) } else { ms(2500) };
+                prop_assert!(it.now - it.life >= least, "silent for {:?} only", it.now - it.life);
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use multihome::watch::health::Counters;
+use multihome::watch::health::{Counted, Counters};
 
 /// Numbers at random (splitmix64), the same for the same seed.
 pub struct Random(pub u64);
@@ -28,6 +28,16 @@ impl Random {
     }
 }
 
+/// Which packets are counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Counts {
+    /// What is sent, and what answers it.
+    Replies,
+    /// The interface's: whatever goes and comes.
+    Anything,
+    Nothing,
+}
+
 /// How a line behaves.
 #[derive(Clone, Copy)]
 pub struct Kind {
@@ -38,8 +48,10 @@ pub struct Kind {
     pub jitter: f64,
     /// Packets a second, answered while the line carries; 0: it is idle.
     pub traffic: f64,
-    /// Whether the packets are counted.
-    pub is_counted: bool,
+    /// What is counted of them.
+    pub counts: Counts,
+    /// They are answered by the provider: in blackouts, too, and after the line's death.
+    pub has_provider: bool,
     /// Blackouts a day, and their mean length in seconds.
     pub blackouts: (f64, f64),
     /// None is longer.
@@ -60,7 +72,8 @@ impl Kind {
         rtt: 0.03,
         jitter: 0.005,
         traffic: 0.0,
-        is_counted: true,
+        counts: Counts::Replies,
+        has_provider: false,
         blackouts: (0.0, 0.0),
         longest_blackout: f64::INFINITY,
         bursts: None,
@@ -118,7 +131,7 @@ impl Line {
     }
 
     /// The packet counters, at ever later times.
-    pub fn counters(&mut self, now: Duration) -> Option<Counters> {
+    pub fn counters(&mut self, now: Duration) -> Option<Counted> {
         let now = now.as_secs_f64();
         if self.kind.traffic > 0.0 {
             // In steps, so that a blackout shows as what it is.
@@ -128,14 +141,18 @@ impl Line {
                 let packets = self.kind.traffic * step;
                 self.sent += packets;
                 let sent_at = (self.counted - self.rtt(self.counted)).max(0.0);
-                if !within(&self.dark, self.counted) && !within(&self.dark, sent_at) {
+                if self.kind.has_provider || !within(&self.dark, self.counted) && !within(&self.dark, sent_at) {
                     self.replies += packets * (1.0 - self.loss(sent_at));
                 }
             }
         }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let counters = Counters { sent: self.sent as u64, replies: self.replies as u64 };
-        self.kind.is_counted.then_some(counters)
+        match self.kind.counts {
+            Counts::Replies => Some(Counted::Ours(counters)),
+            Counts::Anything => Some(Counted::Anybodys(counters)),
+            Counts::Nothing => None,
+        }
     }
 
     fn loss(&self, now: f64) -> f64 {

@@ -8,7 +8,7 @@ mod watchers;
 use std::time::Duration;
 
 use line::Random;
-pub use line::{Kind, Line};
+pub use line::{Counts, Kind, Line};
 pub use watchers::{Dpinger, Foolsm, MhWatch, Mwan3track, Vyos, Watcher};
 
 pub const DAY: f64 = 86400.0;
