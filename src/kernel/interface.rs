@@ -182,7 +182,7 @@ pub(crate) fn parse(body: &[u8]) -> Option<InterfaceInfo> {
     })
 }
 
-/// What `struct rtnl_link_stats64` begins with: rx_packets, tx_packets, rx_bytes, tx_bytes.
+/// What `struct rtnl_link_stats64` begins with: `rx_packets`, `tx_packets`, `rx_bytes`, `tx_bytes`.
 fn counters(stats: &[u8]) -> Option<[u64; 4]> {
     Some([counter(stats, 0)?, counter(stats, 1)?, counter(stats, 2)?, counter(stats, 3)?])
 }
