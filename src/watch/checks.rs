@@ -13,15 +13,15 @@ use super::health::{Counted, Event, Evidence, Key, Saved, Settings, Uplink, Upli
 use super::links::{LinkView, Links, Status};
 use super::probe::{Answer, Binding, Error, Prober};
 use super::traffic::{ByUplink, Meter};
-use crate::config::{Config, Target};
+use crate::config::{Config, Method, Target};
 use crate::model::names::{Family, HostAddr, LinkName};
 use crate::state::drain::Level;
 
 /// All uplinks of a configuration with a `[check]`. Times are since the start of the process.
 pub(super) struct Checks {
     uplinks: Uplinks,
-    /// By the number that the machines give them.
-    targets: BTreeMap<Family, Vec<Target>>,
+    /// By the number that the machines give them: those that are configured, then the uplink's resolvers.
+    targets: BTreeMap<Key, Vec<Target>>,
     probers: BTreeMap<Key, Prober>,
     /// `None`: it could not be opened, and only probes tell of life.
     meter: Option<Meter>,
@@ -53,20 +53,19 @@ impl Checks {
             cut_after: check.cut_after,
             up_after: check.up_after,
         };
-        let mut targets: BTreeMap<Family, Vec<Target>> = BTreeMap::new();
-        for target in &check.targets {
-            targets.entry(target.family()).or_default().push(*target);
-        }
-        let mut uplinks = Vec::new();
+        let (mut targets, mut uplinks) = (BTreeMap::new(), Vec::new());
         for link in config.uplinks() {
             for family in Family::BOTH.into_iter().filter(|family| link.ipv6 || *family == Family::V4) {
-                let asked = targets.get(&family).filter(|_| link.check);
+                let key = Key { uplink: link.name.clone(), family };
+                let of_family = check.targets.iter().filter(|target| link.check && target.family() == family);
+                let asked: Vec<Target> = of_family.copied().collect();
                 uplinks.push(Uplink {
-                    key: Key { uplink: link.name.clone(), family },
+                    key: key.clone(),
                     tier: link.tier().map_or(0, |tier| u16::from(tier.get())),
                     metered: link.metered,
-                    targets: asked.into_iter().flatten().map(ToString::to_string).collect(),
+                    targets: asked.iter().map(ToString::to_string).collect(),
                 });
+                targets.insert(key, asked);
             }
         }
         let meter = Meter::open().inspect_err(|e| warn!("{e}: only probes tell whether an uplink lives")).ok();
@@ -106,9 +105,9 @@ impl Checks {
             return Vec::new();
         }
         let mut silent = Vec::new();
-        for (at, (known, target)) in known.iter().zip(self.targets.get(&key.family).into_iter().flatten()).enumerate() {
+        for (at, (known, target)) in known.iter().zip(self.targets.get(key).into_iter().flatten()).enumerate() {
             let asked = self.asked.get(&(key.clone(), at)).copied().unwrap_or_default();
-            if known.answered.is_none() && asked >= OFTEN_ASKED {
+            if known.is_configured() && known.answered.is_none() && asked >= OFTEN_ASKED {
                 silent.push(target.to_string());
             }
         }
@@ -136,6 +135,31 @@ impl Checks {
                 self.uplinks.up(now, &key);
                 self.has_news = true;
             }
+            self.set_resolvers(&key, view, now);
+        }
+    }
+
+    /// Where there are targets of the family, the uplink's resolvers are among them.
+    fn set_resolvers(&mut self, key: &Key, view: Option<&LinkView>, now: Duration) {
+        let known = self.uplinks.health(key).map_or(&[][..], |health| health.targets());
+        let configured = known.iter().filter(|target| target.is_configured()).count();
+        let Some(targets) = self.targets.get_mut(key).filter(|_| configured > 0) else { return };
+        let mut resolvers = Vec::new();
+        for resolver in view.into_iter().flat_map(|view| &view.resolvers) {
+            let target = Target::new(resolver.get(), Method::Dns);
+            resolvers.extend(target.filter(|target| !targets[..configured].contains(target)));
+        }
+        if targets[configured..] == resolvers {
+            return;
+        }
+        targets.truncate(configured);
+        targets.extend(&resolvers);
+        if let Some(prober) = self.probers.get_mut(key) {
+            prober.keep(targets);
+        }
+        if let Some(health) = self.uplinks.health_mut(key) {
+            health.set_resolvers(now, resolvers.len());
+            self.has_news = true;
         }
     }
 
@@ -181,7 +205,7 @@ impl Checks {
         self.count(now);
         let outcome = self.uplinks.poll(now);
         for (key, probe) in outcome.probes {
-            let target = self.targets.get(&key.family).and_then(|targets| targets.get(probe.target));
+            let target = self.targets.get(&key).and_then(|targets| targets.get(probe.target));
             let (Some(target), Some(prober)) = (target, self.probers.get_mut(&key)) else { continue };
             if let Err(error) = prober.send(*target, probe.id) {
                 self.complain(&key, &error);

@@ -8,10 +8,10 @@ use super::notice::Interest;
 use crate::config::{Config, Firewall};
 use crate::kernel::{self, Kernel, Linux};
 use crate::model::names::{Family, HostAddr, IfName, LinkName, Tier};
-use crate::model::observed::Scope;
+use crate::model::observed::{Observed, Scope};
 use crate::model::routing::NextHop;
 pub(super) use crate::reconcile::link_state::Status;
-use crate::reconcile::link_state::{LinkState, LinkStates};
+use crate::reconcile::link_state::{LinkState, LinkStates, LiveLink};
 use crate::state::records::LinkRecords;
 
 impl Status {
@@ -52,14 +52,34 @@ pub(super) struct LinkView {
     pub(super) local: Option<HostAddr>,
     /// What its routes and rules are made of.
     pub(super) way: Option<(NextHop, Vec<IpNet>)>,
+    /// The provider's resolvers that are beyond its first router.
+    pub(super) resolvers: Vec<HostAddr>,
 }
 
 #[cfg(test)]
 impl LinkView {
     /// One without a next hop.
     pub(super) fn of(name: LinkName, family: Family, tier: Option<Tier>, status: Status) -> Self {
-        Self { name, family, tier, status, interface: None, local: None, way: None }
+        Self { name, family, tier, status, interface: None, local: None, way: None, resolvers: Vec::new() }
     }
+}
+
+/// The resolvers that are not on the link itself: a router of the administrator's own that answers for others says nothing
+/// of what is behind it.
+fn resolvers(live: &LiveLink<'_>, records: &LinkRecords, observed: &Observed) -> Vec<HostAddr> {
+    let record = records.record(&live.link.name, live.family);
+    let Some(said) = record.and_then(|record| record.said(live.family)) else { return Vec::new() };
+    let device = &live.next_hop.device;
+    let interface = observed.interfaces.values().find(|interface| interface.device.index == device.index);
+    let mut networks = Vec::new();
+    for address in interface.into_iter().flat_map(|found| found.addresses.iter().chain(&found.addresses6)) {
+        networks.push(address.reaches);
+    }
+    let mut beyond = said.resolvers.clone();
+    beyond.retain(|resolver| {
+        Some(*resolver) != live.next_hop.gateway && !networks.iter().any(|network| network.contains(&resolver.get()))
+    });
+    beyond
 }
 
 /// A look at all links, by position, those of IPv4 first.
@@ -87,6 +107,7 @@ impl Links {
                     interface: routed.map(|live| live.next_hop.device.name.clone()),
                     local: routed.and_then(|live| live.local),
                     way: routed.map(|live| (live.next_hop.clone(), live.sources())),
+                    resolvers: routed.map(|live| resolvers(live, records, &observed)).unwrap_or_default(),
                 });
             }
         }

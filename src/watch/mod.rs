@@ -16,6 +16,7 @@ mod program;
 mod repair;
 mod run;
 mod service;
+mod stranded;
 pub mod tell;
 mod told;
 pub mod traffic;

@@ -13,6 +13,7 @@ use super::failback::{self, Leaving};
 use super::links::Links;
 use super::notice::Interest;
 use super::program::NAME;
+use super::stranded::{self, Ending};
 use crate::config::{Config, Settings};
 use crate::hook::pass::{self, Pass};
 use crate::reconcile::Outcome;
@@ -29,6 +30,8 @@ pub(super) struct Task {
     pub(super) levels: Levels,
     /// Connections to flush when the routes are as wanted.
     pub(super) leaving: Leaving,
+    /// Connections of this host to end then.
+    pub(super) ending: Ending,
 }
 
 /// What a pass has come to.
@@ -50,7 +53,7 @@ impl Task {
     }
 
     fn run(self) -> Result<Passed, pass::Error> {
-        let Self { config, state_dir, began, drains, levels, leaving } = self;
+        let Self { config, state_dir, began, drains, levels, leaving, ending } = self;
         // Each wait for the lock that is given up leaves a thread behind.
         let settings = Settings { lock_timeout: Duration::MAX, ..config.settings.clone() };
         let patient = Config { settings, ..(*config).clone() };
@@ -60,6 +63,7 @@ impl Task {
         let undrained = drains.lock().unwrap_or_else(PoisonError::into_inner).set(&levels, &pass).err();
         let outcome = pass.run()?;
         failback::flush(&leaving, &config)?;
+        stranded::end(&ending);
         // The pass has logged those that cannot be read.
         let (records, _) = pass.store.load_after(&[], &config);
         let (links, interest) = Links::look(&config, &records)?;

@@ -25,6 +25,7 @@ use super::probe::Answer;
 use super::program::{MhWatch, NAME};
 use super::repair::{Budget, Origins, Schedule};
 use super::service::Service;
+use super::stranded::Stranded;
 use super::tell::Teller;
 use crate::config::{self, Config};
 use crate::state::lock::holder;
@@ -120,6 +121,8 @@ pub(super) struct Watch<'a> {
     renewal: Option<Duration>,
     /// Connections that leave their uplinks with the next pass.
     pub(super) leaving: Leaving,
+    /// Connections of this host whose uplink does not carry.
+    pub(super) stranded: Stranded,
     memory: Memory,
     textfile: Textfile,
     /// When systemd is told next that all is well.
@@ -140,6 +143,7 @@ impl<'a> Watch<'a> {
             drains: Arc::default(),
             renewal: None,
             leaving: Leaving::new(),
+            stranded: Stranded::default(),
             memory,
             textfile: Textfile::new(options.metrics.clone()),
             start: Instant::now(),
@@ -174,8 +178,12 @@ impl<'a> Watch<'a> {
         let pause = self.budget.next();
         let check = self.checks.as_ref().and_then(Checks::wake);
         let metrics = self.links.as_ref().and_then(|_| self.textfile.wake(self.teller.counts.events()));
-        let next =
-            [Some(pass), pause, check, self.renewal, self.pulse, metrics].into_iter().flatten().min().unwrap_or(pass);
+        let ending = self.ending_at().filter(|_| self.running.is_none());
+        let next = [Some(pass), pause, check, self.renewal, ending, self.pulse, metrics]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(pass);
         // A timer takes no longer ones.
         next.min(self.now() + Duration::from_hours(1))
     }
@@ -192,6 +200,9 @@ impl<'a> Watch<'a> {
         if self.budget.take_ended(now) || self.renewal.take_if(|renewal| now >= *renewal).is_some() {
             self.schedule.at(now);
         }
+        if self.ending_at().is_some_and(|due| now >= due) {
+            self.schedule.at(now);
+        }
         self.check(now);
         self.write_metrics(now);
         match &mut self.running {
@@ -204,6 +215,11 @@ impl<'a> Watch<'a> {
             None if now >= self.schedule.due() => self.begin(now),
             _ => {}
         }
+    }
+
+    /// When connections of this host are to be ended, with a pass.
+    fn ending_at(&self) -> Option<Duration> {
+        self.stranded.wake(self.links.as_ref()?)
     }
 
     /// Begins a pass.
@@ -221,6 +237,7 @@ impl<'a> Watch<'a> {
             drains: self.drains.clone(),
             levels: self.checks.as_ref().map(Checks::levels).unwrap_or_default(),
             leaving: std::mem::take(&mut self.leaving),
+            ending: self.links.as_ref().map(|links| self.stranded.take_due(links, now)).unwrap_or_default(),
         };
         self.renewal = (!task.levels.is_empty()).then(|| now + drains::RENEWED);
         self.running = Some(task.spawn());

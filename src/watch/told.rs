@@ -51,6 +51,7 @@ impl Watch<'_> {
                 self.teller.tell(event);
             }
             self.leaving = failback::leaving(&self.config, before, &links);
+            self.stranded.follow(&self.config, before, &links, now);
             if !self.leaving.is_empty() {
                 self.schedule.at(now);
             }

@@ -319,7 +319,7 @@ fn packet(args: &Args, fib: &mut Fib) -> Result<Packet, CtlError> {
     })
 }
 
-/// Whoever asks; std has no geteuid().
+/// Whoever asks; std has no `geteuid()`.
 fn own_uid() -> u32 {
     fs::metadata("/proc/self").map_or(0, |meta| meta.uid())
 }

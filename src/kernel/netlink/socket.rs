@@ -120,7 +120,7 @@ impl Socket {
         Self::of(NETLINK_NETFILTER)
     }
 
-    fn of(protocol: isize) -> io::Result<Self> {
+    pub(crate) fn of(protocol: isize) -> io::Result<Self> {
         Ok(Self { netlink: connect(protocol)?, protocol, sequence: 0, buffer: Vec::with_capacity(RECEIVE_BUFFER) })
     }
 

@@ -9,6 +9,7 @@ use super::traffic::LOOK;
 
 impl Health {
     pub(super) fn poll_good(&mut self, now: Duration) -> Vec<Probe> {
+        self.choose_resolvers(now);
         if self.due_at().is_none_or(|due| now < due) {
             return Vec::new();
         }

@@ -246,7 +246,7 @@ impl Health {
     }
 
     pub(super) fn longest_timeout(&self) -> Duration {
-        self.targets.iter().map(Target::timeout).max().unwrap_or_default()
+        self.targets.iter().filter(|target| target.is_asked()).map(Target::timeout).max().unwrap_or_default()
     }
 
     pub(super) fn has_usable(&self, now: Duration) -> bool {
@@ -255,7 +255,7 @@ impl Health {
 
     /// A round: to usable targets first, and to those first that were asked the longest time ago.
     pub(super) fn send_round(&mut self, now: Duration) -> Vec<Probe> {
-        let mut order: Vec<usize> = (0..self.targets.len()).collect();
+        let mut order: Vec<usize> = (0..self.targets.len()).filter(|index| self.targets[*index].is_asked()).collect();
         order.sort_by_key(|index| {
             let target = &self.targets[*index];
             (!target.is_usable(now), target.asked)

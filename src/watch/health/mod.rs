@@ -15,6 +15,7 @@ mod dead;
 mod good;
 mod judge;
 mod machine;
+mod resolvers;
 mod rtt;
 mod saved;
 mod suspected;

@@ -18,12 +18,22 @@ const RECHECK: Duration = Duration::from_mins(1);
 /// Suspicion does not wait longer than this beyond the usual round-trip time, though the verdict does.
 const LATE: Duration = Duration::from_millis(400);
 
+/// Why a target is one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Role {
+    #[default]
+    Configured,
+    /// The uplink's own resolver.
+    Resolver { is_asked: bool },
+}
+
 /// What is known of a target by one uplink.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Target {
     pub rtt: Option<Rtt>,
     /// When it answered last.
     pub answered: Option<Duration>,
+    pub(super) role: Role,
     /// When it was asked last.
     pub(super) asked: Option<Duration>,
     /// Probes in a row that it left unanswered, while others answered.
@@ -57,21 +67,31 @@ impl Target {
         self.pending = 0;
     }
 
+    pub fn is_configured(&self) -> bool {
+        self.role == Role::Configured
+    }
+
+    /// Whether it is among those that are asked.
+    pub(super) fn is_asked(&self) -> bool {
+        self.role != Role::Resolver { is_asked: false }
+    }
+
     /// Whether its silence says something.
     pub(super) fn is_usable(&self, now: Duration) -> bool {
-        self.answered.is_some_and(|at| now.saturating_sub(at) < HOUR) && self.misses < MISSES
+        self.is_asked() && self.answered.is_some_and(|at| now.saturating_sub(at) < HOUR) && self.misses < MISSES
     }
 
     /// Whether it is still to be found out whether it answers at all, or whether it is as slow as its first answer.
     pub(super) fn is_new(&self) -> bool {
         let is_slow = self.answers == 1 && self.timeout() > INITIAL;
-        (self.answered.is_none() || is_slow) && self.tries < TRIES
+        (self.answered.is_none() || is_slow) && self.tries < TRIES && self.is_asked()
     }
 
     /// When it may be asked again, apart from the pace of all probes.
     pub(super) fn eligible_at(&self) -> Duration {
         let is_silent = self.misses >= MISSES || (self.answered.is_none() && self.tries >= TRIES);
         match self.asked {
+            _ if !self.is_asked() => Duration::MAX,
             Some(asked) if is_silent => asked + RECHECK,
             _ => Duration::ZERO,
         }

@@ -112,6 +112,11 @@ impl Prober {
         asked
     }
 
+    /// Forgets all targets but these.
+    pub fn keep(&mut self, targets: &[Target]) {
+        self.datagrams.retain(|known| targets.contains(&known.target()));
+    }
+
     /// The next answer. Dropping this loses none. Without a question it waits for good.
     pub async fn answer(&mut self) -> Answer {
         poll_fn(|context| self.poll_answer(context)).await

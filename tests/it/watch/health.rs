@@ -12,7 +12,7 @@ use crate::support::ctl::*;
 use crate::support::internet::*;
 use crate::support::*;
 
-const CHECK: &str = "
+pub(super) const CHECK: &str = "
 [check]
 targets = [\"100.64.0.1\", \"tcp:100.64.0.2:7\", \"100.64.0.3\"]
 interval = \"200ms\"

@@ -7,7 +7,9 @@ mod hard;
 mod health;
 mod metrics;
 mod repair;
+mod resolvers;
 mod service;
+mod stranded;
 
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::net::UnixDatagram;

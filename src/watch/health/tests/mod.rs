@@ -8,6 +8,7 @@ mod judge;
 mod machine;
 mod parts;
 mod properties;
+mod resolvers;
 mod saved;
 
 use std::time::Duration;
