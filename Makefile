@@ -34,6 +34,8 @@ SCRIPTS   = tests/run-as-root tests/install-tools tests/check-executables tests/
             packaging/debian/scripts/preinst packaging/debian/scripts/prerm packaging/debian/scripts/postrm \
             tests/install tests/deb tests/managers tests/boot \
             tests/bench/ip-up tests/bench/ip-down tests/bench/setup tests/bench/shorewall tests/bench/install
+# Many tests wait most of the time.
+export RUST_TEST_THREADS ?= $(shell echo $$(($$(nproc) * 3 / 2)))
 EVENTS   ?= 10000
 CASES     = $(or $(PROPTEST_CASES),20000)
 ifndef SEED
