@@ -95,10 +95,12 @@ fn looked_at(fake: &Fake) -> Vec<String> {
     led(lines)
 }
 
-/// Without IPv6 rules, if there are no IPv6 routes: those that lead it somewhere come with the first link that has it,
+/// Without IPv6 rules, if no link has IPv6 routes: those that lead it somewhere come with the first link that has it,
 /// and stay.
 fn led(mut lines: Vec<String>) -> Vec<String> {
-    if !lines.iter().any(|line| line.starts_with("route6")) {
+    let is_links =
+        |line: &String| line.starts_with("route6") && !line.contains("table 254 ") && line.contains("protocol 77");
+    if !lines.iter().any(is_links) {
         lines.retain(|line| !line.starts_with("rule6"));
     }
     lines
