@@ -36,90 +36,62 @@ pub(super) fn end(ending: &Ending) {
     }
 }
 
-/// The uplinks that do not carry. Pure.
+/// Sources that their uplink does not carry. Pure.
 #[derive(Debug, Default)]
 pub(super) struct Stranded {
-    /// The sources that each had, and when connections from there are to be ended.
-    left: BTreeMap<Key, (Vec<IpNet>, Duration)>,
+    /// When connections from there are to be ended.
+    left: BTreeMap<(Key, IpNet), Duration>,
 }
 
 impl Stranded {
-    /// Notes which uplinks carry no longer, and which do again.
+    /// Notes which sources are carried no longer, and which are again.
     pub(super) fn follow(&mut self, config: &Config, before: &Links, after: &Links, now: Duration) {
         let Some(check) = &config.check else { return self.left.clear() };
         for (link, family) in config.checked().flat_map(|link| Family::BOTH.map(|family| (link, family))) {
-            let key = Key { uplink: link.name.clone(), family };
             let (Some(was), Some(is)) = (before.get(&link.name, family), after.get(&link.name, family)) else {
                 continue;
             };
-            let had = sources(was);
-            match (State::of(was), State::of(is)) {
-                (State::Carries, State::Carries) => self.renumber(key, had, &sources(is), now),
-                (State::Carries | State::Lost, State::Cut) => {
-                    let (had, _) = self.left.remove(&key).unwrap_or((had, now));
-                    self.left.insert(key, (had, now));
-                }
-                (State::Carries, State::Lost) => {
-                    self.left.insert(key, (had, now + check.cut_after));
-                }
-                (State::Cut | State::Lost, State::Carries) => {
-                    if let Some((had, _)) = self.left.remove(&key) {
-                        self.renumber(key, had, &sources(is), now);
-                    }
-                }
-                (State::Cut, State::Cut | State::Lost) | (State::Lost, State::Lost) => {}
+            let due = if is.status == Status::Cut { now } else { now + check.cut_after };
+            let (had, has) = (carried(was), carried(is));
+            let key = Key { uplink: link.name.clone(), family };
+            for source in had.iter().filter(|source| !has.contains(source)) {
+                self.left.insert((key.clone(), *source), due);
             }
-        }
-    }
-
-    /// The uplink carries, by other addresses perhaps: nothing will ever be answered to the old ones.
-    fn renumber(&mut self, key: Key, mut had: Vec<IpNet>, has: &[IpNet], now: Duration) {
-        had.retain(|source| !has.contains(source));
-        if !had.is_empty() {
-            self.left.insert(key, (had, now));
+            for source in has {
+                self.left.remove(&(key.clone(), *source));
+            }
         }
     }
 
     /// When something is to be ended; `None`: not before an uplink has changed.
     pub(super) fn wake(&self, links: &Links) -> Option<Duration> {
-        let ready = self.left.iter().filter(|(key, _)| links.up(key.family).next().is_some());
-        ready.map(|(_, (_, due))| *due).min()
+        let ready = self.left.iter().filter(|((key, _), _)| links.up(key.family).next().is_some());
+        ready.map(|(_, due)| *due).min()
     }
 
     /// What is to be ended now. Without an uplink that carries it may wait: the next may have the same address.
     pub(super) fn take_due(&mut self, links: &Links, now: Duration) -> Ending {
         let mut ending = Ending::default();
-        let is_due = |key: &Key, due: Duration| now >= due && links.up(key.family).next().is_some();
-        for (_, (sources, _)) in self.left.extract_if(.., |key, (_, due)| is_due(key, *due)) {
-            ending.from.extend(sources);
+        self.left.retain(|(key, source), due| {
+            let is_due = now >= *due && links.up(key.family).next().is_some();
+            ending.from.extend(is_due.then_some(*source));
+            !is_due
+        });
+        for view in Family::BOTH.into_iter().flat_map(|family| links.up(family)) {
+            // Two uplinks may have one address.
+            ending.from.retain(|source| !carried(view).contains(source));
+            ending.by.extend(view.way.as_ref().map(|(next_hop, _)| next_hop.device.index));
         }
-        let carrying: Vec<_> = Family::BOTH.into_iter().flat_map(|family| links.up(family)).collect();
-        // Two uplinks may have one address.
-        ending.from.retain(|source| !carrying.iter().any(|view| sources(view).contains(source)));
-        ending.by = carrying.iter().filter_map(|view| Some(view.way.as_ref()?.0.device.index)).collect();
         ending
     }
 }
 
-/// Whether connections go on.
-#[derive(Debug, Clone, Copy)]
-enum State {
-    /// As far as anybody knows: one that is drained may live after all, and a drill puts its link back.
-    Carries,
-    Cut,
-    Lost,
-}
-
-impl State {
-    fn of(view: &LinkView) -> Self {
-        match view.status {
-            Status::Up | Status::Drained | Status::Held | Status::NoGateway => Self::Carries,
-            Status::Cut => Self::Cut,
-            Status::Down | Status::Stale | Status::Dead | Status::NoCarrier => Self::Lost,
-        }
-    }
-}
-
-fn sources(view: &LinkView) -> Vec<IpNet> {
-    view.way.as_ref().map(|(_, sources)| sources.clone()).unwrap_or_default()
+/// The sources of connections that go on by the uplink. One that is drained may live after all, and a drill puts its link
+/// back.
+fn carried(view: &LinkView) -> &[IpNet] {
+    let goes_on = match view.status {
+        Status::Up | Status::Drained | Status::Held | Status::NoGateway => true,
+        Status::Cut | Status::Down | Status::Stale | Status::Dead | Status::NoCarrier => false,
+    };
+    view.way.as_ref().filter(|_| goes_on).map_or(&[], |(_, sources)| sources)
 }

@@ -56,10 +56,14 @@ fn a_cut_strands_at_once_and_an_end_after_as_long_as_silence_would() {
         assert_eq!(ended(&[up, lost, lost, lost, lost, lost], SECOND), ["", "", "", old, ""]);
         // It is back before.
         assert_eq!(ended(&[up, lost, lost, up, lost, lost, lost], SECOND), [""; 6]);
-        // By another address, to which nothing will be answered.
-        assert_eq!(ended(&[up, lost, (Up, "198.51.100.11"), (Up, "198.51.100.11")], SECOND), ["", old, ""]);
+        // By another address.
+        let other = (Up, "198.51.100.11");
+        assert_eq!(ended(&[up, lost, other, other, other, other], SECOND), ["", "", "", old, ""]);
+        // It is back, is lost again, and is cut when it is there.
+        assert_eq!(ended(&[up, lost, up, lost, lost, lost, lost], SECOND), ["", "", "", "", "", old]);
+        assert_eq!(ended(&[up, lost, up, (Cut, FIRST), up, lost, lost], SECOND), ["", "", old, "", "", ""]);
     }
-    assert_eq!(ended(&[up, (Up, "198.51.100.11"), up], SECOND), [old, "198.51.100.11/32"]);
+    assert_eq!(ended(&[up, (Up, "198.51.100.11"), up, up, up], SECOND), ["", "", "", ""]);
 }
 
 #[test]

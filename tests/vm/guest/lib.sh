@@ -11,6 +11,7 @@ tty=([1]=/dev/ttyUSB1 [2]=/dev/ttyUSB0 [3]=/dev/ttyUSB2)
 weight=([1]=8 [2]=2)
 host=192.0.2.9                      # somewhere on the Internet, behind both providers
 host6=2001:db8:9::9
+resolver=192.0.2.53
 mode=objects                        # or multipath
 v6=noipv6                           # or +ipv6
 patience=20                         # seconds in which the kernel has to come to hold what is wanted
@@ -57,7 +58,7 @@ provide() { # N [option...]: the provider's pppd on the serial line
     mapfile -t six < <(six_options "::$1:1,::$1:2")
     : >"$L/provider$1.log"
     ip netns exec "isp$1" pppd "/run/far$1" 115200 noauth local nodetach nodefaultroute noccp novj \
-        lcp-echo-interval 0 lcp-max-configure 100 lcp-restart 1 ipcp-restart 1 "${gw[$1]}:${me[$1]}" \
+        lcp-echo-interval 0 lcp-max-configure 100 lcp-restart 1 ipcp-restart 1 ms-dns $resolver "${gw[$1]}:${me[$1]}" \
         "${six[@]}" debug logfile "$L/provider$1.log" "${@:2}" </dev/null >/dev/null 2>&1 &
     provider[$1]=$!
     until_true 10 grep -qs '^Connect:' "$L/provider$1.log" || fail "provider $1 does not start"

@@ -46,6 +46,10 @@ fn a_provider_that_has_lost_its_own_way_out_is_left_though_its_resolvers_answer(
         scene.run(seconds(3 * 3600));
         let drained = scene.verdicts().0.unwrap() - dead;
         assert!(drained < seconds(3), "{drained:?}, {targets}");
+        // It has dialled again meanwhile, and has another resolver.
+        scene.health.restarted(scene.now);
+        scene.health.set_resolvers(scene.now, 1);
+        scene.run(seconds(4 * 3600));
         assert!(matches!(scene.health.opinion(), Opinion::Dead { is_cut: true, .. }), "{targets}");
         assert!(scene.sent.iter().all(|(_, target)| !is_resolver(*target)), "{targets}");
     }
