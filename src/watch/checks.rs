@@ -35,12 +35,7 @@ pub(super) struct Checks {
     has_complained: bool,
     /// How often each uplink that is probed was found dead.
     detections: BTreeMap<Key, u64>,
-    /// How often each target of an uplink was asked.
-    asked: BTreeMap<(Key, usize), u32>,
 }
-
-/// Who was asked less often may not have had the time to answer.
-const OFTEN_ASKED: u32 = 3;
 
 impl Checks {
     /// `None`: there is no `[check]`, or no uplink that it is about.
@@ -69,12 +64,12 @@ impl Checks {
             }
         }
         let meter = Meter::open().inspect_err(|e| warn!("{e}: only probes tell whether an uplink lives")).ok();
-        let (probers, reasons, asked) = Default::default();
+        let (probers, reasons) = Default::default();
         let probed = uplinks.iter().filter(|uplink| !uplink.targets.is_empty());
         let detections = probed.map(|uplink| (uplink.key.clone(), 0)).collect();
         let uplinks = Uplinks::new(now, settings, uplinks);
         let (has_news, has_complained) = (false, false);
-        Some(Self { uplinks, targets, probers, meter, marks, reasons, has_news, has_complained, detections, asked })
+        Some(Self { uplinks, targets, probers, meter, marks, reasons, has_news, has_complained, detections })
     }
 
     /// Takes over what an earlier process knew, `away` ago.
@@ -104,14 +99,11 @@ impl Checks {
         if known.iter().all(|target| target.answered.is_none()) {
             return Vec::new();
         }
-        let mut silent = Vec::new();
-        for (at, (known, target)) in known.iter().zip(self.targets.get(key).into_iter().flatten()).enumerate() {
-            let asked = self.asked.get(&(key.clone(), at)).copied().unwrap_or_default();
-            if known.is_configured() && known.answered.is_none() && asked >= OFTEN_ASKED {
-                silent.push(target.to_string());
-            }
-        }
-        silent
+        let named = known.iter().zip(self.targets.get(key).into_iter().flatten());
+        named
+            .filter(|(known, _)| known.is_configured() && known.never_answers())
+            .map(|(_, target)| target.to_string())
+            .collect()
     }
 
     /// For status and metrics.
@@ -212,9 +204,6 @@ impl Checks {
                 if let Some(health) = self.uplinks.health_mut(&key) {
                     health.refused(now, probe.id);
                 }
-            } else {
-                let asked = self.asked.entry((key, probe.target)).or_default();
-                *asked = asked.saturating_add(1);
             }
         }
         let mut is_changed = false;

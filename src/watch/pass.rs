@@ -16,6 +16,7 @@ use super::program::NAME;
 use super::stranded::{self, Ending};
 use crate::config::{Config, Settings};
 use crate::hook::pass::{self, Pass};
+use crate::kernel;
 use crate::reconcile::Outcome;
 use crate::state::records::Store;
 
@@ -28,7 +29,7 @@ pub(super) struct Task {
     pub(super) drains: Arc<Mutex<Drains>>,
     /// What the drains are to be.
     pub(super) levels: Levels,
-    /// Connections to flush when the routes are as wanted.
+    /// Whose connections are flushed when the routes are as wanted.
     pub(super) leaving: Leaving,
     /// Connections of this host to end then.
     pub(super) ending: Ending,
@@ -42,8 +43,12 @@ pub(super) struct Passed {
     pub(super) interest: Interest,
     /// When it began, since the start.
     pub(super) began: Duration,
+    /// Drains had ended that were wanted still: what others did about that is no harm.
+    pub(super) have_lapsed: bool,
     /// Why the drains are not as wanted.
     pub(super) undrained: Option<pass::Error>,
+    /// Why connections have not left.
+    pub(super) unflushed: Option<kernel::Error>,
 }
 
 impl Task {
@@ -60,14 +65,15 @@ impl Task {
         let pass = Pass { config: &patient, store: Store::new(&state_dir), who: NAME.to_owned() };
         // Whoever panicked with it has left drains that hold, or that do not. A full disk keeps a link in use, and nothing
         // else from being done.
-        let undrained = drains.lock().unwrap_or_else(PoisonError::into_inner).set(&levels, &pass).err();
+        let set = drains.lock().unwrap_or_else(PoisonError::into_inner).set(&levels, &pass);
+        let (have_lapsed, undrained) = set.map_or_else(|error| (false, Some(error)), |lapsed| (lapsed, None));
         let outcome = pass.run()?;
-        failback::flush(&leaving, &config)?;
         stranded::end(&ending);
         // The pass has logged those that cannot be read.
         let (records, _) = pass.store.load_after(&[], &config);
         let (links, interest) = Links::look(&config, &records)?;
-        Ok(Passed { outcome, links, interest, began, undrained })
+        let unflushed = failback::flush(&leaving, &links, &config).err();
+        Ok(Passed { outcome, links, interest, began, have_lapsed, undrained, unflushed })
     }
 }
 

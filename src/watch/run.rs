@@ -119,7 +119,7 @@ pub(super) struct Watch<'a> {
     drains: Arc<Mutex<Drains>>,
     /// When drains are renewed.
     renewal: Option<Duration>,
-    /// Connections that leave their uplinks with the next pass.
+    /// Uplinks that connections leave with the next pass that succeeds.
     pub(super) leaving: Leaving,
     /// Connections of this host whose uplink does not carry.
     pub(super) stranded: Stranded,
@@ -130,7 +130,7 @@ pub(super) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(options: &'a MhWatch, Loaded { config, stamp }: Loaded) -> io::Result<Self> {
+    pub(super) fn new(options: &'a MhWatch, Loaded { config, stamp }: Loaded) -> io::Result<Self> {
         let teller = Teller::new(options.json, config.settings.event_command.clone())?;
         let service = Service::new();
         let mut memory = Memory::new(&options.state_dir);
@@ -223,7 +223,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Begins a pass.
-    fn begin(&mut self, now: Duration) {
+    pub(super) fn begin(&mut self, now: Duration) {
         // Hooks read the configuration at each event: with an older one this would undo what they do.
         if stamp(&self.options.config) != self.stamp {
             self.reload();
@@ -236,7 +236,7 @@ impl<'a> Watch<'a> {
             began: now,
             drains: self.drains.clone(),
             levels: self.checks.as_ref().map(Checks::levels).unwrap_or_default(),
-            leaving: std::mem::take(&mut self.leaving),
+            leaving: self.leaving.clone(),
             ending: self.links.as_ref().map(|links| self.stranded.take_due(links, now)).unwrap_or_default(),
         };
         self.renewal = (!task.levels.is_empty()).then(|| now + drains::RENEWED);

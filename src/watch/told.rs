@@ -36,10 +36,10 @@ impl Watch<'_> {
 
     /// The same of one that could be made; what it has left undone.
     fn tell(&mut self, passed: Passed, now: Duration) -> String {
-        let Passed { outcome, links, interest, began, undrained } = passed;
+        let Passed { outcome, links, interest, began, have_lapsed, undrained, unflushed } = passed;
         self.interest = interest;
         // What had to be changed although no link has changed, others have changed.
-        let is_repair = !self.is_new && self.links.as_ref() == Some(&links);
+        let is_repair = !self.is_new && !have_lapsed && self.links.as_ref() == Some(&links);
         if outcome.made.is_empty() {
             self.origins.forget_before(began);
         } else {
@@ -50,11 +50,15 @@ impl Watch<'_> {
                 self.give_reason(&mut event);
                 self.teller.tell(event);
             }
-            self.leaving = failback::leaving(&self.config, before, &links);
             self.stranded.follow(&self.config, before, &links, now);
-            if !self.leaving.is_empty() {
+            let leaving = failback::leaving(&self.config, before, &links);
+            if !leaving.is_empty() {
                 self.schedule.at(now);
             }
+            if unflushed.is_none() {
+                self.leaving.clear();
+            }
+            self.leaving.extend(leaving);
         }
         if let Some(checks) = &mut self.checks {
             checks.follow(&links, now);
@@ -62,9 +66,10 @@ impl Watch<'_> {
         self.links = Some(links);
         self.is_new = false;
         self.service.status(links_up(&outcome.carrying));
-        let undrained = undrained.map(|error| error.to_string());
+        let undrained = undrained.map(|error| format!("a dead uplink stays in use: {error}"));
+        let unflushed = unflushed.map(|error| error.to_string());
         let undone = Some(summary(&outcome.failures)).filter(|undone| !undone.is_empty());
-        undrained.into_iter().chain(undone).collect::<Vec<_>>().join("; ")
+        [undrained, unflushed, undone].into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 
     /// Of a link that is drained, cut or back, the checks know more than its state says.
@@ -108,5 +113,79 @@ impl Watch<'_> {
                 self.teller.tell(Event { by, pause, ..Event::new(Kind::Fight, reason) });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::{fs, io};
+
+    use tokio::runtime::Builder;
+
+    use super::*;
+    use crate::kernel;
+    use crate::model::change::Change;
+    use crate::model::names::Family;
+    use crate::watch::loaded::Loaded;
+    use crate::watch::pass::over;
+    use crate::watch::program::MhWatch;
+
+    fn options(dir: &Path) -> MhWatch {
+        MhWatch {
+            config: dir.join("multihome.toml"),
+            state_dir: dir.join("state"),
+            json: false,
+            metrics: None,
+            verbose: false,
+        }
+    }
+
+    /// A pass that has changed nothing.
+    fn nothing() -> Passed {
+        let (outcome, links, interest, began) = Default::default();
+        Passed { outcome, links, interest, began, have_lapsed: false, undrained: None, unflushed: None }
+    }
+
+    fn watched(test: impl AsyncFnOnce(Watch<'_>)) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = options(dir.path());
+        fs::write(&options.config, "uplink = [{ name = 'isp1', interface = 'ppp0' }]\n").unwrap();
+        // No pass gets the lock here, and so none touches the kernel.
+        fs::write(&options.state_dir, "").unwrap();
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { test(Watch::new(&options, Loaded::load(&options.config).unwrap()).unwrap()).await });
+    }
+
+    #[test]
+    fn connections_that_are_to_leave_are_not_forgotten_with_a_pass_that_fails() {
+        watched(async |mut watch| {
+            watch.leaving = [(Family::V4, "isp1".parse().unwrap())].into();
+            watch.begin(watch.now());
+            let passed = over(&mut watch.running).await;
+            assert!(passed.is_err());
+            watch.passed(passed);
+            assert_eq!(watch.leaving.len(), 1);
+            let refused = kernel::Error::Open(io::ErrorKind::OutOfMemory.into());
+            watch.passed(Ok(Passed { unflushed: Some(refused), ..nothing() }));
+            assert_eq!(watch.leaving.len(), 1);
+            watch.passed(Ok(nothing()));
+            assert_eq!(watch.leaving.len(), 0);
+        });
+    }
+
+    #[test]
+    fn what_was_done_while_it_stood_still_is_no_harm_that_it_repairs() {
+        watched(async |mut watch| {
+            let changed = || {
+                let made = vec![Change::DeleteNexthop(7001)];
+                Passed { outcome: Outcome { made, ..Outcome::default() }, ..nothing() }
+            };
+            watch.passed(Ok(nothing()));
+            watch.passed(Ok(Passed { have_lapsed: true, ..changed() }));
+            assert_eq!(watch.teller.counts.events(), 0);
+            watch.passed(Ok(changed()));
+            assert_eq!(watch.teller.counts.events(), 1);
+        });
     }
 }

@@ -164,7 +164,9 @@ impl Health {
     /// A probe could not be sent: that says nothing about the uplink.
     pub fn refused(&mut self, now: Duration, id: u64) {
         self.notice_stop(now);
-        self.under_way.retain(|probe| probe.id != id);
+        let Some(index) = self.under_way.iter().position(|probe| probe.id == id) else { return };
+        let target = &mut self.targets[self.under_way.remove(index).target];
+        target.tries = target.tries.saturating_sub(1);
         if self.unanswered().next().is_none() {
             self.unheard = None;
         }

@@ -40,7 +40,7 @@ pub struct Target {
     pub(super) misses: u32,
     /// Lost probes that no other target's answer has made misses yet: the uplink may be dead.
     pub(super) pending: u32,
-    /// Probes sent to it, whether answered or not.
+    /// Probes that were sent to it, whether answered or not.
     pub(super) tries: u32,
     /// Answers of a known round-trip time, since the start.
     pub(super) answers: u32,
@@ -87,12 +87,16 @@ impl Target {
         (self.answered.is_none() || is_slow) && self.tries < TRIES && self.is_asked()
     }
 
+    /// Whether it has been asked often enough, and has never answered.
+    pub fn never_answers(&self) -> bool {
+        self.answered.is_none() && self.tries >= TRIES
+    }
+
     /// When it may be asked again, apart from the pace of all probes.
     pub(super) fn eligible_at(&self) -> Duration {
-        let is_silent = self.misses >= MISSES || (self.answered.is_none() && self.tries >= TRIES);
         match self.asked {
             _ if !self.is_asked() => Duration::MAX,
-            Some(asked) if is_silent => asked + RECHECK,
+            Some(asked) if self.misses >= MISSES || self.never_answers() => asked + RECHECK,
             _ => Duration::ZERO,
         }
     }

@@ -143,6 +143,7 @@ fn one_that_falls_silent_while_its_targets_are_in_doubt_is_left_as_soon_as_anoth
         let mut scene = dead_beyond(seconds(100), NEVER);
         while !matches!(scene.health.opinion(), Opinion::Suspected { .. }) {
             let wake = scene.health.wake().unwrap();
+            assert!(wake < seconds(150), "nobody doubts");
             scene.run(wake);
         }
         let silent = scene.now + ms(into);
