@@ -25,7 +25,7 @@ ADVISORIES = $(or $(CARGO_HOME),$(HOME)/.cargo)/advisory-dbs
 PARTS     = lint deny build deb test-executables test-cargo test-filters test-install test-guests test-package
 # The tests whose packets travel, or that look at what rules do to packets.
 TRAFFIC   = carrier:: conntrack:: drill flush:: kill_switch:: leaks:: no_gateway:: one_segment:: openvpn:: silent:: spares:: \
-            six:: sticky:: traffic:: vpn::
+            sticky:: traffic:: vpn::
 SCRIPTS   = tests/run-as-root tests/install-tools tests/check-executables tests/fresh .ci/run hooks/dhclient hooks/dhcpcd \
             hooks/NetworkManager hooks/networkd-dispatcher hooks/odhcp6c \
             tests/vm/run tests/vm/fetch tests/vm/guest/init tests/vm/guest/scene tests/vm/guest/lib.sh \

@@ -157,11 +157,8 @@ impl fmt::Display for Command<'_> {
             }
             Change::Nexthop { id, next_hop } => write!(f, "ip nexthop replace id {id} {next_hop} protocol {protocol}"),
             Change::Group { id, members } => {
-                write!(f, "ip nexthop replace id {id} group ")?;
-                for (i, Member { id, weight }) in members.iter().enumerate() {
-                    write!(f, "{}{id},{weight}", if i == 0 { "" } else { "/" })?;
-                }
-                write!(f, " protocol {protocol}")
+                let members: Vec<_> = members.iter().map(|Member { id, weight }| format!("{id},{weight}")).collect();
+                write!(f, "ip nexthop replace id {id} group {} protocol {protocol}", members.join("/"))
             }
             Change::DeleteNexthop(id) => write!(f, "ip nexthop del id {id}"),
             Change::Route(DefaultRoute { family: Family::V4, table, metric, target }) => {

@@ -164,7 +164,7 @@ pub(super) fn warnings(states: &LinkStates<'_>, observed: &Observed) -> Vec<Warn
             warnings.push(Warning::Unmasqueraded(link.name.clone(), lan));
         }
     }
-    for (link, state) in states.iter() {
+    for (link, state) in states.iter_of(Family::V4) {
         let (LinkState::Up(live) | LinkState::NoGateway(live)) = state else { continue };
         if live.lacks_gateway(observed) {
             let is_used = matches!(state, LinkState::Up(_));

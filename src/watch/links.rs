@@ -19,7 +19,7 @@ impl Status {
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::Up => "it can carry traffic",
-            Self::Down => "nobody has reported it up, or its caller has reported it down",
+            Self::Down => "no caller has reported it up, or its caller has reported it down",
             Self::Stale => "its interface is gone",
             Self::Dead => "its interface is down or has lost its address",
             Self::NoCarrier => "its interface has lost its carrier",

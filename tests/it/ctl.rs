@@ -330,12 +330,12 @@ fn an_apply_logs_what_it_mended_and_is_silent_when_there_is_nothing_to_do() {
     );
     nft("flush chain inet multihome output");
     let log = logged(&server, "apply");
-    assert!(log.len() == 1 && log[0].contains("made: our table in nftables; "), "{log:?}");
+    assert!(log.len() == 1 && log[0].contains("made: table inet multihome in nftables; "), "{log:?}");
     server.configure(&with_settings(ARTICLE, "firewall = \"iptables\""));
     server.apply();
     iptables("-t mangle -F MULTIHOME-OUTPUT");
     let log = logged(&server, "apply");
-    assert!(log.len() == 1 && log[0].contains("made: our chains in iptables' table mangle; "), "{log:?}");
+    assert!(log.len() == 1 && log[0].contains("made: managed chains in iptables' table mangle; "), "{log:?}");
     ip("rule flush");
     let log = logged(&server, "apply");
     assert!(

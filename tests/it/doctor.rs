@@ -159,10 +159,14 @@ fn other_managers_of_routes_are_found() {
 fn what_others_have_put_into_the_kernel_is_found() {
     let host = Host::new(ARTICLE);
     for (add, weight, part) in [
-        ("not fwmark 0xca6c lookup 51820 priority 32764", "trouble", "(as of wg-quick) compares bits of our marks"),
-        ("fwmark 0x2/0xff lookup 77 priority 5000", "trouble", "compares bits of our marks (0x7)"),
+        (
+            "not fwmark 0xca6c lookup 51820 priority 32764",
+            "trouble",
+            "(as of wg-quick) compares bits of multihome's marks",
+        ),
+        ("fwmark 0x2/0xff lookup 77 priority 5000", "trouble", "compares bits of multihome's marks (0x7)"),
         ("from 10.0.0.0/8 lookup 2 priority 5000", "trouble", "uses the table of isp2"),
-        ("from 10.0.0.0/8 lookup 77 priority 150", "note", "stands among our rules (100 to 206)"),
+        ("from 10.0.0.0/8 lookup 77 priority 150", "note", "stands among multihome's rules (100 to 206)"),
     ] {
         ip(&format!("rule add {add}"));
         host.finds(weight, part);
@@ -238,7 +242,7 @@ fn forwarding_that_is_off_or_untranslated_is_found() {
     host.server.apply();
     others.append("mangle", "OUTPUT", "-j MARK --set-mark 1").unwrap();
     let all = host.findings();
-    assert!(all[0].1.starts_with("1 change is pending: our chains in iptables' table mangle"), "{all:?}");
+    assert!(all[0].1.starts_with("1 change is pending: managed chains in iptables' table mangle"), "{all:?}");
     host.server.apply();
     host.finds("trouble", "iptables: -A OUTPUT -j MARK --set-xmark 0x1/0xffffffff");
 }

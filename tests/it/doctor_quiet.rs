@@ -40,13 +40,13 @@ fn mend_tree(host: &Host) {
 fn a_rule_that_compares_all_bits_is_to_leave_ours_out_since_there_are_no_others() {
     let host = Host::new(ARTICLE);
     ip("rule add not fwmark 0x51820 lookup 52 priority 50");
-    assert_eq!(mend(&host), "have that rule leave our bits out: fwmark 0x51820/0xfffffff8");
+    assert_eq!(mend(&host), "have that rule leave multihome's bits out: fwmark 0x51820/0xfffffff8");
     ip("rule del priority 50");
     ip("rule add fwmark 0x2/0xff lookup 77 priority 5000");
     assert_eq!(mend(&host), "give each link a `mark` outside of 0xff");
     ip("rule del priority 5000");
     ip("rule add fwmark 0x2 lookup 77 priority 5000");
-    assert_eq!(mend(&host), "have that rule compare another mark, without our bits: under the mask 0xfffffff8");
+    assert_eq!(mend(&host), "have that rule compare another mark, without multihome's bits: under the mask 0xfffffff8");
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn what_the_article_left_behind_is_told_to_be_deleted() {
         ("INPUT -i ppp0 -j CONNMARK --set-mark 0x1", "multihome marks connections itself"),
         ("INPUT -i eth+ -j CONNMARK --set-mark 0x8", "multihome marks connections itself"),
         ("OUTPUT -j CONNMARK --restore-mark", "multihome marks connections itself"),
-        ("OUTPUT -m mark ! --mark 0x0 -j ACCEPT", "it keeps packets with a link's mark from our chain"),
+        ("OUTPUT -m mark ! --mark 0x0 -j ACCEPT", "it keeps packets with a link's mark from multihome's chain"),
         ("OUTPUT -p tcp -m tcp --dport 25 -j MARK --set-mark 0x1", "it overwrites all other bits of the mark"),
         ("FORWARD -p tcp -m tcp --dport 25 -j MARK --set-mark 0x1", "the mark steers nothing"),
     ] {

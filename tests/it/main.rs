@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod before;
 #[allow(clippy::cast_precision_loss)]
 mod bench;
 mod carrier;
@@ -31,6 +30,7 @@ mod faults;
 mod firewall;
 mod flush;
 mod foreign;
+mod foreign_rules;
 mod fuzz;
 mod glue;
 mod golden;
@@ -53,6 +53,7 @@ mod names;
 mod never_both;
 mod newcomer;
 mod nexthop_kernel;
+mod nft_requests;
 mod nft_trials;
 mod nftables;
 mod no_gateway;
@@ -72,7 +73,6 @@ mod sets;
 mod setup;
 mod setup_found;
 mod silent;
-mod six;
 mod spares;
 mod status_json;
 mod sticky;

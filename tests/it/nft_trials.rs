@@ -75,14 +75,17 @@ fn doctor_names_a_pending_table_in_a_line_and_says_what_to_do_after_a_refusal() 
     let host = Host::new(&auto);
     let before = host.findings();
     nft("delete table inet multihome");
-    assert!(host.findings().contains(&("trouble".to_owned(), "1 change is pending: our table in nftables".to_owned())));
+    assert!(
+        host.findings()
+            .contains(&("trouble".to_owned(), "1 change is pending: table inet multihome in nftables".to_owned()))
+    );
     // A chain that we cannot take away.
     feed("nft", &["-f", "-"], "add table inet multihome\nadd map inet multihome m { type ipv4_addr : verdict; }\n");
     feed("nft", &["-f", "-"], "add chain inet multihome c\nadd element inet multihome m { 192.0.2.1 : goto c }\n");
     host.server.apply();
     host.server.apply();
     assert!(!nft("list tables").contains("inet multihome"));
-    host.finds("note", "iptables holds our rules: the kernel has refused our table");
+    host.finds("note", "iptables holds multihome's rules: the kernel has refused its table");
 
     host.server.configure(&auto.replace("auto", "nftables"));
     host.server.apply();

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
-use crate::config::{Config, Link, NexthopMode};
+use crate::config::{Config, Link, NexthopMode, Sets};
 use crate::ctl::show::{Align, Screen, Tone, table};
 use crate::model::names::{Family, HostAddr, TableId};
 use crate::model::numbering::DEFAULT6_RULE;
@@ -72,75 +72,34 @@ struct DefaultNumbers {
     group: Option<u32>,
 }
 
-/// A link as if it were up: its place stands for its device.
-fn pretended(place: u32, link: &Link) -> LiveLink<'_> {
-    let device = Device { index: place + 1, name: link.interface.clone() };
+/// A link as if it were up: its index stands for its device.
+fn pretended(index: u32, link: &Link) -> LiveLink<'_> {
+    let device = Device { index: index + 1, name: link.interface.clone() };
     // 198.18.0.0/15 is for tests (RFC 2544); only that each has another matters.
-    let local = HostAddr::new(Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + place)).ok();
+    let local = HostAddr::new(Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + index)).ok();
     let next_hop = NextHop { device, gateway: None, onlink: false };
     LiveLink { link, family: Family::V4, next_hop, local, prefixes: Vec::new(), carrier: true, level: None }
 }
 
 impl Numbers {
     pub(super) fn new(config: &Config) -> Self {
-        let live: Vec<_> = (0..).zip(&config.links).map(|(place, link)| pretended(place, link)).collect();
         let mode = match config.settings.nexthops {
             NexthopMode::Multipath => DefaultRouteMode::Multipath,
             NexthopMode::Auto | NexthopMode::Objects => DefaultRouteMode::Objects,
         };
-        let live = Live { v4: live, ..Live::default() };
+        let v4 = (0..).zip(&config.links).map(|(index, link)| pretended(index, link)).collect();
+        let live = Live { v4, ..Live::default() };
         let desired = Desired::new(config, &live, mode);
-        let links = live.v4.iter().map(|live| LinkNumbers {
-            link: live.link.name.to_string(),
-            table: live.link.table.get(),
-            mark: live.link.mark.get(),
-            mark_rule: desired.rules.iter().find(|rule| is_mark_rule(rule, live)).map(|rule| rule.priority),
-            address_rule: desired.rules.iter().find(|rule| is_source_rule(rule, live)).map(|rule| rule.priority),
-            nexthop: desired
-                .nexthops
-                .iter()
-                .find(|(_, next_hop)| next_hop.device == live.next_hop.device)
-                .map(|(id, _)| *id),
-            spare_metric: spares(config).find(|(link, _)| link.name == live.link.name).map(|(_, metric)| metric),
-        });
-        // Guards have one of their own before them.
-        let main_rule = desired.rules.iter().rfind(|rule| is_main_rule(rule)).map(|rule| rule.priority);
-        let mut guards = desired.rules.iter().filter(|rule| matches!(rule.action, Action::Goto(_)));
-        let first_guard = guards.next();
-        let guard_rules = first_guard.map(|first| (first.priority, guards.next_back().unwrap_or(first).priority));
-        let mut policies = Vec::with_capacity(config.policies.len());
-        for (policy, rules) in config.policies.iter().zip(config.policy_priorities()) {
-            let (first_rule, last_rule) = (rules.start, rules.end - 1);
-            policies.push(PolicyNumbers { policy: policy.name.clone(), first_rule, last_rule });
-        }
-        let mut sets = Vec::new();
-        for pair in config.sets() {
-            sets.push(SetNumbers {
-                from_set: pair.from.as_ref().map(ToString::to_string),
-                to_set: pair.to.as_ref().map(ToString::to_string),
-                mark: pair.mark.get(),
-            });
-        }
-        let tiers: BTreeSet<_> = config.links.iter().filter_map(Link::tier).collect();
-        let mut defaults = Vec::with_capacity(tiers.len());
-        for tier in tiers {
-            let metric = config.settings.numbers.tier_metric(Family::V4, tier);
-            let mut routes = desired.routes.iter();
-            let route = routes.find(|route| route.table == TableId::MAIN && route.metric == metric);
-            let group = if let Some(Target::Group(id)) = route.map(|route| &route.target) { Some(*id) } else { None };
-            let metric_ipv6 = config.uses_ipv6().then(|| config.settings.numbers.tier_metric(Family::V6, tier));
-            defaults.push(DefaultNumbers { tier: tier.get(), metric, metric_ipv6, group });
-        }
-        let links = links.collect();
         Self {
-            links,
-            main_rule,
-            guard_rules,
-            policies,
+            links: live.v4.iter().map(|live| LinkNumbers::new(live, config, &desired)).collect(),
+            // Guards have one of their own before them.
+            main_rule: desired.rules.iter().rfind(|rule| is_main_rule(rule)).map(|rule| rule.priority),
+            guard_rules: guard_rules(&desired),
+            policies: policies(config),
             default_rule_ipv6: config.uses_ipv6().then_some(DEFAULT6_RULE),
             means_ipv6: config.uplinks().any(|link| link.gateway6.is_some() || !link.prefixes.is_empty()),
-            sets,
-            defaults,
+            sets: config.sets().into_iter().map(SetNumbers::new).collect(),
+            defaults: defaults(config, &desired),
             protocol: config.settings.protocol,
         }
     }
@@ -166,25 +125,25 @@ impl Numbers {
         align[0] = Align::Left;
         let mut out = table(&rows, &align, screen).join("\n");
         out.push('\n');
-        let mut rows = vec![["RULES", "OF"].map(|title| (title.to_owned(), Some(Tone::Faint))).to_vec()];
+        let mut rules = vec![["RULES", "OF"].map(|title| (title.to_owned(), Some(Tone::Faint))).to_vec()];
         if let Some((first, last)) = self.guard_rules {
-            rows.push(row(range(first, last), "kill switches: not by the rule of an address, but on to the policies"));
+            rules.push(row(range(first, last), "kill switches: not by the rule of an address, but on to the policies"));
         }
         if let Some(main) = self.main_rule {
-            rows.push(row(main.to_string(), "what main knows better than its default route"));
+            rules.push(row(main.to_string(), "what main knows better than its default route"));
         }
         let mut sources = self.links.iter().filter_map(|link| link.address_rule);
         if let Some(first) = sources.next().filter(|_| self.means_ipv6 && !self.policies.is_empty()) {
-            let rules = range(first, sources.next_back().unwrap_or(first));
-            rows.push(row(rules, "IPv6 from a prefix of a link: by that link, before policies are asked"));
+            let numbers = range(first, sources.next_back().unwrap_or(first));
+            rules.push(row(numbers, "IPv6 from a prefix of a link: by that link, before policies are asked"));
         }
         for PolicyNumbers { policy, first_rule, last_rule } in &self.policies {
-            rows.push(row(range(*first_rule, *last_rule), &format!("policy {policy:?}")));
+            rules.push(row(range(*first_rule, *last_rule), &format!("policy {policy:?}")));
         }
         if let Some(rule) = self.default_rule_ipv6 {
-            rows.push(row(rule.to_string(), "IPv6's default route, in table default"));
+            rules.push(row(rule.to_string(), "IPv6's default route, in table default"));
         }
-        let rules = table(&rows, &[Align::Left, Align::Left], screen).join("\n");
+        let rules = table(&rules, &[Align::Left, Align::Left], screen).join("\n");
         // Writing to a String cannot fail.
         let _ = writeln!(out, "\n{rules}\n");
         for SetNumbers { from_set, to_set, mark } in &self.sets {
@@ -200,6 +159,63 @@ impl Numbers {
         }
         out
     }
+}
+
+impl LinkNumbers {
+    fn new(live: &LiveLink<'_>, config: &Config, desired: &Desired) -> Self {
+        let Link { name, table, mark, .. } = live.link;
+        let own = desired.nexthops.iter().find(|(_, next_hop)| next_hop.device == live.next_hop.device);
+        Self {
+            link: name.to_string(),
+            table: table.get(),
+            mark: mark.get(),
+            mark_rule: desired.rules.iter().find(|rule| is_mark_rule(rule, live)).map(|rule| rule.priority),
+            address_rule: desired.rules.iter().find(|rule| is_source_rule(rule, live)).map(|rule| rule.priority),
+            nexthop: own.map(|(id, _)| *id),
+            spare_metric: spares(config).find(|(link, _)| link.name == *name).map(|(_, metric)| metric),
+        }
+    }
+}
+
+impl SetNumbers {
+    fn new(pair: &Sets) -> Self {
+        Self {
+            from_set: pair.from.as_ref().map(ToString::to_string),
+            to_set: pair.to.as_ref().map(ToString::to_string),
+            mark: pair.mark.get(),
+        }
+    }
+}
+
+/// The first and the last of the guards.
+fn guard_rules(desired: &Desired) -> Option<(u32, u32)> {
+    let mut guards = desired.rules.iter().filter(|rule| matches!(rule.action, Action::Goto(_)));
+    let first = guards.next()?;
+    Some((first.priority, guards.next_back().unwrap_or(first).priority))
+}
+
+fn policies(config: &Config) -> Vec<PolicyNumbers> {
+    let mut policies = Vec::with_capacity(config.policies.len());
+    for (policy, rules) in config.policies.iter().zip(config.policy_priorities()) {
+        let (first_rule, last_rule) = (rules.start, rules.end - 1);
+        policies.push(PolicyNumbers { policy: policy.name.clone(), first_rule, last_rule });
+    }
+    policies
+}
+
+fn defaults(config: &Config, desired: &Desired) -> Vec<DefaultNumbers> {
+    let numbers = config.settings.numbers;
+    let tiers: BTreeSet<_> = config.links.iter().filter_map(Link::tier).collect();
+    let mut defaults = Vec::with_capacity(tiers.len());
+    for tier in tiers {
+        let metric = numbers.tier_metric(Family::V4, tier);
+        let mut routes = desired.routes.iter();
+        let route = routes.find(|route| route.table == TableId::MAIN && route.metric == metric);
+        let group = if let Some(Target::Group(id)) = route.map(|route| &route.target) { Some(*id) } else { None };
+        let metric_ipv6 = config.uses_ipv6().then(|| numbers.tier_metric(Family::V6, tier));
+        defaults.push(DefaultNumbers { tier: tier.get(), metric, metric_ipv6, group });
+    }
+    defaults
 }
 
 /// Main without its default.

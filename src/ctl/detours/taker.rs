@@ -193,7 +193,9 @@ fn rule_fix(found: &FoundRule, config: &Config) -> String {
         Some("tailscale") => "tailscale set --exit-node=".to_owned(),
         Some("wg-quick") => "write Table = off into wg-quick's file, and make it a [[tunnel]]".to_owned(),
         _ if found.rule.priority < config.first_policy() => {
-            format!("delete it ({delete}), or set rule-priority in [settings] so that all of ours stand before it")
+            format!(
+                "delete it ({delete}), or set rule-priority in [settings] so that all of multihome's stand before it"
+            )
         }
         _ => format!("delete it: {delete}"),
     }
@@ -231,5 +233,5 @@ fn route_fix(route: &FibRoute) -> String {
             "have its owner leave it out (OpenVPN: pull-filter ignore {pushed}; WireGuard: Table = off), or {delete}"
         );
     }
-    format!("have its owner give it a metric above ours, or {delete}")
+    format!("have its owner give it a metric above multihome's, or {delete}")
 }

@@ -31,7 +31,7 @@ pub(super) fn look(tree: &Tree, config: &Config, state_dir: &Path) -> Result<Vec
     let Some(report) = Report::of_running(state_dir) else {
         found.push(Finding::trouble(
             "mh-watch does not run, and the configuration has [check]",
-            "nobody else asks whether a line that is up carries anything",
+            "no other program asks whether a line that is up carries anything",
             "systemctl enable --now mh-watch",
         ));
         return Ok(found);

@@ -22,14 +22,14 @@ pub(super) fn look(config: &Config, forwards: bool, mhctl: &str) -> Result<Vec<F
     if config.settings.firewall != Firewall::None {
         if config.settings.firewall == Firewall::Auto && filter.without().nftables {
             findings.push(Finding::note(
-                "iptables holds our rules: the kernel has refused our table of nftables at an earlier event",
+                "iptables holds multihome's rules: the kernel has refused its table of nftables at an earlier event",
                 "it is not tried again by itself; policies by sets need it",
                 nftables::try_again(mhctl) + "; firewall = \"iptables\" leaves it at that",
             ));
         }
         for place in filter.elsewhere(config.settings.firewall) {
             findings.push(Finding::trouble(
-                format!("chains of ours are in {place} too, which does not hold our rules any more"),
+                format!("managed chains are in {place} too, which does not hold multihome's rules any more"),
                 "they are in force beside the present ones, and mark connections as they did when they were made",
                 format!("{mhctl} apply"),
             ));
@@ -51,7 +51,7 @@ fn others(config: &Config, forwards: bool, is_nft: bool, mhctl: &str) -> Result<
     match nftables::any_beside(&shown(saved))? {
         None if output.is_err() => Ok(vec![Finding::note(
             "the packet filter was not looked at: only root may",
-            "other programs' marks may collide with ours, and the LAN's addresses may not be translated",
+            "other programs' marks may collide with multihome's, and the LAN's addresses may not be translated",
             format!("run {mhctl} doctor as root"),
         )]),
         // Whether these translate is not known.
@@ -59,7 +59,7 @@ fn others(config: &Config, forwards: bool, is_nft: bool, mhctl: &str) -> Result<
             let mut found = judge(config, None, saved, &[], mhctl);
             found.push(Finding::note(
                 "rules of nf_tables were not looked at: nft(8) is not there, or cannot list them as JSON",
-                "their marks may collide with ours, and the LAN's addresses may not be translated",
+                "their marks may collide with multihome's, and the LAN's addresses may not be translated",
                 format!("install nftables, and run {mhctl} doctor again"),
             ));
             Ok(found)
@@ -102,7 +102,7 @@ fn judge(config: &Config, lans: Option<&[Ipv4Net]>, saved: &str, nft: &[OtherRul
         if mark_bits & union != 0 && !is_own_mark {
             found.push(Finding::trouble(
                 format!("nft: rule {handle} of chain {chain} in table {family} {table}"),
-                format!("it uses bits of our marks ({:#x}), and steers connections by them", mark_bits & union),
+                format!("it uses bits of multihome's marks ({:#x}), and steers connections by them", mark_bits & union),
                 format!(
                     "use a mask in that rule (nft -a list chain {family} {} {} shows it), or give the links other \
                      marks with `mark`",

@@ -87,8 +87,8 @@ pub(super) fn gateways(tree: &Tree, config: &Config) -> Vec<Finding> {
         };
         found.push(Finding::trouble(
             format!("{file} has `gateway {gateway}` for {interface}"),
-            "ifup adds that default route itself: while ours stands it fails with \"File exists\", and leaves the \
-             interface half configured",
+            "ifup adds that default route itself: while multihome's stands it fails with \"File exists\", and leaves \
+             the interface half configured",
             fix,
         ));
     }

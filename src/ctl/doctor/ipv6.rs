@@ -75,7 +75,7 @@ pub(super) fn look(
         let Some(interface) = observed.interfaces.get(name) else { continue };
         let own = sysctls.of(name);
         found.extend(disabled(link, state, own, name));
-        found.extend(deaf(link, state, states.of(link), own, interface));
+        found.extend(deaf(link, state, states.state(link, Family::V4), own, interface));
         found.extend(temporary(config, own, interface));
     }
     let routed = states.routed().v6;

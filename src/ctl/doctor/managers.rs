@@ -185,7 +185,7 @@ impl NetworkManager {
                     format!(
                         "NetworkManager's connection {id:?} makes a default route of metric {metric} on {interface}"
                     ),
-                    format!("it is not behind ours, and takes the traffic that {} should share", link.name),
+                    format!("it is not behind multihome's, and takes the traffic that {} should share", link.name),
                     format!("nmcli connection modify {which} ipv4.never-default yes"),
                 ));
             }

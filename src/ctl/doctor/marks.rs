@@ -26,7 +26,7 @@ pub(super) fn judge(table: &str, line: &str, union: u32) -> Option<Finding> {
         } else {
             "use a mask in that rule, or give the links other marks with `mark`"
         };
-        let why = format!("it uses bits of our marks ({bits:#x}), and steers connections by them");
+        let why = format!("it uses bits of multihome's marks ({bits:#x}), and steers connections by them");
         return Some(Finding::trouble(what, why, fix));
     }
     let spec: Vec<_> = words.iter().skip(1).map(|word| quoted(word)).collect();
@@ -39,7 +39,7 @@ pub(super) fn judge(table: &str, line: &str, union: u32) -> Option<Finding> {
                 return None;
             }
             let mask = if value & union == 0 { value } else { value | union };
-            let why = "it overwrites all other bits of the mark, ours and those of other programs";
+            let why = "it overwrites all other bits of the mark, multihome's and those of other programs";
             let fix = match value {
                 // It chooses nothing.
                 0 => format!("delete it: {delete}"),
@@ -61,7 +61,7 @@ pub(super) fn judge(table: &str, line: &str, union: u32) -> Option<Finding> {
         )),
         _ => Some(Finding::trouble(
             what,
-            "it keeps packets with a link's mark from our chain, which stands behind it",
+            "it keeps packets with a link's mark from multihome's chain, which stands behind it",
             format!("delete it: {delete}"),
         )),
     }

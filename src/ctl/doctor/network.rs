@@ -41,7 +41,7 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
     let ways = detours::look(config, &states, &observed, mhctl)?;
     found.extend(ways.detours.into_iter().chain(ways.doubts).map(detour));
     found.extend(kill_switch::look(config, &routed, &observed, &plan, &mut fib, mhctl)?);
-    for (link, state) in states.iter() {
+    for (link, state) in states.iter_of(Family::V4) {
         let interface = records.get(&link.name).map_or(&link.interface, |record| &record.interface);
         match state {
             LinkState::Stale => found.push(Finding::note(
@@ -80,7 +80,11 @@ pub(super) fn kernel(config: &Config, common: &Common) -> Result<Vec<Finding>, k
 /// Traffic that others take.
 fn detour(detour: Detour) -> Finding {
     let finding = if detour.is_trouble { Finding::trouble } else { Finding::note };
-    finding(detour.what, "policies, shares and failover are only where our routes are asked".to_owned(), detour.fix)
+    finding(
+        detour.what,
+        "policies, shares and failover are only where multihome's routes are asked".to_owned(),
+        detour.fix,
+    )
 }
 
 /// What an apply would change. The reverse path filter has a finding of its own.
@@ -110,7 +114,7 @@ fn no_gateway(link: &Link, interface: &IfName, mhctl: &str, why: &str) -> Findin
 fn problem(problem: &Problem, mhctl: &str) -> Finding {
     let (why, fix) = match problem {
         Problem::ForeignDefault(route) => {
-            ("ours cannot stand there, so traffic is not shared and does not fail over", route.deletion())
+            ("multihome's cannot stand there, so traffic is not shared and does not fail over", route.deletion())
         }
         Problem::ForeignSpare(route) => {
             ("a spare cannot stand there, so there may be a gap when its line is all that is left", route.deletion())
@@ -184,8 +188,8 @@ fn rules_of_others(config: &Config, live: &Live<'_>, rules: &[FoundRule], mhctl:
         }
         if (first..=last).contains(&foreign.rule.priority) {
             found.push(Finding::note(
-                format!("{text} stands among our rules ({first} to {last})"),
-                "it is tried before some of ours and after others",
+                format!("{text} stands among multihome's rules ({first} to {last})"),
+                "the kernel tries it before some of multihome's rules and after others",
                 "set rule-priority in [settings] to a range that is free",
             ));
         }
@@ -193,7 +197,7 @@ fn rules_of_others(config: &Config, live: &Live<'_>, rules: &[FoundRule], mhctl:
     if let Some(name) = protocol_name(settings.protocol) {
         found.push(Finding::trouble(
             format!("protocol {} is {name}'s", settings.protocol),
-            format!("{name} and we take each other's routes for our own, and delete them"),
+            format!("{name} and multihome take each other's routes for their own, and delete them"),
             "remove `protocol` from [settings]",
         ));
     }
@@ -251,11 +255,14 @@ fn mark_of_ours(found: &FoundRule, config: &Config, text: &str) -> Option<Findin
     } else if mask.count_zeros() as usize >= config.links.len() {
         format!("give each link a `mark` outside of {mask:#x}")
     } else if value & config.all_marks() == 0 {
-        format!("have that rule leave our bits out: fwmark {value:#x}/{:#x}", !config.all_marks())
+        format!("have that rule leave multihome's bits out: fwmark {value:#x}/{:#x}", !config.all_marks())
     } else {
-        format!("have that rule compare another mark, without our bits: under the mask {:#x}", !config.all_marks())
+        format!(
+            "have that rule compare another mark, without multihome's bits: under the mask {:#x}",
+            !config.all_marks()
+        )
     };
-    let what = format!("{text} compares bits of our marks ({:#x})", mask & config.all_marks());
+    let what = format!("{text} compares bits of multihome's marks ({:#x})", mask & config.all_marks());
     Some(Finding::trouble(what, "the mark of a sticky connection changes what it matches, and the reverse", fix))
 }
 

@@ -22,7 +22,7 @@ pub(super) fn unknown(tree: &Tree, config: &Config) -> Vec<Finding> {
                 "/etc/ppp/peers/{peer} has the interface of {} ({}), and its name {:?} is no link's",
                 link.name, link.interface, names[0]
             ),
-            "an event whose name no link has is nobody's: should this be the line, nobody notices it",
+            "an event whose name no link has is passed over: if this is the line, multihome does not notice it",
             format!("write ipparam {:?} in it, or give {} in multihome.toml that `ipparam`", link.ipparam, link.name),
         ));
     }

@@ -88,7 +88,7 @@ fn why(words: &[&str]) -> &'static str {
     if words.contains(&"replacedefaultroute") {
         "pppd then takes the default route away and puts an old one back when it ends"
     } else {
-        "pppd then adds a default route of its own and, when it ends, takes ours with it"
+        "pppd then adds a default route of its own and, when it ends, takes multihome's with it"
     }
 }
 

@@ -196,20 +196,26 @@ impl Drill<'_> {
         watched.look(self.addresses().unwrap_or_default());
         samplers.set_busy(true);
         // Whatever came before, this is done.
-        let back = self.put_back(lock);
+        let put_back = self.put_back(lock);
         let elapsed = begin.elapsed();
         let routes = samplers.stop();
-        let end = drilled?;
-        let back = back?;
-        let carried = self.counters()?.into_iter().filter_map(|(name, _, after)| {
-            let (_, _, before) = before.iter().find(|(n, _, before)| *n == name && before.index == after.index)?;
-            let (received, sent) =
-                (after.received.saturating_sub(before.received), after.sent.saturating_sub(before.sent));
-            Some(Carried { link: name.to_string(), received_bytes: received, sent_bytes: sent })
-        });
-        let carried = carried.partition(|carried| carried.link == self.link.name.as_str());
-        let connections = watched.report();
-        Ok(Report::new(&self.link.name, elapsed, end, back, routes, connections, carried))
+        let (end, is_back, carried) = (drilled?, put_back?, self.carried(&before)?);
+        Ok(Report::new(&self.link.name, elapsed, end, is_back, routes, watched.report(), carried))
+    }
+
+    /// What each link has carried since these counters were read. An interface that is another now says nothing.
+    fn carried(&self, before: &[(LinkName, IfName, Counters)]) -> Result<Vec<Carried>, CtlError> {
+        let mut all = Vec::new();
+        for (name, _, after) in self.counters()? {
+            if let Some((.., before)) = before.iter().find(|(n, _, before)| *n == name && before.index == after.index) {
+                all.push(Carried {
+                    link: name.to_string(),
+                    received_bytes: after.received.saturating_sub(before.received),
+                    sent_bytes: after.sent.saturating_sub(before.sent),
+                });
+            }
+        }
+        Ok(all)
     }
 
     /// Drains the link, for whoever reconciles next.

@@ -96,8 +96,9 @@ impl Report {
         back: bool,
         [ipv4, ipv6]: [Option<Routes>; 2],
         connections: Connections,
-        (own, others): (Vec<Carried>, Vec<Carried>),
+        carried: Vec<Carried>,
     ) -> Self {
+        let (own, others) = carried.into_iter().partition(|carried| carried.link == link.as_str());
         Self {
             link: link.to_string(),
             seconds: elapsed.as_secs_f64(),

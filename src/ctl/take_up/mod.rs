@@ -155,7 +155,8 @@ impl Untold<'_> {
             Family::V6 => {
                 let is_used = link.ipv6 && observed.has_ipv6() && (link.is_uplink() || !self.local.is_link_local());
                 // It may be up on another interface.
-                let elsewhere = states.of(link).routed().is_some_and(|l| l.next_hop.device != interface.device);
+                let elsewhere =
+                    states.state(link, Family::V4).routed().is_some_and(|l| l.next_hop.device != interface.device);
                 link.gateway6.is_some() || !is_used || elsewhere
             }
         };
@@ -187,7 +188,7 @@ impl Untold<'_> {
 pub(super) fn advise(untold: &[Untold<'_>], any_up: bool, mhctl: &str, out: &mut impl Write) -> io::Result<()> {
     for untold in untold {
         let is_up = if untold.family == Family::V4 { "is up" } else { "has IPv6" };
-        writeln!(out, "{} {is_up} on {untold}, and nobody has told of it; if it is to be used:", untold.link.name)?;
+        writeln!(out, "{} {is_up} on {untold}, and no caller has reported it; if it is to be used:", untold.link.name)?;
         writeln!(out, "  {}", untold.command(mhctl))?;
     }
     if !any_up && untold.is_empty() {

@@ -68,7 +68,7 @@ pub(crate) fn found() -> Result<FoundFirewall, Error> {
 /// Our table, of which `chains` are known.
 fn our_table(socket: &mut Socket, chains: &[FoundChain]) -> Result<FoundTable, Error> {
     let request = Message { family: NFPROTO_INET, ..Message::new(vec![text(NFTA_TABLE_NAME, TABLE)]) };
-    let found = socket.get(NFT_MSG_GETTABLE, &request).map_err(read("our table of nf_tables"))?;
+    let found = socket.get(NFT_MSG_GETTABLE, &request).map_err(read("table inet multihome"))?;
     let Some(flags) = found.map(|body| attribute(payload(&body), NFTA_TABLE_FLAGS).map_or(0, number_of)) else {
         return Ok(FoundTable::default());
     };

@@ -25,33 +25,13 @@ mod tests;
 
 /// Observes what `scope` names.
 pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Error> {
-    let mut interfaces = BTreeMap::new();
-    let all = sysctl::rp_filter_of_all()?;
-    for name in &scope.interfaces {
-        if let Some(found) = interface(socket, name, all)? {
-            interfaces.insert(name.clone(), found);
-        }
-    }
-    for index in &scope.indices {
-        if !interfaces.values().any(|found| found.device.index == *index)
-            && let Some(name) = name_of(socket, *index)?
-            && let Some(found) = interface(socket, &name, all)?
-        {
-            interfaces.insert(name, found);
-        }
-    }
+    let mut interfaces = interfaces(socket, scope)?;
     let rules = rules::rules(socket, None)?;
-    let mut tables: BTreeSet<_> = scope.tables.iter().copied().chain([TableId::MAIN]).collect();
-    for found in rules.iter().filter(|found| found.protocol == scope.protocol) {
-        if let Action::Lookup { table, .. } = found.rule.action {
-            tables.insert(table);
-        }
-    }
     let has_sources = rules.iter().any(|found| found.protocol == scope.protocol && is_ipv6_source(found));
     let lan6 = if scope.lan6 || has_sources { lan::addresses(socket, scope, &interfaces)? } else { Vec::new() };
     let mut devices = routes::Devices::new(&interfaces);
     let mut routes = Vec::new();
-    for table in tables {
+    for table in tables(scope, &rules) {
         routes::defaults(socket, table, &mut devices, &mut routes)?;
     }
     let is_ipv6 = |found: &FoundRule| found.rule.family == Family::V6;
@@ -90,6 +70,36 @@ pub(crate) fn observe(socket: &mut Socket, scope: &Scope) -> Result<Observed, Er
         lan6,
         private_lan,
     })
+}
+
+fn interfaces(socket: &mut Socket, scope: &Scope) -> Result<BTreeMap<IfName, Interface>, Error> {
+    let mut interfaces = BTreeMap::new();
+    let all = sysctl::rp_filter_of_all()?;
+    for name in &scope.interfaces {
+        if let Some(found) = interface(socket, name, all)? {
+            interfaces.insert(name.clone(), found);
+        }
+    }
+    for index in &scope.indices {
+        if !interfaces.values().any(|found| found.device.index == *index)
+            && let Some(name) = name_of(socket, *index)?
+            && let Some(found) = interface(socket, &name, all)?
+        {
+            interfaces.insert(name, found);
+        }
+    }
+    Ok(interfaces)
+}
+
+/// Main, the tables of the scope, and those that managed rules look up.
+fn tables(scope: &Scope, rules: &[FoundRule]) -> BTreeSet<TableId> {
+    let mut tables: BTreeSet<_> = scope.tables.iter().copied().chain([TableId::MAIN]).collect();
+    for found in rules.iter().filter(|found| found.protocol == scope.protocol) {
+        if let Action::Lookup { table, .. } = found.rule.action {
+            tables.insert(table);
+        }
+    }
+    tables
 }
 
 fn is_ipv6_source(found: &FoundRule) -> bool {

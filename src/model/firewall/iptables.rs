@@ -137,7 +137,7 @@ impl Batch {
     /// In a few words.
     pub(crate) fn headline(&self) -> String {
         let program = if self.table.family == Family::V4 { "iptables" } else { "ip6tables" };
-        format!("our chains in {program}' table {}", self.table.name())
+        format!("managed chains in {program}' table {}", self.table.name())
     }
 }
 

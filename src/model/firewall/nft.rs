@@ -255,9 +255,9 @@ impl Transaction {
     pub(crate) fn headline(&self) -> String {
         let fills_sets = self.0.iter().any(|command| matches!(command, Command::AddElements { .. }));
         let what = match self.makes_table() {
-            true => "our table",
+            true => "table inet multihome",
             false if fills_sets => "the sets of uplinks' prefixes",
-            false => "what is left of ours",
+            false => "managed chains that are left over",
         };
         format!("{what} in nftables")
     }

@@ -9,6 +9,7 @@ use crate::model::observed::Observed;
 use crate::reconcile::link_state::Live;
 
 mod iptables;
+mod matched;
 mod nat;
 mod nft;
 mod render;

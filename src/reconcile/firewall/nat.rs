@@ -8,7 +8,7 @@
 
 use ipnet::{IpNet, Ipv6Net};
 
-use super::render::MatchedLink;
+use super::matched::MatchedLink;
 use super::sticky::{LINK_LOCAL, MULTICAST};
 use crate::config::{Config, Link, Nat6};
 use crate::model::firewall::nft::{Command, FoundTable, Transaction};
@@ -121,9 +121,9 @@ fn prefixes(live: &LiveLink<'_>) -> Vec<Ipv6Net> {
             nets.push(*net);
         }
     }
-    let mut nets = Ipv6Net::aggregate(&nets);
-    nets.sort();
-    nets
+    let mut aggregated = Ipv6Net::aggregate(&nets);
+    aggregated.sort();
+    aggregated
 }
 
 /// What the set of an uplink's prefixes holds.

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::render::MatchedLink;
+use super::matched::MatchedLink;
 use crate::config::{Config, LinkKind};
 use crate::model::firewall::{Chain, ChainName, ChainRule, Match, Ruleset, TableKind, Verdict};
 use crate::model::names::{Family, HostAddr, Mark};

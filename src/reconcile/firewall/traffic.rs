@@ -2,7 +2,7 @@
 //! that: an uplink by which packets leave and no replies come may be dead. Our answers to others expect none. Pure. In
 //! nftables only; of iptables' rules nobody could read the counters cheaply.
 
-use super::render::MatchedLink;
+use super::matched::MatchedLink;
 use crate::model::firewall::{Chain, ChainName, ChainRule, Match, Verdict};
 use crate::model::names::Family;
 

@@ -156,11 +156,6 @@ impl<'a> LinkStates<'a> {
         Self { v4, v6, kept6: ipv6::kept_metrics(config, records, observed) }
     }
 
-    /// Each link with its IPv4 state, by position.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a Link, &LinkState<'a>)> {
-        self.iter_of(Family::V4)
-    }
-
     /// Each link with its state in a family, by position.
     pub fn iter_of(&self, family: Family) -> impl Iterator<Item = (&'a Link, &LinkState<'a>)> {
         self.all(family).iter().map(|(link, state)| (*link, state))
@@ -173,12 +168,7 @@ impl<'a> LinkStates<'a> {
         }
     }
 
-    /// The IPv4 state of `link`, which must be of the same configuration.
-    pub fn of(&self, link: &Link) -> &LinkState<'a> {
-        self.state(link, Family::V4)
-    }
-
-    /// The same in a family.
+    /// The state in a family of `link`, which must be of the same configuration.
     pub fn state(&self, link: &Link, family: Family) -> &LinkState<'a> {
         &self.all(family)[usize::from(link.position)].1
     }

@@ -23,6 +23,7 @@ mod rules;
 pub use problem::Problem;
 pub(crate) use rules::PolicyRules;
 
+use packet_filter::Turn;
 use routes::{Routes, Tables};
 use rules::{Missing, Obsolete};
 
@@ -71,10 +72,8 @@ impl Plan {
         if !observed.firewall.hidden {
             plan.changes.extend(firewall::refilled_sets(config, live, observed, without));
         }
-        // A connection that began without managed rules is sticky only if these exist before another link can carry it.
-        let firewall_first =
-            tables.stale.is_empty() && missing.are_source_rules(config) && packet_filter::nobody_waits(live, observed);
-        if firewall_first {
+        let turn = packet_filter::turn(config, live, observed, without, &tables, &missing);
+        if turn == Turn::First {
             plan.load_firewall(config, live, observed, without);
             plan.mark_connections(config, live, observed);
         }
@@ -83,12 +82,7 @@ impl Plan {
         let routes = Routes::new(config, &desired, observed, &tables);
         plan.problems.extend(routes.problems);
         plan.changes.extend(routes.early.into_iter().map(Change::DeleteRoute));
-        // One by sets holds when its packets are marked. Its rule comes first, since the bit may have been another's.
-        // And what leaves by a new link has a source that its provider knows.
-        let is_awaited = config.has_kill_switch_by_sets()
-            || tables.stale.is_empty() && firewall::begins_nat(config, live, observed, without);
-        let firewall_before_routes = !firewall_first && is_awaited;
-        let refusals = if firewall_before_routes {
+        let refusals = if turn == Turn::BeforeRoutes {
             obsolete.refusals(config, &firewall::changes(config, live, observed, without))
         } else {
             Vec::new()
@@ -98,7 +92,7 @@ impl Plan {
         plan.make_rules(&new);
         plan.delete_rules(&obsolete.take_misleading(&missing));
         plan.make_rules(&missing.kill_switches);
-        if firewall_before_routes {
+        if turn == Turn::BeforeRoutes {
             plan.load_firewall(config, live, observed, without);
         }
         plan.delete_rules(&obsolete.guards);
@@ -114,8 +108,7 @@ impl Plan {
         plan.delete_rules(&refusals.iter().collect::<Vec<_>>());
         plan.changes.extend(routes.deferred.into_iter().map(Change::Route));
         plan.delete_nexthops(&desired, observed, managed);
-        // Last: routes must not wait for a packet filter that is locked or cannot be changed.
-        if !firewall_first && !firewall_before_routes {
+        if turn == Turn::Last {
             plan.load_firewall(config, live, observed, without);
         }
         plan

@@ -1,5 +1,7 @@
 //! When a plan loads the managed chains, and which marks connections get that began without them.
 
+use super::routes::Tables;
+use super::rules::Missing;
 use super::{Change, Plan};
 use crate::config::{Config, Otherwise};
 use crate::model::change::Unmarked;
@@ -9,6 +11,37 @@ use crate::model::observed::Observed;
 use crate::model::routing::FwMark;
 use crate::reconcile::firewall;
 use crate::reconcile::link_state::{Live, LiveLink};
+
+/// When the managed chains are loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// A connection that began without managed rules is sticky only if these exist before another link can carry it.
+    First,
+    /// A kill switch by sets holds when its packets are marked; its rule comes before them, since the bit may have been
+    /// another's. And what leaves by a new link has a source that its provider knows.
+    BeforeRoutes,
+    /// Routes must not wait for a packet filter that is locked or cannot be changed.
+    Last,
+}
+
+pub(super) fn turn(
+    config: &Config,
+    live: &Live<'_>,
+    observed: &Observed,
+    without: Lacking,
+    tables: &Tables,
+    missing: &Missing<'_>,
+) -> Turn {
+    let keeps_tables = tables.stale.is_empty();
+    if keeps_tables && missing.are_source_rules(config) && nobody_waits(live, observed) {
+        Turn::First
+    } else if config.has_kill_switch_by_sets() || keeps_tables && firewall::begins_nat(config, live, observed, without)
+    {
+        Turn::BeforeRoutes
+    } else {
+        Turn::Last
+    }
+}
 
 impl Plan {
     pub(super) fn load_firewall(&mut self, config: &Config, live: &Live<'_>, observed: &Observed, without: Lacking) {
@@ -53,7 +86,7 @@ fn marks_connections(change: &Change, family: Family) -> bool {
 }
 
 /// Whether the default route in use leads by live links only, so that there is no hurry to replace it.
-pub(super) fn nobody_waits(live: &Live<'_>, observed: &Observed) -> bool {
+fn nobody_waits(live: &Live<'_>, observed: &Observed) -> bool {
     let mut any_used = false;
     for family in Family::BOTH {
         for device in used_devices(observed, family) {

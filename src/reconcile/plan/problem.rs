@@ -32,7 +32,7 @@ pub enum Problem {
         "{} not hold: a set needs nftables, and {}; a kill switch holds for all that its other selectors select, if it has \
          any. {}, or select by addresses",
         named(policies),
-        if *is_refused { "the kernel has refused our table" } else { "this kernel has no nf_tables" },
+        if *is_refused { "the kernel has refused multihome's table" } else { "this kernel has no nf_tables" },
         if *is_refused {
             "Write firewall = \"nftables\" in [settings]: then each event tries again, and says why if it is refused"
         } else {

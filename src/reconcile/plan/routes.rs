@@ -154,14 +154,14 @@ impl<'a> Routes<'a> {
     /// Deletes routes where none is desired, if they are managed or in the way. `carries_ipv4`: an uplink can carry IPv4 now.
     fn delete_unwanted(&mut self, found: BTreeMap<Place, Vec<&FoundRoute>>, carries_ipv4: bool) {
         let numbers = self.config.settings.numbers;
-        let tiers = self.config.links.iter().filter_map(Link::tier);
-        let tiers: BTreeSet<_> = tiers.map(|tier| numbers.tier_metric(Family::V4, tier)).collect();
+        let tiers = self.config.uplinks().filter_map(Link::tier);
+        let metrics: BTreeSet<_> = tiers.map(|tier| numbers.tier_metric(Family::V4, tier)).collect();
         // The highest metric first: the route that carries now is deleted last. Otherwise one behind it, by a link
         // without carrier perhaps, would carry meanwhile.
         for route in found.into_values().rev().flatten() {
             // A route of pppd's `defaultroute` or a DHCP client, at the metric of a tier that is down, would win over
             // the tiers that are up. It stays if no tier is up, and in IPv6, where main's does not carry.
-            let is_tiers = route.table == TableId::MAIN && tiers.contains(&route.metric);
+            let is_tiers = route.table == TableId::MAIN && metrics.contains(&route.metric);
             let is_in_the_way = route.family == Family::V4 && carries_ipv4 && is_tiers && self.is_on_links(route);
             if !self.is_ours(route) && !is_in_the_way {
                 continue;

@@ -10,4 +10,5 @@ mod lan;
 mod layout;
 mod lines;
 mod routers;
+pub mod traffic;
 mod why;

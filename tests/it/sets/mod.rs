@@ -311,8 +311,7 @@ fn where_our_table_is_refused_it_is_said_and_a_kill_switch_refuses_what_else_it_
                    add map inet multihome m { type ipv4_addr : verdict; }; \
                    add element inet multihome m { 192.0.2.1 : goto theirs }";
     ok(Command::new("nft").arg(foreign));
-    let told =
-        "policies \"films\", \"this host's\" do not hold: a set needs nftables, and the kernel has refused our table";
+    let told = "policies \"films\", \"this host's\" do not hold: a set needs nftables, and the kernel has refused multihome's table";
     let said = fails(1, &mut server.hook(UP, ISP1));
     assert!(said.contains(told), "{said}");
     let status = json(&server, "status --json");

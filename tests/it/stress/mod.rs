@@ -67,8 +67,7 @@ impl Stress {
     fn new(mode: &'static str, seed: u64) -> Self {
         let server = Server::new(&config(mode));
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
-        let none = None::<&str>;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
         fs::create_dir(server.state()).unwrap();
         mount(Some("none"), &server.state(), Some("tmpfs"), MsFlags::empty(), Some(DISK)).unwrap();
         let foreign = Foreign::new();

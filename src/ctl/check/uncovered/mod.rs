@@ -51,10 +51,8 @@ impl Addresses<'_> {
         let Self::Known(all) = self else {
             return policy.from.iter().any(|net| may_hold_a_links(*net, config)).then(Vec::new);
         };
-        let selected = all.iter().filter(|(link, address)| {
-            !policy.via.contains(link) && policy.from.iter().any(|net| net.contains(address))
-        });
-        let selected: Vec<_> = selected.map(|(_, address)| *address).collect();
+        let others = all.iter().filter(|(link, _)| !policy.via.contains(link)).map(|(_, address)| *address);
+        let selected: Vec<_> = others.filter(|own| policy.from.iter().any(|net| net.contains(own))).collect();
         (!selected.is_empty()).then_some(selected)
     }
 }

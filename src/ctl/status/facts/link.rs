@@ -35,7 +35,7 @@ impl Seen<'_> {
         let interface = record.map_or(&link.interface, |record| &record.interface);
         let found = self.observed.interfaces.get(interface);
         let place = Place { link, family: Family::V4, record, interface, found };
-        let state = self.states.of(link).status();
+        let state = self.states.state(link, Family::V4).status();
         // A table of routes is only consulted for a link that has one.
         let v4 = record.and_then(|record| record.v4.as_ref());
         let first = found.and_then(|found| found.addresses.first()).map(|address| address.local);
