@@ -93,7 +93,7 @@ impl Textfile {
     /// Nobody is to take what was once for what is.
     pub(in crate::watch) fn remove(&self) {
         if let Some(path) = self.path.as_ref().filter(|_| self.begun.is_some())
-            && let Err(e) = fs::remove_file(path)
+            && let Err(e) = replaceable(path).and_then(|()| fs::remove_file(path))
         {
             debug!("{}: {e}", path.display());
         }
@@ -103,6 +103,7 @@ impl Textfile {
 /// Replaces a file that anybody may read. A reader finds the old one or the new one, as a whole.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
+    replaceable(path)?;
     // node_exporter reads names that end in .prom only. One that is there was left by a process that died.
     let temporary = path.with_file_name(format!(".{}.new", name.display()));
     match fs::remove_file(&temporary) {
@@ -113,6 +114,15 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     fs::rename(&temporary, path).inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
     })
+}
+
+/// A device, say, is nothing to put a file in the place of: `--metrics /dev/null` would take it from everybody.
+fn replaceable(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => Err(io::Error::other("there is something else than a regular file")),
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -152,5 +162,16 @@ mod tests {
         fs::create_dir(dir.path().join("d")).unwrap();
         assert!(replace(&dir.path().join("d"), "x").is_err());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "nothing is left over");
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_neither_replaced_nor_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        assert!(replace(&link, "x").unwrap_err().to_string().contains("regular file"));
+        Textfile { path: Some(link.clone()), begun: Some(S), ..Textfile::default() }.remove();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }
