@@ -264,7 +264,7 @@ fn what_another_variant_has_left_goes() {
     with_legacy(&event);
     assert_eq!(places(), [false, false, true]);
     let doctor = String::from_utf8(ctl(&server, "doctor").output().unwrap().stdout).unwrap();
-    assert_eq!(doctor.matches("chains of ours are in legacy iptables too").count(), 1, "{doctor}");
+    assert_eq!(doctor.matches("managed chains are in legacy iptables too").count(), 1, "{doctor}");
     event();
     assert_eq!(places(), [false, true, false]);
     with_legacy(&event);

@@ -44,7 +44,7 @@ fn chains_in_legacy_tables_go_when_the_machines_iptables_is_nft_now() {
     assert!(new < old && plan.matches("iptables-legacy-restore").count() == 2, "{plan}");
     assert!(said(&server, "flush --dry-run").contains("iptables-legacy-restore"));
     let doctor = String::from_utf8(ctl(&server, "doctor").output().unwrap().stdout).unwrap();
-    assert!(doctor.contains("chains of ours are in legacy iptables too"), "{doctor}");
+    assert!(doctor.contains("managed chains are in legacy iptables too"), "{doctor}");
     event(&server);
     assert_eq!((ours("legacy"), ours("nft")), (0, whole));
     let left = String::from_utf8(ok(&mut Command::new("iptables-legacy-save")).stdout).unwrap();
@@ -82,7 +82,7 @@ fn chains_in_nft_tables_go_when_the_machines_iptables_is_legacy_now() {
         // A flush needs no program for these.
         assert!(said(&server, "flush --dry-run").contains("\ndelete chain ip mangle MULTIHOME-OUTPUT\n"));
         let doctor = String::from_utf8(ctl(&server, "doctor").output().unwrap().stdout).unwrap();
-        assert!(doctor.contains("chains of ours are in iptables-nft too"), "{doctor}");
+        assert!(doctor.contains("managed chains are in iptables-nft too"), "{doctor}");
         event(&server);
     });
     assert_eq!((ours("nft"), ours("legacy")), (0, whole));
