@@ -323,29 +323,35 @@ fn whenever_an_ip_up_is_killed_the_next_event_mends_it() {
         server.configure(&with_settings(ARTICLE, &format!("nexthops = {mode:?}\nsettle-timeout = \"0s\"")));
         server.lose(ISP2);
         let mut states = [0, 0];
-        kill_at_many_points(
-            server,
-            mode,
-            UP,
-            || ISP2.create(),
-            |point| {
-                // An event of the other line: with the record written or without.
-                ok(&mut server.hook(UP, ISP1));
-                let found = held();
-                let whole = found == both;
-                let mut without: Vec<_> = found;
-                without.retain(|line| !line.starts_with("203.0.113.1 "));
-                assert!(whole || without == only1, "{mode}, point {point}: {without:#?}");
-                states[usize::from(whole)] += 1;
-                // And of its own.
-                ok(&mut server.hook(UP, ISP2));
-                assert_eq!(held(), both, "{mode}, point {point}");
-                // The device itself takes too long to make and unmake.
-                ISP2.hang_up();
-                finish(server.down(ISP2));
-                assert_eq!(held(), only1, "{mode}, point {point}");
-            },
-        );
+        // On a busy machine a whole round may come too late.
+        for _ in 0..5 {
+            kill_at_many_points(
+                server,
+                mode,
+                UP,
+                || ISP2.create(),
+                |point| {
+                    // An event of the other line: with the record written or without.
+                    ok(&mut server.hook(UP, ISP1));
+                    let found = held();
+                    let whole = found == both;
+                    let mut without: Vec<_> = found;
+                    without.retain(|line| !line.starts_with("203.0.113.1 "));
+                    assert!(whole || without == only1, "{mode}, point {point}: {without:#?}");
+                    states[usize::from(whole)] += 1;
+                    // And of its own.
+                    ok(&mut server.hook(UP, ISP2));
+                    assert_eq!(held(), both, "{mode}, point {point}");
+                    // The device itself takes too long to make and unmake.
+                    ISP2.hang_up();
+                    finish(server.down(ISP2));
+                    assert_eq!(held(), only1, "{mode}, point {point}");
+                },
+            );
+            if !states.contains(&0) {
+                break;
+            }
+        }
         println!("{mode}: killed before its record was there and after: {states:?}");
         assert!(states[0] > 0 && states[1] > 0, "the points are badly spread: {states:?}");
     });
