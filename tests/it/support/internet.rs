@@ -163,14 +163,22 @@ fn echo_udp(port: u16, ready: &Sender<()>) {
 }
 
 fn echo_tcp(port: u16, ready: &Sender<()>) {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+    answer_tcp(Ipv4Addr::UNSPECIFIED.into(), port, ready);
+}
+
+/// Answers with the address of whoever asks, and then with what he says. `any`: all addresses of a family.
+pub fn answer_tcp(any: IpAddr, port: u16, ready: &Sender<()>) {
+    let listener = TcpListener::bind((any, port)).unwrap();
     ready.send(()).unwrap();
     for stream in listener.incoming().flatten() {
         thread::spawn(move || {
             let mut stream = stream;
-            let Ok(SocketAddr::V4(peer)) = stream.peer_addr() else { return };
+            let Ok(peer) = stream.peer_addr() else { return };
             let mut buffer = [0; 4096];
-            let mut sent = stream.write_all(&peer.ip().octets());
+            let mut sent = match peer.ip() {
+                IpAddr::V4(peer) => stream.write_all(&peer.octets()),
+                IpAddr::V6(peer) => stream.write_all(&peer.octets()),
+            };
             while sent.is_ok() {
                 match stream.read(&mut buffer) {
                     Ok(n @ 1..) => sent = stream.write_all(&buffer[..n]),

@@ -18,19 +18,18 @@
 //! let seen = ask_from("::", "2001:db8:f::1");    // an echo of the Internet; who it says that we are
 //! ```
 
-use std::io::{IoSlice, IoSliceMut, Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
+use std::io::{IoSlice, IoSliceMut, Read};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
-use std::thread;
 use std::time::Duration;
 
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, sendmsg, setsockopt, sockopt,
 };
 
-use crate::support::internet::{ECHO, Internet, Namespace, sysctl, talks};
+use crate::support::internet::{ECHO, Internet, Namespace, answer_tcp, sysctl, talks};
 use crate::support::*;
 
 /// Two uplinks with the prefixes that their providers route here.
@@ -212,22 +211,7 @@ fn echo_udp(port: u16, ready: &Sender<()>) {
 }
 
 fn echo_tcp(port: u16, ready: &Sender<()>) {
-    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap();
-    ready.send(()).unwrap();
-    for stream in listener.incoming().flatten() {
-        thread::spawn(move || {
-            let mut stream = stream;
-            let Ok(SocketAddr::V6(peer)) = stream.peer_addr() else { return };
-            let mut buffer = [0; 4096];
-            let mut sent = stream.write_all(&peer.ip().octets());
-            while sent.is_ok() {
-                match stream.read(&mut buffer) {
-                    Ok(n @ 1..) => sent = stream.write_all(&buffer[..n]),
-                    _ => return,
-                }
-            }
-        });
-    }
+    answer_tcp(Ipv6Addr::UNSPECIFIED.into(), port, ready);
 }
 
 /// How long an answer may take; loss is found by this, so no test waits for it when all is well.

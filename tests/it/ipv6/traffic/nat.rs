@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::internet::*;
-use super::sticky::by_line;
+use super::sticky::{by_line, scene};
 use crate::support::ctl::said;
 use crate::support::filter::{flush_marks, ip6tables, listed, managed, nft};
 use crate::support::internet::{ECHO, Namespace};
@@ -11,15 +11,6 @@ use crate::support::*;
 
 /// An address of the server in the prefix of the first line, on its LAN.
 const SERVER_1: &str = "2001:db8:1:2::1";
-
-fn scene(config: &str) -> (Server, Six) {
-    let server = Server::new(config);
-    let six = Six::new();
-    for line in [SIX1, SIX2] {
-        six.begin(&server, line);
-    }
-    (server, six)
-}
 
 /// As whom the Internet sees each of 24 sockets of this address; `None`: no answer.
 fn seen_at(at: &Namespace, local: &str, net: u8) -> Vec<Option<Ipv6Addr>> {

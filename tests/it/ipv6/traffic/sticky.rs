@@ -12,7 +12,7 @@ use crate::support::*;
 const FORWARDED: u16 = 8080;
 
 /// The server with both lines up.
-fn scene(config: &str) -> (Server, Six) {
+pub(super) fn scene(config: &str) -> (Server, Six) {
     let server = Server::new(config);
     let six = Six::new();
     for line in [SIX1, SIX2] {
